@@ -1,0 +1,389 @@
+"""What the five streams must be; creates them when absent, compares them when there, alters them only on request.
+
+Talks to JetStream's API in JSON, since the settings wanted here (atomic batches, schedules, transforms of
+sources) are newer than most client libraries.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS, check_pattern
+
+_SECOND: Final = 1_000_000_000
+_MIB: Final = 1024 * 1024
+_API_TIMEOUT: Final = 5.0
+_ERROR_NOT_FOUND: Final = 10059
+_ERROR_NAME_IN_USE: Final = 10058
+
+_TUNABLE: Final = frozenset({"max_age", "max_bytes", "duplicate_window", "compression", "num_replicas"})
+"""Settings that an operator may size differently without breaking a promise of the contract."""
+
+
+class StreamsError(Exception):
+    """JetStream cannot serve as the contract needs it.
+
+    Args:
+        what: what happened, to which stream.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of subjects and streams in one deployment.
+
+    Attributes:
+        prefix: ``TICKERTAPE_SUBJECT_PREFIX``, without the last dot; empty for none.
+    """
+
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.prefix:
+            check_pattern(self.prefix)
+            if "*" in self.prefix or ">" in self.prefix:
+                raise ValueError(f"subject prefix {self.prefix!r} has a wildcard; it is a plain subject")
+
+    def subject(self, subject: str) -> str:
+        """Subject as it stands in NATS."""
+        return f"{self.prefix}.{subject}" if self.prefix else subject
+
+    def bare(self, subject: str) -> str:
+        """Subject as clients see it."""
+        return subject[len(self.prefix) + 1 :] if self.prefix else subject
+
+    def stream(self, name: str) -> str:
+        """Name of a stream in NATS."""
+        return f"{name}_{self.prefix.replace('.', '_')}" if self.prefix else name
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting of a stream that is not as the contract has it.
+
+    Attributes:
+        stream: name in NATS.
+        setting: key of the stream's configuration.
+        wanted: value in the contract.
+        found: value in the server; None when the stream is absent.
+        breaks: False when it is only sized differently.
+    """
+
+    stream: str
+    setting: str
+    wanted: Any
+    found: Any
+    breaks: bool
+
+    def __str__(self) -> str:
+        return f"stream {self.stream} has {self.setting} {self.found!r}, the contract has {self.wanted!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """What provisioning did and found.
+
+    Attributes:
+        created: streams that were absent.
+        notes: lines for the operator: what is sized differently, what this server is too old for.
+    """
+
+    created: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dict[str, Any]]:
+    """JetStream configurations of the streams, in the order in which they can be created.
+
+    Args:
+        names: the deployment.
+        version: major and minor of the server; what it is too old for is left out.
+    """
+    schedules = version >= (2, 12)
+    watchdog: dict[str, Any] = {
+        "name": names.stream("WATCHDOG"),
+        "subjects": [names.subject("watchdog.>")],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_bytes": 64 * _MIB,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_msg_schedules": True,
+    }
+    events: dict[str, Any] = {
+        "name": names.stream("EVENTS"),
+        "subjects": [names.subject(subject) for subject in (*STREAM_SUBJECTS, "checkpoint.>")],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_age": 24 * 3600 * _SECOND,
+        "max_bytes": 1024 * _MIB,
+        "duplicate_window": 120 * _SECOND,
+        "compression": "s2",
+        "allow_direct": True,
+        "allow_rollup_hdrs": False,
+        "allow_msg_schedules": False,
+    }
+    if version >= (2, 11):
+        events["allow_msg_ttl"] = True
+    if schedules:
+        events["allow_atomic"] = True
+        events["sources"] = [
+            {
+                "name": names.stream("WATCHDOG"),
+                "subject_transforms": [
+                    {"src": names.subject("watchdog.fired.>"), "dest": names.subject("gateway.status.>")}
+                ],
+            }
+        ]
+    newest: dict[str, Any] = {
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+    }
+    latest: dict[str, Any] = {
+        "name": names.stream("LATEST"),
+        **newest,
+        "max_bytes": 256 * _MIB,
+        "sources": [
+            {
+                "name": names.stream("EVENTS"),
+                "subject_transforms": [
+                    {"src": names.subject(subject), "dest": names.subject(subject)}
+                    for subject in STATE_SUBJECTS
+                ],
+            }
+        ],
+    }
+    checkpoints: dict[str, Any] = {
+        "name": names.stream("CHECKPOINTS"),
+        **newest,
+        "max_bytes": 64 * _MIB,
+        "sources": [{"name": names.stream("EVENTS"), "filter_subject": names.subject("checkpoint.>")}],
+    }
+    rejected: dict[str, Any] = {
+        "name": names.stream("REJECTED"),
+        "subjects": [names.subject("rejected.>")],
+        "storage": "file",
+        "retention": "limits",
+        "discard": "old",
+        "max_bytes": 64 * _MIB,
+        "duplicate_window": 120 * _SECOND,
+        "allow_direct": True,
+    }
+    return [*([watchdog] if schedules else []), events, latest, checkpoints, rejected]
+
+
+def epoch_of(created: str) -> str:
+    """Epoch of a cursor: the stream's creation time in nanoseconds, as lower-case hex."""
+    return f"{_nanoseconds(created):x}"
+
+
+def _nanoseconds(created: str) -> int:
+    whole, _, rest = created.rstrip("Z").partition(".")
+    zone = ""
+    for sign in "+-":
+        if sign in rest:
+            rest, _, tail = rest.partition(sign)
+            zone = sign + tail
+    seconds = int(datetime.fromisoformat(f"{whole}{zone or '+00:00'}").timestamp())
+    return seconds * _SECOND + int(rest.ljust(9, "0")[:9] or 0)
+
+
+def compare(wanted: dict[str, Any], found: dict[str, Any]) -> list[Difference]:
+    """List the settings of a stream that are not as wanted; what the server adds by itself is ignored."""
+    differences = []
+    for setting, value in wanted.items():
+        present = found.get(setting)
+        if present is None and value is False:
+            continue
+        if setting == "subjects" and present is not None and sorted(present) == sorted(value):
+            continue
+        if setting == "sources":
+            if _sources(present or []) == _sources(value):
+                continue
+        elif present == value:
+            continue
+        differences.append(Difference(wanted["name"], setting, value, present, setting not in _TUNABLE))
+    return differences
+
+
+def _sources(sources: list[dict[str, Any]]) -> list[Any]:
+    return sorted(
+        (
+            source["name"],
+            source.get("filter_subject", ""),
+            sorted((move["src"], move.get("dest", "")) for move in source.get("subject_transforms") or []),
+        )
+        for source in sources
+    )
+
+
+async def request(nc: Client, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Ask JetStream's API; return its answer, which may hold ``error``.
+
+    Args:
+        nc: a connected client.
+        verb: such as ``STREAM.INFO.EVENTS``.
+        body: the request.
+
+    Raises:
+        StreamsError: JetStream is not there.
+    """
+    try:
+        reply = await nc.request(f"$JS.API.{verb}", orjson.dumps(body or {}), timeout=_API_TIMEOUT)
+    except NoRespondersError:
+        raise StreamsError(
+            "the NATS server has no JetStream", "start it with -js, or with a jetstream block and account"
+        ) from None
+    except (NatsTimeoutError, asyncio.TimeoutError):
+        raise StreamsError(
+            f"JetStream did not answer {verb} within {_API_TIMEOUT:.0f} s",
+            "look at the server's log; a cluster may be without a leader",
+        ) from None
+    answer = orjson.loads(reply.data)
+    assert isinstance(answer, dict)
+    error = answer.get("error")
+    if error and error.get("err_code") in (10039, 10076):
+        raise StreamsError(
+            f"JetStream is not enabled: {error.get('description')}", "enable it for this account"
+        )
+    return answer
+
+
+async def info(nc: Client, stream: str) -> dict[str, Any] | None:
+    """Information on a stream by its name in NATS; None when it is absent."""
+    answer = await request(nc, f"STREAM.INFO.{stream}")
+    if "error" in answer:
+        if answer["error"].get("err_code") == _ERROR_NOT_FOUND:
+            return None
+        raise _refused(stream, answer)
+    return answer
+
+
+def server_version(nc: Client) -> tuple[int, int]:
+    """Major and minor version of the server that the client is connected to."""
+    version = nc.connected_server_version
+    return (version.major, version.minor)
+
+
+def too_old(version: tuple[int, int]) -> list[str]:
+    """Lines that say what a server lacks, which version has it, and what still works."""
+    if version >= (2, 12):
+        return []
+    return [
+        f"NATS {version[0]}.{version[1]} has no message schedules and no atomic batches (2.12 has both): "
+        "feeds, resume and history work; the monitors' dead man's switch does not, and shipping is at least "
+        "once beyond the duplicate window"
+    ]
+
+
+async def provision(nc: Client, names: Names) -> Provisioned:
+    """Create the streams that are absent, and check those that are there.
+
+    Raises:
+        StreamsError: JetStream is off, or a stream is there with settings that break the contract.
+    """
+    version = server_version(nc)
+    result = Provisioned(notes=too_old(version))
+    events: dict[str, Any] | None = None
+    for wanted in configurations(names, version):
+        name = wanted["name"]
+        there = await info(nc, name)
+        if there and name == names.stream("LATEST") and events and _older(there, events):
+            # Its copies name sequences of an EVENTS that is gone.
+            await request(nc, f"STREAM.DELETE.{name}")
+            result.notes.append(f"stream {name} was older than {names.stream('EVENTS')} and was made again")
+            there = None
+        if there is None:
+            there = await _create(nc, wanted)
+            result.created.append(name)
+        if name == names.stream("EVENTS"):
+            events = there
+        for difference in compare(wanted, there["config"]):
+            if difference.breaks:
+                raise StreamsError(
+                    str(difference), "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX"
+                )
+            result.notes.append(f"{difference}; kept as it is")
+    return result
+
+
+async def differences(nc: Client, names: Names) -> list[Difference]:
+    """Compare all streams with the contract; an absent one differs in ``name``."""
+    found = []
+    for wanted in configurations(names, server_version(nc)):
+        there = await info(nc, wanted["name"])
+        if there is None:
+            found.append(Difference(wanted["name"], "name", wanted["name"], None, True))
+        else:
+            found.extend(compare(wanted, there["config"]))
+    return found
+
+
+async def apply(nc: Client, names: Names) -> list[str]:
+    """Create or alter the streams to be as the contract has them.
+
+    Returns:
+        A line for each change.
+
+    Raises:
+        StreamsError: the server refuses a change, such as another storage.
+    """
+    changes = []
+    for wanted in configurations(names, server_version(nc)):
+        name = wanted["name"]
+        there = await info(nc, name)
+        if there is None:
+            await _create(nc, wanted)
+            changes.append(f"stream {name} created")
+            continue
+        found = compare(wanted, there["config"])
+        if found:
+            answer = await request(nc, f"STREAM.UPDATE.{name}", {**there["config"], **wanted})
+            if "error" in answer:
+                raise _refused(name, answer)
+            changes.extend(f"stream {name}: {d.setting} {d.found!r} -> {d.wanted!r}" for d in found)
+    return changes
+
+
+async def _create(nc: Client, wanted: dict[str, Any]) -> dict[str, Any]:
+    name = wanted["name"]
+    answer = await request(nc, f"STREAM.CREATE.{name}", wanted)
+    if answer.get("error", {}).get("err_code") == _ERROR_NAME_IN_USE:
+        # Another process of ours was first; whether it is as wanted is compared next.
+        answer = await info(nc, name) or answer
+    if "error" in answer:
+        raise _refused(name, answer)
+    return answer
+
+
+def _older(stream: dict[str, Any], than: dict[str, Any]) -> bool:
+    return _nanoseconds(stream["created"]) < _nanoseconds(than["created"])
+
+
+def _refused(stream: str, answer: dict[str, Any]) -> StreamsError:
+    error = answer["error"]
+    return StreamsError(
+        f"NATS refused stream {stream}: {error.get('description')} (code {error.get('err_code')})",
+        "look for another stream with the same subjects ('nats stream ls'), or at the account's limits",
+    )

@@ -1,0 +1,261 @@
+"""The grammar of subjects and of the patterns that select them.
+
+Invariants:
+
+1. A token is 1 to 128 characters of ``A-Z a-z 0-9 _ -`` and the escape ``=XX``.
+2. An id has exactly one written form: ``escape(unescape(token)) == token`` for every legal token.
+3. ``covers(wide, narrow)`` holds exactly when every subject that ``narrow`` matches, ``wide`` matches too.
+
+A pattern is NATS': ``*`` stands for one token, a last ``>`` for one or more.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MAX_TOKEN_LENGTH: Final = 128
+"""Characters of one token as it stands in the subject, after escaping."""
+
+MAX_PATTERN_LENGTH: Final = 280
+"""Characters of one pattern; the longest subject of the contract has 274."""
+
+MAX_SUBJECT_LENGTH: Final = 1024
+"""Characters of a subject that the relay takes in; other services may use longer ones than the contract."""
+
+LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
+"""Levels of a log event, least first."""
+
+STREAM_SUBJECTS: Final = ("gateway.>", "system.>", "log.>")
+"""What clients can ever see; ``checkpoint.>`` lies in the same stream and is never shown."""
+
+STATE_SUBJECTS: Final = ("gateway.status.>", "system.health.>")
+"""Subjects of which the newest event is the state; all others are log events."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_ESCAPED_BYTE = re.compile(r"=([0-9A-F]{2})")
+_LEGAL_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+")
+_PATTERN_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
+_PLAIN_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+class SubjectError(ValueError):
+    """A subject, token or pattern is not legal.
+
+    Args:
+        what: the offending text.
+        why: what is wrong with it, as the end of a sentence.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        shown = self.what if len(self.what) <= 80 else self.what[:77] + "..."
+        return f"{shown!r} {self.why}"
+
+
+class EventType(StrEnum):
+    """The event types of the contract; others may extend it."""
+
+    GATEWAY_STATUS_CHANGE = "gateway_status_change"
+    GATEWAY_RECOVERY = "gateway_recovery"
+    SYSTEM_LOG = "system_log"
+    SYSTEM_HEALTH = "system_health"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a subject of the contract says.
+
+    Attributes:
+        event_type: the type of event that belongs on it.
+        fields: unescaped tokens by the name of the body's field that must equal them.
+    """
+
+    event_type: EventType
+    fields: dict[str, str]
+
+
+def escape(text: str) -> str:
+    """Write an id as one token: bytes outside ``A-Za-z0-9_-`` become ``=XX``.
+
+    Raises:
+        SubjectError: the id is empty, is not valid Unicode, or its token is over 128 characters.
+    """
+    if _PLAIN.fullmatch(text):
+        token = text
+    else:
+        if not text:
+            raise SubjectError(text, "is empty; an id needs at least one character")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise SubjectError(text, "is not valid Unicode") from None
+        token = "".join(chr(byte) if byte in _PLAIN_BYTES else f"={byte:02X}" for byte in data)
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise SubjectError(text, f"makes a token of {len(token)} characters; at most {MAX_TOKEN_LENGTH}")
+    return token
+
+
+def unescape(token: str) -> str:
+    """Read a token back into the id that it was made from.
+
+    Raises:
+        SubjectError: the token is not the canonical form of any id.
+    """
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise SubjectError(token, f"has {len(token)} characters; a token has at most {MAX_TOKEN_LENGTH}")
+    if _PLAIN.fullmatch(token):
+        return token
+    if not _LEGAL_TOKEN.fullmatch(token):
+        raise SubjectError(token, "is not a token: letters, digits, '_', '-' and '=XX' in upper-case hex")
+    data = _ESCAPED_BYTE.sub(lambda found: chr(int(found[1], 16)), token).encode("latin-1")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise SubjectError(token, "does not unescape to UTF-8") from None
+    if escape(text) != token:
+        raise SubjectError(token, f"is not canonical; write {escape(text)!r}")
+    return text
+
+
+def gateway_status(gateway_type: str, gateway_id: str) -> str:
+    """Subject of a gateway's status: ``gateway.status.<type>.<id>``."""
+    return f"gateway.status.{escape(gateway_type)}.{escape(gateway_id)}"
+
+
+def gateway_recovery(gateway_type: str, gateway_id: str) -> str:
+    """Subject of a gateway's recovery: ``gateway.recovery.<type>.<id>``."""
+    return f"gateway.recovery.{escape(gateway_type)}.{escape(gateway_id)}"
+
+
+def log(level: str, source: str) -> str:
+    """Subject of a log line: ``log.<level>.<source>``, the level in lower case.
+
+    Raises:
+        SubjectError: the level is not one of ``LEVELS``.
+    """
+    if level.upper() not in LEVELS:
+        raise SubjectError(level, f"is not a level; one of {', '.join(LEVELS)}")
+    return f"log.{level.lower()}.{escape(source)}"
+
+
+def system_health(component: str, instance: str | None = None) -> str:
+    """Subject of a component's health: ``system.health.<component>[.<instance>]``."""
+    if instance is None:
+        return f"system.health.{escape(component)}"
+    return f"system.health.{escape(component)}.{escape(instance)}"
+
+
+def checkpoint(host: str, file: str) -> str:
+    """Subject of a shipper's checkpoint: ``checkpoint.<host>.<file>``; never shown to clients."""
+    return f"checkpoint.{escape(host)}.{escape(file)}"
+
+
+def parse(subject: str) -> Subject:
+    """Tell which event of the contract belongs on a subject.
+
+    Args:
+        subject: without the deployment's prefix.
+
+    Raises:
+        SubjectError: no event of the contract belongs there.
+    """
+    tokens = subject.split(".")
+    match tokens:
+        case ["gateway", "status", gateway_type, gateway_id]:
+            return Subject(
+                EventType.GATEWAY_STATUS_CHANGE,
+                {"gateway_type": unescape(gateway_type), "gateway_id": unescape(gateway_id)},
+            )
+        case ["gateway", "recovery", gateway_type, gateway_id]:
+            return Subject(
+                EventType.GATEWAY_RECOVERY,
+                {"gateway_type": unescape(gateway_type), "gateway_id": unescape(gateway_id)},
+            )
+        case ["log", level, source]:
+            if level.upper() not in LEVELS or not level.islower():
+                raise SubjectError(
+                    subject, f"names no level; one of {', '.join(name.lower() for name in LEVELS)}"
+                )
+            return Subject(EventType.SYSTEM_LOG, {"level": level.upper(), "source": unescape(source)})
+        case ["system", "health", component]:
+            return Subject(EventType.SYSTEM_HEALTH, {"component": unescape(component)})
+        case ["system", "health", component, instance]:
+            return Subject(
+                EventType.SYSTEM_HEALTH,
+                {"component": unescape(component), "instance": unescape(instance)},
+            )
+    raise SubjectError(subject, "is no subject of the contract")
+
+
+def level_of(subject: str) -> str | None:
+    """Level that a subject names (``log.<level>.*``), or None when it names none."""
+    head, _, rest = subject.partition(".")
+    if head != "log":
+        return None
+    level = rest.partition(".")[0]
+    return level.upper() if level.islower() and level.upper() in LEVELS else None
+
+
+def is_state(subject: str) -> bool:
+    """True when only the newest event of the subject matters."""
+    return subject.startswith(("gateway.status.", "system.health."))
+
+
+def check_pattern(pattern: str) -> str:
+    """Return a legal pattern as it is.
+
+    Raises:
+        SubjectError: empty, too long, an empty token, ``>`` before the end, or a wildcard within a token.
+    """
+    if not pattern:
+        raise SubjectError(pattern, "is empty; a pattern such as 'log.error.>' is needed")
+    if len(pattern) > MAX_PATTERN_LENGTH:
+        raise SubjectError(pattern, f"has {len(pattern)} characters; at most {MAX_PATTERN_LENGTH}")
+    tokens = pattern.split(".")
+    for place, token in enumerate(tokens):
+        if token == "*" or _PATTERN_TOKEN.fullmatch(token):
+            continue
+        if token == ">":
+            if place != len(tokens) - 1:
+                raise SubjectError(pattern, "has '>' before its end; only the last token can be '>'")
+        elif not token:
+            raise SubjectError(pattern, "has an empty token")
+        else:
+            raise SubjectError(pattern, f"has an illegal token {token!r}; a wildcard stands alone")
+    return pattern
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Tell whether a legal pattern selects a subject."""
+    wanted = pattern.split(".")
+    given = subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(given) <= len(wanted):
+            return False
+        given = given[: len(wanted)]
+    elif len(wanted) != len(given):
+        return False
+    return all(want in ("*", token) for want, token in zip(wanted, given, strict=True))
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Tell whether every subject that ``narrow`` matches is matched by ``wide`` too."""
+    outer = wide.split(".")
+    inner = narrow.split(".")
+    open_ended = outer[-1] == ">"
+    if open_ended:
+        outer.pop()
+        # 'a.>' needs one token more; 'a.*' and 'a.>' both bring at least one.
+        if len(inner) <= len(outer):
+            return False
+    elif inner[-1] == ">" or len(inner) != len(outer):
+        return False
+    return all(
+        inside != ">" and want in ("*", inside) for want, inside in zip(outer, inner, strict=False)
+    )

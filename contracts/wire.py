@@ -1,0 +1,298 @@
+"""What relay and client say to each other over the WebSocket, as pydantic models.
+
+The relay parses client messages with ``parse_client``; what it sends is built by ``relay.core.frames`` and
+described here for the exported schemas, for clients in Python, and for tests.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from contracts.codes import ErrorCode
+from contracts.events import Timestamp
+from contracts.subjects import SubjectError, check_pattern
+
+SUBPROTOCOL: Final = "tickertape.v1"
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""Largest text message in either direction."""
+
+MAX_SUBJECTS: Final = 64
+"""Patterns in one filter."""
+
+MAX_QUERY_BYTES: Final = 4 * 1024
+HEARTBEAT_MS: Final = 15_000
+DEFAULT_INTERVAL_MS: Final = 1_000
+
+Mode = Literal["live", "complete", "latest"]
+LevelName = Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
+GapReason = Literal["rate", "slow", "retention", "reset"]
+
+_CURSOR = re.compile(r"([0-9a-z]{1,16})-(0|[1-9][0-9]{0,19})", re.ASCII)
+_MAX_SEQUENCE: Final = 2**64 - 1
+
+CursorText = Annotated[str, Field(pattern=r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})$")]
+
+
+def format_cursor(epoch: str, sequence: int) -> str:
+    """Write a place in the stream: ``<epoch>-<sequence>``."""
+    return f"{epoch}-{sequence}"
+
+
+def parse_cursor(text: str) -> tuple[str, int]:
+    """Read a cursor into its epoch and sequence.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    found = _CURSOR.fullmatch(text)
+    if found is None or int(found[2]) > _MAX_SEQUENCE:
+        raise ValueError(f"{text[:60]!r} is not a cursor; send back one that the relay gave")
+    return found[1], int(found[2])
+
+
+class Message(BaseModel):
+    """One text frame, routed by ``type``."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class Auth(Message):
+    """A token, first or to renew."""
+
+    type: Literal["auth"]
+    token: Annotated[str, Field(max_length=16_384)]
+
+
+class Subscribe(Message):
+    """Replaces the filter; what is omitted takes its default."""
+
+    type: Literal["subscribe"]
+    subjects: list[str] | None = None
+    level: str | None = None
+    mode: str | None = None
+    cursor: str | None = None
+    since: str | None = None
+    interval_ms: int | None = None
+
+
+class Ping(Message):
+    """Answered by ``pong`` with the same ``id``."""
+
+    type: Literal["ping"]
+    id: str | int | None = None
+
+
+ClientMessage = Auth | Subscribe | Ping
+_CLIENT: Final[dict[str, type[Auth] | type[Subscribe] | type[Ping]]] = {
+    "auth": Auth,
+    "subscribe": Subscribe,
+    "ping": Ping,
+}
+
+
+class WireError(Exception):
+    """A client's message or query breaks the protocol.
+
+    Args:
+        code: what an ``error`` message says.
+        message: what is wrong and what would be right.
+        ref: ``type`` of the offending message, where it is known.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, ref: str | None = None) -> None:
+        super().__init__(code, message, ref)
+        self.code = code
+        self.message = message
+        self.ref = ref
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+def parse_client(text: bytes) -> ClientMessage:
+    """Read a client's message.
+
+    Raises:
+        WireError: it is not JSON, not an object, of no known type, or a field has the wrong type.
+    """
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise WireError(ErrorCode.BAD_JSON, f"not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise WireError(ErrorCode.BAD_MESSAGE, "a message is a JSON object with a 'type'")
+    kind = body.get("type")
+    model = _CLIENT.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise WireError(
+            ErrorCode.UNKNOWN_TYPE, f"type {str(kind)[:40]!r} is none of auth, subscribe, ping", None
+        )
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise WireError(ErrorCode.BAD_MESSAGE, f"{field}: {first['msg']}", str(kind)) from None
+
+
+def check_subjects(patterns: list[str]) -> tuple[str, ...]:
+    """Return the patterns of a filter, each legal, without repeats, in the order asked.
+
+    Raises:
+        WireError: too many patterns, or one that is not legal.
+    """
+    if len(patterns) > MAX_SUBJECTS:
+        raise WireError(ErrorCode.BAD_SUBJECTS, f"{len(patterns)} patterns; at most {MAX_SUBJECTS}")
+    try:
+        return tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
+    except SubjectError as error:
+        raise WireError(ErrorCode.BAD_SUBJECTS, f"subjects: {error}") from None
+
+
+class Limits(Message):
+    """What the relay holds a client to."""
+
+    rate: float
+    """Log events per second; 0 means no limit."""
+    max_message_bytes: int
+    max_subjects: int
+
+
+class Grant(Message):
+    """What a client may see, and how fast."""
+
+    subjects: list[str]
+    deny: list[str]
+    level: LevelName
+    rate: float
+
+
+class Welcome(Message):
+    """First message of a session."""
+
+    type: Literal["welcome"]
+    protocol: Literal["tickertape.v1"]
+    relay: str
+    session: str
+    heartbeat_ms: int
+    limits: Limits
+    grant: Grant
+    expires_at: Timestamp | None
+
+
+class Subscribed(Message):
+    """What the session follows from here on."""
+
+    type: Literal["subscribed"]
+    subjects: list[str]
+    level: LevelName
+    mode: Mode
+    interval_ms: int
+    cursor: CursorText
+    resumed: bool
+
+
+class Item(Message):
+    """An event with its place."""
+
+    subject: str
+    seq: int
+    event: dict[str, Any]
+
+
+class Snapshot(Message):
+    """Newest event per state subject; several frames if large, ``done`` on the last."""
+
+    type: Literal["snapshot"]
+    events: list[Item]
+    done: bool
+
+
+class Events(Message):
+    """Events in stream order, and the place reached."""
+
+    type: Literal["events"]
+    events: list[Item]
+    cursor: CursorText
+    conflated: int | None = None
+
+
+class Gap(Message):
+    """Events after ``from``, up to and with ``to``, that will not come."""
+
+    type: Literal["gap"]
+    from_: Annotated[CursorText, Field(alias="from")]
+    to: CursorText
+    dropped: int | None
+    by: dict[str, int]
+    reason: GapReason
+
+
+class Heartbeat(Message):
+    """The link is alive, and this is the place reached."""
+
+    type: Literal["heartbeat"]
+    cursor: CursorText
+    time: Timestamp
+
+
+class Upstream(Message):
+    """Whether the relay hears from NATS."""
+
+    type: Literal["upstream"]
+    state: Literal["connected", "disconnected"]
+    since: Timestamp
+
+
+class TokenExpiring(Message):
+    """The token ends soon; send ``auth`` with a new one."""
+
+    type: Literal["token_expiring"]
+    expires_at: Timestamp
+
+
+class Pong(Message):
+    """Answer to ``ping``."""
+
+    type: Literal["pong"]
+    id: str | int | None
+
+
+class Error(Message):
+    """Something was refused."""
+
+    type: Literal["error"]
+    code: str
+    message: str
+    retry: bool
+    ref: str | None
+
+
+class Bye(Message):
+    """The relay closes after this."""
+
+    type: Literal["bye"]
+    code: int
+    reason: str
+    retry_after_ms: int | None
+
+
+RelayMessage = Annotated[
+    Welcome
+    | Subscribed
+    | Snapshot
+    | Events
+    | Gap
+    | Heartbeat
+    | Upstream
+    | TokenExpiring
+    | Pong
+    | Error
+    | Bye,
+    Field(discriminator="type"),
+]
+
+relay_message: Final[TypeAdapter[RelayMessage]] = TypeAdapter(RelayMessage)
+"""Reads what a relay sent; for clients in Python and for tests."""
