@@ -357,4 +357,3 @@ def _rewrite_level(payload: bytes, body: dict[str, Any], name: str) -> bytes:
         if orjson.loads(candidate) == wanted:
             return candidate
     return orjson.dumps(wanted)
-

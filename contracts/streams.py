@@ -322,7 +322,8 @@ async def provision(nc: Client, names: Names) -> Provisioned:
         for difference in compare(wanted, there["config"]):
             if difference.breaks:
                 raise StreamsError(
-                    str(difference), "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX"
+                    str(difference),
+                    "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX",
                 )
             result.notes.append(f"{difference}; kept as it is")
     return result

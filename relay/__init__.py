@@ -1,0 +1,1 @@
+"""The relay: one log in memory, and every client a cursor in it."""

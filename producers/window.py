@@ -1,0 +1,109 @@
+"""The window of events sent and not yet acknowledged; decides what to send again and what to give up.
+
+No I/O and no clock: ``now`` is an argument, in seconds of any monotonic clock.
+
+Invariants:
+
+1. An entry leaves the window once: acknowledged, failed, or withdrawn by its caller.
+2. An entry is sent again under the ``Nats-Msg-Id`` that it had at first, so that the stream holds it once.
+3. Whatever happens, an entry leaves at its deadline.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+Ticket = TypeVar("Ticket")
+
+RETRY_WAIT: Final = 0.25
+"""Seconds before an event is sent again after 'no responders' or 'busy' (ADR-22)."""
+
+MAX_RETRY_WAIT: Final = 2.0
+"""Seconds; the wait doubles up to this, since a large stream can take a while to be restored."""
+
+
+@dataclass(slots=True)
+class Entry(Generic[Ticket]):
+    """One event in flight.
+
+    Attributes:
+        token: last token of its reply subject.
+        subject: in NATS, with the deployment's prefix.
+        ticket: what its caller waits for.
+        deadline: when it is given up.
+        send_at: when it is to be sent (again); the deadline of its acknowledgement while it is under way.
+        tries: how often it was handed to the connection.
+        trouble: why the last try failed; empty when nothing was heard.
+    """
+
+    token: str
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+    ticket: Ticket
+    deadline: float
+    send_at: float
+    tries: int = 0
+    refusals: int = 0
+    trouble: str = ""
+
+
+class Window(Generic[Ticket]):
+    """Events in flight, by the token of their reply subject.
+
+    Args:
+        ack_timeout: seconds to wait for an acknowledgement before sending again.
+    """
+
+    def __init__(self, ack_timeout: float) -> None:
+        self.ack_timeout = ack_timeout
+        self._entries: dict[str, Entry[Ticket]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<Window {len(self._entries)} in flight>"
+
+    def entries(self) -> Iterable[Entry[Ticket]]:
+        """All entries, oldest first."""
+        return self._entries.values()
+
+    def add(self, entry: Entry[Ticket]) -> None:
+        """Put an event under watch, before it is sent."""
+        self._entries[entry.token] = entry
+
+    def get(self, token: str) -> Entry[Ticket] | None:
+        """Entry of a reply; None when it has left, as after a second acknowledgement."""
+        return self._entries.get(token)
+
+    def remove(self, token: str) -> Entry[Ticket] | None:
+        """Take an entry out; None when it has left already."""
+        return self._entries.pop(token, None)
+
+    def sent(self, entry: Entry[Ticket], now: float) -> None:
+        """Note that an entry was handed to the connection."""
+        entry.tries += 1
+        entry.send_at = now + self.ack_timeout
+
+    def refused(self, entry: Entry[Ticket], trouble: str, now: float) -> None:
+        """Note a passing refusal: the entry is due again after a wait that grows."""
+        entry.trouble = trouble
+        entry.send_at = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**entry.refusals)
+        entry.refusals = min(entry.refusals + 1, 16)
+
+    def resend_all(self, now: float) -> None:
+        """Make everything due: a new connection knows nothing of what the old one may have lost."""
+        for entry in self._entries.values():
+            entry.send_at = now
+
+    def due(self, now: float) -> list[Entry[Ticket]]:
+        """Entries to send now, oldest first."""
+        return [entry for entry in self._entries.values() if entry.send_at <= now]
+
+    def expire(self, now: float) -> list[Entry[Ticket]]:
+        """Take out the entries whose deadline has passed."""
+        expired = [entry for entry in self._entries.values() if entry.deadline <= now]
+        for entry in expired:
+            del self._entries[entry.token]
+        return expired

@@ -1,0 +1,211 @@
+"""The bounded log of recent events that every client is a cursor in.
+
+Invariants:
+
+1. Records lie in stream order, each sequence once.
+2. Every event of the stream with ``floor < sequence <= head`` that the relay takes in is here; nothing is
+   said about what lies outside, except for ``holes``.
+3. Events and bytes stay within their bounds; the oldest leave first, and raise ``floor``.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import NamedTuple
+
+from relay.core.filters import Filter, Route
+
+_sequence = attrgetter("seq")
+_stored = attrgetter("stored")
+_COMPACT_AFTER = 4096
+
+
+class Record:
+    """One event as the relay keeps it.
+
+    Attributes:
+        seq: sequence in the stream.
+        route: what its subject means; shared by all events of the subject.
+        item: the JSON of ``{"subject","seq","event"}``, as clients get it.
+        state: True when only the newest of its subject matters.
+        removed: True for a state that leaves snapshots.
+        received: when the relay took it in, UNIX seconds.
+        timestamp: the event's own time, UNIX seconds.
+        stored: when the stream stored it, UNIX seconds.
+    """
+
+    __slots__ = ("item", "received", "removed", "route", "seq", "state", "stored", "timestamp")
+
+    def __init__(
+        self,
+        seq: int,
+        route: Route,
+        item: bytes,
+        state: bool,
+        removed: bool,
+        received: float,
+        timestamp: float,
+        stored: float,
+    ) -> None:
+        self.seq = seq
+        self.route = route
+        self.item = item
+        self.state = state
+        self.removed = removed
+        self.received = received
+        self.timestamp = timestamp
+        self.stored = stored
+
+    def __repr__(self) -> str:
+        return f"Record(seq={self.seq}, subject={self.route.subject!r})"
+
+
+class Hole(NamedTuple):
+    """Events that the stream let go before the relay could take them in: after ``start``, up to ``end``."""
+
+    start: int
+    end: int
+
+
+class Log:
+    """Recent events, bounded by count and by bytes.
+
+    Args:
+        max_events: most records kept.
+        max_bytes: most bytes of ``item`` kept.
+    """
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self.floor = 0
+        self.head = 0
+        self.bytes = 0
+        self.holes: list[Hole] = []
+        self._records: list[Record] = []
+        self._first = 0  # index of the oldest record that is still in; those before it await compaction
+
+    def __len__(self) -> int:
+        return len(self._records) - self._first
+
+    def __iter__(self) -> Iterator[Record]:
+        for index in range(self._first, len(self._records)):
+            yield self._records[index]
+
+    def __repr__(self) -> str:
+        return f"Log({self.floor} < {len(self)} records <= {self.head}, {self.bytes} bytes)"
+
+    def start(self, at: int) -> None:
+        """Forget everything; ``at`` is the sequence after which events will come."""
+        self._records.clear()
+        self._first = 0
+        self.bytes = 0
+        self.holes.clear()
+        self.floor = self.head = at
+
+    def append(self, record: Record) -> None:
+        """Add the newest event, and let the oldest go when a bound is passed."""
+        self._records.append(record)
+        self.head = record.seq
+        self.bytes += len(record.item)
+        if self.bytes > self.max_bytes or len(self._records) - self._first > self.max_events:
+            self._evict()
+
+    def advance(self, seq: int) -> None:
+        """Move the head over an event that is not kept, such as one that was rejected."""
+        self.head = max(self.head, seq)
+
+    def hole(self, end: int) -> Hole:
+        """Note that events after the head, up to ``end``, will never come."""
+        hole = Hole(self.head, end)
+        self.holes.append(hole)
+        self.head = end
+        return hole
+
+    def prepend(self, records: Iterable[Record], floor: int) -> int:
+        """Add older events, all of those after ``floor`` up to the present floor.
+
+        Returns:
+            how many were kept, from the newest; the bounds come first.
+        """
+        kept: list[Record] = []
+        room = self.max_events - len(self)
+        size = self.bytes
+        for record in reversed(list(records)):
+            size += len(record.item)
+            if len(kept) == room or size > self.max_bytes:
+                floor = record.seq
+                break
+            kept.append(record)
+            self.bytes = size
+        kept.reverse()
+        self._records[: self._first] = kept
+        self._first = 0
+        self.floor = floor
+        return len(kept)
+
+    def count_after(self, seq: int) -> int:
+        """How many records lie after a sequence, whatever their subject."""
+        return len(self._records) - self._index_after(seq)
+
+    def select(
+        self, wanted: Filter, after: int, upto: int, max_events: int, max_bytes: int
+    ) -> tuple[list[Record], int]:
+        """Read what a filter matches, ``after < sequence <= upto``, within bounds.
+
+        Returns:
+            the records, and the place reached: ``upto``, or the last record's when a bound was met first.
+            One record is returned even when it alone is over ``max_bytes``.
+        """
+        found: list[Record] = []
+        size = 0
+        records = self._records
+        matches = wanted.matches
+        for index in range(self._index_after(after), len(records)):
+            record = records[index]
+            if record.seq > upto:
+                break
+            if not matches(record.route.subject):
+                continue
+            size += len(record.item)
+            if found and size > max_bytes:
+                return found, found[-1].seq
+            found.append(record)
+            if len(found) >= max_events:
+                return found, record.seq
+        return found, upto
+
+    def after_time(self, moment: float) -> int:
+        """Cursor before the first event that the stream stored at or after a time, UNIX seconds."""
+        records = self._records
+        index = bisect_left(records, moment, lo=self._first, key=_stored)
+        if index == len(records):
+            return self.head
+        return self.floor if index == self._first else records[index - 1].seq
+
+    def next_hole(self, after: int, upto: int) -> Hole | None:
+        """First hole that reaches beyond ``after`` and begins before ``upto``."""
+        for hole in self.holes:
+            if hole.end > after and hole.start < upto:
+                return hole
+        return None
+
+    def _index_after(self, seq: int) -> int:
+        return bisect_right(self._records, seq, lo=self._first, key=_sequence)
+
+    def _evict(self) -> None:
+        records = self._records
+        first = self._first
+        while first < len(records) and (
+            len(records) - first > self.max_events or self.bytes > self.max_bytes
+        ):
+            self.bytes -= len(records[first].item)
+            self.floor = records[first].seq
+            first += 1
+        self._first = first
+        if first > _COMPACT_AFTER or first * 2 > len(records):
+            # The list is moved rarely, so that letting go costs a constant per event.
+            del records[:first]
+            self._first = 0
+        if self.holes and self.holes[0].end <= self.floor:
+            self.holes = [hole for hole in self.holes if hole.end > self.floor]

@@ -1,0 +1,76 @@
+"""How fast a cursor may move: the token bucket of a feed, and the flush that tunes itself."""
+
+from typing import Final
+
+MAX_DELAY: Final = 0.1
+"""Seconds that an event waits at most for the next flush."""
+
+FLUSH_SHARE: Final = 0.25
+"""Most of the time that may go into flushing before flushes are spread: bigger batches, fewer sends."""
+
+RESERVES: Final = (0.50, 0.25, 0.10, 0.0, 0.0)
+"""Share of the burst that DEBUG, INFO, WARN, ERROR and CRITICAL leave for those above them."""
+
+_LEAST_BURST: Final = 2.0
+"""With less, the reserves would hold back DEBUG and INFO for ever."""
+
+
+class TokenBucket:
+    """Log events per second, with a last part of the burst kept for higher levels.
+
+    Args:
+        rate: tokens per second.
+        now: UNIX seconds; the bucket starts full.
+    """
+
+    __slots__ = ("_at", "_levels", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate = rate
+        self.burst = max(rate, _LEAST_BURST)
+        self._tokens = self.burst
+        self._at = now
+        self._levels = tuple(1.0 + reserve * self.burst for reserve in RESERVES)
+
+    def __repr__(self) -> str:
+        return f"TokenBucket({self._tokens:.1f} of {self.burst:g}, {self.rate:g}/s)"
+
+    def refill(self, now: float) -> None:
+        """Add what the time since the last call brought."""
+        if now > self._at:
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+            self._at = now
+
+    def take(self, rank: int) -> bool:
+        """Take one token for an event of a level's rank, unless that would touch the reserve above it."""
+        if self._tokens + 1e-9 < self._levels[rank]:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class FlushPacer:
+    """When the next flush may begin.
+
+    Flushes at once when idle. After a flush that took ``d`` seconds the next one waits until flushing takes
+    no more than ``share`` of the time, and never longer than ``max_delay``.
+    """
+
+    __slots__ = ("_earliest", "max_delay", "share")
+
+    def __init__(self, share: float = FLUSH_SHARE, max_delay: float = MAX_DELAY) -> None:
+        self.share = share
+        self.max_delay = max_delay
+        self._earliest = 0.0
+
+    def __repr__(self) -> str:
+        return f"FlushPacer(not before {self._earliest:.3f})"
+
+    def earliest(self) -> float:
+        """Time of the next flush, if there is anything to flush; UNIX seconds, may be past."""
+        return self._earliest
+
+    def flushed(self, started: float, ended: float) -> None:
+        """Say how long a flush took, with its writes."""
+        took = max(0.0, ended - started)
+        self._earliest = started + min(took / self.share, max(self.max_delay, took))

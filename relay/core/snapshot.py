@@ -1,0 +1,66 @@
+"""The newest event of each state subject: what a client that starts afresh is shown first."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from relay.core.filters import Filter
+from relay.core.log import Record
+
+MAX_SUBJECTS: Final = 100_000
+"""State subjects remembered; past it the one that was first seen earliest leaves."""
+
+
+class Snapshot:
+    """Newest record per state subject.
+
+    A removed gateway stays as a tombstone, so that older news of it, arriving late, does not bring it back.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Record] = {}
+        self.version = 0  # changes with the content; lets frames made from it be kept
+
+    def __len__(self) -> int:
+        return sum(not record.removed for record in self._newest.values())
+
+    def __repr__(self) -> str:
+        return f"Snapshot({len(self)} subjects)"
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._newest.clear()
+        self.version += 1
+
+    def put(self, record: Record) -> None:
+        """Note a state event, in any order."""
+        subject = record.route.subject
+        known = self._newest.get(subject)
+        if known is not None:
+            if known.seq >= record.seq:
+                return
+        elif len(self._newest) >= MAX_SUBJECTS:
+            del self._newest[next(iter(self._newest))]
+        self._newest[subject] = record
+        self.version += 1
+
+    def is_newest(self, record: Record) -> bool:
+        """True when no newer event of the record's subject is known."""
+        known = self._newest.get(record.route.subject)
+        return known is None or known.seq <= record.seq
+
+    def select(self, wanted: Filter, upto: int) -> list[Record]:
+        """Newest states that a filter matches and whose sequence is not after ``upto``, in stream order."""
+        return sorted(
+            (record for record in self._matching(wanted) if record.seq <= upto and not record.removed),
+            key=lambda record: record.seq,
+        )
+
+    def changed(self, wanted: Filter, after: int, upto: int) -> list[Record]:
+        """Newest states in ``after < sequence <= upto``, removals too, in stream order."""
+        return sorted(
+            (record for record in self._matching(wanted) if after < record.seq <= upto),
+            key=lambda record: record.seq,
+        )
+
+    def _matching(self, wanted: Filter) -> Iterator[Record]:
+        return (record for subject, record in self._newest.items() if wanted.matches(subject))

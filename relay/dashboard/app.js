@@ -1,0 +1,138 @@
+/**
+ * The page, put together: what the connection brings goes to the stores, and once per frame the stores are drawn.
+ *
+ * Invariants: nothing is drawn when an event arrives, only in the next frame, so a thousand events a second cost
+ * sixty drawings; a hidden page draws nothing and catches up when it is looked at.
+ */
+
+import { Components } from "/assets/components.js";
+import { Connection } from "/assets/connection.js";
+import { byId, element, setText } from "/assets/dom.js";
+import { Gateways } from "/assets/gateways.js";
+import { eventLine, gapLine } from "/assets/lines.js";
+import { LinkBar } from "/assets/linkbar.js";
+import { LogPanel } from "/assets/panel.js";
+import { Rate } from "/assets/rate.js";
+import { statusMark } from "/assets/status.js";
+import { Tiles } from "/assets/tiles.js";
+import { parseTime } from "/assets/times.js";
+
+/** After a start, events are history for this long: they count at their own time, not as a burst of now. */
+const HISTORY_MS = 2_000;
+
+const TICK_MS = 1_000;
+
+const rate = new Rate();
+const gateways = new Gateways();
+const components = new Components(byId("components"), byId("component-list"));
+const tiles = new Tiles(byId("tiles"), (id) => panel.narrow(id));
+const panel = new LogPanel((text) => tiles.mark(text));
+let startedAt = 0;
+let drawing = false;
+
+const connection = new Connection({
+  onLink(link) {
+    bar.setLink(link, Date.now());
+  },
+  onWelcome(welcome) {
+    bar.setRelay(welcome);
+  },
+  onStart() {
+    startedAt = Date.now();
+    gateways.begin();
+    components.begin();
+  },
+  onEvents(items, bytes) {
+    const now = Date.now();
+    const history = now - startedAt < HISTORY_MS;
+    const lines = [];
+    for (const item of items) {
+      rate.add(1, history ? parseTime(item.event.timestamp, now) : now, now);
+      if (take(item, now)) lines.push(eventLine(item, bytes, now));
+    }
+    panel.add(lines);
+    draw();
+  },
+  onSnapshot(items, done, start) {
+    const now = Date.now();
+    gateways.snapshot(items, done, start, now);
+    components.snapshot(items, done, start, now);
+    draw();
+  },
+  onGap(gap) {
+    panel.add([gapLine(gap, Date.now())]);
+    draw();
+  },
+  onUpstream(state, since) {
+    bar.setUpstream(state, since, Date.now());
+  },
+  onEpoch() {
+    gateways.forgetSequences();
+    components.forgetSequences();
+  },
+});
+
+const bar = new LinkBar(
+  () => connection.connect(),
+  (token) => connection.authenticate(token),
+);
+
+/** Hand an event to its store. Returns whether it is worth a line: a healthy heartbeat is not. */
+function take(item, now) {
+  switch (item.event.event_type) {
+    case "gateway_status_change":
+      gateways.apply(item, now);
+      return true;
+    case "system_health":
+      return components.apply(item, now);
+    default:
+      return true;
+  }
+}
+
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    const now = Date.now();
+    tiles.show(gateways, now);
+    showSummary();
+    panel.draw();
+  });
+}
+
+let summary = "";
+
+function showSummary() {
+  const counts = gateways.counts();
+  const key = JSON.stringify(counts);
+  if (key === summary) return;
+  summary = key;
+  const { down, size } = gateways;
+  document.title = down > 0 ? `(${down} down) Tickertape` : "Tickertape";
+  setText(byId("gateway-count"), size > 0 ? String(size) : "");
+  byId("tiles-empty").hidden = size > 0;
+  byId("summary").replaceChildren(
+    ...counts.map(({ status, number }) => {
+      const mark = statusMark();
+      mark.set(status);
+      return element("li", "summary-item", element("b", "", String(number)), mark.root);
+    }),
+  );
+}
+
+function tick() {
+  const now = Date.now();
+  bar.tick(now);
+  bar.setRate(rate, now);
+  tiles.tick(now);
+  components.tick(now);
+  draw();
+}
+
+byId("feed").addEventListener("scroll", draw, { passive: true });
+for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
+setInterval(tick, TICK_MS);
+tick();
+connection.connect();

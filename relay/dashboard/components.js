@@ -1,0 +1,104 @@
+/**
+ * The components that report their own health (monitor, shipper, ...), as a strip.
+ *
+ * Invariants: the newest report of each subject is shown; a component that is REMOVED, or missing from a
+ * snapshot that covers it, leaves; they are sorted by name, so the strip keeps still.
+ */
+
+import { arrange, element, setAttribute, setText } from "/assets/dom.js";
+import { REMOVED, readStatus, statusMark } from "/assets/status.js";
+import { duration, fullTime, parseTime } from "/assets/times.js";
+
+export class Components {
+  /**
+   * @type {Map<string, {seq: number, status: string, name: string, at: number,
+   *   mark: ReturnType<typeof statusMark>, age: HTMLElement, root: HTMLElement}>}
+   */
+  #known = new Map();
+  #mentioned = new Set();
+  #panel;
+  #list;
+
+  /** @param {HTMLElement} panel hidden while there is nothing to show @param {HTMLElement} list */
+  constructor(panel, list) {
+    this.#panel = panel;
+    this.#list = list;
+  }
+
+  /**
+   * Take in one `system_health`.
+   * @param {{subject: string, seq: number, event: Record<string, any>}} item
+   * @param {number} now UNIX milliseconds
+   * @returns {boolean} true when a component that was known has another status now
+   */
+  apply(item, now) {
+    const { subject, seq, event } = item;
+    const known = this.#known.get(subject);
+    if (known && seq <= known.seq) return false;
+    const status = readStatus(event.status);
+    const changed = known !== undefined && known.status !== status;
+    if (status === REMOVED) {
+      this.#known.delete(subject);
+    } else {
+      const entry = known ?? this.#build(subject, event);
+      entry.seq = seq;
+      entry.status = status;
+      entry.at = parseTime(event.timestamp, now);
+      entry.mark.set(status);
+      setAttribute(entry.root, "data-status", status);
+      setAttribute(entry.root, "title", `reported at ${fullTime(entry.at)}`);
+      setText(entry.age, duration(now - entry.at));
+    }
+    this.#arrange();
+    return changed;
+  }
+
+  /** A session starts: what a snapshot before it left unfinished does not count. */
+  begin() {
+    this.#mentioned.clear();
+  }
+
+  /** Take in a frame of a snapshot; see Gateways.snapshot. */
+  snapshot(items, done, start, now) {
+    for (const item of items) {
+      if (item.event.event_type !== "system_health") continue;
+      this.#mentioned.add(item.subject);
+      this.apply(item, now);
+    }
+    if (!done) return;
+    for (const [key, entry] of this.#known) {
+      if (entry.seq <= start && !this.#mentioned.has(key)) this.#known.delete(key);
+    }
+    this.#mentioned.clear();
+    this.#arrange();
+  }
+
+  /** The stream is another one: whatever it says is newer. */
+  forgetSequences() {
+    for (const entry of this.#known.values()) entry.seq = -1;
+  }
+
+  /** Write what only time changes. @param {number} now */
+  tick(now) {
+    for (const entry of this.#known.values()) setText(entry.age, duration(now - entry.at));
+  }
+
+  #build(subject, event) {
+    const name = [event.component, event.instance].filter((part) => typeof part === "string").join(" ");
+    const mark = statusMark();
+    const age = element("span", "component-age");
+    const root = element("li", "component", element("span", "component-name", name || subject), mark.root, age);
+    const entry = { seq: -1, status: "", name: name || subject, at: 0, mark, age, root };
+    this.#known.set(subject, entry);
+    return entry;
+  }
+
+  #arrange() {
+    const entries = [...this.#known.values()].sort((a, b) => a.name.localeCompare(b.name, "en"));
+    arrange(
+      this.#list,
+      entries.map(({ root }) => root),
+    );
+    this.#panel.hidden = entries.length === 0;
+  }
+}

@@ -1,0 +1,203 @@
+"""One measurement: clients connect to a target, events are published, and a window of time is looked at.
+
+Order: connect everyone, begin to publish, let a warm-up second pass, measure CPU at both ends of the window, read on
+for a second so that the window's last events count too.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.bench.children import Child, module
+from tests.bench.publisher import GRACE_NS
+from tests.bench.targets import Target, metric
+
+_ANSWER_SECONDS: Final = 30.0
+_WARM_UP_NS: Final = 1_000_000_000
+_BUSY: Final = 0.9
+"""Share of its core above which the load generator is said to be the limit."""
+
+_AGREE: Final = 0.03
+"""Difference that two ways of counting the same thing may have, from where the window cuts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a target is given.
+
+    Attributes:
+        clients: connections.
+        rate: events published each second.
+        seconds: length of the window.
+        size: bytes of each event.
+    """
+
+    clients: int
+    rate: float
+    seconds: float
+    size: int = 300
+
+    @property
+    def sampled(self) -> int:
+        """Clients that read every message: one in fifty, at least two, all of a few."""
+        return self.clients if self.clients <= 10 else max(2, self.clients // 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came out.
+
+    Attributes:
+        who: the target.
+        clients: connections.
+        rate: events published each second in the window; for ``plain``, events replayed.
+        deliveries: events delivered each second, over all clients.
+        cores: cores that the target used.
+        fraction: share of the window's events that the sampled clients have received; NaN where unknown.
+        p50: latency from the publisher's send to the client's read, in milliseconds; p99, max likewise.
+        mb: megabytes received each second, over all clients.
+        frames: WebSocket frames each second, over all clients.
+        rss_mb: the target's resident memory at the window's end, in MB.
+        load_cores: cores that the load generator used.
+        notes: what casts doubt on the row.
+    """
+
+    who: str
+    clients: int
+    rate: float
+    deliveries: float
+    cores: float
+    fraction: float
+    p50: float
+    p99: float
+    max: float
+    mb: float
+    frames: float
+    rss_mb: float
+    load_cores: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def per_core(self) -> float:
+        """Deliveries for each second of the target's CPU."""
+        return self.deliveries / self.cores if self.cores else 0.0
+
+    @property
+    def sustained(self) -> bool:
+        """True when (nearly) everything was delivered, and within a second."""
+        return self.fraction >= 0.99 and self.p99 < 1000
+
+
+@contextlib.contextmanager
+def connected(target: Target, clients: int, sampled: int = 0, record: Path | None = None) -> Iterator[Child]:
+    """A load generator whose clients are all connected."""
+    spec: dict[str, Any] = {
+        "port": target.port,
+        "path": target.path,
+        "protocol": target.protocol,
+        "clients": clients,
+        "sampled": max(1, sampled),
+        "record": str(record) if record else None,
+    }
+    with module("the load generator", "loadgen", **spec) as generator:
+        generator.hear(_ANSWER_SECONDS + 30 + clients / 500)
+        yield generator
+
+
+def sleep_until(moment_ns: int) -> None:
+    """Wait for a moment of the monotonic clock."""
+    time.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+
+
+def measure(target: Target, load: Load, record: Path | None = None) -> Row:
+    """Run one load against a target.
+
+    Args:
+        target: started and ready.
+        load: how much.
+        record: where to keep the frames of one client.
+    """
+    with contextlib.ExitStack() as stack:
+        generator = stack.enter_context(connected(target, load.clients, load.sampled, record))
+        publisher: Child | None = None
+        if target.nats_port:
+            spec = {"way": "paced", "nats_port": target.nats_port, "rate": load.rate, "size": load.size}
+            publisher = stack.enter_context(module("the publisher", "publisher", **spec))
+            publisher.hear(_ANSWER_SECONDS)
+            publisher.say(go=True)
+        else:
+            target.process.say(go=True)
+        told_before = metric(target, "tickertape_events_delivered_total") if target.ops_port else 0.0
+        asked_before = time.monotonic()
+        start = time.monotonic_ns() + _WARM_UP_NS
+        end = start + int(load.seconds * 1e9)
+        generator.say(start=start, end=end)
+        if publisher:
+            publisher.say(start=start, end=end)
+
+        sleep_until(start)
+        began, cpu, load_cpu = time.monotonic(), target.process.cpu, generator.cpu
+        sleep_until(end)
+        seconds = time.monotonic() - began
+        cores = (target.process.cpu - cpu) / seconds
+        load_cores = (generator.cpu - load_cpu) / seconds
+        rss = target.process.rss
+        target.process.check()
+        told_rate = 0.0
+        if target.ops_port:
+            told = metric(target, "tickertape_events_delivered_total") - told_before
+            told_rate = told / (time.monotonic() - asked_before)
+
+        sleep_until(end + GRACE_NS)
+        got = generator.hear(_ANSWER_SECONDS)
+        sent = publisher.hear(_ANSWER_SECONDS) if publisher else None
+    return _row(target, load, got, sent, cores, load_cores, rss, told_rate)
+
+
+def _row(
+    target: Target,
+    load: Load,
+    got: dict[str, Any],
+    sent: dict[str, Any] | None,
+    cores: float,
+    load_cores: float,
+    rss: int,
+    told_rate: float,
+) -> Row:
+    deliveries = got["deliveries"] / got["seconds"]
+    fraction = got["in_window"] / (got["sampled"] * sent["published"]) if sent and sent["published"] else float("nan")
+    notes = []
+    if load_cores > _BUSY:
+        notes.append(f"the load generator used {load_cores:.0%} of a core: it may be the limit")
+    if got["closed"]:
+        notes.append(f"{got['closed']} clients were disconnected")
+    if got["lost"]:
+        notes.append(f"{got['lost']} events told as dropped to the sample")
+    if sent and fraction < 0.99:
+        notes.append(f"only {fraction:.1%} of the events arrived within a second of the end")
+    elif got["uneven"] > _AGREE:
+        notes.append(f"a client got {got['uneven']:.0%} more or less than the sample")
+    if sent and sent["latest_ms"] > 100:
+        notes.append(f"the publisher was up to {sent['latest_ms']:.0f} ms late")
+    # The relay's own count spans a little more than the window, so rates are compared, not counts.
+    if told_rate and abs(told_rate / deliveries - 1) > 2 * _AGREE:
+        notes.append(f"the relay's metrics say {told_rate:,.0f} deliveries/s")
+    return Row(
+        who=target.who,
+        clients=load.clients,
+        rate=sent["published"] / load.seconds if sent else deliveries / load.clients,
+        deliveries=deliveries,
+        cores=cores,
+        fraction=fraction,
+        p50=got["p50"] if sent else float("nan"),
+        p99=got["p99"] if sent else float("nan"),
+        max=got["max"] if sent else float("nan"),
+        mb=got["bytes"] / got["seconds"] / 1e6,
+        frames=got["frames"] / got["seconds"],
+        rss_mb=rss / 1e6,
+        load_cores=load_cores,
+        notes=notes,
+    )
