@@ -258,6 +258,10 @@ class Hub:
             self._write(session, self._upstream())
         return session
 
+    def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
+        """Say ``error`` and ``bye`` to a client that gets no session, and close."""
+        self.refuse(Session("", link), error, code)
+
     def receive(self, session: Session, text: bytes, now: float) -> None:
         """Handle one text message of a client."""
         try:

@@ -98,6 +98,7 @@ function draw() {
     const now = Date.now();
     tiles.show(gateways, now);
     showSummary();
+    showTitle();
     panel.draw();
   });
 }
@@ -109,21 +110,29 @@ function showSummary() {
   const key = JSON.stringify(counts);
   if (key === summary) return;
   summary = key;
-  const { down, size } = gateways;
-  document.title = down > 0 ? `(${down} down) Tickertape` : "Tickertape";
+  const { size } = gateways;
   setText(byId("gateway-count"), size > 0 ? String(size) : "");
   byId("tiles-empty").hidden = size > 0;
   byId("summary").replaceChildren(
     ...counts.map(({ status, number }) => {
       const mark = statusMark();
       mark.set(status);
-      return element("li", "summary-item", element("b", "", String(number)), mark.root);
+      mark.root.lastElementChild.before(element("b", "number", String(number)));
+      return element("li", "", mark.root);
     }),
   );
 }
 
+function showTitle() {
+  const { down } = gateways;
+  const title = down > 0 ? `(${down} down) Tickertape` : "Tickertape";
+  if (document.title !== title) document.title = title;
+}
+
 function tick() {
   const now = Date.now();
+  // Not in a frame: a hidden page has none, and its title is all that is seen of it.
+  showTitle();
   bar.tick(now);
   bar.setRate(rate, now);
   tiles.tick(now);

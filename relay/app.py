@@ -1,0 +1,238 @@
+"""The composition root: builds the relay, runs it, drains it. Reads from top to bottom as it happens."""
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from contracts import connect
+from contracts.codes import CloseCode
+from contracts.streams import Names, StreamsError
+from relay.config import ServeSettings
+from relay.connection import Gate
+from relay.core.hub import Hub, HubSettings
+from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.intake import Intake
+from relay.pages import main_pages, ops_pages
+from relay.server import HttpServer, ListenError, listen
+
+log = logging.getLogger("tickertape")
+
+DESCRIPTORS: Final = 65_536
+RETRY_SPREAD_MS: Final = 5_000
+"""Clients come back spread over this long after a shutdown, not all in one second."""
+
+
+def clock() -> Callable[[], float]:
+    """UNIX seconds that never go back: the wall clock at the start, carried on by the monotonic one."""
+    offset = time.time() - time.monotonic()
+    monotonic = time.monotonic
+    return lambda: monotonic() + offset
+
+
+class Flusher:
+    """Turns the hub's wishes into callbacks of the event loop.
+
+    Args:
+        now: the clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.hub: Hub
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._flushing = False
+        self._wanted = False
+        self._held: asyncio.TimerHandle | None = None
+
+    def wake(self) -> None:
+        """Flush as soon as the pacing lets it."""
+        if self._flushing:
+            self._wanted = True
+            return
+        wait = self.hub.pacer.earliest() - self._now()
+        if wait <= 0:
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_later(wait, self._flush)
+
+    def _flush(self) -> None:
+        started = self._now()
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        self._flushing = True
+        self.hub.flush(started)
+        # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
+        self._loop.call_soon(self._flushed, started)
+
+    def _flushed(self, started: float) -> None:
+        now = self._now()
+        self.hub.pacer.flushed(started, now)
+        self._flushing = False
+        if self._wanted:
+            self._wanted = False
+            self.wake()
+        elif (until := self.hub.held_until()) is not None:
+            self._held = self._loop.call_later(max(0.0, until - now), self._flush)
+
+
+async def serve(settings: ServeSettings, announce: Callable[[str], None] = print) -> int:
+    """Run a relay until a signal ends it.
+
+    Args:
+        settings: what the operator set.
+        announce: gets the lines for the operator.
+
+    Returns:
+        the exit code: 0 after a signal, 1 when it cannot run.
+    """
+    names = Names(settings.subject_prefix)
+    now = clock()
+    raise_descriptor_limit()
+    flusher = Flusher(now)
+    hub = Hub(
+        HubSettings(
+            relay=socket.gethostname(),
+            rate=settings.client_rate,
+            log_events=settings.log_size,
+            log_bytes=settings.log_bytes,
+            max_catch_up=settings.max_catch_up,
+        ),
+        flusher.wake,
+    )
+    flusher.hub = hub
+    gate = Gate(hub, now)
+    gate.open = False
+    nats: EmbeddedNats | None = None
+    try:
+        main_socket = listen(settings.host, settings.port, "--port")
+        ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
+        if settings.nats_url is None:
+            nats = EmbeddedNats(settings.data_dir, settings.nats_port)
+            await nats.start()
+    except (ListenError, EmbeddedError) as error:
+        announce_error(str(error))
+        return 1
+    url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
+
+    intake = Intake(hub, now, url, names, settings.patterns(), settings.nats_creds)
+    stopping = stop_signals()
+    main = HttpServer(main_pages(gate), main_socket, gate.protocol)
+    ops = HttpServer(
+        ops_pages(gate, lambda: intake.loaded and hub.upstream_connected and gate.open, lambda: intake.lag),
+        ops_socket,
+    )
+    ready = asyncio.Event()
+    code = 0
+    servers = [asyncio.create_task(server.run_until_stopped()) for server in (main, ops)]
+    feeding = asyncio.create_task(intake.run(ready), name="intake")
+    ticking = asyncio.create_task(_tick(hub, gate, now), name="tick")
+    try:
+        announce(f"relay: http://{main.address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
+        await _first(ready.wait(), feeding, stopping.wait())
+        if ready.is_set():
+            gate.open = True
+            announce("ready")
+            await _first(feeding, stopping.wait())
+        if feeding.done() and not feeding.cancelled() and (error := feeding.exception()):
+            raise error
+        await _drain(gate, main, settings.drain, stopping)
+    except StreamsError as error:
+        announce_error(str(error))
+        code = 1
+    finally:
+        ticking.cancel()
+        feeding.cancel()
+        await asyncio.gather(ticking, feeding, return_exceptions=True)
+        for server in (main, ops):
+            server.should_exit = True
+        await asyncio.gather(*servers)
+        if nats is not None:
+            await nats.stop()
+    return code
+
+
+def raise_descriptor_limit() -> None:
+    """Let the process have as many descriptors as it may; each client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    log.info("up to %d descriptors", soft)
+
+
+def stop_signals() -> "StopSignals":
+    """Listen for SIGINT and SIGTERM."""
+    stopping = StopSignals()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+class StopSignals:
+    """Counts the signals that ask to stop: the first drains, the second ends at once."""
+
+    def __init__(self) -> None:
+        self._first = asyncio.Event()
+        self._second = asyncio.Event()
+
+    def set(self) -> None:
+        """A signal came."""
+        (self._second if self._first.is_set() else self._first).set()
+
+    async def wait(self) -> None:
+        """Wait for the first."""
+        await self._first.wait()
+
+    async def wait_again(self) -> None:
+        """Wait for the second."""
+        await self._second.wait()
+
+
+async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSignals) -> None:
+    """Let clients go: not ready, no new ones, ``bye`` to each in turn over the time given."""
+    gate.open = False
+    main.stop_accepting()
+    sessions = list(gate.hub.sessions.values())
+    log.info("shutting down: %d clients have %g s to leave", len(sessions), seconds)
+    waves = 10
+    for wave in range(waves):
+        for index in range(wave, len(sessions), waves):
+            spread = RETRY_SPREAD_MS * index // len(sessions)
+            gate.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", 500 + spread)
+        if len(gate):
+            await _first(asyncio.sleep(seconds / waves / 2), stopping.wait_again())
+    deadline = asyncio.get_running_loop().time() + seconds / 2
+    while len(gate) and asyncio.get_running_loop().time() < deadline:
+        await _first(asyncio.sleep(0.02), stopping.wait_again())
+
+
+async def _tick(hub: Hub, gate: Gate, now: Callable[[], float]) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        hub.tick(now())
+        gate.ping_some()
+
+
+async def _first(*waits: object) -> None:
+    """Wait until one of these is done, and cancel those that were begun for this wait alone."""
+    tasks = [wait if isinstance(wait, asyncio.Task) else asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, wait in zip(tasks, waits, strict=True):
+            if task is not wait and not task.done():
+                task.cancel()
+
+
+def announce_error(message: str) -> None:
+    """Say in one line on standard error why the relay cannot run."""
+    print(f"tickertape serve: {message}", file=sys.stderr)

@@ -1,0 +1,277 @@
+"""One WebSocket connection: websockets' Sans-I/O protocol inside an asyncio.Protocol.
+
+uvicorn hands an upgrade request to this class, with its bytes. From then on the transport is ours: no task,
+no queue and no timer of its own for each connection.
+
+Invariants:
+
+1. A shared frame is written only in state OPEN; what the protocol itself has to send goes out first.
+2. The session is told at once when the transport is full and when it has room again.
+3. Every connection that was counted as opened is counted as closed, with one code.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, NegotiationError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode
+from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
+from relay.core import session as protocol
+from relay.core.hub import Hub
+from relay.core.session import Session
+
+BUFFER_HIGH: Final = 64 * 1024
+"""Bytes in a transport's buffer past which a client counts as slow and stays where it is."""
+
+BUFFER_LOW: Final = 16 * 1024
+PING_EVERY: Final = 20
+"""Seconds between two pings to a client; two unanswered ones end the connection."""
+
+MAX_MISSED: Final = 2
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a client has to answer a close."""
+
+_PING: Final = b"\x89\x00"
+
+
+class _Handshake(ServerProtocol):
+    """Accepts our subprotocol, none at all, and refuses when only others are offered."""
+
+    def select_subprotocol(self, subprotocols: Any) -> Subprotocol | None:
+        if not subprotocols:
+            return None
+        if SUBPROTOCOL in subprotocols:
+            return Subprotocol(SUBPROTOCOL)
+        raise NegotiationError(f"offered {', '.join(subprotocols)[:100]}; this relay speaks {SUBPROTOCOL}")
+
+
+class Gate:
+    """What all connections share.
+
+    Args:
+        hub: gets their sessions.
+        clock: UNIX seconds that never go back.
+    """
+
+    def __init__(self, hub: Hub, clock: Callable[[], float]) -> None:
+        self.hub = hub
+        self.clock = clock
+        self.open = True
+        self.results: Counter[str] = Counter()
+        self.codes: Counter[int] = Counter()
+        self._wheel: list[set[Connection]] = [set() for _ in range(PING_EVERY)]
+        self._spoke = 0
+        self._joined = 0
+
+    def __repr__(self) -> str:
+        return f"Gate({len(self)} connections, open={self.open})"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._wheel))
+
+    def protocol(self, config: Any, server_state: Any, app_state: Any) -> "Connection":
+        """Build what uvicorn hands an upgrade to; its signature is uvicorn's."""
+        return Connection(self)
+
+    def add(self, connection: "Connection") -> None:
+        """Count a connection, and give it its second to be pinged in."""
+        connection.spoke = self._joined % PING_EVERY
+        self._joined += 1
+        self._wheel[connection.spoke].add(connection)
+
+    def discard(self, connection: "Connection") -> None:
+        """Forget a connection."""
+        self._wheel[connection.spoke].discard(connection)
+
+    def ping_some(self) -> None:
+        """Ping a twentieth of all connections; called once a second."""
+        self._spoke = (self._spoke + 1) % PING_EVERY
+        for connection in list(self._wheel[self._spoke]):
+            connection.ping()
+
+    def all(self) -> list["Connection"]:
+        """The connections that are open now."""
+        return [connection for spoke in self._wheel for connection in spoke]
+
+
+class Connection(asyncio.Protocol):
+    """One client's socket; also the ``Link`` of its session."""
+
+    __slots__ = ("_conn", "_gate", "_missed", "_parts", "_session", "_transport", "send", "spoke")
+
+    send: Callable[[bytes], None]
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._conn = _Handshake(max_size=MAX_MESSAGE_BYTES)
+        self._parts: bytearray | None = None  # of a message that comes in fragments
+        self._session: Session | None = None
+        self._transport: asyncio.Transport
+        self._missed = 0
+        self.spoke = -1
+
+    def __repr__(self) -> str:
+        return f"Connection({self._conn.state.name}, {self._session!r})"
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
+        # uvicorn does this after it has fed us the request; a pause before that would be told to it, not us.
+        transport.set_protocol(self)
+        self.send = transport.write
+
+    def data_received(self, data: bytes) -> None:
+        conn = self._conn
+        conn.receive_data(data)
+        self._missed = 0
+        for event in conn.events_received():
+            if isinstance(event, Request):
+                self._handshake(event)
+            elif isinstance(event, Frame):
+                if event.opcode is Opcode.TEXT or event.opcode is Opcode.CONT:
+                    self._text(event.data, event.fin)
+                elif event.opcode is Opcode.BINARY and conn.state is OPEN:
+                    conn.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
+        self._send_own()
+
+    def eof_received(self) -> bool:
+        if self._conn.state is not CONNECTING:
+            self._conn.receive_eof()
+        return False
+
+    def pause_writing(self) -> None:
+        if self._session is not None:
+            self._gate.hub.paused(self._session)
+
+    def resume_writing(self) -> None:
+        if self._session is not None:
+            self._gate.hub.resumed(self._session)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._session is not None:
+            self._gate.hub.closed(self._session)
+            self._session = None
+        if self.spoke >= 0:
+            self._gate.discard(self)
+            self.spoke = -1
+            sent, received = self._conn.close_sent, self._conn.close_rcvd
+            code = sent.code if sent is not None else received.code if received is not None else 1006
+            self._gate.codes[code] += 1
+
+    # From the session.
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; a client that does not answer in time is cut off."""
+        if self._conn.state is OPEN:
+            text = reason.encode()[:120].decode(errors="ignore")
+            self._conn.send_close(code, text)
+            self._send_own()
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def ping(self) -> None:
+        """Ask whether the client is there; give it up when it answered none of the last ones."""
+        if self._missed >= MAX_MISSED and self._session is not None:
+            self._gate.hub.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
+            return
+        self._missed += 1
+        if self._conn.state is OPEN:
+            self._transport.write(_PING)
+
+    # Inside.
+
+    def _handshake(self, request: Request) -> None:
+        path, _, query = request.path.partition("?")
+        if path != "/ws":
+            self._refuse(HTTPStatus.NOT_FOUND, ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
+            return
+        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+        browser = SUBPROTOCOL in [name.strip() for name in offered.split(",")]
+        refused: tuple[CloseCode, WireError] | None = None
+        wanted = protocol.Request()
+        try:
+            wanted = protocol.parse_query(query)
+        except WireError as error:
+            refused = (protocol.close_code(error), error)
+        if not self._gate.open:
+            refused = (
+                CloseCode.UNAVAILABLE,
+                WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again"),
+            )
+        if refused is not None and not browser:
+            status = HTTPStatus(CLOSE_CODES[refused[0]].http_status or 400)
+            self._refuse(status, refused[1].code, refused[1].message)
+            return
+        response = self._conn.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            fault = self._conn.handshake_exc
+            message = str(fault) if isinstance(fault, InvalidHandshake) else "no WebSocket handshake"
+            self._refuse(HTTPStatus(response.status_code), ErrorCode.BAD_MESSAGE, message)
+            return
+        self._conn.send_response(response)
+        self._send_own()
+        hub = self._gate.hub
+        self._gate.add(self)
+        self._gate.results["accepted" if refused is None else "refused"] += 1
+        if refused is None:
+            self._session = hub.open(self, wanted, self._gate.clock())
+            if self._session is not None and self._transport.get_write_buffer_size() > BUFFER_HIGH:
+                # The snapshot filled the socket before there was a session to tell.
+                hub.paused(self._session)
+        else:
+            # A browser cannot see the status of a failed upgrade, so it is told inside.
+            hub.turn_away(self, refused[1], refused[0])
+
+    def _refuse(self, status: HTTPStatus, code: str, message: str) -> None:
+        self._gate.results["refused"] += 1
+        body = orjson.dumps({"code": code, "message": message})
+        headers = Headers({"Content-Type": "application/json", "Connection": "close"})
+        headers["Content-Length"] = str(len(body))
+        if status is HTTPStatus.UPGRADE_REQUIRED:
+            headers["Upgrade"] = "websocket"
+        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+            headers["Retry-After"] = "1"
+        self._conn.send_response(Response(status.value, status.phrase, headers, body))
+        self._send_own()
+
+    def _text(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
+        if not fin or self._parts is not None:
+            if self._parts is None:
+                self._parts = bytearray()
+            self._parts += data
+            if not fin:
+                return
+            data, self._parts = self._parts, None
+        text = bytes(data)
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            self._conn.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+            return
+        if self._session is not None:
+            self._gate.hub.receive(self._session, text, self._gate.clock())
+
+    def _send_own(self) -> None:
+        """Write what the protocol itself has to say; an empty piece of it means: close the connection."""
+        for data in self._conn.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()
+        if self._conn.state is not OPEN and self._session is not None:
+            # The closing handshake has begun: nothing may be written by a feed any more.
+            self._gate.hub.closed(self._session)
+            self._session = None

@@ -1,0 +1,286 @@
+"""From NATS into the hub: our own ordered consumer, decoded, through any restart without loss or repeat.
+
+Order of a start: streams, place, newest states, consumer, and only then the tail of the stream for memory.
+The place is the end of the stream at that moment; the consumer begins right behind it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from contracts import connect
+from contracts.events import Event, Rejected, decode
+from contracts.streams import Names, StreamsError, epoch_of, info, provision
+from relay import replay
+from relay.consumer import Delivery, OrderedConsumer
+from relay.core.hub import Hub
+
+log = logging.getLogger("tickertape.intake")
+
+CHECK_EVERY: Final = 0.5
+"""Seconds between looks at whether the consumer is still heard."""
+
+RETRY_DELAY: Final = 0.5
+LATEST_LAG_TIMEOUT: Final = 3.0
+"""Seconds that the start waits for LATEST to have caught up with EVENTS."""
+
+MAX_TO_FILE: Final = 1_000
+"""Rejected events that wait to be filed; past it they are only counted."""
+
+
+class Intake:
+    """Reads EVENTS into a hub.
+
+    Args:
+        hub: gets every event, once, in order.
+        clock: UNIX seconds that never go back.
+        url: of NATS.
+        creds: a .creds file.
+        names: of subjects and streams.
+        patterns: what to take in, without the prefix.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Callable[[], float],
+        url: str,
+        names: Names,
+        patterns: tuple[str, ...],
+        creds: Path | None = None,
+    ) -> None:
+        self.hub = hub
+        self.loaded = False
+        self.lag = 0
+        self._clock = clock
+        self._url = url
+        self._creds = creds
+        self._names = names
+        self._patterns = tuple(names.subject(pattern) for pattern in patterns)
+        self._stream = names.stream("EVENTS")
+        self._nc: Client | None = None
+        self._consumer: OrderedConsumer | None = None
+        self._broken = asyncio.Event()
+        self._to_file: deque[tuple[int, str, bytes, Rejected]] = deque()
+        self._filing = asyncio.Event()
+        self._overflow = 0
+
+    @property
+    def connected(self) -> bool:
+        """True while the relay hears from NATS."""
+        return self.hub.upstream_connected
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Connect, load, follow; until cancelled.
+
+        Args:
+            ready: set once the newest states are loaded and events flow.
+
+        Raises:
+            StreamsError: JetStream is off, or a stream breaks the contract.
+        """
+        self._nc = await connect.connect(
+            self._url,
+            name="tickertape-relay",
+            creds=self._creds,
+            on_up=self._up,
+            on_down=self._down,
+            on_error=self._error,
+        )
+        nc = self._nc
+        try:
+            for note in (await provision(nc, self._names)).notes:
+                log.warning("%s", note)
+            head = await self._begin(nc)
+            await self._follow(nc)
+            self.loaded = True
+            ready.set()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._warm(nc, head), name="warm")
+                tasks.create_task(self._supervise(nc), name="supervise")
+                tasks.create_task(self._file_rejected(nc), name="rejected")
+        finally:
+            if self._consumer is not None:
+                with contextlib.suppress(NatsError, OSError):
+                    await self._consumer.stop()
+            await connect.close(nc)
+
+    # Start and restart.
+
+    async def _begin(self, nc: Client) -> int:
+        """Take the end of the stream as the place, and load the newest states."""
+        there = await self._stream_info(nc)
+        head = int(there["state"]["last_seq"])
+        self.hub.begin(epoch_of(there["created"]), head, self._clock())
+        await self._load_latest(nc)
+        return head
+
+    async def _load_latest(self, nc: Client) -> None:
+        latest = self._names.stream("LATEST")
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LATEST_LAG_TIMEOUT
+        there = await info(nc, latest)
+        while there and any(source.get("lag", 0) for source in there.get("sources") or ()):
+            if loop.time() > until:
+                log.warning("stream %s is behind %s; the first states may be old", latest, self._stream)
+                break
+            await asyncio.sleep(0.05)
+            there = await info(nc, latest)
+        async for batch in replay.read(nc, latest, 1):
+            for delivery in batch:
+                origin = (delivery.headers or {}).get("Nats-Stream-Source", "").split(" ")
+                if len(origin) < 2 or not origin[1].isdigit():
+                    continue
+                subject = self._names.bare(delivery.subject)
+                event = decode(subject, delivery.data)
+                if isinstance(event, Event):
+                    self.hub.load_state(int(origin[1]), subject, event, delivery.stored)
+
+    async def _warm(self, nc: Client, head: int) -> None:
+        """Fill the memory with the tail of the stream, while events flow already."""
+        size = self.hub.settings.log_events
+        epoch = self.hub.epoch
+        first = max(1, head - size + 1)
+        found: list[tuple[int, str, Event, float]] = []
+        if head == 0:
+            return
+        try:
+            there = await self._stream_info(nc)
+            first = max(first, int(there["state"]["first_seq"]))
+            async for batch in replay.read(nc, self._stream, first, head, self._patterns):
+                for delivery in batch:
+                    subject = self._names.bare(delivery.subject)
+                    event = decode(subject, delivery.data)
+                    if isinstance(event, Event):
+                        found.append((delivery.seq, subject, event, delivery.stored))
+        except (StreamsError, NatsError, OSError) as error:
+            log.warning("the memory begins empty: %s", error)
+            return
+        if epoch == self.hub.epoch and self.hub.log.floor == head:
+            kept = self.hub.warm(found, first - 1)
+            log.info("%d events from the stream's tail are in memory", kept)
+
+    async def _follow(self, nc: Client) -> None:
+        self._broken.clear()
+        consumer = OrderedConsumer(nc, self._stream, self._take, self._lost)
+        await consumer.start(self.hub.log.head + 1, self._patterns)
+        self._consumer = consumer
+        self.hub.set_upstream(True, self._clock())
+
+    async def _supervise(self, nc: Client) -> None:
+        """Make the consumer again whenever it is lost, from where the log ends."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), CHECK_EVERY)
+            if not self._broken.is_set():
+                if self._consumer is None or not self._consumer.silent(loop.time()):
+                    continue
+                log.warning("nothing is heard from NATS; the consumer is made again")
+                self.hub.set_upstream(False, self._clock())
+                self._broken.set()
+            if not nc.is_connected:
+                await asyncio.sleep(CHECK_EVERY / 5)
+                continue
+            try:
+                await self._resume(nc)
+            except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                log.warning("events cannot be followed yet: %s", error)
+                self.hub.set_upstream(False, self._clock())
+                await asyncio.sleep(RETRY_DELAY)
+
+    async def _resume(self, nc: Client) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+        there = await self._stream_info(nc)
+        state = there["state"]
+        head = self.hub.log.head
+        if epoch_of(there["created"]) != self.hub.epoch or int(state["last_seq"]) < head:
+            log.warning("stream %s is not the one it was; all clients start afresh", self._stream)
+            await provision(nc, self._names)
+            await self._begin(nc)
+            self.hub.restart_sessions()
+        elif int(state["first_seq"]) > head + 1:
+            self.hub.hole(int(state["first_seq"]) - 1, self._clock())
+        await self._follow(nc)
+
+    async def _stream_info(self, nc: Client) -> dict[str, Any]:
+        there = await info(nc, self._stream)
+        if there is None:
+            await provision(nc, self._names)
+            there = await info(nc, self._stream)
+            if there is None:
+                raise StreamsError(f"stream {self._stream} is gone", "it is made again")
+        return there
+
+    # Events.
+
+    def _take(self, delivery: Delivery) -> None:
+        subject = self._names.bare(delivery.subject)
+        self.lag = delivery.pending
+        event = decode(subject, delivery.data)
+        if isinstance(event, Rejected):
+            self.hub.skip(delivery.seq, event.reason)
+            self._reject(delivery.seq, subject, delivery.data, event)
+        else:
+            self.hub.publish(delivery.seq, subject, event, delivery.stored, self._clock())
+
+    def _lost(self, reason: str) -> None:
+        log.info("the consumer is made again: %s", reason)
+        self._broken.set()
+
+    def _reject(self, seq: int, subject: str, data: bytes, why: Rejected) -> None:
+        if len(self._to_file) >= MAX_TO_FILE:
+            self._overflow += 1
+            if self._overflow == 1:
+                log.warning("more events are rejected than can be filed; the rest is only counted")
+            return
+        self._to_file.append((seq, subject, data, why))
+        self._filing.set()
+
+    async def _file_rejected(self, nc: Client) -> None:
+        """Put what was rejected where its maker can find it, beside the flow of events."""
+        stream = nc.jetstream()
+        while True:
+            await self._filing.wait()
+            self._filing.clear()
+            while self._to_file:
+                seq, subject, data, why = self._to_file[0]
+                headers = {
+                    "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(why))[:500],
+                    "Tickertape-Sequence": str(seq),
+                    "Nats-Msg-Id": f"{self.hub.epoch}-{seq}",
+                }
+                try:
+                    await stream.publish(
+                        self._names.subject(f"rejected.{subject}"), data, timeout=2.0, headers=headers
+                    )
+                except (NatsError, OSError, TimeoutError) as error:
+                    log.warning("event %d could not be filed as rejected yet: %s", seq, error)
+                    await asyncio.sleep(RETRY_DELAY)
+                    if nc.is_connected and len(self._to_file) >= MAX_TO_FILE:
+                        self._to_file.popleft()
+                    continue
+                self._to_file.popleft()
+
+    # The connection.
+
+    async def _up(self) -> None:
+        log.info("connected to NATS at %s", connect.shown(self._url))
+        if self.loaded:
+            self._broken.set()
+
+    async def _down(self, reason: str) -> None:
+        log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+        self.hub.set_upstream(False, self._clock())
+
+    async def _error(self, error: Exception) -> None:
+        log.warning("NATS: %s", error)

@@ -1,0 +1,141 @@
+"""What the two ports serve beside the feed: the dashboard and health; metrics, probes and status."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contracts.wire import format_cursor
+from relay import metrics
+from relay.connection import Gate
+
+DASHBOARD: Final = Path(__file__).parent / "dashboard"
+
+_SECURITY: Final = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    # A new relay comes with a new page; without this a browser may keep the old one for days.
+    (b"cache-control", b"no-cache"),
+]
+
+
+class _SecurityHeaders:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_SECURITY]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def main_pages(gate: Gate) -> ASGIApp:
+    """Pages of the main port: ``/``, its assets, and ``/health``."""
+
+    async def dashboard(request: Request) -> Response:
+        return FileResponse(DASHBOARD / "index.html")
+
+    async def health(request: Request) -> Response:
+        well = gate.open and gate.hub.upstream_connected
+        return JSONResponse(
+            {
+                "status": "ok" if well else "unavailable",
+                "upstream": "connected" if gate.hub.upstream_connected else "disconnected",
+                "connections": len(gate),
+            },
+            status_code=200 if well else 503,
+        )
+
+    async def feed(request: Request) -> Response:
+        return JSONResponse(
+            {"code": "upgrade_required", "message": "/ws is a WebSocket: connect with ws:// or wss://"},
+            status_code=426,
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+
+    return Starlette(
+        routes=[
+            Route("/", dashboard),
+            Route("/ws", feed),
+            Route("/health", health),
+            Mount("/assets", StaticFiles(directory=DASHBOARD)),
+        ],
+        middleware=[Middleware(_SecurityHeaders)],
+    )
+
+
+def ops_pages(gate: Gate, ready: Callable[[], bool], lag: Callable[[], int]) -> ASGIApp:
+    """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
+
+    Args:
+        gate: the connections.
+        ready: whether clients should be sent here.
+        lag: events that are in the stream and not taken in yet.
+    """
+    registry = metrics.registry(gate, lag)
+
+    async def all_metrics(request: Request) -> Response:
+        body, content_type = metrics.render(registry, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
+    async def live(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readiness(request: Request) -> Response:
+        return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
+
+    async def status(request: Request) -> Response:
+        return JSONResponse(_status(gate, ready(), lag()))
+
+    return Starlette(
+        routes=[
+            Route("/metrics", all_metrics),
+            Route("/livez", live),
+            Route("/readyz", readiness),
+            Route("/statusz", status),
+        ]
+    )
+
+
+def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
+    hub = gate.hub
+    return {
+        "version": metrics.package_version(),
+        "relay": hub.settings.relay,
+        "ready": ready,
+        "upstream": "connected" if hub.upstream_connected else "disconnected",
+        "cursor": hub.cursor(),
+        "lag": lag,
+        "log": {
+            "events": len(hub.log),
+            "bytes": hub.log.bytes,
+            "from": format_cursor(hub.epoch, hub.log.floor),
+        },
+        "sessions": {"open": len(hub.sessions), "behind": hub.behind},
+        "feeds": [
+            {
+                "subjects": feed.filter.subjects,
+                "level": feed.filter.level,
+                "mode": feed.key.mode,
+                "rate": feed.key.rate,
+                "members": feed.members,
+                "behind": feed.members - len(feed.heads),
+            }
+            for feed in sorted(hub.feeds.values(), key=lambda feed: -feed.members)[:100]
+        ],
+    }
