@@ -55,7 +55,7 @@ class Flusher:
         if self._flushing:
             self._wanted = True
             return
-        wait = self.hub.pacer.earliest() - self._now()
+        wait = self.hub.fanout.pacer.earliest() - self._now()
         if wait <= 0:
             self._loop.call_soon(self._flush)
         else:
@@ -67,18 +67,18 @@ class Flusher:
             self._held.cancel()
             self._held = None
         self._flushing = True
-        self.hub.flush(started)
+        self.hub.fanout.flush(started)
         # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
         self._loop.call_soon(self._flushed, started)
 
     def _flushed(self, started: float) -> None:
         now = self._now()
-        self.hub.pacer.flushed(started, now)
+        self.hub.fanout.pacer.flushed(started, now)
         self._flushing = False
         if self._wanted:
             self._wanted = False
             self.wake()
-        elif (until := self.hub.held_until()) is not None:
+        elif (until := self.hub.fanout.held_until()) is not None:
             self._held = self._loop.call_later(max(0.0, until - now), self._flush)
 
 
@@ -134,14 +134,16 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = print
     feeding = asyncio.create_task(intake.run(ready), name="intake")
     ticking = asyncio.create_task(_tick(hub, gate, now), name="tick")
     try:
-        announce(f"relay: http://{main.address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
+        announce(
+            f"relay: http://{main.address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}"
+        )
         await _first(ready.wait(), feeding, stopping.wait())
         if ready.is_set():
             gate.open = True
             announce("ready")
             await _first(feeding, stopping.wait())
-        if feeding.done() and not feeding.cancelled() and (error := feeding.exception()):
-            raise error
+        if feeding.done():
+            await feeding
         await _drain(gate, main, settings.drain, stopping)
     except StreamsError as error:
         announce_error(str(error))

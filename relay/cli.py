@@ -47,7 +47,9 @@ COMMANDS: Final = {
         "producers.monitor.run:run",
     ),
     "ship": Command(
-        "ship log files, or standard input", "producers.shipper.ship:ShipSettings", "producers.shipper.ship:run"
+        "ship log files, or standard input",
+        "producers.shipper.ship:ShipSettings",
+        "producers.shipper.ship:run",
     ),
     "tail": Command("a live feed in the terminal", "relay.tail:TailSettings", "relay.tail:run"),
     "publish": Command(
@@ -64,7 +66,9 @@ COMMANDS: Final = {
         "validate configuration and what it points at", "relay.check:CheckSettings", "relay.check:run"
     ),
     "bench": Command(
-        "measure this installation beside its peers", "relay.bench_command:BenchSettings", "relay.bench_command:run"
+        "measure this installation beside its peers",
+        "relay.bench_command:BenchSettings",
+        "relay.bench_command:run",
     ),
     "schema": Command(
         "print the contract: JSON Schema, AsyncAPI, TypeScript",
@@ -100,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         settings = _parse(name, _load(command.settings), rest)
     except _UsageError as error:
         return _usage(f"{name}: {error}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
+    )
     # One line for each thing that matters; libraries speak up from warnings on.
     for library in ("uvicorn", "websockets", "nats", "asyncio"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -14,7 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from websockets.datastructures import Headers
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
         # uvicorn does this after it has fed us the request; a pause before that would be told to it, not us.

@@ -71,6 +71,7 @@ class Intake:
         self._to_file: deque[tuple[int, str, bytes, Rejected]] = deque()
         self._filing = asyncio.Event()
         self._overflow = 0
+        self._ending = False
 
     @property
     def connected(self) -> bool:
@@ -107,6 +108,7 @@ class Intake:
                 tasks.create_task(self._supervise(nc), name="supervise")
                 tasks.create_task(self._file_rejected(nc), name="rejected")
         finally:
+            self._ending = True
             if self._consumer is not None:
                 with contextlib.suppress(NatsError, OSError):
                     await self._consumer.stop()
@@ -118,7 +120,7 @@ class Intake:
         """Take the end of the stream as the place, and load the newest states."""
         there = await self._stream_info(nc)
         head = int(there["state"]["last_seq"])
-        self.hub.begin(epoch_of(there["created"]), head, self._clock())
+        self.hub.begin(epoch_of(there["created"]), head)
         await self._load_latest(nc)
         return head
 
@@ -209,7 +211,7 @@ class Intake:
             await self._begin(nc)
             self.hub.restart_sessions()
         elif int(state["first_seq"]) > head + 1:
-            self.hub.hole(int(state["first_seq"]) - 1, self._clock())
+            self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
         await self._follow(nc)
 
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
@@ -279,6 +281,8 @@ class Intake:
             self._broken.set()
 
     async def _down(self, reason: str) -> None:
+        if self._ending:
+            return
         log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
         self.hub.set_upstream(False, self._clock())
 

@@ -44,7 +44,10 @@ class RelayCollector(Collector):
         yield _gauge("connections", "WebSocket connections that are open", len(gate))
         yield _counter("connections", "Handshakes of WebSocket connections", "result", gate.results)
         yield _counter(
-            "disconnects", "Ended connections by close code", "code", {str(k): n for k, n in gate.codes.items()}
+            "disconnects",
+            "Ended connections by close code",
+            "code",
+            {str(k): n for k, n in gate.codes.items()},
         )
         yield _counter("events_received", "Events taken in from NATS", "kind", stats.received)
         yield _counter("events_rejected", "Events that broke the contract", "reason", stats.rejected)
@@ -54,8 +57,8 @@ class RelayCollector(Collector):
         yield _total("bytes_sent", "Bytes of messages written to clients", stats.bytes)
         yield _histogram("delivery_delay_seconds", "From intake to the socket write", stats.delay)
         yield _histogram("event_age_seconds", "From the event's timestamp to the socket write", stats.age)
-        yield _gauge("feeds", "Groups of clients that share filter, mode and rate", len(hub.feeds))
-        yield _gauge("clients_behind", "Clients that are not at the head of their feed", hub.behind)
+        yield _gauge("feeds", "Groups of clients that share filter, mode and rate", len(hub.fanout.feeds))
+        yield _gauge("clients_behind", "Clients that are not at the head of their feed", hub.fanout.behind)
         yield _gauge("log_events", "Events in memory", len(hub.log))
         yield _gauge("log_bytes", "Bytes of the events in memory", hub.log.bytes)
         yield _gauge("intake_lag_events", "Events of the stream that are not taken in yet", self._lag())

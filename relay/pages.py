@@ -126,7 +126,7 @@ def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
             "bytes": hub.log.bytes,
             "from": format_cursor(hub.epoch, hub.log.floor),
         },
-        "sessions": {"open": len(hub.sessions), "behind": hub.behind},
+        "sessions": {"open": len(hub.sessions), "behind": hub.fanout.behind},
         "feeds": [
             {
                 "subjects": feed.filter.subjects,
@@ -136,6 +136,6 @@ def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
                 "members": feed.members,
                 "behind": feed.members - len(feed.heads),
             }
-            for feed in sorted(hub.feeds.values(), key=lambda feed: -feed.members)[:100]
+            for feed in sorted(hub.fanout.feeds.values(), key=lambda feed: -feed.members)[:100]
         ],
     }

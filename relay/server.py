@@ -57,7 +57,9 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         where = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
             raise ListenError(f"{where} is in use by another program", f"give another {option}") from None
-        raise ListenError(f"{where} cannot be listened on: {error.strerror or error}", f"give another {option}") from None
+        raise ListenError(
+            f"{where} cannot be listened on: {error.strerror or error}", f"give another {option}"
+        ) from None
     return listener
 
 
@@ -84,13 +86,13 @@ class _GuardedHttp(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()  # type: ignore[no-untyped-call]
+        super().on_message_begin()
         if self._head_timer is None:
             self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._head_done()
-        super().on_headers_complete()  # type: ignore[no-untyped-call]
+        super().on_headers_complete()
 
     def _expect_head(self) -> None:
         self._head_bytes = 0

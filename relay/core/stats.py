@@ -40,8 +40,8 @@ class Stats:
         frames: messages written.
         bytes: bytes of them.
         resumes: sessions that began at a place in the past, by where from: ``log``, ``stream`` or ``gap``.
-        delay: from intake to the write.
-        age: from the event's own timestamp to the write.
+        delay: from intake to the write, of what goes to the heads of feeds: catching up is not delay.
+        age: from the event's own timestamp to the write, likewise.
     """
 
     received: dict[str, int] = field(default_factory=lambda: {"state": 0, "log": 0})

@@ -17,8 +17,12 @@ import { statusMark } from "/assets/status.js";
 import { Tiles } from "/assets/tiles.js";
 import { parseTime } from "/assets/times.js";
 
-/** After a start, events are history for this long: they count at their own time, not as a burst of now. */
-const HISTORY_MS = 2_000;
+/**
+ * After a start, events are history until a batch is as young as this, or so much time has passed (a producer's
+ * clock may be wrong). History counts at its own time, not as a burst of now.
+ */
+const YOUNG_MS = 5_000;
+const HISTORY_MS = 15_000;
 
 const TICK_MS = 1_000;
 
@@ -27,7 +31,7 @@ const gateways = new Gateways();
 const components = new Components(byId("components"), byId("component-list"));
 const tiles = new Tiles(byId("tiles"), (id) => panel.narrow(id));
 const panel = new LogPanel((text) => tiles.mark(text));
-let startedAt = 0;
+let historyUntil = 0;
 let drawing = false;
 
 const connection = new Connection({
@@ -38,18 +42,20 @@ const connection = new Connection({
     bar.setRelay(welcome);
   },
   onStart() {
-    startedAt = Date.now();
+    historyUntil = Date.now() + HISTORY_MS;
     gateways.begin();
     components.begin();
   },
   onEvents(items, bytes) {
     const now = Date.now();
-    const history = now - startedAt < HISTORY_MS;
+    const history = now < historyUntil;
     const lines = [];
     for (const item of items) {
       rate.add(1, history ? parseTime(item.event.timestamp, now) : now, now);
       if (take(item, now)) lines.push(eventLine(item, bytes, now));
     }
+    const newest = parseTime(items[items.length - 1].event.timestamp, now);
+    if (now - newest < YOUNG_MS) historyUntil = 0;
     panel.add(lines);
     draw();
   },
@@ -60,7 +66,9 @@ const connection = new Connection({
     draw();
   },
   onGap(gap) {
-    panel.add([gapLine(gap, Date.now())]);
+    const now = Date.now();
+    // What is passed over in history did not happen now, and nothing says when it did.
+    panel.add([gapLine(gap, now < historyUntil ? NaN : now)]);
     draw();
   },
   onUpstream(state, since) {

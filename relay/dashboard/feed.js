@@ -57,6 +57,7 @@ export class Feed {
   /** @type {Line|null} */ #selected = null;
   #rowHeight = 20;
   #following = true;
+  #followAfter = false;
   #onSelect;
 
   /**
@@ -71,7 +72,7 @@ export class Feed {
     box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     box.addEventListener("keydown", (event) => this.#walk(event));
     box.addEventListener("click", (event) => this.#clicked(event));
-    new ResizeObserver(() => this.#measure()).observe(box);
+    new ResizeObserver(() => this.#resized()).observe(box);
     this.#measure();
   }
 
@@ -80,8 +81,10 @@ export class Feed {
     return this.#following;
   }
 
-  /** Go to the newest line and follow it from here on. */
+  /** Go to the newest line and follow it from here on; a chosen line is let go. */
   follow() {
+    this.#followAfter = true;
+    this.select(null);
     this.#following = true;
     this.#draw();
   }
@@ -100,6 +103,9 @@ export class Feed {
   /** Choose a line, or none. @param {Line|null} line */
   select(line) {
     if (line === this.#selected) return;
+    // Reading one line means standing still; what was followed before is followed again afterwards.
+    if (!this.#selected) this.#followAfter = this.#following;
+    this.#following = line === null && this.#followAfter;
     this.#selected = line;
     this.#draw();
     this.#onSelect(line);
@@ -110,9 +116,15 @@ export class Feed {
     this.#draw();
   }
 
+  #resized() {
+    this.#measure();
+    const index = this.#selected ? this.#lines.indexOf(this.#selected) : -1;
+    if (index >= 0 && !this.#following) this.#reveal(index);
+  }
+
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#box;
-    this.#following = scrollTop + clientHeight >= scrollHeight - this.#rowHeight;
+    this.#following = !this.#selected && scrollTop + clientHeight >= scrollHeight - this.#rowHeight;
     this.#draw();
   }
 
@@ -184,7 +196,6 @@ export class Feed {
   #reveal(index) {
     const top = index * this.#rowHeight;
     const { scrollTop, clientHeight } = this.#box;
-    this.#following = index === this.#lines.length - 1;
     if (top < scrollTop) this.#box.scrollTop = top;
     else if (top + this.#rowHeight > scrollTop + clientHeight) {
       this.#box.scrollTop = top + this.#rowHeight - clientHeight;

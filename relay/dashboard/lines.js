@@ -94,12 +94,12 @@ function gapMessage({ dropped, by, reason }) {
 /**
  * The line of a gap.
  * @param {Record<string, any>} message
- * @param {number} now UNIX milliseconds
+ * @param {number} at UNIX milliseconds, NaN where it cannot be known
  * @returns {Line}
  */
-export function gapLine(message, now) {
+export function gapLine(message, at) {
   const gap = { dropped: message.dropped ?? null, by: message.by ?? {}, reason: string(message.reason) };
-  return line("gap", now, { label: "GAP", message: gapMessage(gap), gap });
+  return line("gap", at, { label: "GAP", message: gapMessage(gap), gap });
 }
 
 /**

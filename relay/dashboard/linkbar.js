@@ -80,15 +80,17 @@ export class LinkBar {
     const away = !lost && this.#upstream.state === "disconnected";
     this.#banner.hidden = !lost && !away;
     setAttribute(document.body, "data-stale", String(lost || away));
-    this.#retry.hidden = !lost || phase === "connecting";
-    this.#token.hidden = !(lost && this.#link.needsToken);
+    const needsToken = lost && this.#link.needsToken;
+    this.#retry.hidden = !lost || needsToken || phase === "connecting";
+    this.#token.hidden = !needsToken;
     if (lost) this.#showLost(phase, reason);
     else if (away) this.#showAway();
   }
 
   #showLost(phase, reason) {
     const asOf = this.#everLive ? `Everything below is as of ${clock(this.#lostAt).slice(0, 8)}.` : "";
-    const headline = phase === "closed" ? "The connection is closed" : "Not connected to the relay";
+    const ended = this.#link.needsToken ? "A token is needed" : "The connection is closed";
+    const headline = phase === "closed" ? ended : "Not connected to the relay";
     setText(this.#headline, headline);
     setText(this.#detail, [reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : "", asOf].join(" ").trim());
   }

@@ -12,6 +12,10 @@ import { duration, fullTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
+/** More tiles than this, or a narrow window, and each shows only what matters most. */
+const DENSE_FROM = 24;
+const NARROW = "(max-width: 560px)";
+
 class Tile {
   #mark = statusMark();
   #name = element("button", "tile-name");
@@ -99,6 +103,7 @@ export class Tiles {
   #list;
   #onPick;
   #picked = "";
+  #narrow = window.matchMedia(NARROW);
 
   /**
    * @param {HTMLElement} list
@@ -107,6 +112,7 @@ export class Tiles {
   constructor(list, onPick) {
     this.#list = list;
     this.#onPick = onPick;
+    this.#narrow.addEventListener("change", () => this.#fit());
     list.addEventListener("keydown", (event) => this.#walk(event));
     list.addEventListener("focusin", (event) => this.#stopAt(event.target));
   }
@@ -134,6 +140,7 @@ export class Tiles {
       this.#list,
       gateways.sorted().map(({ key }) => this.#tiles.get(key).root),
     );
+    this.#fit();
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
     this.#stopAt(focused ?? this.#list.querySelector("button"));
   }
@@ -148,6 +155,11 @@ export class Tiles {
     if (id === this.#picked) return;
     this.#picked = id;
     for (const tile of this.#tiles.values()) tile.mark(id);
+  }
+
+  #fit() {
+    const dense = this.#narrow.matches || this.#tiles.size > DENSE_FROM;
+    setAttribute(this.#list, "data-dense", String(dense));
   }
 
   #stopAt(button) {

@@ -1,0 +1,265 @@
+"""From one log to many cursors: which feeds an event goes to, when it goes, and who is behind.
+
+Invariants:
+
+1. A session that follows is at the head of its feed, or its cursor says where it is; never both, never neither.
+2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
+3. One flush is bounded: the heads get a unit each, and a bounded number of those behind a bounded share.
+
+The caller flushes when ``wake`` asks for it, not before ``pacer.earliest()``, and at ``held_until()``.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from contracts.events import format_time
+from contracts.wire import format_cursor
+from relay.core import frames
+from relay.core.feed import Feed, FeedKey, Unit, catch_up, lost
+from relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
+from relay.core.log import Log, Record
+from relay.core.pacing import FlushPacer
+from relay.core.session import Session
+from relay.core.snapshot import Snapshot
+from relay.core.stats import Stats
+
+CATCH_UP_SESSIONS: Final = 256
+"""Sessions that may catch up in one flush; the others wait for the next, so that the head stays prompt."""
+
+CATCH_UP_UNITS: Final = 4
+"""Units that one of them may get in one flush."""
+
+
+class Fanout:
+    """The feeds, and the sessions in them.
+
+    Args:
+        log: what cursors point into.
+        snapshot: newest states, for those who fell behind.
+        stats: where to count.
+        max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
+        wake: called when there is something to flush and nothing was before.
+    """
+
+    def __init__(
+        self, log: Log, snapshot: Snapshot, stats: Stats, max_catch_up: int, wake: Callable[[], None]
+    ) -> None:
+        self.epoch = "0"
+        self.feeds: dict[FeedKey, Feed] = {}
+        self.pacer = FlushPacer()
+        self._log = log
+        self._snapshot = snapshot
+        self._stats = stats
+        self._max_catch_up = max_catch_up
+        self._wake = wake
+        self._awake = False
+        self._dirty: list[Feed] = []  # feeds with something pending
+        self._catching: dict[Session, None] = {}  # writable sessions behind the head
+        self._routes: dict[str, Route] = {}
+
+    def __repr__(self) -> str:
+        return f"Fanout({len(self.feeds)} feeds, {len(self._dirty)} dirty, {len(self._catching)} catching up)"
+
+    # Events.
+
+    def route(self, subject: str) -> Route:
+        """What a subject means; made when it is first seen."""
+        route = self._routes.get(subject)
+        if route is None:
+            if len(self._routes) >= MAX_KNOWN_SUBJECTS:
+                self._forget(next(iter(self._routes)))
+            route = self._routes[subject] = Route(subject)
+            for feed in self.feeds.values():
+                if feed.filter.matches(subject):
+                    route.feeds[feed] = None
+                    feed.subjects.append(subject)
+        return route
+
+    def offer(self, record: Record, before: int) -> None:
+        """Hand an event to the feeds that want it.
+
+        Args:
+            record: in the log already.
+            before: the log's head before it came.
+        """
+        for feed in record.route.feeds:
+            if not feed.pending:
+                feed.cursor = before
+                self._dirty.append(feed)
+            feed.pending.append(record)
+        if not self._awake:  # asked here too: a call for each event would be dear
+            self._rouse()
+
+    def hole(self, end: int, now: float) -> None:
+        """Events after the log's head, up to ``end``, will never come: say so to all, in order."""
+        for feed in self.feeds.values():
+            while unit := feed.take(self._log, self.epoch, now, hold=False):
+                self._write_head(feed, unit, now)
+        hole = self._log.hole(end)
+        for feed in self.feeds.values():
+            self._write_head(feed, lost(self.epoch, hole.start, hole.end, "retention"), now)
+
+    def reset(self) -> None:
+        """Forget what is pending: the log was started anew, and everybody stands at its head."""
+        for feed in self.feeds.values():
+            feed.pending.clear()
+            feed.snapshot_version = -1
+        if self._catching:
+            self._rouse()
+
+    # Sessions.
+
+    def attach(self, session: Session, wanted: Filter, mode: str, rate: float, now: float) -> Feed:
+        """Make a session a member of the feed of its filter, mode and rate; ``start`` comes next."""
+        key = FeedKey(wanted.key, mode, rate)
+        feed = self.feeds.get(key)
+        if feed is None:
+            feed = self.feeds[key] = Feed(key, wanted, now)
+            for subject, route in self._routes.items():
+                if wanted.matches(subject):
+                    route.feeds[feed] = None
+                    feed.subjects.append(subject)
+        feed.members += 1
+        session.feed = feed
+        session.arrived = False
+        return feed
+
+    def detach(self, session: Session) -> None:
+        """Take a session out of its feed, if it has one; its cursor says where it stood."""
+        feed = session.feed
+        if feed is None:
+            return
+        self._catching.pop(session, None)
+        if feed.leave(session):
+            session.cursor = feed.place(self._log.head)
+        session.feed = None
+        feed.members -= 1
+        if feed.members == 0:
+            del self.feeds[feed.key]
+            feed.pending.clear()
+            for subject in feed.subjects:
+                if route := self._routes.get(subject):
+                    route.feeds.pop(feed, None)
+
+    def start(self, session: Session) -> None:
+        """Let a session go on from its cursor: at the head if it stands there, else behind it."""
+        feed = session.feed
+        if feed is None or not session.writable or session in feed.heads:
+            return
+        if session.cursor == feed.place(self._log.head):
+            session.arrived = True
+            feed.join(session)
+        else:
+            self._catching[session] = None
+            self._rouse()
+
+    def stall(self, session: Session) -> None:
+        """Leave a session where it is: its socket takes no more."""
+        self._catching.pop(session, None)
+        feed = session.feed
+        if feed is not None and feed.leave(session):
+            session.cursor = feed.place(self._log.head)
+
+    @property
+    def behind(self) -> int:
+        """Sessions that are not at their feed's head."""
+        return sum(feed.members - len(feed.heads) for feed in self.feeds.values())
+
+    # Time.
+
+    def flush(self, now: float) -> None:
+        """Hand what is pending to the heads, then let some of those behind catch up."""
+        self._awake = False
+        dirty, self._dirty = self._dirty, []
+        for feed in dirty:
+            unit = feed.take(self._log, self.epoch, now)
+            if unit is not None:
+                self._write_head(feed, unit, now)
+            if feed.pending:
+                self._dirty.append(feed)
+        self._serve_behind()
+        more = any(feed.held_until <= now for feed in self._dirty)
+        if more or any(True for session in self._catching if self._can_move(session)):
+            self._rouse()
+
+    def held_until(self) -> float | None:
+        """When a feed that holds back must be flushed; None when none does."""
+        return min((feed.held_until for feed in self._dirty), default=None)
+
+    def heartbeat(self, now: float) -> None:
+        """Tell every session that can be written to where it stands."""
+        time = format_time(now)
+        for feed in self.feeds.values():
+            data = self._heartbeat(feed.place(self._log.head), time)
+            for send in feed.writers():
+                send(data)
+        for session in self._catching:
+            session.send(self._heartbeat(session.cursor, time))
+
+    # Inside.
+
+    def _heartbeat(self, place: int, time: str) -> bytes:
+        return frames.message("heartbeat", cursor=format_cursor(self.epoch, place), time=time)
+
+    def _serve_behind(self) -> None:
+        for session in list(self._turns()):
+            self._catching.pop(session, None)
+            feed = session.feed
+            if feed is None:
+                continue
+            for _ in range(CATCH_UP_UNITS):
+                unit = catch_up(
+                    session,
+                    feed.filter,
+                    self._log,
+                    self._snapshot,
+                    self.epoch,
+                    feed.place(self._log.head),
+                    self._max_catch_up,
+                )
+                if unit is None or not session.writable:
+                    break
+                session.cursor = unit.reached
+                if unit.data:
+                    session.send(unit.data)
+                    self._count(unit, 1)
+            self.start(session)
+
+    def _turns(self) -> Iterator[Session]:
+        for _, session in zip(range(CATCH_UP_SESSIONS), self._catching, strict=False):
+            yield session
+
+    def _can_move(self, session: Session) -> bool:
+        return session.feed is not None and session.cursor < session.feed.place(self._log.head)
+
+    def _write_head(self, feed: Feed, unit: Unit, now: float) -> None:
+        feed.cursor = unit.reached
+        feed.writing = True
+        writers = feed.writers()
+        data = unit.data
+        for send in writers:
+            send(data)
+        feed.writing = False
+        self._count(unit, len(writers))
+        if unit.records:
+            # The oldest stands for its batch: one look for all of them, and never a flattering one.
+            oldest, delivered = unit.records[0], len(writers) * len(unit.records)
+            self._stats.delay.observe(now - oldest.received, delivered)
+            self._stats.age.observe(now - oldest.timestamp, delivered)
+
+    def _count(self, unit: Unit, members: int) -> None:
+        stats = self._stats
+        stats.frames += members * unit.frames
+        stats.bytes += members * len(unit.data)
+        if unit.reason is not None:
+            stats.dropped[unit.reason] += members * unit.dropped
+        stats.delivered += members * len(unit.records)
+
+    def _forget(self, subject: str) -> None:
+        for feed in self._routes.pop(subject).feeds:
+            feed.subjects.remove(subject)
+
+    def _rouse(self) -> None:
+        if not self._awake:
+            self._awake = True
+            self._wake()
