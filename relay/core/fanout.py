@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. A session that follows is at the head of its feed, or its cursor says where it is; never both, never neither.
+1. A session that follows is at its feed.s head, or its cursor says where it is; never both or neither.
 2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
 3. One flush is bounded: the heads get a unit each, and a bounded number of those behind a bounded share.
 

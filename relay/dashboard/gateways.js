@@ -88,7 +88,7 @@ export class Gateways {
       group: text(metadata.group),
       status,
       previous: same ? known.previous : previous === status ? (known?.status ?? "") : previous,
-      since: same ? known.since : at,
+      since: parseTime(metadata.since, same ? known.since : at),
       fault: readFault(metadata),
       latency: readLatency(metadata),
       history,
