@@ -1,0 +1,309 @@
+"""The conservation law, on the hub with virtual time and clients that stall, leave, return and change their minds."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import orjson
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from contracts.events import Event
+from contracts.subjects import level_of
+from contracts.wire import parse_cursor
+from relay.core.filters import RANK, Filter
+from relay.core.hub import Hub, HubSettings
+from relay.core.session import Request, Session, State
+
+SUBJECTS = (
+    "gateway.status.ctp.a",
+    "gateway.status.ctp.b",
+    "system.health.relay",
+    "log.debug.x",
+    "log.info.x",
+    "log.error.x",
+    "log.error.y",
+    "gateway.recovery.ctp.a",
+)
+FILTERS = (
+    ((">",), "DEBUG"),
+    (("log.>",), "ERROR"),
+    (("gateway.status.*.a", "log.info.>"), "INFO"),
+    (("gateway.>", "system.>"), "DEBUG"),
+)
+
+
+@dataclass
+class Span:
+    """What a client was told since its last start: from where, and what came."""
+
+    start: int
+    wanted: Filter
+    seen: list[int] = field(default_factory=list)
+    counted: int = 0
+    unknown: list[tuple[int, int]] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    place: int = 0
+
+
+class Client:
+    """Reads what the hub writes, as a browser would, and holds it to the protocol."""
+
+    def __init__(self) -> None:
+        self.buffer: list[bytes] = []
+        self.session: Session | None = None
+        self.span: Span | None = None
+        self.closed: int | None = None
+        self.states: dict[str, int] = {}
+        self.wanted = Filter((">",))
+
+    def send(self, data: bytes) -> None:
+        assert self.closed is None
+        self.buffer.append(data)
+        for text in texts(data):
+            self.read(orjson.loads(text))
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code
+
+    def read(self, message: dict) -> None:  # type: ignore[type-arg]
+        kind = message["type"]
+        if kind == "subscribed":
+            start = parse_cursor(message["cursor"])[1]
+            self.span = Span(start, self.wanted, place=start)
+        span = self.span
+        if span is None:
+            return
+        if kind == "snapshot":
+            for item in message["events"]:
+                assert item["seq"] <= span.start, "a snapshot shows nothing after the start"
+                self.states[item["subject"]] = max(item["seq"], self.states.get(item["subject"], 0))
+        elif kind == "gap":
+            begin, end = parse_cursor(message["from"])[1], parse_cursor(message["to"])[1]
+            assert span.place <= begin < end, "gaps do not overlap, and lie ahead"
+            span.gaps.append((begin, end))
+            if message["dropped"] is None:
+                span.unknown.append((begin, end))
+            else:
+                assert message["dropped"] == sum(message["by"].values()) > 0
+                span.counted += message["dropped"]
+        elif kind == "events":
+            for item in message["events"]:
+                assert not span.seen or item["seq"] > span.seen[-1], "in stream order, each once"
+                span.seen.append(item["seq"])
+                if item["subject"].startswith(("gateway.status.", "system.health.")):
+                    self.states[item["subject"]] = item["seq"]
+            place = parse_cursor(message["cursor"])[1]
+            assert place >= span.seen[-1]
+            span.place = place
+        elif kind == "heartbeat":
+            assert parse_cursor(message["cursor"])[1] >= span.place
+            span.place = parse_cursor(message["cursor"])[1]
+
+
+def texts(data: bytes) -> list[bytes]:
+    """Split whole, unmasked WebSocket frames."""
+    found = []
+    while data:
+        assert data[0] == 0x81
+        size, at = data[1], 2
+        if size == 126:
+            size, at = int.from_bytes(data[2:4], "big"), 4
+        elif size == 127:
+            size, at = int.from_bytes(data[2:10], "big"), 10
+        found.append(data[at : at + size])
+        data = data[at + size :]
+    return found
+
+
+class Law(RuleBasedStateMachine):
+    """Random events, clients, stalls, returns and evictions; the law holds after each step."""
+
+    @initialize(
+        rate=st.sampled_from([0.0, 3.0, 20.0]),
+        log_events=st.sampled_from([5, 30, 1000]),
+        max_catch_up=st.sampled_from([2, 10, 1000]),
+        head=st.sampled_from([0, 41]),
+    )
+    def begin(self, rate: float, log_events: int, max_catch_up: int, head: int) -> None:
+        self.now = 1_000_000.0
+        self.woken = 0
+        self.hub = Hub(
+            HubSettings(rate=rate, log_events=log_events, max_catch_up=max_catch_up), self.wake
+        )
+        self.hub.begin("e", head)
+        self.hub.set_upstream(True, self.now)
+        self.published: list[tuple[int, str]] = []
+        self.newest: dict[str, int] = {}
+        self.clients: list[Client] = []
+        self.cursors: list[int] = [head]
+        self.start = head
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    @rule(subject=st.sampled_from(SUBJECTS), times=st.integers(1, 12), skip=st.integers(0, 2))
+    def publish(self, subject: str, times: int, skip: int) -> None:
+        """Events come; some sequences are others' or rejected."""
+        for _ in range(times):
+            seq = self.hub.log.head + 1 + skip
+            if skip == 2:
+                self.hub.skip(seq - 1, "bad_json")
+            state = subject.startswith(("gateway.status.", "system.health."))
+            event = Event(b'{"n":%d}' % seq, self.now, state, False)
+            self.hub.publish(seq, subject, event, self.now, self.now)
+            self.published.append((seq, subject))
+            if state:
+                self.newest[subject] = seq
+
+    @rule(choice=st.sampled_from(FILTERS))
+    def connect(self, choice: tuple[tuple[str, ...], str]) -> None:
+        """A client comes for the first time."""
+        self.open(Request(subjects=choice[0], level=choice[1]))
+
+    @rule(choice=st.sampled_from(FILTERS), data=st.data())
+    def come_back(self, choice: tuple[tuple[str, ...], str], data: st.DataObject) -> None:
+        """A client comes with a cursor that some client was given."""
+        seq = data.draw(st.sampled_from(self.cursors))
+        self.open(Request(subjects=choice[0], level=choice[1], cursor=("e", seq)))
+
+    def open(self, request: Request) -> None:
+        client = Client()
+        client.wanted = Filter(request.subjects, request.level)
+        client.session = self.hub.open(client, request, self.now)
+        assert client.session is not None
+        self.clients.append(client)
+
+    @rule(choice=st.sampled_from(FILTERS), data=st.data())
+    def change(self, choice: tuple[tuple[str, ...], str], data: st.DataObject) -> None:
+        """A client changes its filter and goes on from its place."""
+        client = self.some(data)
+        if client is None or client.span is None or client.session is None:
+            return
+        self.check(client)
+        before = client.span.place
+        client.wanted = Filter(*choice)
+        text = orjson.dumps({"type": "subscribe", "subjects": choice[0], "level": choice[1]})
+        self.hub.receive(client.session, text, self.now)
+        assert client.span.start >= before
+
+    @rule(data=st.data())
+    def stall(self, data: st.DataObject) -> None:
+        """A client's socket fills up."""
+        client = self.some(data)
+        if client is not None and client.session is not None and client.session.writable:
+            self.hub.paused(client.session)
+
+    @rule(data=st.data())
+    def unstall(self, data: st.DataObject) -> None:
+        """A client's socket has room again."""
+        client = self.some(data)
+        if client is not None and client.session is not None and not client.session.writable:
+            self.hub.resumed(client.session)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A client goes away; its last cursor is good for another day."""
+        client = self.some(data)
+        if client is not None and client.session is not None:
+            if client.span is not None:
+                self.cursors.append(client.span.place)
+            self.hub.closed(client.session)
+            self.clients.remove(client)
+
+    @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 20.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes, and what is due is done."""
+        self.now += seconds
+        self.hub.tick(self.now)
+        self.hub.fanout.flush(self.now)
+
+    @rule(missing=st.integers(1, 5))
+    def lose(self, missing: int) -> None:
+        """Events leave the stream before the relay could take them in."""
+        end = self.hub.log.head + missing
+        self.hub.fanout.hole(end, self.now)
+
+    def some(self, data: st.DataObject) -> Client | None:
+        return data.draw(st.sampled_from(self.clients)) if self.clients else None
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        """Each session is at its head, or behind and due, or stalled: none is forgotten."""
+        for client in getattr(self, "clients", ()):
+            session = client.session
+            assert session is not None
+            assert session.state is State.FOLLOWING
+            assert session.feed is not None
+            at_head = session in session.feed.heads
+            catching = session in self.hub.fanout._catching
+            assert at_head + catching + (not session.writable) == 1
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        """Memory stays within its bounds."""
+        if hasattr(self, "hub"):
+            assert len(self.hub.log) <= self.hub.settings.log_events
+
+    @invariant()
+    def law_holds(self) -> None:
+        """What was delivered and what was counted is what was published."""
+        for client in getattr(self, "clients", ()):
+            self.check(client)
+
+    def check(self, client: Client) -> None:
+        span = client.span
+        assert span is not None
+        session = client.session
+        assert session is not None
+        feed = session.feed
+        assert feed is not None
+        place = feed.place(self.hub.log.head) if session in feed.heads else session.cursor
+        matching = [
+            seq
+            for seq, subject in self.published
+            if span.start < seq <= place
+            and span.wanted.matches(subject)
+            and not any(begin < seq <= end for begin, end in span.unknown)
+        ]
+        counted_seen = [
+            seq for seq in span.seen if not any(begin < seq <= end for begin, end in span.unknown)
+        ]
+        assert len(counted_seen) + span.counted == len(matching), (span, place, matching)
+        assert set(counted_seen) <= set(matching)
+        # The client's own view: whatever its cursor has passed, it has, or was told of.
+        seen = set(span.seen)
+        for seq in matching:
+            if seq <= span.place and seq not in seen:
+                assert any(begin < seq <= end for begin, end in span.gaps), (seq, span)
+
+    def teardown(self) -> None:
+        """When all can be written to and time has passed, all are live and know the newest state."""
+        if not hasattr(self, "hub"):
+            return
+        for client in self.clients:
+            if client.session is not None and not client.session.writable:
+                self.hub.resumed(client.session)
+        for _ in range(200):
+            self.now += 0.2
+            self.hub.fanout.flush(self.now)
+        newest = defaultdict(int, self.newest)
+        for client in self.clients:
+            assert client.session is not None
+            feed = client.session.feed
+            assert feed is not None
+            assert client.session in feed.heads
+            self.check(client)
+            for subject, seq in newest.items():
+                wanted = client.wanted.matches(subject) and level_of(subject) is None
+                if wanted and client.span is not None and seq > client.span.start:
+                    assert client.states.get(subject) == seq, (subject, seq, client.span)
+
+
+TestLaw = Law.TestCase
+TestLaw.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_ranks_are_the_levels_in_order() -> None:
+    """The levels that the law is tested with are those of the contract."""
+    assert sorted(RANK, key=RANK.__getitem__) == ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
