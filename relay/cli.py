@@ -23,7 +23,7 @@ class Command:
 
     Attributes:
         does: a line for the overview.
-        settings: ``module:class`` of its options.
+        settings: ``module:class`` of its options; empty when it reads its arguments itself.
         run: ``module:function`` that takes them; what it returns is the exit code.
     """
 
@@ -67,7 +67,7 @@ COMMANDS: Final = {
     ),
     "bench": Command(
         "measure this installation beside its peers",
-        "relay.bench_command:BenchSettings",
+        "",
         "relay.bench_command:run",
     ),
     "schema": Command(
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     if command is None:
         return _usage(f"there is no command {name!r}; one of {', '.join(COMMANDS)}")
     try:
-        settings = _parse(name, _load(command.settings), rest)
+        settings = _parse(name, _load(command.settings), rest) if command.settings else rest
     except _UsageError as error:
         return _usage(f"{name}: {error}")
     logging.basicConfig(

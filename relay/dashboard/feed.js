@@ -56,6 +56,7 @@ export class Feed {
   /** @type {Line[]} */ #lines = [];
   /** @type {Line|null} */ #selected = null;
   #rowHeight = 20;
+  #top = 0;
   #following = true;
   #followAfter = false;
   #onSelect;
@@ -124,7 +125,9 @@ export class Feed {
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#box;
-    this.#following = !this.#selected && scrollTop + clientHeight >= scrollHeight - this.#rowHeight;
+    // Only a move upwards is the reader's: when the box shrinks, the end leaves the view without one.
+    if (scrollTop + clientHeight >= scrollHeight - this.#rowHeight) this.#following = !this.#selected;
+    else if (scrollTop < this.#top) this.#following = false;
     this.#draw();
   }
 
@@ -135,6 +138,7 @@ export class Feed {
     if (this.#space.style.height !== height) this.#space.style.height = height;
     if (this.#following) this.#box.scrollTop = size * high;
     const top = this.#box.scrollTop;
+    this.#top = top;
     const first = Math.max(0, Math.min(size, Math.floor(top / high) - OVERSCAN));
     const last = Math.min(size, Math.ceil((top + this.#box.clientHeight) / high) + OVERSCAN);
     this.#fill(this.#lines.slice(first, last), first, size);

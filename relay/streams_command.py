@@ -1,0 +1,72 @@
+"""``tickertape streams``: show the streams beside the contract, make them so, list what was rejected."""
+
+from typing import Literal
+
+from nats.aio.client import Client
+from pydantic_settings import CliPositionalArg, SettingsConfigDict
+
+from contracts import connect
+from contracts.connect import NatsSettings
+from contracts.streams import Names, StreamsError, apply, configurations, differences, info, server_version
+from relay import replay
+from relay.check import reach
+
+
+class StreamsSettings(NatsSettings):
+    """``show`` the streams, ``apply`` what the contract wants, or list the ``rejected`` events."""
+
+    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+
+    action: CliPositionalArg[Literal["show", "apply", "rejected"]] = "show"
+
+
+async def run(settings: StreamsSettings) -> int:
+    """Do it.
+
+    Returns:
+        0; 1 when NATS is not there or refuses, or when ``show`` found a difference.
+    """
+    names = Names(settings.subject_prefix)
+    client = await reach(settings.nats_url, settings.nats_creds)
+    if client is None:
+        return 1
+    try:
+        if settings.action == "apply":
+            for line in await apply(client, names) or ["all streams are as the contract has them"]:
+                print(line)
+            return 0
+        if settings.action == "rejected":
+            return await _rejected(client, names)
+        return await _show(client, names)
+    except StreamsError as error:
+        print(f"tickertape streams: {error}")
+        return 1
+    finally:
+        await connect.close(client)
+
+
+async def _show(client: Client, names: Names) -> int:
+    for wanted in configurations(names, server_version(client)):
+        there = await info(client, wanted["name"])
+        if there is None:
+            print(f"{wanted['name']:<12} absent")
+            continue
+        state = there["state"]
+        print(
+            f"{wanted['name']:<12} {state['messages']:>9} messages  {state['bytes'] / 2**20:>8.1f} MiB"
+            f"  {state['first_seq']}..{state['last_seq']}"
+        )
+    found = await differences(client, names)
+    for difference in found:
+        print(f"{difference}{'' if difference.breaks else ' (a matter of size)'}")
+    return 1 if any(difference.breaks for difference in found) else 0
+
+
+async def _rejected(client: Client, names: Names) -> int:
+    async for batch in replay.read(client, names.stream("REJECTED"), 1):
+        for delivery in batch:
+            headers = delivery.headers or {}
+            subject = names.bare(delivery.subject).removeprefix("rejected.")
+            seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")
+            print(f"{seq:>9}  {subject}  {reason}")
+    return 0
