@@ -1,6 +1,7 @@
 """The composition root: builds the relay, runs it, drains it. Reads from top to bottom as it happens."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -24,6 +25,9 @@ from relay.server import HttpServer, ListenError, listen
 log = logging.getLogger("tickertape")
 
 DESCRIPTORS: Final = 65_536
+GC_THRESHOLDS: Final = (10_000, 50, 100)
+"""The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
+
 RETRY_SPREAD_MS: Final = 5_000
 """Clients come back spread over this long after a shutdown, not all in one second."""
 
@@ -35,8 +39,15 @@ def clock() -> Callable[[], float]:
     return lambda: monotonic() + offset
 
 
+REST_FROM: Final = 0.002
+"""Seconds until the next flush from which it pays to leave new events in the socket until then."""
+
+
 class Flusher:
     """Turns the hub's wishes into callbacks of the event loop.
+
+    While the pacing holds events back anyway, they are left in NATS' socket: reading thirty at once costs a
+    quarter of thirty times reading one.
 
     Args:
         now: the clock.
@@ -44,6 +55,7 @@ class Flusher:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.hub: Hub
+        self.intake: Intake
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._flushing = False
@@ -73,8 +85,12 @@ class Flusher:
 
     def _flushed(self, started: float) -> None:
         now = self._now()
-        self.hub.fanout.pacer.flushed(started, now)
+        pacer = self.hub.fanout.pacer
+        pacer.flushed(started, now)
         self._flushing = False
+        if (wait := pacer.earliest() - now) > REST_FROM:
+            self.intake.rest()
+            self._loop.call_later(wait, self.intake.go_on)
         if self._wanted:
             self._wanted = False
             self.wake()
@@ -121,7 +137,7 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = print
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
-    intake = Intake(hub, now, url, names, settings.patterns(), settings.nats_creds)
+    intake = flusher.intake = Intake(hub, now, url, names, settings.patterns(), settings.nats_creds)
     stopping = stop_signals()
     main = HttpServer(main_pages(gate), main_socket, gate.protocol)
     ops = HttpServer(
@@ -140,6 +156,9 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = print
         await _first(ready.wait(), feeding, stopping.wait())
         if ready.is_set():
             gate.open = True
+            # What lives now lives long: the garbage collector need not look at it again.
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
             announce("ready")
             await _first(feeding, stopping.wait())
         if feeding.done():

@@ -114,6 +114,22 @@ class Intake:
                     await self._consumer.stop()
             await connect.close(nc)
 
+    def rest(self) -> None:
+        """Leave what comes from NATS in the socket for a moment, at most ``MAX_DELAY``; then ``go_on``."""
+        if (transport := self._transport()) is not None:
+            transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again after ``rest``."""
+        if (transport := self._transport()) is not None:
+            transport.resume_reading()
+
+    def _transport(self) -> asyncio.Transport | None:
+        # nats-py offers no way to its transport; without it events are read one by one, and all else works.
+        writer = getattr(getattr(self._nc, "_transport", None), "_io_writer", None)
+        transport: asyncio.Transport | None = getattr(writer, "transport", None)
+        return None if transport is None or transport.is_closing() else transport
+
     # Start and restart.
 
     async def _begin(self, nc: Client) -> int:

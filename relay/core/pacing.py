@@ -5,7 +5,7 @@ from typing import Final
 MAX_DELAY: Final = 0.1
 """Seconds that an event waits at most for the next flush."""
 
-FLUSH_SHARE: Final = 0.25
+FLUSH_SHARE: Final = 0.5
 """Most of the time that may go into flushing before flushes are spread: bigger batches, fewer sends."""
 
 RESERVES: Final = (0.50, 0.25, 0.10, 0.0, 0.0)

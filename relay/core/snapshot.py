@@ -36,7 +36,8 @@ class Snapshot:
         subject = record.route.subject
         known = self._newest.get(subject)
         if known is not None:
-            if known.seq >= record.seq:
+            # An equal one was loaded ahead of the stream, and is shown from its place on: that is a change.
+            if known.seq > record.seq:
                 return
         elif len(self._newest) >= MAX_SUBJECTS:
             del self._newest[next(iter(self._newest))]

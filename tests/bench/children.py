@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. A child dies with the benchmark, also when that is killed: the kernel sends SIGKILL at the parent's death.
-2. A terminal's Ctrl-C reaches the benchmark alone (children are in sessions of their own), which ends them in order.
+1. A child dies with the benchmark, also when that is killed: the kernel then sends SIGKILL.
+2. A terminal's Ctrl-C reaches the benchmark alone, since children have sessions of their own; it ends them.
 3. What a child writes on stderr is kept, and its end is shown when the child fails.
 """
 
@@ -167,7 +167,7 @@ def report(**message: Any) -> None:
 
 
 def told() -> dict[str, Any] | None:
-    """Next line of JSON from the parent, waiting for it; None when the parent is gone or done. For use in a child."""
+    """Next line of JSON from the parent; None when it is gone or done. Waits. For use in a child."""
     # Unbuffered, so that select() on the descriptor tells the truth about what is left.
     line = bytearray()
     while (byte := os.read(0, 1)) not in (b"", b"\n"):

@@ -1,4 +1,4 @@
-"""From what a sampled client received to the events in it: when each was sent, and whether any were told lost.
+"""What a sampled client received, read to the events in it: when each was sent, and how many were told lost.
 
 Every event of the benchmark carries ``metadata.sent`` (nanoseconds of the monotonic clock, which processes
 on one Linux machine share).
@@ -8,7 +8,9 @@ from typing import Final, Protocol
 
 import orjson
 
-NATS_CONNECT: Final = b'CONNECT {"verbose":false,"pedantic":false,"lang":"bench","version":"1"}\r\n'
+NATS_CONNECT: Final = (
+    b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"lang":"bench","version":"1"}\r\n'
+)
 NATS_PONG: Final = b"PONG\r\n"
 
 

@@ -1,9 +1,9 @@
 """The load generator: many clients in one process that must not be the bottleneck.
 
-Raw sockets, one epoll, one buffer for all. A few sampled clients read every message and take the latency of every
-event; the others only step from frame header to frame header. What the others were delivered follows from
-their bytes, since all clients are sent the same events: deliveries = payload bytes x (events / payload bytes) of
-the sample. Whether each of them got as much as the sample did is checked and told.
+Raw sockets, one epoll, one buffer for all. A few sampled clients read every message and take the latency of
+every event; the others only step from frame header to frame header. What the others were delivered follows
+from their bytes, since all clients are sent the same events: deliveries = payload bytes x (events / payload
+bytes) of the sample. Whether each of them got as much as the sample did is checked and told.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ class LoadError(Exception):
 class Client:
     """One connection, first in its handshake, then counting."""
 
-    __slots__ = ("bytes", "closed", "decoder", "early", "ready", "reader", "socket", "upgraded")
+    __slots__ = ("bytes", "closed", "decoder", "early", "reader", "ready", "socket", "upgraded")
 
     def __init__(self, connection: socket.socket, decoder: Decoder | None) -> None:
         self.socket = connection
@@ -75,8 +75,8 @@ class Load:
     """All clients.
 
     Args:
-        spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: a file for what the first
-            client is sent, or None.
+        spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: a file for what the
+            first client is sent, or None.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -163,7 +163,8 @@ class Load:
             if not mark:
                 return
             if b" 101 " not in head.split(b"\r\n", 1)[0]:
-                raise LoadError(f"the upgrade was refused: {(head + b' ' + rest)[:300].decode(errors='replace')}")
+                said = (head.split(b"\r\n", 1)[0] + b": " + rest)[:300].decode(errors="replace")
+                raise LoadError(f"the upgrade was refused: {said}")
             client.upgraded = True
             client.early = rest
             if self._protocol == "nats":

@@ -103,6 +103,17 @@ def cpu_seconds(pid: int) -> float:
     return ticks / _TICKS
 
 
+def parse_machine(text: str) -> int:
+    """Ticks that the machine was busy, of the first line of ``/proc/stat``: neither idle, nor stolen."""
+    user, nice, system, _, _, irq, softirq = (int(field) for field in text.split(maxsplit=8)[1:8])
+    return user + nice + system + irq + softirq
+
+
+def machine_seconds() -> float:
+    """CPU time that everything on this machine has used."""
+    return parse_machine(Path("/proc/stat").read_text()) / _TICKS
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process and its children."""
     pages = 0

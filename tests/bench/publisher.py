@@ -1,11 +1,10 @@
 """The publisher: a child process that speaks NATS by hand, so that it costs little and is on time.
 
-Two ways: ``paced`` sends events evenly, each with its send time; ``backlog`` sends a number of them as fast as
-the stream stores them. A JetStream server drops what it cannot buffer from a publisher that does not
+Two ways: ``paced`` sends events evenly, each with its send time; ``backlog`` sends a number of them as fast
+as the stream stores them. A JetStream server drops what it cannot buffer from a publisher that does not
 wait, so a backlog asks for an acknowledgement now and then and stays within a window of them.
 """
 
-import contextlib
 import select
 import socket
 import sys
@@ -58,6 +57,10 @@ class Events:
         return body + _FILLER[: max(0, self._size - len(body) - 2)] + b'"}'
 
 
+class LinkError(Exception):
+    """nats-server refuses to go on; the text says why."""
+
+
 class Link:
     """A connection to nats-server that only publishes."""
 
@@ -83,11 +86,11 @@ class Link:
         """Read once, waiting; answers pings, counts acknowledgements.
 
         Raises:
-            RuntimeError: the server went away or refuses something.
+            LinkError: the server went away or refuses something.
         """
         data = self._socket.recv(65_536)
         if not data:
-            raise RuntimeError("nats-server closed the publisher's connection")
+            raise LinkError("nats-server closed the publisher's connection")
         self._buffer += data
         while b"\r\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\r\n")
@@ -97,10 +100,10 @@ class Link:
                 self._ready = True
             elif line.startswith(b'{"'):
                 if b'"error"' in line:
-                    raise RuntimeError(f"the stream refused an event: {line[:200].decode()}")
+                    raise LinkError(f"the stream refused an event: {line[:200].decode()}")
                 self.acknowledged += 1
             elif line.startswith(b"-ERR"):
-                raise RuntimeError(f"nats-server says {line.decode()}")
+                raise LinkError(f"nats-server says {line.decode()}")
 
 
 def message(payload: bytes, *, reply: bool = False, msg_id: str = "") -> bytes:
@@ -125,8 +128,8 @@ def paced(link: Link, rate: float, size: int) -> None:
     while window is None or time.monotonic_ns() < window[1] + GRACE_NS:
         due_ns = begin + int(number * step_ns)
         wait = max((due_ns - time.monotonic_ns()) / 1e9, _TICK if rate > 1 / _TICK else 0.0)
-        readable = select.select([0, link], [], [], wait)[0]
-        if link in readable:
+        readable = select.select([0, link.fileno()], [], [], wait)[0]
+        if link.fileno() in readable:
             link.read()
         if 0 in readable:
             order = told()
@@ -176,15 +179,17 @@ def backlog(link: Link, count: int, size: int, *, msg_ids: bool) -> None:
 def main() -> None:
     """Run as a child of the benchmark."""
     spec = orjson.loads(sys.argv[1])
-    link = Link(spec["nats_port"])
-    report(ready=True)
-    if told() is None:
-        return
-    with contextlib.suppress(BrokenPipeError):
+    try:
+        link = Link(spec["nats_port"])
+        report(ready=True)
+        if told() is None:
+            return
         if spec["way"] == "paced":
             paced(link, spec["rate"], spec["size"])
         else:
             backlog(link, spec["count"], spec["size"], msg_ids=spec["msg_ids"])
+    except (LinkError, OSError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

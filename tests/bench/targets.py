@@ -1,4 +1,4 @@
-"""Whoever is measured, started and ready: our relay and its peers, each with the NATS server that feeds it."""
+"""Who is measured, started and ready: our relay and its peers, each with the NATS server that feeds it."""
 
 import contextlib
 import http.client
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.bench.children import ROOT, BenchError, Child, free_port, module, running
+from tests.bench.children import BenchError, Child, free_port, module, running
 
 OURS: Final = "tickertape"
 NATS: Final = "nats-server"
@@ -126,11 +126,6 @@ def _get_nothing(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     connection.connect()
     connection.close()
-
-
-def ours_is_there() -> bool:
-    """True when this checkout has our relay's command line."""
-    return (ROOT / "relay" / "cli.py").exists()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. Input may be cut at any byte; a frame is reported once, when its header (counter) or its end (reader) is there.
+1. Input may be cut at any byte; a frame counts once, when its header (counter) or its end (reader) is there.
 2. ``FrameCounter`` never looks at the payload of a data frame: that is what makes a thousand clients cheap.
 3. Servers do not mask and nothing is compressed, since neither is offered in the handshake.
 """

@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all the set-up; nothing else has to be installed but Python and its venv module.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-ready
+DEV := $(VENV)/.dev-ready
+
+.PHONY: demo test bench lint unit lock schema clean
+
+demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
+	$(BIN)/tickertape demo
+
+test: $(DEV) lint  ## what CI runs
+	$(BIN)/python -m contracts.export --check
+	$(BIN)/python -m pytest -q
+
+bench: $(DEV)  ## this relay beside its peers; ARGS="--quick" for a short run
+	$(BIN)/tickertape bench $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(DEV)
+	$(BIN)/python -m pytest -q tests/unit
+
+schema: $(DEV)  ## write contracts/schema and the TypeScript types anew
+	$(BIN)/python -m contracts.export
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Tickertape needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# An editable install, so that what is run is what is edited; its build tool is in the lock too.
+$(RUN): $(BIN)/python deploy/requirements.txt pyproject.toml
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+$(DEV): $(RUN) tests/requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	touch $@
+
+UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock:  ## needs uv
+	$(UV) pyproject.toml --extra build -o deploy/requirements.txt
+	$(UV) pyproject.toml --extra build --extra dev -o tests/requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,178 @@
+"""A dashboard in a real browser, with a relay of its own behind it; for the browser tests.
+
+Invariants: the relay is a process of its own, found by the address that it prints, and started again on the
+same port; what is started here is ended here, in whatever state it is; an error in the page fails the test.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+import nats
+import pytest
+from nats_server import NatsServer
+from playwright.async_api import Locator, Page, async_playwright, expect
+
+from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+
+ROOT: Final = Path(__file__).parents[1]
+START_TIMEOUT: Final = 30.0
+"""Seconds until a relay must be ready; generous, since a loaded machine is slow."""
+
+PATIENCE_MS: Final = 20_000
+"""How long a state of the page may take to come; only a failing test waits that long."""
+
+CHROMIUM_FLAGS: Final = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def _chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    return _missing("needs Chromium; 'apt-get install chromium' brings it")
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class Relay:
+    """A relay as a child process, on the same port from its first start on."""
+
+    def __init__(self, nats_url: str, folder: Path, client_rate: int) -> None:
+        self._options = ["--nats-url", nats_url, "--client-rate", str(client_rate)]
+        self._options += ["--ops-port", "0", "--drain", "1"]
+        self._folder = folder
+        self._port = 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        """Start it, and return when it says that it is ready."""
+        with (self._folder / "relay.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "relay.cli", "serve", "--port", str(self._port), *self._options),
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        async with asyncio.timeout(START_TIMEOUT):
+            await self._until_ready(self._process)
+
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for line in process.stdout:
+            text = line.decode()
+            if not self._port and (found := re.search(r"http://127\.0\.0\.1:(\d+)", text)):
+                self._port = int(found[1])
+            if text.strip() == "ready":
+                return
+        pytest.fail(f"the relay ended: {(self._folder / 'relay.log').read_text()[-2000:]}")
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, and wait for its end; one that does not run stays so."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(how)
+        await process.communicate()
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A page that is open, and what stands behind it."""
+
+    page: Page
+    relay: Relay
+    publish: Callable[[EventModel], Awaitable[None]]
+
+    def tile(self, gateway: str) -> Locator:
+        return self.page.locator(f'.tile[data-gateway="{gateway}"]')
+
+    def line(self, message: str) -> Locator:
+        return self.page.locator("#feed .row").filter(has_text=message)
+
+    async def log(self, message: str, level: str = "INFO") -> None:
+        await self.publish(SystemLog.model_validate({"level": level, "message": message, "source": "desk"}))
+
+    async def status(self, previous: Status, current: Status, gateway: str = "ctp.main") -> None:
+        await self.publish(
+            GatewayStatusChange(
+                gateway_id=gateway,
+                gateway_type="ctp",
+                previous_status=previous,
+                current_status=current,
+                metadata={
+                    "group": "futures",
+                    "probe": "tcp",
+                    "error": "connection refused",
+                    "latency_ms": 12.4,
+                },
+            )
+        )
+
+    async def live(self) -> None:
+        await expect(self.page.locator("#link")).to_have_attribute("data-phase", "live")
+
+
+@asynccontextmanager
+async def open_desk(
+    server: NatsServer, folder: Path, *first: EventModel, client_rate: int = 0
+) -> AsyncIterator[Desk]:
+    """Start a relay, publish what should be history, and open the page."""
+    executable = _chromium()
+    async with AsyncExitStack() as stack:
+        client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+        stack.push_async_callback(client.close)
+        jetstream = client.jetstream()
+
+        async def publish(event: EventModel) -> None:
+            await jetstream.publish(event.subject, event.encode())
+
+        relay = Relay(server.url, folder, client_rate)
+        stack.push_async_callback(relay.stop)
+        await relay.start()
+        for event in first:
+            await publish(event)
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
+        stack.push_async_callback(browser.close)
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        await page.goto(relay.address)
+        desk = Desk(page, relay, publish)
+        await desk.live()
+        yield desk
+        assert faults == []
+
+
+__all__ = ["Desk", "Relay", "open_desk"]

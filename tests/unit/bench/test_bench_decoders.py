@@ -1,0 +1,87 @@
+"""Tests of how events are found in what clients receive, and that the publisher's events are valid."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.events import Event, decode
+from tests.bench.decoders import NATS_PONG, DecodeError, NatsDecoder, TextDecoder
+from tests.bench.publisher import SUBJECT, Events, message
+
+
+def _item(sent: int) -> dict[str, object]:
+    return {"subject": SUBJECT, "seq": sent, "event": {"metadata": {"sent": sent}}}
+
+
+def test_batch_of_the_relay_is_read() -> None:
+    """Each event of an ``events`` message yields its send time."""
+    body = {"type": "events", "events": [_item(5), _item(6)], "cursor": "a-6"}
+    assert TextDecoder().sent_times(orjson.dumps(body)) == [5, 6]
+
+
+def test_bare_event_is_read() -> None:
+    """A frame that is an event itself yields its send time."""
+    assert TextDecoder().sent_times(Events(300).make(1, 77)) == [77]
+
+
+def test_gap_is_counted() -> None:
+    """Events that the relay says will not come are counted, and an unknown number counts as none."""
+    decoder = TextDecoder()
+    assert decoder.sent_times(b'{"type":"gap","dropped":12}') == []
+    assert decoder.sent_times(b'{"type":"gap","dropped":null}') == []
+    assert decoder.lost == 12
+
+
+@pytest.mark.parametrize("kind", ["welcome", "subscribed", "heartbeat", "upstream", "snapshot"])
+def test_other_messages_hold_no_events(kind: str) -> None:
+    """What is not about live events yields nothing."""
+    assert TextDecoder().sent_times(orjson.dumps({"type": kind, "events": []})) == []
+
+
+def test_refusal_is_shown() -> None:
+    """What the relay says when it refuses stands in the error."""
+    with pytest.raises(DecodeError, match="too many"):
+        TextDecoder().sent_times(b'{"type":"bye","code":4429,"reason":"too many connections"}')
+
+
+@given(st.lists(st.integers(min_value=1, max_value=50), max_size=40))
+def test_nats_stream_is_read_in_any_pieces(steps: list[int]) -> None:
+    """Messages are found wherever the server cut its frames, and a ping asks for an answer."""
+    data = b'INFO {"server_id":"x"}\r\n'
+    for sent in range(3):
+        payload = Events(300).make(sent, sent)
+        data += b"MSG %b 1 %d\r\n%b\r\n" % (SUBJECT.encode(), len(payload), payload)
+        data += b"PING\r\n" if sent == 1 else b""
+    decoder = NatsDecoder()
+    times = []
+    for step in steps:
+        times += decoder.sent_times(data[:step])
+        data = data[step:]
+    times += decoder.sent_times(data)
+    assert times == [0, 1, 2]
+    assert decoder.reply == NATS_PONG
+
+
+def test_error_of_nats_is_shown() -> None:
+    """What nats-server refuses stands in the error."""
+    with pytest.raises(DecodeError, match="Authorization"):
+        NatsDecoder().sent_times(b"-ERR 'Authorization Violation'\r\n")
+
+
+@pytest.mark.parametrize("size", [250, 300, 4_000])
+def test_published_event_is_valid_and_of_its_size(size: int) -> None:
+    """The contract accepts what is published, which has exactly the size asked for."""
+    payload = Events(size).make(123_456, 10**15)
+    assert len(payload) == size
+    assert isinstance(decode(SUBJECT, payload), Event)
+
+
+def test_message_counts_its_bytes() -> None:
+    """The sizes in the protocol text are those of the headers and of the whole."""
+    assert message(b"{}") == b"PUB log.info.bench 2\r\n{}\r\n"
+    assert message(b"{}", reply=True) == b"PUB log.info.bench _bench.ack 2\r\n{}\r\n"
+    line, _, rest = message(b"{}", msg_id="1-2").partition(b"\r\n")
+    head = int(line.split()[-2])
+    assert int(line.split()[-1]) == len(rest) - 2
+    assert rest[:head] == b"NATS/1.0\r\nNats-Msg-Id: 1-2\r\n\r\n"

@@ -1,0 +1,159 @@
+"""Tests of what the benchmark says: ratios, verdicts, tables, JSON, metrics, and the search for the most."""
+
+import io
+import math
+from dataclasses import replace
+
+import orjson
+import pytest
+from rich.console import Console
+
+from tests.bench.figures import figures, ratio
+from tests.bench.report import COLUMNS, as_json, cells, notes, show
+from tests.bench.run import Load, Row
+from tests.bench.scenarios import Intake, Memory, Plan, Results
+from tests.bench.search import most_sustained
+from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, sum_of
+
+_ROW = Row(
+    who=OURS, clients=200, rate=1_000, deliveries=200_000, cores=0.5, fraction=1.0, p50=5.0, p99=10.0,
+    max=12.5, mb=70.0, frames=9_000, rss_mb=60.0, load_cores=0.4,
+)  # fmt: skip
+_NATS = replace(_ROW, who=NATS, cores=1.25, p99=9.0)
+_MOST = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
+_PLAIN = replace(_MOST, who=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
+_RESULTS = Results(
+    same=[_ROW, _NATS, replace(_ROW, who=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
+    most=[_MOST, _PLAIN],
+    idle=replace(_ROW, clients=10, p50=0.6, p99=1.3),
+    memory=Memory(5_000, 60_000_000, 60_000_000 + 5_000 * 5_120),
+    intake=[Intake(OURS, False, 200_000, 4.0, 4.1), Intake(OURS, True, 200_000, 10.0, 10.1)],
+)
+
+
+def _verdicts(results: Results) -> list[str]:
+    return [figure.verdict for figure in figures(results)]
+
+
+def test_ratio_is_of_deliveries_per_core_second() -> None:
+    """A peer that uses more CPU for the same deliveries has a smaller ratio; without ours there is none."""
+    assert ratio(_NATS, _ROW) == pytest.approx(0.4)
+    assert ratio(_ROW, _ROW) == 1.0
+    assert ratio(_NATS, None) is None
+
+
+def test_figures_are_judged() -> None:
+    """Each figure that is reached is ok, and the one that is not is short."""
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"]
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        (0, {"most": [replace(_MOST, cores=0.51)]}),
+        (1, {"most": [replace(_MOST, p99=100.0)]}),
+        (1, {"most": [replace(_MOST, fraction=0.98)]}),
+        (2, {"most": [_MOST, replace(_PLAIN, cores=0.44)]}),
+        (3, {"same": [replace(_ROW, p99=12.0), _NATS]}),
+        (4, {"same": [replace(_ROW, cores=0.63), _NATS]}),
+        (5, {"idle": replace(_ROW, p50=1.1)}),
+        (6, {"idle": replace(_ROW, p50=0.5, p99=3.1)}),
+        (7, {"memory": Memory(1_000, 0, 6_200_000)}),
+        (8, {"intake": [Intake(OURS, False, 39_000, 1.0, 1.0)]}),
+    ],
+)
+def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
+    """A figure on the wrong side of its target is short."""
+    assert _verdicts(replace(_RESULTS, **change))[place] == "short"  # type: ignore[arg-type]
+
+
+def test_what_was_not_run_is_not_judged() -> None:
+    """Without results every figure is listed, as not measured."""
+    assert set(_verdicts(Results())) == {"-"}
+    assert {figure.measured for figure in figures(Results())} == {"not measured"}
+
+
+def test_row_has_a_cell_for_each_column() -> None:
+    """A row shows what was measured, and a dash for what cannot be."""
+    shown = dict(zip(COLUMNS, cells(_PLAIN, _MOST), strict=True))
+    assert shown["who"] == PLAIN
+    assert shown["deliveries/s"] == "1,000,000"
+    assert shown["per core-second"] == "2,083,333"
+    assert shown["p99 ms"] == "-"
+    assert shown["ratio to ours"] == "1.042"
+
+
+def test_sustained_means_delivered_in_time() -> None:
+    """A row that lost over 1 %, took a second, or fell behind is not sustained; bare sending never is."""
+    assert _ROW.sustained
+    assert not replace(_ROW, fraction=0.98).sustained
+    assert not replace(_ROW, p99=1_000.0).sustained
+    assert not replace(_ROW, deliveries=180_000).sustained
+    assert not _PLAIN.sustained
+
+
+def test_tables_show_rows_notes_and_figures() -> None:
+    """What is printed names every target, what casts doubt on it, and the verdicts."""
+    console = Console(file=io.StringIO(), width=80)
+    show(console, Plan(), _RESULTS, quick=True)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for word in (
+        OURS,
+        NATS,
+        NAIVE,
+        PLAIN,
+        "! naive, 200 clients: too slow",
+        "short",
+        "5.0 KB",
+        "A quick run",
+    ):
+        assert word in text
+    assert notes([_ROW]) == []
+
+
+def test_json_has_null_for_what_is_unknown() -> None:
+    """What machines read is JSON, with null where the table has a dash, and the ratios worked out."""
+    shown = orjson.loads(orjson.dumps(as_json(Plan(), _RESULTS, quick=False)))
+    assert shown["most"][1]["p99"] is None
+    assert shown["same"][1]["ratio"] == pytest.approx(0.4)
+    assert shown["memory"]["each"] == 5_120
+    assert shown["intake"][0]["per_core"] == 50_000
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False]
+    assert orjson.dumps(as_json(Plan(), Results(), quick=True))
+
+
+@pytest.mark.parametrize(("clients", "sampled"), [(1, 1), (10, 10), (50, 2), (200, 4), (1_000, 20)])
+def test_sample_is_one_in_fifty(clients: int, sampled: int) -> None:
+    """One client in fifty is sampled, at least two, and all where they are few."""
+    assert Load(clients, 1_000, 10).sampled == sampled
+
+
+@pytest.mark.parametrize("limit", [1, 3, 49, 50, 85, 170, 1_000, 3_999])
+def test_search_finds_the_most(limit: int) -> None:
+    """The search ends within a quarter of what is sustained, and never above it."""
+    found = most_sustained(lambda number: (number <= limit, number), 50, attempts=20)
+    assert found is not None
+    assert found[0] == found[1] <= limit <= found[0] * 1.25 + 1
+
+
+def test_search_stops() -> None:
+    """The search gives up on what sustains nothing, stays under its cap, and keeps to its tries."""
+    tried: list[int] = []
+
+    def attempt(number: int) -> tuple[bool, None]:
+        tried.append(number)
+        return number <= 0, None
+
+    assert most_sustained(attempt, 8) is None
+    assert tried == [8, 4, 2, 1]
+    assert most_sustained(lambda number: (True, None), 100, cap=700, attempts=20) == (700, None)
+    assert most_sustained(lambda number: (True, None), 100, attempts=1) == (100, None)
+
+
+def test_metric_is_summed_over_its_labels() -> None:
+    """A metric is the sum of its lines, without those of other names."""
+    text = '# TYPE a_total counter\na_total{kind="log"} 5.0\na_total{kind="state"} 2.0\na_total_created 9\n'
+    assert sum_of(text, "a_total") == 7
+    assert sum_of("b 3.5\n", "b") == 3.5
+    assert sum_of("", "a_total") == 0
