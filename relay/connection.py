@@ -141,6 +141,8 @@ class Connection(asyncio.Protocol):
         for event in conn.events_received():
             if isinstance(event, Request):
                 self._handshake(event)
+                # The parser's generator keeps the request for as long as the connection lives.
+                event.headers.clear()
             elif isinstance(event, Frame):
                 if event.opcode is Opcode.TEXT or event.opcode is Opcode.CONT:
                     self._text(event.data, event.fin)

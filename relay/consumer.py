@@ -68,6 +68,7 @@ class OrderedConsumer:
     ) -> None:
         self.pending = 0
         self._nc = nc
+        self._loop = asyncio.get_running_loop()  # looked up once: with 3.11 each look-up is a system call
         self._stream = stream
         self._handle = handle
         self._lost = lost
@@ -106,7 +107,7 @@ class OrderedConsumer:
         }
         if subjects:
             config["filter_subjects"] = list(subjects)
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._loop.time()
         try:
             answer = await request(
                 self._nc,
@@ -150,7 +151,7 @@ class OrderedConsumer:
             self._fail(f"message {self._expected} of the consumer is missing, {own} came")
             return
         self._expected = own + 1
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._loop.time()
         self.pending = int(tokens[at + 3])
         self._handle(
             Delivery(
@@ -162,7 +163,7 @@ class OrderedConsumer:
         headers = msg.headers or {}
         status = headers.get("Status")
         if status == "100":
-            self._heard = asyncio.get_running_loop().time()
+            self._heard = self._loop.time()
             stalled = headers.get("Nats-Consumer-Stalled")
             if msg.reply or stalled:
                 # Answered in its turn, after what came before was handled: that is the backpressure.
