@@ -12,7 +12,7 @@ class Reconnect(StrEnum):
     BACKOFF = "backoff"
     AFTER_RETRY_MS = "after_retry_ms"
     """After the ``retry_after_ms`` that ``bye`` named."""
-    NEW_TOKEN = "new_token"  # noqa: S105 - a rule's name, not a secret
+    NEW_TOKEN = "new_token"
 
 
 class CloseCode(IntEnum):

@@ -83,7 +83,8 @@ async def connect(
         name: what the server's monitoring shows.
         creds: a .creds file.
         on_up: awaited at each connection, the first too.
-        on_down: awaited when NATS is away, with the reason; once per outage, also before the first connection.
+        on_down: awaited when NATS is away, with the reason; once per outage, also before the first
+            connection.
         on_error: awaited for errors while connected, such as a permission that is missing.
 
     Raises:
@@ -114,24 +115,29 @@ async def connect(
         await lost("the connection was lost")
 
     client = Client()
-    options: dict[str, Any] = {"user_credentials": str(creds)} if creds else {}
-    if creds and not creds.is_file():
-        raise FileNotFoundError(f"credentials file {creds} is not there")
     await client.connect(
         servers=[part.strip() for part in url.split(",")],
         name=name,
-        connect_timeout=CONNECT_TIMEOUT,
-        reconnect_time_wait=RECONNECT_WAIT,
         max_reconnect_attempts=-1,
         ping_interval=PING_INTERVAL,
         max_outstanding_pings=2,
         disconnected_cb=disconnected,
         reconnected_cb=up,
         error_cb=failed,
-        **options,
+        **_options(creds),
     )
     await up()
     return client
+
+
+def _options(creds: Path | None) -> dict[str, Any]:
+    # The two times are annotated as int in nats-py, and used as float.
+    options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, "reconnect_time_wait": RECONNECT_WAIT}
+    if creds:
+        if not creds.is_file():
+            raise FileNotFoundError(f"credentials file {creds} is not there")
+        options["user_credentials"] = str(creds)
+    return options
 
 
 async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109

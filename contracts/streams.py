@@ -1,10 +1,10 @@
-"""What the five streams must be; creates them when absent, compares them when there, alters them only on request.
+"""What the five streams must be: creates the absent, compares those that are there, alters only on request.
 
 Talks to JetStream's API in JSON, since the settings wanted here (atomic batches, schedules, transforms of
 sources) are newer than most client libraries.
 """
 
-import asyncio
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +19,7 @@ from contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS, check_pattern
 _SECOND: Final = 1_000_000_000
 _MIB: Final = 1024 * 1024
 _API_TIMEOUT: Final = 5.0
+_FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
 _ERROR_NOT_FOUND: Final = 10059
 _ERROR_NAME_IN_USE: Final = 10058
 
@@ -199,14 +200,10 @@ def epoch_of(created: str) -> str:
 
 
 def _nanoseconds(created: str) -> int:
-    whole, _, rest = created.rstrip("Z").partition(".")
-    zone = ""
-    for sign in "+-":
-        if sign in rest:
-            rest, _, tail = rest.partition(sign)
-            zone = sign + tail
-    seconds = int(datetime.fromisoformat(f"{whole}{zone or '+00:00'}").timestamp())
-    return seconds * _SECOND + int(rest.ljust(9, "0")[:9] or 0)
+    # Go writes as many digits of the fraction as there are, none for a whole second; datetime keeps six.
+    fraction = _FRACTION.search(created)
+    seconds = int(datetime.fromisoformat(created).replace(microsecond=0).timestamp())
+    return seconds * _SECOND + (int(fraction[1].ljust(9, "0")[:9]) if fraction else 0)
 
 
 def compare(wanted: dict[str, Any], found: dict[str, Any]) -> list[Difference]:
@@ -255,7 +252,7 @@ async def request(nc: Client, verb: str, body: dict[str, Any] | None = None) -> 
         raise StreamsError(
             "the NATS server has no JetStream", "start it with -js, or with a jetstream block and account"
         ) from None
-    except (NatsTimeoutError, asyncio.TimeoutError):
+    except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
             f"JetStream did not answer {verb} within {_API_TIMEOUT:.0f} s",
             "look at the server's log; a cluster may be without a leader",

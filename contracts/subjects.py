@@ -256,4 +256,4 @@ def covers(wide: str, narrow: str) -> bool:
             return False
     elif inner[-1] == ">" or len(inner) != len(outer):
         return False
-    return all(inside != ">" and want in ("*", inside) for want, inside in zip(outer, inner, strict=False))
+    return all(want in ("*", inside) for want, inside in zip(outer, inner, strict=False))

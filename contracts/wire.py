@@ -5,10 +5,10 @@ described here for the exported schemas, for clients in Python, and for tests.
 """
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from contracts.codes import ErrorCode
 from contracts.events import Timestamp
@@ -32,7 +32,14 @@ GapReason = Literal["rate", "slow", "retention", "reset"]
 _CURSOR = re.compile(r"([0-9a-z]{1,16})-(0|[1-9][0-9]{0,19})", re.ASCII)
 _MAX_SEQUENCE: Final = 2**64 - 1
 
-CursorText = Annotated[str, Field(pattern=r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})$")]
+CURSOR_PATTERN: Final = r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})$"
+CursorText = Annotated[str, Field(pattern=CURSOR_PATTERN)]
+
+# Any text is parsed, so that the relay can answer a wrong one with the error code that fits; the schema tells
+# what is right.
+LevelAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(LevelName))})]
+ModeAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(Mode))})]
+CursorAsked = Annotated[str, WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})]
 
 
 def format_cursor(epoch: str, sequence: int) -> str:
@@ -55,7 +62,7 @@ def parse_cursor(text: str) -> tuple[str, int]:
 class Message(BaseModel):
     """One text frame, routed by ``type``."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Auth(Message):
@@ -70,11 +77,17 @@ class Subscribe(Message):
 
     type: Literal["subscribe"]
     subjects: list[str] | None = None
-    level: str | None = None
-    mode: str | None = None
-    cursor: str | None = None
+    """NATS patterns, at most 64; omitted means everything that the grant allows."""
+    level: LevelAsked | None = None
+    """The least level; applies to ``log.<level>.*`` subjects only."""
+    mode: ModeAsked | None = None
+    """``live`` when omitted."""
+    cursor: CursorAsked | None = None
+    """Go on after this place."""
     since: str | None = None
+    """``earliest``, a duration such as ``10m``, or an RFC 3339 time."""
     interval_ms: int | None = None
+    """In mode ``latest``: milliseconds between two events of one subject, 1000 when omitted."""
 
 
 class Ping(Message):
@@ -124,17 +137,17 @@ def parse_client(text: bytes) -> ClientMessage:
     if not isinstance(body, dict):
         raise WireError(ErrorCode.BAD_MESSAGE, "a message is a JSON object with a 'type'")
     kind = body.get("type")
-    model = _CLIENT.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        raise WireError(ErrorCode.BAD_MESSAGE, "'type' is missing or not a string")
+    model = _CLIENT.get(kind)
     if model is None:
-        raise WireError(
-            ErrorCode.UNKNOWN_TYPE, f"type {str(kind)[:40]!r} is none of auth, subscribe, ping", None
-        )
+        raise WireError(ErrorCode.UNKNOWN_TYPE, f"type {kind[:40]!r} is none of auth, subscribe, ping")
     try:
         return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise WireError(ErrorCode.BAD_MESSAGE, f"{field}: {first['msg']}", str(kind)) from None
+        raise WireError(ErrorCode.BAD_MESSAGE, f"{field}: {first['msg']}", kind) from None
 
 
 def check_subjects(patterns: list[str]) -> tuple[str, ...]:
@@ -187,10 +200,12 @@ class Subscribed(Message):
 
     type: Literal["subscribed"]
     subjects: list[str]
+    """What was granted of what was asked."""
     level: LevelName
     mode: Mode
     interval_ms: int
     cursor: CursorText
+    """Where it starts."""
     resumed: bool
 
 
@@ -217,6 +232,7 @@ class Events(Message):
     events: list[Item]
     cursor: CursorText
     conflated: int | None = None
+    """Mode ``latest`` only: events that a newer one of their subject replaced."""
 
 
 class Gap(Message):
@@ -226,7 +242,9 @@ class Gap(Message):
     from_: Annotated[CursorText, Field(alias="from")]
     to: CursorText
     dropped: int | None
+    """Events of this filter in the range that will not come; null where that cannot be known."""
     by: dict[str, int]
+    """The same by the first two tokens of the subject: ``{"log.info": 12}``."""
     reason: GapReason
 
 
@@ -265,9 +283,11 @@ class Error(Message):
 
     type: Literal["error"]
     code: str
+    """One of ``ErrorCode``; more may come."""
     message: str
     retry: bool
     ref: str | None
+    """``type`` of the offending message."""
 
 
 class Bye(Message):

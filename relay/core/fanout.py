@@ -99,6 +99,11 @@ class Fanout:
         for feed in self.feeds.values():
             self._write_head(feed, lost(self.epoch, hole.start, hole.end, "retention"), now)
 
+    def place(self, session: Session) -> int:
+        """Where a session stands."""
+        feed = session.feed
+        return feed.place(self._log.head) if feed is not None and session in feed.heads else session.cursor
+
     def reset(self) -> None:
         """Forget what is pending: the log was started anew, and everybody stands at its head."""
         for feed in self.feeds.values():
@@ -193,7 +198,7 @@ class Fanout:
             data = self._heartbeat(feed.place(self._log.head), time)
             for send in feed.writers():
                 send(data)
-        for session in self._catching:
+        for session in list(self._catching):  # a write can fill a socket, and that changes who catches up
             session.send(self._heartbeat(session.cursor, time))
 
     # Inside.

@@ -94,16 +94,17 @@ class Hub:
         When it is called again, the stream is another one: sessions are told of a ``reset``, and get a fresh
         snapshot with ``restart_sessions``.
         """
-        before = self.cursor()
+        places = [
+            (session, format_cursor(self.epoch, self.fanout.place(session)))
+            for session in self.sessions.values()
+        ]
         self.fanout.epoch = epoch
         self.log.start(head)
         self.snapshot.clear()
         self.fanout.reset()
-        if self.sessions:
-            data = _reset(before, self.cursor())
-            for session in self.sessions.values():
-                session.cursor = head
-                self._write(session, data)
+        for session, place in places:
+            session.cursor = head
+            self._write(session, _reset(place, self.cursor()))
 
     def restart_sessions(self) -> None:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""

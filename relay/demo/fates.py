@@ -48,7 +48,7 @@ class Fates:
         Args:
             now: seconds since the start; never goes back.
         """
-        changes = []
+        changes: list[tuple[str, Mood]] = []
         while True:
             step_at = self._steps[0][0] if self._steps else self._next_at
             if min(step_at, self._next_at) > now:

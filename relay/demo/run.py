@@ -16,7 +16,7 @@ import signal
 import sys
 from pathlib import Path
 from string import Template
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -28,6 +28,9 @@ from relay.demo.settings import DemoSettings
 
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT: Final = 60.0
+READY_WITHIN: Final = 100
+"""Last lines of the relay among which its ``ready`` is looked for."""
+
 MAX_RESTARTS: Final = 5
 RESTART_DELAY: Final = 1.0
 SHOWN_LINES: Final = 5
@@ -112,17 +115,18 @@ class Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
-        tasks: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[Any]] = []
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             await self._relay.start()
             relay_gone = asyncio.create_task(self._relay.wait(), name="relay")
+            tasks.append(relay_gone)
             if not await self._ready(relay_gone):
                 return 0
             helpers = (self._gateways, self._service, self._monitor, self._ship)
             for child in helpers:
                 await child.start()
-            tasks = [asyncio.create_task(self._keep(child), name=child.name) for child in helpers]
+            tasks += [asyncio.create_task(self._keep(child), name=child.name) for child in helpers]
             self._introduce()
             await asyncio.wait(
                 {stop, relay_gone}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED
@@ -140,7 +144,7 @@ class Demo:
         clock = asyncio.get_running_loop().time
         deadline = clock() + READY_TIMEOUT
         while not self._stopping.is_set():
-            if "ready" in self._relay.last_lines(SHOWN_LINES):
+            if "ready" in self._relay.last_lines(READY_WITHIN):
                 return True
             if relay_gone.done():
                 raise DemoError(self._why_the_relay_ended())
@@ -174,9 +178,9 @@ class Demo:
                 self._say(f"{child.name} is started again", "yellow")
 
     async def _stop(self) -> None:
-        """Stop in the order in which the data flows, so that what was written last still arrives."""
+        """Stop in order: what was written last still arrives, and nobody watches gateways that are stopped."""
         self._say("\nstopping …", "dim")
-        for together in ((self._service, self._gateways), (self._ship, self._monitor), (self._relay,)):
+        for together in ((self._service, self._monitor), (self._ship, self._gateways), (self._relay,)):
             stopped = await asyncio.gather(*(child.stop() for child in together))
             for child, kindly in zip(together, stopped, strict=True):
                 if not kindly:

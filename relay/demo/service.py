@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -81,7 +81,7 @@ def plain(record: Record, now: float) -> str:
 
 def json_line(record: Record, now: float) -> str:
     """A record as a JSON object."""
-    stamp = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
+    stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     body = {
         "timestamp": stamp.replace("+00:00", "Z"),
         "level": record.level.lower(),

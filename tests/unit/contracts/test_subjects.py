@@ -1,0 +1,205 @@
+"""Grammar of subjects, and patterns against an oracle that knows nothing of how they are computed."""
+
+import re
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts import subjects
+from contracts.subjects import EventType, SubjectError, covers, escape, matches, unescape
+
+ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
+tokens = st.text("ab=0123456789ABCDEFcd._-é", max_size=8)
+
+# Three tokens, of which patterns name only two, so that '*' always matches something that no name does.
+SUBJECTS = [".".join(parts) for n in range(1, 5) for parts in product("abc", repeat=n)]
+PATTERNS = [
+    ".".join((*parts, *tail))
+    for n in range(4)
+    for parts in product("ab*", repeat=n)
+    for tail in ((), (">",))
+    if parts or tail
+]
+
+
+def _selected(pattern: str) -> frozenset[str]:
+    text = re.escape(pattern).replace(r"\*", "[^.]+").replace(">", ".+")
+    return frozenset(subject for subject in SUBJECTS if re.fullmatch(text, subject))
+
+
+SELECTED = {pattern: _selected(pattern) for pattern in PATTERNS}
+
+
+@given(ids)
+def test_an_id_comes_back_from_its_token(text: str) -> None:
+    """Escaping and unescaping give the id again, in a token of legal characters."""
+    token = escape(text)
+    assert re.fullmatch("[A-Za-z0-9_=-]+", token)
+    assert unescape(token) == text
+
+
+@given(tokens)
+def test_only_the_canonical_form_is_legal(token: str) -> None:
+    """A token that can be read is the one that its id is written as."""
+    try:
+        text = unescape(token)
+    except SubjectError:
+        return
+    assert escape(text) == token
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("ctp.main", "ctp=2Emain"),
+        ("a=b", "a=3Db"),
+        ("é", "=C3=A9"),
+        ("a b", "a=20b"),
+        ("*", "=2A"),
+        (">", "=3E"),
+    ],
+)
+def test_known_tokens(text: str, token: str) -> None:
+    """What the contract spells out holds."""
+    assert escape(text) == token
+    assert unescape(token) == text
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("=41", "not canonical; write 'A'"),
+        ("=2e", "upper-case hex"),
+        ("=2", "upper-case hex"),
+        ("a.b", "upper-case hex"),
+        ("a\n", "upper-case hex"),
+        ("é", "upper-case hex"),
+        ("", "upper-case hex"),
+        ("=FF", "does not unescape to UTF-8"),
+        ("=ED=A0=80", "does not unescape to UTF-8"),
+        ("=C0=80", "does not unescape to UTF-8"),
+        ("a" * 129, "at most 128"),
+    ],
+)
+def test_illegal_tokens_are_told(token: str, why: str) -> None:
+    """The error names the token and what would be right."""
+    with pytest.raises(SubjectError, match=re.escape(why)):
+        unescape(token)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "empty"), ("\ud800", "not valid Unicode"), ("é" * 22, "132 characters"), ("a" * 129, "129")],
+)
+def test_ids_without_a_token_are_told(text: str, why: str) -> None:
+    """An id that is empty, no text, or too long cannot be written."""
+    with pytest.raises(SubjectError, match=why):
+        escape(text)
+
+
+def test_a_token_may_have_128_characters() -> None:
+    """The limit itself is legal, after escaping."""
+    assert unescape("a" * 128) == "a" * 128
+    assert len(escape("é" * 21 + "ab")) == 128
+
+
+@given(ids, ids, st.sampled_from(subjects.LEVELS))
+def test_what_is_built_is_parsed(one: str, two: str, level: str) -> None:
+    """Each subject says the type and the fields that it was built from, and is a legal pattern of its own."""
+    gateway = {"gateway_type": one, "gateway_id": two}
+    built = {
+        subjects.gateway_status(one, two): (EventType.GATEWAY_STATUS_CHANGE, gateway),
+        subjects.gateway_recovery(one, two): (EventType.GATEWAY_RECOVERY, gateway),
+        subjects.log(level, two): (EventType.SYSTEM_LOG, {"level": level, "source": two}),
+        subjects.system_health(one): (EventType.SYSTEM_HEALTH, {"component": one}),
+        subjects.system_health(one, two): (EventType.SYSTEM_HEALTH, {"component": one, "instance": two}),
+    }
+    for subject, (event_type, fields) in built.items():
+        parsed = subjects.parse(subject)
+        assert (parsed.event_type, parsed.fields) == (event_type, fields)
+        assert subjects.check_pattern(subject) == subject
+
+
+def test_the_longest_subject_is_a_legal_pattern() -> None:
+    """A client can follow any one subject of the contract."""
+    longest = subjects.gateway_recovery("a" * 128, "b" * 128)
+    assert subjects.check_pattern(longest) == longest
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["", "gateway", "gateway.status.a", "gateway.status.a.b.c", "gateway.other.a.b", "log.info", "log.INFO.a",
+     "log.Info.a", "log.trace.a", "log.warning.a", "system.health", "system.health.a.b.c", "checkpoint.a.b",
+     "log.info.=41", "log.info."],
+)  # fmt: skip
+def test_other_subjects_belong_to_no_event(subject: str) -> None:
+    """What is not in the table is refused, with the subject's name."""
+    with pytest.raises(SubjectError):
+        subjects.parse(subject)
+
+
+def test_a_level_is_named_by_the_subject() -> None:
+    """A log subject names its level, in lower case only; others name none."""
+    assert subjects.level_of("log.warn.a") == "WARN"
+    assert subjects.level_of("log.critical") == "CRITICAL"
+    for subject in ("log.WARN.a", "log.warning.a", "log", "gateway.warn.a", "logs.warn.a"):
+        assert subjects.level_of(subject) is None
+    with pytest.raises(SubjectError, match="one of DEBUG, INFO, WARN, ERROR, CRITICAL"):
+        subjects.log("TRACE", "a")
+
+
+def test_state_is_told_from_log() -> None:
+    """Status and health are state; everything else is log."""
+    assert subjects.is_state("gateway.status.a.b")
+    assert subjects.is_state("system.health.a")
+    assert not subjects.is_state("gateway.recovery.a.b")
+    assert not subjects.is_state("log.info.a")
+
+
+def test_a_checkpoint_has_a_subject() -> None:
+    """The shipper's memory is kept by host and file."""
+    assert subjects.checkpoint("host.a", "/var/log/x") == "checkpoint.host=2Ea.=2Fvar=2Flog=2Fx"
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_matches_selects_what_the_oracle_selects(pattern: str) -> None:
+    """A pattern matches exactly the subjects that its regular expression matches."""
+    assert {subject for subject in SUBJECTS if matches(pattern, subject)} == SELECTED[pattern]
+
+
+@pytest.mark.parametrize("wide", PATTERNS)
+def test_covers_is_inclusion(wide: str) -> None:
+    """One pattern covers another exactly when the set of its subjects includes the other's."""
+    wrong = [narrow for narrow in PATTERNS if covers(wide, narrow) != (SELECTED[narrow] <= SELECTED[wide])]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("pattern", ["a", "*", ">", "a.*.b", "a.*.>", "é.b", "=2E", "$x"])
+def test_legal_patterns(pattern: str) -> None:
+    """NATS' patterns are taken as they are."""
+    assert subjects.check_pattern(pattern) == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("", "is empty"),
+        ("a" * 281, "at most 280"),
+        (">.a", "only the last token can be '>'"),
+        ("a..b", "empty token"),
+        (".a", "empty token"),
+        ("a.", "empty token"),
+        ("a*", "a wildcard stands alone"),
+        ("a.b>", "a wildcard stands alone"),
+        ("a b", "illegal token"),
+        ("a\x00", "illegal token"),
+        ("a\n", "illegal token"),
+    ],
+)
+def test_illegal_patterns_are_told(pattern: str, why: str) -> None:
+    """The error says what is wrong, and stays short however long the pattern is."""
+    with pytest.raises(SubjectError, match=re.escape(why)) as caught:
+        subjects.check_pattern(pattern)
+    assert len(str(caught.value)) < 160
