@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 import nats
 import pytest
-from nats_server import NatsServer
+from tests.nats_server import NatsServer
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog

@@ -10,14 +10,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from nats_server import NatsServer
+from tests.nats_server import NatsServer
 
 from contracts.events import GatewayStatusChange, Status, SystemHealth
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
-from browser_desk import open_desk
+from tests.browser_desk import open_desk
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.browser

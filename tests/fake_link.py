@@ -1,0 +1,192 @@
+"""A client of the hub without a socket: records what it is sent, and reads it as a browser would.
+
+Invariants:
+
+1. Frames are read by websockets' own parser for clients, and messages by the contract's models: both refuse
+   what a real client would refuse.
+2. A frame after ``close`` fails the test at once.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import orjson
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side, State
+
+from contracts.events import Event, decode
+from contracts.wire import MAX_MESSAGE_BYTES, Events, Gap, RelayMessage, Snapshot, relay_message
+from relay.core.hub import Hub, HubSettings
+from relay.core.session import Request, Session
+
+M = TypeVar("M")
+NOW = 1_750_000_000.0
+
+
+def texts(data: bytes) -> list[bytes]:
+    """Text messages in the bytes that a server wrote.
+
+    Raises:
+        websockets.exceptions.ProtocolError: the bytes are no whole, unmasked, unfragmented text frames.
+    """
+    client = Protocol(Side.CLIENT, state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
+    client.receive_data(data)
+    if client.parser_exc is not None:
+        raise client.parser_exc
+    found = []
+    for frame in client.events_received():
+        assert isinstance(frame, Frame)
+        assert frame.opcode is Opcode.TEXT
+        assert frame.fin
+        found.append(bytes(frame.data))
+    return found
+
+
+class FakeLink:
+    """Records what a session writes.
+
+    Attributes:
+        sent: every write, the very objects.
+        closed: code and reason once the relay closes.
+        on_send: called after each write; tests fill a socket with it.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.closed: tuple[int, str] | None = None
+        self.on_send: Callable[[], None] | None = None
+        self._read = 0
+
+    def send(self, data: bytes) -> None:
+        """Take whole frames."""
+        assert self.closed is None, "a write after the close"
+        self.sent.append(data)
+        if self.on_send is not None:
+            self.on_send()
+
+    def close(self, code: int, reason: str) -> None:
+        """Note the close."""
+        assert self.closed is None, "closed twice"
+        self.closed = (code, reason)
+
+    def read(self) -> list[RelayMessage]:
+        """Messages since the last call."""
+        fresh, self._read = self.sent[self._read :], len(self.sent)
+        return [relay_message.validate_json(text) for data in fresh for text in texts(data)]
+
+    def kinds(self) -> list[str]:
+        """Types of the messages since the last call."""
+        return [message.type for message in self.read()]
+
+
+def only(messages: list[RelayMessage], kind: type[M]) -> list[M]:
+    """Those of one type."""
+    return [message for message in messages if isinstance(message, kind)]
+
+
+def seqs(messages: list[RelayMessage]) -> list[int]:
+    """Sequences of all delivered events, in the order in which they came; snapshots are left out."""
+    return [item.seq for message in only(messages, Events) for item in message.events]
+
+
+def shown(messages: list[RelayMessage]) -> list[int]:
+    """Sequences of all events in snapshots."""
+    return [item.seq for message in only(messages, Snapshot) for item in message.events]
+
+
+def gaps(messages: list[RelayMessage]) -> list[tuple[str, str, int | None, str]]:
+    """Gaps as (from, to, dropped, reason)."""
+    return [(gap.from_, gap.to, gap.dropped, gap.reason) for gap in only(messages, Gap)]
+
+
+class Stage:
+    """A hub with virtual time, a stream that is published by hand, and clients.
+
+    Args:
+        settings: of ``HubSettings``; the rate is unlimited unless given.
+    """
+
+    def __init__(self, head: int = 0, **settings: Any) -> None:
+        self.now = NOW
+        self.woken = 0
+        self.hub = Hub(HubSettings(**{"rate": 0.0, **settings}), self._wake)
+        self.hub.begin("e", head)
+        self.hub.set_upstream(True, self.now)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def log(self, seq: int, level: str = "info", source: str = "x", size: int = 0) -> None:
+        """Publish a log line."""
+        subject = f"log.{level}.{source}"
+        self.publish(seq, subject, log_event(level, source, f"line {seq} " + "x" * size))
+
+    def status(self, seq: int, gateway: str = "a", status: str = "HEALTHY") -> None:
+        """Publish a gateway's status."""
+        self.publish(seq, f"gateway.status.ctp.{gateway}", status_event(gateway, status))
+
+    def publish(self, seq: int, subject: str, event: Event) -> None:
+        """Publish an event, stored and taken in now."""
+        self.hub.publish(seq, subject, event, self.now, self.now)
+
+    def open(self, request: Request | None = None) -> tuple[FakeLink, Session]:
+        """Let a client in."""
+        link = FakeLink()
+        session = self.hub.open(link, request or Request(), self.now)
+        assert session is not None
+        return link, session
+
+    def follow(self, request: Request | None = None) -> tuple[FakeLink, Session]:
+        """Let a client in, and read what it is greeted with."""
+        link, session = self.open(request)
+        link.read()
+        return link, session
+
+    def say(self, session: Session, **message: Any) -> None:
+        """Let a client send a message."""
+        self.hub.receive(session, orjson.dumps(message), self.now)
+
+    def flush(self, after: float = 0.0) -> None:
+        """Let time pass, and flush."""
+        self.now += after
+        self.hub.fanout.flush(self.now)
+
+    def settle(self) -> None:
+        """Flush until nothing asks for another one."""
+        for _ in range(10_000):
+            woken = self.woken
+            self.flush()
+            if self.woken == woken:
+                return
+        raise AssertionError("the hub asks to be flushed for ever")
+
+
+def log_event(level: str = "info", source: str = "x", message: str = "hello") -> Event:
+    """A log line that keeps the contract."""
+    return _decoded(
+        f"log.{level}.{source}",
+        event_type="system_log",
+        level=level.upper(),
+        message=message,
+        source=source,
+        metadata={},
+    )
+
+
+def status_event(gateway: str = "a", status: str = "HEALTHY") -> Event:
+    """A gateway's status that keeps the contract."""
+    return _decoded(
+        f"gateway.status.ctp.{gateway}",
+        event_type="gateway_status_change",
+        gateway_id=gateway,
+        gateway_type="ctp",
+        previous_status="UNKNOWN",
+        current_status=status,
+        metadata={},
+    )
+
+
+def _decoded(subject: str, **fields: Any) -> Event:
+    event = decode(subject, orjson.dumps({"timestamp": "2025-06-24T10:30:45.123Z", **fields}))
+    assert isinstance(event, Event), event
+    return event

@@ -1,0 +1,38 @@
+"""What the hub counts."""
+
+import pytest
+
+from relay.core.stats import DELAY_BUCKETS, Histogram, Stats
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [(-1.0, 0), (0.0, 0), (0.0005, 0), (0.0006, 1), (1.0, 10), (60.0, 15), (60.1, 16), (1e9, 16)],
+)
+def test_a_delay_falls_into_the_bucket_that_holds_it(seconds: float, bucket: int) -> None:
+    """A bound belongs to its bucket, as Prometheus has it; a clock that goes back counts as no delay."""
+    histogram = Histogram()
+    histogram.observe(seconds, 3)
+    assert histogram.counts[bucket] == sum(histogram.counts) == 3
+    assert histogram.total == max(0.0, seconds) * 3
+
+
+def test_buckets_rise() -> None:
+    """Prometheus wants them in order."""
+    assert sorted(set(DELAY_BUCKETS)) == list(DELAY_BUCKETS)
+
+
+def test_a_histogram_says_what_it_is() -> None:
+    """The text counts what was observed."""
+    histogram = Histogram()
+    histogram.observe(0.5, 4)
+    assert repr(histogram) == "Histogram(4 observed, 2.000 s in all)"
+
+
+def test_two_relays_in_one_process_count_apart() -> None:
+    """No default is shared."""
+    one, other = Stats(), Stats()
+    one.received["log"] += 1
+    one.delay.observe(1.0, 1)
+    assert other.received == {"state": 0, "log": 0}
+    assert sum(other.delay.counts) == 0
