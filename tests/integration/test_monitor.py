@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import orjson
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tests.nats_server import NatsServer, free_port
 
 from contracts import connect, streams
 from contracts.streams import Names
@@ -20,9 +21,19 @@ from producers.monitor import probes
 from producers.monitor.config import Check, HttpProbe, TcpProbe
 from producers.monitor.health import Outcome, Result
 from producers.monitor.run import MonitorSettings, run
+from tests.nats_server import NatsServer, free_port
 
 PATIENCE = 30.0
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
+    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    yield nats_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

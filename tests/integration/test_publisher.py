@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import orjson
 import pytest
 from nats.aio.client import Client
-from tests.nats_server import NatsServer
 
 from contracts import connect, streams
 from contracts.events import SystemHealth, SystemLog
@@ -18,6 +19,16 @@ from contracts.streams import Names
 from producers.errors import InvalidEvent, PublishError, PublishRejected
 from producers.publish_command import PublishSettings, run
 from producers.publisher import Publisher
+from tests.nats_server import NatsServer
+
+
+@pytest.fixture
+def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
+    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    yield nats_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def line(text: str, source: str = "test") -> SystemLog:
