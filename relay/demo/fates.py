@@ -19,7 +19,7 @@ FIRST_AT: Final = 4.0
 """Seconds after the start: the monitor has just seen everybody well."""
 
 SECOND_AFTER: Final = 4.0
-BETWEEN: Final = (6.0, 13.0)
+BETWEEN: Final = (5.0, 10.0)
 """Seconds from one gateway that falls ill to the next."""
 
 REST: Final = 20.0

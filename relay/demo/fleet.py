@@ -60,13 +60,13 @@ class Member:
 
     Attributes:
         kinds: one port for each.
-        instruments: what is traded there, for the logs.
+        instruments: what is traded there, for the logs; none at a service of our own.
     """
 
     id: str
     kinds: tuple[Kind, ...]
     ailments: tuple[Ailment, ...]
-    instruments: tuple[str, ...]
+    instruments: tuple[str, ...] = ()
 
     def port_names(self) -> tuple[str, ...]:
         """Names of its ports, in the order of ``kinds``, as in the template of ``gateways.yaml``."""
@@ -95,8 +95,8 @@ FLEET: Final = (
     Member("fix_lme", (Kind.TCP,), (_DROPS,), ("CA-3M", "AH-3M", "ZS-3M")),
     Member("binance_spot", (Kind.WEBSOCKET,), (_FAILS, _SLOW), ("BTCUSDT", "ETHUSDT", "SOLUSDT")),
     Member("okx_perp", (Kind.WEBSOCKET,), (_HANGS, _REFUSES), ("BTC-USDT-SWAP", "ETH-USDT-SWAP")),
-    Member("risk_engine", (Kind.HTTP,), (_SLOW, _FAILS), ("margin", "exposure", "drawdown")),
-    Member("order_router", (Kind.HTTP,), (_SLOW, _HANGS), ("rb2510", "600519", "BTCUSDT")),
+    Member("risk_engine", (Kind.HTTP,), (_SLOW, _FAILS)),
+    Member("order_router", (Kind.HTTP,), (_SLOW, _HANGS)),
 )
 
 

@@ -33,6 +33,11 @@ class Record:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+ODDITY_EVERY: Final = 120
+"""Everyday lines from one that holds markup or an escape to the next: some twenty seconds."""
+
+TRACEBACK_EVERY: Final = 350
+_REACHABLE: Final = (Mood.WELL, Mood.SLOW)
 _TRACEBACK: Final = (
     "Traceback (most recent call last):",
     '  File "/opt/trading/gateway_manager/session.py", line 214, in on_rtn_order',
@@ -44,7 +49,7 @@ _TRACEBACK: Final = (
 _ODDITIES: Final = (
     "strategy comment: <b>stop loss</b> <img src=x onerror=alert(1)> & carry on",
     "\x1b[31mrisk limit\x1b[0m reached 92 % of 5 000 000 \x1b[1mCNY\x1b[22m",
-    "front says: 交易所未处于连续交易状态 (exchange is not in continuous trading)",
+    "counterparty says: Größe über 5 Lots abgelehnt, 9 417,50 €/t",
 )
 _LOST: Final = {
     Mood.DROPPING: (ERROR, "front disconnected, reason 4097 (network read failed)"),
@@ -65,39 +70,43 @@ class Manager:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._attempts: dict[str, int] = {}
+        self._written = 0
 
     def everyday(self, moods: dict[str, Mood]) -> Record:
-        """One line of a quiet moment; a gateway that is ill is mostly what it is about."""
+        """One line of a quiet moment; now and then an oddity or a traceback, in their turn."""
         choose = self._random
+        self._written += 1
         ill = [member for member in FLEET if moods.get(member.id, Mood.WELL) is not Mood.WELL]
-        if ill and choose.random() < 0.2:
+        reachable = [member for member in FLEET if moods.get(member.id, Mood.WELL) in _REACHABLE]
+        if ill and choose.random() < 0.08:
             return self._trouble(choose.choice(ill), moods)
-        member = choose.choice(FLEET)
-        instrument = choose.choice(member.instruments)
+        member = choose.choice(reachable)
+        turn, rest = divmod(self._written, ODDITY_EVERY)
+        if rest == ODDITY_EVERY // 3:
+            return _say(INFO, member, _ODDITIES[turn % len(_ODDITIES)])
+        if self._written % TRACEBACK_EVERY == TRACEBACK_EVERY // 2:
+            return Record(ERROR, member.id, "callback failed, order is not tracked", _TRACEBACK)
         dice = choose.random()
-        if dice < 0.30:
+        if dice < 0.28:
             return _say(DEBUG, member, f"heartbeat answered in {choose.randint(1, 48)} ms")
-        if dice < 0.50:
+        if dice < 0.48 or not member.instruments:
             return _say(
                 DEBUG, member, f"queue depth {choose.randint(0, 12)}, {choose.randint(40, 900)} msg/s"
             )
-        if dice < 0.68:
+        instrument = choose.choice(member.instruments)
+        if dice < 0.66:
             return _say(INFO, member, f"subscribed {instrument}")
-        if dice < 0.84:
+        if dice < 0.82:
             return _say(INFO, member, f"position of {instrument} confirmed: {choose.randint(-20, 40)}")
-        if dice < 0.925:
+        if dice < 0.935:
             return _say(INFO, member, f"account snapshot saved, {choose.randint(3, 60)} positions")
-        if dice < 0.965:
+        if dice < 0.975:
             return _say(
                 WARN, member, f"slow callback: on_tick took {choose.randint(52, 240)} ms, limit 50 ms"
             )
-        if dice < 0.98:
+        if dice < 0.992:
             return _say(WARN, member, f"clock is {choose.randint(11, 60)} ms ahead of the exchange")
-        if dice < 0.987:
-            return _say(ERROR, member, f"order for {instrument} rejected: not enough margin")
-        if dice < 0.991:
-            return Record(ERROR, member.id, "callback failed, order is not tracked", _TRACEBACK)
-        return _say(INFO, member, choose.choice(_ODDITIES))
+        return _say(ERROR, member, f"order for {instrument} rejected: not enough margin")
 
     def changes(self, before: dict[str, Mood], now: dict[str, Mood]) -> Iterator[Record]:
         """Lines about gateways that fell ill or recovered."""
@@ -115,7 +124,7 @@ class Manager:
     def burst(self) -> Iterator[Record]:
         """Several hundred lines at once: a snapshot of the market after a reconnect."""
         choose = self._random
-        member = choose.choice(FLEET)
+        member = choose.choice([member for member in FLEET if member.instruments])
         count = choose.randint(250, 600)
         yield _say(INFO, member, f"replaying {count} snapshots after a change of the trading session")
         for number in range(1, count + 1):
@@ -132,8 +141,7 @@ class Manager:
         if moods[member.id] is Mood.SLOW:
             return _say(WARN, member, f"request took {self._random.randint(400, 700)} ms, limit 250 ms")
         attempt = self._attempts[member.id] = self._attempts.get(member.id, 0) + 1
-        wait = min(2**attempt, 30)
-        return _say(WARN, member, f"reconnect attempt {attempt} failed, next one in {wait} s")
+        return _say(WARN, member, f"reconnect attempt {attempt} failed, trying again")
 
 
 class Router:
@@ -150,14 +158,14 @@ class Router:
     def everyday(self, moods: dict[str, Mood]) -> Record:
         """One line about one order."""
         choose = self._random
-        member = choose.choice(FLEET[:-2])
+        member = choose.choice([member for member in FLEET if member.instruments])
         self._order += 1
         fields: dict[str, Any] = {
             "order_id": f"R{self._order:08d}",
             "instrument": choose.choice(member.instruments),
             "quantity": choose.randint(1, 20),
         }
-        if moods.get(member.id, Mood.WELL) not in (Mood.WELL, Mood.SLOW):
+        if moods.get(member.id, Mood.WELL) not in _REACHABLE:
             text = f"order {fields['order_id']} held back: {member.id} cannot be reached"
             return Record(WARN, member.id, text, fields=fields)
         dice = choose.random()

@@ -178,7 +178,7 @@ class Demo:
                 self._say(f"{child.name} is started again", "yellow")
 
     async def _stop(self) -> None:
-        """Stop in order: what was written last still arrives, and nobody watches gateways that are stopped."""
+        """Stop in order: the last lines still arrive, and nobody watches gateways that are being stopped."""
         self._say("\nstopping …", "dim")
         for together in ((self._service, self._monitor), (self._ship, self._gateways), (self._relay,)):
             stopped = await asyncio.gather(*(child.stop() for child in together))

@@ -68,6 +68,10 @@ class RotatedLog:
         self._file.close()
         self._file = self._path.open("ab", buffering=0)
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def _older(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
 

@@ -11,9 +11,7 @@ from relay.config import Port, data_home
 class DemoSettings(BaseSettings):
     """Options of ``tickertape demo``; each also as ``TICKERTAPE_<NAME>``."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
     port: Port | None = Field(
         None, description="port of the feed and the page; else 8080, or a free one when that is taken"
