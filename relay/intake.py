@@ -151,7 +151,7 @@ class Intake:
                 break
             await asyncio.sleep(0.05)
             there = await info(nc, latest)
-        async for batch in replay.read(nc, latest, 1):
+        async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
             for delivery in batch:
                 origin = (delivery.headers or {}).get("Nats-Stream-Source", "").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():

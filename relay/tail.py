@@ -5,6 +5,7 @@ import contextlib
 import random
 import signal
 import sys
+import warnings
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -40,26 +41,30 @@ _STATUS_STYLES: Final = {
 }
 
 
-class TailSettings(BaseSettings):
-    """Options of ``tickertape tail``; each also as ``TICKERTAPE_<NAME>``."""
+with warnings.catch_warnings():
+    # `json` is what flag and variable must be called; the method that it hides is deprecated.
+    warnings.filterwarnings("ignore", 'Field name "json"', UserWarning)
 
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+    class TailSettings(BaseSettings):
+        """Options of ``tickertape tail``; each also as ``TICKERTAPE_<NAME>``."""
 
-    url: str = Field("ws://127.0.0.1:8080/ws", description="the relay's feed")
-    subjects: str | None = Field(None, description="patterns, with commas; all without it")
-    level: str | None = Field(None, description="least level of log events")
-    mode: str | None = Field(None, description="live, complete or latest")
-    cursor: str | None = Field(None, description="go on after this place")
-    since: str | None = Field(None, description="earliest, a duration such as 10m, or an RFC 3339 time")
-    json_lines: bool = Field(False, alias="json", description="one JSON object per event, for programs")
+        model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
-    @field_validator("url")
-    @classmethod
-    def _websocket(cls, value: str) -> str:
-        url = urlsplit(value)
-        if url.scheme not in ("ws", "wss") or not url.hostname:
-            raise ValueError(f"{value!r} is no WebSocket address; write it as ws://127.0.0.1:8080/ws")
-        return value
+        url: str = Field("ws://127.0.0.1:8080/ws", description="the relay's feed")
+        subjects: str | None = Field(None, description="patterns, with commas; all without it")
+        level: str | None = Field(None, description="least level of log events")
+        mode: str | None = Field(None, description="live, complete or latest")
+        cursor: str | None = Field(None, description="go on after this place")
+        since: str | None = Field(None, description="earliest, a duration such as 10m, or an RFC 3339 time")
+        json: bool = Field(False, description="one JSON object per event, for programs")  # type: ignore[assignment]
+
+        @field_validator("url")
+        @classmethod
+        def _websocket(cls, value: str) -> str:
+            url = urlsplit(value)
+            if url.scheme not in ("ws", "wss") or not url.hostname:
+                raise ValueError(f"{value!r} is no WebSocket address; write it as ws://127.0.0.1:8080/ws")
+            return value
 
 
 async def run(settings: TailSettings) -> int:
@@ -173,7 +178,7 @@ class _Tail:
             self.cursor = place
 
     def _event(self, item: dict[str, Any]) -> None:
-        if self._settings.json_lines:
+        if self._settings.json:
             sys.stdout.buffer.write(orjson.dumps(item) + b"\n")
             sys.stdout.buffer.flush()
             return

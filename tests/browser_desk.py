@@ -18,10 +18,10 @@ from typing import Final, NoReturn
 
 import nats
 import pytest
-from tests.nats_server import NatsServer
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+from tests.nats_server import NatsServer
 
 ROOT: Final = Path(__file__).parents[1]
 START_TIMEOUT: Final = 30.0

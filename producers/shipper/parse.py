@@ -200,7 +200,16 @@ def _from_text(text: str, source: str, now: float) -> Parsed:
         level = _LEVELS[(found["upper"] or found["bracket"] or found["pair"]).upper()]
     start = _TIME_AT_START.match(message)
     timestamp = _time_text(start) if start is not None else None
+    if start is not None and timestamp is not None:
+        message = _without_head(message, start.end(), found)
     return Parsed(level, message, source, timestamp or format_time(now))
+
+
+def _without_head(message: str, end: int, level: re.Match[str] | None) -> str:
+    """The message without the time and the level behind it, which the event says in fields of its own."""
+    if level is not None and not message[end : level.start()].strip(" \t|[]-"):
+        end = level.end()
+    return message[end:].lstrip(" \t|]:-") or message
 
 
 def _take(rest: dict[str, Any], keys: tuple[str, ...], read: Any) -> Any:

@@ -21,7 +21,7 @@ class DemoSettings(BaseSettings):
     )
     data_dir: Path = Field(default_factory=data_home, description="the demo keeps its files in demo/ below")
     seed: int | None = Field(None, description="same number, same fates of the gateways; else by chance")
-    seconds: PositiveFloat | None = Field(None, alias="for", description="seconds after which the demo ends")
+    seconds: PositiveFloat | None = Field(None, description="end by itself after so many seconds")
 
     @property
     def folder(self) -> Path:

@@ -10,15 +10,16 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.nats_server import NatsServer
 
 from contracts.events import GatewayStatusChange, Status, SystemHealth
+from tests.nats_server import NatsServer
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
-from tests.browser_desk import open_desk
 from playwright.async_api import expect
+
+from tests.browser_desk import open_desk
 
 pytestmark = pytest.mark.browser
 

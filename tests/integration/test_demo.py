@@ -174,8 +174,8 @@ def test_a_killed_demo_takes_its_children_with_it(tmp_path: Path) -> None:
 
 @whole_demo
 def test_a_child_that_dies_is_started_again_and_the_end_of_its_time_is_a_success(tmp_path: Path) -> None:
-    """A shipper that is killed is reported and started again; ``--for`` ends the demo with 0."""
-    with demo(tmp_path, "--for", "6") as running:
+    """A shipper that is killed is reported and started again; ``--seconds`` ends the demo with 0."""
+    with demo(tmp_path, "--seconds", "6") as running:
         running.until_up()
         shipper = next(
             pid

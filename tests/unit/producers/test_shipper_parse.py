@@ -155,3 +155,18 @@ def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
     """Whatever a JSON line holds, the event keeps the contract."""
     parsed = parse(json.dumps(body).encode("utf-8", "replace"), source="app", now=NOW)
     assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"2026-11-22 22:42:10.201 WARN  [xtp] slow callback", "[xtp] slow callback"),
+        (b"[2026-11-22T22:42:10Z] [error]: no route", "no route"),
+        (b"2026-11-22 22:42:10,201 - risk - INFO - limit set", "risk - INFO - limit set"),
+        (b"2026-11-22 22:42:10 DEBUG", "2026-11-22 22:42:10 DEBUG"),
+        (b"INFO without a time", "INFO without a time"),
+    ],
+)
+def test_the_message_does_not_repeat_time_and_level(line: bytes, message: str) -> None:
+    """Time and level at the start of a plain line become fields and leave the message."""
+    assert parse(line, source="x", now=0.0).message == message

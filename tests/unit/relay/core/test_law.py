@@ -1,4 +1,4 @@
-"""The conservation law, on the hub with virtual time and clients that stall, leave, return and change their minds."""
+"""The conservation law, on the hub with virtual time and clients that stall, leave and change their minds."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -128,9 +128,7 @@ class Law(RuleBasedStateMachine):
     def begin(self, rate: float, log_events: int, max_catch_up: int, head: int) -> None:
         self.now = 1_000_000.0
         self.woken = 0
-        self.hub = Hub(
-            HubSettings(rate=rate, log_events=log_events, max_catch_up=max_catch_up), self.wake
-        )
+        self.hub = Hub(HubSettings(rate=rate, log_events=log_events, max_catch_up=max_catch_up), self.wake)
         self.hub.begin("e", head)
         self.hub.set_upstream(True, self.now)
         self.published: list[tuple[int, str]] = []
