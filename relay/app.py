@@ -18,8 +18,10 @@ from relay.config import ServeSettings
 from relay.connection import Gate
 from relay.core.hub import Hub, HubSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.history import History
 from relay.intake import Intake
 from relay.pages import main_pages, ops_pages
+from relay.readers import Readers
 from relay.server import HttpServer, ListenError, listen
 
 log = logging.getLogger("tickertape")
@@ -112,6 +114,8 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = print
     now = clock()
     raise_descriptor_limit()
     flusher = Flusher(now)
+    patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
+    readers = Readers(names, patterns, now)
     hub = Hub(
         HubSettings(
             relay=socket.gethostname(),
@@ -121,8 +125,10 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = print
             max_catch_up=settings.max_catch_up,
         ),
         flusher.wake,
+        readers.fetch,
+        readers.ask,
     )
-    flusher.hub = hub
+    flusher.hub = readers.hub = hub
     gate = Gate(hub, now)
     gate.open = False
     nats: EmbeddedNats | None = None
@@ -137,9 +143,9 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = print
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
-    intake = flusher.intake = Intake(hub, now, url, names, settings.patterns(), settings.nats_creds)
+    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.nats_creds)
     stopping = stop_signals()
-    main = HttpServer(main_pages(gate), main_socket, gate.protocol)
+    main = HttpServer(main_pages(gate, History(hub, readers), now), main_socket, gate.protocol)
     ops = HttpServer(
         ops_pages(gate, lambda: intake.loaded and hub.upstream_connected and gate.open, lambda: intake.lag),
         ops_socket,

@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 import orjson
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, NegotiationError
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
@@ -28,6 +29,7 @@ from websockets.typing import Subprotocol
 from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
 from relay.core import session as protocol
+from relay.core.frames import Variant
 from relay.core.hub import Hub
 from relay.core.session import Session
 
@@ -43,6 +45,12 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to answer a close."""
 
 _PING: Final = b"\x89\x00"
+
+
+# No context is kept, so that compressed frames can be shared, and a connection costs no window of its own.
+_DEFLATE: Final = [
+    ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+]
 
 
 class _Handshake(ServerProtocol):
@@ -108,18 +116,19 @@ class Gate:
 class Connection(asyncio.Protocol):
     """One client's socket; also the ``Link`` of its session."""
 
-    __slots__ = ("_conn", "_gate", "_missed", "_parts", "_session", "_transport", "send", "spoke")
+    __slots__ = ("_conn", "_gate", "_missed", "_parts", "_session", "_transport", "send", "spoke", "variant")
 
     send: Callable[[bytes], None]
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._conn = _Handshake(max_size=MAX_MESSAGE_BYTES)
+        self._conn = _Handshake(extensions=_DEFLATE, max_size=MAX_MESSAGE_BYTES)
         self._parts: bytearray | None = None  # of a message that comes in fragments
         self._session: Session | None = None
         self._transport: asyncio.Transport
         self._missed = 0
         self.spoke = -1
+        self.variant = Variant.PLAIN
 
     def __repr__(self) -> str:
         return f"Connection({self._conn.state.name}, {self._session!r})"
@@ -225,12 +234,17 @@ class Connection(asyncio.Protocol):
             return
         self._conn.send_response(response)
         self._send_own()
+        if any(
+            isinstance(e, PerMessageDeflate) and e.local_max_window_bits == 15 for e in self._conn.extensions
+        ):
+            # A client that wants a smaller window gets plain frames, which are always legal.
+            self.variant = Variant.DEFLATED
         hub = self._gate.hub
         self._gate.add(self)
         self._gate.results["accepted" if refused is None else "refused"] += 1
         if refused is None:
             self._session = hub.open(self, wanted, self._gate.clock())
-            if self._session is not None and self._transport.get_write_buffer_size() > BUFFER_HIGH:
+            if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
                 hub.paused(self._session)
         else:

@@ -21,6 +21,7 @@ from contracts.streams import Names, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.consumer import Delivery, OrderedConsumer
 from relay.core.hub import Hub
+from relay.readers import Readers
 
 log = logging.getLogger("tickertape.intake")
 
@@ -44,7 +45,8 @@ class Intake:
         url: of NATS.
         creds: a .creds file.
         names: of subjects and streams.
-        patterns: what to take in, without the prefix.
+        patterns: what to take in, as in NATS.
+        readers: read what is older for clients, over the same connection.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Intake:
         url: str,
         names: Names,
         patterns: tuple[str, ...],
+        readers: Readers,
         creds: Path | None = None,
     ) -> None:
         self.hub = hub
@@ -63,7 +66,8 @@ class Intake:
         self._url = url
         self._creds = creds
         self._names = names
-        self._patterns = tuple(names.subject(pattern) for pattern in patterns)
+        self._patterns = patterns
+        self._readers = readers
         self._stream = names.stream("EVENTS")
         self._nc: Client | None = None
         self._consumer: OrderedConsumer | None = None
@@ -106,6 +110,7 @@ class Intake:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._warm(nc, head), name="warm")
                 tasks.create_task(self._supervise(nc), name="supervise")
+                tasks.create_task(self._readers.run(nc), name="readers")
                 tasks.create_task(self._file_rejected(nc), name="rejected")
         finally:
             self._ending = True

@@ -53,6 +53,7 @@ class RelayCollector(Collector):
         yield _counter("events_rejected", "Events that broke the contract", "reason", stats.rejected)
         yield _total("events_delivered", "Events written to clients, once per client", stats.delivered)
         yield _counter("events_dropped", "Events told in a gap, once per client", "reason", stats.dropped)
+        yield _total("events_conflated", "Events replaced by newer ones in mode latest", stats.conflated)
         yield _total("frames_sent", "Messages written to clients", stats.frames)
         yield _total("bytes_sent", "Bytes of messages written to clients", stats.bytes)
         yield _histogram("delivery_delay_seconds", "From intake to the socket write", stats.delay)

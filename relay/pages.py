@@ -12,9 +12,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contracts.wire import format_cursor
+from contracts.codes import ErrorCode
+from contracts.streams import StreamsError
+from contracts.wire import WireError, format_cursor
 from relay import metrics
 from relay.connection import Gate
+from relay.history import History, parse
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
 
@@ -44,8 +47,8 @@ class _SecurityHeaders:
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
-def main_pages(gate: Gate) -> ASGIApp:
-    """Pages of the main port: ``/``, its assets, and ``/health``."""
+def main_pages(gate: Gate, history: History, now: Callable[[], float]) -> ASGIApp:
+    """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
     async def dashboard(request: Request) -> Response:
         return FileResponse(DASHBOARD / "index.html")
@@ -61,6 +64,17 @@ def main_pages(gate: Gate) -> ASGIApp:
             status_code=200 if well else 503,
         )
 
+    async def events(request: Request) -> Response:
+        try:
+            query = parse(request.url.query)
+            return Response(await history.page(query, now()), media_type="application/json")
+        except WireError as error:
+            return JSONResponse({"code": error.code, "message": error.message}, 400)
+        except StreamsError as error:
+            return JSONResponse(
+                {"code": ErrorCode.UNAVAILABLE, "message": str(error)}, 503, headers={"Retry-After": "1"}
+            )
+
     async def feed(request: Request) -> Response:
         return JSONResponse(
             {"code": "upgrade_required", "message": "/ws is a WebSocket: connect with ws:// or wss://"},
@@ -72,6 +86,7 @@ def main_pages(gate: Gate) -> ASGIApp:
         routes=[
             Route("/", dashboard),
             Route("/ws", feed),
+            Route("/events", events),
             Route("/health", health),
             Mount("/assets", StaticFiles(directory=DASHBOARD)),
         ],

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from contracts.events import format_time
-from contracts.wire import format_cursor
+from contracts.wire import GapReason, Mode, format_cursor
 from relay.core import frames
+from relay.core.archive import Archive
 from relay.core.feed import Feed, FeedKey, Unit, catch_up, lost
 from relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
+from relay.core.frames import Variant
 from relay.core.log import Log, Record
 from relay.core.pacing import FlushPacer
 from relay.core.session import Session
@@ -30,6 +32,10 @@ CATCH_UP_UNITS: Final = 4
 """Units that one of them may get in one flush."""
 
 
+LIVE_REPLAY: Final = 50_000
+"""Sequences before the log that a session may have read again for it, unless its mode is ``complete``."""
+
+
 class Fanout:
     """The feeds, and the sessions in them.
 
@@ -39,14 +45,22 @@ class Fanout:
         stats: where to count.
         max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
         wake: called when there is something to flush and nothing was before.
+        fetch: called when a stretch of the stream is wanted; None when nobody can read it.
     """
 
     def __init__(
-        self, log: Log, snapshot: Snapshot, stats: Stats, max_catch_up: int, wake: Callable[[], None]
+        self,
+        log: Log,
+        snapshot: Snapshot,
+        stats: Stats,
+        max_catch_up: int,
+        wake: Callable[[], None],
+        fetch: Callable[[], None] | None = None,
     ) -> None:
         self.epoch = "0"
         self.feeds: dict[FeedKey, Feed] = {}
         self.pacer = FlushPacer()
+        self.archive = Archive(fetch)
         self._log = log
         self._snapshot = snapshot
         self._stats = stats
@@ -96,8 +110,9 @@ class Fanout:
             while unit := feed.take(self._log, self.epoch, now, hold=False):
                 self._write_head(feed, unit, now)
         hole = self._log.hole(end)
+        unit = lost(self.epoch, hole.start, hole.end, "retention")
         for feed in self.feeds.values():
-            self._write_head(feed, lost(self.epoch, hole.start, hole.end, "retention"), now)
+            self._write_head(feed, unit, now)
 
     def place(self, session: Session) -> int:
         """Where a session stands."""
@@ -109,14 +124,25 @@ class Fanout:
         for feed in self.feeds.values():
             feed.pending.clear()
             feed.snapshot_version = -1
+        for session in self.archive.clear():
+            self._catching[session] = None
+        if self._catching:
+            self._rouse()
+
+    def loaded(self, number: int, stretch: Log) -> None:
+        """A stretch of the stream was read: those who waited for it go on."""
+        for session in self.archive.loaded(number, stretch):
+            self._catching[session] = None
         if self._catching:
             self._rouse()
 
     # Sessions.
 
-    def attach(self, session: Session, wanted: Filter, mode: str, rate: float, now: float) -> Feed:
-        """Make a session a member of the feed of its filter, mode and rate; ``start`` comes next."""
-        key = FeedKey(wanted.key, mode, rate)
+    def attach(
+        self, session: Session, wanted: Filter, mode: Mode, rate: float, interval_ms: int, now: float
+    ) -> Feed:
+        """Make a session a member of the feed of its filter, mode and pace; ``start`` comes next."""
+        key = FeedKey(wanted.key, mode, rate if mode == "live" else 0, interval_ms if mode == "latest" else 0)
         feed = self.feeds.get(key)
         if feed is None:
             feed = self.feeds[key] = Feed(key, wanted, now)
@@ -134,9 +160,7 @@ class Fanout:
         feed = session.feed
         if feed is None:
             return
-        self._catching.pop(session, None)
-        if feed.leave(session):
-            session.cursor = feed.place(self._log.head)
+        self.stall(session)
         session.feed = None
         feed.members -= 1
         if feed.members == 0:
@@ -149,7 +173,7 @@ class Fanout:
     def start(self, session: Session) -> None:
         """Let a session go on from its cursor: at the head if it stands there, else behind it."""
         feed = session.feed
-        if feed is None or not session.writable or session in feed.heads:
+        if feed is None or not session.writable or session in feed.heads or session in self.archive:
             return
         if session.cursor == feed.place(self._log.head):
             session.arrived = True
@@ -161,6 +185,7 @@ class Fanout:
     def stall(self, session: Session) -> None:
         """Leave a session where it is: its socket takes no more."""
         self._catching.pop(session, None)
+        self.archive.forget(session)
         feed = session.feed
         if feed is not None and feed.leave(session):
             session.cursor = feed.place(self._log.head)
@@ -196,9 +221,11 @@ class Fanout:
         time = format_time(now)
         for feed in self.feeds.values():
             data = self._heartbeat(feed.place(self._log.head), time)
-            for send in feed.writers():
-                send(data)
-        for session in list(self._catching):  # a write can fill a socket, and that changes who catches up
+            for senders in feed.writers():
+                for send in senders:
+                    send(data)
+        waiting = [*self._catching, *self.archive.sessions()]
+        for session in waiting:  # a write can fill a socket, and that changes who catches up
             session.send(self._heartbeat(session.cursor, time))
 
     # Inside.
@@ -213,22 +240,63 @@ class Fanout:
             if feed is None:
                 continue
             for _ in range(CATCH_UP_UNITS):
+                source = self._source(session, feed)
+                if source is None:
+                    break
+                log, reason = source
+                upto = feed.place(self._log.head)
                 unit = catch_up(
                     session,
-                    feed.filter,
-                    self._log,
+                    feed,
+                    log,
                     self._snapshot,
                     self.epoch,
-                    feed.place(self._log.head),
+                    upto if log is self._log else min(upto, log.head),
                     self._max_catch_up,
+                    reason,
                 )
                 if unit is None or not session.writable:
                     break
                 session.cursor = unit.reached
-                if unit.data:
-                    session.send(unit.data)
-                    self._count(unit, 1)
+                if not unit.empty:
+                    session.send(unit.data(session.variant))
+                    self._count(unit, 1, session.variant)
             self.start(session)
+
+    def _source(self, session: Session, feed: Feed) -> tuple[Log, GapReason] | None:
+        """Where a session that is behind reads on, and why what lies before that is lost to it.
+
+        Returns:
+            the log, or a stretch of the stream; None when it has to wait for a stretch.
+        """
+        log = self._log
+        place = session.cursor
+        if place >= log.floor:
+            return log, "slow"
+        if not self.archive.available:
+            return log, "slow" if session.arrived else "retention"
+        if feed.key.mode != "complete":
+            # It is moved forward anyway: what lies too far back is not read again for it.
+            if session.arrived or self._has_enough(feed):
+                return log, "slow"
+            if log.floor - place > LIVE_REPLAY:
+                skipped = Log(1, 1)
+                skipped.start(log.floor - LIVE_REPLAY)
+                return skipped, "slow"
+        found = self.archive.get(place)
+        if found is None:
+            self.archive.wait(session)
+            return None
+        self.archive.prefetch(place, log.floor)
+        return found, "retention"
+
+    def _has_enough(self, feed: Feed) -> bool:
+        """True when the log alone has as many events of a feed as a session may catch up with."""
+        if len(self._log) < self._max_catch_up:
+            return False
+        log = self._log
+        found, _ = log.select(feed.filter, log.floor, log.head, self._max_catch_up, log.max_bytes)
+        return len(found) >= self._max_catch_up
 
     def _turns(self) -> Iterator[Session]:
         for _, session in zip(range(CATCH_UP_SESSIONS), self._catching, strict=False):
@@ -240,25 +308,30 @@ class Fanout:
     def _write_head(self, feed: Feed, unit: Unit, now: float) -> None:
         feed.cursor = unit.reached
         feed.writing = True
-        writers = feed.writers()
-        data = unit.data
-        for send in writers:
-            send(data)
+        members = 0
+        for variant, senders in zip(Variant, feed.writers(), strict=True):
+            if senders:
+                data = unit.data(variant)
+                for send in senders:
+                    send(data)
+                members += len(senders)
+                self._count(unit, len(senders), variant)
         feed.writing = False
-        self._count(unit, len(writers))
         if unit.records:
             # The oldest stands for its batch: one look for all of them, and never a flattering one.
-            oldest, delivered = unit.records[0], len(writers) * len(unit.records)
+            oldest, delivered = unit.records[0], members * len(unit.records)
             self._stats.delay.observe(now - oldest.received, delivered)
             self._stats.age.observe(now - oldest.timestamp, delivered)
 
-    def _count(self, unit: Unit, members: int) -> None:
+    def _count(self, unit: Unit, members: int, variant: Variant) -> None:
         stats = self._stats
-        stats.frames += members * unit.frames
-        stats.bytes += members * len(unit.data)
-        if unit.reason is not None:
-            stats.dropped[unit.reason] += members * unit.dropped
+        stats.frames += members * ((unit.gap is not None) + bool(unit.records))
+        stats.bytes += members * len(unit.data(variant))
         stats.delivered += members * len(unit.records)
+        if unit.gap is not None:
+            stats.dropped[unit.gap.reason] += members * unit.gap.dropped
+        if unit.conflated:
+            stats.conflated += members * unit.conflated
 
     def _forget(self, subject: str) -> None:
         for feed in self._routes.pop(subject).feeds:

@@ -10,11 +10,12 @@ Invariants:
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from contracts.wire import GapReason, format_cursor
+from contracts.wire import GapReason, Mode, format_cursor
 from relay.core import frames
 from relay.core.filters import Filter
+from relay.core.frames import Variant
 from relay.core.log import Log, Record
 from relay.core.pacing import MAX_DELAY, TokenBucket
 from relay.core.snapshot import Snapshot
@@ -31,25 +32,85 @@ CATCH_UP_BYTES: Final = 60 * 1024
 CATCH_UP_EVENTS: Final = 1_000
 """Most events in one such unit."""
 
+_CONFLATE_FROM: Final = 256
+"""Events pending in a feed of mode ``latest`` from which those that were replaced are let go."""
 
-class Unit(NamedTuple):
-    """Whole frames, and what they mean.
+Writers = tuple[list[Callable[[bytes], None]], list[Callable[[bytes], None]]]
+"""Ways to write to members, by variant."""
 
-    Attributes:
-        data: the bytes to write.
-        reached: place in the stream after them.
-        records: events in them, in order.
-        dropped: events told in their gap; 0 also where the number cannot be known.
-        reason: the gap's reason, if there is a gap.
-        frames: how many messages they are, roughly: a large batch is counted as one.
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events after ``start``, up to ``end``, that will not come; without ``by`` nobody can count them."""
+
+    start: int
+    end: int
+    reason: GapReason
+    by: dict[str, int] | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many, as far as it is known."""
+        return sum(self.by.values()) if self.by else 0
+
+    def encode(self, epoch: str) -> bytes:
+        """Its frame."""
+        return frames.message(
+            "gap",
+            **{"from": format_cursor(epoch, self.start), "to": format_cursor(epoch, self.end)},
+            dropped=None if self.by is None else self.dropped,
+            by=self.by or {},
+            reason=self.reason,
+        )
+
+
+class Unit:
+    """A gap, events, or both: what is written whole to each member.
+
+    Args:
+        epoch: of cursors.
+        reached: place in the stream after it.
+        records: events in it, in order.
+        gap: what it passes over, told before them.
+        conflated: in mode ``latest``, events replaced by newer ones of their subject.
     """
 
-    data: bytes
-    reached: int
-    records: Sequence[Record]
-    dropped: int = 0
-    reason: GapReason | None = None
-    frames: int = 1
+    __slots__ = ("_data", "_epoch", "conflated", "gap", "reached", "records")
+
+    def __init__(
+        self,
+        epoch: str,
+        reached: int,
+        records: Sequence[Record],
+        gap: Gap | None = None,
+        conflated: int | None = None,
+    ) -> None:
+        self.reached = reached
+        self.records = records
+        self.gap = gap
+        self.conflated = conflated
+        self._epoch = epoch
+        self._data: list[bytes | None] = [None, None]
+
+    def __repr__(self) -> str:
+        return f"Unit({len(self.records)} records to {self.reached}, {self.gap!r})"
+
+    @property
+    def empty(self) -> bool:
+        """True when there is nothing to write: only the place moves."""
+        return not self.records and self.gap is None
+
+    def data(self, variant: Variant) -> bytes:
+        """Its frames in a variant; encoded once, however many members get them."""
+        data = self._data[variant]
+        if data is None:
+            data = self.gap.encode(self._epoch) if self.gap is not None else b""
+            if self.records:
+                cursor = format_cursor(self._epoch, self.reached)
+                events = frames.events(self.records, cursor, variant, self.conflated)
+                data = data + events if data else events
+            self._data[variant] = data
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +118,9 @@ class FeedKey:
     """What members of one feed have in common."""
 
     filter: tuple[tuple[str, ...], str]
-    mode: str
+    mode: Mode
     rate: float
+    interval_ms: int = 0
 
 
 class Feed:
@@ -71,14 +133,14 @@ class Feed:
     """
 
     __slots__ = (
-        "_writers", "bucket", "cursor", "filter", "heads", "held_until", "key", "members", "pending",
-        "snapshot_frames", "snapshot_version", "subjects", "writing",
+        "_conflate_at", "_conflated", "_writers", "bucket", "cursor", "filter", "heads", "held_until", "key",
+        "members", "pending", "snapshot_frames", "snapshot_version", "subjects", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, wanted: Filter, now: float) -> None:
         self.key = key
         self.filter = wanted
-        self.bucket = TokenBucket(key.rate, now) if key.rate > 0 else None
+        self.bucket = TokenBucket(key.rate, now) if key.rate > 0 and key.mode == "live" else None
         self.heads: dict[Session, None] = {}
         self.members = 0  # at the head and behind
         self.pending: list[Record] = []
@@ -87,12 +149,14 @@ class Feed:
         self.held_until = 0.0
         self.subjects: list[str] = []  # subjects whose route leads here
         self.snapshot_version = -1
-        self.snapshot_frames = b""
-        self._writers: list[Callable[[bytes], None]] | None = None
+        self.snapshot_frames: dict[Variant, bytes] = {}
+        self._writers: Writers | None = None
+        self._conflated = 0
+        self._conflate_at = _CONFLATE_FROM
 
     def __repr__(self) -> str:
         at_head = f"{len(self.heads)} of {self.members} at the head"
-        return f"Feed({self.filter!r}, {at_head}, {len(self.pending)} pending)"
+        return f"Feed({self.filter!r}, {self.key.mode}, {at_head}, {len(self.pending)} pending)"
 
     def place(self, head: int) -> int:
         """Where members at the head stand, given the log's head."""
@@ -111,10 +175,12 @@ class Feed:
         self._writers = None
         return True
 
-    def writers(self) -> list[Callable[[bytes], None]]:
-        """Ways to write to the members at the head; a new list after each change, safe to iterate."""
+    def writers(self) -> Writers:
+        """Ways to write to the members at the head; new lists after each change, safe to iterate."""
         if self._writers is None:
-            self._writers = [session.send for session in self.heads]
+            self._writers = ([], [])
+            for session in self.heads:
+                self._writers[session.variant].append(session.send)
         return self._writers
 
     def take(self, log: Log, epoch: str, now: float, *, hold: bool = True) -> Unit | None:
@@ -124,7 +190,8 @@ class Feed:
             log: for its head.
             epoch: of cursors.
             now: UNIX seconds.
-            hold: whether a unit that would be a gap alone may be put off, so that gaps come merged.
+            hold: whether a unit may be put off: until the interval of mode ``latest`` is over, or so that
+                gaps come merged.
 
         Returns:
             None when nothing is to be sent now; ``held_until`` then says until when, if something is pending.
@@ -133,13 +200,15 @@ class Feed:
         if not pending:
             return None
         if not self.heads:
-            pending.clear()
+            self._clear()
             return None
+        if self.key.mode == "latest":
+            return self._take_latest(log, epoch, now, hold)
         batch, rest = _within(pending, UNIT_BYTES)
         reached = batch[-1].seq if rest else log.head
         if self.bucket is None:
             self.pending = rest
-            return Unit(frames.events(batch, format_cursor(epoch, reached)), reached, batch)
+            return Unit(epoch, reached, batch)
         return self._take_limited(self.bucket, batch, rest, reached, epoch, now, hold)
 
     def _take_limited(
@@ -162,28 +231,49 @@ class Feed:
             if now < self.held_until:
                 return None
         self.pending = rest
-        return _unit(epoch, self.cursor, reached, passed, over, "rate")
+        return _passing_over(epoch, self.cursor, reached, passed, over, "rate")
+
+    def _take_latest(self, log: Log, epoch: str, now: float, hold: bool) -> Unit | None:
+        if hold and now < self.held_until:
+            if len(self.pending) >= self._conflate_at:
+                # Bounded by the subjects that there are, not by the events of an interval.
+                self.pending, gone = newest_per_subject(self.pending)
+                self._conflated += gone
+                self._conflate_at = max(_CONFLATE_FROM, 2 * len(self.pending))
+            return None
+        records, gone = newest_per_subject(self.pending)
+        unit = Unit(epoch, log.head, records, conflated=self._conflated + gone)
+        self._clear()
+        self.held_until = now + self.key.interval_ms / 1000
+        return unit
+
+    def _clear(self) -> None:
+        self.pending = []
+        self._conflated = 0
+        self._conflate_at = _CONFLATE_FROM
 
 
 def catch_up(
     session: "Session",
-    wanted: Filter,
+    feed: Feed,
     log: Log,
     snapshot: Snapshot,
     epoch: str,
     upto: int,
     max_behind: int,
+    reason: GapReason = "slow",
 ) -> Unit | None:
-    """Make the next unit for a member that is behind the head, from the log.
+    """Make the next unit for a member that is behind the head, from a log.
 
     Args:
         session: where it stands.
-        wanted: its filter.
-        log: what is remembered.
+        feed: its feed.
+        log: what is remembered, or a stretch of the stream that was read again.
         snapshot: newest states, for what the log has let go or the member passes over.
         epoch: of cursors.
-        upto: place of the feed's head.
-        max_behind: most matching events that it still gets one by one.
+        upto: place of the feed's head, or the end of the stretch.
+        max_behind: most matching events that it still gets one by one in mode ``live``.
+        reason: why events before the log are lost to it.
 
     Returns:
         None when it has arrived, or is ahead.
@@ -191,47 +281,52 @@ def catch_up(
     start = session.cursor
     if start >= upto:
         return None
+    wanted = feed.filter
     if start < log.floor:
-        reason: GapReason = "slow" if session.arrived else "retention"
-        return _lost(epoch, start, log.floor, snapshot.changed(wanted, start, log.floor), reason)
+        return lost(epoch, start, log.floor, reason, snapshot, wanted)
     if log.holes and (hole := log.next_hole(start, upto)) is not None:
         if hole.start <= start:
-            return _lost(epoch, start, hole.end, snapshot.changed(wanted, start, hole.end), "retention")
+            return lost(epoch, start, hole.end, "retention", snapshot, wanted)
         upto = hole.start
-    if log.count_after(start) > max_behind:
+    if feed.key.mode == "latest":
+        found, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
+        records, gone = newest_per_subject(found)
+        return Unit(epoch, upto, records, conflated=gone)
+    if feed.key.mode == "live" and log.count_after(start) > max_behind:
         matching, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
         if len(matching) > max_behind:
-            cut = matching[:-max_behind] if max_behind else matching
+            cut = matching[: len(matching) - max_behind]
             kept = [record for record in cut if record.state and snapshot.is_newest(record)]
             keep = set(map(id, kept))
             over = [record for record in cut if id(record) not in keep]
             if over:
-                return _unit(epoch, start, cut[-1].seq, kept, over, "slow")
+                return _passing_over(epoch, start, cut[-1].seq, kept, over, "slow")
     found, reached = log.select(wanted, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
-    if not found:
-        return Unit(b"", reached, found, frames=0)
-    return Unit(frames.events(found, format_cursor(epoch, reached)), reached, found)
+    return Unit(epoch, reached, found)
 
 
-def lost(epoch: str, start: int, end: int, reason: GapReason) -> Unit:
-    """Unit that tells of a range whose events cannot be counted."""
-    return _lost(epoch, start, end, (), reason)
+def lost(
+    epoch: str,
+    start: int,
+    end: int,
+    reason: GapReason,
+    snapshot: Snapshot | None = None,
+    wanted: Filter | None = None,
+) -> Unit:
+    """Unit that tells of a range whose events cannot be counted, with the newest states that lie in it."""
+    states = snapshot.changed(wanted, start, end) if snapshot is not None and wanted is not None else []
+    return Unit(epoch, end, states, Gap(start, end, reason))
 
 
-def _lost(epoch: str, start: int, end: int, states: Sequence[Record], reason: GapReason) -> Unit:
-    data = frames.message(
-        "gap",
-        **{"from": format_cursor(epoch, start), "to": format_cursor(epoch, end)},
-        dropped=None,
-        by={},
-        reason=reason,
-    )
-    if states:
-        data += frames.events(states, format_cursor(epoch, end))
-    return Unit(data, end, states, 0, reason, 2 if states else 1)
+def newest_per_subject(records: Sequence[Record]) -> tuple[list[Record], int]:
+    """The newest event of each subject, in stream order, and how many were replaced by them."""
+    newest = {record.route.subject: record for record in records}
+    if len(newest) == len(records):
+        return list(records), 0
+    return sorted(newest.values(), key=lambda record: record.seq), len(records) - len(newest)
 
 
-def _unit(
+def _passing_over(
     epoch: str,
     start: int,
     reached: int,
@@ -240,19 +335,11 @@ def _unit(
     reason: GapReason,
 ) -> Unit:
     if not over:
-        return Unit(frames.events(passed, format_cursor(epoch, reached)), reached, passed)
-    data = frames.message(
-        "gap",
-        **{"from": format_cursor(epoch, start), "to": format_cursor(epoch, over[-1].seq)},
-        dropped=len(over),
-        by=Counter(record.route.bucket for record in over),
-        reason=reason,
-    )
-    if passed:
-        data += frames.events(passed, format_cursor(epoch, reached))
-    elif reached != over[-1].seq:
-        reached = over[-1].seq
-    return Unit(data, reached, passed, len(over), reason, 2 if passed else 1)
+        return Unit(epoch, reached, passed)
+    end = over[-1].seq
+    gap = Gap(start, end, reason, dict(Counter(record.route.bucket for record in over)))
+    # A gap alone brings its client to its end and no further.
+    return Unit(epoch, reached if passed else end, passed, gap)
 
 
 def _within(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Record]]:

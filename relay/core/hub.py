@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode, Reconnect
+from contracts.codes import CLOSE_CODES, CloseCode, Reconnect
 from contracts.events import Event, format_time
 from contracts.wire import (
     HEARTBEAT_MS,
@@ -28,6 +28,7 @@ from relay.core import frames
 from relay.core.fanout import Fanout
 from relay.core.feed import Feed
 from relay.core.filters import Filter
+from relay.core.frames import Variant
 from relay.core.log import Log, Record
 from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
 from relay.core.snapshot import Snapshot
@@ -61,14 +62,24 @@ class Hub:
     Args:
         settings: what an operator sets.
         wake: called when there is something to flush and nothing was before.
+        fetch: called when a stretch of the stream is wanted; None when nobody can read it.
+        ask: called with a session whose place only the stream can tell; ``located`` answers. Its ``request``
+            says what it wants: a cursor that is ahead of the relay, or a time before the relay's memory.
     """
 
-    def __init__(self, settings: HubSettings, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: HubSettings,
+        wake: Callable[[], None],
+        fetch: Callable[[], None] | None = None,
+        ask: Callable[[Session], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.stats = Stats()
         self.log = Log(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
-        self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake)
+        self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
+        self._ask = ask
         self.sessions: dict[str, Session] = {}
         self.upstream_connected = False
         self.upstream_since = 0.0
@@ -97,6 +108,7 @@ class Hub:
         places = [
             (session, format_cursor(self.epoch, self.fanout.place(session)))
             for session in self.sessions.values()
+            if session.feed is not None
         ]
         self.fanout.epoch = epoch
         self.log.start(head)
@@ -110,12 +122,12 @@ class Hub:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
         for session in self.sessions.values():
             if session.feed is not None:
-                self._write(session, self._snapshot(session.feed, self.log.head))
+                self._write(session, self._snapshot(session.feed, self.log.head, session.variant))
 
     def load_state(self, seq: int, subject: str, event: Event, stored: float) -> None:
         """Put an event of the stream's newest states into the snapshot."""
         if event.state:
-            self.snapshot.put(self._record(seq, subject, event, stored, stored))
+            self.snapshot.put(self.record(seq, subject, event, stored))
 
     def warm(self, events: Iterable[tuple[int, str, Event, float]], floor: int) -> int:
         """Fill the log backwards with what the stream held at the start.
@@ -127,9 +139,7 @@ class Hub:
         Returns:
             how many were kept.
         """
-        records = [
-            self._record(seq, subject, event, stored, stored) for seq, subject, event, stored in events
-        ]
+        records = [self.record(seq, subject, event, stored, stored) for seq, subject, event, stored in events]
         for record in records:
             if record.state:
                 self.snapshot.put(record)
@@ -145,7 +155,7 @@ class Hub:
             stored: when the stream stored it, UNIX seconds.
             now: UNIX seconds.
         """
-        record = self._record(seq, subject, event, stored, now)
+        record = self.record(seq, subject, event, stored, now)
         before = self.log.head
         self.log.append(record)
         if event.state:
@@ -155,6 +165,15 @@ class Hub:
             self.stats.received["log"] += 1
         if record.route.feeds:
             self.fanout.offer(record, before)
+
+    def record(
+        self, seq: int, subject: str, event: Event, stored: float, received: float | None = None
+    ) -> Record:
+        """Make the record of an event; ``received`` is when the relay took it in, if it just did."""
+        route = self.fanout.route(subject)
+        item = frames.item(route, seq, event.payload)
+        received = stored if received is None else received
+        return Record(seq, route, item, event.state, event.removed, received, event.timestamp, stored)
 
     def skip(self, seq: int, reason: str) -> None:
         """Pass over an event of the stream that breaks the contract."""
@@ -173,16 +192,13 @@ class Hub:
 
     # What comes from clients.
 
-    def open(self, link: Link, request: Request, now: float) -> Session | None:
-        """Begin a session; it is welcomed and started, or refused with ``error`` and ``bye``.
+    def open(self, link: Link, request: Request, now: float) -> Session:
+        """Begin a session; it is welcomed and started.
 
         Args:
             link: where it writes to.
             request: what it follows first.
             now: UNIX seconds.
-
-        Returns:
-            None when it was refused.
         """
         session = Session(secrets.token_urlsafe(9), link)
         rate = self.settings.rate
@@ -198,11 +214,7 @@ class Hub:
         )
         self.sessions[session.id] = session
         self._write(session, welcome)
-        try:
-            self._start(session, request, self.log.head, now)
-        except WireError as error:
-            self.refuse(session, error, close_code(error))
-            return None
+        self._start(session, request, self.log.head, now)
         if not self.upstream_connected:
             self._write(session, self._upstream())
         return session
@@ -242,6 +254,7 @@ class Hub:
 
     def closed(self, session: Session) -> None:
         """A session's connection is gone."""
+        session.request = None
         self.fanout.detach(session)
         self.sessions.pop(session.id, None)
 
@@ -279,24 +292,78 @@ class Hub:
     # Inside.
 
     def _start(self, session: Session, request: Request, place: int, now: float) -> None:
-        """Give a session its feed and its place, and say so."""
-        if request.mode != "live":
-            raise WireError(ErrorCode.BAD_MODE, f"this relay serves mode live, not yet {request.mode}")
-        snapshot, resumed = True, False
-        gap = b""
+        """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
+        session.request = None
         if request.cursor is not None:
             epoch, seq = request.cursor
-            if epoch == self.epoch and seq <= self.log.head:
-                place, snapshot, resumed = seq, False, True
-                self.stats.resumes["log" if seq >= self.log.floor else "gap"] += 1
+            if epoch != self.epoch:
+                self._begin_reset(session, request, now)
+            elif seq <= self.log.head:
+                self.stats.resumes["log" if seq >= self.log.floor else "stream"] += 1
+                self._begin(session, request, seq, now, resumed=True)
             else:
-                place = self.log.head
-                gap = _reset(format_cursor(epoch, seq), self.cursor())
-                self.stats.resumes["gap"] += 1
+                self._locate(session, request, now)
         elif request.since is not None:
-            place = self.log.after_time(request.since.at(now))
+            moment = request.since.at(now)
+            if self._ask is not None and not self.log.reaches(moment):
+                self._locate(session, request, now)
+            else:
+                self._begin(session, request, self.log.after_time(moment), now)
+        else:
+            self._begin(session, request, place, now)
+
+    def _locate(self, session: Session, request: Request, now: float) -> None:
+        if self._ask is None:
+            self._begin_reset(session, request, now)
+            return
+        session.request = request
+        session.cursor = self.log.head
+        self._ask(session)
+
+    def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
+        """Answer ``ask``.
+
+        Args:
+            session: who asked.
+            request: its ``request`` at that time; when it asked for something else since, this is too late.
+            place: where it begins; None when the stream has no such place any more.
+            now: UNIX seconds.
+        """
+        if session.request is not request or session.state is State.CLOSING:
+            return
+        session.request = None
+        if place is None:
+            self._begin_reset(session, request, now)
+        elif request.cursor is not None:
+            self.stats.resumes["stream"] += 1
+            self._begin(session, request, place, now, resumed=True)
+        else:
+            self._begin(session, request, min(place, self.log.head), now)
+
+    def _begin_reset(self, session: Session, request: Request, now: float) -> None:
+        assert request.cursor is not None
+        self.stats.resumes["gap"] += 1
+        gap = _reset(format_cursor(*request.cursor), self.cursor())
+        self._begin(session, request, self.log.head, now, gap=gap)
+
+    def _begin(
+        self,
+        session: Session,
+        request: Request,
+        place: int,
+        now: float,
+        *,
+        resumed: bool = False,
+        gap: bytes = b"",
+    ) -> None:
+        """Give a session its feed and its place, and say so."""
         feed = self.fanout.attach(
-            session, Filter(request.subjects, request.level), request.mode, self.settings.rate, now
+            session,
+            Filter(request.subjects, request.level),
+            request.mode,
+            self.settings.rate,
+            request.interval_ms,
+            now,
         )
         session.cursor = place
         subscribed = frames.message(
@@ -308,21 +375,21 @@ class Hub:
             cursor=format_cursor(self.epoch, place),
             resumed=resumed,
         )
-        self._write(session, subscribed + gap + (self._snapshot(feed, place) if snapshot else b""))
+        snapshot = b"" if resumed else self._snapshot(feed, place, session.variant)
+        self._write(session, subscribed + gap + snapshot)
         self.fanout.start(session)
 
-    def _snapshot(self, feed: Feed, place: int) -> bytes:
+    def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
         if place < self.log.head:
-            return frames.snapshot(self.snapshot.select(feed.filter, place))
+            return frames.snapshot(self.snapshot.select(feed.filter, place), variant)
         if feed.snapshot_version != self.snapshot.version:
             feed.snapshot_version = self.snapshot.version
-            feed.snapshot_frames = frames.snapshot(self.snapshot.select(feed.filter, place))
-        return feed.snapshot_frames
-
-    def _record(self, seq: int, subject: str, event: Event, stored: float, received: float) -> Record:
-        route = self.fanout.route(subject)
-        item = frames.item(route, seq, event.payload)
-        return Record(seq, route, item, event.state, event.removed, received, event.timestamp, stored)
+            feed.snapshot_frames.clear()
+        made = feed.snapshot_frames.get(variant)
+        if made is None:
+            made = frames.snapshot(self.snapshot.select(feed.filter, place), variant)
+            feed.snapshot_frames[variant] = made
+        return made
 
     def _write(self, session: Session, data: bytes) -> None:
         if session.state is not State.CLOSING:

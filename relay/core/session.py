@@ -27,6 +27,7 @@ from contracts.wire import (
 
 if TYPE_CHECKING:
     from relay.core.feed import Feed
+    from relay.core.frames import Variant
 
 MODES: Final = get_args(Mode)
 MAX_INTERVAL_MS: Final = 60_000
@@ -47,6 +48,9 @@ _FILTER_ERRORS: Final = frozenset(
 
 class Link(Protocol):
     """What a session writes to; neither call blocks or raises."""
+
+    variant: "Variant"
+    """How it wants its frames."""
 
     def send(self, data: bytes) -> None:
         """Write whole frames."""
@@ -223,19 +227,22 @@ class Session:
         cursor: its place while it is behind the head; at the head, the feed's place is.
         arrived: True once it has been at the head; before, it catches up with a past it asked for.
         writable: False while its socket takes no more.
+        request: what it asked for, while the stream is asked where that begins.
     """
 
-    __slots__ = ("arrived", "cursor", "feed", "id", "link", "send", "state", "writable")
+    __slots__ = ("arrived", "cursor", "feed", "id", "link", "request", "send", "state", "variant", "writable")
 
     def __init__(self, id: str, link: Link) -> None:
         self.id = id
         self.link = link
         self.send = link.send
+        self.variant = link.variant
         self.state = State.FOLLOWING
         self.feed: Feed | None = None
         self.cursor = 0
         self.arrived = False
         self.writable = True
+        self.request: Request | None = None
 
     def __repr__(self) -> str:
         return f"Session({self.id}, {self.state.name}, cursor={self.cursor}, writable={self.writable})"

@@ -37,6 +37,7 @@ class Stats:
         rejected: events that broke the contract, by reason.
         delivered: events handed to sockets, each counted once per client.
         dropped: events told in a gap, by its reason, each counted once per client.
+        conflated: events replaced by a newer one of their subject in mode ``latest``, once per client.
         frames: messages written.
         bytes: bytes of them.
         resumes: sessions that began at a place in the past, by where from: ``log``, ``stream`` or ``gap``.
@@ -50,6 +51,7 @@ class Stats:
     dropped: dict[str, int] = field(
         default_factory=lambda: {"rate": 0, "slow": 0, "retention": 0, "reset": 0}
     )
+    conflated: int = 0
     frames: int = 0
     bytes: int = 0
     resumes: dict[str, int] = field(default_factory=lambda: {"log": 0, "stream": 0, "gap": 0})

@@ -1,0 +1,138 @@
+"""``GET /events``: history as JSON, from the log and the same readers that serve clients who come back."""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+from contracts.codes import ErrorCode
+from contracts.wire import WireError, format_cursor, parse_cursor
+from relay.core.filters import Filter
+from relay.core.hub import Hub
+from relay.core.log import Log, Record
+from relay.core.session import Request, parse_query
+from relay.readers import Readers
+
+MAX_LIMIT: Final = 1_000
+DEFAULT_LIMIT: Final = 100
+MAX_STRETCHES: Final = 32
+"""Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for.
+
+    Attributes:
+        request: filter and start, as for the feed.
+        until: last sequence, with its epoch; None means the newest.
+        limit: most events.
+        newest_first: whether they are taken from the end; they are in stream order all the same.
+    """
+
+    request: Request
+    until: tuple[str, int] | None
+    limit: int
+    newest_first: bool
+
+
+def parse(query: str) -> Query:
+    """Read the query of ``/events``.
+
+    Raises:
+        WireError: a value is not legal.
+    """
+    own = {"until": "", "limit": str(DEFAULT_LIMIT), "order": "oldest"}
+    rest = []
+    try:
+        for key, value in parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32):
+            if key in own:
+                own[key] = value
+            else:
+                rest.append((key, value))
+        until = parse_cursor(own["until"]) if own["until"] else None
+    except ValueError as error:
+        raise WireError(ErrorCode.BAD_QUERY, str(error)) from None
+    if not own["limit"].isascii() or not own["limit"].isdigit() or not 1 <= int(own["limit"]) <= MAX_LIMIT:
+        raise WireError(ErrorCode.BAD_QUERY, f"limit {own['limit']!r:.20} is not in 1..{MAX_LIMIT}")
+    order = own["order"]
+    if order not in ("oldest", "newest"):
+        raise WireError(ErrorCode.BAD_QUERY, f"order {order!r:.20} is neither oldest nor newest")
+    return Query(parse_query(urlencode(rest)), until, int(own["limit"]), newest_first=order == "newest")
+
+
+class History:
+    """Pages through the stream.
+
+    Args:
+        hub: its log and epoch.
+        readers: for what is older.
+    """
+
+    def __init__(self, hub: Hub, readers: Readers) -> None:
+        self._hub = hub
+        self._readers = readers
+
+    async def page(self, query: Query, now: float) -> bytes:
+        """One page, as JSON: ``events``, ``cursor`` to go on from (or ``until``, newest first), ``more``.
+
+        Raises:
+            WireError: a cursor of another stream, or ahead of it.
+            StreamsError: NATS is away.
+        """
+        hub = self._hub
+        wanted = Filter(query.request.subjects, query.request.level)
+        end = hub.log.head if query.until is None else min(self._own(query.until), hub.log.head)
+        if query.request.cursor is not None:
+            start = self._own(query.request.cursor)
+        elif query.request.since is not None:
+            moment = query.request.since.at(now)
+            reaches = hub.log.reaches(moment)
+            start = hub.log.after_time(moment) if reaches else await self._readers.place_at(moment)
+        else:
+            start = await self._readers.place_at(0)
+        if query.newest_first:
+            found, place = await self._backward(wanted, start, end, query.limit)
+            more = place > start
+        else:
+            found, place = await self._forward(wanted, start, end, query.limit)
+            more = place < end
+        return b'{"events":[%b],"cursor":"%b","more":%b}' % (
+            b",".join(record.item for record in found),
+            format_cursor(hub.epoch, place).encode(),
+            b"true" if more else b"false",
+        )
+
+    def _own(self, cursor: tuple[str, int]) -> int:
+        if cursor[0] != self._hub.epoch:
+            raise WireError(ErrorCode.BAD_CURSOR, f"cursor {format_cursor(*cursor)} is of another stream")
+        return cursor[1]
+
+    async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> tuple[list[Record], int]:
+        found: list[Record] = []
+        for _ in range(MAX_STRETCHES):
+            if place >= end or len(found) >= limit:
+                break
+            log = await self._source(place)
+            upto = min(end, log.head)
+            some, place = log.select(wanted, place, upto, limit - len(found), log.max_bytes)
+            found += some
+        return found, place
+
+    async def _backward(self, wanted: Filter, start: int, end: int, limit: int) -> tuple[list[Record], int]:
+        found: list[Record] = []
+        for _ in range(MAX_STRETCHES):
+            if end <= start or len(found) >= limit:
+                break
+            log = await self._source(end - 1)
+            begin = max(start, log.floor)
+            some, _ = log.select(wanted, begin, end, len(log), log.max_bytes)
+            taken = some[-(limit - len(found)) :]
+            found = taken + found
+            end = taken[0].seq - 1 if len(taken) < len(some) or len(found) >= limit else begin
+            if log.floor > start and log is not self._hub.log and begin == end and not len(log):
+                end = start  # the stream has let go of what lies further back
+        return found, end
+
+    async def _source(self, place: int) -> Log:
+        log = self._hub.log
+        return log if place >= log.floor else await self._readers.stretch(place)

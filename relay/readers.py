@@ -1,0 +1,177 @@
+"""A few readers of the stream for all clients: stretches for the archive, and places only the stream knows.
+
+Their number bounds what NATS is asked for, however many clients come back at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+
+from contracts.events import Event, decode, format_time
+from contracts.streams import Names, StreamsError, epoch_of, info
+from relay import replay
+from relay.core.archive import STRETCH, Wanted
+from relay.core.hub import Hub
+from relay.core.log import Log
+from relay.core.session import Session
+
+log = logging.getLogger("tickertape.readers")
+
+READERS: Final = 2
+RETRY_DELAY: Final = 0.5
+REQUEST_TIMEOUT: Final = 5.0
+_UNBOUNDED: Final = 1 << 62
+_FAILURES: Final = (StreamsError, NatsError, OSError, TimeoutError)
+
+
+class Readers:
+    """Reads what the hub's sessions want from the stream.
+
+    Args:
+        names: of subjects and streams.
+        patterns: what the relay takes in, as in NATS.
+        clock: UNIX seconds that never go back.
+    """
+
+    def __init__(self, names: Names, patterns: tuple[str, ...], clock: Callable[[], float]) -> None:
+        self.hub: Hub
+        self._names = names
+        self._stream = names.stream("EVENTS")
+        self._patterns = patterns
+        self._clock = clock
+        self._nc: Client | None = None
+        self._wanted = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._asking: dict[Session, None] = {}
+        self._reading = asyncio.Semaphore(READERS)
+
+    def fetch(self) -> None:
+        """A stretch is wanted; the hub calls this."""
+        self._wanted.set()
+
+    def ask(self, session: Session) -> None:
+        """A session's place is wanted; the hub calls this."""
+        self._asking[session] = None
+        self._asked.set()
+
+    async def run(self, nc: Client) -> None:
+        """Serve what is wanted, until cancelled."""
+        self._nc = nc
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(READERS):
+                tasks.create_task(self._read_wanted(), name=f"reader-{number}")
+            tasks.create_task(self._locate_asking(), name="locate")
+
+    async def stretch(self, place: int) -> Log:
+        """The stretch that leads on from a place, from memory or from the stream.
+
+        Raises:
+            StreamsError: NATS is away.
+        """
+        archive = self.hub.fanout.archive
+        async with self._reading:
+            found = archive.get(place)
+            if found is None:
+                number = place // STRETCH
+                found = await self._read(Wanted(number, number * STRETCH + 1, (number + 1) * STRETCH))
+                self.hub.fanout.loaded(number, found)
+            return found
+
+    async def place_at(self, moment: float) -> int:
+        """Place before the first event that was stored at or after a time, UNIX seconds; 0 is the earliest.
+
+        Raises:
+            StreamsError: NATS is away.
+        """
+        state = (await self._info())["state"]
+        if moment <= 0:
+            return max(0, int(state["first_seq"]) - 1)
+        assert self._nc is not None
+        query = orjson.dumps({"batch": 1, "start_time": format_time(moment), "next_by_subj": ">"})
+        try:
+            reply = await self._nc.request(
+                f"$JS.API.DIRECT.GET.{self._stream}", query, timeout=REQUEST_TIMEOUT
+            )
+        except NoRespondersError:
+            raise StreamsError(
+                f"stream {self._stream} allows no direct reads", "'tickertape streams apply'"
+            ) from None
+        found = (reply.headers or {}).get("Nats-Sequence")
+        return int(state["last_seq"]) if found is None else int(found) - 1
+
+    async def _read_wanted(self) -> None:
+        archive = self.hub.fanout.archive
+        while True:
+            wanted = archive.next()
+            if wanted is None:
+                self._wanted.clear()
+                await self._wanted.wait()
+                continue
+            try:
+                async with self._reading:
+                    self.hub.fanout.loaded(wanted.number, await self._read(wanted))
+            except _FAILURES as error:
+                log.warning("events %d to %d cannot be read yet: %s", wanted.first, wanted.last, error)
+                await asyncio.sleep(RETRY_DELAY)
+                archive.failed(wanted.number)
+
+    async def _read(self, wanted: Wanted) -> Log:
+        hub = self.hub
+        epoch, head = hub.epoch, hub.log.head
+        first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
+        last = min(wanted.last, head)
+        found = Log(STRETCH, _UNBOUNDED)
+        found.start(first - 1)
+        if first <= last and self._nc is not None:
+            async for batch in replay.read(self._nc, self._stream, first, last, self._patterns):
+                for delivery in batch:
+                    subject = self._names.bare(delivery.subject)
+                    event = decode(subject, delivery.data)
+                    if isinstance(event, Event):
+                        found.append(hub.record(delivery.seq, subject, event, delivery.stored))
+        if epoch != hub.epoch:
+            raise StreamsError(f"stream {self._stream} was made anew meanwhile", "it is read again")
+        found.advance(last)
+        return found
+
+    async def _locate_asking(self) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            sessions, self._asking = list(self._asking), {}
+            try:
+                there = await self._info()
+                for session in sessions:
+                    await self._locate(session, there)
+            except _FAILURES as error:
+                log.warning("%d clients wait for their place: %s", len(sessions), error)
+                await asyncio.sleep(RETRY_DELAY)
+                self._asking.update((s, None) for s in sessions if s.request is not None)
+                self._asked.set()
+
+    async def _locate(self, session: Session, there: dict[str, Any]) -> None:
+        request = session.request
+        if request is None:
+            return
+        place: int | None
+        if request.cursor is not None:
+            # Ahead of this relay only, or of the stream too? That has been settled by the stream's own end.
+            epoch, seq = request.cursor
+            lost = epoch != epoch_of(there["created"]) or seq > int(there["state"]["last_seq"])
+            place = None if lost else seq
+        else:
+            assert request.since is not None
+            place = await self.place_at(request.since.at(self._clock()))
+        self.hub.located(session, request, place, self._clock())
+
+    async def _info(self) -> dict[str, Any]:
+        there = await info(self._nc, self._stream) if self._nc is not None and self._nc.is_connected else None
+        if there is None:
+            raise StreamsError(f"stream {self._stream} cannot be reached", "it is tried again")
+        return there
