@@ -100,7 +100,12 @@ class Flusher:
             self._held = self._loop.call_later(max(0.0, until - now), self._flush)
 
 
-async def serve(settings: ServeSettings, announce: Callable[[str], None] = print) -> int:
+def say(line: str) -> None:
+    """Print a line for the operator, at once: whoever starts relays reads it through a pipe."""
+    print(line, flush=True)
+
+
+async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) -> int:
     """Run a relay until a signal ends it.
 
     Args:

@@ -35,6 +35,13 @@ LATEST_LAG_TIMEOUT: Final = 3.0
 MAX_TO_FILE: Final = 1_000
 """Rejected events that wait to be filed; past it they are only counted."""
 
+MAX_TO_FILE_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of them, likewise."""
+
+HEADER_ROOM: Final = 4 * 1024
+"""Bytes of a message that the headers of a rejected event may take. NATS ends the connection of whoever sends
+more than it takes, headers included, and an event may be as large as it takes without them."""
+
 
 class Intake:
     """Reads EVENTS into a hub.
@@ -73,6 +80,7 @@ class Intake:
         self._consumer: OrderedConsumer | None = None
         self._broken = asyncio.Event()
         self._to_file: deque[tuple[int, str, bytes, Rejected]] = deque()
+        self._to_file_bytes = 0
         self._filing = asyncio.Event()
         self._overflow = 0
         self._ending = False
@@ -261,12 +269,13 @@ class Intake:
         self._broken.set()
 
     def _reject(self, seq: int, subject: str, data: bytes, why: Rejected) -> None:
-        if len(self._to_file) >= MAX_TO_FILE:
+        if len(self._to_file) >= MAX_TO_FILE or self._to_file_bytes + len(data) > MAX_TO_FILE_BYTES:
             self._overflow += 1
             if self._overflow == 1:
                 log.warning("more events are rejected than can be filed; the rest is only counted")
             return
         self._to_file.append((seq, subject, data, why))
+        self._to_file_bytes += len(data)
         self._filing.set()
 
     async def _file_rejected(self, nc: Client) -> None:
@@ -282,17 +291,28 @@ class Intake:
                     "Tickertape-Sequence": str(seq),
                     "Nats-Msg-Id": f"{self.hub.epoch}-{seq}",
                 }
+                body = data[: nc.max_payload - HEADER_ROOM]
+                if len(body) < len(data):
+                    headers["Tickertape-Size"] = str(len(data))
                 try:
                     await stream.publish(
-                        self._names.subject(f"rejected.{subject}"), data, timeout=2.0, headers=headers
+                        self._names.subject(f"rejected.{subject}"), body, timeout=2.0, headers=headers
                     )
                 except (NatsError, OSError, TimeoutError) as error:
                     log.warning("event %d could not be filed as rejected yet: %s", seq, error)
                     await asyncio.sleep(RETRY_DELAY)
-                    if nc.is_connected and len(self._to_file) >= MAX_TO_FILE:
-                        self._to_file.popleft()
+                    if nc.is_connected and self._overflow:
+                        self._filed()
                     continue
-                self._to_file.popleft()
+                self._filed()
+            if self._overflow:
+                log.warning("%d rejected events were only counted", self._overflow)
+                self._overflow = 0
+
+    def _filed(self) -> None:
+        """Let go of the oldest that waits to be filed."""
+        _, _, data, _ = self._to_file.popleft()
+        self._to_file_bytes -= len(data)
 
     # The connection.
 
