@@ -28,6 +28,9 @@ DESCRIPTORS: Final = 65_536
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
 
+DRAIN_WAVES: Final = 10
+"""Clients are sent away in so many groups over the first half of the time; the rest is for their answers."""
+
 RETRY_SPREAD_MS: Final = 5_000
 """Clients come back spread over this long after a shutdown, not all in one second."""
 
@@ -220,6 +223,11 @@ class StopSignals:
         """Wait for the first."""
         await self._first.wait()
 
+    @property
+    def twice(self) -> bool:
+        """True once the second came."""
+        return self._second.is_set()
+
     async def wait_again(self) -> None:
         """Wait for the second."""
         await self._second.wait()
@@ -231,16 +239,17 @@ async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSig
     main.stop_accepting()
     sessions = list(gate.hub.sessions.values())
     log.info("shutting down: %d clients have %g s to leave", len(sessions), seconds)
-    waves = 10
-    for wave in range(waves):
-        for index in range(wave, len(sessions), waves):
+    for wave in range(DRAIN_WAVES):
+        for index in range(wave, len(sessions), DRAIN_WAVES):
             spread = RETRY_SPREAD_MS * index // len(sessions)
             gate.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", 500 + spread)
-        if len(gate):
-            await _first(asyncio.sleep(seconds / waves / 2), stopping.wait_again())
+        if len(gate) and not stopping.twice:
+            await _first(asyncio.sleep(seconds / DRAIN_WAVES / 2), stopping.wait_again())
     deadline = asyncio.get_running_loop().time() + seconds / 2
-    while len(gate) and asyncio.get_running_loop().time() < deadline:
+    while len(gate) and asyncio.get_running_loop().time() < deadline and not stopping.twice:
         await _first(asyncio.sleep(0.02), stopping.wait_again())
+    for connection in gate.all():
+        connection.abort()
 
 
 async def _tick(hub: Hub, gate: Gate, now: Callable[[], float]) -> None:
