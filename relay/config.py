@@ -72,6 +72,8 @@ class ServeSettings(NatsSettings):
         return self
 
     def patterns(self) -> tuple[str, ...]:
-        """What the relay takes in, as patterns of the stream."""
-        asked = [pattern.strip() for pattern in self.subjects.split(",")]
-        return STREAM_SUBJECTS if ">" in asked else tuple(dict.fromkeys(asked))
+        """What the relay takes in, as patterns of the stream; none covers another, which NATS refuses."""
+        asked = {pattern.strip() for pattern in self.subjects.split(",")}
+        if ">" in asked:
+            return STREAM_SUBJECTS
+        return tuple(sorted(one for one in asked if not any(covers(other, one) for other in asked - {one})))

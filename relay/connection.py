@@ -191,7 +191,11 @@ class Connection(asyncio.Protocol):
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)
             self._send_own()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is still to be said."""
+        self._transport.abort()
 
     def ping(self) -> None:
         """Ask whether the client is there; give it up when it answered none of the last ones."""

@@ -42,7 +42,7 @@ class RelayCollector(Collector):
         hub, gate = self._gate.hub, self._gate
         stats = hub.stats
         yield _gauge("connections", "WebSocket connections that are open", len(gate))
-        yield _counter("connections", "Handshakes of WebSocket connections", "result", gate.results)
+        yield _handshakes(gate.results)
         yield _counter(
             "disconnects",
             "Ended connections by close code",
@@ -99,6 +99,14 @@ def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric
     family = CounterMetricFamily(f"tickertape_{name}", text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)
+    return family
+
+
+def _handshakes(results: dict[str, int]) -> Metric:
+    # A counter's family would be called like the gauge's, which OpenMetrics forbids; so it is of no type.
+    family = Metric("tickertape_connections_total", "Handshakes of WebSocket connections", "unknown")
+    for result, count in results.items():
+        family.add_sample("tickertape_connections_total", {"result": result}, count)
     return family
 
 

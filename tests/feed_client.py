@@ -4,7 +4,7 @@ Every message must be legal, and places must not go back: the client itself chec
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -25,6 +25,12 @@ PATIENCE: Final = 30.0
 """Seconds that anything may take; only a failing test waits that long."""
 
 M = TypeVar("M")
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T], timeout: float = 2 * PATIENCE) -> T:
+    """Run a test's work; TimeoutError when it takes for ever."""
+    return asyncio.run(asyncio.wait_for(work, timeout))
 
 
 class FeedClient:
@@ -80,6 +86,10 @@ class FeedClient:
     def cursor(self) -> str:
         """The last place that the client was told."""
         return [message.cursor for message in self.messages if hasattr(message, "cursor")][-1]
+
+    def reset(self) -> None:
+        """Begin anew, as a client does that was told of another stream."""
+        self._place = -1
 
     async def say(self, **message: Any) -> None:
         """Send a message."""

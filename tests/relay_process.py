@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. ``start`` returns when the relay is ready, or when the test's own condition holds; it raises with the relay's
-   own words when it ends before.
+1. ``start`` returns when the relay is ready, or at least listens; it raises with its own words when it
+   ends before.
 2. After the first start the ports stay the same.
 3. Nothing is left running: ``close`` ends the process in whatever state it is, and so does the end of the
    interpreter.

@@ -5,7 +5,7 @@ from typing import Final
 MAX_DELAY: Final = 0.1
 """Seconds that an event waits at most for the next flush."""
 
-FLUSH_SHARE: Final = 0.5
+FLUSH_SHARE: Final = 0.35
 """Most of the time that may go into flushing before flushes are spread: bigger batches, fewer sends."""
 
 RESERVES: Final = (0.50, 0.25, 0.10, 0.0, 0.0)
@@ -70,7 +70,6 @@ class FlushPacer:
         """Time of the next flush, if there is anything to flush; UNIX seconds, may be past."""
         return self._earliest
 
-    def flushed(self, started: float, ended: float) -> None:
-        """Say how long a flush took, with its writes."""
-        took = max(0.0, ended - started)
+    def flushed(self, started: float, took: float) -> None:
+        """Say when a flush began, and how many seconds of the processor it took, with its writes."""
         self._earliest = started + min(took / self.share, max(self.max_delay, took))

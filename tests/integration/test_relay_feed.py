@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from typing import Any
 
 import nats
 import orjson
@@ -10,7 +11,7 @@ import orjson
 from contracts.events import Status, SystemHealth
 from contracts.wire import Bye, Error, Events, Gap, Pong, Snapshot, Subscribed, Welcome, relay_message
 from tests.fake_link import only, texts
-from tests.feed_client import PATIENCE, connection, follow, jetstream, line, publish, status
+from tests.feed_client import PATIENCE, connection, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay
 
@@ -29,7 +30,7 @@ def test_plain_json_from_nats_arrives_at_once(nats_server: NatsServer) -> None:
             assert (event["level"], event["message"]) == ("ERROR", "<b>")
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_filter_and_level_by_query_and_by_subscribe(nats_server: NatsServer) -> None:
@@ -59,7 +60,7 @@ def test_filter_and_level_by_query_and_by_subscribe(nats_server: NatsServer) -> 
             assert (await warnings.one(Pong)).id == "p1"
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> None:
@@ -73,7 +74,7 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
             await publish(js, status("b", Status.REMOVED))
             await publish(js, SystemHealth(component="relay", status=Status.HEALTHY))
 
-    async def look(relay: Relay) -> list[tuple[str, str]]:
+    async def look(relay: Relay) -> list[tuple[str, Any]]:
         async with follow(relay.ws_url) as feed:
             return [
                 (item.subject, item.event.get("current_status", item.event.get("status")))
@@ -82,16 +83,16 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
             ]
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(fill())
+        run(fill())
         expected = [
             ("gateway.status.ctp.c", "DEGRADED"),
             ("gateway.status.ctp.a", "HEALTHY"),
             ("system.health.relay", "HEALTHY"),
         ]
-        assert asyncio.run(look(relay)) == expected
+        assert run(look(relay)) == expected
         assert relay.stop() == 0
         relay.start()
-        assert asyncio.run(look(relay)) == expected
+        assert run(look(relay)) == expected
 
 
 def test_what_the_relay_does_not_take_in_is_not_in_its_snapshot(nats_server: NatsServer) -> None:
@@ -113,7 +114,7 @@ def test_what_the_relay_does_not_take_in_is_not_in_its_snapshot(nats_server: Nat
             assert await feed.texts(1) == ["after"]
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_snapshot_then_live_under_load(nats_server: NatsServer) -> None:
@@ -145,7 +146,7 @@ def test_snapshot_then_live_under_load(nats_server: NatsServer) -> None:
                 tasks.create_task(watch(number * 0.03))
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> None:
@@ -175,7 +176,7 @@ def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> 
 
     with Relay(nats_server.url) as relay:
         assert "--client-rate" not in relay.options
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_a_subject_prefix_is_never_seen_by_clients(nats_server: NatsServer) -> None:
@@ -209,7 +210,7 @@ def test_a_subject_prefix_is_never_seen_by_clients(nats_server: NatsServer) -> N
             assert [item.subject for item in snapshot.events] == ["gateway.status.ctp.a"]
 
     with Relay(nats_server.url, TICKERTAPE_SUBJECT_PREFIX="prod.eu") as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_many_clients_get_the_same(nats_server: NatsServer) -> None:
@@ -234,7 +235,7 @@ def test_many_clients_get_the_same(nats_server: NatsServer) -> None:
         assert [task.result() for task in watching] == [[f"{n}" for n in range(1000)]] * 40
 
     with Relay(nats_server.url, "--client-rate", "0") as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 class StalledClient:
@@ -312,7 +313,7 @@ def stall(nats_server: NatsServer, relay: Relay, total: int) -> tuple[list[int],
 
     stalled = StalledClient(relay)
     try:
-        asyncio.run(check())
+        run(check())
         return stalled.read(total)
     finally:
         stalled.close()
@@ -357,7 +358,7 @@ def test_a_client_of_another_loop_needs_no_subprotocol(nats_server: NatsServer) 
             assert await feed.closed() == 4400
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(check(relay))
+        run(check(relay))
 
 
 def test_an_unknown_event_type_travels(nats_server: NatsServer) -> None:
@@ -372,6 +373,4 @@ def test_an_unknown_event_type_travels(nats_server: NatsServer) -> None:
         await nc.close()
 
     with Relay(nats_server.url) as relay:
-        asyncio.run(check(relay))
-
-
+        run(check(relay))
