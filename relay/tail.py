@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -25,6 +26,9 @@ BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 20.0
 DEAD_AFTER: Final = 25.0
 """Seconds of silence after which the link counts as dead: a heartbeat and ten more."""
+
+KEEP_EVERY: Final = 1.0
+"""Seconds between two writes of the state file."""
 
 _LEVEL_STYLES: Final = {
     "DEBUG": "dim",
@@ -55,6 +59,9 @@ with warnings.catch_warnings():
         level: str | None = Field(None, description="least level of log events")
         mode: str | None = Field(None, description="live, complete or latest")
         cursor: str | None = Field(None, description="go on after this place")
+        state_file: Path | None = Field(
+            None, description="keeps the place reached: the next run goes on from there"
+        )
         since: str | None = Field(None, description="earliest, a duration such as 10m, or an RFC 3339 time")
         json: bool = Field(False, description="one JSON object per event, for programs")  # type: ignore[assignment]
 
@@ -80,6 +87,7 @@ async def run(settings: TailSettings) -> int:
         loop.add_signal_handler(number, work.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         return await work
+    tail.keep()
     if tail.cursor:
         tail.say(f"at {tail.cursor}: go on with --cursor {tail.cursor}")
     return 0
@@ -87,8 +95,9 @@ async def run(settings: TailSettings) -> int:
 
 class _Tail:
     def __init__(self, settings: TailSettings) -> None:
-        self.cursor = settings.cursor
+        self.cursor = settings.cursor or _kept(settings.state_file)
         self._settings = settings
+        self._keep_at = 0.0
         self._since = settings.since
         self._out = Console(highlight=False, soft_wrap=True)
         self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -96,6 +105,14 @@ class _Tail:
     def say(self, text: str, style: str = "dim") -> None:
         """Print a line that is not an event, on standard error."""
         self._notes.print(Text(_plain(text), style))
+
+    def keep(self) -> None:
+        """Write the place reached to the state file, whole or not at all."""
+        file = self._settings.state_file
+        if file is not None and self.cursor:
+            draft = file.with_name(f"{file.name}.new")
+            draft.write_text(f"{self.cursor}\n")
+            draft.replace(file)
 
     async def follow(self) -> int:
         wait = BACKOFF_FIRST
@@ -176,6 +193,11 @@ class _Tail:
         place = message.get("cursor") or message.get("to")
         if place:
             self.cursor = place
+            now = asyncio.get_running_loop().time()
+            if now >= self._keep_at:
+                # What is shown after this is shown again when the machine fails; not when this program ends.
+                self._keep_at = now + KEEP_EVERY
+                self.keep()
 
     def _event(self, item: dict[str, Any]) -> None:
         if self._settings.json:
@@ -205,6 +227,12 @@ class _Tail:
             line.append("EVENT    ", "bold")
             line.append(_plain(item["subject"]) + "  " + _plain(orjson.dumps(event).decode()))
         self._out.print(line)
+
+
+def _kept(file: Path | None) -> str | None:
+    if file is None or not file.exists():
+        return None
+    return file.read_text().strip() or None
 
 
 def _plain(text: str) -> str:
