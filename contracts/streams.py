@@ -33,12 +33,14 @@ class StreamsError(Exception):
     Args:
         what: what happened, to which stream.
         remedy: what to do about it.
+        passing: True when it may mend by itself, as while a server starts or a cluster elects.
     """
 
-    def __init__(self, what: str, remedy: str) -> None:
+    def __init__(self, what: str, remedy: str, *, passing: bool = False) -> None:
         super().__init__(what, remedy)
         self.what = what
         self.remedy = remedy
+        self.passing = passing
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}"
@@ -250,12 +252,16 @@ async def request(nc: Client, verb: str, body: dict[str, Any] | None = None) -> 
         reply = await nc.request(f"$JS.API.{verb}", orjson.dumps(body or {}), timeout=_API_TIMEOUT)
     except NoRespondersError:
         raise StreamsError(
-            "the NATS server has no JetStream", "start it with -js, or with a jetstream block and account"
+            "the NATS server has no JetStream",
+            "start it with -js, or with a jetstream block and account",
+            # A server that says it has it is only starting.
+            passing=bool(nc._server_info.get("jetstream")),
         ) from None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
             f"JetStream did not answer {verb} within {_API_TIMEOUT:.0f} s",
             "look at the server's log; a cluster may be without a leader",
+            passing=True,
         ) from None
     answer = orjson.loads(reply.data)
     assert isinstance(answer, dict)

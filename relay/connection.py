@@ -11,6 +11,7 @@ Invariants:
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
@@ -32,6 +33,8 @@ from relay.core import session as protocol
 from relay.core.frames import Variant
 from relay.core.hub import Hub
 from relay.core.session import Session
+
+log = logging.getLogger("tickertape.connection")
 
 BUFFER_HIGH: Final = 64 * 1024
 """Bytes in a transport's buffer past which a client counts as slow and stays where it is."""
@@ -144,6 +147,17 @@ class Connection(asyncio.Protocol):
         self.send = transport.write
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._receive(data)
+        except Exception:
+            # A fault of ours ends this session and no other.
+            log.exception("session %s ends on a fault of the relay", self._session and self._session.id)
+            if self._session is not None:
+                self._gate.hub.bye(self._session, CloseCode.INTERNAL_ERROR, "a fault of the relay")
+            else:
+                self.abort()
+
+    def _receive(self, data: bytes) -> None:
         conn = self._conn
         conn.receive_data(data)
         self._missed = 0

@@ -109,10 +109,7 @@ class Intake:
         )
         nc = self._nc
         try:
-            for note in (await provision(nc, self._names)).notes:
-                log.warning("%s", note)
-            head = await self._begin(nc)
-            await self._follow(nc)
+            head = await self._start(nc)
             self.loaded = True
             ready.set()
             async with asyncio.TaskGroup() as tasks:
@@ -144,6 +141,21 @@ class Intake:
         return None if transport is None or transport.is_closing() else transport
 
     # Start and restart.
+
+    async def _start(self, nc: Client) -> int:
+        """Begin for the first time; what may mend by itself is waited for."""
+        while True:
+            try:
+                for note in (await provision(nc, self._names)).notes:
+                    log.warning("%s", note)
+                head = await self._begin(nc)
+                await self._follow(nc)
+                return head
+            except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                if isinstance(error, StreamsError) and not error.passing and nc.is_connected:
+                    raise
+                log.warning("events cannot be followed yet: %s", error)
+                await asyncio.sleep(RETRY_DELAY)
 
     async def _begin(self, nc: Client) -> int:
         """Take the end of the stream as the place, and load the newest states."""
@@ -249,7 +261,7 @@ class Intake:
             await provision(nc, self._names)
             there = await info(nc, self._stream)
             if there is None:
-                raise StreamsError(f"stream {self._stream} is gone", "it is made again")
+                raise StreamsError(f"stream {self._stream} is gone", "it is made again", passing=True)
         return there
 
     # Events.

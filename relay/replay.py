@@ -58,11 +58,15 @@ async def read(
                 await asyncio.wait_for(ready.wait(), SILENCE)
             except TimeoutError:
                 raise StreamsError(
-                    f"reading stream {stream} stopped: nothing came for {SILENCE:g} s", "it is tried again"
+                    f"reading stream {stream} stopped: nothing came for {SILENCE:g} s",
+                    "it is tried again",
+                    passing=True,
                 ) from None
             ready.clear()
             if failed:
-                raise StreamsError(f"reading stream {stream} stopped: {failed[0]}", "it is tried again")
+                raise StreamsError(
+                    f"reading stream {stream} stopped: {failed[0]}", "it is tried again", passing=True
+                )
             while batch:
                 some, batch[:BATCH] = batch[:BATCH], []
                 yield some
