@@ -44,6 +44,9 @@ PING_EVERY: Final = 20
 """Seconds between two pings to a client; two unanswered ones end the connection."""
 
 MAX_MISSED: Final = 2
+MAX_FRAMES: Final = 200
+"""Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
+
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to answer a close."""
 
@@ -119,7 +122,19 @@ class Gate:
 class Connection(asyncio.Protocol):
     """One client's socket; also the ``Link`` of its session."""
 
-    __slots__ = ("_conn", "_gate", "_missed", "_parts", "_session", "_transport", "send", "spoke", "variant")
+    __slots__ = (
+        "_conn",
+        "_frames",
+        "_gate",
+        "_missed",
+        "_parts",
+        "_second",
+        "_session",
+        "_transport",
+        "send",
+        "spoke",
+        "variant",
+    )
 
     send: Callable[[bytes], None]
 
@@ -130,6 +145,8 @@ class Connection(asyncio.Protocol):
         self._session: Session | None = None
         self._transport: asyncio.Transport
         self._missed = 0
+        self._second = 0
+        self._frames = 0  # that the client sent in that second
         self.spoke = -1
         self.variant = Variant.PLAIN
 
@@ -161,7 +178,13 @@ class Connection(asyncio.Protocol):
         conn = self._conn
         conn.receive_data(data)
         self._missed = 0
-        for event in conn.events_received():
+        events = conn.events_received()
+        if self._session is not None and self._too_many(len(events)):
+            self._gate.hub.bye(
+                self._session, CloseCode.TOO_MANY, f"more than {MAX_FRAMES} frames in a second", 1_000
+            )
+            return
+        for event in events:
             if isinstance(event, Request):
                 self._handshake(event)
                 # The parser's generator keeps the request for as long as the connection lives.
@@ -221,6 +244,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(_PING)
 
     # Inside.
+
+    def _too_many(self, frames: int) -> bool:
+        second = int(self._gate.clock())
+        if second != self._second:
+            self._second, self._frames = second, 0
+        self._frames += frames
+        return self._frames > MAX_FRAMES
 
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")

@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. A session that follows is at its feed.s head, or its cursor says where it is; never both or neither.
+1. A session that follows is at its feed's head, or its cursor says where it is; never both or neither.
 2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
 3. One flush is bounded: the heads get a unit each, and a bounded number of those behind a bounded share.
 
@@ -113,6 +113,7 @@ class Fanout:
         unit = lost(self.epoch, hole.start, hole.end, "retention")
         for feed in self.feeds.values():
             self._write_head(feed, unit, now)
+        self._dirty.clear()
 
     def place(self, session: Session) -> int:
         """Where a session stands."""
@@ -122,8 +123,9 @@ class Fanout:
     def reset(self) -> None:
         """Forget what is pending: the log was started anew, and everybody stands at its head."""
         for feed in self.feeds.values():
-            feed.pending.clear()
+            feed.clear()
             feed.snapshot_version = -1
+        self._dirty.clear()
         for session in self.archive.clear():
             self._catching[session] = None
         if self._catching:
@@ -165,7 +167,7 @@ class Fanout:
         feed.members -= 1
         if feed.members == 0:
             del self.feeds[feed.key]
-            feed.pending.clear()
+            feed.clear()
             for subject in feed.subjects:
                 if route := self._routes.get(subject):
                     route.feeds.pop(feed, None)
@@ -180,7 +182,8 @@ class Fanout:
             feed.join(session)
         else:
             self._catching[session] = None
-            self._rouse()
+            if self._can_move(session):  # one that is ahead moves with the events that it waits for
+                self._rouse()
 
     def stall(self, session: Session) -> None:
         """Leave a session where it is: its socket takes no more."""
@@ -240,6 +243,8 @@ class Fanout:
             if feed is None:
                 continue
             for _ in range(CATCH_UP_UNITS):
+                if not session.writable:
+                    break
                 source = self._source(session, feed)
                 if source is None:
                     break
@@ -251,11 +256,12 @@ class Fanout:
                     log,
                     self._snapshot,
                     self.epoch,
-                    upto if log is self._log else min(upto, log.head),
+                    # What the log has comes from the log: the stream may have let it go already.
+                    upto if log is self._log else min(upto, log.head, self._log.floor),
                     self._max_catch_up,
                     reason,
                 )
-                if unit is None or not session.writable:
+                if unit is None:
                     break
                 session.cursor = unit.reached
                 if not unit.empty:

@@ -200,7 +200,7 @@ class Feed:
         if not pending:
             return None
         if not self.heads:
-            self._clear()
+            self.clear()
             return None
         if self.key.mode == "latest":
             return self._take_latest(log, epoch, now, hold)
@@ -243,11 +243,12 @@ class Feed:
             return None
         records, gone = newest_per_subject(self.pending)
         unit = Unit(epoch, log.head, records, conflated=self._conflated + gone)
-        self._clear()
+        self.clear()
         self.held_until = now + self.key.interval_ms / 1000
         return unit
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Let go of what is pending."""
         self.pending = []
         self._conflated = 0
         self._conflate_at = _CONFLATE_FROM
@@ -283,7 +284,8 @@ def catch_up(
         return None
     wanted = feed.filter
     if start < log.floor:
-        return lost(epoch, start, log.floor, reason, snapshot, wanted)
+        # Not beyond the head, where what is pending is still to come.
+        return lost(epoch, start, min(log.floor, upto), reason, snapshot, wanted)
     if log.holes and (hole := log.next_hole(start, upto)) is not None:
         if hole.start <= start:
             return lost(epoch, start, hole.end, "retention", snapshot, wanted)

@@ -114,8 +114,9 @@ class Hub:
         self.log.start(head)
         self.snapshot.clear()
         self.fanout.reset()
+        for session in self.sessions.values():
+            session.cursor = head  # also of those whose place is still asked for
         for session, place in places:
-            session.cursor = head
             self._write(session, _reset(place, self.cursor()))
 
     def restart_sessions(self) -> None:
@@ -299,7 +300,8 @@ class Hub:
             if epoch != self.epoch:
                 self._begin_reset(session, request, now)
             elif seq <= self.log.head:
-                self.stats.resumes["log" if seq >= self.log.floor else "stream"] += 1
+                past = "stream" if self.fanout.archive.available else "gap"
+                self.stats.resumes["log" if seq >= self.log.floor else past] += 1
                 self._begin(session, request, seq, now, resumed=True)
             else:
                 self._locate(session, request, now)
@@ -380,7 +382,7 @@ class Hub:
         self.fanout.start(session)
 
     def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
-        if place < self.log.head:
+        if place != self.log.head:
             return frames.snapshot(self.snapshot.select(feed.filter, place), variant)
         if feed.snapshot_version != self.snapshot.version:
             feed.snapshot_version = self.snapshot.version

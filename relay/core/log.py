@@ -184,8 +184,8 @@ class Log:
         return self.floor if index == self._first else records[index - 1].seq
 
     def reaches(self, moment: float) -> bool:
-        """True when all events that the stream stored from a time on, UNIX seconds, are here."""
-        return len(self) > 0 and self._records[self._first].stored <= moment
+        """True when all events that the stream stored at or after a time, UNIX seconds, are surely here."""
+        return len(self) > 0 and self._records[self._first].stored < moment
 
     def next_hole(self, after: int, upto: int) -> Hole | None:
         """First hole that reaches beyond ``after`` and begins before ``upto``."""
