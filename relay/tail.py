@@ -190,7 +190,8 @@ class _Tail:
             self.say("-- the relay does not hear from NATS" if away else "-- the relay hears from NATS again")
         elif kind == "error":
             self.say(f"-- {message['code']}: {message['message']}", "red")
-        place = message.get("cursor") or message.get("to")
+        # A gap can end beyond events that are still to come: its end is a place only after a reset.
+        place = message.get("to") if message.get("reason") == "reset" else message.get("cursor")
         if place:
             self.cursor = place
             now = asyncio.get_running_loop().time()

@@ -15,7 +15,7 @@ from typing import Final
 from contracts.events import format_time
 from contracts.wire import GapReason, Mode, format_cursor
 from relay.core import frames
-from relay.core.archive import Archive
+from relay.core.archive import STRETCH, Archive
 from relay.core.feed import Feed, FeedKey, Unit, catch_up, lost
 from relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
 from relay.core.frames import Variant
@@ -30,10 +30,6 @@ CATCH_UP_SESSIONS: Final = 256
 
 CATCH_UP_UNITS: Final = 4
 """Units that one of them may get in one flush."""
-
-
-LIVE_REPLAY: Final = 50_000
-"""Sequences before the log that a session may have read again for it, unless its mode is ``complete``."""
 
 
 class Fanout:
@@ -169,8 +165,7 @@ class Fanout:
             del self.feeds[feed.key]
             feed.clear()
             for subject in feed.subjects:
-                if route := self._routes.get(subject):
-                    route.feeds.pop(feed, None)
+                del self._routes[subject].feeds[feed]
 
     def start(self, session: Session) -> None:
         """Let a session go on from its cursor: at the head if it stands there, else behind it."""
@@ -258,7 +253,7 @@ class Fanout:
                     self.epoch,
                     # What the log has comes from the log: the stream may have let it go already.
                     upto if log is self._log else min(upto, log.head, self._log.floor),
-                    self._max_catch_up,
+                    self._max_catch_up if log is self._log else self._room(feed),
                     reason,
                 )
                 if unit is None:
@@ -282,12 +277,13 @@ class Fanout:
         if not self.archive.available:
             return log, "slow" if session.arrived else "retention"
         if feed.key.mode != "complete":
-            # It is moved forward anyway: what lies too far back is not read again for it.
-            if session.arrived or self._has_enough(feed):
+            # It is moved forward anyway: the stretch before the log is read again for it, and no more.
+            if session.arrived or self._room(feed) == 0:
                 return log, "slow"
-            if log.floor - place > LIVE_REPLAY:
+            begin = (log.floor - 1) // STRETCH * STRETCH
+            if place < begin:
                 skipped = Log(1, 1)
-                skipped.start(log.floor - LIVE_REPLAY)
+                skipped.start(begin)
                 return skipped, "slow"
         found = self.archive.get(place)
         if found is None:
@@ -296,13 +292,11 @@ class Fanout:
         self.archive.prefetch(place, log.floor)
         return found, "retention"
 
-    def _has_enough(self, feed: Feed) -> bool:
-        """True when the log alone has as many events of a feed as a session may catch up with."""
-        if len(self._log) < self._max_catch_up:
-            return False
+    def _room(self, feed: Feed) -> int:
+        """How many events before the log a session may still get one by one, after those in the log."""
         log = self._log
         found, _ = log.select(feed.filter, log.floor, log.head, self._max_catch_up, log.max_bytes)
-        return len(found) >= self._max_catch_up
+        return self._max_catch_up - len(found)
 
     def _turns(self) -> Iterator[Session]:
         for _, session in zip(range(CATCH_UP_SESSIONS), self._catching, strict=False):

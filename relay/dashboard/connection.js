@@ -155,7 +155,8 @@ export class Connection {
         break;
       case "gap":
         this.#handlers.onGap(message);
-        this.#reach(message.to);
+        // Events within the range can come behind the gap: its end is a place only after a reset.
+        if (message.reason === "reset") this.#reach(message.to);
         break;
       case "heartbeat":
         this.#askForSnapshot();

@@ -32,7 +32,8 @@ const text = (value) => (typeof value === "string" ? value : "");
 function readFault(metadata) {
   const probe = text(metadata.probe) || text(metadata.failing_probe);
   const error = text(metadata.error) || text(metadata.reason) || text(metadata.detail);
-  return [probe, error].filter(Boolean).join(": ");
+  // The reason first: an address is long, and a tile cuts off what does not fit.
+  return [error, probe].filter(Boolean).join(" · ");
 }
 
 function readLatency(metadata) {
