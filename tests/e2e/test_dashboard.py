@@ -35,7 +35,7 @@ def test_a_status_change_and_a_log_line_appear(nats_server: NatsServer, tmp_path
             await expect(tile.locator(".status-word")).to_have_text("UNHEALTHY")
             await expect(tile.locator(".tile-kind")).to_have_text("ctp · futures")
             await expect(tile.locator(".tile-change")).to_have_text("HEALTHY → UNHEALTHY")
-            await expect(tile.locator(".tile-fault")).to_have_text("tcp: connection refused")
+            await expect(tile.locator(".tile-fault")).to_have_text("connection refused · tcp")
             await expect(tile.locator(".tile-latency")).to_have_text("12 ms")
             line = desk.line("order 8f31 rejected")
             await expect(line.locator(".row-label")).to_have_text("ERROR")
