@@ -1,5 +1,6 @@
 """``GET /events``: history as JSON, from the log and the same readers that serve clients who come back."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -16,6 +17,9 @@ MAX_LIMIT: Final = 1_000
 DEFAULT_LIMIT: Final = 100
 MAX_STRETCHES: Final = 32
 """Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
+
+
+_LIMIT: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +46,24 @@ def parse(query: str) -> Query:
         WireError: a value is not legal.
     """
     own = {"until": "", "limit": str(DEFAULT_LIMIT), "order": "oldest"}
+    seen: set[str] = set()
     rest = []
     try:
         for key, value in parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32):
             if key in own:
+                if key in seen:
+                    raise WireError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
+                seen.add(key)
                 own[key] = value
             else:
                 rest.append((key, value))
-        until = parse_cursor(own["until"]) if own["until"] else None
     except ValueError as error:
         raise WireError(ErrorCode.BAD_QUERY, str(error)) from None
-    if not own["limit"].isascii() or not own["limit"].isdigit() or not 1 <= int(own["limit"]) <= MAX_LIMIT:
+    try:
+        until = parse_cursor(own["until"]) if "until" in seen else None
+    except ValueError as error:
+        raise WireError(ErrorCode.BAD_CURSOR, str(error)) from None
+    if not _LIMIT.fullmatch(own["limit"]) or not 1 <= int(own["limit"]) <= MAX_LIMIT:
         raise WireError(ErrorCode.BAD_QUERY, f"limit {own['limit']!r:.20} is not in 1..{MAX_LIMIT}")
     order = own["order"]
     if order not in ("oldest", "newest"):

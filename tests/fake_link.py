@@ -11,25 +11,31 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import orjson
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from contracts.events import Event, decode
 from contracts.wire import MAX_MESSAGE_BYTES, Events, Gap, RelayMessage, Snapshot, relay_message
+from relay.core.archive import STRETCH
+from relay.core.frames import Variant
 from relay.core.hub import Hub, HubSettings
+from relay.core.log import Log
 from relay.core.session import Request, Session
 
 M = TypeVar("M")
 NOW = 1_750_000_000.0
 
 
-def texts(data: bytes) -> list[bytes]:
-    """Text messages in the bytes that a server wrote.
+def texts(data: bytes, variant: Variant = Variant.PLAIN) -> list[bytes]:
+    """Text messages in the bytes that a server wrote; deflated ones are read without any context.
 
     Raises:
         websockets.exceptions.ProtocolError: the bytes are no whole, unmasked, unfragmented text frames.
     """
     client = Protocol(Side.CLIENT, state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
+    if variant is Variant.DEFLATED:
+        client.extensions = [PerMessageDeflate(True, True, 15, 15)]
     client.receive_data(data)
     if client.parser_exc is not None:
         raise client.parser_exc
@@ -45,13 +51,17 @@ def texts(data: bytes) -> list[bytes]:
 class FakeLink:
     """Records what a session writes.
 
+    Args:
+        variant: how it wants its frames.
+
     Attributes:
         sent: every write, the very objects.
         closed: code and reason once the relay closes.
         on_send: called after each write; tests fill a socket with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant = Variant.PLAIN) -> None:
+        self.variant = variant
         self.sent: list[bytes] = []
         self.closed: tuple[int, str] | None = None
         self.on_send: Callable[[], None] | None = None
@@ -72,7 +82,7 @@ class FakeLink:
     def read(self) -> list[RelayMessage]:
         """Messages since the last call."""
         fresh, self._read = self.sent[self._read :], len(self.sent)
-        return [relay_message.validate_json(text) for data in fresh for text in texts(data)]
+        return [relay_message.validate_json(text) for data in fresh for text in texts(data, self.variant)]
 
     def kinds(self) -> list[str]:
         """Types of the messages since the last call."""
@@ -103,18 +113,46 @@ class Stage:
     """A hub with virtual time, a stream that is published by hand, and clients.
 
     Args:
+        head: where the stream stands at the start.
+        stream: whether the stream can be read again, and asked for places; ``read`` and ``asked`` do so.
         settings: of ``HubSettings``; the rate is unlimited unless given.
     """
 
-    def __init__(self, head: int = 0, **settings: Any) -> None:
+    def __init__(self, head: int = 0, *, stream: bool = False, **settings: Any) -> None:
         self.now = NOW
         self.woken = 0
-        self.hub = Hub(HubSettings(**{"rate": 0.0, **settings}), self._wake)
+        self.fetched = 0
+        self.asked: list[Session] = []
+        self.first = 0  # the stream has let go of everything up to here
+        self.stored: list[tuple[int, str, Event, float]] = []
+        self.hub = Hub(
+            HubSettings(**{"rate": 0.0, **settings}),
+            self._wake,
+            self._fetch if stream else None,
+            self.asked.append if stream else None,
+        )
         self.hub.begin("e", head)
         self.hub.set_upstream(True, self.now)
 
     def _wake(self) -> None:
         self.woken += 1
+
+    def _fetch(self) -> None:
+        self.fetched += 1
+
+    def read(self, times: int = 1) -> list[int]:
+        """Read stretches that are wanted from the stream; returns their numbers."""
+        found: list[int] = []
+        while len(found) < times and (wanted := self.hub.fanout.archive.next()) is not None:
+            stretch = Log(STRETCH, 1 << 40)
+            stretch.start(max(wanted.first - 1, self.first))
+            for seq, subject, event, stored in self.stored:
+                if stretch.floor < seq <= wanted.last:
+                    stretch.append(self.hub.record(seq, subject, event, stored))
+            stretch.advance(min(wanted.last, self.hub.log.head))
+            self.hub.fanout.loaded(wanted.number, stretch)
+            found.append(wanted.number)
+        return found
 
     def log(self, seq: int, level: str = "info", source: str = "x", size: int = 0) -> None:
         """Publish a log line."""
@@ -127,18 +165,22 @@ class Stage:
 
     def publish(self, seq: int, subject: str, event: Event) -> None:
         """Publish an event, stored and taken in now."""
+        self.stored.append((seq, subject, event, self.now))
         self.hub.publish(seq, subject, event, self.now, self.now)
 
-    def open(self, request: Request | None = None) -> tuple[FakeLink, Session]:
+    def open(
+        self, request: Request | None = None, variant: Variant = Variant.PLAIN
+    ) -> tuple[FakeLink, Session]:
         """Let a client in."""
-        link = FakeLink()
+        link = FakeLink(variant)
         session = self.hub.open(link, request or Request(), self.now)
-        assert session is not None
         return link, session
 
-    def follow(self, request: Request | None = None) -> tuple[FakeLink, Session]:
+    def follow(
+        self, request: Request | None = None, variant: Variant = Variant.PLAIN
+    ) -> tuple[FakeLink, Session]:
         """Let a client in, and read what it is greeted with."""
-        link, session = self.open(request)
+        link, session = self.open(request, variant)
         link.read()
         return link, session
 

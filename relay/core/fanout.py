@@ -296,7 +296,7 @@ class Fanout:
         """How many events before the log a session may still get one by one, after those in the log."""
         log = self._log
         found, _ = log.select(feed.filter, log.floor, log.head, self._max_catch_up, log.max_bytes)
-        return self._max_catch_up - len(found)
+        return max(0, self._max_catch_up - len(found))
 
     def _turns(self) -> Iterator[Session]:
         for _, session in zip(range(CATCH_UP_SESSIONS), self._catching, strict=False):

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import pytest
 
-from contracts.wire import Events, Gap, RelayMessage, relay_message
+from contracts.wire import Events, Gap, GapReason, Mode, RelayMessage, relay_message
 from relay.core.feed import CATCH_UP_BYTES, UNIT_BYTES, Feed, FeedKey, Unit, catch_up, lost
+from relay.core.feed import Gap as FeedGap
 from relay.core.filters import Filter, Route
-from relay.core.frames import item
+from relay.core.frames import Variant, item
 from relay.core.log import Log, Record
 from relay.core.session import Session
 from relay.core.snapshot import Snapshot
@@ -19,12 +20,19 @@ ALL = Filter((">",))
 class Bench:
     """A log, a snapshot and one feed."""
 
-    def __init__(self, rate: float = 0.0, wanted: Filter = ALL, max_events: int = 1000) -> None:
+    def __init__(
+        self,
+        rate: float = 0.0,
+        wanted: Filter = ALL,
+        max_events: int = 1000,
+        mode: Mode = "live",
+        interval_ms: int = 0,
+    ) -> None:
         self.wanted = wanted
         self.log = Log(max_events, 10**9)
         self.log.start(0)
         self.snapshot = Snapshot()
-        self.feed = Feed(FeedKey(wanted.key, "live", rate), wanted, NOW)
+        self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)
         self.member = Session("m", FakeLink())
         self.feed.join(self.member)
 
@@ -47,17 +55,18 @@ class Bench:
         """The head's next unit."""
         return self.feed.take(self.log, "e", now, hold=hold)
 
-    def behind(self, start: int, max_behind: int = 1000, *, arrived: bool = True) -> Unit | None:
+    def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Unit | None:
         """The next unit of a member that stands somewhere."""
         session = Session("b", FakeLink())
-        session.cursor, session.arrived = start, arrived
-        return catch_up(session, self.wanted, self.log, self.snapshot, "e", self.log.head, max_behind)
+        session.cursor = start
+        upto = self.log.head
+        return catch_up(session, self.feed, self.log, self.snapshot, "e", upto, max_behind, reason)
 
 
 def read(unit: Unit | None) -> list[RelayMessage]:
     """Messages of a unit."""
     assert unit is not None
-    return [relay_message.validate_json(text) for text in texts(unit.data)]
+    return [relay_message.validate_json(text) for text in texts(unit.data(Variant.PLAIN))]
 
 
 def cursors(messages: list[RelayMessage]) -> list[str]:
@@ -215,7 +224,10 @@ def test_nothing_that_matches_moves_the_cursor_in_silence() -> None:
     """No frame is written for events of others."""
     bench = Bench(wanted=Filter(("system.>",)))
     bench.publish(1)
-    assert bench.behind(0) == Unit(b"", 1, [], frames=0)
+    unit = bench.behind(0)
+    assert unit is not None
+    assert (unit.empty, unit.reached, unit.data(Variant.PLAIN)) == (True, 1, b"")
+    assert repr(unit) == "Unit(0 records to 1, None)"
 
 
 def test_a_unit_of_catching_up_is_bounded() -> None:
@@ -225,7 +237,7 @@ def test_a_unit_of_catching_up_is_bounded() -> None:
         bench.publish(seq, size=10_000)
     place, got = 0, []
     while (unit := bench.behind(place)) is not None:
-        assert len(unit.data) < CATCH_UP_BYTES + 1000
+        assert len(unit.data(Variant.PLAIN)) < CATCH_UP_BYTES + 1000
         assert unit.reached == unit.records[-1].seq
         got += seqs(read(unit))
         place = unit.reached
@@ -273,8 +285,8 @@ def test_no_limit_of_zero_sends_state_alone() -> None:
     assert gaps(read(bench.behind(0, max_behind=0))) == [("e-0", "e-3", 3, "slow")]
 
 
-@pytest.mark.parametrize(("arrived", "reason"), [(True, "slow"), (False, "retention")])
-def test_out_of_memory_the_count_is_unknown(arrived: bool, reason: str) -> None:
+@pytest.mark.parametrize("reason", ["slow", "retention"])
+def test_out_of_memory_the_count_is_unknown(reason: GapReason) -> None:
     """The newest states of the lost range come behind the gap; then the log goes on."""
     bench = Bench(max_events=5)
     bench.publish(1, "gateway.status.ctp.a")
@@ -282,13 +294,14 @@ def test_out_of_memory_the_count_is_unknown(arrived: bool, reason: str) -> None:
     for seq in range(3, 11):
         bench.publish(seq)
     bench.publish(11, "gateway.status.ctp.b")
-    unit = bench.behind(0, arrived=arrived)
+    unit = bench.behind(0, reason=reason)
     messages = read(unit)
     assert gaps(messages) == [("e-0", "e-6", None, reason)]
     assert seqs(messages) == [1]
     assert cursors(messages) == ["e-6"]
     assert unit is not None
-    assert (unit.reached, unit.dropped) == (6, 0)
+    assert unit.gap is not None
+    assert (unit.reached, unit.gap.dropped) == (6, 0)
     assert seqs(read(bench.behind(6))) == [7, 8, 9, 10, 11]
 
 
@@ -321,7 +334,7 @@ def test_lost_tells_of_a_range() -> None:
     """The count is unknown, and no events come with it."""
     unit = lost("e", 3, 9, "reset")
     assert gaps(read(unit)) == [("e-3", "e-9", None, "reset")]
-    assert (unit.reached, unit.frames, unit.dropped, unit.reason) == (9, 1, 0, "reset")
+    assert (unit.reached, unit.records, unit.gap) == (9, [], FeedGap(3, 9, "reset"))
 
 
 def test_places_rise() -> None:
@@ -341,11 +354,11 @@ def test_writers_change_with_the_members() -> None:
     before = bench.feed.writers()
     other = Session("o", FakeLink())
     bench.feed.join(other)
-    assert len(before) == 1
-    assert len(bench.feed.writers()) == 2
+    assert [len(senders) for senders in before] == [1, 0]
+    assert [len(senders) for senders in bench.feed.writers()] == [2, 0]
     assert bench.feed.leave(other)
     assert not bench.feed.leave(other)
-    assert bench.feed.writers() == [bench.member.send]
+    assert bench.feed.writers() == ([bench.member.send], [])
 
 
 def test_a_feed_says_what_it_is() -> None:
@@ -353,4 +366,171 @@ def test_a_feed_says_what_it_is() -> None:
     bench = Bench()
     bench.feed.members = 3
     bench.publish(1)
-    assert repr(bench.feed) == "Feed(Filter(> >= DEBUG), 1 of 3 at the head, 1 pending)"
+    assert repr(bench.feed) == "Feed(Filter(> >= DEBUG), live, 1 of 3 at the head, 1 pending)"
+
+
+def test_latest_sends_the_newest_of_each_subject() -> None:
+    """In stream order, with the count of those that were replaced."""
+    bench = Bench(mode="latest", interval_ms=1000)
+    for seq, subject in enumerate(("log.info.x", "log.info.y", "log.info.x", "log.info.z", "log.info.y"), 1):
+        bench.publish(seq, subject)
+    unit = bench.take()
+    messages = read(unit)
+    assert seqs(messages) == [3, 4, 5]
+    assert [message.conflated for message in only(messages, Events)] == [2]
+    assert cursors(messages) == ["e-5"]
+
+
+def test_latest_tells_zero_when_nothing_was_replaced() -> None:
+    """The field is there in each frame of this mode, and in no other."""
+    latest, live = Bench(mode="latest", interval_ms=1000), Bench()
+    for bench in (latest, live):
+        bench.publish(1)
+    assert [message.conflated for message in only(read(latest.take()), Events)] == [0]
+    assert [message.conflated for message in only(read(live.take()), Events)] == [None]
+
+
+def test_latest_waits_for_its_interval() -> None:
+    """The first unit goes at once, the next when the interval is over, or when it is forced."""
+    bench = Bench(mode="latest", interval_ms=250)
+    bench.publish(1)
+    assert seqs(read(bench.take(NOW))) == [1]
+    bench.publish(2)
+    assert bench.take(NOW + 0.1) is None
+    assert bench.feed.held_until == NOW + 0.25
+    bench.publish(3)
+    assert bench.feed.place(bench.log.head) == 1, "nothing is promised beyond what was sent"
+    assert seqs(read(bench.take(NOW + 0.25))) == [3]
+    bench.publish(4)
+    assert bench.take(NOW + 0.3) is None
+    assert seqs(read(bench.take(NOW + 0.3, hold=False))) == [4]
+
+
+def test_a_long_interval_is_conflated_while_it_lasts() -> None:
+    """What is pending is bounded by the subjects that there are, and every event is counted."""
+    bench = Bench(mode="latest", interval_ms=60_000, max_events=10**6)
+    bench.publish(1)
+    bench.take()
+    most = 0
+    for seq in range(2, 5_002):
+        bench.publish(seq, f"log.info.s{seq % 10}")
+        assert bench.take(NOW + 1) is None
+        most = max(most, len(bench.feed.pending))
+    assert most <= 256
+    messages = read(bench.take(NOW + 60))
+    assert seqs(messages) == list(range(4_992, 5_002))
+    assert [message.conflated for message in only(messages, Events)] == [4_990]
+
+
+def test_many_subjects_are_not_conflated_again_with_each_event() -> None:
+    """The bound grows with what cannot be replaced."""
+    bench = Bench(mode="latest", interval_ms=60_000, max_events=10**6)
+    bench.publish(1)
+    bench.take()
+    for seq in range(2, 1_502):
+        bench.publish(seq, f"log.info.s{seq % 500}")
+        bench.take(NOW + 1)
+        assert len(bench.feed.pending) <= 1_024
+    messages = read(bench.take(NOW + 60))
+    assert (len(seqs(messages)), only(messages, Events)[0].conflated) == (500, 1_000)
+
+
+def test_what_was_conflated_is_forgotten_with_what_is_pending() -> None:
+    """The next unit counts its own."""
+    bench = Bench(mode="latest", interval_ms=60_000)
+    bench.publish(1)
+    bench.take()
+    for seq in range(2, 402):
+        bench.publish(seq)
+        bench.take(NOW + 1)
+    bench.feed.clear()
+    bench.publish(402)
+    assert [message.conflated for message in only(read(bench.take(NOW + 60)), Events)] == [0]
+
+
+def test_latest_catches_up_in_one_unit() -> None:
+    """However far behind: the newest of each subject, and the count of the others."""
+    bench = Bench(mode="latest", interval_ms=1000, wanted=Filter(("log.>",)))
+    for seq in range(1, 501):
+        bench.publish(seq, f"log.info.s{seq % 4}" if seq % 5 else "system.health.x")
+    unit = bench.behind(100, max_behind=10)
+    messages = read(unit)
+    assert seqs(messages) == [496, 497, 498, 499]
+    assert sum(message.conflated or 0 for message in only(messages, Events)) == 320 - 4
+    assert unit is not None
+    assert (unit.reached, gaps(messages)) == (500, [])
+
+
+def test_latest_conflates_on_both_sides_of_a_hole() -> None:
+    """No count reaches over what nobody can count."""
+    bench = Bench(mode="latest", interval_ms=1000)
+    for seq in (1, 2):
+        bench.publish(seq)
+    bench.log.hole(7)
+    for seq in (8, 9):
+        bench.publish(seq)
+    messages: list[RelayMessage] = []
+    place = 0
+    while (unit := bench.behind(place)) is not None:
+        messages += read(unit)
+        place = unit.reached
+    assert [message.type for message in messages] == ["events", "gap", "events"]
+    assert seqs(messages) == [2, 9]
+
+
+def test_latest_moves_in_silence_over_what_others_get() -> None:
+    """Nothing that matches is nothing to write."""
+    bench = Bench(mode="latest", wanted=Filter(("system.>",)))
+    bench.publish(1)
+    unit = bench.behind(0)
+    assert unit is not None
+    assert (unit.empty, unit.reached) == (True, 1)
+
+
+def test_complete_is_neither_limited_nor_moved_forward() -> None:
+    """At the head and behind it, everything comes."""
+    bench = Bench(mode="complete", rate=1.0)
+    for seq in range(1, 101):
+        bench.publish(seq)
+    assert bench.feed.bucket is None
+    assert seqs(read(bench.take())) == list(range(1, 101))
+    place, got = 0, []
+    while (unit := bench.behind(place, max_behind=5)) is not None:
+        assert unit.gap is None
+        got += seqs(read(unit))
+        place = unit.reached
+    assert got == list(range(1, 101))
+
+
+def test_what_is_pending_is_not_lost_to_one_behind() -> None:
+    """The log may have let go of it already; the head gets it all the same."""
+    bench = Bench(max_events=3)
+    for seq in range(1, 11):
+        bench.publish(seq)
+    session = Session("b", FakeLink())
+    session.cursor = 0
+    unit = catch_up(session, bench.feed, bench.log, bench.snapshot, "e", 5, 1000)
+    assert gaps(read(unit)) == [("e-0", "e-5", None, "slow")]
+
+
+def test_a_unit_is_encoded_once_for_each_variant() -> None:
+    """The same object each time; both carry the same messages."""
+    bench = Bench(rate=10.0)
+    for seq in range(1, 30):
+        bench.publish(seq, size=50)
+    unit = bench.take()
+    assert unit is not None
+    assert repr(unit).startswith("Unit(7 records to 29, Gap(start=0, end=29, reason='rate'")
+    plain, deflated = unit.data(Variant.PLAIN), unit.data(Variant.DEFLATED)
+    assert unit.data(Variant.PLAIN) is plain
+    assert unit.data(Variant.DEFLATED) is deflated
+    assert plain != deflated
+    assert texts(deflated, Variant.DEFLATED) == texts(plain)
+
+
+def test_writers_are_kept_apart_by_variant() -> None:
+    """Each member gets the frames that it can read."""
+    bench = Bench()
+    other = Session("o", FakeLink(Variant.DEFLATED))
+    bench.feed.join(other)
+    assert bench.feed.writers() == ([bench.member.send], [other.send])

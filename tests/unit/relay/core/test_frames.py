@@ -1,5 +1,8 @@
 """Messages as bytes, read back by websockets' own parser."""
 
+import base64
+import random
+
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from contracts.subjects import MAX_SUBJECT_LENGTH
 from contracts.wire import MAX_MESSAGE_BYTES, Events, Snapshot, relay_message
 from relay.core import frames
 from relay.core.filters import Route
+from relay.core.frames import Variant
 from relay.core.log import Record
 from tests.fake_link import texts
 
@@ -142,3 +146,119 @@ def test_only_the_last_part_of_a_snapshot_is_done(sizes: list[int], done: list[b
     parts = [message for message in found if isinstance(message, Snapshot)]
     assert [part.done for part in parts] == done
     assert [item.seq for part in parts for item in part.events] == list(range(1, len(sizes) + 1))
+
+
+def noise(size: int) -> bytes:
+    """Text that compression makes hardly smaller, the same each time."""
+    return base64.b64encode(random.Random(7).randbytes(size))[:size]
+
+
+def payload_size(data: bytes) -> int:
+    """Bytes in one frame after its header, by the header."""
+    if data[1] < 126:
+        return data[1]
+    return int.from_bytes(data[2:4] if data[1] == 126 else data[2:10], "big")
+
+
+def squeezed_to(size: int) -> bytes:
+    """A text whose deflated frame has a payload of exactly so many bytes."""
+    length = size
+    for filler in range(300, 400):
+        text = noise(length) + b"x" * filler
+        found = payload_size(frames.frame(text, Variant.DEFLATED))
+        if found == size:
+            return text
+        length += size - found
+    raise AssertionError(f"no text is squeezed to {size} bytes")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        frames.DEFLATE_FROM,
+        frames.DEFLATE_FROM + 1,
+        65_534,
+        65_535,
+        65_536,
+        65_537,
+        MAX_MESSAGE_BYTES,
+    ],
+)
+@pytest.mark.parametrize("content", ["same", "noise"])
+def test_every_deflated_length_is_read_back(size: int, content: str) -> None:
+    """Whether it becomes smaller or not; the bit that tells so is set."""
+    text = b"x" * size if content == "same" else noise(size)
+    data = frames.frame(text, Variant.DEFLATED)
+    assert data[0] == 0xC1
+    assert texts(data, Variant.DEFLATED) == [text]
+
+
+@pytest.mark.parametrize("size", [125, 126, 127, 65_535, 65_536, 65_537])
+def test_a_deflated_frame_at_each_boundary_is_read_back(size: int) -> None:
+    """The header's three length forms count the bytes after compressing."""
+    text = squeezed_to(size)
+    data = frames.frame(text, Variant.DEFLATED)
+    assert data[1] == (size if size < 126 else 126 if size < 65_536 else 127)
+    assert len(data) - payload_size(data) == (2 if size < 126 else 4 if size < 65_536 else 10)
+    assert texts(data, Variant.DEFLATED) == [text]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, frames.DEFLATE_FROM - 1])
+def test_a_small_frame_is_not_deflated(size: int) -> None:
+    """A client that agreed to compression reads plain ones too."""
+    text = b"x" * size
+    data = frames.frame(text, Variant.DEFLATED)
+    assert data == frames.frame(text)
+    assert texts(data, Variant.DEFLATED) == [text]
+
+
+def test_no_context_is_kept_between_frames() -> None:
+    """The same text makes the same bytes, and each frame is read without those before it."""
+    text = noise(2_000)
+    one, two = frames.frame(text, Variant.DEFLATED), frames.frame(text, Variant.DEFLATED)
+    assert one == two
+    assert texts(two, Variant.DEFLATED) == [text]
+    assert texts(one + two, Variant.DEFLATED) == [text, text]
+
+
+@pytest.mark.parametrize("spare", [-1, 0, 1])
+def test_a_batch_is_deflated_from_the_same_size_on(spare: int) -> None:
+    """It is the size of the whole message that counts."""
+    around = len(frames.events([sized(1, 100)], "e-1")) - 4 - 100
+    made = [sized(1, frames.DEFLATE_FROM + spare - around)]
+    plain = frames.events(made, "e-1")
+    (text,) = texts(plain)
+    assert len(text) == frames.DEFLATE_FROM + spare
+    data = frames.events(made, "e-1", Variant.DEFLATED)
+    assert (data == plain) is (spare < 0)
+    assert texts(data, Variant.DEFLATED) == [text]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(60, 400), st.integers(20_000, 70_000)), min_size=1, max_size=8),
+    st.sampled_from([None, 0, 7]),
+)
+def test_both_variants_carry_the_same_json(sizes: list[int], conflated: int | None) -> None:
+    """Frame for frame, of events and of snapshots, however they are split."""
+    records = [sized(index + 1, size) for index, size in enumerate(sizes)]
+    for plain, deflated in (
+        [frames.events(records, "e-99", variant, conflated) for variant in Variant],
+        [frames.snapshot(records, variant) for variant in Variant],
+    ):
+        assert texts(deflated, Variant.DEFLATED) == texts(plain)
+
+
+def test_what_was_conflated_is_told_once() -> None:
+    """In the first part, before any cursor passes what was replaced."""
+    records = [sized(seq, 40_000) for seq in (3, 6, 9)]
+    found = [relay_message.validate_json(text) for text in texts(frames.events(records, "e-9", conflated=6))]
+    assert [message.conflated for message in found if isinstance(message, Events)] == [6, 0, 0]
+    (text,) = texts(frames.events(records[:1], "e-3"))
+    assert b"conflated" not in text
+
+
+def test_deflate_is_worth_it() -> None:
+    """A batch of log lines becomes six times smaller at least."""
+    lines = [record(seq, b'{"event_type":"system_log","level":"INFO","n":%d}' % seq) for seq in range(500)]
+    assert len(frames.events(lines, "e-500")) > 6 * len(frames.events(lines, "e-500", Variant.DEFLATED))

@@ -12,6 +12,7 @@ from contracts.wire import (
     Events,
     Gap,
     Heartbeat,
+    Mode,
     Pong,
     RelayMessage,
     Snapshot,
@@ -21,6 +22,9 @@ from contracts.wire import (
     WireError,
 )
 from relay.core import fanout as fanout_module
+from relay.core.archive import STRETCH
+from relay.core.frames import Variant
+from relay.core.log import Log
 from relay.core.session import Request, Since
 from tests.fake_link import (
     NOW,
@@ -33,17 +37,6 @@ from tests.fake_link import (
     shown,
     status_event,
 )
-
-
-def ended(link: FakeLink) -> tuple[str, int, int]:
-    """Error code, code in ``bye``, and close code of a session that was ended."""
-    messages = link.read()
-    assert [message.type for message in messages[-2:]] == ["error", "bye"]
-    error, bye = messages[-2:]
-    assert isinstance(error, Error)
-    assert isinstance(bye, Bye)
-    assert link.closed is not None
-    return error.code, bye.code, link.closed[0]
 
 
 class TestStart:
@@ -214,14 +207,16 @@ class TestStart:
         stage.settle()
         assert seqs(live.read()) == seqs(late.read()) == [4, 5]
 
-    @pytest.mark.parametrize("mode", ["complete", "latest"])
-    def test_a_mode_that_is_not_served_is_refused(self, mode: Any) -> None:
-        """With the code for a bad filter, after the welcome."""
+    @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
+    def test_every_mode_is_served(self, mode: Mode) -> None:
+        """It is confirmed, and events come."""
         stage = Stage()
-        link = FakeLink()
-        assert stage.hub.open(link, Request(mode=mode), NOW) is None
-        assert ended(link) == ("bad_mode", 4409, 4409)
-        assert stage.hub.sessions == {}
+        link, _ = stage.open(Request(mode=mode, interval_ms=50))
+        (subscribed,) = only(link.read(), Subscribed)
+        assert (subscribed.mode, subscribed.interval_ms) == (mode, 50)
+        stage.log(1)
+        stage.settle()
+        assert seqs(link.read()) == [1]
 
 
 class TestFeed:
@@ -554,6 +549,539 @@ class TestRate:
         assert stage.hub.stats.dropped == {"rate": 21, "slow": 0, "retention": 0, "reset": 0}
 
 
+class TestVariants:
+    """Connections that agreed to compression, and those that did not."""
+
+    def test_members_share_the_bytes_of_their_variant(self) -> None:
+        """Made once for each, and both say the same."""
+        stage = Stage()
+        plain = [stage.follow()[0] for _ in range(2)]
+        deflated = [stage.follow(variant=Variant.DEFLATED)[0] for _ in range(2)]
+        stage.log(1, size=1000)
+        stage.flush()
+        assert len(stage.hub.fanout.feeds) == 1
+        for one, other in (plain, deflated):
+            assert one.sent[-1] is other.sent[-1]
+        assert len(deflated[0].sent[-1]) < len(plain[0].sent[-1]) / 3
+        assert plain[0].read() == deflated[0].read()
+
+    def test_each_write_is_counted_with_its_own_bytes(self) -> None:
+        """Deliveries count alike, bytes as they went out."""
+        stage = Stage()
+        links = [stage.follow(variant=variant)[0] for variant in Variant]
+        before = stage.hub.stats.bytes
+        stage.log(1, size=1000)
+        stage.flush()
+        assert stage.hub.stats.delivered == 2
+        assert stage.hub.stats.bytes - before == sum(len(link.sent[-1]) for link in links)
+
+    def test_a_snapshot_is_made_once_for_each_variant(self) -> None:
+        """And anew when a state has changed."""
+        stage = Stage()
+        for seq in range(1, 21):
+            stage.status(seq, f"g{seq}")
+        stage.settle()
+        plain, deflated = (stage.open(variant=variant) for variant in Variant)
+        assert shown(plain[0].read()) == shown(deflated[0].read()) == list(range(1, 21))
+        feed = plain[1].feed
+        assert feed is not None
+        assert feed is deflated[1].feed
+        kept = dict(feed.snapshot_frames)
+        stage.open(variant=Variant.DEFLATED)
+        assert all(feed.snapshot_frames[variant] is kept[variant] for variant in Variant)
+        stage.status(21, "g1")
+        stage.settle()
+        late, _ = stage.open()
+        assert shown(late.read()) == list(range(2, 22))
+
+    def test_catching_up_is_deflated_too(self) -> None:
+        """Alone, in the session's own variant."""
+        stage = Stage()
+        for seq in range(1, 51):
+            stage.log(seq, size=100)
+        link, _ = stage.follow(Request(cursor=("e", 0)), Variant.DEFLATED)
+        stage.settle()
+        assert seqs(link.read()) == list(range(1, 51))
+        assert len(link.sent[-1]) < 50 * 100 / 3
+
+
+class TestLatest:
+    """The newest of each subject, at its own pace."""
+
+    def test_it_gets_the_newest_once_in_its_interval(self) -> None:
+        """And the count of what was replaced; live clients beside it get all."""
+        stage = Stage()
+        link, _ = stage.follow(Request(mode="latest", interval_ms=1000))
+        live, _ = stage.follow()
+        for seq in range(1, 1001):
+            stage.log(seq, source=f"s{seq % 2}")
+            stage.flush(after=0.005)
+        stage.now = stage.hub.fanout.held_until() or 0.0
+        stage.flush()
+        messages = link.read()
+        assert 5 <= len(messages) <= 7
+        told = sum(message.conflated or 0 for message in only(messages, Events))
+        assert len(seqs(messages)) + told == 1000
+        assert stage.hub.stats.conflated == told
+        assert seqs(messages)[-2:] == [999, 1000]
+        assert seqs(live.read()) == list(range(1, 1001))
+
+    def test_it_is_due_when_its_interval_is_over(self) -> None:
+        """The hub says when to flush next, and asks for nothing before."""
+        stage = Stage()
+        link, _ = stage.follow(Request(mode="latest", interval_ms=200))
+        stage.log(1)
+        stage.flush()
+        link.read()
+        stage.log(2)
+        stage.settle()
+        assert link.read() == []
+        held = stage.hub.fanout.held_until()
+        assert held == pytest.approx(stage.now + 0.2)
+        stage.now += 0.2
+        stage.flush()
+        assert seqs(link.read()) == [2]
+
+    def test_feeds_are_apart_by_interval_only_in_this_mode(self) -> None:
+        """Elsewhere it means nothing."""
+        stage = Stage(rate=5.0)
+        modes: tuple[Mode, ...] = ("live", "complete", "latest")
+        for mode in modes:
+            for interval in (100, 200, 200):
+                stage.follow(Request(mode=mode, interval_ms=interval))
+        assert sorted(key.mode for key in stage.hub.fanout.feeds) == ["complete", "latest", "latest", "live"]
+        assert {key.mode: key.rate for key in stage.hub.fanout.feeds} == {
+            "live": 5.0, "complete": 0, "latest": 0,
+        }  # fmt: skip
+
+    def test_another_stream_counts_nothing_of_the_old_one(self) -> None:
+        """What was replaced before the reset lies in its gap."""
+        stage = Stage()
+        link, _ = stage.follow(Request(mode="latest", interval_ms=60_000))
+        stage.log(1)
+        stage.flush()
+        for seq in range(2, 402):
+            stage.log(seq)
+            stage.flush()
+        stage.hub.begin("f", 0)
+        link.read()
+        stage.log(1)
+        stage.flush(after=60.0)
+        (events,) = only(link.read(), Events)
+        assert (events.cursor, events.conflated) == ("f-1", 0)
+
+
+class TestStream:
+    """What is older than the log is read again from the stream."""
+
+    def test_complete_gets_everything_from_the_stream_then_the_log(self) -> None:
+        """Once and in order, over the edges of stretches, and without a gap."""
+        stage = Stage(stream=True, log_events=10)
+        last = 2 * STRETCH + 100
+        for seq in range(1, last + 1):
+            stage.log(seq)
+        link, session = stage.open(Request(mode="complete", cursor=("e", 5)))
+        assert only(link.read(), Subscribed)[0].resumed
+        stage.settle()
+        assert (link.read(), stage.fetched > 0) == ([], True)
+        for _ in range(5):
+            stage.read()
+            stage.settle()
+        messages = link.read()
+        assert gaps(messages) == []
+        assert seqs(messages) == list(range(6, last + 1))
+        assert session.arrived
+        assert stage.hub.stats.resumes == {"log": 0, "stream": 1, "gap": 0}
+        stage.log(last + 1)
+        stage.settle()
+        assert seqs(link.read()) == [last + 1]
+
+    def test_clients_share_a_stretch(self) -> None:
+        """It is read once for all who come back."""
+        stage = Stage(stream=True, log_events=10)
+        for seq in range(1, 101):
+            stage.log(seq)
+        links = [stage.follow(Request(mode="complete", cursor=("e", place)))[0] for place in range(20)]
+        stage.settle()
+        assert stage.read(9) == [0]
+        stage.settle()
+        for place, link in enumerate(links):
+            assert seqs(link.read()) == list(range(place + 1, 101))
+
+    def test_the_next_stretch_is_read_while_one_is_sent(self) -> None:
+        """A long way back is not a long wait."""
+        stage = Stage(stream=True, log_events=10)
+        for seq in range(1, 2 * STRETCH):
+            stage.log(seq)
+        stage.follow(Request(mode="complete", cursor=("e", 0)))
+        stage.settle()
+        assert stage.read(9) == [0]
+        stage.flush()
+        assert stage.read(9) == [1]
+
+    def test_live_gets_what_its_memory_allows(self) -> None:
+        """When the log alone has less for it than it may have, the stream is read."""
+        stage = Stage(stream=True, log_events=10, max_catch_up=50)
+        for seq in range(1, 101):
+            stage.log(seq)
+        link, _ = stage.follow(Request(cursor=("e", 70)))
+        stage.settle()
+        stage.read()
+        stage.settle()
+        messages = link.read()
+        assert (gaps(messages), seqs(messages)) == ([], list(range(71, 101)))
+
+    def test_live_is_moved_forward_when_the_log_has_enough(self) -> None:
+        """Nothing is read that it would not get."""
+        stage = Stage(stream=True, log_events=20, max_catch_up=10)
+        for seq in range(1, 101):
+            stage.log(seq)
+        link, _ = stage.follow(Request(cursor=("e", 0)))
+        stage.settle()
+        assert stage.fetched == 0
+        messages = link.read()
+        assert gaps(messages) == [("e-0", "e-80", None, "slow"), ("e-80", "e-90", 10, "slow")]
+        assert seqs(messages) == list(range(91, 101))
+
+    def test_live_passes_over_what_lies_too_far_back(self) -> None:
+        """It is told so first, with the newest states of what it missed; one stretch is read, and no more."""
+        stage = Stage(stream=True, log_events=10)
+        stage.status(1)
+        for seq in range(2, 2 * STRETCH + 101):
+            stage.log(seq)
+        link, _ = stage.follow(Request(cursor=("e", 0)))
+        stage.settle()
+        assert stage.read(9) == [2]
+        stage.settle()
+        messages = link.read()
+        assert gaps(messages) == [("e-0", f"e-{2 * STRETCH}", None, "slow")]
+        assert seqs(messages) == [1, *range(2 * STRETCH + 1, 2 * STRETCH + 101)]
+
+    def test_live_gets_no_more_than_it_may_of_log_and_stream_together(self) -> None:
+        """What lies further back is counted."""
+        stage = Stage(stream=True, log_events=10, max_catch_up=50)
+        for seq in range(1, 101):
+            stage.log(seq)
+        link, _ = stage.follow(Request(cursor=("e", 0)))
+        stage.settle()
+        stage.read()
+        stage.settle()
+        messages = link.read()
+        assert gaps(messages) == [("e-0", "e-50", 50, "slow")]
+        assert seqs(messages) == list(range(51, 101))
+
+    def test_live_that_may_catch_up_with_nothing_reads_nothing(self) -> None:
+        """It is told of what it missed, and is live."""
+        stage = Stage(stream=True, log_events=10, max_catch_up=0)
+        for seq in range(1, 101):
+            stage.log(seq)
+        link, _ = stage.follow(Request(cursor=("e", 0)))
+        stage.settle()
+        assert stage.fetched == 0
+        messages = link.read()
+        assert gaps(messages) == [("e-0", "e-90", None, "slow"), ("e-90", "e-100", 10, "slow")]
+        assert seqs(messages) == []
+
+    def test_a_stalled_live_client_is_moved_forward(self) -> None:
+        """It has been at the head; the stream is not read again for it."""
+        stage = Stage(stream=True, log_events=5)
+        link, session = stage.follow()
+        stage.hub.paused(session)
+        for seq in range(1, 21):
+            stage.log(seq)
+        stage.settle()
+        stage.hub.resumed(session)
+        stage.settle()
+        assert stage.fetched == 0
+        assert gaps(link.read()) == [("e-0", "e-15", None, "slow")]
+
+    def test_a_stalled_complete_client_loses_nothing(self) -> None:
+        """However long it took, it gets the rest from the stream."""
+        stage = Stage(stream=True, log_events=5)
+        link, session = stage.follow(Request(mode="complete"))
+        stage.hub.paused(session)
+        for seq in range(1, 201):
+            stage.log(seq)
+        stage.settle()
+        stage.hub.resumed(session)
+        stage.settle()
+        stage.read()
+        stage.settle()
+        messages = link.read()
+        assert (gaps(messages), seqs(messages)) == ([], list(range(1, 201)))
+
+    def test_past_retention_it_is_told_and_goes_on(self) -> None:
+        """Up to the first event that is still there; what the log has is not lost with it."""
+        stage = Stage(stream=True, log_events=10)
+        for seq in range(1, 101):
+            stage.log(seq)
+        stage.first = 60
+        link, _ = stage.follow(Request(mode="complete", cursor=("e", 5)))
+        other, _ = stage.follow(Request(mode="complete", cursor=("e", 5), subjects=("log.info.x",)))
+        stage.settle()
+        stage.read()
+        stage.settle()
+        for one in (link, other):
+            messages = one.read()
+            assert gaps(messages) == [("e-5", "e-60", None, "retention")]
+            assert seqs(messages) == list(range(61, 101))
+        late, _ = stage.follow(Request(mode="complete", cursor=("e", 5)))
+        stage.first = 98
+        stage.hub.fanout.archive.clear()
+        stage.settle()
+        stage.read()
+        stage.settle()
+        messages = late.read()
+        assert gaps(messages) == [("e-5", "e-90", None, "retention")]
+        assert seqs(messages) == list(range(91, 101))
+
+    def test_who_waits_for_a_stretch_hears_where_it_stands(self) -> None:
+        """The heartbeat comes from its own place."""
+        stage = Stage(stream=True, log_events=5)
+        for seq in range(1, 21):
+            stage.log(seq)
+        link, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        stage.settle()
+        assert session in stage.hub.fanout.archive
+        stage.hub.resumed(session)
+        stage.hub.tick(NOW + 1)
+        (heartbeat,) = only(link.read(), Heartbeat)
+        assert heartbeat.cursor == "e-3"
+
+    @pytest.mark.parametrize("how", ["stalls", "leaves", "asks for something else"])
+    def test_nobody_reads_for_one_who_no_longer_waits(self, how: str) -> None:
+        """A stalled client asks again when it can be written to."""
+        stage = Stage(stream=True, log_events=5)
+        for seq in range(1, 21):
+            stage.log(seq)
+        link, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        stage.settle()
+        if how == "stalls":
+            stage.hub.paused(session)
+        elif how == "leaves":
+            stage.hub.closed(session)
+        else:
+            stage.say(session, type="subscribe", cursor="e-20")
+        assert stage.read() == []
+        link.read()
+        if how == "stalls":
+            stage.hub.resumed(session)
+            stage.settle()
+            stage.read()
+            stage.settle()
+            assert seqs(link.read()) == list(range(4, 21))
+
+    def test_one_that_fills_up_wants_no_stretch(self) -> None:
+        """The unit that filled its socket was its last for now."""
+        stage = Stage(stream=True, log_events=5)
+        for seq in range(1, STRETCH + 101):
+            stage.log(seq)
+        link, session = stage.follow(Request(mode="complete", cursor=("e", STRETCH - 10)))
+        stage.settle()
+        link.on_send = lambda: stage.hub.paused(session)
+        assert stage.read() == [0]
+        stage.flush()
+        assert seqs(link.read()) == list(range(STRETCH - 9, STRETCH + 1))
+        assert session not in stage.hub.fanout.archive
+        link.on_send = None
+        stage.hub.resumed(session)
+        stage.settle()
+        stage.read(2)
+        stage.settle()
+        assert seqs(link.read()) == list(range(STRETCH + 1, STRETCH + 101))
+
+    def test_another_stream_releases_those_who_wait(self) -> None:
+        """They are told of the reset, and follow the other one."""
+        stage = Stage(stream=True, log_events=5)
+        for seq in range(1, 21):
+            stage.log(seq)
+        link, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        stage.settle()
+        stage.hub.begin("f", 7)
+        stage.hub.restart_sessions()
+        assert session not in stage.hub.fanout.archive
+        stage.settle()
+        stage.log(8)
+        stage.settle()
+        messages = link.read()
+        assert gaps(messages) == [("e-3", "f-7", None, "reset")]
+        assert seqs(messages) == [8]
+
+    def test_a_stretch_for_nobody_wakes_nobody(self) -> None:
+        """It is kept for those who come."""
+        stage = Stage(stream=True, log_events=5)
+        for seq in range(1, 21):
+            stage.log(seq)
+        _, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        stage.settle()
+        wanted = stage.hub.fanout.archive.next()
+        assert wanted is not None
+        stage.hub.closed(session)
+        stage.settle()
+        woken = stage.woken
+        stretch = Log(STRETCH, 1 << 40)
+        stage.hub.fanout.loaded(wanted.number, stretch)
+        assert stage.woken == woken
+
+
+class TestAhead:
+    """A cursor that another relay gave, which has seen more."""
+
+    def test_it_waits_and_goes_on(self) -> None:
+        """The relay asks whether the stream has that place; then the client waits for what follows it."""
+        stage = Stage(5, stream=True)
+        link, session = stage.open(Request(cursor=("e", 8)))
+        assert link.kinds() == ["welcome"]
+        assert stage.asked == [session]
+        assert session.request is not None
+        stage.hub.located(session, session.request, 8, NOW)
+        messages = link.read()
+        (subscribed,) = only(messages, Subscribed)
+        assert (subscribed.cursor, subscribed.resumed) == ("e-8", True)
+        assert [message.type for message in messages] == ["subscribed"]
+        stage.settle()
+        for seq in range(6, 12):
+            stage.log(seq)
+            stage.settle()
+        messages = link.read()
+        assert (gaps(messages), seqs(messages)) == ([], [9, 10, 11])
+        assert stage.hub.stats.resumes == {"log": 0, "stream": 1, "gap": 0}
+
+    def test_waiting_costs_nothing(self) -> None:
+        """The hub is not asked for flushes in which nothing can move."""
+        stage = Stage(5, stream=True)
+        _, session = stage.follow(Request(cursor=("e", 8)))
+        stage.settle()
+        woken = stage.woken
+        assert session.request is not None
+        stage.hub.located(session, session.request, 8, NOW)
+        assert stage.woken == woken
+        stage.flush()
+        stage.hub.tick(NOW + 1)
+        assert stage.woken == woken
+
+    def test_its_heartbeat_does_not_go_back(self) -> None:
+        """It tells the client's place, not the relay's."""
+        stage = Stage(5, stream=True)
+        link, session = stage.follow(Request(cursor=("e", 8)))
+        assert session.request is not None
+        stage.hub.located(session, session.request, 8, NOW)
+        stage.hub.tick(NOW + 1)
+        assert only(link.read(), Heartbeat)[0].cursor == "e-8"
+
+    def test_a_place_that_the_stream_lost_is_a_reset(self) -> None:
+        """It fell back, or was made anew: ``gap``, ``snapshot``, live."""
+        stage = Stage(stream=True)
+        stage.status(1)
+        link, session = stage.follow(Request(cursor=("e", 8)))
+        assert session.request is not None
+        stage.hub.located(session, session.request, None, NOW)
+        stage.log(2)
+        stage.settle()
+        messages = link.read()
+        assert [message.type for message in messages] == ["subscribed", "gap", "snapshot", "events"]
+        assert gaps(messages) == [("e-8", "e-1", None, "reset")]
+        assert (shown(messages), seqs(messages)) == ([1], [2])
+        assert stage.hub.stats.resumes["gap"] == 1
+
+    @pytest.mark.parametrize("how", ["asked again", "left", "ended"])
+    def test_a_late_answer_is_passed_over(self, how: str) -> None:
+        """The client wants something else by now, or is gone."""
+        stage = Stage(5, stream=True)
+        link, session = stage.follow(Request(cursor=("e", 8)))
+        request = session.request
+        assert request is not None
+        if how == "asked again":
+            stage.say(session, type="subscribe", subjects=["log.>"])
+        elif how == "left":
+            stage.hub.closed(session)
+        else:
+            stage.hub.bye(session, CloseCode.GOING_AWAY, "the relay shuts down")
+        feeds, written = dict(stage.hub.fanout.feeds), len(link.sent)
+        stage.hub.located(session, request, 8, NOW)
+        stage.hub.located(session, request, None, NOW)
+        assert stage.hub.fanout.feeds == feeds
+        assert len(link.sent) == written
+
+    def test_one_that_waits_for_its_place_may_stall(self) -> None:
+        """It begins all the same, and is written to when its socket has room."""
+        stage = Stage(5, stream=True)
+        link, session = stage.follow(Request(cursor=("e", 6)))
+        request = session.request
+        assert request is not None
+        stage.hub.paused(session)
+        stage.hub.resumed(session)
+        stage.hub.paused(session)
+        stage.hub.located(session, request, 6, NOW)
+        for seq in (6, 7):
+            stage.log(seq)
+        stage.settle()
+        assert seqs(link.read()) == []
+        stage.hub.resumed(session)
+        stage.settle()
+        assert seqs(link.read()) == [7]
+
+    def test_another_stream_may_come_while_it_is_asked(self) -> None:
+        """Nobody follows the new one from a place in the old."""
+        stage = Stage(50, stream=True)
+        link, session = stage.follow(Request(cursor=("e", 80)))
+        stage.hub.begin("f", 2)
+        stage.hub.restart_sessions()
+        stage.say(session, type="subscribe")
+        stage.log(3)
+        stage.settle()
+        messages = link.read()
+        assert only(messages, Subscribed)[0].cursor == "f-2"
+        assert seqs(messages) == [3]
+
+    def test_a_snapshot_ahead_is_not_shown_to_others(self) -> None:
+        """States that were loaded ahead of the stream belong to their own place."""
+        stage = Stage(100, stream=True)
+        stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), NOW)
+        ahead, session = stage.follow(Request(cursor=("e", 106)))
+        assert session.request is not None
+        stage.hub.located(session, session.request, 106, NOW)
+        stage.say(session, type="subscribe")
+        assert shown(ahead.read()) == [105]
+        late, _ = stage.open()
+        assert shown(late.read()) == []
+
+
+class TestSince:
+    """A place in time."""
+
+    def test_within_the_memory_the_log_tells_it(self) -> None:
+        """Nobody is asked."""
+        stage = Stage(stream=True)
+        for seq in range(1, 6):
+            stage.now = NOW + seq
+            stage.log(seq)
+        link, _ = stage.follow(Request(since=Since(ago=2.0)))
+        stage.settle()
+        assert stage.asked == []
+        assert seqs(link.read()) == [3, 4, 5]
+
+    @pytest.mark.parametrize(("place", "expected"), [(2, list(range(3, 21))), (99, [])])
+    def test_before_it_the_stream_is_asked(self, place: int, expected: list[int]) -> None:
+        """A place after the relay's own, of an event that it has yet to see, is its head."""
+        stage = Stage(stream=True, log_events=5)
+        for seq in range(1, 21):
+            stage.now = NOW + seq
+            stage.log(seq)
+        link, session = stage.follow(Request(mode="complete", since=Since(moment=NOW + 2.5)))
+        assert stage.asked == [session]
+        assert session.request is not None
+        stage.hub.located(session, session.request, place, stage.now)
+        stage.settle()
+        stage.read()
+        stage.settle()
+        messages = link.read()
+        (subscribed,) = only(messages, Subscribed)
+        assert (subscribed.cursor, subscribed.resumed) == (f"e-{min(place, 20)}", False)
+        assert len(only(messages, Snapshot)) == 1
+        assert (gaps(messages), seqs(messages)) == ([], expected)
+
+
 class TestSubscribe:
     """A filter that is replaced in mid-session."""
 
@@ -620,7 +1148,6 @@ class TestSubscribe:
             ({"subjects": ["a..b"]}, "bad_subjects"),
             ({"level": "LOUD"}, "bad_level"),
             ({"mode": "fast"}, "bad_mode"),
-            ({"mode": "latest"}, "bad_mode"),
             ({"cursor": "x"}, "bad_cursor"),
             ({"since": "x"}, "bad_since"),
             ({"interval_ms": 0}, "bad_interval"),
@@ -768,6 +1295,18 @@ class TestConversation:
             link.on_send = lambda session=session: stage.hub.paused(session)
         stage.hub.tick(NOW + 1)
         assert [link.kinds() for link, _ in clients] == [["heartbeat"]] * 3
+
+    @pytest.mark.parametrize("how", ["pauses", "leaves"])
+    def test_what_one_write_does_to_another_session_is_heeded(self, how: str) -> None:
+        """Who was due in the same flush gets nothing more."""
+        stage = Stage()
+        stage.log(1)
+        (one, _), (other, session) = (stage.follow(Request(cursor=("e", 0))) for _ in range(2))
+        call = stage.hub.paused if how == "pauses" else stage.hub.closed
+        one.on_send = lambda: call(session)
+        stage.settle()
+        assert seqs(one.read()) == [1]
+        assert other.read() == []
 
     def test_all_hear_of_upstream_once(self) -> None:
         """A change is told, a repetition is not; also to those who are stalled."""

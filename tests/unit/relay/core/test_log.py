@@ -143,6 +143,13 @@ def test_a_time_is_a_place(moment: float, cursor: int) -> None:
     assert log.after_time(moment) == cursor
 
 
+@pytest.mark.parametrize(("moment", "reaches"), [(2.5, False), (3.0, False), (3.1, True), (99.0, True)])
+def test_it_knows_from_when_on_it_has_everything(moment: float, reaches: bool) -> None:
+    """From after its oldest event on; another one of that very moment may have left."""
+    assert filled(1, 2, 3, 4, max_events=2).reaches(moment) is reaches
+    assert not filled().reaches(moment), "an empty log tells nothing of the past"
+
+
 def test_one_record_comes_even_when_it_is_too_large() -> None:
     """Otherwise a reader could stand before it for ever."""
     log = filled(1, 2)
