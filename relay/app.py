@@ -16,7 +16,7 @@ from contracts.codes import CloseCode
 from contracts.streams import Names, StreamsError
 from relay.config import ServeSettings
 from relay.connection import Gate
-from relay.core.hub import Hub, HubSettings
+from relay.core.hub import TICK, Hub, HubSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
 from relay.history import History
 from relay.intake import Intake
@@ -260,7 +260,7 @@ async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSig
 
 async def _tick(hub: Hub, gate: Gate, now: Callable[[], float]) -> None:
     while True:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(TICK)
         hub.tick(now())
         gate.ping_some()
 

@@ -15,6 +15,9 @@ from relay.readers import Readers
 
 MAX_LIMIT: Final = 1_000
 DEFAULT_LIMIT: Final = 100
+MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of events in one page, from which it ends early; ``more`` says so."""
+
 MAX_STRETCHES: Final = 32
 """Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
 
@@ -120,28 +123,34 @@ class History:
 
     async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> tuple[list[Record], int]:
         found: list[Record] = []
+        room = MAX_PAGE_BYTES
         for _ in range(MAX_STRETCHES):
-            if place >= end or len(found) >= limit:
+            if place >= end or len(found) >= limit or room <= 0:
                 break
             log = await self._source(place)
             upto = min(end, log.head)
-            some, place = log.select(wanted, place, upto, limit - len(found), log.max_bytes)
+            some, place = log.select(wanted, place, upto, limit - len(found), room)
             found += some
+            room -= sum(len(record.item) for record in some)
         return found, place
 
     async def _backward(self, wanted: Filter, start: int, end: int, limit: int) -> tuple[list[Record], int]:
         found: list[Record] = []
+        room = MAX_PAGE_BYTES
         for _ in range(MAX_STRETCHES):
-            if end <= start or len(found) >= limit:
+            if room <= 0 or end <= start or len(found) >= limit:
                 break
             log = await self._source(end - 1)
+            if log.floor >= end:
+                return found, start  # the stream has let go of what lies further back
             begin = max(start, log.floor)
             some, _ = log.select(wanted, begin, end, len(log), log.max_bytes)
-            taken = some[-(limit - len(found)) :]
-            found = taken + found
-            end = taken[0].seq - 1 if len(taken) < len(some) or len(found) >= limit else begin
-            if log.floor > start and log is not self._hub.log and begin == end and not len(log):
-                end = start  # the stream has let go of what lies further back
+            taken: list[Record] = []
+            while some and len(taken) + len(found) < limit and room > 0:
+                taken.append(some.pop())
+                room -= len(taken[-1].item)
+            found = taken[::-1] + found
+            end = taken[-1].seq - 1 if some and taken else begin
         return found, end
 
     async def _source(self, place: int) -> Log:

@@ -295,8 +295,11 @@ class Fanout:
     def _room(self, feed: Feed) -> int:
         """How many events before the log a session may still get one by one, after those in the log."""
         log = self._log
-        found, _ = log.select(feed.filter, log.floor, log.head, self._max_catch_up, log.max_bytes)
-        return max(0, self._max_catch_up - len(found))
+        if feed.counted_at != log.head:
+            # Asked for each unit of each member that comes back; counted once for all of them.
+            found, _ = log.select(feed.filter, log.floor, log.head, self._max_catch_up, log.max_bytes)
+            feed.counted_at, feed.counted = log.head, len(found)
+        return max(0, self._max_catch_up - feed.counted)
 
     def _turns(self) -> Iterator[Session]:
         for _, session in zip(range(CATCH_UP_SESSIONS), self._catching, strict=False):

@@ -133,8 +133,9 @@ class Feed:
     """
 
     __slots__ = (
-        "_conflate_at", "_conflated", "_writers", "bucket", "cursor", "filter", "heads", "held_until", "key",
-        "members", "pending", "snapshot_frames", "snapshot_version", "subjects", "writing",
+        "_conflate_at", "_conflated", "_writers", "bucket", "counted", "counted_at", "cursor", "filter",
+        "heads", "held_until", "key", "members", "pending", "snapshot_frames", "snapshot_version",
+        "subjects", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, wanted: Filter, now: float) -> None:
@@ -147,6 +148,8 @@ class Feed:
         self.cursor = 0  # place of the head while there is something pending; else the log's head is
         self.writing = False
         self.held_until = 0.0
+        self.counted = 0  # matching events in the log, up to a bound, when its head was at ``counted_at``
+        self.counted_at = -1
         self.subjects: list[str] = []  # subjects whose route leads here
         self.snapshot_version = -1
         self.snapshot_frames: dict[Variant, bytes] = {}

@@ -10,6 +10,7 @@ Invariants:
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from contracts.codes import CLOSE_CODES, CloseCode, Reconnect
 from contracts.events import Event, format_time
@@ -33,6 +34,9 @@ from relay.core.log import Log, Record
 from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
 from relay.core.snapshot import Snapshot
 from relay.core.stats import Stats
+
+TICK: Final = 1.0
+"""Seconds between two calls of ``tick``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +289,9 @@ class Hub:
         session.link.close(code, reason)
 
     def tick(self, now: float) -> None:
-        """Send the heartbeat when it is due."""
+        """Send the heartbeat when it would be late at the next call; called every ``TICK`` seconds."""
         if now >= self._heartbeat_at:
-            self._heartbeat_at = now + self.settings.heartbeat_ms / 1000
+            self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)
             self.fanout.heartbeat(now)
 
     # Inside.

@@ -178,9 +178,6 @@ def test_history_begins_where_the_stream_does() -> None:
     assert page["more"] is False
 
 
-@pytest.mark.xfail(
-    reason="read backward from before the stream's first event, more is true for ever", strict=True
-)
 @pytest.mark.parametrize(("first", "cursor"), [(40, 5), (STRETCH + 10, 5)])
 def test_a_cursor_past_retention_comes_to_an_end(first: int, cursor: int) -> None:
     """Backward, too: there is no more where the stream has nothing."""
