@@ -98,17 +98,6 @@ def test_others_are_told_before_the_upgrade(relay: Relay, query: str, code: int,
     assert code in (4400, 4409)
 
 
-def test_a_mode_that_is_not_served_is_a_bad_filter(relay: Relay) -> None:
-    """The same close code as for one that does not exist."""
-
-    async def check() -> None:
-        async with follow(relay.ws_url, live=False, mode="complete") as feed:
-            assert (await feed.one(Error)).code == "bad_mode"
-            assert await feed.closed() == 4409
-
-    run(check())
-
-
 @pytest.mark.parametrize("target", ["/ws?subjects=log.\xff", "/ws?subjects=%ED%A0%80", "/ws?level=\xe9"])
 def test_bytes_that_are_no_text_are_refused(relay: Relay, target: str) -> None:
     """Raw bytes and lone surrogates in the address are the client's error, not the relay's."""

@@ -1,0 +1,322 @@
+"""The conservation law on real sockets: relays and NATS are killed at random, clients come back with cursors.
+
+``TICKERTAPE_CHAOS=full`` kills 50 times instead of 6; ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+import nats
+import orjson
+import pytest
+from nats.errors import Error as NatsError
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from relay.core.filters import Filter
+from tests.chaos.ledger import Counts, Ledger, number_of
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+CLIENTS: Final = 100
+BURST: Final = 10
+"""Events that are published at once."""
+
+PAUSE: Final = 0.06
+"""Seconds between two bursts."""
+
+SETTLE: Final = 60.0
+"""Seconds that all clients have to catch up at the end; only a failing test takes so long."""
+
+FILTERS: Final = (
+    ((">",), "DEBUG"),
+    (("gateway.>", "log.critical.>"), "DEBUG"),
+    ((">",), "WARN"),
+    (("log.*.a", "log.*.b", "log.critical.>"), "INFO"),
+)
+"""All of them match the last event, a critical line."""
+
+LEVELS: Final = ("DEBUG", "INFO", "INFO", "INFO", "WARN", "ERROR")
+
+
+class Publisher:
+    """Publishes events with numbers of their own, each until it is acknowledged, through any outage.
+
+    Attributes:
+        acknowledged: numbers of them.
+    """
+
+    def __init__(self, url: str, choose: random.Random) -> None:
+        self._url = url
+        self._choose = choose
+        self.acknowledged: list[int] = []
+        self._number = 0
+
+    async def run(self, over: asyncio.Event) -> None:
+        """Publish until told to stop, then one last critical line."""
+
+        async def silent(error: Exception) -> None:
+            """An outage is what this is about."""
+
+        nc = await nats.connect(
+            self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=silent
+        )
+        try:
+            self._js = nc.jetstream()
+            while not over.is_set():
+                await asyncio.gather(*(self._publish(self._make()) for _ in range(BURST)))
+                await asyncio.sleep(PAUSE)
+            self._number += 1
+            await self._publish(self._line("CRITICAL", "end"))
+        finally:
+            await nc.close()
+
+    def _make(self) -> EventModel:
+        self._number += 1
+        if self._choose.random() < 0.2:
+            return GatewayStatusChange(
+                gateway_id=f"g{self._choose.randrange(20)}",
+                gateway_type="ctp",
+                previous_status=Status.UNKNOWN,
+                current_status=self._choose.choice([Status.HEALTHY, Status.DEGRADED]),
+                metadata={"n": self._number},
+            )
+        return self._line(self._choose.choice(LEVELS), self._choose.choice("abcd"))
+
+    def _line(self, level: str, source: str) -> SystemLog:
+        return SystemLog.model_validate(
+            {"level": level, "message": "x" * 200, "source": source, "metadata": {"n": self._number}}
+        )
+
+    async def _publish(self, event: EventModel) -> None:
+        number = number_of(event.model_dump())
+        while True:
+            try:
+                await self._js.publish(
+                    event.subject, event.encode(), timeout=2.0, headers={"Nats-Msg-Id": f"n{number}"}
+                )
+            except (NatsError, OSError):
+                await asyncio.sleep(0.1)
+                continue
+            self.acknowledged.append(number)
+            return
+
+
+class Client:
+    """Follows either relay, and comes back with its cursor after any disconnect.
+
+    Args:
+        relays: addresses of the feeds.
+        mode: of the protocol.
+        wanted: patterns and level.
+        choose: its own source of chance.
+    """
+
+    def __init__(
+        self, relays: list[str], mode: str, wanted: tuple[tuple[str, ...], str], choose: random.Random
+    ) -> None:
+        self.ledger = Ledger()
+        self.mode = mode
+        self.filter = Filter(*wanted)
+        self.connections = 0
+        self._relays = relays
+        self._query = {"mode": mode, "subjects": ",".join(wanted[0]), "level": wanted[1], "interval_ms": 200}
+        self._choose = choose
+
+    def __repr__(self) -> str:
+        return f"<{self.mode} {self._query['subjects']} {self._query['level']} at {self.ledger.cursor}>"
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            # OSError: nobody listens; the others: the relay went away, or is not ready to serve.
+            with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake, EOFError):
+                await self._follow(self._choose.choice(self._relays))
+            self.ledger.leave()
+            await asyncio.sleep(self._choose.uniform(0.02, 0.3))
+
+    async def _follow(self, relay: str) -> None:
+        query = dict(self._query)
+        if self.ledger.cursor:
+            query["cursor"] = self.ledger.cursor
+        # One in four hangs up by itself, at the border of any two messages.
+        patience = self._choose.randrange(5, 200) if self._choose.random() < 0.25 else None
+        async with connect(
+            f"{relay}?{urlencode(query)}",
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=self._choose.choice([None, "deflate"]),
+            max_size=MAX_MESSAGE_BYTES,
+            proxy=None,
+            open_timeout=10.0,
+            close_timeout=0.2,
+        ) as socket:
+            self.connections += 1
+            while patience is None or patience > 0:
+                self.ledger.note(orjson.loads(await socket.recv()))
+                if patience is not None:
+                    patience -= 1
+
+
+class Chaos:
+    """Kills with -9 and starts again, each process by itself, until the kills are used up."""
+
+    def __init__(
+        self, nats_server: NatsServer, relays: list[Relay], kills: int, choose: random.Random
+    ) -> None:
+        self.done: dict[str, int] = {}
+        self._left = kills
+        self._choose = choose
+        self._victims: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
+            ("nats", nats_server.kill, nats_server.start)
+        ]
+        for number, relay in enumerate(relays):
+            self._victims.append((f"relay {number}", relay.kill, partial(relay.start, ready=False)))
+
+    async def run(self) -> None:
+        """Kill until all is done; at the end every process runs."""
+        async with asyncio.TaskGroup() as tasks:
+            for victim in self._victims:
+                tasks.create_task(self._haunt(*victim))
+
+    async def _haunt(self, name: str, kill: Callable[[], None], start: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(self._choose.uniform(1.0, 6.0))
+            if self._left == 0:
+                return
+            self._left -= 1
+            self.done[name] = self.done.get(name, 0) + 1
+            await asyncio.to_thread(kill)
+            await asyncio.sleep(self._choose.uniform(0.0, 1.0))
+            await asyncio.to_thread(start)
+
+
+async def read_stream(url: str) -> list[tuple[int, str, int]]:
+    """All that EVENTS holds: sequence, subject, number."""
+    nc = await nats.connect(url)
+    try:
+        js = nc.jetstream()
+        head = (await js.stream_info("EVENTS")).state.last_seq
+        subscription = await js.subscribe(">", stream="EVENTS", ordered_consumer=True)
+        found: list[tuple[int, str, int]] = []
+        while not found or found[-1][0] < head:
+            message = await subscription.next_msg(timeout=10.0)
+            found.append(
+                (message.metadata.sequence.stream, message.subject, number_of(orjson.loads(message.data)))
+            )
+        return found
+    finally:
+        await nc.close()
+
+
+async def unleash(
+    nats_server: NatsServer, relays: list[Relay], kills: int, choose: random.Random
+) -> tuple[list[Client], Publisher, Chaos, list[tuple[int, str, int]]]:
+    """Run clients and publisher while everything is killed; the truth at the end."""
+    addresses = [relay.ws_url for relay in relays]
+    modes = ("complete", "live", "complete", "live", "complete", "live", "latest")
+    clients = [
+        Client(
+            addresses,
+            modes[number % len(modes)],
+            FILTERS[number // len(modes) % len(FILTERS)],
+            random.Random(choose.random()),
+        )
+        for number in range(CLIENTS)
+    ]
+    publisher = Publisher(nats_server.url, random.Random(choose.random()))
+    chaos = Chaos(nats_server, relays, kills, random.Random(choose.random()))
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        following = [tasks.create_task(client.run()) for client in clients]
+        async with asyncio.timeout(SETTLE):
+            while any(client.ledger.start < 0 for client in clients):
+                await asyncio.sleep(0.05)
+        publishing = tasks.create_task(publisher.run(over))
+        await chaos.run()
+        over.set()
+        await publishing
+        truth = await read_stream(nats_server.url)
+        until = time.monotonic() + SETTLE
+        while behind := [client for client in clients if client.ledger.last < truth[-1][0]]:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{len(behind)} clients do not arrive at {truth[-1]}: {behind[:5]}")
+            await asyncio.sleep(0.05)
+        for task in following:
+            task.cancel()
+    return clients, publisher, chaos, truth
+
+
+def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: NatsServer) -> None:
+    """Nothing is lost, repeated or out of order, but for what the clients were told of."""
+    full = os.environ.get("TICKERTAPE_CHAOS") == "full"
+    kills = 50 if full else 6
+    seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed}: TICKERTAPE_CHAOS_SEED={seed} repeats the choices")
+    began = time.monotonic()
+    # A short memory and a short patience with laggards, so that all ways of coming back are taken.
+    options = ("--client-rate", "0", "--log-size", "400", "--max-catch-up", "100")
+    with Relay(nats_server.url, *options) as one, Relay(nats_server.url, *options) as other:
+        work = unleash(nats_server, [one, other], kills, random.Random(seed))
+        clients, publisher, chaos, truth = asyncio.run(asyncio.wait_for(work, 600.0 if full else 180.0))
+    totals: dict[str, Counts] = {}
+    worst: list[str] = []
+    for client in clients:
+        mine = {seq: number for seq, subject, number in truth if client.filter.matches(subject)}
+        counts = client.ledger.judge(mine, truth[-1][0])
+        totals[client.mode] = totals.get(client.mode, Counts()) + counts
+        if counts.breaches:
+            worst.append(f"{client!r}: {counts.breaches}")
+    print(
+        f"kills {sum(chaos.done.values())} {chaos.done}, {time.monotonic() - began:.0f} s, "
+        f"{len(truth)} events, {sum(client.connections for client in clients)} connections "
+        f"of {CLIENTS} clients"
+    )
+    for mode, counts in totals.items():
+        print(f"  {mode}: {counts}")
+    numbers = [number for _, _, number in truth]
+    assert set(publisher.acknowledged) <= set(numbers), "an acknowledged event is not in the stream"
+    assert worst == []
+    assert totals["complete"].dropped == totals["complete"].uncounted == 0, "complete has no gaps"
+    assert all(client.ledger.gaps == [] for client in clients if client.mode == "complete")
+
+
+@pytest.mark.parametrize(
+    ("messages", "breaches"),
+    [
+        ([("events", [1, 2, 3, 4])], {}),
+        ([("events", [1, 2, 4])], {"lost": 1}),
+        ([("events", [1, 2, 2, 3, 4])], {"repeated": 1}),
+        ([("events", [1, 3, 2, 4])], {"disordered": 1}),
+        ([("gap", 0, 3, 3), ("events", [4])], {}),
+        ([("gap", 0, 3, 2), ("events", [2, 4])], {}),
+        ([("gap", 0, 3, 1), ("events", [4])], {"lost": 2}),
+        ([("gap", 0, 2, None), ("events", [3, 4])], {}),
+        ([("events", [1, 2, 3, 4, 9])], {"foreign": 1}),
+    ],
+)
+def test_the_judgement_sees_each_breach(messages: list[tuple[object, ...]], breaches: dict[str, int]) -> None:
+    """The law's own measure is measured."""
+    ledger = Ledger(start=0)
+    for kind, *rest in messages:
+        if kind == "events":
+            (seqs,) = rest
+            assert isinstance(seqs, list)
+            items = [{"seq": seq, "event": {"metadata": {"n": seq}}} for seq in seqs]
+            ledger.note({"type": "events", "events": items, "cursor": f"e-{seqs[-1]}"})
+        else:
+            begin, end, dropped = rest
+            ledger.note(
+                {"type": "gap", "from": f"e-{begin}", "to": f"e-{end}", "dropped": dropped, "reason": "slow"}
+            )
+    assert ledger.judge({1: 1, 2: 2, 3: 3, 4: 4}, 4).breaches == breaches
