@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready
 
-.PHONY: demo test bench lint unit lock schema clean
+.PHONY: demo test chaos bench lint unit lock schema clean
 
 demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
 	$(BIN)/tickertape demo
@@ -21,6 +21,9 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+chaos: $(DEV)  ## the law on real sockets, in full
+	TICKERTAPE_CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos
 
 unit: $(DEV)
 	$(BIN)/python -m pytest -q tests/unit

@@ -16,9 +16,13 @@ from rich.console import Console
 
 from tests.bench import report
 from tests.bench.children import BenchError
-from tests.bench.scenarios import PEERS, SCENARIOS, Plan, run
+from tests.bench.plan import PEERS, SCENARIOS, Plan
+from tests.bench.scenarios import run
 
-_QUICK = Plan(clients=50, most_clients=100, seconds=2, connections=1_000, backlog=20_000, attempts=1)
+_QUICK = Plan(
+    clients=50, most_clients=100, seconds=2, connections=1_000, backlog=20_000, attempts=1,
+    returning=500, old=100_000, growth=(10, 100, 1_000),
+)  # fmt: skip
 
 
 def _positive(text: str) -> int:
@@ -56,8 +60,10 @@ def _parser() -> argparse.ArgumentParser:
         "--who", action="append", choices=PEERS, help="run this target; may be given more than once"
     )
     parser.add_argument("--clients", type=_positive, help="clients in 'same' (200)")
-    parser.add_argument("--most-clients", type=_positive, help="clients of our relay in 'most' (1000)")
-    parser.add_argument("--rate", type=_rate, help="events per second in 'same' and 'most' (1000)")
+    parser.add_argument(
+        "--most-clients", type=_positive, help="clients of our relay in 'most' and what varies it (1000)"
+    )
+    parser.add_argument("--rate", type=_rate, help="events per second in these (1000)")
     parser.add_argument("--seconds", type=_seconds, help="length of each measurement (10)")
     return parser
 

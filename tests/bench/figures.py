@@ -1,9 +1,9 @@
-"""The figures of DESIGN.md, "Measures": what was to be reached, what was measured, whether that is enough."""
+"""The figures that were to be reached: what was measured, and whether it is enough."""
 
 from dataclasses import dataclass
 
+from tests.bench.plan import Comeback, Intake, Memory, Replay, Results
 from tests.bench.run import Row
-from tests.bench.scenarios import Intake, Results
 from tests.bench.targets import NATS, OURS, PLAIN
 
 
@@ -66,6 +66,11 @@ def figures(results: Results) -> list[Figure]:
         _figure("memory for each idle connection", "<= 6 KB", size),
         _taken_in(results.intake, msg_ids=False, least=40_000),
         _taken_in(results.intake, msg_ids=True, least=25_000),
+        *_stalled(results.stalled, results.stalled_clients),
+        _figure("a filter for each client, CPU beside one for all", "<= 2 x", _filters(results.filters)),
+        *_comeback(results.comeback),
+        *_replay(results.replay),
+        *_deflate(results.deflate, results.deflate_memory),
     ]
 
 
@@ -104,3 +109,89 @@ def _taken_in(rows: list[Intake], *, msg_ids: bool, least: int) -> Figure:
         return _figure(name, f">= {least:,}", None)
     beside = "".join(f" ({who}: {rate:,.0f})" for who, rate in rates.items() if who != OURS)
     return Figure(name, f">= {least:,}", f"{rates[OURS]:,.0f}{beside}", rates[OURS] >= least)
+
+
+def _stalled(rows: list[Row], count: int) -> list[Figure]:
+    tail = size = None
+    if len(rows) == 2 and count:
+        before, after = rows
+        times = after.p99 / before.p99
+        tail = (f"{after.p99:.1f} ms against {before.p99:.1f} ms: {times:.2f} x", times <= 1.2)
+        each = (after.rss_mb - before.rss_mb) * 1e6 / count / 1024
+        size = (f"{each:.1f} KiB", each <= 64)
+    return [
+        _figure("one client in ten never reads, p99 of the others", "<= 1.2 x", tail),
+        _figure("memory for each client that never reads", "<= 64 KiB", size),
+    ]
+
+
+def _cost(row: Row) -> float:
+    """Microseconds of CPU for a delivery."""
+    return 1e6 / row.per_core if row.per_core else 0.0
+
+
+def _filters(rows: list[Row]) -> tuple[str, bool] | None:
+    if len(rows) != 2 or not _cost(rows[0]):
+        return None
+    shared, own = map(_cost, rows)
+    return f"{own:.2f} against {shared:.2f} us a delivery: {own / shared:.2f} x", own <= 2 * shared
+
+
+def _comeback(found: Comeback | None) -> list[Figure]:
+    soon = whole = None
+    clients = "10,000 clients"
+    if found:
+        clients = f"{found.clients:,} clients"
+        late = "not in time" if found.live is None else f"{found.live:.1f} s"
+        served = (
+            "not all connected" if found.connected is None else f"connected after {found.connected:.1f} s"
+        )
+        soon = (f"{late} ({served})", found.live is not None and found.live <= 12)
+        whole = (
+            f"{found.lost} lost, {found.repeated} repeated, {found.gaps} gaps, {found.behind} behind"
+            f" of {found.events:,}",
+            found.whole,
+        )
+    return [
+        _figure(f"{clients} come back, all live", "within 12 s", soon),
+        _figure(f"{clients} come back, events lost or repeated", "none", whole),
+    ]
+
+
+def _replay(rows: list[Replay]) -> list[Figure]:
+    rate = whole = None
+    ours = next((row for row in rows if row.who == OURS), None)
+    if ours:
+        beside = "".join(f" ({row.who}: {row.rate:,.0f})" for row in rows if row is not ours)
+        rate = (f"{ours.rate:,.0f} on {ours.cores:.2f} cores{beside}", ours.rate >= 30_000)
+        whole = (
+            f"{ours.lost} lost, {ours.repeated} repeated of {ours.events:,}",
+            not (ours.lost or ours.repeated),
+        )
+    return [
+        _figure("resume of old events from the stream, events per second", ">= 30,000", rate),
+        _figure("resume of old events from the stream, lost or repeated", "none", whole),
+    ]
+
+
+def _deflate(rows: list[Row], memory: list[Memory]) -> list[Figure]:
+    fewer = cpu = size = None
+    if len(rows) == 2 and all(row.deliveries and row.cores and row.mb for row in rows):
+        plain, packed = (row.mb * 1e6 / row.deliveries for row in rows)
+        fewer = (
+            f"{packed:.0f} against {plain:.0f} bytes a delivery: {plain / packed:.1f} x",
+            plain >= 6 * packed,
+        )
+        before, after = map(_cost, rows)
+        cpu = (
+            f"{after:.2f} against {before:.2f} us a delivery: {after / before:.2f} x",
+            after <= 1.3 * before,
+        )
+    if len(memory) == 2:
+        more = (memory[1].each - memory[0].each) / 1024
+        size = (f"{more:+.2f} KB ({memory[1].each / 1024:.1f} KB)", more <= 1)
+    return [
+        _figure("deflate, bytes", ">= 6 x fewer", fewer),
+        _figure("deflate, CPU", "<= 1.3 x", cpu),
+        _figure("deflate, memory for each idle connection", "<= 1 KB more", size),
+    ]

@@ -4,6 +4,8 @@ Raw sockets, one epoll, one buffer for all. A few sampled clients read every mes
 every event; the others only step from frame header to frame header. What the others were delivered follows
 from their bytes, since all clients are sent the same events: deliveries = payload bytes x (events / payload
 bytes) of the sample. Whether each of them got as much as the sample did is checked and told.
+
+Some of those that are not sampled may be told to stall: they stay connected and never read again.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ from tests.bench.publisher import GRACE_NS
 from tests.bench.websocket import (
     BINARY,
     CLOSE,
+    DEFLATE,
     PING,
     PONG,
     FrameCounter,
@@ -38,15 +41,23 @@ from tests.bench.websocket import (
 RECORD: Final = struct.Struct("<QII")
 """Head of a recorded frame: nanoseconds since the window's start, bytes of the frame, events in it."""
 
-_HANDSHAKES: Final = 64
 _CONNECT_SECONDS: Final = 30.0
 _BUFFER: Final = 1 << 20
+_STALLED_BUFFER: Final = 4_096
+_STALLED_SEGMENT: Final = 1_448
+"""Segment size of a client that will stall, as over Ethernet: with the loopback's own, the kernel would take
+megabytes for each before its server noticed anything."""
+
 _READY: Final = {"tickertape": b'"subscribed"', "nats": b"PONG\r\n", "text": b"", "raw": b""}
 """What a client has received when it is connected, by protocol."""
 
 
 class LoadError(Exception):
     """The clients could not be run; the text is for the one who runs the benchmark."""
+
+
+class LateError(LoadError):
+    """Not all clients were served in time."""
 
 
 class Client:
@@ -76,8 +87,12 @@ class Load:
 
     Args:
         spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: a file for what the
-            first client is sent, or None.
+            first client is sent, or None. Optional: ``deflate``, and ``stalling``: how many will be told to
+            stall. ``{n}`` in the path becomes the client's number.
     """
+
+    handshakes = 64
+    """How many are connecting at a time."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
@@ -88,6 +103,8 @@ class Load:
         self._all: list[Client] = []
         self._ready = 0
         self._closed = 0
+        self._stalling: list[Client] = []
+        self._stalled: set[Client] = set()
         self._latencies = Histogram()
         self._decoded = 0
         self._in_window = 0
@@ -102,33 +119,55 @@ class Load:
         every = max(1, total // max(1, sampled))
         deadline = time.monotonic() + _CONNECT_SECONDS + total / 500
         while self._ready < total:
-            while len(self._all) < total and len(self._all) - self._ready < _HANDSHAKES:
+            while len(self._all) < total and len(self._all) - self._ready < self.handshakes:
                 number = len(self._all)
-                self._open(self._new_decoder() if number % every == 0 else None)
+                self._open(number, self._new_decoder() if number % every == 0 else None)
             self._serve(0.5)
             if self._closed:
                 raise LoadError(f"the server closed a connection after {self._ready} of {total}")
             if time.monotonic() > deadline:
-                raise LoadError(f"only {self._ready} of {total} clients were served in time")
+                raise LateError(f"only {self._ready} of {total} clients were served in time")
 
     def _new_decoder(self) -> Decoder:
         return NatsDecoder() if self._protocol == "nats" else TextDecoder()
 
-    def _open(self, decoder: Decoder | None) -> None:
+    def _open(self, number: int, decoder: Decoder | None) -> None:
         connection = socket.socket()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stalling = decoder is None and len(self._stalling) < self._spec.get("stalling", 0)
+        if stalling:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _STALLED_SEGMENT)
         port = self._spec["port"]
         connection.connect(("127.0.0.1", port))
         connection.setblocking(False)
         client = Client(connection, decoder)
+        if stalling:
+            self._stalling.append(client)
         self._all.append(client)
+        self._opened(client, number)
         self._clients[connection.fileno()] = client
         self._poll.register(connection.fileno(), select.EPOLLIN)
         if self._protocol == "raw":
             client.ready = True
             self._ready += 1
         else:
-            connection.send(upgrade_request("127.0.0.1", port, self._spec["path"]))
+            path = self._path(number)
+            extension = DEFLATE if self._spec.get("deflate") else ""
+            connection.send(upgrade_request("127.0.0.1", port, path, extension))
+
+    def _opened(self, client: Client, number: int) -> None:
+        """For subclasses: a client was made."""
+
+    def _path(self, number: int) -> str:
+        path: str = self._spec["path"]
+        return path.replace("{n}", str(number))
+
+    def _stall(self) -> None:
+        """Stop reading from those that are to stall, and leave them next to no room in the kernel."""
+        for client in self._stalling:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_BUFFER)
+            self._poll.unregister(client.socket.fileno())
+            self._stalled.add(client)
 
     def _serve(self, timeout: float) -> bool:
         """Read what there is; True when the parent has something to say."""
@@ -209,7 +248,7 @@ class Load:
             raise LoadError(f"the server closed a client: {int.from_bytes(payload[:2])} {reason}")
 
     def run(self) -> None:
-        """Serve until the parent has named a window and it is over, or until the parent is done."""
+        """Serve, and report after each window that the parent names, until the parent is done."""
         self._poll.register(0, select.EPOLLIN)
         before: list[tuple[int, int, int]] = []
         after: list[tuple[int, int, int]] = []
@@ -223,18 +262,27 @@ class Load:
             if end and not after and now >= end:
                 after, times[1], decoded[1] = self._counts(), now, self._decoded
             if after and now >= end + GRACE_NS:
-                break
+                if self._spec["record"]:
+                    Path(self._spec["record"]).write_bytes(b"".join(self._recording))
+                self._report(before, after, (times[1] - times[0]) / 1e9, decoded[1] - decoded[0])
+                before, after = [], []
+                self._window = (0, 0)
             if self._serve(0.005):
                 order = told()
                 if order is None:
                     return
-                self._window = (order["start"], order["end"])
-        if self._spec["record"]:
-            Path(self._spec["record"]).write_bytes(b"".join(self._recording))
-        self._report(before, after, (times[1] - times[0]) / 1e9, decoded[1] - decoded[0])
+                if order.get("stall"):
+                    self._stall()
+                    report(stalled=len(self._stalled))
+                else:
+                    self._window = (order["start"], order["end"])
+                    self._latencies, self._in_window = Histogram(), 0
 
     def _counts(self) -> list[tuple[int, int, int]]:
-        return [(one.bytes, one.reader.payload_bytes, one.reader.frames) for one in self._all]
+        return [(one.bytes, one.reader.payload_bytes, one.reader.frames) for one in self._reading()]
+
+    def _reading(self) -> list[Client]:
+        return [one for one in self._all if one not in self._stalled]
 
     def _report(
         self,
@@ -243,9 +291,10 @@ class Load:
         seconds: float,
         decoded: int,
     ) -> None:
+        reading = self._reading()
         deltas = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in zip(before, after, strict=True)]
-        sample = [delta[1] for delta, one in zip(deltas, self._all, strict=True) if one.decoder]
-        others = [delta[1] for delta, one in zip(deltas, self._all, strict=True) if not one.decoder]
+        sample = [delta[1] for delta, one in zip(deltas, reading, strict=True) if one.decoder]
+        others = [delta[1] for delta, one in zip(deltas, reading, strict=True) if not one.decoder]
         payload = sum(sample)
         each = payload / len(sample)
         report(
@@ -256,6 +305,9 @@ class Load:
             sampled=len(sample),
             in_window=self._in_window,
             lost=sum(one.decoder.lost for one in self._all if one.decoder),
+            compressed=any(
+                one.reader.compressed for one in self._all if isinstance(one.reader, MessageReader)
+            ),
             closed=self._closed,
             uneven=max((abs(other / each - 1) for other in others), default=0.0) if each else 0.0,
             p50=self._latencies.percentile(50),

@@ -9,6 +9,7 @@ Invariants of the histogram:
 import contextlib
 import math
 import os
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _LINEAR: Final = 128
 _HALF: Final = _LINEAR // 2
 _BITS: Final = 7
+_OWN_DESCRIPTORS: Final = 200
+"""How many a process keeps for other things than its clients; a few more than the relay needs."""
 
 
 def bucket_of(microseconds: int) -> int:
@@ -121,3 +124,9 @@ def rss_bytes(pid: int) -> int:
         with contextlib.suppress(OSError):
             pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
     return pages * _PAGE
+
+
+def descriptors() -> int:
+    """How many clients one process may have here: the hard limit on descriptors, without its own."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 1 << 20 if hard == resource.RLIM_INFINITY else max(1, hard - _OWN_DESCRIPTORS)

@@ -117,7 +117,7 @@ async def consume(spec: dict[str, Any]) -> None:
         stream="EVENTS",
         ordered_consumer=True,
         cb=count,
-        deliver_policy=nats.js.api.DeliverPolicy.NEW,
+        deliver_policy=nats.js.api.DeliverPolicy(spec.get("deliver", "new")),
         # The backlog has to fit: past these limits nats-py drops.
         pending_msgs_limit=4_000_000,
         pending_bytes_limit=1 << 31,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.figures import figures, ratio, row_of
+from tests.bench.plan import Plan, Results
 from tests.bench.run import Row
-from tests.bench.scenarios import Plan, Results
 from tests.bench.targets import OURS
 
 COLUMNS = (
@@ -70,6 +70,10 @@ def show(console: Console, plan: Plan, results: Results, *, quick: bool) -> None
         (f"The same load for all, {plan.seconds:g} s, events of 300 bytes", results.same),
         (f"Each at the most that it sustains ({OURS}: {plan.most_clients:,} clients)", results.most),
         ("Next to nothing to do", [results.idle] if results.idle else []),
+        ("Clients that never read", results.stalled),
+        ("As many filters as clients", results.filters),
+        ("permessage-deflate", results.deflate),
+        ("How cost grows", results.growth),
     ):
         if rows:
             console.print(table(title, rows))
@@ -102,6 +106,14 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "idle": _rows([results.idle])[0] if results.idle else None,
         "memory": {**asdict(results.memory), "each": results.memory.each} if results.memory else None,
         "intake": [{**asdict(row), "per_core": row.per_core} for row in results.intake],
+        "stalled": _rows(results.stalled),
+        "stalled_clients": results.stalled_clients,
+        "filters": _rows(results.filters),
+        "comeback": asdict(results.comeback) if results.comeback else None,
+        "replay": [{**asdict(row), "rate": row.rate, "cores": row.cores} for row in results.replay],
+        "deflate": _rows(results.deflate),
+        "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
+        "growth": _rows(results.growth),
         "figures": [asdict(figure) for figure in figures(results)],
     }
 

@@ -1,7 +1,7 @@
-"""One measurement: clients connect to a target, events are published, and a window of time is looked at.
+"""One measurement: clients connect to a target, events are published, and windows of time are looked at.
 
-Order: connect everyone, begin to publish, let a warm-up second pass, take the CPU at both ends of the window,
-read on for a second so that the window's last events count too.
+Order: connect everyone, begin to publish; then for each window: let a warm-up second pass, take the CPU at
+both ends of the window, read on for a second so that the window's last events count too.
 """
 
 import contextlib
@@ -43,17 +43,25 @@ class Load:
         rate: events published each second.
         seconds: length of the window.
         size: bytes of each event.
+        level: of the log events.
+        gateways: with any, a tenth of the events are states of so many gateways, one to a client.
+        deflate: whether clients offer permessage-deflate.
+        stalling: clients that will be told to stall.
     """
 
     clients: int
     rate: float
     seconds: float
     size: int = 300
+    level: str = "INFO"
+    gateways: int = 0
+    deflate: bool = False
+    stalling: int = 0
 
     @property
     def sampled(self) -> int:
-        """Clients that read every message: one in fifty, at least two, all of a few."""
-        return self.clients if self.clients <= 10 else max(2, self.clients // 50)
+        """Clients that read every message: one in fifty, at least two, at most fifty, all of a few."""
+        return self.clients if self.clients <= 10 else min(50, max(2, self.clients // 50))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,9 @@ class Row:
 
 
 @contextlib.contextmanager
-def connected(target: Target, clients: int, sampled: int = 0, record: Path | None = None) -> Iterator[Child]:
+def connected(
+    target: Target, clients: int, sampled: int = 0, record: Path | None = None, **more: Any
+) -> Iterator[Child]:
     """A load generator whose clients are all connected."""
     spec: dict[str, Any] = {
         "port": target.port,
@@ -114,6 +124,7 @@ def connected(target: Target, clients: int, sampled: int = 0, record: Path | Non
         "clients": clients,
         "sampled": max(1, sampled),
         "record": str(record) if record else None,
+        **more,
     }
     with module("the load generator", "loadgen", **spec) as generator:
         generator.hear(_ANSWER_SECONDS + 30 + clients / 500)
@@ -125,24 +136,30 @@ def sleep_until(moment_ns: int) -> None:
     time.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
 
 
-def measure(target: Target, load: Load, record: Path | None = None) -> Row:
-    """Run one load against a target.
+class Stage:
+    """A target with its clients and its publisher, ready for one window after the other.
 
     Args:
         target: started and ready.
-        load: how much.
-        record: where to keep the frames of one client.
+        load: how much it is given.
+        generator: the clients.
+        publisher: None for a target that publishes by itself.
     """
-    with contextlib.ExitStack() as stack:
-        generator = stack.enter_context(connected(target, load.clients, load.sampled, record))
-        publisher: Child | None = None
-        if target.nats_port:
-            spec = {"way": "paced", "nats_port": target.nats_port, "rate": load.rate, "size": load.size}
-            publisher = stack.enter_context(module("the publisher", "publisher", **spec))
-            publisher.hear(_ANSWER_SECONDS)
-            publisher.say(go=True)
-        else:
-            target.process.say(go=True)
+
+    def __init__(self, target: Target, load: Load, generator: Child, publisher: Child | None) -> None:
+        self.target = target
+        self._load = load
+        self._generator = generator
+        self._publisher = publisher
+
+    def stall(self) -> None:
+        """Have the clients stall that were meant to."""
+        self._generator.say(stall=True)
+        self._generator.hear(_ANSWER_SECONDS)
+
+    def window(self) -> Row:
+        """Measure for the load's seconds."""
+        target, load, generator, publisher = self.target, self._load, self._generator, self._publisher
         told_before = metric(target, "tickertape_events_delivered_total") if target.ops_port else 0.0
         asked_before = time.monotonic()
         start = time.monotonic_ns() + _WARM_UP_NS
@@ -169,7 +186,49 @@ def measure(target: Target, load: Load, record: Path | None = None) -> Row:
         sleep_until(end + GRACE_NS)
         got = generator.hear(_ANSWER_SECONDS)
         sent = publisher.hear(_ANSWER_SECONDS) if publisher else None
-    return _row(target, load, got, sent, (cores, load_cores, other_cores), rss, told_rate)
+        return _row(target, load, got, sent, (cores, load_cores, other_cores), rss, told_rate)
+
+
+@contextlib.contextmanager
+def staged(target: Target, load: Load, record: Path | None = None) -> Iterator[Stage]:
+    """Connect the clients and begin to publish.
+
+    Args:
+        target: started and ready.
+        load: how much.
+        record: where to keep the frames of one client.
+    """
+    with contextlib.ExitStack() as stack:
+        more = {"deflate": load.deflate, "stalling": load.stalling}
+        publisher: Child | None = None
+        if target.nats_port:
+            # The first states of gateways are there before the clients are, as in life.
+            publisher = stack.enter_context(publishing(target.nats_port, load))
+        generator = stack.enter_context(connected(target, load.clients, load.sampled, record, **more))
+        (publisher or target.process).say(go=True)
+        yield Stage(target, load, generator, publisher)
+
+
+@contextlib.contextmanager
+def publishing(nats_port: int, load: Load) -> Iterator[Child]:
+    """A publisher that sends a load's events evenly once it is told to go."""
+    spec = {
+        "way": "paced",
+        "nats_port": nats_port,
+        "rate": load.rate,
+        "size": load.size,
+        "level": load.level,
+        "gateways": load.gateways,
+    }
+    with module("the publisher", "publisher", **spec) as publisher:
+        publisher.hear(_ANSWER_SECONDS)
+        yield publisher
+
+
+def measure(target: Target, load: Load, record: Path | None = None) -> Row:
+    """Run one load against a target, in one window."""
+    with staged(target, load, record) as stage:
+        return stage.window()
 
 
 def _others() -> float:
@@ -190,7 +249,8 @@ def _row(
     # JSON has no NaN: latencies are null when no event of the window arrived in time.
     p50, p99, largest = (got[name] if sent and got[name] is not None else math.nan for name in _LATENCIES)
     deliveries = got["deliveries"] / got["seconds"]
-    expected = got["sampled"] * sent["published"] if sent else 0
+    each = sent["published"] + sent["states"] / max(1, load.gateways) if sent else 0.0
+    expected = got["sampled"] * each
     fraction = got["in_window"] / expected if expected else math.nan
     notes = []
     if load_cores > _BUSY:
@@ -199,6 +259,8 @@ def _row(
         notes.append(f"other programs used {other_cores:.1f} cores: run it again on a quiet machine")
     if got["closed"]:
         notes.append(f"{got['closed']} clients were disconnected")
+    if load.deflate and not got["compressed"]:
+        notes.append("nothing came compressed")
     if got["lost"]:
         notes.append(f"{got['lost']} events told as dropped to the sample")
     if sent and fraction < 0.99:
@@ -214,7 +276,7 @@ def _row(
     return Row(
         who=target.who,
         clients=load.clients,
-        rate=sent["published"] / load.seconds if sent else deliveries / load.clients,
+        rate=each / load.seconds if sent else deliveries / load.clients,
         deliveries=deliveries,
         cores=cores,
         fraction=fraction,

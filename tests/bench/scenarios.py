@@ -5,119 +5,33 @@ most    ours at a thousand clients, each peer at the most clients that it sustai
 idle    latency of our relay with next to nothing to do.
 memory  what an idle connection costs our relay.
 intake  how many events our relay takes in from JetStream on one core, beside bare nats-py.
+
+Those of ``variants`` and of ``returns`` come after these.
 """
 
-import contextlib
 import math
 import signal
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.bench import targets
+from tests.bench import returns, targets, variants
 from tests.bench.children import BenchError, Child, module
-from tests.bench.run import Load, Row, connected, measure
+from tests.bench.plan import Intake, Memory, Plan, Results
+from tests.bench.run import Load, Row, measure
 from tests.bench.search import most_sustained
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, Target, metric
-
-SCENARIOS: Final = ("same", "most", "idle", "memory", "intake")
-PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
 _TRIES: Final = {NATS: (targets.nats_websocket, 200), NAIVE: (targets.naive, 50)}
 """How each searched peer is started, and the clients of its first try."""
 
 _TRY_SECONDS: Final = 3.0
 _STEPS_DOWN: Final = 3
-_WARM_CONNECTIONS: Final = 100
-_SETTLE_SECONDS: Final = 2.0
 _BACKLOG_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run.
-
-    Attributes:
-        only: scenarios.
-        who: targets.
-        clients: connections in ``same``.
-        most_clients: connections of our relay in ``most``.
-        rate: events each second in ``same`` and ``most``.
-        seconds: length of a window.
-        connections: idle connections in ``memory``.
-        backlog: events in ``intake``.
-        attempts: tries of the search in ``most``.
-    """
-
-    only: tuple[str, ...] = SCENARIOS
-    who: tuple[str, ...] = PEERS
-    clients: int = 200
-    most_clients: int = 1_000
-    rate: float = 1_000
-    seconds: float = 10
-    connections: int = 5_000
-    backlog: int = 200_000
-    attempts: int = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What idle connections cost our relay.
-
-    Attributes:
-        connections: how many came on top of the first.
-        before: resident bytes with the first hundred connected.
-        after: resident bytes with all.
-    """
-
-    connections: int
-    before: int
-    after: int
-
-    @property
-    def each(self) -> float:
-        """Bytes for each connection."""
-        return (self.after - self.before) / self.connections
-
-
-@dataclass(frozen=True, slots=True)
-class Intake:
-    """What taking in a backlog cost.
-
-    Attributes:
-        who: the target.
-        msg_ids: whether the events had ``Nats-Msg-Id`` headers.
-        events: how many.
-        cpu: CPU seconds used.
-        seconds: time it took.
-    """
-
-    who: str
-    msg_ids: bool
-    events: int
-    cpu: float
-    seconds: float
-
-    @property
-    def per_core(self) -> float:
-        """Events for each second of CPU."""
-        return self.events / self.cpu if self.cpu else 0.0
-
-
-@dataclass(slots=True)
-class Results:
-    """What came out; empty or None where a scenario was not run."""
-
-    same: list[Row] = field(default_factory=list)
-    most: list[Row] = field(default_factory=list)
-    idle: Row | None = None
-    memory: Memory | None = None
-    intake: list[Intake] = field(default_factory=list)
 
 
 def run(plan: Plan, say: Callable[[str], None]) -> Results:
@@ -141,6 +55,20 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
             results.memory = _memory(plan, say)
     if "intake" in plan.only:
         _intake(plan, say, results.intake)
+    if OURS in plan.who:
+        if "stalled" in plan.only:
+            results.stalled_clients = variants.stalled(plan, say, results.stalled)
+        if "filters" in plan.only:
+            variants.filters(plan, say, results.filters)
+        if "comeback" in plan.only:
+            results.comeback = returns.comeback(plan, say)
+    if "replay" in plan.only:
+        returns.replay(plan, say, results.replay)
+    if OURS in plan.who:
+        if "deflate" in plan.only:
+            variants.deflate(plan, say, results.deflate, results.deflate_memory)
+        if "growth" in plan.only:
+            variants.growth(plan, say, results.growth)
     return results
 
 
@@ -219,14 +147,7 @@ def _most(plan: Plan, say: Callable[[str], None], rows: list[Row], recording: Pa
 
 def _memory(plan: Plan, say: Callable[[str], None]) -> Memory:
     say(f"memory: {OURS}, {plan.connections:,} idle connections ...")
-    with targets.ours("/ws?subjects=log.info.nothing") as target, contextlib.ExitStack() as stack:
-        # The first connections pay for what is imported, compiled and cached once.
-        stack.enter_context(connected(target, _WARM_CONNECTIONS))
-        time.sleep(_SETTLE_SECONDS)
-        before = target.process.rss
-        stack.enter_context(connected(target, plan.connections))
-        time.sleep(_SETTLE_SECONDS)
-        result = Memory(plan.connections, before, target.process.rss)
+    result = variants.idle_memory(plan.connections)
     say(f"memory: {OURS}, {result.each / 1024:.1f} KB for each of {plan.connections:,} idle connections")
     return result
 

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.bench.children import BenchError, Child, free_port, module, running
+import orjson
+
+from tests.bench.children import ROOT, BenchError, Child, free_port, module, running
 
 OURS: Final = "tickertape"
 NATS: Final = "nats-server"
@@ -128,24 +131,75 @@ def _get_nothing(port: int) -> None:
     connection.close()
 
 
+LIVE: Final = "/ws?subjects=log.%3E"
+
+
 @contextlib.contextmanager
-def ours(path: str = "/ws?subjects=log.%3E") -> Iterator[Target]:
+def ours(path: str = LIVE, *options: str) -> Iterator[Target]:
     """Our relay, behind a NATS server with JetStream."""
-    with nats_server(jetstream=True) as (_, nats_port):
-        port, ops_port = free_port(), free_port()
-        argv = [sys.executable, "-m", "relay.cli", "serve", "--nats-url", f"nats://127.0.0.1:{nats_port}"]
-        argv += ["--port", str(port), "--ops-port", str(ops_port), "--client-rate", "0", "--auth", "none"]
-        with running(OURS, argv) as relay:
-            deadline = time.monotonic() + _READY_SECONDS
-            while True:
-                relay.check()
-                with contextlib.suppress(OSError, http.client.HTTPException):
-                    if _get(ops_port, "/readyz")[0] == 200:
-                        break
-                if time.monotonic() > deadline:
-                    raise BenchError(f"{OURS} is not ready after {_READY_SECONDS:.0f} s; see its /readyz")
-                time.sleep(0.1)
-            yield Target(OURS, relay, port, "tickertape", path, nats_port, ops_port)
+    with nats_server(jetstream=True) as (_, nats_port), relay(nats_port, path, *options) as target:
+        yield target
+
+
+@contextlib.contextmanager
+def relay(nats_port: int, path: str = LIVE, *options: str) -> Iterator[Target]:
+    """Our relay, at a NATS server that is there already.
+
+    Args:
+        nats_port: the server's.
+        path: of the upgrade request.
+        options: more of ``tickertape serve``.
+    """
+    port, ops_port = free_port(), free_port()
+    argv = [sys.executable, "-m", "relay.cli", "serve", "--nats-url", f"nats://127.0.0.1:{nats_port}"]
+    argv += [
+        "--port",
+        str(port),
+        "--ops-port",
+        str(ops_port),
+        "--client-rate",
+        "0",
+        "--auth",
+        "none",
+        *options,
+    ]
+    with running(OURS, argv) as process:
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            process.check()
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if _get(ops_port, "/readyz")[0] == 200:
+                    break
+            if time.monotonic() > deadline:
+                raise BenchError(f"{OURS} is not ready after {_READY_SECONDS:.0f} s; see its /readyz")
+            time.sleep(0.1)
+        yield Target(OURS, process, port, "tickertape", path, nats_port, ops_port)
+
+
+def make_streams(nats_port: int) -> None:
+    """Make the contract's streams in a NATS server."""
+    argv = [
+        sys.executable,
+        "-m",
+        "relay.cli",
+        "streams",
+        "apply",
+        "--nats-url",
+        f"nats://127.0.0.1:{nats_port}",
+    ]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=_READY_SECONDS, check=False)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines() or ["nothing was said"]
+        raise BenchError(f"the streams could not be made: {said[-1]}")
+
+
+def place(target: Target) -> tuple[str, int]:
+    """Where our relay stands in the stream: epoch and sequence."""
+    status, text = _get(target.ops_port, "/statusz")
+    if status != 200:
+        raise BenchError(f"{target.who} answers {status} at /statusz on port {target.ops_port}")
+    epoch, _, sequence = str(orjson.loads(text)["cursor"]).partition("-")
+    return epoch, int(sequence)
 
 
 @contextlib.contextmanager

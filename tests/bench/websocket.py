@@ -4,11 +4,12 @@ Invariants:
 
 1. Input may be cut at any byte; a frame counts once, when its header (counter) or its end (reader) is there.
 2. ``FrameCounter`` never looks at the payload of a data frame: that is what makes a thousand clients cheap.
-3. Servers do not mask and nothing is compressed, since neither is offered in the handshake.
+3. Servers do not mask. Frames are compressed only when the handshake offered it, each for itself.
 """
 
 import base64
 import os
+import zlib
 from typing import Final
 
 TEXT: Final = 0x1
@@ -17,15 +18,25 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 _CONTINUATION: Final = 0x0
+_COMPRESSED: Final = 0x40  # RSV1
+_TAIL: Final = b"\x00\x00\xff\xff"  # what RFC 7692 takes off the end of a message
+
+DEFLATE: Final = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
 
 
-def upgrade_request(host: str, port: int, path: str) -> bytes:
-    """The request that opens a WebSocket, without extensions."""
+def upgrade_request(host: str, port: int, path: str, extension: str = "") -> bytes:
+    """The request that opens a WebSocket, with at most one extension."""
     key = base64.b64encode(os.urandom(16)).decode()
+    offer = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     ).encode()
+
+
+def inflated(payload: bytes) -> bytes:
+    """A message as it was before permessage-deflate, when no context is kept."""
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + _TAIL)
 
 
 def header(opcode: int, size: int, *, masked: bool) -> bytes:
@@ -100,12 +111,19 @@ class FrameCounter:
 
 
 class MessageReader:
-    """Collects whole messages; fragments are joined."""
+    """Collects whole messages; fragments are joined, and what is compressed is inflated.
 
-    __slots__ = ("_buffer", "_first", "_fragments", "frames", "payload_bytes")
+    Attributes:
+        frames: data frames.
+        compressed: messages of them that were compressed.
+        payload_bytes: of data frames, as they came.
+    """
+
+    __slots__ = ("_buffer", "_first", "_fragments", "compressed", "frames", "payload_bytes")
 
     def __init__(self) -> None:
         self.frames = 0
+        self.compressed = 0
         self.payload_bytes = 0
         self._buffer = bytearray()
         self._fragments = b""
@@ -132,10 +150,14 @@ class MessageReader:
             self.frames += 1
             self.payload_bytes += size
             if opcode != _CONTINUATION:
-                self._first = opcode
+                self._first = first
                 self._fragments = b""
             if first & 0x80:
-                messages.append((self._first, self._fragments + payload if self._fragments else payload))
+                whole = self._fragments + payload if self._fragments else payload
+                if self._first & _COMPRESSED:
+                    self.compressed += 1
+                    whole = inflated(whole)
+                messages.append((self._first & 0x0F, whole))
                 self._fragments = b""
             else:
                 self._fragments += payload

@@ -1,5 +1,7 @@
 """Tests of how events are found in what clients receive, and that the publisher's events are valid."""
 
+import zlib
+
 import orjson
 import pytest
 from hypothesis import given
@@ -75,6 +77,23 @@ def test_published_event_is_valid_and_of_its_size(size: int) -> None:
     payload = Events(size).make(123_456, 10**15)
     assert len(payload) == size
     assert isinstance(decode(SUBJECT, payload), Event)
+
+
+def test_published_state_is_valid_and_comes_to_each_gateway() -> None:
+    """With gateways one event in ten is the state of one, in turn; all events are valid on their subjects."""
+    events = Events(300, "ERROR", gateways=3)
+    made = [(events.subject(number).decode(), events.make(number, 10**15)) for number in range(60)]
+    assert all(isinstance(decode(subject, payload), Event) for subject, payload in made)
+    states = [subject for subject, _ in made if subject != "log.error.bench"]
+    assert states == [f"gateway.status.bench.g{number % 3}" for number in range(6)]
+
+
+def test_published_text_is_neither_noise_nor_padding() -> None:
+    """A batch of events compresses as logs do: clearly, and not away."""
+    events = Events(300)
+    batch = b",".join(events.make(number, 10**15 + number * 1_000_317) for number in range(50))
+    assert 4 < len(batch) / len(zlib.compress(batch)) < 12
+    assert len({events.make(number, 1)[-100:] for number in range(200)}) > 190
 
 
 def test_message_counts_its_bytes() -> None:

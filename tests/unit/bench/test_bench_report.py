@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from tests.bench.figures import figures, ratio
+from tests.bench.plan import Comeback, Intake, Memory, Plan, Replay, Results
 from tests.bench.report import COLUMNS, as_json, cells, notes, show
 from tests.bench.run import Load, Row
-from tests.bench.scenarios import Intake, Memory, Plan, Results
 from tests.bench.search import most_sustained
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, sum_of
 
@@ -22,12 +22,21 @@ _ROW = Row(
 _NATS = replace(_ROW, who=NATS, cores=1.25, p99=9.0)
 _MOST = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
 _PLAIN = replace(_MOST, who=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
+_COMEBACK = Comeback(10_000, 10_000, 9.0, 11.5, 20_000_000, 0, 0, 0, 0, 9.5, 0.8)
 _RESULTS = Results(
     same=[_ROW, _NATS, replace(_ROW, who=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
     most=[_MOST, _PLAIN],
     idle=replace(_ROW, clients=10, p50=0.6, p99=1.3),
     memory=Memory(5_000, 60_000_000, 60_000_000 + 5_000 * 5_120),
     intake=[Intake(OURS, False, 200_000, 4.0, 4.1), Intake(OURS, True, 200_000, 10.0, 10.1)],
+    stalled=[replace(_MOST, rss_mb=60.0), replace(_MOST, clients=900, p99=66.0, rss_mb=66.0)],
+    stalled_clients=100,
+    filters=[_MOST, replace(_MOST, cores=1.0)],
+    comeback=_COMEBACK,
+    replay=[Replay(OURS, 1_000_000, 30.0, 29.0), Replay("bare nats-py", 1_000_000, 12.0, 11.0)],
+    deflate=[replace(_MOST, mb=350.0), replace(_MOST, mb=50.0, cores=0.6)],
+    deflate_memory=[Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 5_500_000)],
+    growth=[_ROW, _MOST],
 )
 
 
@@ -44,7 +53,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """Each figure that is reached is ok, and the one that is not is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"]
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 10
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,21 @@ def test_figures_are_judged() -> None:
         (6, {"idle": replace(_ROW, p50=0.5, p99=3.1)}),
         (7, {"memory": Memory(1_000, 0, 6_200_000)}),
         (8, {"intake": [Intake(OURS, False, 39_000, 1.0, 1.0)]}),
+        (10, {"stalled": [_MOST, replace(_MOST, p99=73.0)]}),
+        (11, {"stalled": [_MOST, replace(_MOST, rss_mb=67.0)]}),
+        (12, {"filters": [_MOST, replace(_MOST, cores=1.01)]}),
+        (13, {"comeback": replace(_COMEBACK, live=12.1)}),
+        (13, {"comeback": replace(_COMEBACK, live=None, connected=None)}),
+        (14, {"comeback": replace(_COMEBACK, lost=1)}),
+        (14, {"comeback": replace(_COMEBACK, repeated=1)}),
+        (14, {"comeback": replace(_COMEBACK, gaps=1)}),
+        (14, {"comeback": replace(_COMEBACK, behind=1)}),
+        (15, {"replay": [Replay(OURS, 29_000, 1.0, 1.0)]}),
+        (16, {"replay": [Replay(OURS, 40_000, 1.0, 1.0, lost=1)]}),
+        (16, {"replay": [Replay(OURS, 40_000, 1.0, 1.0, repeated=1)]}),
+        (17, {"deflate": [_MOST, replace(_MOST, mb=12.0)]}),
+        (18, {"deflate": [_MOST, replace(_MOST, mb=10.0, cores=0.66)]}),
+        (19, {"deflate_memory": [Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 6_100_000)]}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
@@ -107,6 +131,8 @@ def test_tables_show_rows_notes_and_figures() -> None:
         "short",
         "5.0 KB",
         "A quick run",
+        "How cost grows",
+        "11.5 s (connected after 9.0 s)",
     ):
         assert word in text
     assert notes([_ROW]) == []
@@ -119,13 +145,17 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["same"][1]["ratio"] == pytest.approx(0.4)
     assert shown["memory"]["each"] == 5_120
     assert shown["intake"][0]["per_core"] == 50_000
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False]
+    assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
+    assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 10
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
-@pytest.mark.parametrize(("clients", "sampled"), [(1, 1), (10, 10), (50, 2), (200, 4), (1_000, 20)])
+@pytest.mark.parametrize(
+    ("clients", "sampled"), [(1, 1), (10, 10), (50, 2), (200, 4), (1_000, 20), (10_000, 50)]
+)
 def test_sample_is_one_in_fifty(clients: int, sampled: int) -> None:
-    """One client in fifty is sampled, at least two, and all where they are few."""
+    """One client in fifty is sampled, at least two, at most fifty, and all where they are few."""
     assert Load(clients, 1_000, 10).sampled == sampled
 
 

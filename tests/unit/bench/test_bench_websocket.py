@@ -5,12 +5,14 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from tests.bench.websocket import (
     BINARY,
     CLOSE,
+    DEFLATE,
     PING,
     TEXT,
     FrameCounter,
@@ -62,6 +64,32 @@ def test_control_frames_come_out(kind: type[FrameCounter] | type[MessageReader],
     found = [one for at in range(0, len(data), step) for one in reader.feed(memoryview(data)[at : at + step])]
     assert [one for one in found if one[0] & 0x8] == [(PING, b"are you there"), (CLOSE, b"\x03\xe9bye")]
     assert (reader.frames, reader.payload_bytes) == (2, 6)
+
+
+@given(_PAYLOADS, st.lists(st.integers(min_value=0)))
+def test_reader_inflates_what_websockets_compressed(payloads: list[bytes], places: list[int]) -> None:
+    """Compressed and plain frames come out as they were written, and the compressed ones are counted."""
+    squeeze = PerMessageDeflate(True, True, 15, 15)
+    frames = [Frame(Opcode.TEXT, payload) for payload in payloads]
+    data = b"".join(
+        frame.serialize(mask=False, extensions=[squeeze] if number % 2 else [])
+        for number, frame in enumerate(frames)
+    )
+    reader = MessageReader()
+    messages = [message for piece in _cut(data, places) for message in reader.feed(piece)]
+    assert messages == [(TEXT, payload) for payload in payloads]
+    assert reader.compressed == len(payloads) // 2
+
+
+def test_upgrade_offers_deflate_without_context() -> None:
+    """A real server that keeps no context agrees to what is offered."""
+    factory = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+    server = ServerProtocol(extensions=[factory])
+    server.receive_data(upgrade_request("127.0.0.1", 80, "/ws", DEFLATE))
+    [request] = server.events_received()
+    response = server.accept(request)  # type: ignore[arg-type]
+    assert response.status_code == 101
+    assert response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
 
 
 def test_reader_joins_fragments() -> None:
