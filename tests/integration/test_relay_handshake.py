@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from contracts.wire import MAX_MESSAGE_BYTES, Bye, Error
+from contracts.wire import MAX_MESSAGE_BYTES, Bye
 from tests.fake_link import only
 from tests.feed_client import PATIENCE, follow, run
 from tests.nats_server import NatsServer

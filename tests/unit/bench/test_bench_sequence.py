@@ -1,0 +1,84 @@
+"""Tests of the check that a client got every event once, in order."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bench.measure import descriptors
+from tests.bench.sequence import Sequence
+
+
+def _frame(*sequences: int) -> bytes:
+    events = [
+        {
+            "subject": "log.info.bench",
+            "seq": number,
+            "event": {"metadata": {"n": number, "sent": number * 10}},
+        }
+        for number in sequences
+    ]
+    return orjson.dumps({"type": "events", "events": events, "cursor": "a-9"})
+
+
+def _taken(after: int, frames: list[list[int]], *, fully: bool) -> Sequence:
+    check = Sequence(after, fully=fully)
+    for frame in frames:
+        check.take(_frame(*frame))
+    return check
+
+
+@pytest.mark.parametrize("fully", [False, True])
+@given(
+    st.integers(min_value=0, max_value=10**6), st.lists(st.integers(min_value=1, max_value=20), max_size=20)
+)
+def test_whole_run_is_whole(fully: bool, after: int, sizes: list[int]) -> None:
+    """Events that come once and in order are neither lost nor repeated, however they are batched."""
+    frames = []
+    next_one = after + 1
+    for size in sizes:
+        frames.append(list(range(next_one, next_one + size)))
+        next_one += size
+    check = _taken(after, frames, fully=fully)
+    assert (check.next, check.events, check.lost, check.repeated) == (next_one, sum(sizes), 0, 0)
+
+
+@pytest.mark.parametrize("fully", [False, True])
+@pytest.mark.parametrize(
+    ("frames", "lost", "repeated"),
+    [
+        ([[1, 2], [5, 6]], 2, 0),
+        ([[1, 2, 5]], 2, 0),
+        ([[2, 3]], 1, 0),
+        ([[1, 2], [1, 2]], 0, 2),
+        ([[1, 2], [2, 3]], 0, 1),
+        ([[1, 2, 2, 3]], 0, 1),
+        ([[3], [1, 2]], 2, 2),
+    ],
+)
+def test_what_is_missing_or_comes_again_is_counted(
+    fully: bool, frames: list[list[int]], lost: int, repeated: int
+) -> None:
+    """A hole counts as lost, and an event that came before as repeated, within a frame and between two."""
+    check = _taken(0, frames, fully=fully)
+    assert (check.lost, check.repeated) == (lost, repeated)
+
+
+def test_only_reading_each_number_finds_an_exchange() -> None:
+    """Two events that changed places within a frame are found by the full check."""
+    assert _taken(0, [[1, 3, 2, 4]], fully=True).repeated == 1
+    assert _taken(0, [[1, 3, 2, 4]], fully=False).repeated == 0
+
+
+def test_time_of_the_last_event_is_returned() -> None:
+    """A batch tells when its last event was sent; other messages tell nothing, and gaps are counted."""
+    check = Sequence(0)
+    assert check.take(_frame(1, 2, 3)) == 30
+    assert check.take(b'{"type":"heartbeat","cursor":"a-3"}') == 0
+    assert check.take(b'{"type":"gap","from":"a-3","to":"a-5","dropped":2}') == 0
+    assert check.told == 1
+
+
+def test_machine_has_room_for_clients() -> None:
+    """A process may have some descriptors, whatever the limit."""
+    assert descriptors() >= 1
