@@ -65,6 +65,7 @@ class Flusher:
         self._loop = asyncio.get_running_loop()
         self._flushing = False
         self._wanted = False
+        self._serving = False
         self._held: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
@@ -77,6 +78,15 @@ class Flusher:
             self._loop.call_soon(self._flush)
         else:
             self._loop.call_later(wait, self._flush)
+            if not self._serving:
+                self._serving = True
+                self._loop.call_soon(self._between)
+
+    def _between(self) -> None:
+        """Use the time until the next flush for those who are behind, a few in each turn of the loop."""
+        self._serving = not self._flushing and self.hub.fanout.serve_behind()
+        if self._serving:
+            self._loop.call_soon(self._between)
 
     def _flush(self) -> None:
         started = self._now()

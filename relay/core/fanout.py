@@ -25,11 +25,11 @@ from relay.core.session import Session
 from relay.core.snapshot import Snapshot
 from relay.core.stats import Stats
 
-CATCH_UP_SESSIONS: Final = 256
-"""Sessions that may catch up in one flush; the others wait for the next, so that the head stays prompt."""
+CATCH_UP_SESSIONS: Final = 32
+"""Sessions that may catch up in one turn; the others wait for the next, so that the head stays prompt."""
 
-CATCH_UP_UNITS: Final = 4
-"""Units that one of them may get in one flush."""
+CATCH_UP_UNITS: Final = 12
+"""Units that one of them may get in one turn."""
 
 
 class Fanout:
@@ -120,6 +120,7 @@ class Fanout:
         """Forget what is pending: the log was started anew, and everybody stands at its head."""
         for feed in self.feeds.values():
             feed.clear()
+            feed.blocks.clear()
             feed.snapshot_version = -1
         self._dirty.clear()
         for session in self.archive.clear():
@@ -205,9 +206,8 @@ class Fanout:
                 self._write_head(feed, unit, now)
             if feed.pending:
                 self._dirty.append(feed)
-        self._serve_behind()
-        more = any(feed.held_until <= now for feed in self._dirty)
-        if more or any(True for session in self._catching if self._can_move(session)):
+        behind = self.serve_behind()
+        if behind or any(feed.held_until <= now for feed in self._dirty):
             self._rouse()
 
     def held_until(self) -> float | None:
@@ -218,6 +218,7 @@ class Fanout:
         """Tell every session that can be written to where it stands."""
         time = format_time(now)
         for feed in self.feeds.values():
+            feed.blocks.clear()  # whoever needed them has read them
             data = self._heartbeat(feed.place(self._log.head), time)
             for senders in feed.writers():
                 for send in senders:
@@ -231,7 +232,12 @@ class Fanout:
     def _heartbeat(self, place: int, time: str) -> bytes:
         return frames.message("heartbeat", cursor=format_cursor(self.epoch, place), time=time)
 
-    def _serve_behind(self) -> None:
+    def serve_behind(self) -> bool:
+        """Let some of those behind catch up, between two flushes too.
+
+        Returns:
+            True when there are more who can.
+        """
         for session in list(self._turns()):
             self._catching.pop(session, None)
             feed = session.feed
@@ -263,6 +269,7 @@ class Fanout:
                     session.send(unit.data(session.variant))
                     self._count(unit, 1, session.variant)
             self.start(session)
+        return any(self._can_move(session) for session in self._catching)
 
     def _source(self, session: Session, feed: Feed) -> tuple[Log, GapReason] | None:
         """Where a session that is behind reads on, and why what lies before that is lost to it.

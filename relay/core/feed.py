@@ -17,7 +17,7 @@ from relay.core import frames
 from relay.core.filters import Filter
 from relay.core.frames import Variant
 from relay.core.log import Log, Record
-from relay.core.pacing import MAX_DELAY, TokenBucket
+from relay.core.pacing import GAP_HOLD, TokenBucket
 from relay.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ CATCH_UP_BYTES: Final = 60 * 1024
 
 CATCH_UP_EVENTS: Final = 1_000
 """Most events in one such unit."""
+
+BLOCK: Final = 128
+"""Sequences in a block: what members that catch up share; about as many bytes as one of their units has."""
+
+MAX_BLOCKS: Final = 32
+"""Blocks that one feed keeps, from one heartbeat to the next."""
+
+_DENSE: Final = BLOCK // 4
+"""Events in a block from which sharing it pays."""
 
 _CONFLATE_FROM: Final = 256
 """Events pending in a feed of mode ``latest`` from which those that were replaced are let go."""
@@ -133,9 +142,9 @@ class Feed:
     """
 
     __slots__ = (
-        "_conflate_at", "_conflated", "_writers", "bucket", "counted", "counted_at", "cursor", "filter",
-        "heads", "held_until", "key", "members", "pending", "snapshot_frames", "snapshot_version",
-        "subjects", "writing",
+        "_conflate_at", "_conflated", "_writers", "blocks", "bucket", "counted", "counted_at", "cursor",
+        "dense", "filter", "heads", "held_until", "key", "members", "pending", "snapshot_frames",
+        "snapshot_version", "subjects", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, wanted: Filter, now: float) -> None:
@@ -151,6 +160,8 @@ class Feed:
         self.counted = 0  # matching events in the log, up to a bound, when its head was at ``counted_at``
         self.counted_at = -1
         self.subjects: list[str] = []  # subjects whose route leads here
+        self.blocks: dict[int, Unit] = {}  # by the place before them
+        self.dense = True  # until a block shows otherwise
         self.snapshot_version = -1
         self.snapshot_frames: dict[Variant, bytes] = {}
         self._writers: Writers | None = None
@@ -230,7 +241,7 @@ class Feed:
         for record in batch:
             (passed if record.state or bucket.take(record.route.rank) else over).append(record)
         if hold and not passed:
-            self.held_until = batch[0].received + MAX_DELAY
+            self.held_until = batch[0].received + GAP_HOLD
             if now < self.held_until:
                 return None
         self.pending = rest
@@ -306,8 +317,25 @@ def catch_up(
             over = [record for record in cut if id(record) not in keep]
             if over:
                 return _passing_over(epoch, start, cut[-1].seq, kept, over, "slow")
+    if feed.members > 1 and feed.dense and (end := (start // BLOCK + 1) * BLOCK) <= upto:
+        return _block(feed, log, epoch, start, end)
     found, reached = log.select(wanted, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
     return Unit(epoch, reached, found)
+
+
+def _block(feed: Feed, log: Log, epoch: str, start: int, end: int) -> Unit:
+    """The unit up to the end of a block, the same one for all who stand at its beginning."""
+    whole = end - start == BLOCK
+    if whole and (known := feed.blocks.get(start)) is not None:
+        return known
+    found, reached = log.select(feed.filter, start, end, BLOCK, CATCH_UP_BYTES)
+    unit = Unit(epoch, reached, found)
+    if whole and reached == end:
+        feed.dense = len(found) >= _DENSE
+        if len(feed.blocks) >= MAX_BLOCKS:
+            del feed.blocks[next(iter(feed.blocks))]
+        feed.blocks[start] = unit
+    return unit
 
 
 def lost(

@@ -21,8 +21,8 @@ BATCH_BYTES: Final = 64 * 1024
 DEFLATE_FROM: Final = 256
 """Bytes of a text from which compressing it pays."""
 
-DEFLATE_LEVEL: Final = 1
-"""Seven times fewer bytes already, at half the time of the default 6."""
+DEFLATE_LEVEL: Final = 6
+"""A sixth fewer bytes than level 1 for twice the time, which is paid once for all members of a feed."""
 
 _EVENTS: Final = b'{"type":"events","events":['
 _SNAPSHOT: Final = b'{"type":"snapshot","events":['

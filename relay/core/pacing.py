@@ -2,8 +2,11 @@
 
 from typing import Final
 
-MAX_DELAY: Final = 0.1
-"""Seconds that an event waits at most for the next flush."""
+MAX_DELAY: Final = 0.25
+"""Seconds that an event waits at most for the next flush; it comes to that when a flush takes 90 ms."""
+
+GAP_HOLD: Final = 0.1
+"""Seconds that a gap is held back at most, to be told merged with what follows."""
 
 FLUSH_SHARE: Final = 0.35
 """Most of the time that may go into flushing before flushes are spread: bigger batches, fewer sends."""

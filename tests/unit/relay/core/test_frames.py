@@ -193,7 +193,7 @@ def test_every_deflated_length_is_read_back(size: int, content: str) -> None:
     assert texts(data, Variant.DEFLATED) == [text]
 
 
-@pytest.mark.parametrize("size", [125, 126, 127, 65_535, 65_536, 65_537])
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 65_537])
 def test_a_deflated_frame_at_each_boundary_is_read_back(size: int) -> None:
     """The header's three length forms count the bytes after compressing."""
     text = squeezed_to(size)

@@ -364,7 +364,7 @@ class Law(RuleBasedStateMachine):
 
 
 TestLaw = Law.TestCase
-TestLaw.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+TestLaw.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 
 
 def test_ranks_are_the_levels_in_order() -> None:
