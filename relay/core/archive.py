@@ -17,6 +17,9 @@ from relay.core.session import Session
 STRETCH: Final = 4096
 """Sequences in one stretch: a hundred milliseconds of reading, a megabyte or two."""
 
+AHEAD: Final = 2
+"""Stretches read ahead of whoever reads on, so that none waits while the next is asked for."""
+
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -86,10 +89,11 @@ class Archive:
         self._want(number)
 
     def prefetch(self, place: int, upto: int) -> None:
-        """Have the stretch after a place's read ahead, when it lies before ``upto`` and is not here."""
-        number = place // STRETCH + 1
-        if number * STRETCH < upto and number not in self._stretches:
-            self._want(number)
+        """Have the stretches after a place's read ahead, those that lie before ``upto`` and are not here."""
+        here = place // STRETCH
+        for number in range(here + 1, here + 1 + AHEAD):
+            if number * STRETCH < upto and number not in self._stretches:
+                self._want(number)
 
     def forget(self, session: Session) -> None:
         """A session waits no longer."""
