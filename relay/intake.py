@@ -16,10 +16,10 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from contracts import connect
+from contracts.consumer import Delivery, OrderedConsumer
 from contracts.events import Event, Rejected, decode
 from contracts.streams import Names, StreamsError, epoch_of, info, provision
 from relay import replay
-from relay.consumer import Delivery, OrderedConsumer
 from relay.core.hub import Hub
 from relay.readers import Readers
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from nats.aio.client import Client
 
+from contracts.consumer import SILENCE, Delivery, OrderedConsumer
 from contracts.streams import StreamsError
-from relay.consumer import SILENCE, Delivery, OrderedConsumer
 
 BATCH: Final = 512
 """Most messages handed on at once, so that the event loop gets its turn between."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.consumer import Delivery, OrderedConsumer
+from contracts.consumer import Delivery, OrderedConsumer
 
 
 class Stage:
