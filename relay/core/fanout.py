@@ -19,6 +19,7 @@ from relay.core.archive import STRETCH, Archive
 from relay.core.feed import Feed, FeedKey, Unit, catch_up, lost
 from relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
 from relay.core.frames import Variant
+from relay.core.index import Patterns, Subjects
 from relay.core.log import Log, Record
 from relay.core.pacing import FlushPacer
 from relay.core.session import Session
@@ -30,6 +31,8 @@ CATCH_UP_SESSIONS: Final = 32
 
 CATCH_UP_UNITS: Final = 12
 """Units that one of them may get in one turn."""
+
+_VARIANTS: Final = tuple(Variant)
 
 
 class Fanout:
@@ -66,6 +69,8 @@ class Fanout:
         self._dirty: list[Feed] = []  # feeds with something pending
         self._catching: dict[Session, None] = {}  # writable sessions behind the head
         self._routes: dict[str, Route] = {}
+        self._patterns: Patterns[Feed] = Patterns()
+        self._subjects: Subjects[Route] = Subjects()
 
     def __repr__(self) -> str:
         return f"Fanout({len(self.feeds)} feeds, {len(self._dirty)} dirty, {len(self._catching)} catching up)"
@@ -79,10 +84,11 @@ class Fanout:
             if len(self._routes) >= MAX_KNOWN_SUBJECTS:
                 self._forget(next(iter(self._routes)))
             route = self._routes[subject] = Route(subject)
-            for feed in self.feeds.values():
-                if feed.filter.matches(subject):
+            self._subjects.add(subject, route)
+            for feed in self._patterns.matching(subject):
+                if feed.filter.passes(route):
                     route.feeds[feed] = None
-                    feed.subjects.append(subject)
+                    feed.routes[route] = None
         return route
 
     def offer(self, record: Record, before: int) -> None:
@@ -145,10 +151,12 @@ class Fanout:
         feed = self.feeds.get(key)
         if feed is None:
             feed = self.feeds[key] = Feed(key, wanted, now)
-            for subject, route in self._routes.items():
-                if wanted.matches(subject):
-                    route.feeds[feed] = None
-                    feed.subjects.append(subject)
+            for pattern in wanted.subjects:
+                self._patterns.add(pattern, feed)
+                for route in self._subjects.matching(pattern):
+                    if wanted.passes(route):
+                        route.feeds[feed] = None
+                        feed.routes[route] = None
         feed.members += 1
         session.feed = feed
         session.arrived = False
@@ -165,8 +173,10 @@ class Fanout:
         if feed.members == 0:
             del self.feeds[feed.key]
             feed.clear()
-            for subject in feed.subjects:
-                del self._routes[subject].feeds[feed]
+            for pattern in feed.filter.subjects:
+                self._patterns.discard(pattern, feed)
+            for route in feed.routes:
+                del route.feeds[feed]
 
     def start(self, session: Session) -> None:
         """Let a session go on from its cursor: at the head if it stands there, else behind it."""
@@ -200,9 +210,12 @@ class Fanout:
         """Hand what is pending to the heads, then let some of those behind catch up."""
         self._awake = False
         dirty, self._dirty = self._dirty, []
+        alike: dict[tuple[int, int], Unit] = {}  # by first sequence and number of records
         for feed in dirty:
-            unit = feed.take(self._log, self.epoch, now)
+            wanted = (feed.pending[0].seq, len(feed.pending)) if feed.pending else (0, 0)
+            unit = feed.take(self._log, self.epoch, now, alike=alike.get(wanted))
             if unit is not None:
+                alike.setdefault(wanted, unit)
                 self._write_head(feed, unit, now)
             if feed.pending:
                 self._dirty.append(feed)
@@ -319,7 +332,7 @@ class Fanout:
         feed.cursor = unit.reached
         feed.writing = True
         members = 0
-        for variant, senders in zip(Variant, feed.writers(), strict=True):
+        for variant, senders in zip(_VARIANTS, feed.writers(), strict=True):
             if senders:
                 data = unit.data(variant)
                 for send in senders:
@@ -344,8 +357,11 @@ class Fanout:
             stats.conflated += members * unit.conflated
 
     def _forget(self, subject: str) -> None:
-        for feed in self._routes.pop(subject).feeds:
-            feed.subjects.remove(subject)
+        route = self._routes.pop(subject)
+        self._subjects.discard(subject, route)
+        for feed in route.feeds:
+            del feed.routes[route]
+        route.feeds.clear()
 
     def _rouse(self) -> None:
         if not self._awake:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from contracts.wire import GapReason, Mode, format_cursor
 from relay.core import frames
-from relay.core.filters import Filter
+from relay.core.filters import Filter, Route
 from relay.core.frames import Variant
 from relay.core.log import Log, Record
 from relay.core.pacing import GAP_HOLD, TokenBucket
@@ -105,6 +105,11 @@ class Unit:
         return f"Unit({len(self.records)} records to {self.reached}, {self.gap!r})"
 
     @property
+    def whole(self) -> bool:
+        """True when nothing was passed over or replaced."""
+        return self.gap is None and self.conflated is None
+
+    @property
     def empty(self) -> bool:
         """True when there is nothing to write: only the place moves."""
         return not self.records and self.gap is None
@@ -143,8 +148,8 @@ class Feed:
 
     __slots__ = (
         "_conflate_at", "_conflated", "_writers", "blocks", "bucket", "counted", "counted_at", "cursor",
-        "dense", "filter", "heads", "held_until", "key", "members", "pending", "snapshot_frames",
-        "snapshot_version", "subjects", "writing",
+        "dense", "filter", "heads", "held_until", "key", "members", "pending", "routes", "snapshot_frames",
+        "snapshot_version", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, wanted: Filter, now: float) -> None:
@@ -159,7 +164,7 @@ class Feed:
         self.held_until = 0.0
         self.counted = 0  # matching events in the log, up to a bound, when its head was at ``counted_at``
         self.counted_at = -1
-        self.subjects: list[str] = []  # subjects whose route leads here
+        self.routes: dict[Route, None] = {}  # that lead here
         self.blocks: dict[int, Unit] = {}  # by the place before them
         self.dense = True  # until a block shows otherwise
         self.snapshot_version = -1
@@ -197,7 +202,9 @@ class Feed:
                 self._writers[session.variant].append(session.send)
         return self._writers
 
-    def take(self, log: Log, epoch: str, now: float, *, hold: bool = True) -> Unit | None:
+    def take(
+        self, log: Log, epoch: str, now: float, *, hold: bool = True, alike: Unit | None = None
+    ) -> Unit | None:
         """Take the next unit for the head out of what is pending.
 
         Args:
@@ -206,6 +213,7 @@ class Feed:
             now: UNIX seconds.
             hold: whether a unit may be put off: until the interval of mode ``latest`` is over, or so that
                 gaps come merged.
+            alike: what another feed took in this flush; used when it is what this one would make.
 
         Returns:
             None when nothing is to be sent now; ``held_until`` then says until when, if something is pending.
@@ -218,6 +226,10 @@ class Feed:
             return None
         if self.key.mode == "latest":
             return self._take_latest(log, epoch, now, hold)
+        if self.bucket is None and alike is not None and alike.whole and alike.records == pending:
+            # Different filters often want the same events: encoded once, and found equal by identity.
+            self.pending = []
+            return alike
         batch, rest = _within(pending, UNIT_BYTES)
         reached = batch[-1].seq if rest else log.head
         if self.bucket is None:

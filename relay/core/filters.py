@@ -50,6 +50,10 @@ class Filter:
             answer = self._answers[subject] = self._decide(subject)
         return answer
 
+    def passes(self, route: "Route") -> bool:
+        """Tell whether the least level lets a subject pass that one of the patterns matches."""
+        return route.level is None or RANK[route.level] >= RANK[self.level]
+
     def _decide(self, subject: str) -> bool:
         level = level_of(subject)
         if level is not None and RANK[level] < RANK[self.level]:
@@ -63,18 +67,19 @@ class Route:
     Attributes:
         subject: as clients see it.
         bucket: its first two tokens, the key in a gap's ``by``.
+        level: that it names, or None.
         rank: its level's rank; INFO's when it names none.
         prefix: the JSON of an item up to its sequence.
         feeds: feeds whose filter matches it, in no order that matters.
     """
 
-    __slots__ = ("bucket", "feeds", "prefix", "rank", "subject")
+    __slots__ = ("bucket", "feeds", "level", "prefix", "rank", "subject")
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
         self.bucket = ".".join(subject.split(".", 2)[:2])
-        level = level_of(subject)
-        self.rank = _DEFAULT_RANK if level is None else RANK[level]
+        self.level = level_of(subject)
+        self.rank = _DEFAULT_RANK if self.level is None else RANK[self.level]
         self.prefix = b'{"subject":' + orjson.dumps(subject) + b',"seq":'
         self.feeds: dict[Feed, None] = {}
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 MAX_DELAY: Final = 0.25
-"""Seconds that an event waits at most for the next flush; it comes to that when a flush takes 36 ms."""
+"""Seconds that an event waits at most for the next flush; it comes to that when a flush takes 58 ms."""
 
 GAP_HOLD: Final = 0.1
 """Seconds that a gap is held back at most, to be told merged with what follows."""
@@ -11,9 +11,13 @@ GAP_HOLD: Final = 0.1
 FLUSH_SHARE: Final = 0.35
 """Most of the time that may go into short flushes before they are spread: bigger batches, fewer sends."""
 
+LEAST_SHARE: Final = 0.23
+"""The same for long flushes. The larger the audience, the more a larger batch saves, and the better it
+compresses; to a small one promptness is worth more. With less, a burst could make flushes so long, and so
+rare, that what gathers in between keeps them long."""
+
 LONG_FLUSH: Final = 0.025
-"""Seconds of a flush that halve its share. The larger the audience, the more each larger batch saves, and the
-better it compresses; to a small one promptness is worth more."""
+"""Seconds of a flush that would halve its share, were there no least one."""
 
 RESERVES: Final = (0.50, 0.25, 0.10, 0.0, 0.0)
 """Share of the burst that DEBUG, INFO, WARN, ERROR and CRITICAL leave for those above them."""
@@ -79,5 +83,5 @@ class FlushPacer:
 
     def flushed(self, started: float, took: float) -> None:
         """Say when a flush began, and how many seconds of the processor it took, with its writes."""
-        wanted = took / self.share * (1 + took / LONG_FLUSH)
-        self._earliest = started + min(wanted, max(self.max_delay, took))
+        share = max(self.share / (1 + took / LONG_FLUSH), min(self.share, LEAST_SHARE))
+        self._earliest = started + min(took / share, max(self.max_delay, took))

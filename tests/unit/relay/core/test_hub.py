@@ -460,7 +460,7 @@ class TestFeed:
         stage.settle()
         assert seqs(link.read()) == list(range(1, 31))
         feed = next(iter(stage.hub.fanout.feeds.values()))
-        assert len(feed.subjects) <= 5
+        assert len(feed.routes) <= 5
 
 
 class TestRate:

@@ -1,0 +1,52 @@
+"""Feeds with different filters that want the same events share what is encoded, and only then."""
+
+from relay.core.session import Request
+from tests.fake_link import Stage, seqs
+
+
+def test_what_different_filters_want_alike_is_encoded_once() -> None:
+    """Two clients with filters of their own get the very same bytes while the same events match."""
+    stage = Stage()
+    one, _ = stage.follow(Request(("gateway.status.ctp.a", "log.>")))
+    two, _ = stage.follow(Request(("gateway.status.ctp.b", "log.>")))
+    for seq in (1, 2, 3):
+        stage.log(seq)
+    stage.flush()
+    assert one.sent[-1] is two.sent[-1]
+    assert seqs(one.read()) == seqs(two.read()) == [1, 2, 3]
+
+
+def test_what_differs_in_between_is_not_shared() -> None:
+    """Same first event and same number of events, yet each client gets its own."""
+    stage = Stage()
+    one, _ = stage.follow(Request(("gateway.status.ctp.a", "log.>")))
+    two, _ = stage.follow(Request(("gateway.status.ctp.b", "log.>")))
+    stage.log(1)
+    stage.status(2, "a")
+    stage.status(3, "b")
+    stage.log(4)
+    stage.flush()
+    assert (seqs(one.read()), seqs(two.read())) == ([1, 2, 4], [1, 3, 4])
+
+
+def test_a_part_of_a_batch_is_not_taken_for_the_whole() -> None:
+    """A batch too large for one unit is told in parts to each feed, in order, whoever was first."""
+    stage = Stage()
+    one, _ = stage.follow(Request(("gateway.status.ctp.a", "log.>")))
+    two, _ = stage.follow(Request(("gateway.status.ctp.b", "log.>")))
+    for seq in range(1, 9):
+        stage.log(seq, size=200_000)
+    stage.settle()
+    assert seqs(one.read()) == seqs(two.read()) == list(range(1, 9))
+
+
+def test_a_limited_feed_counts_for_itself() -> None:
+    """What an unlimited feed of mode complete got is not what the rate lets pass in mode live."""
+    stage = Stage(rate=2.0)
+    whole, _ = stage.follow(Request(("log.>",), mode="complete"))
+    limited, _ = stage.follow(Request(("log.>",)))
+    for seq in range(1, 6):
+        stage.log(seq, "error")
+    stage.settle()
+    assert seqs(whole.read()) == [1, 2, 3, 4, 5]
+    assert seqs(limited.read()) == [1, 2]
