@@ -3,7 +3,7 @@
 from typing import Final
 
 MAX_DELAY: Final = 0.25
-"""Seconds that an event waits at most for the next flush; it comes to that when a flush takes 58 ms."""
+"""Seconds that an event waits at most for the next flush; it comes to that when a flush takes 65 ms."""
 
 GAP_HOLD: Final = 0.1
 """Seconds that a gap is held back at most, to be told merged with what follows."""
@@ -11,13 +11,16 @@ GAP_HOLD: Final = 0.1
 FLUSH_SHARE: Final = 0.35
 """Most of the time that may go into short flushes before they are spread: bigger batches, fewer sends."""
 
-LEAST_SHARE: Final = 0.23
+LEAST_SHARE: Final = 0.26
 """The same for long flushes. The larger the audience, the more a larger batch saves, and the better it
 compresses; to a small one promptness is worth more. With less, a burst could make flushes so long, and so
 rare, that what gathers in between keeps them long."""
 
 LONG_FLUSH: Final = 0.025
 """Seconds of a flush that would halve its share, were there no least one."""
+
+_UNUSUAL: Final = 1.5
+"""Times the usual length of a flush up to which one counts in full."""
 
 RESERVES: Final = (0.50, 0.25, 0.10, 0.0, 0.0)
 """Share of the burst that DEBUG, INFO, WARN, ERROR and CRITICAL leave for those above them."""
@@ -64,15 +67,17 @@ class FlushPacer:
     """When the next flush may begin.
 
     Flushes at once when idle. After a flush that took ``d`` seconds the next one waits until flushing takes
-    no more than ``share`` of the time, less when it took long, and never longer than ``max_delay``.
+    no more than ``share`` of the time, less when it took long, and never longer than ``max_delay``. One that
+    took much longer than they usually do counts for less: a hiccup is no load, several in a row are.
     """
 
-    __slots__ = ("_earliest", "max_delay", "share")
+    __slots__ = ("_earliest", "_usual", "max_delay", "share")
 
     def __init__(self, share: float = FLUSH_SHARE, max_delay: float = MAX_DELAY) -> None:
         self.share = share
         self.max_delay = max_delay
         self._earliest = 0.0
+        self._usual: float | None = None
 
     def __repr__(self) -> str:
         return f"FlushPacer(not before {self._earliest:.3f})"
@@ -83,5 +88,8 @@ class FlushPacer:
 
     def flushed(self, started: float, took: float) -> None:
         """Say when a flush began, and how many seconds of the processor it took, with its writes."""
-        share = max(self.share / (1 + took / LONG_FLUSH), min(self.share, LEAST_SHARE))
-        self._earliest = started + min(took / share, max(self.max_delay, took))
+        usual = took if self._usual is None else self._usual
+        self._usual = usual + (took - usual) / 4
+        cost = min(took, _UNUSUAL * usual)
+        share = max(self.share / (1 + cost / LONG_FLUSH), min(self.share, LEAST_SHARE))
+        self._earliest = started + max(took, min(cost / share, self.max_delay))

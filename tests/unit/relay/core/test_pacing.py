@@ -88,10 +88,24 @@ def test_an_idle_pacer_flushes_at_once() -> None:
     [(0.0, 50.0), (0.001, 50.00208), (0.010, 50.028), (0.015, 50.048), (0.030, 50.1), (0.3, 50.3)],
 )
 def test_flushing_takes_no_more_than_its_share(took: float, earliest: float) -> None:
-    """The next waits longer than in proportion, at most 100 ms, and never begins before the last one ended."""
+    """The next waits more than in proportion, at most 100 ms, and never begins before the last one ended."""
     pacer = FlushPacer(share=0.5, max_delay=0.1)
     pacer.flushed(50.0, took)
     assert pacer.earliest() == pytest.approx(earliest)
+
+
+def test_a_hiccup_is_no_load() -> None:
+    """A flush that took eight times the usual counts as one and a half; a lasting load counts in full."""
+    pacer = FlushPacer(share=0.5, max_delay=10.0)
+    pacer.flushed(50.0, 0.001)
+    usual = pacer.earliest() - 50.0
+    pacer.flushed(51.0, 0.008)
+    assert pacer.earliest() == 51.008  # it took longer than it would have waited
+    pacer.flushed(52.0, 0.001)
+    assert pacer.earliest() - 52.0 == pytest.approx(usual)
+    for _ in range(20):
+        pacer.flushed(53.0, 0.008)
+    assert pacer.earliest() - 53.0 > 8 * usual
 
 
 def test_they_say_what_they_are() -> None:
