@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+import orjson
+
 from contracts.codes import ErrorCode
 from contracts.wire import WireError, format_cursor, parse_cursor
+from relay.core.feed import Gap
 from relay.core.filters import Filter
 from relay.core.hub import Hub
 from relay.core.log import Log, Record
@@ -74,6 +77,31 @@ def parse(query: str) -> Query:
     return Query(parse_query(urlencode(rest)), until, int(own["limit"]), newest_first=order == "newest")
 
 
+class _Page:
+    """What was gathered; ``place`` is where the next page begins, or ends when it is read backwards."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.found: list[Record] = []
+        self.room = MAX_PAGE_BYTES
+        self.gap: Gap | None = None
+
+    def add(self, some: list[Record], *, at_end: bool) -> None:
+        self.found = self.found + some if at_end else some + self.found
+        self.room -= sum(len(record.item) for record in some)
+
+    def lost(self, start: int, end: int) -> None:
+        """Note that events in a range are gone; ranges are merged, since nobody can count them anyway."""
+        if self.gap is not None:
+            start, end = min(start, self.gap.start), max(end, self.gap.end)
+        self.gap = Gap(start, end, "retention")
+
+    def note_holes(self, log: Log, after: int, upto: int) -> None:
+        for hole in log.holes:
+            if hole.end > after and hole.start < upto:
+                self.lost(max(after, hole.start), min(upto, hole.end))
+
+
 class History:
     """Pages through the stream.
 
@@ -88,6 +116,8 @@ class History:
 
     async def page(self, query: Query, now: float) -> bytes:
         """One page, as JSON: ``events``, ``cursor`` to go on from (or ``until``, newest first), ``more``.
+
+        Where the stream has let go of events in the page's range, it also has ``gap``, as on the feed.
 
         Raises:
             WireError: a cursor of another stream, or ahead of it.
@@ -105,15 +135,16 @@ class History:
         else:
             start = await self._readers.place_at(0)
         if query.newest_first:
-            found, place = await self._backward(wanted, start, end, query.limit)
-            more = place > start
+            page = await self._backward(wanted, start, end, query.limit)
+            more = page.place > start
         else:
-            found, place = await self._forward(wanted, start, end, query.limit)
-            more = place < end
-        return b'{"events":[%b],"cursor":"%b","more":%b}' % (
-            b",".join(record.item for record in found),
-            format_cursor(hub.epoch, place).encode(),
+            page = await self._forward(wanted, start, end, query.limit)
+            more = page.place < end
+        return b'{"events":[%b],"cursor":"%b","more":%b%b}' % (
+            b",".join(record.item for record in page.found),
+            format_cursor(hub.epoch, page.place).encode(),
             b"true" if more else b"false",
+            b',"gap":' + orjson.dumps(page.gap.fields(hub.epoch)) if page.gap is not None else b"",
         )
 
     def _own(self, cursor: tuple[str, int]) -> int:
@@ -121,37 +152,37 @@ class History:
             raise WireError(ErrorCode.BAD_CURSOR, f"cursor {format_cursor(*cursor)} is of another stream")
         return cursor[1]
 
-    async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> tuple[list[Record], int]:
-        found: list[Record] = []
-        room = MAX_PAGE_BYTES
+    async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> "_Page":
+        page = _Page(place)
         for _ in range(MAX_STRETCHES):
-            if place >= end or len(found) >= limit or room <= 0:
+            if page.place >= end or len(page.found) >= limit or page.room <= 0:
                 break
-            log = await self._source(place)
-            upto = min(end, log.head)
-            some, place = log.select(wanted, place, upto, limit - len(found), room)
-            found += some
-            room -= sum(len(record.item) for record in some)
-        return found, place
+            log = await self._source(page.place)
+            if page.place < log.floor:
+                page.lost(page.place, min(log.floor, end))
+                page.place = min(log.floor, end)
+                continue
+            before, upto = page.place, min(end, log.head)
+            some, page.place = log.select(wanted, before, upto, limit - len(page.found), page.room)
+            page.add(some, at_end=True)
+            page.note_holes(log, before, page.place)
+        return page
 
-    async def _backward(self, wanted: Filter, start: int, end: int, limit: int) -> tuple[list[Record], int]:
-        found: list[Record] = []
-        room = MAX_PAGE_BYTES
+    async def _backward(self, wanted: Filter, start: int, end: int, limit: int) -> "_Page":
+        page = _Page(end)
         for _ in range(MAX_STRETCHES):
-            if room <= 0 or end <= start or len(found) >= limit:
+            if page.place <= start or len(page.found) >= limit or page.room <= 0:
                 break
-            log = await self._source(end - 1)
-            if log.floor >= end:
-                return found, start  # the stream has let go of what lies further back
-            begin = max(start, log.floor)
-            some, _ = log.select(wanted, begin, end, len(log), log.max_bytes)
-            taken: list[Record] = []
-            while some and len(taken) + len(found) < limit and room > 0:
-                taken.append(some.pop())
-                room -= len(taken[-1].item)
-            found = taken[::-1] + found
-            end = taken[-1].seq - 1 if some and taken else begin
-        return found, end
+            log = await self._source(page.place - 1)
+            if log.floor >= page.place:
+                page.lost(start, page.place)  # the stream has let go of what lies further back
+                page.place = start
+                break
+            before, begin = page.place, max(start, log.floor)
+            some, page.place = log.select_last(wanted, begin, before, limit - len(page.found), page.room)
+            page.add(some, at_end=False)
+            page.note_holes(log, page.place, before)
+        return page
 
     async def _source(self, place: int) -> Log:
         log = self._hub.log

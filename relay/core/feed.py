@@ -10,7 +10,7 @@ Invariants:
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contracts.wire import GapReason, Mode, format_cursor
 from relay.core import frames
@@ -62,15 +62,19 @@ class Gap:
         """How many, as far as it is known."""
         return sum(self.by.values()) if self.by else 0
 
+    def fields(self, epoch: str) -> dict[str, Any]:
+        """What clients are told of it, beside its type."""
+        return {
+            "from": format_cursor(epoch, self.start),
+            "to": format_cursor(epoch, self.end),
+            "dropped": None if self.by is None else self.dropped,
+            "by": self.by or {},
+            "reason": self.reason,
+        }
+
     def encode(self, epoch: str) -> bytes:
         """Its frame."""
-        return frames.message(
-            "gap",
-            **{"from": format_cursor(epoch, self.start), "to": format_cursor(epoch, self.end)},
-            dropped=None if self.by is None else self.dropped,
-            by=self.by or {},
-            reason=self.reason,
-        )
+        return frames.message("gap", **self.fields(epoch))
 
 
 class Unit:

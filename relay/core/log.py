@@ -175,6 +175,32 @@ class Log:
                 return found, record.seq
         return found, upto
 
+    def select_last(
+        self, wanted: Filter, after: int, upto: int, max_events: int, max_bytes: int
+    ) -> tuple[list[Record], int]:
+        """Like ``select``, from the end: the last records that match, in stream order.
+
+        Returns:
+            the records, and the place before them: ``after``, or the one before the first record when a bound
+            was met there. One record is returned even when it alone is over ``max_bytes``.
+        """
+        found: list[Record] = []
+        size = 0
+        records = self._records
+        matches = wanted.matches
+        place = after
+        for index in range(self._index_after(upto) - 1, self._index_after(after) - 1, -1):
+            record = records[index]
+            if not matches(record.route.subject):
+                continue
+            size += len(record.item)
+            if found and (len(found) == max_events or size > max_bytes):
+                place = found[-1].seq - 1
+                break
+            found.append(record)
+        found.reverse()
+        return found, place
+
     def after_time(self, moment: float) -> int:
         """Cursor before the first event that the stream stored at or after a time, UNIX seconds."""
         records = self._records

@@ -213,6 +213,9 @@ def test_what_the_stream_has_let_go_is_not_there(nats_server: NatsServer) -> Non
         eventually(lambda: seqs(get(relay, order="newest", limit=1)) == [100], "all is taken in")
         assert forward(relay, 7) == list(range(71, 101))
         assert backward(relay, 7) == list(range(71, 101))
+        epoch = parse_cursor(get(relay, limit=1)["cursor"])[0]
+        page = get(relay, cursor=f"{epoch}-5", limit=1)
+        assert (seqs(page), page["gap"]["to"]) == ([71], f"{epoch}-70")
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,37 @@ def test_a_cursor_past_retention_comes_to_an_end(first: int, cursor: int) -> Non
     assert got == list(range(first + 1, STRETCH + 101))
 
 
+@pytest.mark.parametrize("first", [40, STRETCH + 10])
+def test_what_the_stream_let_go_is_told(first: int) -> None:
+    """A page that begins before retention says so, from either end, and only the page that it touches."""
+    pages = Pages(STRETCH + 100, first=first)
+    lost = {"from": "e-5", "to": f"e-{first}", "dropped": None, "by": {}, "reason": "retention"}
+    page = pages.ask("cursor=e-5&limit=2")
+    assert [item["seq"] for item in page["events"]] == [first + 1, first + 2]
+    assert page["gap"] == lost
+    assert "gap" not in pages.ask(f"cursor=e-{first}&limit=2")
+    page = pages.ask(f"cursor=e-5&until=e-{first + 2}&order=newest&limit=50")
+    assert [item["seq"] for item in page["events"]] == [first + 1, first + 2]
+    assert page["gap"] == lost
+    assert "gap" not in pages.ask("cursor=e-5&order=newest&limit=50")
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_holes_in_memory_are_told_as_one_gap(order: str) -> None:
+    """What the relay missed is merged, and cut to the page's range."""
+    pages = Pages(100, log_events=50)
+    pages.stage.hub.fanout.hole(110, NOW)
+    pages.stage.log(111)
+    pages.stage.hub.fanout.hole(120, NOW)
+    pages.stage.log(121)
+    page = pages.ask(f"cursor=e-95&order={order}")
+    assert [item["seq"] for item in page["events"]] == [96, 97, 98, 99, 100, 111, 121]
+    assert (page["gap"]["from"], page["gap"]["to"]) == ("e-100", "e-120")
+    page = pages.ask(f"cursor=e-105&until=e-112&order={order}")
+    assert (page["gap"]["from"], page["gap"]["to"]) == ("e-105", "e-112")
+    assert "gap" not in pages.ask(f"cursor=e-120&order={order}")
+
+
 def test_one_page_reads_a_bounded_part_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that nothing matches ends early, and says that there is more."""
     monkeypatch.setattr(history_module, "MAX_STRETCHES", 2)

@@ -43,6 +43,30 @@ def test_a_new_log_is_empty() -> None:
     assert log.after_time(0.0) == 41
 
 
+@given(
+    st.lists(st.integers(1, 30), unique=True, max_size=12).map(sorted),
+    st.sampled_from(FILTERS),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(1, 5),
+    st.sampled_from([5, 25, 1_000]),
+)
+def test_the_last_that_match_are_those_of_the_whole(
+    seqs: list[int], wanted: Filter, after: int, upto: int, most: int, size: int
+) -> None:
+    """Read from the end, within bounds; what was not read lies up to the place that is told."""
+    log = Log(100, 10_000)
+    for seq in seqs:
+        log.append(record(seq, route=ROUTES[seq % 3]))
+    whole, _ = log.select(wanted, after, upto, 100, 10_000)
+    found, place = log.select_last(wanted, after, upto, most, size)
+    assert found == whole[len(whole) - len(found) :]
+    assert len(found) == min(len(whole), most, max(1, size // 10))
+    rest, _ = log.select(wanted, after, min(place, upto), 100, 10_000)
+    assert rest == whole[: len(whole) - len(found)]
+    assert place >= after
+
+
 def test_start_forgets_everything() -> None:
     """Records, bytes and holes are gone after a new start."""
     log = filled(1, 2)
