@@ -293,6 +293,9 @@ class Hub:
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)
             self.fanout.heartbeat(now)
+            for session in list(self.sessions.values()):
+                if session.request is not None:
+                    self._write(session, self._waiting(session.request, now))
 
     # Inside.
 
@@ -345,6 +348,16 @@ class Hub:
             self._begin(session, request, place, now, resumed=True)
         else:
             self._begin(session, request, min(place, self.log.head), now)
+
+    def _waiting(self, request: Request, now: float) -> bytes:
+        """Sign of life for a session whose place is still asked for.
+
+        Its own cursor is the one place from which it loses nothing. With ``since`` there is none yet, and
+        any cursor would make it skip or repeat; so it is told once more how the upstream is.
+        """
+        if request.cursor is None:
+            return self._upstream()
+        return frames.message("heartbeat", cursor=format_cursor(*request.cursor), time=format_time(now))
 
     def _begin_reset(self, session: Session, request: Request, now: float) -> None:
         assert request.cursor is not None
