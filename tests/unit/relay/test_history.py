@@ -196,7 +196,7 @@ def test_a_cursor_past_retention_comes_to_an_end(first: int, cursor: int) -> Non
 def test_what_the_stream_let_go_is_told(first: int) -> None:
     """A page that begins before retention says so, from either end, and only the page that it touches."""
     pages = Pages(STRETCH + 100, first=first)
-    lost = {"from": "e-5", "to": f"e-{first}", "dropped": None, "by": {}, "reason": "retention"}
+    lost = {"from": "e-5", "to": f"e-{first}", "dropped": None, "by": dict[str, int](), "reason": "retention"}
     page = pages.ask("cursor=e-5&limit=2")
     assert [item["seq"] for item in page["events"]] == [first + 1, first + 2]
     assert page["gap"] == lost

@@ -20,7 +20,8 @@ def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
     link, session = stage.follow(Request(cursor=("e", 50)))
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
-    stage.hub.located(session, stage.asked[0].request, 50, stage.now)
+    assert session.request is not None
+    stage.hub.located(session, session.request, 50, stage.now)
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
 

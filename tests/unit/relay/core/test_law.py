@@ -1,5 +1,6 @@
 """The conservation law, on the hub with virtual time and clients that stall, leave and change their minds."""
 
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -54,10 +55,10 @@ class Span:
 class Client:
     """Reads what the hub writes, as a browser would, and holds it to the protocol."""
 
-    variant = Variant.PLAIN
-
-    def __init__(self) -> None:
-        self.buffer: list[bytes] = []
+    def __init__(self, hub: Hub, variant: Variant = Variant.PLAIN) -> None:
+        self.hub = hub
+        self.variant = variant
+        self.fills = False
         self.session: Session | None = None
         self.span: Span | None = None
         self.closed: int | None = None
@@ -67,9 +68,11 @@ class Client:
 
     def send(self, data: bytes) -> None:
         assert self.closed is None
-        self.buffer.append(data)
         for text in texts(data):
             self.read(orjson.loads(text))
+        if self.fills and self.session is not None and self.session.writable:
+            self.fills = False
+            self.hub.paused(self.session)
 
     def close(self, code: int, reason: str) -> None:
         self.closed = code
@@ -88,6 +91,11 @@ class Client:
                 self.states[item["subject"]] = max(item["seq"], self.states.get(item["subject"], 0))
         elif kind == "gap":
             begin, end = parse_cursor(message["from"])[1], parse_cursor(message["to"])[1]
+            if message["reason"] == "reset":
+                assert message["dropped"] is None
+                self.span = Span(end, self.wanted, place=end)
+                self.states.clear()
+                return
             assert span.place <= begin < end, "gaps do not overlap, and lie ahead"
             span.gaps.append((begin, end))
             if message["dropped"] is None:
@@ -115,13 +123,14 @@ def texts(data: bytes) -> list[bytes]:
     """Split whole, unmasked WebSocket frames."""
     found = []
     while data:
-        assert data[0] == 0x81
+        assert data[0] in (0x81, 0xC1)
         size, at = data[1], 2
         if size == 126:
             size, at = int.from_bytes(data[2:4], "big"), 4
         elif size == 127:
             size, at = int.from_bytes(data[2:10], "big"), 10
-        found.append(data[at : at + size])
+        text = data[at : at + size]
+        found.append(text if data[0] == 0x81 else zlib.decompressobj(-15).decompress(text))
         data = data[at + size :]
     return found
 
@@ -148,12 +157,13 @@ class Law(RuleBasedStateMachine):
         )
         self.reads = reads
         self.first = head  # the stream has let go of everything up to here
-        self.hub.begin("e", head)
+        self.epoch = "e"
+        self.hub.begin(self.epoch, head)
         self.hub.set_upstream(True, self.now)
         self.published: list[tuple[int, str]] = []
         self.newest: dict[str, int] = {}
         self.clients: list[Client] = []
-        self.cursors: list[int] = [head]
+        self.cursors: list[tuple[str, int]] = [(self.epoch, head)]
         self.holes: list[tuple[int, int]] = []
 
     def wake(self) -> None:
@@ -173,18 +183,19 @@ class Law(RuleBasedStateMachine):
             if state:
                 self.newest[subject] = seq
 
-    @rule(choice=st.sampled_from(FILTERS), mode=MODES)
-    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode) -> None:
+    @rule(choice=st.sampled_from(FILTERS), mode=MODES, variant=st.sampled_from(Variant))
+    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, variant: Variant) -> None:
         """A client comes for the first time."""
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode))
+        self.open(Request(subjects=choice[0], level=choice[1], mode=mode), variant)
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, ahead=st.booleans(), data=st.data())
     def come_back(
         self, choice: tuple[tuple[str, ...], str], mode: Mode, ahead: bool, data: st.DataObject
     ) -> None:
         """A client comes with a cursor that some client was given, perhaps by a relay that is ahead."""
-        seq = self.hub.log.head + 3 if ahead else data.draw(st.sampled_from(self.cursors))
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode, cursor=("e", seq)))
+        beyond = (self.epoch, self.hub.log.head + 3)
+        cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors))
+        self.open(Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor))
         while self.asked:
             session = self.asked.pop()
             assert session.request is not None
@@ -213,8 +224,22 @@ class Law(RuleBasedStateMachine):
         """The stream lets its oldest events go."""
         self.first = data.draw(st.integers(self.first, self.hub.log.head))
 
-    def open(self, request: Request) -> None:
-        client = Client()
+    @rule(head=st.sampled_from([0, 7, STRETCH - 3]))
+    def replace(self, head: int) -> None:
+        """The stream is another one: everybody is told, and starts afresh in it."""
+        self.epoch = f"{int(self.epoch, 16) + 1:x}"
+        self.first = head
+        self.published.clear()
+        self.newest.clear()
+        self.holes.clear()
+        self.hub.begin(self.epoch, head)
+        self.hub.restart_sessions()
+        for client in self.clients:
+            assert client.span is not None
+            assert (client.span.start, client.span.seen) == (head, [])
+
+    def open(self, request: Request, variant: Variant = Variant.PLAIN) -> None:
+        client = Client(self.hub, variant)
         client.mode = request.mode
         client.wanted = Filter(request.subjects, request.level)
         client.session = self.hub.open(client, request, self.now)
@@ -244,6 +269,13 @@ class Law(RuleBasedStateMachine):
             self.hub.paused(client.session)
 
     @rule(data=st.data())
+    def fill(self, data: st.DataObject) -> None:
+        """A client's socket will fill up in the middle of whatever is written to it next."""
+        client = self.some(data)
+        if client is not None:
+            client.fills = True
+
+    @rule(data=st.data())
     def unstall(self, data: st.DataObject) -> None:
         """A client's socket has room again."""
         client = self.some(data)
@@ -256,7 +288,7 @@ class Law(RuleBasedStateMachine):
         client = self.some(data)
         if client is not None and client.session is not None:
             if client.span is not None:
-                self.cursors.append(client.span.place)
+                self.cursors.append((self.epoch, client.span.place))
             self.hub.closed(client.session)
             self.clients.remove(client)
 
@@ -341,6 +373,7 @@ class Law(RuleBasedStateMachine):
         if not hasattr(self, "hub"):
             return
         for client in self.clients:
+            client.fills = False
             if client.session is not None and not client.session.writable:
                 self.hub.resumed(client.session)
         for _ in range(20):
