@@ -16,8 +16,11 @@ LEAST_SHARE: Final = 0.26
 compresses; to a small one promptness is worth more. With less, a burst could make flushes so long, and so
 rare, that what gathers in between keeps them long."""
 
-LONG_FLUSH: Final = 0.025
-"""Seconds of a flush that would halve its share, were there no least one."""
+SHORT_FLUSH: Final = 0.005
+"""Seconds up to which a flush is short."""
+
+LONG_FLUSH: Final = 0.015
+"""Seconds beyond that which would halve the share, were there no least one."""
 
 _UNUSUAL: Final = 1.5
 """Times the usual length of a flush up to which one counts in full."""
@@ -91,5 +94,6 @@ class FlushPacer:
         usual = took if self._usual is None else self._usual
         self._usual = usual + (took - usual) / 4
         cost = min(took, _UNUSUAL * usual)
-        share = max(self.share / (1 + cost / LONG_FLUSH), min(self.share, LEAST_SHARE))
+        longer = max(0.0, cost - SHORT_FLUSH)
+        share = max(self.share / (1 + longer / LONG_FLUSH), min(self.share, LEAST_SHARE))
         self._earliest = started + max(took, min(cost / share, self.max_delay))
