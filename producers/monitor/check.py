@@ -1,12 +1,15 @@
 """Checks a monitor's file and what it points at, without probing anything."""
 
 import concurrent.futures
+import shutil
 import socket
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from producers.monitor.config import ConfigError, Problem, TcpProbe, parse_address, read
+from producers.monitor.config_file import ConfigError, Problem, read
+from producers.monitor.probe_settings import ExecProbe, FreshnessProbe, HttpProbe, Probe, WebSocketProbe
+from producers.monitor.values import parse_address
 
 RESOLVE_TIMEOUT: Final = 10.0
 """Seconds for all look-ups together."""
@@ -25,18 +28,32 @@ def check(path: Path) -> list[str]:
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     places: dict[str, Problem] = {}
+    problems = []
     for row, gateway in enumerate(source.config.gateways):
         for column, probe in enumerate(gateway.probes):
-            name = "address" if isinstance(probe, TcpProbe) else "url"
-            if isinstance(probe, TcpProbe):
-                host = parse_address(probe.address)[0]
-            else:
-                host = urlsplit(probe.url).hostname or ""
-            line = source.line("gateways", row, "probes", column, name)
-            what = f"host {host!r} does not resolve; check its spelling, or the name server"
-            places.setdefault(host, Problem(path, line, f"gateways[{row}].probes[{column}].{name}", what))
+            field = f"gateways[{row}].probes[{column}]"
+            found = _host(probe)
+            if found is not None:
+                name, host = found
+                line = source.line("gateways", row, "probes", column, name)
+                what = f"host {host!r} does not resolve; check its spelling, or the name server"
+                places.setdefault(host, Problem(path, line, f"{field}.{name}", what))
+            elif isinstance(probe, ExecProbe) and shutil.which(probe.command[0]) is None:
+                line = source.line("gateways", row, "probes", column, "command")
+                what = f"{probe.command[0]!r} is no program that can be run here; write its whole path"
+                problems.append(Problem(path, line, f"{field}.command", what))
     unknown = _unresolvable(list(places))
-    return [str(problem) for host, problem in places.items() if host in unknown]
+    problems += [problem for host, problem in places.items() if host in unknown]
+    return [str(problem) for problem in sorted(problems, key=lambda problem: problem.line)]
+
+
+def _host(probe: Probe) -> tuple[str, str] | None:
+    """Name of the setting that holds a host, and the host."""
+    if isinstance(probe, (HttpProbe, WebSocketProbe)):
+        return "url", urlsplit(probe.url).hostname or ""
+    if isinstance(probe, (FreshnessProbe, ExecProbe)):
+        return None
+    return "address", parse_address(probe.address)[0]
 
 
 def _unresolvable(hosts: list[str]) -> set[str]:

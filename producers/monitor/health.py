@@ -46,11 +46,13 @@ class Result:
     Attributes:
         error: why it is not ok; None when it is.
         latency: seconds until it answered; None when it did not.
+        expires: when its certificate ends, UNIX seconds; None when it showed none.
     """
 
     outcome: Outcome
     error: str | None = None
     latency: float | None = None
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ _WORST_FIRST: Final = (
     Status.DEGRADED,
     Status.HEALTHY,
 )
+
+
+RANKS: Final = {status: rank for rank, status in enumerate(_WORST_FIRST)}
+"""Greater is better."""
 
 
 def combined(current: Status, probes: Iterable[Status]) -> Status:

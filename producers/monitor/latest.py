@@ -5,7 +5,7 @@ of the server. So what EVENTS still has goes first.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -27,6 +27,8 @@ class Newest:
         since: when that status began, as the event says.
         monitor: name of the monitor that wrote it; None for another producer.
         probes: status of each probe by its name; empty for another producer.
+        reason: why it is so, when the event names one.
+        sequence: of the event in EVENTS; 0 when EVENTS has let it go.
     """
 
     gateway_type: str
@@ -35,6 +37,8 @@ class Newest:
     since: str
     monitor: str | None
     probes: dict[str, str]
+    reason: str | None = None
+    sequence: int = 0
 
 
 async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
@@ -45,19 +49,26 @@ async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
         NatsError: NATS went away.
     """
     found: dict[str, Newest] = {}
-    for stream in (names.stream("LATEST"), names.stream("EVENTS")):
-        subjects = await _subjects(client, stream, names.subject("gateway.status.>"))
+    events = names.stream("EVENTS")
+    for stream in (names.stream("LATEST"), events):
+        subjects = await subjects_of(client, stream, names.subject("gateway.status.>"))
         for start in range(0, len(subjects), _AT_ONCE):
             some = subjects[start : start + _AT_ONCE]
-            bodies = await asyncio.gather(*(_last(client, stream, subject) for subject in some))
-            for subject, body in zip(some, bodies, strict=True):
-                status = _status(names.bare(subject), body) if body is not None else None
+            answers = await asyncio.gather(*(last(client, stream, subject) for subject in some))
+            for subject, answer in zip(some, answers, strict=True):
+                if answer is None:
+                    continue
+                sequence = answer[0] if stream == events else 0
+                status = status_of(names.bare(subject), answer[1], sequence)
                 if status is not None:
                     found[names.bare(subject)] = status
+                elif sequence and names.bare(subject) in found:
+                    # What cannot be read still counts when the next event names the one before.
+                    found[names.bare(subject)] = replace(found[names.bare(subject)], sequence=sequence)
     return found
 
 
-async def _subjects(client: Client, stream: str, pattern: str) -> list[str]:
+async def subjects_of(client: Client, stream: str, pattern: str) -> list[str]:
     """Subjects of a stream; the server lists them in pages."""
     subjects: list[str] = []
     while True:
@@ -72,14 +83,19 @@ async def _subjects(client: Client, stream: str, pattern: str) -> list[str]:
             return subjects
 
 
-async def _last(client: Client, stream: str, subject: str) -> bytes | None:
+async def last(client: Client, stream: str, subject: str) -> tuple[int, bytes] | None:
+    """The last message of a subject: its sequence and body; None when the stream has none.
+
+    Raises:
+        NatsError: NATS went away.
+    """
     reply = await client.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=_TIMEOUT)
     if reply.headers and reply.headers.get("Status"):
-        return None  # it went between the two questions
-    return bytes(reply.data)
+        return None
+    return int((reply.headers or {})["Nats-Sequence"]), bytes(reply.data)
 
 
-def _status(subject: str, payload: bytes) -> Newest | None:
+def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
     """Read an event; None for one that breaks the contract, which anyone can put on the stream."""
     if isinstance(decode(subject, payload), Rejected):
         return None
@@ -87,7 +103,8 @@ def _status(subject: str, payload: bytes) -> Newest | None:
     if body.get("event_type") != "gateway_status_change":
         return None
     event = GatewayStatusChange.model_validate(body)
-    monitor, probes, since = (event.metadata.get(name) for name in ("monitor", "probes", "since"))
+    names = ("monitor", "probes", "since", "reason")
+    monitor, probes, since, reason = (event.metadata.get(name) for name in names)
     return Newest(
         event.gateway_type,
         event.gateway_id,
@@ -95,4 +112,15 @@ def _status(subject: str, payload: bytes) -> Newest | None:
         since if isinstance(since, str) else event.timestamp,
         monitor if isinstance(monitor, str) else None,
         {str(name): str(status) for name, status in probes.items()} if isinstance(probes, dict) else {},
+        reason if isinstance(reason, str) else None,
+        sequence,
     )
+
+
+def author(payload: bytes) -> str | None:
+    """Name of the monitor that wrote an event; None for another producer."""
+    try:
+        name = orjson.loads(payload)["metadata"]["monitor"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) else None

@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import relay.demo
-from producers.monitor.config import load
+from producers.monitor.config_file import load
 from producers.shipper.parse import parse
 from relay.demo.fates import MAX_ILL, Fates
 from relay.demo.fleet import FLEET, Mood

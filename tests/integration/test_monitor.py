@@ -18,8 +18,9 @@ from nats.errors import Error as NatsError
 from contracts import connect, streams
 from contracts.streams import Names
 from producers.monitor import probes
-from producers.monitor.config import Check, HttpProbe, TcpProbe
+from producers.monitor.config import Check
 from producers.monitor.health import Outcome, Result
+from producers.monitor.probe_settings import HttpProbe, TcpProbe
 from producers.monitor.run import MonitorSettings, run
 from tests.nats_server import NatsServer, free_port
 
@@ -296,6 +297,13 @@ def look(probe: TcpProbe | HttpProbe, timeout: float = 2.0) -> Check:
     return Check(probe, 1.0, timeout, 1, 1)
 
 
+async def probed(check: Check) -> Result:
+    """What one look finds."""
+    result = await probes.run(check, probes.Kit())
+    assert result is not None
+    return result
+
+
 def test_tcp_probes() -> None:
     """Holding is ok, hanging up within the hold is not, and nobody listening is refused."""
 
@@ -304,8 +312,8 @@ def test_tcp_probes() -> None:
         for handler in (hold, hang_up):
             async with serving(handler) as port:
                 probe = TcpProbe(kind="tcp", address=f"127.0.0.1:{port}", hold="100ms")
-                results.append(await probes.run(look(probe)))
-        results.append(await probes.run(look(TcpProbe(kind="tcp", address=f"127.0.0.1:{free_port()}"))))
+                results.append(await probed(look(probe)))
+        results.append(await probed(look(TcpProbe(kind="tcp", address=f"127.0.0.1:{free_port()}"))))
         return results
 
     held, hung_up, refused = asyncio.run(main())
@@ -335,7 +343,7 @@ def test_http_probes(answer: bytes, delay: float, outcome: Outcome, says: str) -
     async def main() -> Result:
         async with serving(answering(answer, delay)) as port:
             probe = HttpProbe(kind="http", url=f"http://127.0.0.1:{port}/?a=1", degraded_above="150ms")
-            return await probes.run(look(probe, timeout=0.4))
+            return await probed(look(probe, timeout=0.4))
 
     result = asyncio.run(main())
     assert result.outcome is outcome, result

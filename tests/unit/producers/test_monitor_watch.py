@@ -4,8 +4,8 @@ from contracts.events import GatewayStatusChange, Rejected, Status, decode
 from producers.monitor.config import MonitorConfig
 from producers.monitor.health import Outcome, Result
 from producers.monitor.latest import Newest
-from producers.monitor.run import spread
 from producers.monitor.watch import Watch, removed
+from producers.monitor.watched import spread
 
 OK = Result(Outcome.OK, None, 0.002)
 FAILED = Result(Outcome.FAILED, "connection refused")

@@ -1,0 +1,19 @@
+"""The ``freshness`` probe: nothing is asked of the gateway; its own messages are the sign of life."""
+
+from producers.monitor.health import Outcome, Result
+from producers.monitor.probe_settings import FreshnessProbe
+from producers.monitor.probes.kit import Freshness
+from producers.monitor.probes.outcome import failed
+
+
+def look(probe: FreshnessProbe, board: Freshness, now: float) -> Result | None:
+    """Judge by what arrived; None when that cannot be known yet. ``now`` is monotonic, in seconds."""
+    known = board.age(probe.subject, now)
+    if known is None:
+        return None
+    age, ever = known
+    if age <= probe.within:
+        return Result(Outcome.OK) if ever else None
+    if not ever:
+        return failed(f"nothing arrived within {age:.0f} s; something must every {probe.within:g} s")
+    return failed(f"nothing arrived for {age:.0f} s; something must every {probe.within:g} s")

@@ -1,0 +1,32 @@
+"""The ``tcp`` probe: connects, and stays connected. A CTP front that accepts and then drops is not up."""
+
+import asyncio
+import contextlib
+
+from producers.monitor.health import Result
+from producers.monitor.probe_settings import TcpProbe
+from producers.monitor.probes.outcome import CHUNK, answered, close, failed
+from producers.monitor.values import parse_address
+
+
+async def look(probe: TcpProbe, limit: float) -> Result:
+    """Probe once; ``limit`` is for connecting, in seconds, and ``hold`` comes on top."""
+    host, port = parse_address(probe.address)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with asyncio.timeout(limit):
+        reader, writer = await asyncio.open_connection(host, port, limit=CHUNK)
+    connected = clock()
+    latency = connected - began
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(probe.hold):
+                # What the peer says is of no interest; only that it does not hang up.
+                while await reader.read(CHUNK):
+                    pass
+                held = clock() - connected
+                error = f"peer closed the connection after {held:.1f} s; it must hold {probe.hold:g} s"
+                return failed(error, latency)
+        return answered(latency, probe.degraded_above)
+    finally:
+        await close(writer)
