@@ -32,6 +32,10 @@ class Flapping:
         self.flaps = share > self._leave if before else share >= self._enter
         return self.flaps is not before
 
+    def agree(self, flaps: bool) -> None:
+        """Another has said whether it does; it is not said again."""
+        self.flaps = flaps
+
     def forget(self) -> None:
         """Begin anew: what was before an interruption says nothing."""
         self.flaps = False

@@ -29,6 +29,8 @@ class Newest:
         probes: status of each probe by its name; empty for another producer.
         reason: why it is so, when the event names one.
         sequence: of the event in EVENTS; 0 when EVENTS has let it go.
+        flapping: whether the event says that it flaps.
+        silenced: whether the event says that alerts are not wanted.
     """
 
     gateway_type: str
@@ -39,6 +41,8 @@ class Newest:
     probes: dict[str, str]
     reason: str | None = None
     sequence: int = 0
+    flapping: bool = False
+    silenced: bool = False
 
 
 async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
@@ -114,6 +118,8 @@ def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
         {str(name): str(status) for name, status in probes.items()} if isinstance(probes, dict) else {},
         reason if isinstance(reason, str) else None,
         sequence,
+        event.metadata.get("flapping") is True,
+        isinstance(event.metadata.get("silenced"), dict),
     )
 
 

@@ -282,6 +282,8 @@ class Monitor:
                     "it reaches the world again" if reaches else "it reaches nothing: it judges nobody",
                 )
             self.reaches = reaches
+            for watched in self._watched.values() if not reaches else ():
+                watched.blind()
             every = min((check.interval for check in checks), default=1.0)
             await asyncio.sleep(max(0.0, began + every - clock()))
 

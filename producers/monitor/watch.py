@@ -69,6 +69,7 @@ class Watch:
         self._heard = float("-inf")  # when the newest word of another came
         self._unjudged: set[int] = set()  # probes that have yet to show what became of a gateway unwatched
         self._reason: str | None = None
+        self._told_silenced = newest is not None and newest.silenced
         if newest is not None and known:
             self._take_over(newest)
 
@@ -131,6 +132,8 @@ class Watch:
             return self._change(status, now)
         self._heard = now
         self.since = newest.since
+        self._told_silenced = newest.silenced
+        self._flapping.agree(newest.flapping)
         if newest.status is not self.status:
             self.status = newest.status
             self._take_over(newest)
@@ -150,6 +153,10 @@ class Watch:
         self._start_over()
         return self._change(Status.UNKNOWN, now, SESSION_OPEN)
 
+    def blind(self) -> None:
+        """The monitor reaches nothing: what it found before says nothing about now."""
+        self.results = [None] * len(self.gateway.checks)
+
     def quiet(self, silence: Silence | None, now: float) -> GatewayStatusChange | None:
         """Begin, change or end a silence; return the event that says so."""
         if silence is not None and silence.until <= now:
@@ -157,7 +164,8 @@ class Watch:
         if silence == self.silence:
             return None
         self.silence = silence
-        return self._event(self.status, now)
+        # Another monitor may have said so already; who changes a silence that is told need not say it.
+        return self._event(self.status, now) if (silence is not None) is not self._told_silenced else None
 
     # Inside.
 
@@ -198,6 +206,7 @@ class Watch:
         self._flapping.forget()
 
     def _event(self, before: Status, now: float) -> GatewayStatusChange:
+        self._told_silenced = self.silence is not None
         return GatewayStatusChange(
             timestamp=format_time(now),
             gateway_id=self.gateway.id,

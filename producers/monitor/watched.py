@@ -47,6 +47,8 @@ class Watched(Watch):
                 check.probe.name: str(probe.status)
                 for check, probe in zip(gateway.checks, self.probes, strict=True)
             },
+            flapping=self.flaps,
+            silenced=self.silence is not None,
         )
 
     # Its hours and its silence.

@@ -6,6 +6,7 @@ the gateway is not probed: it keeps its status.
 
 import asyncio
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -35,7 +36,7 @@ class FixError(Exception):
 async def look(probe: FixProbe, caps: LogonCaps, limit: float) -> Result | None:
     """Probe once, within ``limit`` seconds; None when the hour has had its log-ins."""
     host, port = parse_address(probe.address)
-    clock = asyncio.get_running_loop().time
+    clock = time.monotonic  # the loop's own clock stands still within a turn
     began = clock()
     account = (probe.address, probe.sender_comp_id)
     if not caps.take(account, probe.max_logons_per_hour, began):

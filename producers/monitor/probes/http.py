@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ async def look(probe: HttpProbe, limit: float) -> Result:
     url = urlsplit(probe.url)
     secure = url.scheme == "https"
     port = url.port or (443 if secure else 80)
-    clock = asyncio.get_running_loop().time
+    clock = time.monotonic  # the loop's own clock stands still within a turn
     began = clock()
     writer: asyncio.StreamWriter | None = None
     expires = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 from producers.monitor.health import Result
 from producers.monitor.probe_settings import TcpProbe
@@ -12,7 +13,7 @@ from producers.monitor.values import parse_address
 async def look(probe: TcpProbe, limit: float) -> Result:
     """Probe once; ``limit`` is for connecting, in seconds, and ``hold`` comes on top."""
     host, port = parse_address(probe.address)
-    clock = asyncio.get_running_loop().time
+    clock = time.monotonic  # the loop's own clock stands still within a turn
     began = clock()
     async with asyncio.timeout(limit):
         reader, writer = await asyncio.open_connection(host, port, limit=CHUNK)

@@ -1,9 +1,11 @@
 """The ``websocket`` probe: connects, says something if it is to, and waits for what it is to hear."""
 
 import asyncio
+import contextlib
+import time
 from typing import Final
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.typing import Subprotocol
 
@@ -15,41 +17,56 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_MESSAGES: Final = 1_000
 """Messages that are listened to before what is expected counts as not said."""
 
-_CLOSE_TIMEOUT: Final = 0.5
+_CLOSE_GRACE: Final = 0.2
 
 
 async def look(probe: WebSocketProbe, limit: float) -> Result:
     """Probe once, within ``limit`` seconds."""
-    clock = asyncio.get_running_loop().time
+    clock = time.monotonic  # the loop's own clock stands still within a turn
     began = clock()
-    subprotocols = [Subprotocol(probe.subprotocol)] if probe.subprotocol else None
+    connection: ClientConnection | None = None
     try:
-        async with (
-            asyncio.timeout(limit),
-            connect(
+        async with asyncio.timeout(limit):
+            connection = await connect(
                 probe.url,
-                subprotocols=subprotocols,
+                subprotocols=[Subprotocol(probe.subprotocol)] if probe.subprotocol else None,
                 additional_headers=probe.headers,
                 user_agent_header="tickertape-monitor",
                 compression=None,
                 ping_interval=None,
-                close_timeout=_CLOSE_TIMEOUT,
                 max_size=MAX_MESSAGE_BYTES,
                 open_timeout=None,
                 proxy=None,
-            ) as connection,
-        ):
-            if probe.send is not None:
-                await connection.send(probe.send)
-            if probe.expect is None:
-                return answered(clock() - began, probe.degraded_above)
-            for _ in range(MAX_MESSAGES):
-                message = await connection.recv()
-                text = message if isinstance(message, str) else message.decode(errors="replace")
-                if probe.expect in text:
-                    return answered(clock() - began, probe.degraded_above)
-            return failed(f"{MAX_MESSAGES} messages came, and {probe.expect!r} was in none of them")
+            )
+            heard = await _talk(probe, connection)
     except InvalidHandshake as error:
         return failed(f"WebSocket refused: {error}")
     except WebSocketException as error:
         return failed(f"WebSocket broken: {describe(error)}")
+    finally:
+        if connection is not None:
+            await _hang_up(connection)
+    if not heard:
+        return failed(f"{MAX_MESSAGES} messages came, and {probe.expect!r} was in none of them")
+    return answered(clock() - began, probe.degraded_above)
+
+
+async def _talk(probe: WebSocketProbe, connection: ClientConnection) -> bool:
+    """Say what is to be said; True when what is to be heard was."""
+    if probe.send is not None:
+        await connection.send(probe.send)
+    if probe.expect is None:
+        return True
+    for _ in range(MAX_MESSAGES):
+        message = await connection.recv()
+        if probe.expect in (message if isinstance(message, str) else message.decode(errors="replace")):
+            return True
+    return False
+
+
+async def _hang_up(connection: ClientConnection) -> None:
+    """Say goodbye; one who talks too much to hear it is cut off."""
+    with contextlib.suppress(TimeoutError, WebSocketException):
+        async with asyncio.timeout(_CLOSE_GRACE):
+            await connection.close()
+    connection.transport.abort()
