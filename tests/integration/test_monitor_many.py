@@ -143,7 +143,7 @@ def test_when_all_are_dead_nats_tells_and_the_first_back_restores(
             for id in ("m1", "m2"):
                 async with started(nats_server.url, config, id) as program:
                     await statuses.until("main", "HEALTHY")
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(0.5)  # as below
                     await program.kill()
                     killed = time.monotonic()
                     await statuses.until("main", "HEALTHY", "UNKNOWN")
@@ -278,6 +278,7 @@ def test_without_connectivity_it_judges_nobody(nats_server: NatsServer, tmp_path
         ):
             async with serving(hold, port):
                 await statuses.until("main", "HEALTHY")
+                await asyncio.sleep(0.5)  # its switch is armed at the first turn of housekeeping
                 await online.aclose()
                 await program.says("it reaches nothing: it judges nobody")
             await statuses.until("main", "HEALTHY", "UNKNOWN")
