@@ -47,11 +47,7 @@ class MonitorCollector(Collector):
             "1 when the monitor's own connectivity is well, or is not checked.",
             value=float(monitor.reaches),
         )
-        yield GaugeMetricFamily(
-            "tickertape_monitor_probe_lag_seconds",
-            "How late the latest probe was, since the last event on the monitor's health.",
-            value=monitor.latest_lag,
-        )
+        yield from monitor.lag.collect()
         yield GaugeMetricFamily(
             "tickertape_monitor_event_loop_lag_seconds",
             "How late the event loop's last turn of housekeeping was.",

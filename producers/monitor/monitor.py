@@ -19,6 +19,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from prometheus_client import Histogram
 
 from contracts.consumer import Delivery
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
@@ -71,6 +72,7 @@ class Monitor:
         probed: looks at gateways.
         refused: times that a changed file was refused.
         latest_lag: seconds that the latest look was late, since the last event on its health.
+        lag: of all looks.
         loop_lag: seconds that housekeeping was late the last time.
     """
 
@@ -89,6 +91,12 @@ class Monitor:
         self.refused = 0
         self.latest_lag = 0.0
         self.loop_lag = 0.0
+        self.lag = Histogram(
+            "tickertape_monitor_probe_lag_seconds",
+            "How much later than due a look at a gateway began.",
+            registry=None,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+        )
         self.telling = Telling(publisher, names, self._word, lambda line: say(PROGRAM, line))
         self._id = id
         self._path = path
@@ -243,7 +251,9 @@ class Monitor:
             await asyncio.sleep(max(0.0, due - clock()))
             if self.reaches and watched.status is not Status.OFF_SESSION:
                 async with self._slots:
-                    self.latest_lag = max(self.latest_lag, clock() - due)
+                    late = max(0.0, clock() - due)
+                    self.lag.observe(late)
+                    self.latest_lag = max(self.latest_lag, late)
                     began = time.time()
                     result = await probes.run(check, self._kit)
                 self.probed += 1

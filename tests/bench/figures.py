@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tests.bench.monitoring import Monitoring
 from tests.bench.plan import Comeback, Intake, Memory, Replay, Results
 from tests.bench.run import Row
 from tests.bench.targets import NATS, OURS, PLAIN
@@ -71,6 +72,7 @@ def figures(results: Results) -> list[Figure]:
         *_comeback(results.comeback),
         *_replay(results.replay),
         *_deflate(results.deflate, results.deflate_memory),
+        *_monitoring(results.monitoring),
     ]
 
 
@@ -194,4 +196,24 @@ def _deflate(rows: list[Row], memory: list[Memory]) -> list[Figure]:
         _figure("deflate, bytes", ">= 6 x fewer", fewer),
         _figure("deflate, CPU", "<= 1.3 x", cpu),
         _figure("deflate, memory for each idle connection", "<= 1 KB more", size),
+    ]
+
+
+def _monitoring(found: Monitoring | None) -> list[Figure]:
+    cpu = size = late = even = death = None
+    name = "gateways every 5 s"
+    if found is not None:
+        name = f"{found.gateways:,} {name}"
+        cpu = (f"{found.cores:.2f}, {found.looks / found.seconds:,.0f} looks/s", found.cores <= 0.25)
+        size = (f"{found.rss / 1e6:.0f} MB", found.rss <= 120e6)
+        late = (f"{1 - found.late:.2%} within 250 ms", found.late <= 0.01)
+        even = (f"{found.uneven:.2f} x", found.uneven <= 1.5)
+        slowest = max(found.deaths)
+        death = (f"{slowest:.2f} s, the slowest of {len(found.deaths)}", slowest <= 2.5)
+    return [
+        _figure(f"{name}, cores", "<= 0.25", cpu),
+        _figure(f"{name}, memory", "<= 120 MB", size),
+        _figure(f"{name}, p99 of lateness", "<= 250 ms", late),
+        _figure(f"{name}, the busiest half second beside the average", "<= 1.5 x", even),
+        _figure("from a gateway's death to a client, every 1 s, 2 failures", "<= 2.5 s", death),
     ]

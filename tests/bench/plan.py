@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN
 
 SCENARIOS: Final = (
     "same", "most", "idle", "memory", "intake",
-    "stalled", "filters", "comeback", "replay", "deflate", "growth",
+    "stalled", "filters", "comeback", "replay", "deflate", "growth", "monitor",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -30,6 +31,7 @@ class Plan:
         returning: clients in ``comeback``.
         old: events in ``replay``.
         growth: connections in ``growth``, one row each.
+        gateways: in ``monitor``.
     """
 
     only: tuple[str, ...] = SCENARIOS
@@ -44,6 +46,7 @@ class Plan:
     returning: int = 10_000
     old: int = 1_000_000
     growth: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    gateways: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +185,4 @@ class Results:
     deflate: list[Row] = field(default_factory=list)
     deflate_memory: list[Memory] = field(default_factory=list)
     growth: list[Row] = field(default_factory=list)
+    monitoring: Monitoring | None = None

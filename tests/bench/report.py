@@ -114,6 +114,7 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "deflate": _rows(results.deflate),
         "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
         "growth": _rows(results.growth),
+        "monitor": asdict(results.monitoring) if results.monitoring else None,
         "figures": [asdict(figure) for figure in figures(results)],
     }
 

@@ -36,7 +36,7 @@ def get(relay: Relay, **query: object) -> dict[str, Any]:
     with urlopen(f"{relay.url}/events?{urlencode(query)}", timeout=PATIENCE) as page:
         assert page.headers["content-type"] == "application/json"
         found = orjson.loads(page.read())
-    assert list(found) == ["events", "cursor", "more"]
+    assert [name for name in found if name != "gap"] == ["events", "cursor", "more"]
     return dict(found)
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench.figures import figures, ratio
+from tests.bench.monitoring import Monitoring
 from tests.bench.plan import Comeback, Intake, Memory, Plan, Replay, Results
 from tests.bench.report import COLUMNS, as_json, cells, notes, show
 from tests.bench.run import Load, Row
@@ -23,6 +24,7 @@ _NATS = replace(_ROW, who=NATS, cores=1.25, p99=9.0)
 _MOST = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
 _PLAIN = replace(_MOST, who=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
 _COMEBACK = Comeback(10_000, 10_000, 9.0, 11.5, 20_000_000, 0, 0, 0, 0, 9.5, 0.8)
+_MONITORING = Monitoring(1_000, 20.0, 0.11, 70_000_000, 4_000, 0.0, 1.2, (1.5, 2.0))
 _RESULTS = Results(
     same=[_ROW, _NATS, replace(_ROW, who=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
     most=[_MOST, _PLAIN],
@@ -37,6 +39,7 @@ _RESULTS = Results(
     deflate=[replace(_MOST, mb=350.0), replace(_MOST, mb=50.0, cores=0.6)],
     deflate_memory=[Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 5_500_000)],
     growth=[_ROW, _MOST],
+    monitoring=_MONITORING,
 )
 
 
@@ -53,7 +56,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """Each figure that is reached is ok, and the one that is not is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 10
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 15
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,11 @@ def test_figures_are_judged() -> None:
         (17, {"deflate": [_MOST, replace(_MOST, mb=12.0)]}),
         (18, {"deflate": [_MOST, replace(_MOST, mb=10.0, cores=0.66)]}),
         (19, {"deflate_memory": [Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 6_100_000)]}),
+        (20, {"monitoring": replace(_MONITORING, cores=0.26)}),
+        (21, {"monitoring": replace(_MONITORING, rss=121_000_000)}),
+        (22, {"monitoring": replace(_MONITORING, late=0.02)}),
+        (23, {"monitoring": replace(_MONITORING, uneven=1.6)}),
+        (24, {"monitoring": replace(_MONITORING, deaths=(1.0, 2.6))}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
@@ -147,7 +155,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["intake"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 10
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 15
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
