@@ -4,7 +4,7 @@ Invariants:
 
 1. At most ``MAX_ILL`` gateways are in the course of an ailment at a time, and each rests after one.
 2. The first one begins at ``FIRST_AT`` and is a failure that every probe of it shows.
-3. The same seed gives the same fates, however often ``advance`` is called.
+3. The same seed gives the same fates, however often ``advance`` is called, as long as nobody is restarted.
 """
 
 import heapq
@@ -19,6 +19,9 @@ FIRST_AT: Final = 4.0
 """Seconds after the start: the monitor has just seen everybody well."""
 
 SECOND_AFTER: Final = 4.0
+RESTART: Final = (2.0, 4.0)
+"""Seconds that a restart takes."""
+
 BETWEEN: Final = (5.0, 10.0)
 """Seconds from one gateway that falls ill to the next."""
 
@@ -58,6 +61,22 @@ class Fates:
                 changes.append((member, mood))
             else:
                 self._fall_ill(self._next_at)
+
+    def restart(self, member: str, now: float) -> bool:
+        """Have a gateway well again after a moment; whatever else was to befall it this time does not.
+
+        Returns:
+            False when there is no gateway of that name.
+        """
+        if member not in self._rested_at:
+            return False
+        ill = [step for step in self._steps if step[1] == member]
+        if ill:
+            well_at = min(now + self._random.uniform(*RESTART), max(at for at, _, _ in ill))
+            self._steps = [step for step in self._steps if step[1] != member]
+            self._steps.append((well_at, member, Mood.WELL))
+            heapq.heapify(self._steps)
+        return True
 
     def _fall_ill(self, now: float) -> None:
         self._next_at = now + (SECOND_AFTER if self._fallen == 0 else self._random.uniform(*BETWEEN))

@@ -26,8 +26,9 @@ from websockets.http11 import Request, Response
 
 from relay.demo.fates import Fates
 from relay.demo.fleet import FLEET, Kind, Member, Mood, write_moods
+from relay.demo.ports import HOST
+from relay.demo.supervisor import PORT_NAME, supervise
 
-HOST: Final = "127.0.0.1"
 TICK: Final = 0.25
 HANG: Final = 30.0
 DROP_AFTER: Final = 0.3
@@ -150,6 +151,11 @@ class Fleet:
             for member in members
         }
 
+    def restart(self, member: str, now: float) -> bool:
+        """Restart a gateway at ``now`` seconds after the start; False when there is none of that name."""
+        print(f"{now:7.1f} s  {member} is to be restarted", flush=True)
+        return self._fates.restart(member, now)
+
     async def advance(self, now: float) -> bool:
         """Do what is due at ``now`` seconds after the start; return True when a mood changed."""
         changes = self._fates.advance(now)
@@ -168,6 +174,7 @@ async def run(ports: dict[str, int], moods: Path, seed: int | None) -> None:
     started = time.monotonic()
     await fleet.advance(0.0)
     write_moods(moods, fleet.moods)
+    await supervise(ports[PORT_NAME], lambda member: fleet.restart(member, time.monotonic() - started))
     while True:
         await asyncio.sleep(TICK)
         if await fleet.advance(time.monotonic() - started):

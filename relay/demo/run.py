@@ -23,10 +23,10 @@ from rich.text import Text
 
 from relay.demo.children import Child
 from relay.demo.fleet import FLEET, Mood, write_moods
-from relay.demo.ports import free_ports, port_or_free
+from relay.demo.ports import HOST, free_ports, port_or_free
 from relay.demo.settings import DemoSettings
+from relay.demo.supervisor import PORT_NAME
 
-HOST: Final = "127.0.0.1"
 READY_TIMEOUT: Final = 60.0
 READY_WITHIN: Final = 100
 """Last lines of the relay among which its ``ready`` is looked for."""
@@ -78,7 +78,7 @@ class Demo:
         self.port = port_or_free(settings.port, 8080)
         self.ops_port = port_or_free(settings.ops_port, 9464, taken={self.port})
         self.nats_port = port_or_free(None, 4222, taken={self.port, self.ops_port})
-        names = [name for member in FLEET for name in member.port_names()]
+        names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
         taken = {self.port, self.ops_port, self.nats_port}
         ports = dict(zip(names, free_ports(len(names), taken), strict=True))
         (folder / "ports.json").write_text(json.dumps(ports))

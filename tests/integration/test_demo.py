@@ -22,12 +22,14 @@ from websockets.exceptions import ConnectionClosed
 
 import relay.demo
 from producers.monitor.config_file import load
+from producers.monitor.probe_settings import KINDS
 from producers.shipper.parse import parse
 from relay.demo.fates import MAX_ILL, Fates
 from relay.demo.fleet import FLEET, Mood
 from relay.demo.lines import Manager, Record
 from relay.demo.ports import free_ports
 from relay.demo.service import KEEP, RotatedLog, json_line, plain
+from relay.demo.supervisor import PORT_NAME
 from tests.nats_server import find_binary
 
 PATIENCE = 60.0
@@ -247,10 +249,31 @@ def test_fates_depend_on_the_seed_alone() -> None:
     assert steps == once.advance(300.0)
 
 
+def test_a_restarted_gateway_is_well_soon() -> None:
+    """Whoever is restarted is well within seconds, whatever was still to befall it; a stranger is refused."""
+    fates = Fates(FLEET, Random(7))
+    first = fates.advance(4.0)
+    assert [mood for _, mood in first] != [Mood.WELL]
+    ill = first[0][0]
+    assert fates.restart(ill, 5.0)
+    assert (ill, Mood.WELL) in fates.advance(9.0)
+    assert ill not in {member for member, _ in fates.advance(20.0)}, "it rests"
+    assert fates.restart(ill, 21.0)
+    assert not fates.restart("nobody", 21.0)
+
+
+def test_the_example_of_exchanges_can_be_run() -> None:
+    """Every exchange of the example is one that a gateway trades on, and each setting is one that we have."""
+    config = load(Path(__file__).parents[2] / "deploy" / "gateways.example.yaml")
+    assert {gateway.session for gateway in config.gateways} - {None} == set(config.exchanges)
+    assert {"SHFE", "CFFEX"} <= set(config.exchanges)
+    assert {probe.kind for gateway in config.gateways for probe in gateway.probes} == set(KINDS)
+
+
 def test_the_monitor_accepts_the_configuration(tmp_path: Path) -> None:
     """The template names a port for every gateway of the fleet, and the monitor can run it."""
     template = Template(Path(relay.demo.__file__).with_name("gateways.yaml").read_text())
-    names = [name for member in FLEET for name in member.port_names()]
+    names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
     file = tmp_path / "gateways.yaml"
     file.write_text(template.substitute({name: str(20_000 + i) for i, name in enumerate(names)}))
     gateways = load(file).resolved()
