@@ -17,7 +17,10 @@ from contracts.events import (
     SystemLog,
 )
 from contracts.subjects import SubjectError, covers, escape, matches, unescape
+from producers.errors import PublishDropped, PublisherFull
+from producers.logging import TickertapeHandler
 from producers.publisher import Ack, InvalidEvent, Publisher, PublishError, PublishRejected
+from producers.sync import SyncPublisher
 
 __all__ = [
     "Ack",
@@ -25,13 +28,17 @@ __all__ = [
     "GatewayRecovery",
     "GatewayStatusChange",
     "InvalidEvent",
+    "PublishDropped",
     "PublishError",
     "PublishRejected",
     "Publisher",
+    "PublisherFull",
     "Status",
     "SubjectError",
+    "SyncPublisher",
     "SystemHealth",
     "SystemLog",
+    "TickertapeHandler",
     "covers",
     "escape",
     "matches",

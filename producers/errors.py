@@ -60,6 +60,14 @@ class PublishRejected(PublishError):
         self.description = description
 
 
+class PublishDropped(PublishError):
+    """The oldest event of a full window, given up for a newer one; the policy was ``drop_oldest``."""
+
+
+class PublisherFull(PublishError):
+    """The window is full, and the policy was ``raise``; this event was not sent."""
+
+
 def _remedy(code: int) -> str:
     match code:
         case 10070 | 10071 | 10164:

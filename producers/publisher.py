@@ -4,6 +4,8 @@ Invariants:
 
 1. ``publish`` returns only after JetStream said that the event is in the stream; else it raises.
 2. What the relay would reject is refused here, before it is sent.
+3. Memory is bounded: what waits for NATS has its limits, and one of three things comes of more.
+4. What was dropped is counted, and told.
 
 How events travel, are sent again and given up: ``producers.link``.
 """
@@ -20,8 +22,19 @@ from nats.aio.client import Client
 from contracts import connect, subjects
 from contracts.events import EventModel, Reason, Rejected, decode
 from contracts.streams import Names
-from producers.errors import InvalidEvent, ProducerError, PublishError, PublishRejected
-from producers.link import Ack, Link, Ticket
+from producers import trace
+from producers.answers import Ack
+from producers.connection import Connection
+from producers.errors import (
+    InvalidEvent,
+    ProducerError,
+    PublishDropped,
+    PublisherFull,
+    PublishError,
+    PublishRejected,
+)
+from producers.link import Link, Ticket
+from producers.room import MAX_PENDING, MAX_PENDING_BYTES, POLICIES, Room, WhenFull
 
 ACK_TIMEOUT: Final = 2.0
 """Seconds without an acknowledgement before an event is sent again."""
@@ -31,9 +44,6 @@ DEADLINE: Final = 30.0
 
 FOREVER: Final = math.inf
 """A deadline for programs that would rather wait than lose an event."""
-
-MAX_PENDING: Final = 1024
-"""Events in flight. At 256 KiB each this bounds memory; at 1 ms round trip it allows a million a second."""
 
 _CARRIED: Final = tuple(pattern.removesuffix(">") for pattern in subjects.STREAM_SUBJECTS)
 
@@ -51,11 +61,16 @@ class Publisher:
         url: address of NATS; several with commas.
         creds: a .creds file.
         prefix: the deployment's subject prefix.
-        name: what NATS' monitoring shows.
+        name: what NATS' monitoring shows, and the source of reports about drops.
         ack_timeout: seconds without an acknowledgement before an event is sent again.
         deadline: seconds before an event is given up; ``math.inf`` for never. Beyond the stream's duplicate
             window (2 minutes) a resend can make a second event.
-        max_pending: events in flight.
+        max_pending: events in flight, or waiting for NATS.
+        max_pending_bytes: bytes of their payloads.
+        when_full: what comes of one more: ``block`` lets its caller wait, ``drop_oldest`` gives up the oldest
+            event in flight with ``PublishDropped``, ``raise`` refuses the new one with ``PublisherFull``.
+        traceparent: asked at each event for the W3C trace context of now; by default OpenTelemetry's current
+            span, if that is installed. A ``traceparent`` among an event's own headers goes first.
         client: a connection to use in place of an own one; the caller closes it.
         on_down: called with the reason when NATS goes away, once per outage.
         on_up: called at each connection.
@@ -71,21 +86,24 @@ class Publisher:
         ack_timeout: float = ACK_TIMEOUT,
         deadline: float = DEADLINE,
         max_pending: int = MAX_PENDING,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+        when_full: WhenFull = "block",
+        traceparent: trace.Provider | None = None,
         client: Client | None = None,
         on_down: Callable[[str], None] | None = None,
         on_up: Callable[[], None] | None = None,
     ) -> None:
         self._names = Names(prefix)
+        if when_full not in POLICIES:
+            raise ValueError(f"when_full is {when_full!r}; it is one of {', '.join(POLICIES)}")
+        self._trace = traceparent or trace.current_span()
         self._link = Link(
-            url,
-            creds=creds,
-            name=name,
+            Connection(url, creds=creds, name=name, client=client, on_down=on_down, on_up=on_up),
+            self._names,
+            Room(max_pending, max_pending_bytes),
+            when_full=when_full,
             ack_timeout=ack_timeout,
             deadline=deadline,
-            max_pending=max_pending,
-            client=client,
-            on_down=on_down,
-            on_up=on_up,
         )
 
     def __repr__(self) -> str:
@@ -102,8 +120,18 @@ class Publisher:
 
     @property
     def pending(self) -> int:
-        """Events in flight."""
-        return len(self._link.tickets())
+        """Events in flight, or waiting for NATS."""
+        return len(self._link)
+
+    @property
+    def dropped(self) -> int:
+        """Events given up for newer ones since the publisher was made."""
+        return self._link.drops.count
+
+    @property
+    def online(self) -> bool:
+        """True while NATS is reached."""
+        return self._link.online
 
     @property
     def closed(self) -> bool:
@@ -131,6 +159,8 @@ class Publisher:
         Raises:
             InvalidEvent: it breaks the contract; nothing was sent.
             PublishRejected: JetStream refused it.
+            PublisherFull: there is no room, and the policy is ``raise``; nothing was sent.
+            PublishDropped: it was given up for a newer one; the policy is ``drop_oldest``.
             PublishError: it was not acknowledged in time.
         """
         return await self.publish_raw(event.subject, event.encode(), msg_id=msg_id, headers=headers)
@@ -175,7 +205,13 @@ class Publisher:
         headers: dict[str, str] | None = None,
     ) -> Ticket:
         """Like ``submit``, without validation: for what is no event, such as a checkpoint."""
+        if headers is not None or self._trace is not None:
+            headers = trace.carried(headers, self._trace)
         return await self._link.send(self._names.subject(subject), payload, msg_id=msg_id, headers=headers)
+
+    def count_dropped(self, number: int) -> None:
+        """Count events that were dropped on their way to this publisher, to be told with its own."""
+        self._link.count_dropped(number)
 
     async def flush(self) -> None:
         """Wait until everything in flight is acknowledged or given up.
@@ -229,9 +265,11 @@ __all__ = [
     "Ack",
     "InvalidEvent",
     "ProducerError",
+    "PublishDropped",
     "PublishError",
     "PublishRejected",
     "Publisher",
+    "PublisherFull",
     "Ticket",
     "checked",
 ]

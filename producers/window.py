@@ -7,6 +7,7 @@ Invariants:
 1. An entry leaves the window once: acknowledged, failed, or withdrawn by its caller.
 2. An entry is sent again under the ``Nats-Msg-Id`` that it had at first, so that the stream holds it once.
 3. Whatever happens, an entry leaves at its deadline.
+4. 'Too many requests' slows the whole link, by waits that grow and bursts that shrink.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,11 @@ RETRY_WAIT: Final = 0.25
 
 MAX_RETRY_WAIT: Final = 2.0
 """Seconds; the wait doubles up to this, since a large stream can take a while to be restored."""
+
+FULL_BURST: Final = 2048
+"""Events at one sweep above which bursts are no longer counted."""
+
+LEAST_BURST: Final = 16
 
 
 @dataclass(slots=True)
@@ -107,3 +113,47 @@ class Window(Generic[Ticket]):
         for entry in expired:
             del self._entries[entry.token]
         return expired
+
+
+class Pace:
+    """How fast the whole link may go: JetStream's 'too many requests' is about the stream, not one event.
+
+    After a refusal the link waits, then sends in bursts, one at each sweep. Bursts halve and waits double at
+    each refusal; both recover with each burst that is taken, until nothing bounds the link any more.
+
+    Attributes:
+        until: nothing is handed over before.
+        burst: events at one sweep; None when nothing bounds them.
+    """
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.burst: int | None = None
+        self._refusals = 0
+        self._taken = False  # True when a burst went out, and no refusal came since
+
+    def __repr__(self) -> str:
+        return f"<Pace until {self.until:g}, bursts of {self.burst}, {self._refusals} refusals>"
+
+    def busy(self, now: float) -> None:
+        """Note a 'too many requests'."""
+        if now < self.until:
+            return  # one of the many that were under way together; they are one refusal
+        self._taken = False
+        self.until = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**self._refusals)
+        self._refusals = min(self._refusals + 1, 16)
+        self.burst = max(LEAST_BURST, (self.burst or FULL_BURST) // 2)
+
+    def allowance(self, now: float) -> int | None:
+        """How many events may go at this sweep; None for any number."""
+        if now < self.until:
+            return 0
+        if self.burst is None:
+            return None
+        if self._taken:
+            self._refusals = max(0, self._refusals - 1)
+            self.burst += max(1, self.burst // 4)
+            if self.burst >= FULL_BURST:
+                self.burst = None
+        self._taken = True
+        return self.burst

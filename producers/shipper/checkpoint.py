@@ -1,30 +1,21 @@
-"""What the shipper remembers: how far each file is acknowledged without a hole, on disk before it counts.
+"""The lock on a shipper's state on this host, and its checkpoints there for servers without atomic batches.
 
 Invariants:
 
-1. A position covers only what is acknowledged and contiguous: no event before it can be missing.
-2. A file is named by device, inode and a generation drawn when it was first met, so that a reused inode or a
-   truncated file never makes an old position, or an old message id, count for new lines.
-3. The file on disk is always whole: written aside, synced, renamed, and the folder synced.
+1. One process at a time ships what a state stands for.
+2. The file on disk is always whole: written aside, synced, renamed, and the folder synced.
+3. A damaged file is never taken for an empty one: that would ship everything again in silence.
 """
 
+import base64
 import fcntl
 import hashlib
 import os
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import orjson
 
-VERSION: Final = 1
-HEAD_BYTES: Final = 256
-"""Bytes at a file's beginning that tell it from another on the same inode."""
-
-MAX_FILES: Final = 4096
-"""Files that are remembered; the longest unseen are forgotten first."""
+from producers.shipper.sink import VERSION, Checkpoint, decode
 
 
 class CheckpointError(Exception):
@@ -46,78 +37,25 @@ class CheckpointError(Exception):
         return f"{self.path}: {self.what}; {self.remedy}"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a file is shipped.
-
-    Attributes:
-        generation: random, drawn when the file was first met; a part of the message ids of its lines.
-        offset: bytes from the beginning up to which everything is acknowledged.
-        head: hash of the first ``head_bytes`` bytes, as far as there were any.
-        path: where it was last seen.
-    """
-
-    device: int
-    inode: int
-    generation: str
-    offset: int
-    head: str
-    head_bytes: int
-    path: str
-
-
-def head_hash(data: bytes) -> str:
-    """Hash of a file's first bytes."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-class Progress:
-    """Lines of one file that are under way, in order; ``offset`` moves only without a hole.
+class State:
+    """The state of one shipper in a folder, locked until ``close``.
 
     Args:
-        offset: where reading began.
-    """
-
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
-        self._ends: deque[int] = deque()
-        self._done: set[int] = set()
-
-    def __repr__(self) -> str:
-        return f"<Progress {self.offset}, {len(self._ends)} under way>"
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def begin(self, end: int) -> None:
-        """Note a line that was read; ``end`` is the offset after it."""
-        self._ends.append(end)
-
-    def done(self, end: int) -> None:
-        """Note that a line is acknowledged, or needs no acknowledgement."""
-        self._done.add(end)
-        while self._ends and self._ends[0] in self._done:
-            self.offset = self._ends.popleft()
-            self._done.remove(self.offset)
-
-
-class Checkpoint:
-    """The file of positions, held by one process at a time.
-
-    Args:
-        state_dir: folder; made when absent.
+        folder: of all shippers of this host.
         key: names what is shipped, so that several shippers can share a folder.
 
     Raises:
-        CheckpointError: the folder cannot be written, another process holds the file, or it is damaged.
+        CheckpointError: the folder cannot be written, or another process holds the lock.
     """
 
-    def __init__(self, state_dir: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str) -> None:
         name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-        self.path = state_dir / f"ship-{name}.json"
+        self.name = name
+        self.folder = folder
+        self.path = folder / f"ship-{name}.json"
         self._saved: bytes | None = None
         try:
-            state_dir.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -129,11 +67,11 @@ class Checkpoint:
             raise CheckpointError(self.path, what, "stop it, or give this one another --state-dir") from None
 
     def close(self) -> None:
-        """Let another process have the file."""
+        """Let another process have the state."""
         os.close(self._lock)
 
-    def load(self) -> list[Position]:
-        """Read the positions; none when there is no file yet.
+    def load(self) -> dict[str, Checkpoint]:
+        """Read the checkpoints, by path; none when there is no file yet.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -142,9 +80,10 @@ class Checkpoint:
             body = orjson.loads(self.path.read_bytes())
             if body["version"] != VERSION:
                 raise ValueError(f"version {body['version']!r}")
-            return [_position(item) for item in body["files"]]
+            found = [decode(base64.b64decode(text)) for text in body["checkpoints"]]
+            return {checkpoint.path: checkpoint for checkpoint in found}
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             raise CheckpointError(self.path, f"cannot be read: {error.strerror}", "mend it") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -153,14 +92,14 @@ class Checkpoint:
                 self.path, what, "move it away to ship the files from their start"
             ) from None
 
-    def save(self, positions: Iterable[Position]) -> bool:
-        """Make the positions last; False when the same are there already.
+    def save(self, checkpoints: dict[str, bytes]) -> bool:
+        """Make encoded checkpoints last; False when the same are there already.
 
         Raises:
             CheckpointError: the disk is full or the folder cannot be written.
         """
-        files = [asdict(position) for position in positions][-MAX_FILES:]
-        data = orjson.dumps({"version": VERSION, "files": files})
+        texts = [base64.b64encode(body).decode() for body in checkpoints.values()]
+        data = orjson.dumps({"version": VERSION, "checkpoints": texts})
         if data == self._saved:
             return False
         aside = self.path.with_suffix(".tmp")
@@ -183,14 +122,3 @@ class Checkpoint:
     def _unwritable(self, error: OSError) -> CheckpointError:
         what = f"cannot be written: {error.strerror}"
         return CheckpointError(self.path, what, "give a folder that can be written with --state-dir")
-
-
-def _position(item: dict[str, Any]) -> Position:
-    position = Position(**item)
-    numbers = (position.device, position.inode, position.offset, position.head_bytes)
-    texts = (position.generation, position.head, position.path)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a number is none")
-    if not all(type(text) is str for text in texts):
-        raise ValueError("a text is none")
-    return position

@@ -1,98 +1,96 @@
-"""A line of a log becomes an event: plain text or JSON, whatever its bytes are.
+"""Lines of logs become events, whatever their bytes are: the way from a file's lines to what is published.
 
 Invariants:
 
-1. Every line becomes a legal event, at worst with the line as its message.
+1. Every event is legal, at worst with the text of its lines as its message, shortened to fit.
 2. No control character and no terminal escape reaches an event, in its message, its source or its metadata.
-3. What a JSON line says beyond level, message, time and source is kept in ``metadata``.
+3. No secret that ``redact`` knows reaches an event or its subject.
+4. Every line that is not blank is in exactly one event, in order, however the lines are split into blocks.
+
+A block of lines is searched once for what needs care, as bytes; only the lines found there are looked at
+one by one, which is what makes the others cheap.
 """
 
-import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import orjson
 
-from contracts import subjects
-from contracts.events import format_time, parse_time
-from contracts.subjects import SubjectError
+from contracts import json_text, subjects
+from contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, format_time
+from producers.shipper import clean as cleaning
+from producers.shipper import secret_forms
+from producers.shipper.clean import clean, decode
+from producers.shipper.formats import FORMATS, Formats
+from producers.shipper.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
+from producers.shipper.levels import DEFAULT_LEVEL, level_of
+from producers.shipper.multiline import CARE, CUT, IN_KEY, MAX_BYTES, Joined, Joiner
+from producers.shipper.redact import Redactor
+from producers.shipper.times import Times
 
-MAX_LINE_BYTES: Final = 64 * 1024
+__all__ = [
+    "DEFAULT_FIELDS", "FORMATS", "MAX_LINE_BYTES", "Counts", "FieldNames", "ParseSettings", "Parsed",
+    "Parser", "clean", "level_of", "parse",
+]  # fmt: skip
+
+MAX_LINE_BYTES: Final = MAX_BYTES
 """Bytes of a line that travel; the rest is cut, and ``metadata.truncated`` says so. Quoting can double it,
 and bytes that are no UTF-8 treble it: either way an event stays within its 256 KiB."""
 
-LEVEL_SEARCH_CHARACTERS: Final = 200
-"""A level stands at the beginning of a line; further on the same word is a part of the message."""
+_SHORT_MESSAGE: Final = 32 * 1024
+"""Characters of a message that fit into an event, whatever they are."""
 
-DEFAULT_LEVEL: Final = "INFO"
-
-_LEVELS: Final = {
-    "TRACE": "DEBUG",
-    "VERBOSE": "DEBUG",
-    "DBG": "DEBUG",
-    "DEBUG": "DEBUG",
-    "INF": "INFO",
-    "INFO": "INFO",
-    "INFORMATION": "INFO",
-    "NOTICE": "INFO",
-    "WRN": "WARN",
-    "WARN": "WARN",
-    "WARNING": "WARN",
-    "ERR": "ERROR",
-    "ERROR": "ERROR",
-    "SEVERE": "ERROR",
-    "CRIT": "CRITICAL",
-    "CRITICAL": "CRITICAL",
-    "FATAL": "CRITICAL",
-    "ALERT": "CRITICAL",
-    "EMERG": "CRITICAL",
-    "PANIC": "CRITICAL",
-}
-_WORDS = "|".join(sorted(_LEVELS, key=len, reverse=True))
-# Upper case anywhere; any case only where it is marked as a level, since 'info' and 'error' are common words.
-_LEVEL_IN_TEXT = re.compile(
-    rf"(?<![A-Za-z0-9_])(?:(?P<upper>{_WORDS})(?![A-Za-z0-9_])"
-    rf"|(?i:[\[<(](?P<bracket>{_WORDS})[\])>])"
-    rf"|(?i:(?:level|lvl|severity)[=:]\s*\"?(?P<pair>{_WORDS})(?![a-z0-9_])))"
-)
-_TIME_AT_START = re.compile(
-    r"[\[(]?(?P<day>\d{4}-\d\d-\d\d)[T ](?P<time>\d\d:\d\d:\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
-    r" ?(?P<zone>Z|UTC|[+-]\d\d:?\d\d)?(?!\d)"
-)
-_ANSI = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_][^\x1b]*(?:\x1b\\)?|[ -/]*[0-~])"
-    r"|\x9b[0-?]*[ -/]*[@-~]"
-)
-# A line break stands in the message of a JSON line with a traceback; it and the tab are text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-_PINO: Final = {10: "DEBUG", 20: "DEBUG", 30: "INFO", 40: "WARN", 50: "ERROR", 60: "CRITICAL"}
-_SYSLOG: Final = dict(
-    enumerate(("CRITICAL", "CRITICAL", "CRITICAL", "ERROR", "WARN", "INFO", "INFO", "DEBUG"))
-)
+_SUSPECT: Final = secret_forms.compiled(cleaning.SUSPECT + b"|" + secret_forms.SUSPECT)
 
 
 @dataclass(frozen=True, slots=True)
-class FieldNames:
-    """Keys of a JSON line that are looked for, the first that is there counts; dots lead into objects."""
-
-    level: tuple[str, ...] = ("level", "severity", "levelname", "lvl", "log.level", "loglevel")
-    message: tuple[str, ...] = ("message", "msg", "event", "text", "log")
-    timestamp: tuple[str, ...] = ("timestamp", "@timestamp", "time", "ts", "asctime", "datetime")
-    source: tuple[str, ...] = ("source", "logger", "service", "component", "service.name")
-
-
-DEFAULT_FIELDS: Final = FieldNames()
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A line, ready to be an event.
+class ParseSettings:
+    """How the lines of files are read.
 
     Attributes:
-        timestamp: RFC 3339.
+        format: one of ``FORMATS``.
+        fields: keys to look for in JSON lines and logfmt.
+        zone: of times that name none; None means this host's.
+        multiline: "auto", "off", or an expression for the first line of an event.
+        redact: more secrets, as their kind and an expression for them.
+    """
+
+    format: str = "auto"
+    fields: FieldNames = DEFAULT_FIELDS
+    zone: ZoneInfo | None = None
+    multiline: str = "auto"
+    redact: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the parsers of a process have seen.
+
+    Attributes:
+        lines: lines.
+        invalid: lines with bytes that are no text.
+        cut: lines longer than the limit.
+        redacted: secrets by their kind.
+    """
+
+    lines: int = 0
+    invalid: int = 0
+    cut: int = 0
+    redacted: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Parsed:
+    """One event, ready to be published.
+
+    Attributes:
+        timestamp: RFC 3339 in UTC.
+        end: offset in the file after its last line.
     """
 
     level: str
@@ -100,29 +98,171 @@ class Parsed:
     source: str
     timestamp: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    end: int = 0
 
     @property
     def subject(self) -> str:
         """Where it goes, without the deployment's prefix."""
-        return subjects.log(self.level, self.source)
+        return _subject(self.level, self.source)
 
     def encode(self) -> bytes:
-        """Write it as the payload of a message."""
-        body = {
-            "event_type": "system_log",
-            "timestamp": self.timestamp,
-            "level": self.level,
-            "message": self.message,
-            "source": self.source,
-            "metadata": self.metadata,
-        }
-        return orjson.dumps(body)
+        """Write it as the payload of a message; what does not fit into an event is left out."""
+        metadata = self.metadata
+        try:
+            payload = self._body(self.message, metadata)
+        except orjson.JSONEncodeError:
+            return self._short()
+        if len(payload) > MAX_EVENT_BYTES:
+            return self._short()
+        if metadata and json_text.is_deeper(payload, MAX_EVENT_DEPTH):
+            return self._short()
+        return payload
+
+    def _body(self, message: str, metadata: dict[str, Any]) -> bytes:
+        return orjson.dumps(
+            {
+                "event_type": "system_log",
+                "timestamp": self.timestamp,
+                "level": self.level,
+                "message": message,
+                "source": self.source,
+                "metadata": metadata,
+            }
+        )
+
+    def _short(self) -> bytes:
+        return self._body(self.message[:_SHORT_MESSAGE], {"truncated": True})
+
+
+_subject = lru_cache(maxsize=4096)(subjects.log)
+
+
+class Parser:
+    """Lines of one file become events.
+
+    Args:
+        settings: how they are read.
+        source: of lines that name none.
+        counts: may be shared by parsers.
+
+    Raises:
+        ValueError: a setting is not legal.
+    """
+
+    def __init__(self, settings: ParseSettings, source: str, counts: Counts) -> None:
+        self._source = source
+        self._counts = counts
+        self._times = Times(settings.zone)
+        self._redactor = Redactor(counts.redacted, settings.redact)
+        self._formats = Formats(settings.format, settings.fields, self._times)
+        self._joiner = Joiner(settings.multiline, json=self._formats.may_be_json)
+
+    def feed(
+        self, lines: list[bytes], ends: list[int], now: float, cut: frozenset[int] = frozenset()
+    ) -> list[Parsed]:
+        """Take complete lines, in order; return the events that are complete.
+
+        Args:
+            lines: without their line breaks.
+            ends: offsets in the file after each line and its break.
+            now: UNIX seconds, for lines that say no time.
+            cut: indexes of lines that were cut at the limit.
+        """
+        if not lines:
+            return []
+        counts = self._counts
+        counts.lines += len(lines)
+        sizes = list(map(len, lines))
+        if max(sizes) > MAX_LINE_BYTES:
+            cut |= {place for place, size in enumerate(sizes) if size > MAX_LINE_BYTES}
+            lines = [line[:MAX_LINE_BYTES] for line in lines]
+            sizes = list(map(len, lines))
+        marks = dict.fromkeys(cut, CUT)
+        counts.cut += len(cut)
+        texts, block = self._texts(lines, cut)
+        self._mark(texts, block, marks)
+        return self._events(self._joiner.feed(texts, sizes, ends, marks), now)
+
+    def flush(self, now: float) -> list[Parsed]:
+        """Return the event that waits for more lines, if there is one: its rest did not come in time."""
+        return self._events(self._joiner.flush(), now)
+
+    @property
+    def waits(self) -> bool:
+        """True while an event waits for more lines."""
+        return self._joiner.waits
+
+    def reset(self) -> None:
+        """Forget what waits; its lines will come again."""
+        self._joiner.reset()
+
+    def _texts(self, lines: list[bytes], cut: frozenset[int]) -> tuple[list[str], bytes]:
+        """The lines as text, and all of them in UTF-8 with a line break between each two."""
+        block = b"\n".join(lines)
+        if not cut:
+            try:
+                texts = block.decode().split("\n")
+            except UnicodeDecodeError:
+                pass
+            else:
+                if len(texts) == len(lines):
+                    return texts, block
+        texts = []
+        for place, line in enumerate(lines):
+            text, valid = decode(line, cut=place in cut)
+            if not valid:
+                self._counts.invalid += 1
+            texts.append(text.replace("\n", " "))
+        return texts, "\n".join(texts).encode()
+
+    def _mark(self, texts: list[str], block: bytes, marks: dict[int, int]) -> None:
+        """Mark the lines that need care, and clean them."""
+        if self._redactor.looks_everywhere:
+            for place, text in enumerate(texts):
+                marks[place] = marks.get(place, 0) | CARE
+                texts[place] = clean(text)
+            return
+        found = _SUSPECT.search(block)
+        if found is None:
+            return
+        starts = list(accumulate((len(line) + 1 for line in block.split(b"\n")), initial=0))
+        while found is not None:
+            # What is found may begin with the line break before it.
+            place = bisect_right(starts, found.end() - 1) - 1
+            marks[place] = marks.get(place, 0) | CARE
+            texts[place] = clean(texts[place])
+            if starts[place + 1] >= len(block):
+                break
+            found = _SUSPECT.search(block, starts[place + 1])
+
+    def _events(self, joined: list[Joined], now: float) -> list[Parsed]:
+        events = []
+        self._times.now = now
+        formats = self._formats
+        own = self._source
+        now_text = format_time(now)
+        for text, end, mark in joined:
+            if mark & CARE:
+                if mark & IN_KEY:
+                    text = secret_forms.KEY_BEGIN + text
+                fields = formats.read(text.strip(), self._redactor.value)
+            else:
+                fields = formats.read(text.strip())
+            level, message, source, timestamp, metadata = fields
+            if source is not None and mark & CARE:
+                source = legal_source(source)
+            if mark & CUT:
+                metadata["truncated"] = True
+            events.append(
+                Parsed(level or DEFAULT_LEVEL, message, source or own, timestamp or now_text, metadata, end)
+            )
+        return events
 
 
 def parse(
     line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, cut: bool = False
 ) -> Parsed:
-    """Read a line, without its line break.
+    """Read one line, without its line break, as an event of its own.
 
     Args:
         line: any bytes.
@@ -131,148 +271,7 @@ def parse(
         fields: keys to look for in a JSON line.
         cut: the line was longer than its limit.
     """
-    if len(line) > MAX_LINE_BYTES:
-        line, cut = line[:MAX_LINE_BYTES], True
-    text = line.decode("utf-8", "replace").strip()
-    body = _json(text) if text.startswith("{") else None
-    parsed = _from_json(body, source, now, fields) if body is not None else _from_text(text, source, now)
-    if cut:
-        parsed.metadata["truncated"] = True
-    return parsed
-
-
-def clean(text: str) -> str:
-    """Take terminal escapes and control characters out, but for tabs and line breaks."""
-    if _CONTROL.search(text) is None:
-        return text
-    return _CONTROL.sub("", _ANSI.sub("", text).replace("\r\n", "\n"))
-
-
-def level_of(value: object, key: str = "level") -> str | None:
-    """Level that a JSON value means; None when it means none."""
-    if isinstance(value, str):
-        name = value.strip().upper()
-        if name.isdigit() and len(name) <= 3:
-            return level_of(int(name), key)
-        return _LEVELS.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        # Syslog counts severities from 0 to 7, pino and bunyan count levels in tens.
-        return _SYSLOG.get(value) if value < 8 else _PINO.get(value)
-    return None
-
-
-def _json(text: str) -> dict[str, Any] | None:
-    try:
-        body = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _from_json(body: dict[str, Any], source: str, now: float, fields: FieldNames) -> Parsed:
-    rest: dict[str, Any] = dict(body)
-    if rest.get("event_type") == "system_log":
-        del rest["event_type"]
-    level = _take(rest, fields.level, level_of) or DEFAULT_LEVEL
-    message = _take(rest, fields.message, lambda value, _: value if isinstance(value, str) else None)
-    timestamp = _take(rest, fields.timestamp, lambda value, _: _time_of(value))
-    own_source = _take(rest, fields.source, lambda value, _: _legal_source(value))
-    nested = rest.pop("metadata", {})
-    if isinstance(nested, dict):
-        rest = {**nested, **rest}
-    elif nested is not None:
-        rest["metadata"] = nested
-    return Parsed(
-        level,
-        # A line without a message is shown whole, so that nobody sees an empty line.
-        clean(message) if message is not None else clean(orjson.dumps(body).decode()),
-        own_source or source,
-        timestamp or format_time(now),
-        _cleaned(rest) if message is not None else {},
-    )
-
-
-def _from_text(text: str, source: str, now: float) -> Parsed:
-    message = clean(text)
-    found = _LEVEL_IN_TEXT.search(message, 0, LEVEL_SEARCH_CHARACTERS)
-    level = DEFAULT_LEVEL
-    if found is not None:
-        level = _LEVELS[(found["upper"] or found["bracket"] or found["pair"]).upper()]
-    start = _TIME_AT_START.match(message)
-    timestamp = _time_text(start) if start is not None else None
-    if start is not None and timestamp is not None:
-        message = _without_head(message, start.end(), found)
-    return Parsed(level, message, source, timestamp or format_time(now))
-
-
-def _without_head(message: str, end: int, level: re.Match[str] | None) -> str:
-    """The message without the time and the level behind it, which the event says in fields of its own."""
-    if level is not None and not message[end : level.start()].strip(" \t|[]-"):
-        end = level.end()
-    return message[end:].lstrip(" \t|]:-") or message
-
-
-def _take(rest: dict[str, Any], keys: tuple[str, ...], read: Any) -> Any:
-    """Take the first key whose value can be read out of the mapping; leave the others in it."""
-    for key in keys:
-        holder: Any = rest
-        name = key
-        if name not in holder and "." in name:
-            *outer, name = key.split(".")
-            for step in outer:
-                holder = holder.get(step) if isinstance(holder, Mapping) else None
-        if isinstance(holder, dict) and name in holder:
-            value = read(holder[name], key)
-            if value is not None:
-                if holder is rest:
-                    del rest[name]
-                return value
-    return None
-
-
-def _legal_source(value: object) -> str | None:
-    if not isinstance(value, str):
-        return None
-    text = clean(value).strip()
-    try:
-        subjects.escape(text)
-    except SubjectError:
-        return None
-    return text
-
-
-def _time_of(value: object) -> str | None:
-    if isinstance(value, str):
-        try:
-            parse_time(value)
-        except (ValueError, OverflowError):
-            found = _TIME_AT_START.match(value)
-            return _time_text(found) if found is not None else None
-        return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # Seconds, milliseconds, microseconds or nanoseconds of UNIX time: each is 1 000 times the one before.
-        for unit in (1.0, 1e3, 1e6, 1e9):
-            if 1e8 <= value / unit < 1e10:
-                return format_time(value / unit)
-    return None
-
-
-def _time_text(found: re.Match[str]) -> str | None:
-    """Time at the start of a line; without a zone it is this host's local time, as loggers write it."""
-    zone = {"Z": "+00:00", "UTC": "+00:00", None: ""}.get(found["zone"], found["zone"])
-    fraction = f".{found['fraction'][:6]:0<6}" if found["fraction"] else ""
-    try:
-        moment = datetime.fromisoformat(f"{found['day']}T{found['time']}{fraction}{zone}")
-        return format_time(moment.timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, dict):
-        return {clean(key): _cleaned(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_cleaned(item) for item in value]
-    return value
+    parser = Parser(ParseSettings(fields=fields, multiline="off"), source, Counts())
+    for event in parser.feed([line], [len(line) + 1], now, frozenset({0} if cut else ())):
+        return event
+    return Parsed(DEFAULT_LEVEL, "", source, format_time(now), {"truncated": True} if cut else {})

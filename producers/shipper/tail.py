@@ -1,261 +1,254 @@
-"""Follows files by what they are (device and inode), not by their names, through rotation and truncation.
+"""Finds the files of some paths and globs, and whose successor each is.
 
 Invariants:
 
-1. A file that was opened is read to its end, whatever its name becomes; its successor waits for that.
-2. Every byte comes once per generation of a file; a truncated file begins a new generation.
-3. Polling decides: nothing is assumed of the order in which a writer renames, creates and truncates.
-4. Between two lines at most one piece of one file, and a half line of each, is held in memory.
-
-Calls block on local files only, for one small piece at a time.
+1. Files are known by what they are, not by their names: a rename makes nothing new.
+2. Polling decides: nothing is assumed of the order in which a writer renames, copies, creates and truncates.
+3. What looks like a copy that a rotation makes of a followed file waits until it is clear what it is.
 """
 
+import contextlib
 import glob
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from producers.shipper.checkpoint import Position, head_hash
-from producers.shipper.followed import Followed, Key, Line
+from producers.shipper.followed import Followed
+from producers.shipper.lineage import CLOCK_MARGIN, Lineage
+from producers.shipper.place import HEAD_BYTES, Key
+from producers.shipper.rotation import COMPRESSED, base_of, open_file
+from producers.shipper.sink import Known
 
-MAX_OPEN: Final = 512
-"""Files followed at a time; below the usual limit of 1 024 open files per process."""
+COPY_WAIT: Final = 5.0
+"""Seconds without growth after which a file that begins like a followed one is looked at as a whole."""
 
-_COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
+_COMPARED_BYTES: Final = 64 * 1024
+_MAX_COMPLAINTS: Final = 1_000
 
 
 class Tail:
     """All files of some paths and globs.
 
     Args:
-        patterns: paths and globs; ``**`` leads into folders.
-        known: positions from the run before.
+        patterns: absolute paths and globs; ``**`` leads into folders.
+        known: what is shipped, by path.
+        make: makes a lineage.
         from_end: at the very first run, skip what the files hold already.
+        max_open: files that are followed at a time.
         complain: called with one line about a file that cannot be followed; once per file and reason.
+
+    Attributes:
+        lineages: by path.
     """
 
     def __init__(
         self,
         patterns: list[str],
+        known: dict[str, Known],
+        make: Callable[[str, Known | None], Lineage],
         *,
-        known: Iterable[Position] = (),
         from_end: bool = False,
+        max_open: int = 512,
         complain: Callable[[str], None],
     ) -> None:
+        self.lineages: dict[str, Lineage] = {}
         self._patterns = patterns
-        self._known = {(position.device, position.inode): position for position in known}
-        self._from_end = from_end and not self._known
+        self._known = known
+        self._make = make
+        self._max_open = max_open
         self._complain = complain
         self._complaints: set[str] = set()
-        self._files: dict[Key, Followed] = {}
-        self._closing: list[Followed] = []  # read to the end, not yet acknowledged to the end
-        self._looked = False
+        self._copies: dict[Key, tuple[tuple[int, int], float, bool]] = {}
+        self._first = True
+        self._looked_at = 0.0
+        matches = pattern_of(patterns)
+        for path in known:
+            if matches.fullmatch(path):
+                self._lineage(path)
+        self._from_end = from_end and not self.lineages
 
     def __repr__(self) -> str:
-        return f"<Tail {len(self._files)} files>"
+        return f"<Tail of {len(self.lineages)} names>"
 
-    def look(self, now: float) -> bool:
-        """Look for files that came, went, or were renamed; True when there are new ones.
-
-        The caller makes ``positions`` last before it ships a line of a new file, so that a restart knows it.
+    def look(self, now: float) -> None:
+        """Look for files that came, went, or were renamed.
 
         Args:
-            now: seconds of any monotonic clock.
+            now: UNIX seconds.
         """
         found = self._found()
-        named = {file.path: file for file in self._files.values()}
-        new = False
-        if not self._looked:
-            new = self._reopen_rotated(found, named, now)
-        for key, path in found.items():
-            file = self._files.get(key)
-            if file is None:
-                opened = self._open(path)
-                if opened is not None:
-                    new = True
-                    opened.before = named.get(path)
-            elif file.path != path:
-                file.path = path
-                file.rotated(now)
-        for key, file in self._files.items():
+        if self._first:
+            self._find_lost(found, now)
+        else:
+            self._find_unseen(found, now)
+        followed = {file.key: file for lineage in self.lineages.values() for file in lineage.chain}
+        owners = {key: lineage for lineage in self.lineages.values() for key in lineage.past}
+        new = []
+        for key, (path, status) in found.items():
+            file = followed.get(key)
+            if file is not None:
+                if file.path != path:
+                    file.path = path
+                    file.rotated(now)
+            elif not (key in owners and owners[key].has_done(key, path, status)):
+                new.append((status.st_mtime_ns, path, key, status))
+        for key, file in followed.items():
             file.gone = key not in found
             if file.gone:
                 file.rotated(now)
-        self._looked = True
-        self._from_end = False
-        return new
-
-    def read(self, now: float) -> Iterator[Line]:
-        """Yield the lines that are new; one piece of each file, so that none waits for another's flood."""
-        for key, file in list(self._files.items()):
-            if file.before is not None and not (file.before.drained or file.before.closed):
+        if len(followed) + len(new) > self._max_open:
+            self._complain_once(f"more than {self._max_open} files at once; raise the limit of open files")
+            new = sorted(new)[: max(0, self._max_open - len(followed))]
+        paths = {path for path, _ in found.values()}
+        for _, path, key, status in sorted(new, key=lambda item: item[:2]):
+            owner = owners[key] if key in owners and key in owners[key].past else None
+            lineage = owner if owner and owner.knows(key, path) else self._lineage(self._name(path, paths))
+            if self._may_be_a_copy(path, key, status, lineage, now):
                 continue
-            file.before = None
+            if not self._first:  # its name may have been another's since the last look
+                lineage.find_unseen(self._looked_at - CLOCK_MARGIN, now, found)
             try:
-                yield from file.read(now)
-                if not file.at_end(now):
-                    continue
-                yield from file.finish()
+                lineage.open(path, now, from_end=self._from_end)
+            except FileNotFoundError:
+                continue
             except OSError as error:
-                self._complain_once(f"{file.path}: cannot be read: {error.strerror}; it is left alone")
-            else:
-                if not file.gone:
-                    continue
-            file.close()
-            del self._files[key]
-            self._closing.append(file)
-
-    def finish(self) -> Iterator[Line]:
-        """Yield the half lines at the ends of all files, for a run that does not wait for their rest."""
-        for file in self._files.values():
-            yield from file.finish()
-
-    @property
-    def seen(self) -> bool:
-        """True when there is a file to follow."""
-        return bool(self._files)
-
-    @property
-    def drained(self) -> bool:
-        """True when the last read met the end of every file."""
-        return all(file.drained for file in self._files.values())
-
-    def positions(self) -> list[Position]:
-        """How far each file is acknowledged; a file that is done with is forgotten."""
-        self._closing = [file for file in self._closing if len(file.progress)]
-        kept = [file.position() for file in (*self._closing, *self._files.values())]
-        # What is known and not open, as before the first look, must not be forgotten either.
-        return [*kept, *self._known.values()]
+                self._complain_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
+        for lineage in self.lineages.values():
+            lineage.forget(found)
+        self._copies = {key: value for key, value in self._copies.items() if key in found}
+        self._first = self._from_end = False
+        self._looked_at = now
 
     def close(self) -> None:
         """Let go of all files."""
-        for file in self._files.values():
-            file.close()
+        for lineage in self.lineages.values():
+            lineage.close()
 
-    def _found(self) -> dict[Key, str]:
-        """Regular files by identity; a file of several names has the first."""
-        found: dict[Key, str] = {}
-        for pattern in self._patterns:
-            paths = sorted(glob.iglob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
-            for path in paths:
-                if path.endswith(_COMPRESSED):
-                    continue
-                try:
-                    status = os.stat(path)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    self._complain_once(f"{path}: cannot be looked at: {error.strerror}")
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    found.setdefault((status.st_dev, status.st_ino), path)
+    def _lineage(self, path: str) -> Lineage:
+        lineage = self.lineages.get(path)
+        if lineage is None:
+            lineage = self.lineages[path] = self._make(path, self._known.get(path))
+        return lineage
+
+    def _name(self, path: str, paths: set[str]) -> str:
+        """Name that a file had when it was written, as far as that can be told."""
+        base = base_of(path)
+        return base if base is not None and (base in self.lineages or base in paths) else path
+
+    def _find_lost(self, found: dict[Key, tuple[str, os.stat_result]], now: float) -> None:
+        in_sight = {key: path for key, (path, _) in found.items()}
+        for lineage in self.lineages.values():
+            for place in lineage.find_lost(in_sight, now):
+                self._complain_once(
+                    f"{place.path}: went away while nobody looked, with {place.offset} bytes shipped;"
+                    " what followed in it cannot be found"
+                )
+
+    def _find_unseen(self, found: dict[Key, tuple[str, os.stat_result]], now: float) -> None:
+        """A file that has lost its name may have lost it to one that has lost it again since."""
+        paths = {path for path, _ in found.values()}
+        for lineage in self.lineages.values():
+            if lineage.chain and not self._lost_its_name(lineage.chain[-1], found):
+                continue  # what becomes of the live file is seen when it is read
+            news = any(not file.gone and self._lost_its_name(file, found) for file in lineage.chain)
+            if news or (lineage.path not in paths and self._changed(os.path.dirname(lineage.path))):
+                lineage.find_unseen(self._looked_at - CLOCK_MARGIN, now, found)
+
+    def _changed(self, folder: str) -> bool:
+        """Tell whether files came or went in a folder since the last look."""
+        with contextlib.suppress(OSError):
+            return os.stat(folder).st_mtime > self._looked_at - CLOCK_MARGIN
+        return False
+
+    @staticmethod
+    def _lost_its_name(file: Followed, found: dict[Key, tuple[str, os.stat_result]]) -> bool:
+        return file.key not in found or found[file.key][0] != file.path
+
+    def _may_be_a_copy(
+        self, path: str, key: Key, status: os.stat_result, lineage: Lineage, now: float
+    ) -> bool:
+        """Tell whether a file is, or may become, a copy of one that is followed: it adds nothing then."""
+        if base_of(path) != lineage.path or key in lineage.past:
+            return False
+        stamp = (status.st_size, status.st_mtime_ns)
+        seen, since, is_copy = self._copies.get(key, (None, now, False))
+        if not self._first and lineage.changed_since(since):
+            # The live file may have been truncated meanwhile: reading it tells whose successor this is.
+            self._copies.setdefault(key, ((-1, -1), now, False))
+            return True
+        if seen == stamp and (is_copy or now - since < COPY_WAIT):
+            return True
+        try:
+            handle = open_file(path)
+        except OSError:
+            return False
+        try:
+            head = os.pread(handle, HEAD_BYTES, 0)
+            like = [file for file in lineage.chain if file.begins_with(head)]
+            if not like:
+                return False
+            if seen != stamp:
+                self._copies[key] = (stamp, now, False)
+                return True
+            begin = max(0, status.st_size - _COMPARED_BYTES)
+            end = os.pread(handle, _COMPARED_BYTES, begin)
+            is_copy = any(file.holds(end, begin) for file in like)
+            self._copies[key] = (stamp, since, is_copy)
+            return is_copy
+        finally:
+            os.close(handle)
+
+    def _found(self) -> dict[Key, tuple[str, os.stat_result]]:
+        """Regular files by what they are; a file of several names has the first."""
+        found: dict[Key, tuple[str, os.stat_result]] = {}
+        for path in self._paths():
+            if path.endswith(COMPRESSED):
+                continue
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._complain_once(f"{path}: cannot be looked at: {error.strerror}")
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found.setdefault((status.st_dev, status.st_ino), (path, status))
         return found
 
-    def _open(self, path: str) -> Followed | None:
-        if len(self._files) >= MAX_OPEN:
-            self._complain_once(
-                f"more than {MAX_OPEN} files at once; give narrower paths, or several shippers"
-            )
-            return None
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            self._complain_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
-            return None
-        status = os.fstat(handle)
-        key = (status.st_dev, status.st_ino)
-        if key in self._files or not stat.S_ISREG(status.st_mode):
-            os.close(handle)
-            return None
-        position = self._known.pop(key, None)
-        if position is not None and not _is_same(handle, status.st_size, position):
-            position = None  # the inode was used again, or the file was truncated
-            file = Followed(path, handle, None)
-        else:
-            file = Followed(path, handle, position, offset=status.st_size if self._from_end else 0)
-        self._files[key] = file
-        return file
-
-    def _reopen_rotated(self, found: dict[Key, str], named: dict[str, Followed], now: float) -> bool:
-        """Find files that were rotated out of sight while the shipper was down, and what came between."""
-        new = False
-        for key, position in list(self._known.items()):
-            if key in found or key in self._files:
-                continue  # in sight, or opened as one that came between
-            del self._known[key]
-            path = Path(position.path)
-            name = next((other for other in _folder(path) if _key(other) == key), None)
-            if name is None:
-                where = (
-                    f"{position.path}: rotated away while the shipper was down, with {position.offset} bytes"
-                )
-                self._complain_once(f"{where} shipped; what followed in it cannot be found")
-                continue
-            self._known[key] = position
-            # Oldest first: the file itself, then those that took its name and lost it again.
-            chain = [
-                name,
-                *(other for other in _rotated_names(path) if other != name and _newer(other, name)),
-            ]
-            before: Followed | None = None
-            for sibling in chain:
-                if _key(sibling) in found or (file := self._open(str(sibling))) is None:
-                    continue
-                file.named_after(position.path)
-                file.before, before = before, file
-                file.rotated(now)
-                new = True
-            if before is not None:
-                named[position.path] = before
-        return new
+    def _paths(self) -> Iterable[str]:
+        for pattern in self._patterns:
+            if glob.has_magic(pattern):
+                yield from sorted(glob.iglob(pattern, recursive=True))
+            else:
+                yield pattern
 
     def _complain_once(self, text: str) -> None:
-        if text not in self._complaints and len(self._complaints) < MAX_OPEN:
+        if text not in self._complaints and len(self._complaints) < _MAX_COMPLAINTS:
             self._complaints.add(text)
             self._complain(text)
 
 
-def _is_same(handle: int, size: int, position: Position) -> bool:
-    if size < position.offset:
-        return False
-    return head_hash(os.pread(handle, position.head_bytes, 0)) == position.head
+def pattern_of(patterns: list[str]) -> re.Pattern[str]:
+    """One expression for all paths that globs can lead to."""
+    return re.compile("|".join(_expression(pattern) for pattern in patterns))
 
 
-def _folder(path: Path) -> list[Path]:
-    try:
-        return list(path.parent.iterdir())
-    except OSError:
-        return []
-
-
-def _rotated_names(path: Path) -> list[Path]:
-    """Files whose names a rotation could have made of this one, such as app.log.1, oldest change first."""
-    mark = r"[.-]\d[\d._T:-]*"
-    stem, ending = re.escape(path.stem), re.escape(path.suffix)
-    name = re.compile(rf"{stem}{ending}{mark}|{stem}{mark}{ending}")
-    found = [(_changed(other), other) for other in _folder(path) if name.fullmatch(other.name)]
-    return [other for _, other in sorted(found)]
-
-
-def _key(path: Path) -> Key | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino)
-
-
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _newer(path: Path, than: Path) -> bool:
-    return _changed(path) > _changed(than)
+def _expression(pattern: str) -> str:
+    if not glob.has_magic(pattern):
+        return re.escape(pattern)
+    parts = []
+    for part in re.split(r"(\*\*/|\*|\?|\[[^/]+?\])", pattern):
+        match part:
+            case "**/":
+                parts.append("(?:[^/]+/)*")
+            case "*":
+                parts.append("[^/]*")
+            case "?":
+                parts.append("[^/]")
+            case _ if part.startswith("[") and part.endswith("]"):
+                parts.append(f"[^{part[2:]}" if part.startswith("[!") else part)
+            case _:
+                parts.append(re.escape(part))
+    return "".join(parts)

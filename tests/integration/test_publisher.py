@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import sys
 import warnings
@@ -12,11 +13,12 @@ from typing import Any
 import orjson
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from contracts import connect, streams
 from contracts.events import SystemHealth, SystemLog
 from contracts.streams import Names
-from producers.errors import InvalidEvent, PublishError, PublishRejected
+from producers.errors import InvalidEvent, PublishDropped, PublisherFull, PublishError, PublishRejected
 from producers.publish_command import PublishSettings, run
 from producers.publisher import Publisher
 from tests.nats_server import NatsServer
@@ -251,6 +253,182 @@ def test_a_cancelled_publish_gives_its_place_back(nats_server: NatsServer) -> No
             nats_server.start()
             async with asyncio.timeout(20):
                 await publisher.publish(line("two"))
+
+    asyncio.run(main())
+
+
+def test_the_oldest_makes_room_and_the_stream_is_told(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With drop_oldest the newest events survive an outage; the rest is counted, logged and told."""
+
+    async def main() -> None:
+        async with (
+            provisioned(nats_server.url) as client,
+            Publisher(nats_server.url, name="orders", max_pending=10, when_full="drop_oldest") as publisher,
+        ):
+            await publisher.publish(line("before"))
+            await asyncio.to_thread(nats_server.stop)
+            while publisher.online:
+                await asyncio.sleep(0.01)
+            tickets = [
+                await publisher.submit("log.info.test", line(f"{number}").encode()) for number in range(50)
+            ]
+            assert (publisher.pending, publisher.dropped) == (10, 40)
+            for ticket in tickets[:40]:
+                assert isinstance(ticket.exception(), PublishDropped)
+            await asyncio.to_thread(nats_server.start)
+            async with asyncio.timeout(30):
+                await publisher.flush()
+                while not (reports := await stored(client, "log.warn.orders")):
+                    await asyncio.sleep(0.05)
+                messages = [event["message"] for event in await stored(client, "log.info.test")]
+            assert messages == ["before", *map(str, range(40, 50))]
+            assert [report["metadata"] for report in reports] == [{"dropped": 40}]
+            assert reports[0]["message"] == "40 events were dropped while NATS was away"
+            assert publisher.dropped == 40
+
+    asyncio.run(main())
+    (told, *_) = [record for record in caplog.records if record.name == "tickertape"]
+    assert told.getMessage() == "orders: 1 event was dropped while NATS was away"
+
+
+def test_a_report_that_was_not_due_is_sent_at_the_close(nats_server: NatsServer) -> None:
+    """A publisher that closes right after an outage tells of it before it goes."""
+
+    async def main() -> None:
+        async with provisioned(nats_server.url) as client:
+            await asyncio.to_thread(nats_server.stop)
+            async with Publisher(
+                nats_server.url, name="orders", max_pending=1, when_full="drop_oldest"
+            ) as publisher:
+                for number in range(3):
+                    await publisher.submit("log.info.test", line(f"{number}").encode())
+                await asyncio.to_thread(nats_server.start)
+                await publisher.connected()
+            async with asyncio.timeout(20):
+                while not client.is_connected:
+                    await asyncio.sleep(0.02)
+            (report,) = await stored(client, "log.warn.orders")
+            assert report["metadata"] == {"dropped": 2}
+
+    asyncio.run(main())
+
+
+def test_a_full_publisher_refuses_at_once(nats_server: NatsServer) -> None:
+    """With ``raise`` nothing of the refused event is sent, neither for want of places nor of bytes."""
+
+    async def main() -> None:
+        async with provisioned(nats_server.url) as client:
+            await asyncio.to_thread(nats_server.stop)
+            size = len(line("0").encode())
+            async with Publisher(nats_server.url, max_pending_bytes=2 * size, when_full="raise") as publisher:
+                for number in range(2):
+                    await publisher.submit("log.info.test", line(f"{number}").encode())
+                with pytest.raises(PublisherFull, match=rf"2 events of {2 * size} bytes"):
+                    await publisher.publish(line("2"))
+                assert (publisher.pending, publisher.dropped) == (2, 0)
+                await asyncio.to_thread(nats_server.start)
+                async with asyncio.timeout(20):
+                    await publisher.flush()
+                    await publisher.publish(line("3"))
+                    while not client.is_connected:
+                        await asyncio.sleep(0.02)
+            messages = [event["message"] for event in await stored(client, "log.info.test")]
+            assert messages == ["0", "1", "3"]
+
+    asyncio.run(main())
+
+
+def test_a_caller_who_waits_for_room_hears_of_the_close(nats_server: NatsServer) -> None:
+    """Nobody waits for ever: who was not let in is told that the publisher is closed."""
+    nats_server.stop()
+
+    async def main() -> None:
+        async with Publisher(nats_server.url, max_pending=1) as publisher:
+            ticket = await publisher.submit("log.info.test", line("0").encode())
+            waiting = asyncio.create_task(publisher.publish(line("1")))
+            await asyncio.sleep(0.05)
+            closing = [asyncio.create_task(publisher.close(0.2)) for _ in range(2)]
+            async with asyncio.timeout(20):
+                with pytest.raises(PublishError, match="closed"):
+                    await waiting
+                await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+            assert ticket.done()
+            assert isinstance(ticket.exception(), PublishError)
+
+    asyncio.run(main())
+
+
+def test_a_policy_has_a_name() -> None:
+    """A misspelt policy is refused when the publisher is made."""
+    with pytest.raises(ValueError, match="block, drop_oldest, raise"):
+        Publisher(when_full="drop")  # type: ignore[arg-type]
+
+
+def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) -> None:
+    """While JetStream answers 429 the link sends in bursts with growing waits, new events included."""
+
+    async def main() -> None:
+        client = await connect.connect(nats_url, name="test")
+        loop = asyncio.get_running_loop()
+        arrivals: list[float] = []
+        busy = True
+
+        async def answer(message: Msg) -> None:
+            arrivals.append(loop.time())
+            error = {"code": 429, "err_code": 10167, "description": "too many requests"}
+            await message.respond(
+                orjson.dumps({"error": error} if busy else {"stream": "S", "seq": len(arrivals)})
+            )
+
+        await client.subscribe(f"{nats_prefix}.log.>", cb=answer)
+        try:
+            async with Publisher(nats_url, prefix=nats_prefix, max_pending=20) as publisher:
+                await publisher.connected()
+                began = loop.time()
+
+                async def publish() -> None:
+                    while busy:
+                        await publisher.publish(line("x"))
+
+                callers = [asyncio.create_task(publish()) for _ in range(40)]
+                while loop.time() < began + 2.5:
+                    await asyncio.sleep(0.05)
+                busy = False
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*callers)
+        finally:
+            await connect.close(client)
+        bursts = [arrivals[0]]
+        for earlier, later in itertools.pairwise(arrivals):
+            if later - earlier > 0.2:
+                bursts.append(later)
+        # Without waits there would be thousands; 2.5 s hold bursts after 0.25, 0.5 and 1 s, of 20 at most.
+        assert 3 <= len(bursts) <= 6
+        assert len([moment for moment in arrivals if moment < began + 2.5]) <= 20 * 6
+        assert bursts[2] - bursts[1] > bursts[1] - bursts[0]
+
+    asyncio.run(main())
+
+
+def test_the_trace_context_travels(nats_url: str, nats_prefix: str) -> None:
+    """An event's own traceparent goes before the constructor's, and a wrong one is left out."""
+    own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    other = own.replace("0af7", "1af7")
+
+    async def main() -> None:
+        async with provisioned(nats_url, nats_prefix) as client:
+            stream = Names(nats_prefix).stream("EVENTS")
+            async with Publisher(nats_url, prefix=nats_prefix, traceparent=lambda: own) as publisher:
+                await publisher.publish(line("1"))
+                await publisher.publish(line("2"), headers={"traceparent": other})
+                await publisher.publish(line("3"), headers={"traceparent": "nonsense"})
+            found = []
+            for sequence in (1, 2, 3):
+                message = await client.jetstream().get_msg(stream, sequence)
+                found.append((message.headers or {}).get("traceparent"))
+            assert found == [own, other, None]
 
     asyncio.run(main())
 

@@ -5,7 +5,9 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
 import sys
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +20,12 @@ from nats.errors import Error as NatsError
 
 from contracts import connect, streams
 from contracts.streams import Names
+from producers.publisher import FOREVER, Publisher
+from producers.shipper.atomic import AtomicSink
+from producers.shipper.checkpoint import CheckpointError, State
+from producers.shipper.dedupe import DedupeSink
 from producers.shipper.ship import ShipSettings, run
+from producers.shipper.work import work
 from tests.nats_server import NatsServer
 
 PATIENCE = 60.0
@@ -203,10 +210,10 @@ def test_once_ships_what_is_there_and_ends(
             assert len(shipped.events) == 3
 
     asyncio.run(main())
-    told = [line for line in capsys.readouterr().err.splitlines() if "acknowledged" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "shipped" in line]
     assert told == [
-        "tickertape ship: 3 lines acknowledged, 1 below INFO",
-        "tickertape ship: 0 lines acknowledged, 0 below INFO",
+        "tickertape ship: 3 events of 5 lines shipped, 1 below the least level",
+        "tickertape ship: 0 events of 0 lines shipped",
     ]
 
 
@@ -250,8 +257,248 @@ def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Pat
     asyncio.run(main())
 
 
-def test_files_and_standard_input_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong use is one line and exit code 2."""
-    settings = ShipSettings(paths=["-", "a.log"], state_dir=tmp_path)
-    assert asyncio.run(run(settings)) == 2
-    assert "'-' stands alone" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-", "a.log"), "'-' stands alone"),
+        ((), "which files?"),
+        (("a.log", "--from-start", "--from-end"), "exclude each other"),
+        (("a.log", "--rate", "INFO=x"), "INFO=x: a rate is a level and a number"),
+        (("a.log", "--rate", "LOUD=1"), "'LOUD' is no level"),
+        (("a.log", "--multiline", "("), "start pattern"),
+        (("a.log", "--redact", "badge"), "'badge' is not NAME=VALUE"),
+        (("a.log", "--redact", "badge=("), "badge"),
+        (("a.log", "--format", "xml"), "'xml' is none of auto, json"),
+        (("a.log", "--zone", "Mars/Base"), "'Mars/Base' is no zone"),
+        (("a.log", "--field", "colour=c"), "fields are level, message, timestamp, source"),
+    ],
+)
+def test_a_wrong_use_is_one_line(options: tuple[str, ...], told: str) -> None:
+    """It says what is wrong, and ends with 2."""
+    done = ship_command(*options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def ship_command(*options: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "relay.cli", "ship", *options]
+    return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_a_dry_run_shows_events_and_keeps_nothing(tmp_path: Path) -> None:
+    """No NATS, no state; secrets do not reach the terminal either."""
+    append(tmp_path / "app.log", ["ERROR no route", "login password=hunter2 failed"])
+    state = tmp_path / "state"
+    done = ship_command(str(tmp_path / "*.log"), "--dry-run", "--once", "--state-dir", str(state))
+    assert done.returncode == 0, done.stderr
+    subjects = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert subjects == ["log.error.app", "log.info.app"]
+    assert "hunter2" not in done.stdout
+    assert "[redacted:password]" in done.stdout
+    assert not state.exists()
+
+
+def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """What was read of a pipe is on disk: a shipper that is killed leaves it to its successor."""
+    nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--state-dir", str(tmp_path))
+    argv = [sys.executable, "-m", "relay.cli", "ship", "-", *nats]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        assert first.stdin is not None
+        assert first.stderr is not None
+        first.stdin.write("".join(f"{line}\n" for line in numbered(0, 20_000)).encode())
+        first.stdin.flush()
+        deadline = time.monotonic() + PATIENCE
+        while not any(path.stat().st_size for path in tmp_path.glob("stdin-*/*.spool")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        first.kill()
+    kept = sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("stdin-*/*.spool"))
+    done = ship_command("-", *nats, given="last\n")
+    assert done.returncode == 0, done.stderr
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            await shipped.read()
+            *before, last = shipped.messages
+            assert last == "last"
+            assert len(before) >= kept
+            assert before[:kept] == numbered(0, kept)
+            # The kill may have cut a line in two: its first part is all there is of it.
+            assert "".join(before[kept:]) in ("", f"line {kept}"[: len("".join(before[kept:]))])
+
+    asyncio.run(main())
+    assert not list(tmp_path.glob("stdin-*/*.spool"))
+
+
+def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """The second one takes over where the first is, and one of them ends with an error that says why."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 10))
+    nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--host", "twin")
+    argv = [sys.executable, "-m", "relay.cli", "ship", str(log), *nats, "--state-dir"]
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            with (
+                subprocess.Popen([*argv, str(tmp_path / "a")], stderr=subprocess.PIPE, text=True) as one,
+                subprocess.Popen([*argv, str(tmp_path / "b")], stderr=subprocess.PIPE, text=True) as two,
+            ):
+                number = 10
+                async with asyncio.timeout(PATIENCE):
+                    while one.poll() is None and two.poll() is None:
+                        append(log, numbered(number, number + 10))
+                        number += 10
+                        await asyncio.sleep(0.05)
+                await shipped.until(number)
+                ended = one if one.poll() is not None else two
+                assert ended.wait() == 1
+                assert ended.stderr is not None
+                assert "another shipper" in (said := ended.stderr.read())
+                assert "--host" in said
+                for process in (one, two):
+                    process.terminate()
+                    process.wait()
+            await shipped.read()
+            assert shipped.messages == numbered(0, number)
+
+    asyncio.run(main())
+
+
+def test_a_rate_a_level_and_a_zone(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """What is held back is told, and times without a zone are of the one that is given."""
+    append(tmp_path / "app.log", [f"2026-07-01 12:00:00 INFO line {number}" for number in range(50)])
+    append(tmp_path / "quiet.log", ["DEBUG a", "WARN b"])
+    settings = settings_of(
+        nats_url, nats_prefix, tmp_path, "*.log", once=True, rate=["info=20"], zone="Asia/Shanghai",
+        level_of=["quiet=WARN"],
+    )  # fmt: skip
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(22)
+            await shipped.read()
+            assert [one["message"] for one in shipped.events if one["source"] == "quiet"] == ["WARN b"]
+            *lines, told = (one for one in shipped.events if one["source"] == "app")
+            assert len(lines) == 20
+            assert {one["timestamp"] for one in lines} == {"2026-07-01T04:00:00.000Z"}
+            assert told["metadata"]["suppressed"] == 30
+
+    asyncio.run(main())
+
+
+def test_health_and_status_tell_the_lag(
+    nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Per file, in bytes and seconds; as an event, and as a table."""
+    append(tmp_path / "app.log", numbered(0, 10))
+    settings = settings_of(nats_url, nats_prefix, tmp_path, host="desk-1", health_interval=0.2)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            async with shipping(settings):
+                await shipped.until(10)
+                await asyncio.sleep(0.5)
+            asked = ShipSettings(
+                nats_url=nats_url, subject_prefix=nats_prefix, host="desk-1", status=True, state_dir=tmp_path
+            )
+            async with asyncio.timeout(PATIENCE):
+                while await run(asked) != 0:
+                    await asyncio.sleep(0.1)
+            nobody = asked.model_copy(update={"host": "nobody"})
+            assert await run(nobody) == 1
+
+    asyncio.run(main())
+    printed = capsys.readouterr()
+    assert "HEALTHY" in printed.out
+    assert f"0 B       0.0 s  {tmp_path / 'app.log'}" in printed.out
+    assert "10 events shipped" in printed.out
+    assert "no shipper of host 'nobody'" in printed.err
+
+
+def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """As on a server before 2.12: killed before its checkpoint is on disk, it sends the same ids again."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 2_500))
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
+
+    class Dies(State):
+        saves = 0
+
+        def save(self, checkpoints: dict[str, bytes]) -> bool:
+            self.saves += 1
+            if self.saves == 3:
+                raise CheckpointError(self.path, "cannot be written: no space left on device", "make room")
+            return super().save(checkpoints)
+
+    async def ship(state: State) -> int:
+        publisher = Publisher(nats_url, prefix=nats_prefix, name="old", deadline=FOREVER)
+        async with publisher:
+            await publisher.connected()
+            sink = DedupeSink(publisher, state, "host")
+            return await work(settings, sink, publisher, asyncio.Event(), 200_000, state)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            state: State = Dies(tmp_path / "state", "key")
+            with pytest.raises(CheckpointError):
+                await ship(state)
+            state.close()
+            state = State(tmp_path / "state", "key")
+            assert await ship(state) == 0
+            state.close()
+            await shipped.read()
+            assert shipped.messages == numbered(0, 2_500)
+
+    asyncio.run(main())
+
+
+def test_an_event_that_nats_does_not_take_holds_up_no_other(
+    nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is counted and told; those around it are shipped."""
+    append(tmp_path / "app.log", ["before", "x" * 3_000, "after"])
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            client = await connect.connect(nats_url, name="small")
+            sink = AtomicSink(client, Names(nats_prefix), "host", print)
+            assert await work(settings, sink, None, asyncio.Event(), 2_000) == 0
+            await connect.close(client)
+            await shipped.read()
+            assert shipped.messages == ["before", "after"]
+
+    asyncio.run(main())
+    assert "an event is left out" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_events_has_let_go_is_read_from_its_copy(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """EVENTS forgets after a day what CHECKPOINTS keeps."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 10))
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(10)
+            client = await connect.connect(nats_url, name="purge")
+            names = Names(nats_prefix)
+            kept = names.stream("CHECKPOINTS")
+            async with asyncio.timeout(PATIENCE):
+                while not (await client.jetstream().stream_info(kept)).state.messages:
+                    await asyncio.sleep(0.05)
+            await client.jetstream().purge_stream(names.stream("EVENTS"))
+            await connect.close(client)
+            append(log, numbered(10, 15))
+            assert await run(settings) == 0
+            await shipped.read()
+            assert shipped.messages == numbered(0, 15)
+
+    asyncio.run(main())

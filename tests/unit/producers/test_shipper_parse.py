@@ -9,7 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.events import Rejected, decode
-from producers.shipper.parse import MAX_LINE_BYTES, clean, level_of, parse
+from producers.shipper.parse import (
+    MAX_LINE_BYTES,
+    Counts,
+    Parsed,
+    Parser,
+    ParseSettings,
+    clean,
+    level_of,
+    parse,
+)
 
 NOW = 1_750_000_000.0
 NOW_TEXT = "2025-06-15T15:06:40.000Z"
@@ -162,7 +171,9 @@ def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
     [
         (b"2026-11-22 22:42:10.201 WARN  [xtp] slow callback", "[xtp] slow callback"),
         (b"[2026-11-22T22:42:10Z] [error]: no route", "no route"),
-        (b"2026-11-22 22:42:10,201 - risk - INFO - limit set", "risk - INFO - limit set"),
+        (b"2026-11-22 22:42:10,201 - risk - INFO - limit set", "limit set"),
+        (b"2026-11-22 22:42:10 - INFO - limit set", "limit set"),
+        (b"2026-11-22 22:42:10.201 (WARN) limit", "limit"),
         (b"2026-11-22 22:42:10 DEBUG", "2026-11-22 22:42:10 DEBUG"),
         (b"INFO without a time", "INFO without a time"),
     ],
@@ -170,3 +181,100 @@ def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
 def test_the_message_does_not_repeat_time_and_level(line: bytes, message: str) -> None:
     """Time and level at the start of a plain line become fields and leave the message."""
     assert parse(line, source="x", now=0.0).message == message
+
+
+def shipped(lines: list[bytes], counts: Counts, cut: frozenset[int] = frozenset()) -> list[Parsed]:
+    """The events of lines."""
+    ends = [sum(len(line) + 1 for line in lines[: place + 1]) for place in range(len(lines))]
+    parser = Parser(ParseSettings(), "app", counts)
+    return [*parser.feed(lines, ends, NOW, cut), *parser.flush(NOW)]
+
+
+def test_text_of_other_encodings_is_read() -> None:
+    """UTF-8, else GB18030, line by line; what is neither is counted."""
+    counts = Counts()
+    lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"caf\xe9 x \xff", b"\xef\xbb\xbfINFO bom"]
+    messages = [event.message for event in shipped(lines, counts)]
+    assert messages == ["行情 utf", "行情 gb", "caf\ufffd x \ufffd", "INFO bom"]
+    assert (counts.lines, counts.invalid, counts.cut) == (4, 1, 0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_a_cut_within_a_character_is_no_bad_text(encoding: str) -> None:
+    """The broken character goes, the others stay what they are."""
+    counts = Counts()
+    event = shipped(["a行情".encode(encoding)[:-1]], counts, frozenset({0}))[0]
+    assert event.message == "a行"
+    assert event.metadata == {"truncated": True}
+    assert (counts.cut, counts.invalid) == (1, 0)
+
+
+def test_a_long_line_among_others_is_cut() -> None:
+    """Only that one."""
+    counts = Counts()
+    events = shipped([b"a", b"b" * (MAX_LINE_BYTES + 1), b"c"], counts)
+    assert [len(event.message) for event in events] == [1, MAX_LINE_BYTES, 1]
+    assert [event.metadata for event in events] == [{}, {"truncated": True}, {}]
+    assert counts.cut == 1
+
+
+def test_marks_of_direction_are_taken_out() -> None:
+    """Nothing in an event changes the direction of the text around it, written as it is or escaped."""
+    marks = "\u202a\u202e\u2066\u2069\u200e\u200f\u061c"
+    events = shipped(
+        [f"a{marks}b".encode(), json.dumps({"msg": f"a{marks}b", marks + "k": marks}).encode()], Counts()
+    )
+    assert [event.message for event in events] == ["ab", "ab"]
+    assert events[1].metadata == {"k": ""}
+
+
+def test_a_line_of_escapes_alone_is_blank() -> None:
+    """It shows nothing, so it is no event."""
+    assert [event.message for event in shipped([b"\x1b[0m", b"a", b" \x00"], Counts())] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"msg":"m","x":' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"x":' * 500 + b"1" + b"}" * 500,
+        b'{"msg":"m","x":' + b"[" * 57 + b"]" * 57 + b"}",
+        b'{"msg":"m","x":' + b"[" * 58 + b"]" * 58 + b"}",
+        b'{"msg":"m","x":[' + b"1e15," * 13000 + b"1]}",
+        b'{"x":[' + b"1e15," * 13000 + b"1]}",
+        b'{"msg":"m","x":123456789012345678901234567890}',
+        b'{"msg":"\\ud800"}',
+        b"pwd=1 " * 10_000,
+        b'"' * MAX_LINE_BYTES,
+        b"\x01" * MAX_LINE_BYTES + b"x",
+    ],
+)
+def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
+    """An event too big or too deep is its text, as far as that fits."""
+    for event in shipped([line, b"next"], Counts()):
+        assert not isinstance(decode(event.subject, event.encode()), Rejected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=80).map(lambda data: data.replace(b"\n", b"")), max_size=20))
+def test_any_file_makes_legal_events(lines: list[bytes]) -> None:
+    """Whatever lines hold, their events keep the contract."""
+    for event in shipped(lines, Counts()):
+        assert not isinstance(decode(event.subject, event.encode()), Rejected)
+        assert event.message == clean(event.message)
+
+
+PIECES = st.sampled_from(
+    ["<13>", "1 ", "Jun 24 10:30:45 ", "2025-06-24 10:30:45", ",123 ", ".1 | ", "INFO ", "INFO     | ",
+     "a:b:1 - ", "I0624 ", "10:30:45.123456 ", "12 f.go:3] ", "host ", "app[1]: ", "- ", '[a@1 k="v"] ',
+     "k=v ", 'k="v" ', "level=err ", "msg=", "password=", "x" * 130, "a.b: ", "{", "}", '{"a":1}',
+     "\x1b[1m", "\u202e", "中", "Feb 30 ", "99:99:99 "]
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_any_head_makes_a_legal_event(text: str) -> None:
+    """Lines that are almost of a format keep the contract, too."""
+    event = parse(text.encode(), source="app", now=NOW)
+    assert not isinstance(decode(event.subject, event.encode()), Rejected)

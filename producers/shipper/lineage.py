@@ -1,0 +1,416 @@
+"""The files that bear one name one after another, and the batches that are made of them.
+
+Invariants:
+
+1. A file is read to its end before its successor is, whatever its name becomes and however long that takes.
+2. A batch is a stretch of the events of each file, without a hole; its checkpoint says where it ends.
+3. When a batch is not shipped, nothing after it is: reading goes back to what is shipped.
+"""
+
+import contextlib
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Container, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from producers.shipper.followed import ROTATION_GRACE, Followed
+from producers.shipper.parse import Parsed, Parser
+from producers.shipper.place import Key, Place
+from producers.shipper.rotation import base_of, open_copy, open_file, siblings
+from producers.shipper.shape import Shaper
+from producers.shipper.sink import Checkpoint, Item, Known
+
+MAX_ITEMS: Final = 999
+"""Events of a batch: JetStream takes 1 000 messages, and the checkpoint is one."""
+
+MAX_BATCH_BYTES: Final = 1024 * 1024
+MAX_PAST: Final = 256
+"""Files that were shipped to their end and are remembered while they are in sight."""
+
+
+REST: Final = 5.0
+"""Seconds until a file that cannot be read is tried again."""
+
+TICK: Final = 0.02
+"""Seconds by which a file's time may lag behind the clock."""
+
+CLOCK_MARGIN: Final = 2.0
+"""Seconds; less than the grace after which a rotated file is done with."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is shipped together.
+
+    Attributes:
+        items: the events.
+        checkpoint: with all of this.
+        marks: how far each file is shipped then.
+        done: files that are shipped to their end then.
+    """
+
+    items: list[Item]
+    checkpoint: Checkpoint
+    marks: list[tuple[Followed, int]]
+    done: list[Followed]
+
+
+class Lineage:
+    """The files of one name.
+
+    Args:
+        path: the name, absolute.
+        known: what is shipped of it.
+        parser: makes a parser for a file.
+        shaper: decides which events go out.
+        run: name of this process, for checkpoints.
+        announces: a file's generation is to be in a checkpoint before its first line is in a batch.
+        grace: seconds, as of ``Followed``.
+
+    Attributes:
+        sequence: of its last checkpoint in EVENTS.
+        busy: a task is shipping it.
+        level_at: when it was last known to have nothing left to ship.
+        finished: paths of files that were shipped to their end, for who wants to delete them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        known: Known | None,
+        parser: Callable[[], Parser],
+        shaper: Shaper,
+        run: str,
+        *,
+        announces: bool = False,
+        grace: float = ROTATION_GRACE,
+    ) -> None:
+        self.path = path
+        self.level_at = 0.0
+        self.finished: deque[str] = deque(maxlen=MAX_PAST)
+        self._announces = announces
+        self._announced: set[str] = set()
+        self._grace = grace
+        self.sequence = known.sequence if known is not None else 0
+        self.busy = False
+        self.chain: deque[Followed] = deque()
+        self.past: dict[Key, Place] = {}
+        self.shaper = shaper
+        self._count = 0
+        self._time = 0.0
+        self._run = run
+        self._parser = parser
+        self._sure: dict[Key, int] = {}
+        self._ready: deque[tuple[Followed, Parsed]] = deque()
+        self._unsaved = False
+        self._saved_at = 0.0
+        self._rests_until = 0.0
+        if known is not None:
+            self._count = known.checkpoint.count
+            self._time = known.checkpoint.time
+            self._announced = {place.generation for place in known.checkpoint.places}
+            self.past = {place.key: place for place in known.checkpoint.places}
+            shaper.owed = Counter(known.checkpoint.suppressed)
+
+    def __repr__(self) -> str:
+        return f"<Lineage {self.path} {list(self.chain)}>"
+
+    # Which files.
+
+    def open(self, path: str, now: float, *, from_end: bool = False) -> None:
+        """Follow a file after those that are followed already, but one that was rotated before the live one.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        handle = open_file(path)
+        status = os.fstat(handle)
+        key = (status.st_dev, status.st_ino)
+        place = self.past.pop(key, None)
+        if place is not None and not place.fits(handle):
+            place = None  # the inode was used again, or the file was truncated
+        offset = status.st_size if from_end else 0
+        file = Followed(path, handle, self._parser(), now, place, offset, self._grace)
+        live = self.chain and self.chain[-1].path == self.path and base_of(path) == self.path
+        self.chain.insert(len(self.chain) - 1 if live else len(self.chain), file)
+        self._unsaved = self._unsaved or from_end
+
+    def find_lost(self, in_sight: Mapping[Key, str], now: float) -> list[Place]:
+        """Open what was rotated while nobody looked; return the files that are not there any more.
+
+        Args:
+            in_sight: files that are found by their names.
+        """
+        beside = {(status.st_dev, status.st_ino): (path, status) for path, status in siblings(self.path)}
+        lost = []
+        for key, place in sorted(self.past.items(), key=lambda item: item[1].done):
+            path, status = beside.get(key, (None, None))
+            handle = self._reopen(in_sight.get(key, path), place)
+            complete = place.done and (status is None or status.st_size == place.offset)
+            if handle is not None and (key in in_sight or complete):
+                os.close(handle)
+                continue  # it is opened by its name, or not again
+            self.past.pop(key, None)
+            if handle is None and place.offset and not place.done:
+                copy = open_copy(self.path, place.fits, {file.key for file in self.chain})
+                path, handle = copy or (path, None)
+            if handle is not None and path is not None:
+                self._follow_rotated(path, handle, now, place)
+                self.past.pop(self.chain[-1].key, None)
+            elif key not in in_sight and not place.done:
+                lost.append(place)
+        known = set(self.past)
+        if self._time:
+            self.find_unseen(self._time - CLOCK_MARGIN, now, {*in_sight, *known})
+        return lost
+
+    def find_unseen(
+        self, since: float, now: float, besides: Collection[Key] = (), *, before: Followed | None = None
+    ) -> bool:
+        """Follow what came and was rotated between two looks, or while nobody looked.
+
+        Args:
+            since: UNIX seconds; what was not written after that was seen.
+            besides: files that are known.
+            before: follow it before this one; None means last.
+
+        Returns:
+            True when there is such a file.
+        """
+        place = len(self.chain) if before is None else self.chain.index(before)
+        after = [self.chain.pop() for _ in range(len(self.chain) - place)]
+        followed = (*self.chain, *after)
+        opened = {file.key for file in followed}
+        for path, status in siblings(self.path):
+            key = (status.st_dev, status.st_ino)
+            known = key in opened or key in besides or (key in self.past and self.knows(key, path))
+            if known or status.st_mtime <= since or base_of(path) != self.path:
+                continue
+            with contextlib.suppress(OSError):
+                handle = open_file(path)
+                if any(not file.over and file.is_like(handle) for file in followed):
+                    os.close(handle)  # a copy: its file is about to be truncated, and goes on in it then
+                else:
+                    self._follow_rotated(path, handle, now)
+        found = len(self.chain) > place
+        if found and before is not None:
+            before.looked_at = now
+        self.chain.extend(reversed(after))
+        return found
+
+    def _follow_rotated(self, path: str, handle: int, now: float, place: Place | None = None) -> None:
+        file = Followed(path, handle, self._parser(), now, place)
+        file.rotated(now)
+        self.chain.append(file)
+
+    def has_done(self, key: Key, path: str, status: os.stat_result) -> bool:
+        """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode."""
+        place = self.past[key]
+        if not place.done or place.offset != status.st_size:
+            return False
+        stamp = status.st_mtime_ns
+        if self._sure.get(key) != stamp:
+            if not self.knows(key, path):
+                return False
+            self._sure[key] = stamp
+        return True
+
+    def changed_since(self, moment: float) -> bool:
+        """Tell whether a file that still has its name was not looked at since a moment."""
+        return any(
+            not file.over and not file.has_lost_its_name and file.looked_at <= moment for file in self.chain
+        )
+
+    def knows(self, key: Key, path: str) -> bool:
+        """Tell whether a file is one of the past, and not another on its inode: that is forgotten then."""
+        place = self.past[key]
+        handle = self._reopen(path, place)
+        if handle is None:
+            del self.past[key]
+            return False
+        os.close(handle)
+        return True
+
+    def _reopen(self, path: str | None, place: Place) -> int | None:
+        """Open a file, if it is still the one of a place."""
+        if path is None:
+            return None
+        if not place.offset and (place.done or self.path not in (path, base_of(path))):
+            return None  # it is known by nothing but its inode, which another may have by now
+        try:
+            handle = open_file(path)
+        except OSError:
+            return None
+        if place.fits(handle):
+            return handle
+        os.close(handle)
+        return None
+
+    def forget(self, in_sight: Container[Key]) -> None:
+        """Forget the files that were shipped to their end and are out of sight."""
+        for key in [key for key in self.past if key not in in_sight]:
+            del self.past[key]
+        for key in list(self.past)[:-MAX_PAST]:
+            del self.past[key]
+        self._sure = {key: stamp for key, stamp in self._sure.items() if key in self.past}
+
+    # What goes out.
+
+    def stirs(self, now: float) -> bool:
+        """Tell whether there may be something to ship."""
+        if now < self._rests_until:
+            return False
+        if self._ready or self._unsaved or self.shaper.due(now):
+            return True
+        return any(file.stirs(now) or file.at_end(now) for file in self.chain)
+
+    def rest(self, now: float) -> None:
+        """Leave the files alone for a while: one of them cannot be read."""
+        self._rests_until = now + REST
+
+    def next_batch(self, now: float, *, finish: bool = False) -> Batch | None:
+        """Read on; None when there is nothing to ship now.
+
+        Args:
+            now: UNIX seconds.
+            finish: what waits for its rest goes out as it is.
+        """
+        items: list[Item] = []
+        if self._announces and (new := {file.generation for file in self.chain} - self._announced):
+            self._announced |= new
+            return self._batch(items, [], now)
+        size = 0
+        moved: dict[Followed, None] = {}
+        while len(items) < MAX_ITEMS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
+            file, parsed = self._ready.popleft()
+            begin, file.planned = file.planned, parsed.end
+            moved[file] = None
+            if not self.shaper.admits(parsed, now):
+                continue
+            payload = parsed.encode()
+            items.append(Item(parsed.subject, payload, f"{file.generation}-{begin}"))
+            size += len(payload)
+        if not self._ready:
+            items += self.shaper.settle(now, finish=finish)
+        done = self._ended(now)
+        if not (items or moved or done or self._unsaved):
+            return None
+        if not items and not done and not finish and now - self._saved_at < 1.0:
+            self._unsaved = self._unsaved or bool(moved)
+            return None  # a place alone is worth a message at most each second
+        return self._batch(items, done, now)
+
+    def _batch(self, items: list[Item], done: list[Followed], now: float) -> Batch:
+        self._unsaved = False
+        self._saved_at = now
+        self._count += 1
+        places = [*self.past.values(), *(file.place() for file in self.chain)]
+        checkpoint = Checkpoint(
+            self.path, tuple(places[-MAX_PAST:]), Counter(self.shaper.owed), now, self._count, self._run
+        )
+        return Batch(items, checkpoint, [(file, file.planned) for file in self.chain], done)
+
+    def _fill(self, now: float, *, finish: bool) -> bool:
+        """Have an event ready, if there is one."""
+        while not self._ready:
+            for file in list(self.chain):
+                if (
+                    not file.has_lost_its_name
+                    and file.begins()
+                    and self.find_unseen(file.looked_at - TICK, now, before=file)
+                ):
+                    break
+                events = [] if file.over else file.read(now)
+                if file.truncated:
+                    self._ready.extend((file, parsed) for parsed in self._truncated(file, now))
+                    break
+                if finish and file.drained and not events:
+                    events = file.finish(now)
+                self._ready.extend((file, parsed) for parsed in events)
+                if events or not file.drained:
+                    break
+                if file.waits:
+                    return False  # a successor waits, too
+            else:
+                return False
+        return True
+
+    def _truncated(self, file: Followed, now: float) -> list[Parsed]:
+        """Go on in the copy of a truncated file, if there is one, and then in the file from its start."""
+        copy = open_copy(self.path, file.fits, {other.key for other in self.chain})
+        events = [] if copy is not None else file.finish(now)
+        successor = file.again(self._parser(), now)
+        self.chain.insert(self.chain.index(file) + 1, successor)
+        if copy is not None:
+            path, handle = copy
+            file.moved(handle, path)
+            file.rotated(now)
+            self.past.pop(file.key, None)
+        self.find_unseen(
+            file.looked_at - TICK, now, before=successor
+        )  # it may have been truncated more than once
+        return events
+
+    def _ended(self, now: float) -> list[Followed]:
+        """Files whose every byte is in a batch and whose writer is gone; they are past from now on."""
+        done: list[Followed] = []
+        while self.chain and not self._ready:
+            file = self.chain[0]
+            if not (file.over or file.at_end(now)):
+                break
+            if file.waits:
+                self._ready.extend((file, parsed) for parsed in file.finish(now))
+                break
+            if not file.over:
+                file.planned = file.at
+                self.past[file.key] = file.place(done=True)
+            done.append(self.chain.popleft())
+        return done
+
+    def shipped(self, batch: Batch, sequence: int) -> None:
+        """Note that a batch is acknowledged."""
+        self.sequence = sequence
+        for file, mark in batch.marks:
+            file.shipped = mark
+        for file in batch.done:
+            file.close()
+            self.finished.append(file.path)
+
+    def rewind(self, batches: list[Batch], known: Known | None = None) -> None:
+        """Take batches back, the oldest first, and go on from what is shipped, or from what another says."""
+        for batch in reversed(batches):
+            for file in reversed(batch.done):
+                self.past.pop(file.key, None)
+                self.chain.appendleft(file)
+        self._ready.clear()
+        places: dict[Key, Place] = {}
+        if known is not None:
+            self.sequence = known.sequence
+            self._count = known.checkpoint.count
+            self.shaper.owed = Counter(known.checkpoint.suppressed)
+            places = {place.key: place for place in known.checkpoint.places}
+        for file in list(self.chain):
+            if file.over:  # what it held is nowhere any more, but maybe with who was faster
+                self.chain.remove(file)
+                file.close()
+            else:
+                file.rewind(places.pop(file.key, None))
+        self.past.update(places)
+
+    # How it stands.
+
+    @property
+    def waits(self) -> bool:
+        """True while something waits for its rest."""
+        return any(file.waits for file in self.chain)
+
+    @property
+    def lag(self) -> int:
+        """Bytes that are not shipped yet."""
+        return sum(file.lag for file in self.chain)
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for file in self.chain:
+            file.close()

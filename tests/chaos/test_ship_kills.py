@@ -1,0 +1,157 @@
+"""Every line exactly once: shipper and NATS are killed at random while five files rotate.
+
+``TICKERTAPE_CHAOS=full`` kills 200 times instead of 12; ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import nats
+import orjson
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from tests.chaos.rotated import Writer
+from tests.nats_server import NatsServer
+
+FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
+KILLS: Final = 200 if FULL else 12
+RATE: Final = 500.0 if FULL else 1_500.0
+"""Lines per second of each file."""
+
+LIMIT: Final = 256 * 1024
+SETTLE: Final = 120.0
+"""Seconds for the rest at the end; only a failing test takes so long."""
+
+
+class Shipper:
+    """``tickertape ship`` in a process of its own, which is killed and started again."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._argv = [
+            sys.executable, "-m", "relay.cli", "ship", str(folder / "logs" / "*.log"),
+            "--nats-url", url, "--state-dir", str(folder / "state"), "--host", "chaos",
+        ]  # fmt: skip
+        self._said = (folder / "ship.txt").open("ab")
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._argv, stdout=self._said, stderr=self._said)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process = self._start()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._said.close()
+
+
+@contextlib.contextmanager
+def shipping(url: str, folder: Path) -> Iterator[Shipper]:
+    shipper = Shipper(url, folder)
+    try:
+        yield shipper
+    finally:
+        shipper.close()
+
+
+async def lines_of(url: str) -> dict[str, list[int]]:
+    """Numbers of all lines in the stream, in its order, by file."""
+    client = await nats.connect(url)
+    try:
+        js = client.jetstream()
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        consumer = await js.pull_subscribe("log.>", stream="EVENTS", config=config)
+        found: dict[str, list[int]] = defaultdict(list)
+        while True:
+            try:
+                messages = await consumer.fetch(2_000, timeout=1.0)
+            except NatsTimeout:
+                return found
+            for message in messages:
+                body = orjson.loads(message.data)
+                name, number, _ = body["message"].split(" ", 2)
+                assert body["source"] == name
+                found[name].append(int(number))
+    finally:
+        await client.close()
+
+
+async def count(url: str) -> int:
+    client = await nats.connect(url)
+    try:
+        info = await client.jetstream().stream_info("EVENTS", subjects_filter="log.>")
+        return sum((info.state.subjects or {}).values())
+    finally:
+        await client.close()
+
+
+def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """After any number of kills every line of every file is in the stream, once, in its file's order."""
+    seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.randrange(10**6))
+    choose = random.Random(seed)
+    (tmp_path / "logs").mkdir()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(NatsServer(tmp_path / "nats"))
+        writers = [
+            stack.enter_context(
+                Writer(
+                    tmp_path / "logs" / f"file{number}.log",
+                    LIMIT,
+                    RATE,
+                    random.Random(seed + number),
+                    copies=number > 3,
+                )
+            )
+            for number in range(1, 6)
+        ]
+        shipper = stack.enter_context(shipping(server.url, tmp_path))
+        for _ in range(KILLS):
+            time.sleep(choose.uniform(0.05, 2.0))
+            if choose.random() < 0.5:
+                shipper.kill()
+            else:
+                server.kill()
+                time.sleep(choose.uniform(0.0, 0.5))
+                server.start()
+        for writer in writers:
+            writer.stop()
+        written = {writer.path.stem: writer.written for writer in writers}
+        deadline = time.monotonic() + SETTLE
+        there = 0
+        while there < sum(written.values()) and time.monotonic() < deadline:
+            assert shipper.process.poll() is None, (tmp_path / "ship.txt").read_text()
+            time.sleep(0.5)
+            there = asyncio.run(count(server.url))
+        time.sleep(1.5)  # what would come twice comes now
+        found = asyncio.run(lines_of(server.url))
+    said = (tmp_path / "ship.txt").read_text()
+    wrong = {}
+    for name, total in written.items():
+        numbers = found[name]
+        lost = total - len(set(numbers))
+        repeated = len(numbers) - len(set(numbers))
+        disorder = [(one, next) for one, next in pairwise(numbers) if next < one]
+        if lost or repeated or disorder:
+            first = sorted(set(range(1, total + 1)) - set(numbers))[:3]
+            wrong[name] = f"of {total}: lost {lost} {first}, repeated {repeated}, out of order {disorder[:3]}"
+    assert not wrong, f"seed {seed}: {wrong}\n{said[-2000:]}"
+    assert min(writer.rotations for writer in writers) >= 2, "the files must have rotated"
+    assert not re.search("Traceback|rror:", said), said[-2000:]
+    if FULL:
+        rotations = sum(writer.rotations for writer in writers)
+        print(f"{KILLS} kills, {sum(written.values())} lines, {rotations} rotations: 0, 0, 0")
