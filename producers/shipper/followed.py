@@ -261,6 +261,14 @@ class Followed:
         same_end = os.pread(handle, len(self._before), begin) == self._before
         return same_end and os.pread(handle, len(self._head), 0) == self._head
 
+    def is_at(self, place: Place) -> bool:
+        """Tell whether all that another process shipped of it is still there."""
+        return place.fits(self._handle)
+
+    def comes_after(self, other: os.stat_result) -> bool:
+        """Tell whether nothing of it was read yet, and it was written later than another file."""
+        return not self.at and os.fstat(self._handle).st_mtime_ns > other.st_mtime_ns
+
     def is_like(self, handle: int) -> bool:
         """Tell whether another open file is a copy of this one, or is becoming one."""
         size = os.fstat(handle).st_size

@@ -178,10 +178,8 @@ class Lineage:
         Returns:
             True when there is such a file.
         """
-        place = len(self.chain) if before is None else self.chain.index(before)
-        after = [self.chain.pop() for _ in range(len(self.chain) - place)]
-        followed = (*self.chain, *after)
-        opened = {file.key for file in followed}
+        found = False
+        opened = {file.key for file in self.chain}
         for path, status in siblings(self.path):
             key = (status.st_dev, status.st_ino)
             known = key in opened or key in besides or (key in self.past and self.knows(key, path))
@@ -189,20 +187,23 @@ class Lineage:
                 continue
             with contextlib.suppress(OSError):
                 handle = open_file(path)
-                if any(not file.over and file.is_like(handle) for file in followed):
+                if any(not file.over and file.is_like(handle) for file in self.chain):
                     os.close(handle)  # a copy: its file is about to be truncated, and goes on in it then
-                else:
-                    self._follow_rotated(path, handle, now)
-        found = len(self.chain) > place
+                    continue
+                last = len(self.chain) if before is None else self.chain.index(before)
+                place = next((n for n, file in enumerate(self.chain) if file.comes_after(status)), last)
+                self._follow_rotated(path, handle, now, at=min(place, last))
+                found = True
         if found and before is not None:
             before.looked_at = now
-        self.chain.extend(reversed(after))
         return found
 
-    def _follow_rotated(self, path: str, handle: int, now: float, place: Place | None = None) -> None:
+    def _follow_rotated(
+        self, path: str, handle: int, now: float, place: Place | None = None, at: int | None = None
+    ) -> None:
         file = Followed(path, handle, self._parser(), now, place)
         file.rotated(now)
-        self.chain.append(file)
+        self.chain.insert(len(self.chain) if at is None else at, file)
 
     def has_done(self, key: Key, path: str, status: os.stat_result) -> bool:
         """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode."""
@@ -249,7 +250,8 @@ class Lineage:
 
     def forget(self, in_sight: Container[Key]) -> None:
         """Forget the files that were shipped to their end and are out of sight."""
-        for key in [key for key in self.past if key not in in_sight]:
+        # While their successors are not read they could be taken for files that nobody has seen.
+        for key in [key for key in self.past if key not in in_sight and len(self.chain) <= 1]:
             del self.past[key]
         for key in list(self.past)[:-MAX_PAST]:
             del self.past[key]
@@ -306,8 +308,10 @@ class Lineage:
         self._saved_at = now
         self._count += 1
         places = [*self.past.values(), *(file.place() for file in self.chain)]
+        # What came since the live file was looked at may be unknown, however late this is shipped.
+        seen = min((file.looked_at for file in self.chain if not file.has_lost_its_name), default=now)
         checkpoint = Checkpoint(
-            self.path, tuple(places[-MAX_PAST:]), Counter(self.shaper.owed), now, self._count, self._run
+            self.path, tuple(places[-MAX_PAST:]), Counter(self.shaper.owed), seen, self._count, self._run
         )
         return Batch(items, checkpoint, [(file, file.planned) for file in self.chain], done)
 
@@ -395,7 +399,8 @@ class Lineage:
                 self.chain.remove(file)
                 file.close()
             else:
-                file.rewind(places.pop(file.key, None))
+                place = places.pop(file.key, None)
+                file.rewind(place if place is not None and file.is_at(place) else None)
         self.past.update(places)
 
     # How it stands.

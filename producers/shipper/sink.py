@@ -35,7 +35,7 @@ class Checkpoint:
         path: the name, absolute; rotated files belong to the name that they had when they were written.
         places: of the files, oldest first.
         suppressed: events of each level that a storm has cost, not told yet.
-        time: when it was written, UNIX seconds.
+        time: UNIX seconds up to which every file of this name is known.
         count: one more with every checkpoint of this path.
         run: the shipper's process that wrote it.
         batch: the batch that it ended.
