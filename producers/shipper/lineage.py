@@ -25,6 +25,9 @@ MAX_ITEMS: Final = 999
 """Events of a batch: JetStream takes 1 000 messages, and the checkpoint is one."""
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
+MAX_PIECES: Final = 256
+"""Pieces that are read for one event: an endless line must not hold up other files."""
+
 MAX_PAST: Final = 256
 """Files that were shipped to their end and are remembered while they are in sight."""
 
@@ -317,7 +320,9 @@ class Lineage:
 
     def _fill(self, now: float, *, finish: bool) -> bool:
         """Have an event ready, if there is one."""
-        while not self._ready:
+        for _ in range(MAX_PIECES):
+            if self._ready:
+                break
             for file in list(self.chain):
                 if (
                     not file.has_lost_its_name
@@ -338,7 +343,7 @@ class Lineage:
                     return False  # a successor waits, too
             else:
                 return False
-        return True
+        return bool(self._ready)
 
     def _truncated(self, file: Followed, now: float) -> list[Parsed]:
         """Go on in the copy of a truncated file, if there is one, and then in the file from its start."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from tests.bench.monitoring import Monitoring
 from tests.bench.plan import Comeback, Intake, Memory, Replay, Results
 from tests.bench.run import Row
+from tests.bench.sdk import Sdk
+from tests.bench.shipping import Shipping
 from tests.bench.targets import NATS, OURS, PLAIN
 
 
@@ -73,6 +75,8 @@ def figures(results: Results) -> list[Figure]:
         *_replay(results.replay),
         *_deflate(results.deflate, results.deflate_memory),
         *_monitoring(results.monitoring),
+        *_shipping(results.shipping),
+        *_sdk(results.sdk),
     ]
 
 
@@ -216,4 +220,36 @@ def _monitoring(found: Monitoring | None) -> list[Figure]:
         _figure(f"{name}, p99 of lateness", "<= 250 ms", late),
         _figure(f"{name}, the busiest half second beside the average", "<= 1.5 x", even),
         _figure("from a gateway's death to a client, every 1 s, 2 failures", "<= 2.5 s", death),
+    ]
+
+
+def _shipping(found: Shipping | None) -> list[Figure]:
+    rate = exact = away = idle = None
+    parsed: dict[str, tuple[str, bool] | None] = {"plain": None, "json": None, "logfmt": None}
+    if found is not None:
+        rate = (f"{found.per_core:,.0f}, {found.lines / found.seconds:,.0f}/s", found.per_core >= 25_000)
+        exact = (f"{found.wrong} of {found.lines:,}", found.wrong == 0)
+        away = (f"{found.away_rss / 1e6:.0f} MB", found.away_rss <= 100e6)
+        idle = (f"{found.idle_cores:.2%}", found.idle_cores <= 0.02)
+        for kind, one in found.parsed.items():
+            parsed[kind] = (f"{one:,.0f}", one >= (100_000 if kind == "plain" else 50_000))
+    return [
+        _figure("shipping, lines per core-second, 200 B, end to end", ">= 25,000", rate),
+        _figure("shipping, lines lost, repeated or out of order", "0", exact),
+        _figure("reading, parsing, redacting, plain lines per core-second", ">= 100,000", parsed["plain"]),
+        _figure("the same, JSON", ">= 50,000", parsed["json"]),
+        _figure("the same, logfmt", ">= 50,000", parsed["logfmt"]),
+        _figure("shipper, memory while NATS is away, 10 GB unread", "<= 100 MB", away),
+        _figure("shipper, 500 idle files, share of a core", "<= 2 %", idle),
+    ]
+
+
+def _sdk(found: Sdk | None) -> list[Figure]:
+    rate = cost = None
+    if found is not None:
+        rate = (f"{found.rate:,.0f} with {found.cores:.2f} cores", found.rate >= 20_000)
+        cost = (f"{found.emit_us:.0f} us, 1 in 100 {found.emit_p99_us:.0f} us", found.emit_us < 50)
+    return [
+        _figure("publisher, acknowledged events/s", ">= 20,000", rate),
+        _figure("a log line through the handler", "< 50 us", cost),
     ]

@@ -5,11 +5,13 @@ from typing import Final
 
 from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
+from tests.bench.sdk import Sdk
+from tests.bench.shipping import Shipping
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN
 
 SCENARIOS: Final = (
     "same", "most", "idle", "memory", "intake",
-    "stalled", "filters", "comeback", "replay", "deflate", "growth", "monitor",
+    "stalled", "filters", "comeback", "replay", "deflate", "growth", "monitor", "ship", "sdk",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -32,6 +34,7 @@ class Plan:
         old: events in ``replay``.
         growth: connections in ``growth``, one row each.
         gateways: in ``monitor``.
+        lines: in ``ship``.
     """
 
     only: tuple[str, ...] = SCENARIOS
@@ -47,6 +50,7 @@ class Plan:
     old: int = 1_000_000
     growth: tuple[int, ...] = (10, 100, 1_000, 10_000)
     gateways: int = 1_000
+    lines: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +190,5 @@ class Results:
     deflate_memory: list[Memory] = field(default_factory=list)
     growth: list[Row] = field(default_factory=list)
     monitoring: Monitoring | None = None
+    shipping: Shipping | None = None
+    sdk: Sdk | None = None

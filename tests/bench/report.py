@@ -115,6 +115,10 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
         "growth": _rows(results.growth),
         "monitor": asdict(results.monitoring) if results.monitoring else None,
+        "ship": (
+            {**asdict(results.shipping), "per_core": results.shipping.per_core} if results.shipping else None
+        ),
+        "sdk": asdict(results.sdk) if results.sdk else None,
         "figures": [asdict(figure) for figure in figures(results)],
     }
 

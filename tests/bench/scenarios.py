@@ -6,7 +6,7 @@ idle    latency of our relay with next to nothing to do.
 memory  what an idle connection costs our relay.
 intake  how many events our relay takes in from JetStream on one core, beside bare nats-py.
 
-Those of ``variants``, ``returns`` and ``monitoring`` come after these.
+Those of ``variants``, ``returns``, ``monitoring``, ``shipping`` and ``sdk`` come after these.
 """
 
 import math
@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.bench import monitoring, returns, targets, variants
+from tests.bench import monitoring, returns, sdk, shipping, targets, variants
 from tests.bench.children import BenchError, Child, module
 from tests.bench.plan import Intake, Memory, Plan, Results
 from tests.bench.run import Load, Row, measure
@@ -71,6 +71,10 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
             variants.growth(plan, say, results.growth)
         if "monitor" in plan.only:
             results.monitoring = monitoring.monitor(plan.gateways, 2 * plan.seconds, say)
+        if "ship" in plan.only:
+            results.shipping = shipping.ship(plan.lines, say)
+        if "sdk" in plan.only:
+            results.sdk = sdk.sdk(plan.seconds, say)
     return results
 
 

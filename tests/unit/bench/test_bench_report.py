@@ -13,7 +13,9 @@ from tests.bench.monitoring import Monitoring
 from tests.bench.plan import Comeback, Intake, Memory, Plan, Replay, Results
 from tests.bench.report import COLUMNS, as_json, cells, notes, show
 from tests.bench.run import Load, Row
+from tests.bench.sdk import Sdk
 from tests.bench.search import most_sustained
+from tests.bench.shipping import Shipping
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, sum_of
 
 _ROW = Row(
@@ -25,6 +27,9 @@ _MOST = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
 _PLAIN = replace(_MOST, who=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
 _COMEBACK = Comeback(10_000, 10_000, 9.0, 11.5, 20_000_000, 0, 0, 0, 0, 9.5, 0.8)
 _MONITORING = Monitoring(1_000, 20.0, 0.11, 70_000_000, 4_000, 0.0, 1.2, (1.5, 2.0))
+_PARSED = {"plain": 200_000.0, "json": 90_000.0, "logfmt": 60_000.0}
+_SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01)
+_SDK = Sdk(25_000.0, 0.7, 35_000.0, 20.0, 80.0)
 _RESULTS = Results(
     same=[_ROW, _NATS, replace(_ROW, who=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
     most=[_MOST, _PLAIN],
@@ -40,6 +45,8 @@ _RESULTS = Results(
     deflate_memory=[Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 5_500_000)],
     growth=[_ROW, _MOST],
     monitoring=_MONITORING,
+    shipping=_SHIPPING,
+    sdk=_SDK,
 )
 
 
@@ -56,7 +63,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """Each figure that is reached is ok, and the one that is not is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 15
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 24
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,15 @@ def test_figures_are_judged() -> None:
         (22, {"monitoring": replace(_MONITORING, late=0.02)}),
         (23, {"monitoring": replace(_MONITORING, uneven=1.6)}),
         (24, {"monitoring": replace(_MONITORING, deaths=(1.0, 2.6))}),
+        (25, {"shipping": replace(_SHIPPING, seconds=13.4)}),
+        (26, {"shipping": replace(_SHIPPING, wrong=1)}),
+        (27, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "plain": 99_000.0})}),
+        (28, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "json": 49_000.0})}),
+        (29, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "logfmt": 49_000.0})}),
+        (30, {"shipping": replace(_SHIPPING, away_rss=101_000_000)}),
+        (31, {"shipping": replace(_SHIPPING, idle_cores=0.021)}),
+        (32, {"sdk": replace(_SDK, rate=19_999.0)}),
+        (33, {"sdk": replace(_SDK, emit_us=50.0)}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
@@ -155,7 +171,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["intake"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 15
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 24
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 

@@ -1,0 +1,215 @@
+"""The scenario of the log shipper: to the stream, without it, away from it, and with nothing to do.
+
+ship      a file of 200-byte lines shipped exactly once to a real server; reading and parsing them alone,
+          for plain, JSON and logfmt lines; memory while NATS is away with 10 GB unread; 500 idle files.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import nats
+import orjson
+
+from producers.shipper.followed import Followed
+from producers.shipper.lineage import Lineage
+from producers.shipper.parse import Counts, Parser, ParseSettings
+from producers.shipper.rotation import open_file
+from producers.shipper.shape import Shape, Shaper
+from tests.bench import targets
+from tests.bench.children import BenchError, Child, running
+
+LINE_BYTES: Final = 200
+IDLE_FILES: Final = 500
+UNREAD_BYTES: Final = 10 * 1000**3
+_IDLE_SECONDS: Final = 15.0
+_AWAY_SECONDS: Final = 8.0
+_PATIENCE: Final = 180.0
+_POLL: Final = 0.05
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shipping:
+    """What shipping gave and cost.
+
+    Attributes:
+        lines: that were shipped end to end.
+        seconds: that this took, from the first line in the stream to the last.
+        cores: CPU of the shipper meanwhile.
+        wrong: lines that were lost, repeated or out of order.
+        parsed: lines per second of one core, without NATS, by format.
+        away_rss: resident bytes while NATS is away and much is unread.
+        idle_cores: CPU with ``IDLE_FILES`` files and nothing to do.
+    """
+
+    lines: int
+    seconds: float
+    cores: float
+    wrong: int
+    parsed: dict[str, float]
+    away_rss: int
+    idle_cores: float
+
+    @property
+    def per_core(self) -> float:
+        """Lines per second of CPU of the shipper."""
+        return self.lines / (self.seconds * self.cores)
+
+
+def ship(lines: int, say: Say) -> Shipping:
+    """Measure it.
+
+    Args:
+        lines: to ship end to end.
+        say: gets lines of progress.
+    """
+    with tempfile.TemporaryDirectory(prefix="tickertape-bench-") as name:
+        folder = Path(name)
+        parsed = {kind: _parse(folder, kind, lines // 2) for kind in ("plain", "json", "logfmt")}
+        rates = ", ".join(f"{rate:,.0f} {kind}" for kind, rate in parsed.items())
+        say(f"ship: read, parse and redact alone: {rates} lines/s on one core")
+        seconds, cores, wrong = _ship(folder, lines)
+        say(f"ship: {lines / seconds:,.0f} lines/s exactly once with {cores:.2f} cores, {wrong} wrong")
+        away_rss = _away(folder)
+        say(f"ship: {away_rss / 1e6:.0f} MB while NATS is away and {UNREAD_BYTES / 1e9:.0f} GB are unread")
+        idle_cores = _idle(folder)
+        say(f"ship: {IDLE_FILES} idle files take {idle_cores:.2%} of a core")
+    return Shipping(lines, seconds, cores, wrong, parsed, away_rss, idle_cores)
+
+
+def _texts(kind: str, count: int) -> Iterator[str]:
+    """Lines of 200 bytes with their breaks."""
+    for number in range(count):
+        clock = f"2026-01-01T{number // 3_600_000 % 24:02}:00:{number // 1_000 % 60:02}.{number % 1_000:03}Z"
+        match kind:
+            case "plain":
+                text = f"{clock} INFO order {number} filled at femas_options "
+            case "json":
+                text = f'{{"time": "{clock}", "level": "info", "msg": "order filled", "n": {number}, "pad": "'
+            case _:
+                text = f"time={clock} level=info n={number} gateway=femas_options msg="
+        end = '"}' if kind == "json" else ""
+        yield text + "x" * (LINE_BYTES - 1 - len(text) - len(end)) + end + "\n"
+
+
+def _write(path: Path, texts: Iterator[str]) -> None:
+    with path.open("w") as file:
+        file.writelines(texts)
+
+
+def _parse(folder: Path, kind: str, count: int) -> float:
+    """Lines per second of one core from file to payload, without NATS."""
+    path = folder / f"{kind}.parse"
+    _write(path, _texts(kind, count))
+    shaper = Shaper(Shape(), str(path), "bench")
+    parser = Parser(ParseSettings(), "bench", Counts())
+    lineage = Lineage(str(path), None, lambda: parser, shaper, "bench")
+    lineage.chain.append(Followed(str(path), open_file(str(path)), parser, time.time()))
+    began = time.process_time()
+    found = 0
+    while (batch := lineage.next_batch(time.time(), finish=True)) is not None and batch.items:
+        found += len(batch.items)
+        lineage.shipped(batch, 1)
+    took = time.process_time() - began
+    lineage.close()
+    path.unlink()
+    if found != count:
+        raise BenchError(f"{found} events of {count} {kind} lines")
+    return count / took
+
+
+def _program(folder: Path, pattern: str, nats_port: int) -> list[str]:
+    return [
+        sys.executable, "-m", "relay.cli", "ship", str(folder / pattern), "--host", "bench",
+        "--nats-url", f"nats://127.0.0.1:{nats_port}", "--state-dir", str(folder / "state"),
+    ]  # fmt: skip
+
+
+def _ship(folder: Path, lines: int) -> tuple[float, float, int]:
+    """Seconds, cores of the shipper, and lines that are not right."""
+    path = folder / "app.log"
+    _write(path, _texts("plain", lines))
+    with targets.nats_server(jetstream=True) as (_, nats_port):
+        targets.make_streams(nats_port)
+        with running("the shipper", _program(folder, "app.log", nats_port)) as process:
+            began, cpu, already = _until(process, nats_port, 1)
+            ended, cpu_after, _ = _until(process, nats_port, lines)
+            seconds, cores = ended - began, (cpu_after - cpu) / (ended - began)
+        wrong = asyncio.run(_check(nats_port, lines))
+    path.unlink()
+    share = (lines - already) / lines  # what was there at the first look is not of this window
+    return seconds / share, cores, wrong
+
+
+def _until(process: Child, nats_port: int, count: int) -> tuple[float, float, int]:
+    """Moment and CPU at which so many lines are in the stream, and how many those are."""
+
+    async def wait() -> int:
+        client = await nats.connect(f"nats://127.0.0.1:{nats_port}")
+        try:
+            while True:
+                info = await client.jetstream().stream_info("EVENTS", subjects_filter="log.>")
+                there = sum((info.state.subjects or {}).values())
+                if there >= count:
+                    return there
+                process.check()
+                await asyncio.sleep(_POLL)
+        finally:
+            await client.close()
+
+    there = asyncio.run(asyncio.wait_for(wait(), _PATIENCE))
+    return time.monotonic(), process.cpu, there
+
+
+async def _check(nats_port: int, lines: int) -> int:
+    client = await nats.connect(f"nats://127.0.0.1:{nats_port}")
+    try:
+        consumer = await client.jetstream().subscribe("log.>", stream="EVENTS", ordered_consumer=True)
+        wrong = 0
+        for number in range(lines):
+            message = await consumer.next_msg(timeout=10)
+            wrong += f" {number} " not in orjson.loads(message.data)["message"]
+        return wrong
+    finally:
+        await client.close()
+
+
+def _away(folder: Path) -> int:
+    """Resident bytes of a shipper that has begun and then has no server."""
+    path = folder / "huge.log"
+    _write(path, _texts("plain", 100_000))
+    os.truncate(path, UNREAD_BYTES)  # sparse: what follows reads as zeros, and takes no room
+    with targets.nats_server(jetstream=True) as (server, nats_port):
+        targets.make_streams(nats_port)
+        with running("the shipper", _program(folder, "huge.log", nats_port)) as process:
+            _until(process, nats_port, 1)
+            server.stop()
+            time.sleep(_AWAY_SECONDS)
+            process.check()
+            rss = process.rss
+    path.unlink()
+    return rss
+
+
+def _idle(folder: Path) -> float:
+    """Cores of a shipper with many files in which nothing happens."""
+    many = folder / "many"
+    many.mkdir()
+    for number in range(IDLE_FILES):
+        (many / f"{number}.log").write_text(f"2026-01-01T00:00:00Z INFO file {number}\n")
+    with targets.nats_server(jetstream=True) as (_, nats_port):
+        targets.make_streams(nats_port)
+        with running("the shipper", _program(folder, "many/*.log", nats_port)) as process:
+            _until(process, nats_port, IDLE_FILES)
+            time.sleep(3.0)
+            cpu, began = process.cpu, time.monotonic()
+            time.sleep(_IDLE_SECONDS)
+            return (process.cpu - cpu) / (time.monotonic() - began)
