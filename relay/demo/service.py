@@ -26,7 +26,7 @@ from relay.demo.fleet import Mood, read_moods
 from relay.demo.lines import Manager, Record, Router
 
 KEEP: Final = 3
-ROTATE_EVERY: Final = (20.0, 30.0)
+ROTATE_EVERY: Final = (3.0, 6.0)
 """Seconds; absurdly often, so that one sees that nothing is lost by it."""
 
 BURST_EVERY: Final = (25.0, 35.0)

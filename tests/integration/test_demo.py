@@ -11,10 +11,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from string import Template
+from urllib.request import urlopen
 
 import pytest
 from websockets.asyncio.client import connect
@@ -149,6 +151,38 @@ def test_gateways_fail_logs_run_and_ctrl_c_leaves_nothing_behind(tmp_path: Path)
         assert running.process.wait(PATIENCE) == 0, running.printed.read_text()
         assert alive(processes) == []
         assert listening(ports) == []
+
+
+def lines_there(folder: Path) -> Counter[str]:
+    """Messages of one service's log, with the older files that it keeps."""
+    found = sorted((folder / "demo" / "logs").glob("order_router.log*"))
+    return Counter(json.loads(line)["message"] for path in found for line in path.read_text().splitlines())
+
+
+def lines_shipped(port: int) -> Counter[str]:
+    """Messages of the same log that the relay has."""
+    found: Counter[str] = Counter()
+    query = "limit=1000&subjects=log.*.order_router"
+    while True:
+        with urlopen(f"http://127.0.0.1:{port}/events?{query}", timeout=PATIENCE) as answer:
+            page = json.loads(answer.read())
+        found.update(item["event"]["message"] for item in page["events"])
+        if not page["more"]:
+            return found
+        query = f"limit=1000&subjects=log.*.order_router&cursor={page['cursor']}"
+
+
+@whole_demo
+def test_rotation_loses_and_repeats_no_line(tmp_path: Path) -> None:
+    """The log rotates every few seconds, and each line of it is there once."""
+    with demo(tmp_path, "--seed", "3") as running:
+        running.until_up()
+        log = tmp_path / "demo" / "logs" / "order_router.log"
+        running.until(lambda: log.with_name(f"{log.name}.3").exists())
+        written = lines_there(tmp_path)
+        running.until(lambda: not written - lines_shipped(running.port))
+        shipped = lines_shipped(running.port)
+        assert {line: shipped[line] for line in written} == written
 
 
 @whole_demo
