@@ -1,4 +1,4 @@
-"""The files that bear one name one after another, and the batches that are made of them.
+"""The batches that are made of the files of one name.
 
 Invariants:
 
@@ -7,19 +7,18 @@ Invariants:
 3. When a batch is not shipped, nothing after it is: reading goes back to what is shipped.
 """
 
-import contextlib
-import os
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from producers.shipper.followed import ROTATION_GRACE, Followed
 from producers.shipper.parse import Parsed, Parser
 from producers.shipper.place import Key, Place
-from producers.shipper.rotation import base_of, open_copy, open_file, siblings
+from producers.shipper.rotation import open_copy
 from producers.shipper.shape import Shaper
 from producers.shipper.sink import Checkpoint, Item, Known
+from producers.shipper.succession import MAX_PAST, TICK, Succession
 
 MAX_ITEMS: Final = 999
 """Events of a batch: JetStream takes 1 000 messages, and the checkpoint is one."""
@@ -28,18 +27,8 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_PIECES: Final = 256
 """Pieces that are read for one event: an endless line must not hold up other files."""
 
-MAX_PAST: Final = 256
-"""Files that were shipped to their end and are remembered while they are in sight."""
-
-
 REST: Final = 5.0
 """Seconds until a file that cannot be read is tried again."""
-
-TICK: Final = 0.02
-"""Seconds by which a file's time may lag behind the clock."""
-
-CLOCK_MARGIN: Final = 2.0
-"""Seconds; less than the grace after which a rotated file is done with."""
 
 
 @dataclass(slots=True)
@@ -59,8 +48,8 @@ class Batch:
     done: list[Followed]
 
 
-class Lineage:
-    """The files of one name.
+class Lineage(Succession):
+    """The files of one name, and what is shipped of them.
 
     Args:
         path: the name, absolute.
@@ -89,178 +78,26 @@ class Lineage:
         announces: bool = False,
         grace: float = ROTATION_GRACE,
     ) -> None:
-        self.path = path
+        super().__init__(path, known.checkpoint if known is not None else None, parser, grace)
         self.level_at = 0.0
         self.finished: deque[str] = deque(maxlen=MAX_PAST)
         self._announces = announces
         self._announced: set[str] = set()
-        self._grace = grace
         self.sequence = known.sequence if known is not None else 0
         self.busy = False
-        self.chain: deque[Followed] = deque()
-        self.past: dict[Key, Place] = {}
         self.shaper = shaper
         self._count = 0
-        self._time = 0.0
         self._run = run
-        self._parser = parser
-        self._sure: dict[Key, int] = {}
         self._ready: deque[tuple[Followed, Parsed]] = deque()
-        self._unsaved = False
         self._saved_at = 0.0
         self._rests_until = 0.0
         if known is not None:
             self._count = known.checkpoint.count
-            self._time = known.checkpoint.time
             self._announced = {place.generation for place in known.checkpoint.places}
-            self.past = {place.key: place for place in known.checkpoint.places}
             shaper.owed = Counter(known.checkpoint.suppressed)
 
     def __repr__(self) -> str:
         return f"<Lineage {self.path} {list(self.chain)}>"
-
-    # Which files.
-
-    def open(self, path: str, now: float, *, from_end: bool = False) -> None:
-        """Follow a file after those that are followed already, but one that was rotated before the live one.
-
-        Raises:
-            OSError: it cannot be opened.
-        """
-        handle = open_file(path)
-        status = os.fstat(handle)
-        key = (status.st_dev, status.st_ino)
-        place = self.past.pop(key, None)
-        if place is not None and not place.fits(handle):
-            place = None  # the inode was used again, or the file was truncated
-        offset = status.st_size if from_end else 0
-        file = Followed(path, handle, self._parser(), now, place, offset, self._grace)
-        live = self.chain and self.chain[-1].path == self.path and base_of(path) == self.path
-        self.chain.insert(len(self.chain) - 1 if live else len(self.chain), file)
-        self._unsaved = self._unsaved or from_end
-
-    def find_lost(self, in_sight: Mapping[Key, str], now: float) -> list[Place]:
-        """Open what was rotated while nobody looked; return the files that are not there any more.
-
-        Args:
-            in_sight: files that are found by their names.
-        """
-        beside = {(status.st_dev, status.st_ino): (path, status) for path, status in siblings(self.path)}
-        lost = []
-        for key, place in sorted(self.past.items(), key=lambda item: item[1].done):
-            path, status = beside.get(key, (None, None))
-            handle = self._reopen(in_sight.get(key, path), place)
-            complete = place.done and (status is None or status.st_size == place.offset)
-            if handle is not None and (key in in_sight or complete):
-                os.close(handle)
-                continue  # it is opened by its name, or not again
-            self.past.pop(key, None)
-            if handle is None and place.offset and not place.done:
-                copy = open_copy(self.path, place.fits, {file.key for file in self.chain})
-                path, handle = copy or (path, None)
-            if handle is not None and path is not None:
-                self._follow_rotated(path, handle, now, place)
-                self.past.pop(self.chain[-1].key, None)
-            elif key not in in_sight and not place.done:
-                lost.append(place)
-        known = set(self.past)
-        if self._time:
-            self.find_unseen(self._time - CLOCK_MARGIN, now, {*in_sight, *known})
-        return lost
-
-    def find_unseen(
-        self, since: float, now: float, besides: Collection[Key] = (), *, before: Followed | None = None
-    ) -> bool:
-        """Follow what came and was rotated between two looks, or while nobody looked.
-
-        Args:
-            since: UNIX seconds; what was not written after that was seen.
-            besides: files that are known.
-            before: follow it before this one; None means last.
-
-        Returns:
-            True when there is such a file.
-        """
-        found = False
-        opened = {file.key for file in self.chain}
-        for path, status in siblings(self.path):
-            key = (status.st_dev, status.st_ino)
-            known = key in opened or key in besides or (key in self.past and self.knows(key, path))
-            if known or status.st_mtime <= since or base_of(path) != self.path:
-                continue
-            with contextlib.suppress(OSError):
-                handle = open_file(path)
-                if any(not file.over and file.is_like(handle) for file in self.chain):
-                    os.close(handle)  # a copy: its file is about to be truncated, and goes on in it then
-                    continue
-                last = len(self.chain) if before is None else self.chain.index(before)
-                place = next((n for n, file in enumerate(self.chain) if file.comes_after(status)), last)
-                self._follow_rotated(path, handle, now, at=min(place, last))
-                found = True
-        if found and before is not None:
-            before.looked_at = now
-        return found
-
-    def _follow_rotated(
-        self, path: str, handle: int, now: float, place: Place | None = None, at: int | None = None
-    ) -> None:
-        file = Followed(path, handle, self._parser(), now, place)
-        file.rotated(now)
-        self.chain.insert(len(self.chain) if at is None else at, file)
-
-    def has_done(self, key: Key, path: str, status: os.stat_result) -> bool:
-        """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode."""
-        place = self.past[key]
-        if not place.done or place.offset != status.st_size:
-            return False
-        stamp = status.st_mtime_ns
-        if self._sure.get(key) != stamp:
-            if not self.knows(key, path):
-                return False
-            self._sure[key] = stamp
-        return True
-
-    def changed_since(self, moment: float) -> bool:
-        """Tell whether a file that still has its name was not looked at since a moment."""
-        return any(
-            not file.over and not file.has_lost_its_name and file.looked_at <= moment for file in self.chain
-        )
-
-    def knows(self, key: Key, path: str) -> bool:
-        """Tell whether a file is one of the past, and not another on its inode: that is forgotten then."""
-        place = self.past[key]
-        handle = self._reopen(path, place)
-        if handle is None:
-            del self.past[key]
-            return False
-        os.close(handle)
-        return True
-
-    def _reopen(self, path: str | None, place: Place) -> int | None:
-        """Open a file, if it is still the one of a place."""
-        if path is None:
-            return None
-        if not place.offset and (place.done or self.path not in (path, base_of(path))):
-            return None  # it is known by nothing but its inode, which another may have by now
-        try:
-            handle = open_file(path)
-        except OSError:
-            return None
-        if place.fits(handle):
-            return handle
-        os.close(handle)
-        return None
-
-    def forget(self, in_sight: Container[Key]) -> None:
-        """Forget the files that were shipped to their end and are out of sight."""
-        # While their successors are not read they could be taken for files that nobody has seen.
-        for key in [key for key in self.past if key not in in_sight and len(self.chain) <= 1]:
-            del self.past[key]
-        for key in list(self.past)[:-MAX_PAST]:
-            del self.past[key]
-        self._sure = {key: stamp for key, stamp in self._sure.items() if key in self.past}
-
-    # What goes out.
 
     def stirs(self, now: float) -> bool:
         """Tell whether there may be something to ship."""

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from producers.shipper.followed import Followed
-from producers.shipper.lineage import CLOCK_MARGIN, Lineage
+from producers.shipper.lineage import Lineage
 from producers.shipper.place import HEAD_BYTES, Key
 from producers.shipper.rotation import COMPRESSED, base_of, open_file
 from producers.shipper.sink import Known
+from producers.shipper.succession import CLOCK_MARGIN
 
 COPY_WAIT: Final = 5.0
 """Seconds without growth after which a file that begins like a followed one is looked at as a whole."""
