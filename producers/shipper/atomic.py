@@ -37,6 +37,7 @@ COMMIT_TIMEOUT: Final = 10.0
 
 _LOOK_TIMEOUT: Final = 5.0
 _WRONG_LAST: Final = frozenset({10070, 10071, 10164})
+_NO_MESSAGE: Final = 10037
 _TOO_LARGE: Final = frozenset({10054})
 _LOADS_AT_ONCE: Final = 32
 _CONNECTION_POLL: Final = 0.1
@@ -111,7 +112,7 @@ class AtomicSink:
     def _tell(self, trouble: str) -> None:
         if self._client.is_connected and trouble != self._complaint:
             self._complaint = trouble
-            self._complain(f"a batch was not taken: {trouble}; trying on, nothing is lost")
+            self._complain(f"shipping has halted: {trouble}; trying on, nothing is lost")
 
     async def _attempt(
         self, items: Sequence[Item], subject: str, body: bytes, expected: int
@@ -207,10 +208,12 @@ class AtomicSink:
                 await asyncio.sleep(RETRY_WAIT)
                 continue
             answer: dict[str, Any] = orjson.loads(reply.data)
-            if answer.get("error", {}).get("code") in (429, 503):
-                await asyncio.sleep(RETRY_WAIT)
-                continue
-            return answer
+            error = answer.get("error")
+            if error is None or error.get("err_code") == _NO_MESSAGE:
+                return answer
+            # A server that has just begun, or a stream that is gone: no answer to what was asked.
+            self._tell(f"{error.get('description')} (code {error.get('err_code')})")
+            await asyncio.sleep(RETRY_WAIT)
 
 
 def _read(data: bytes) -> Checkpoint | None:
