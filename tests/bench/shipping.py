@@ -29,7 +29,7 @@ LINE_BYTES: Final = 200
 IDLE_FILES: Final = 500
 UNREAD_BYTES: Final = 10 * 1000**3
 PUBLISHED: Final = "Vector 77 MiB/s, Filebeat 8 MiB/s"
-"""From the vector-test-harness of Timber; TCP to file, not to a log that acknowledges."""
+"""Of vector-test-harness, from a file to a TCP socket: nothing acknowledges there."""
 
 _IDLE_SECONDS: Final = 15.0
 _AWAY_SECONDS: Final = 8.0
