@@ -13,7 +13,6 @@ nats-py's own ``publish_async`` is not used: in 2.16 it hangs after a server's k
 """
 
 import asyncio
-import contextlib
 import secrets
 from typing import Final
 
@@ -30,6 +29,9 @@ from producers.drops import Drops
 from producers.errors import PublishDropped, PublisherFull, PublishError, PublishRejected
 from producers.room import Room, WhenFull
 from producers.window import Entry, Pace, Window
+
+CANCEL_AGAIN: Final = 0.5
+"""Seconds after which a task that has not ended is cancelled once more."""
 
 SWEEP_INTERVAL: Final = 0.05
 """Seconds between two looks for resends and deadlines, and for a new connection."""
@@ -78,6 +80,7 @@ class Link:
         self._report: Entry[Ticket] | None = None  # the report of drops that is in flight
         self._wake = asyncio.Event()  # set when there is something in the window
         self._task: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         # True while the sweep has first sends to do; later ones queue behind it, to keep the order.
         self._backlog = False
         self._stopping = False
@@ -182,12 +185,11 @@ class Link:
                 await self._settle(timeout)
         finally:
             self._fail_all()
-            self._stopping = True  # since nats-py can swallow the cancellation
+            self._stopping = True
             try:
-                if self._task is not None:
-                    self._task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await self._task
+                for task in (self._task, self._connecting):
+                    if task is not None:
+                        await _end(task)
                 await self._connection.close()
             finally:
                 self._ended.set()
@@ -203,20 +205,15 @@ class Link:
 
     async def _work(self) -> None:
         """Connect, and sweep while there is something in the window; one task for the link's life."""
-        connecting = asyncio.create_task(self._open(), name=f"{self.name}: connecting")
-        try:
-            # Deadlines count while NATS has not been reached, too.
-            while not self._stopping:
-                await self._sweep()
-                if len(self._window) or self.drops.untold:
-                    await asyncio.sleep(SWEEP_INTERVAL)
-                else:
-                    self._wake.clear()
-                    await self._wake.wait()
-        finally:
-            connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await connecting
+        self._connecting = asyncio.create_task(self._open(), name=f"{self.name}: connecting")
+        # Deadlines count while NATS has not been reached, too.
+        while not self._stopping:
+            await self._sweep()
+            if len(self._window) or self.drops.untold:
+                await asyncio.sleep(SWEEP_INTERVAL)
+            else:
+                self._wake.clear()
+                await self._wake.wait()
 
     async def _open(self) -> None:
         await self._connection.open(self._answered)
@@ -349,3 +346,12 @@ class Link:
     def _fail_all(self) -> None:
         for entry in list(self._window.entries()):
             self._fail(entry, self._connection.no_link(entry.subject))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends: nats-py, or a timeout that ends at the same moment, can swallow it."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+    if not task.cancelled():
+        task.result()
