@@ -1,9 +1,10 @@
 """What rotation makes of a file: names that it may be given, and copies of it."""
 
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,9 @@ from producers.shipper.place import Key
 
 COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 """Endings of what a rotation has compressed: it was shipped before, or cannot be read."""
+
+_SCANS: Final = 8
+"""Times that a folder is read while its files are being renamed."""
 
 _MARK: Final = r"[.-]\d[\d._T:-]*"
 _MARKED: Final = re.compile(rf"(?P<name>.+?){_MARK}|(?P<stem>.+?){_MARK}(?P<ending>\.[A-Za-z]+)")
@@ -39,23 +43,34 @@ def source_of(path: str) -> str:
     return name
 
 
-def siblings(path: str) -> Iterator[tuple[str, os.stat_result]]:
+def siblings(path: str) -> list[tuple[str, os.stat_result]]:
     """Regular, uncompressed files beside one, oldest change first."""
+    found: list[tuple[str, os.stat_result]] = []
+    names: set[tuple[str, Key]] = set()
+    for _ in range(_SCANS):
+        # What is renamed while a folder is read can be missing: it is read until it stands still.
+        before, found = names, _scan(path)
+        names = {(name, (status.st_dev, status.st_ino)) for name, status in found}
+        if names == before:
+            break
+    return sorted(found, key=lambda item: (item[1].st_mtime_ns, item[0]))
+
+
+def _scan(path: str) -> list[tuple[str, os.stat_result]]:
     found = []
-    try:
-        with os.scandir(os.path.dirname(path) or ".") as entries:
-            for entry in entries:
-                if entry.name.endswith(COMPRESSED):
-                    continue
-                try:
-                    status = entry.stat()
-                except OSError:
-                    continue
+    with contextlib.suppress(OSError), os.scandir(os.path.dirname(path) or ".") as entries:
+        for entry in entries:
+            if entry.name.endswith(COMPRESSED):
+                continue
+            with contextlib.suppress(OSError):
+                status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
                     found.append((entry.path, status))
-    except OSError:
-        return
-    yield from sorted(found, key=lambda item: (item[1].st_mtime_ns, item[0]))
+    return found
+
+
+class Renamed(Exception):
+    """A path leads to another file than a moment ago."""
 
 
 def open_file(path: str) -> int:
@@ -67,6 +82,23 @@ def open_file(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
+def open_same(path: str, status: os.stat_result) -> int:
+    """Open a file that was looked at.
+
+    Raises:
+        Renamed: the path leads to another one by now.
+        OSError: it cannot be read.
+    """
+    try:
+        handle = open_file(path)
+    except FileNotFoundError:
+        raise Renamed(path) from None
+    if not os.path.samestat(os.fstat(handle), status):
+        os.close(handle)
+        raise Renamed(path)
+    return handle
+
+
 def open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) -> tuple[str, int] | None:
     """Find and open what a rotation by copying made of a file.
 
@@ -75,11 +107,20 @@ def open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) 
         fits: tells of an open file whether it holds all that was read of the one.
         besides: files that it cannot be.
     """
+    for _ in range(_SCANS):
+        try:
+            return _open_copy(path, fits, besides)
+        except Renamed:
+            continue
+    return None
+
+
+def _open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) -> tuple[str, int] | None:
     for other, status in siblings(path):
         if (status.st_dev, status.st_ino) in besides or base_of(other) != path:
             continue
         try:
-            handle = open_file(other)
+            handle = open_same(other, status)
         except OSError:
             continue
         if fits(handle):

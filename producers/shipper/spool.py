@@ -102,7 +102,7 @@ class Spool:
             if place is not None and place.done and place.offset == path.stat().st_size:
                 path.unlink()  # shipped, and the shipper killed before it was deleted
             elif path not in self._opened and key not in followed:
-                self._lineage.open(str(path), now)
+                self._lineage.open(str(path), path.stat(), now)
                 self._opened.add(path)
         # Every segment but the newest is complete; the newest is when nothing more comes.
         for file in list(self._lineage.chain)[: None if self.ended else -1]:

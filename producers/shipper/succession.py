@@ -17,7 +17,7 @@ from typing import Final
 from producers.shipper.followed import Followed
 from producers.shipper.parse import Parser
 from producers.shipper.place import Key, Place
-from producers.shipper.rotation import base_of, open_copy, open_file, siblings
+from producers.shipper.rotation import Renamed, base_of, open_copy, open_file, open_same, siblings
 from producers.shipper.sink import Checkpoint
 
 TICK: Final = 0.02
@@ -25,6 +25,9 @@ TICK: Final = 0.02
 
 CLOCK_MARGIN: Final = 2.0
 """Seconds; less than the grace after which a rotated file is done with."""
+
+SCANS: Final = 8
+"""Times that files are looked for while a rotation renames them."""
 
 MAX_PAST: Final = 256
 """Files that were shipped to their end and are remembered while they are in sight."""
@@ -59,13 +62,18 @@ class Succession:
             self._time = checkpoint.time
             self.past = {place.key: place for place in checkpoint.places}
 
-    def open(self, path: str, now: float, *, from_end: bool = False) -> None:
+    def open(self, path: str, found: os.stat_result, now: float, *, from_end: bool = False) -> None:
         """Follow a file after those that are followed already, but one that was rotated before the live one.
 
+        Args:
+            path: that leads to it.
+            found: what it was when it was found.
+
         Raises:
+            Renamed: the path leads to another file by now.
             OSError: it cannot be opened.
         """
-        handle = open_file(path)
+        handle = open_same(path, found)
         status = os.fstat(handle)
         key = (status.st_dev, status.st_ino)
         place = self.past.pop(key, None)
@@ -83,11 +91,15 @@ class Succession:
         Args:
             in_sight: files that are found by their names.
         """
-        beside = {(status.st_dev, status.st_ino): (path, status) for path, status in siblings(self.path)}
+        beside = {_key(status): (path, status) for path, status in siblings(self.path)}
         lost = []
         for key, place in sorted(self.past.items(), key=lambda item: item[1].done):
             path, status = beside.get(key, (None, None))
             handle = self._reopen(in_sight.get(key, path), place)
+            if handle is None and status is not None:
+                # It may have been renamed since it was found.
+                path = next((other for other, one in siblings(self.path) if _key(one) == key), path)
+                handle = self._reopen(path, place)
             complete = place.done and (status is None or status.st_size == place.offset)
             if handle is not None and (key in in_sight or complete):
                 os.close(handle)
@@ -119,25 +131,35 @@ class Succession:
         Returns:
             True when there is such a file.
         """
-        found = False
+        count = len(self.chain)
+        for _ in range(SCANS):
+            try:
+                self._follow_unseen(since, now, besides, before)
+                break
+            except Renamed:
+                continue  # a rotation goes on; what was found so far is followed already
+        found = len(self.chain) > count
+        if found and before is not None:
+            before.looked_at = now
+        return found
+
+    def _follow_unseen(
+        self, since: float, now: float, besides: Collection[Key], before: Followed | None
+    ) -> None:
         opened = {file.key for file in self.chain}
         for path, status in siblings(self.path):
-            key = (status.st_dev, status.st_ino)
+            key = _key(status)
             known = key in opened or key in besides or (key in self.past and self.knows(key, path))
             if known or status.st_mtime <= since or base_of(path) != self.path:
                 continue
             with contextlib.suppress(OSError):
-                handle = open_file(path)
+                handle = open_same(path, status)
                 if any(not file.over and file.is_like(handle) for file in self.chain):
                     os.close(handle)  # a copy: its file is about to be truncated, and goes on in it then
                     continue
                 last = len(self.chain) if before is None else self.chain.index(before)
                 place = next((n for n, file in enumerate(self.chain) if file.comes_after(status)), last)
                 self._follow_rotated(path, handle, now, at=min(place, last))
-                found = True
-        if found and before is not None:
-            before.looked_at = now
-        return found
 
     def _follow_rotated(
         self, path: str, handle: int, now: float, place: Place | None = None, at: int | None = None
@@ -184,7 +206,7 @@ class Succession:
             handle = open_file(path)
         except OSError:
             return None
-        if place.fits(handle):
+        if _key(os.fstat(handle)) == place.key and place.fits(handle):
             return handle
         os.close(handle)
         return None
@@ -197,3 +219,7 @@ class Succession:
         for key in list(self.past)[:-MAX_PAST]:
             del self.past[key]
         self._sure = {key: stamp for key, stamp in self._sure.items() if key in self.past}
+
+
+def _key(status: os.stat_result) -> Key:
+    return (status.st_dev, status.st_ino)

@@ -18,7 +18,7 @@ from typing import Final
 from producers.shipper.followed import Followed
 from producers.shipper.lineage import Lineage
 from producers.shipper.place import HEAD_BYTES, Key
-from producers.shipper.rotation import COMPRESSED, base_of, open_file
+from producers.shipper.rotation import COMPRESSED, Renamed, base_of, open_file
 from producers.shipper.sink import Known
 from producers.shipper.succession import CLOCK_MARGIN
 
@@ -111,9 +111,9 @@ class Tail:
             if not self._first:  # its name may have been another's since the last look
                 lineage.find_unseen(self._looked_at - CLOCK_MARGIN, now, found)
             try:
-                lineage.open(path, now, from_end=self._from_end)
-            except FileNotFoundError:
-                continue
+                lineage.open(path, status, now, from_end=self._from_end)
+            except (Renamed, FileNotFoundError):
+                continue  # it is looked for again at the next look
             except OSError as error:
                 self._complain_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
         for lineage in self.lineages.values():

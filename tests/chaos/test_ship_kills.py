@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ import nats
 import orjson
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 
 from tests.chaos.rotated import Writer
 from tests.nats_server import NatsServer
@@ -94,10 +95,20 @@ async def lines_of(url: str) -> dict[str, list[int]]:
 async def count(url: str) -> int:
     client = await nats.connect(url)
     try:
-        info = await client.jetstream().stream_info("EVENTS", subjects_filter="log.>")
+        try:
+            info = await client.jetstream().stream_info("EVENTS", subjects_filter="log.>")
+        except NotFoundError:
+            return 0
         return sum((info.state.subjects or {}).values())
     finally:
         await client.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SETTLE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
@@ -107,6 +118,8 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(NatsServer(tmp_path / "nats"))
+        shipper = stack.enter_context(shipping(server.url, tmp_path))
+        until(lambda: "connected" in (tmp_path / "ship.txt").read_text())
         writers = [
             stack.enter_context(
                 Writer(
@@ -119,7 +132,7 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
             )
             for number in range(1, 6)
         ]
-        shipper = stack.enter_context(shipping(server.url, tmp_path))
+        until(lambda: asyncio.run(count(server.url)) > 0)  # what nobody ever saw is nobody's to find
         for _ in range(KILLS):
             time.sleep(choose.uniform(0.05, 2.0))
             if choose.random() < 0.5:
