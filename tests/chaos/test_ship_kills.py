@@ -1,6 +1,6 @@
 """Every line exactly once: shipper and NATS are killed at random while five files rotate.
 
-``TICKERTAPE_CHAOS=full`` kills 200 times instead of 12; ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+``TICKERTAPE_CHAOS=full`` kills 200 times instead of 12, and two files rotate by copying; ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
 """
 
 import asyncio
@@ -127,7 +127,7 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
                     LIMIT,
                     RATE,
                     random.Random(seed + number),
-                    copies=number > 3,
+                    copies=FULL and number > 3,
                 )
             )
             for number in range(1, 6)
