@@ -1,6 +1,7 @@
 """Every line exactly once: shipper and NATS are killed at random while five files rotate.
 
-``TICKERTAPE_CHAOS=full`` kills 200 times instead of 12, and two files rotate by copying; ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+``TICKERTAPE_CHAOS=full`` kills 200 times instead of 12, and two files rotate by copying;
+``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
 """
 
 import asyncio
