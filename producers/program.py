@@ -10,7 +10,12 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from contracts import connect
+from contracts.connect import NatsSettings
 from contracts.streams import Names, Provisioned, StreamsError, provision
+
+ANSWER_TIMEOUT: Final = 5.0
+"""Seconds for a connection that is to answer a single question."""
 
 RETRY_WAIT: Final = 0.5
 """Seconds between two tries when NATS goes away while its streams are being looked at."""
@@ -37,6 +42,23 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+
+
+async def client_soon(program: str, settings: NatsSettings) -> Client | None:
+    """Connect for a single question; None, and a line for the operator, when NATS does not answer.
+
+    Args:
+        program: who asks.
+        settings: where NATS is.
+    """
+    name = f"tickertape-{program}"
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return await connect.connect(settings.nats_url, creds=settings.nats_creds, name=name)
+    except TimeoutError:
+        url = connect.shown(settings.nats_url)
+        say(program, f"NATS at {url} does not answer; start it, or give --nats-url")
+        return None
 
 
 async def ensure_streams(client: Client, names: Names) -> Provisioned:

@@ -34,7 +34,7 @@ from producers.errors import (
     PublishRejected,
 )
 from producers.link import Link, Ticket
-from producers.room import MAX_PENDING, MAX_PENDING_BYTES, POLICIES, Room, WhenFull
+from producers.room import MAX_PENDING, MAX_PENDING_BYTES, Room, WhenFull, check_limits
 
 ACK_TIMEOUT: Final = 2.0
 """Seconds without an acknowledgement before an event is sent again."""
@@ -94,8 +94,7 @@ class Publisher:
         on_up: Callable[[], None] | None = None,
     ) -> None:
         self._names = Names(prefix)
-        if when_full not in POLICIES:
-            raise ValueError(f"when_full is {when_full!r}; it is one of {', '.join(POLICIES)}")
+        check_limits(max_pending, max_pending_bytes, when_full)
         self._trace = traceparent or trace.current_span()
         self._link = Link(
             Connection(url, creds=creds, name=name, client=client, on_down=on_down, on_up=on_up),

@@ -24,6 +24,18 @@ MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of payload in flight."""
 
 
+def check_limits(events: int, size: int, when_full: str) -> None:
+    """Check what a publisher's user said of its room.
+
+    Raises:
+        ValueError: a limit is below 1, or the policy is none.
+    """
+    if events < 1 or size < 1:
+        raise ValueError(f"max_pending is {events} and max_pending_bytes {size}; each is at least 1")
+    if when_full not in POLICIES:
+        raise ValueError(f"when_full is {when_full!r}; it is one of {', '.join(POLICIES)}")
+
+
 class Room:
     """Counts what is inside; used by one event loop.
 
@@ -33,8 +45,6 @@ class Room:
     """
 
     def __init__(self, events: int, size: int) -> None:
-        if events < 1 or size < 1:
-            raise ValueError(f"max_pending is {events} and max_pending_bytes {size}; each is at least 1")
         self.events = 0
         self.size = 0
         self._most_events = events

@@ -29,7 +29,7 @@ from producers.background import Background, in_background
 from producers.errors import PublisherFull, PublishError
 from producers.parcels import Parcel, Parcels, closed
 from producers.publisher import ACK_TIMEOUT, DEADLINE, Publisher, checked
-from producers.room import MAX_PENDING, MAX_PENDING_BYTES, POLICIES, WhenFull
+from producers.room import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
 
 EXIT_TIMEOUT: Final = 5.0
 """Seconds that an open publisher may take when the interpreter ends."""
@@ -65,10 +65,7 @@ class SyncPublisher:
         on_down: Callable[[str], None] | None = None,
         on_up: Callable[[], None] | None = None,
     ) -> None:
-        if when_full not in POLICIES:
-            raise ValueError(f"when_full is {when_full!r}; it is one of {', '.join(POLICIES)}")
-        if max_pending < 1 or max_pending_bytes < 1:
-            raise ValueError("max_pending and max_pending_bytes are at least 1")
+        check_limits(max_pending, max_pending_bytes, when_full)
         Names(prefix)
         self.name = name
         self._make = functools.partial(

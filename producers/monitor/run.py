@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from nats.errors import Error as NatsError
 from pydantic import AfterValidator, Field
@@ -18,10 +18,8 @@ from producers.monitor import metrics, silences
 from producers.monitor.config_file import ConfigError, load
 from producers.monitor.monitor import PROGRAM, Monitor
 from producers.monitor.values import parse_duration
-from producers.program import say, stop_on_signals
+from producers.program import client_soon, say, stop_on_signals
 from producers.publisher import Publisher
-
-_ANSWER_TIMEOUT: Final = 5.0
 
 
 def _id(text: str) -> str:
@@ -125,13 +123,8 @@ async def _silence(settings: MonitorSettings) -> int:
         say(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --why '...'")
         return 2
     seconds = 0.0 if settings.end else parse_duration(settings.for_)
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT):
-            client = await connect.connect(
-                settings.nats_url, creds=settings.nats_creds, name="tickertape-silence"
-            )
-    except TimeoutError:
-        say(PROGRAM, f"NATS at {shown(settings.nats_url)} does not answer; start it, or give --nats-url")
+    client = await client_soon(PROGRAM, settings)
+    if client is None:
         return 1
     try:
         names = Names(settings.subject_prefix)

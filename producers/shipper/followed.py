@@ -22,8 +22,9 @@ ROTATION_GRACE: Final = 5.0
 HALF_LINE_AFTER: Final = 5.0
 """Seconds without growth after which a line without its break goes out as it is."""
 
-JOIN_AFTER: Final = 1.0
-"""Seconds without growth after which an event waits no more for lines that could belong to it."""
+JOIN_AFTER: Final = 0.25
+"""Seconds without growth after which an event waits no more for lines that could belong to it. Loggers write
+a traceback at once, and whoever watches the feed sees the last line of a quiet log so much later."""
 
 
 class Followed:
@@ -146,8 +147,14 @@ class Followed:
         if (status.st_size, status.st_mtime_ns) != self._stamp or not self.drained:
             return True
         self.looked_at = now
-        quiet = now - self._grew_at
-        return (bool(self._held) and quiet >= HALF_LINE_AFTER) or (self._parser.waits and quiet >= JOIN_AFTER)
+        return now >= self.due
+
+    @property
+    def due(self) -> float:
+        """UNIX seconds at which what waits for its rest goes out as it is; infinity when nothing waits."""
+        if self._held:  # it may belong to what the parser holds
+            return self._grew_at + HALF_LINE_AFTER
+        return self._grew_at + JOIN_AFTER if self._parser.waits else float("inf")
 
     def begins(self) -> bool:
         """Tell, once, that it has changed before anything of it was read: it may have held something else."""
@@ -223,12 +230,7 @@ class Followed:
 
     def _rest(self, now: float) -> list[Parsed]:
         """What has waited for long enough."""
-        quiet = now - self._grew_at
-        if self._held and quiet >= HALF_LINE_AFTER:
-            return self.finish(now)
-        if self._parser.waits and quiet >= JOIN_AFTER:
-            return self._parser.flush(now)
-        return []
+        return self.finish(now) if now >= self.due else []
 
     def finish(self, now: float) -> list[Parsed]:
         """Return what waits for more as it is: its rest will not come, or comes as an event of its own."""

@@ -14,7 +14,6 @@ from typing import Final
 
 from producers.shipper.followed import ROTATION_GRACE, Followed
 from producers.shipper.parse import Parsed, Parser
-from producers.shipper.place import Key, Place
 from producers.shipper.rotation import open_copy
 from producers.shipper.shape import Shaper
 from producers.shipper.sink import Checkpoint, Item, Known
@@ -107,6 +106,11 @@ class Lineage(Succession):
             return True
         return any(file.stirs(now) or file.at_end(now) for file in self.chain)
 
+    @property
+    def due(self) -> float:
+        """UNIX seconds at which something is to be shipped though no file changes; infinity for never."""
+        return min((file.due for file in self.chain), default=float("inf"))
+
     def rest(self, now: float) -> None:
         """Leave the files alone for a while: one of them cannot be read."""
         self._rests_until = now + REST
@@ -193,9 +197,8 @@ class Lineage(Succession):
             file.moved(handle, path)
             file.rotated(now)
             self.past.pop(file.key, None)
-        self.find_unseen(
-            file.looked_at - TICK, now, before=successor
-        )  # it may have been truncated more than once
+        # It may have been truncated more than once.
+        self.find_unseen(file.looked_at - TICK, now, before=successor)
         return events
 
     def _ended(self, now: float) -> list[Followed]:
@@ -223,27 +226,32 @@ class Lineage(Succession):
             file.close()
             self.finished.append(file.path)
 
-    def rewind(self, batches: list[Batch], known: Known | None = None) -> None:
-        """Take batches back, the oldest first, and go on from what is shipped, or from what another says."""
+    def rewind(self, batches: list[Batch], known: Known) -> list[str]:
+        """Take batches back, the oldest first, and go on from what another has shipped.
+
+        Returns:
+            files that were truncated since, so that nothing of them can be read again.
+        """
         for batch in reversed(batches):
             for file in reversed(batch.done):
                 self.past.pop(file.key, None)
                 self.chain.appendleft(file)
         self._ready.clear()
-        places: dict[Key, Place] = {}
-        if known is not None:
-            self.sequence = known.sequence
-            self._count = known.checkpoint.count
-            self.shaper.owed = Counter(known.checkpoint.suppressed)
-            places = {place.key: place for place in known.checkpoint.places}
+        self.sequence = known.sequence
+        self._count = known.checkpoint.count
+        self.shaper.owed = Counter(known.checkpoint.suppressed)
+        places = {place.key: place for place in known.checkpoint.places}
+        gone = []
         for file in list(self.chain):
             if file.over:  # what it held is nowhere any more, but maybe with who was faster
                 self.chain.remove(file)
+                gone.append(file.path)
                 file.close()
             else:
                 place = places.pop(file.key, None)
                 file.rewind(place if place is not None and file.is_at(place) else None)
         self.past.update(places)
+        return gone
 
     # How it stands.
 

@@ -10,10 +10,9 @@ Invariants:
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
-import re2
-
+from producers.shipper.patterns import compiled
 from producers.shipper.secret_forms import is_in_key, opens_key
 
 MAX_LINES: Final = 1000
@@ -59,7 +58,7 @@ class Joiner:
     def __init__(self, mode: str, *, json: bool) -> None:
         self._json = json
         self._joins = mode != "off"
-        self._pattern = _compiled(mode) if mode not in ("auto", "off") else None
+        self._pattern = compiled(mode, f"the start pattern {mode!r}") if mode not in ("auto", "off") else None
         self._key_seen = False
         self._key_open = False
         self._drop()
@@ -208,14 +207,3 @@ class Joiner:
         if "-----END " in text:
             self._key_open = False
         return IN_KEY | CARE
-
-
-def _compiled(pattern: str) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0] if error.args else error
-        shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
-        raise ValueError(f"the start pattern {pattern!r} is not legal in RE2: {shown}") from None

@@ -15,11 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-import re2
-
 from producers.shipper import cards
 from producers.shipper import secret_forms as forms
 from producers.shipper.clean import clean
+from producers.shipper.patterns import compiled
 from producers.shipper.secret_forms import kind_of, kind_of_key
 
 _SUSPECT: Final = forms.compiled(forms.SUSPECT)
@@ -227,11 +226,4 @@ class Redactor:
 def _checked(kind: str, pattern: str) -> Any:
     if not _KIND.fullmatch(kind):
         raise ValueError(f"{kind!r} is no kind of secret: 1 to 32 letters, digits, '_' and '-'")
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0] if error.args else error
-        shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
-        raise ValueError(f"the pattern {pattern!r} of {kind} is not legal in RE2: {shown}") from None
+    return compiled(pattern, f"the pattern {pattern!r} of {kind}")

@@ -13,7 +13,7 @@ from contracts import connect
 from contracts.connect import shown
 from contracts.streams import Names, StreamsError, server_version
 from producers.errors import ProducerError
-from producers.program import ensure_streams, say, stop_on_signals
+from producers.program import client_soon, ensure_streams, say, stop_on_signals
 from producers.publisher import FOREVER, Publisher
 from producers.shipper import standing
 from producers.shipper.atomic import AtomicSink
@@ -27,8 +27,6 @@ from producers.shipper.work import PROGRAM, DrySink, work
 MAX_EVENT_BYTES: Final = 256 * 1024
 HEADER_BYTES: Final = 1024
 """Room for the headers of a message beside its event."""
-
-_ANSWER_TIMEOUT: Final = 5.0
 
 
 async def run(settings: ShipSettings) -> int:
@@ -98,13 +96,8 @@ async def _ready(settings: ShipSettings, publisher: Publisher) -> Client:
 
 
 async def _status(settings: ShipSettings) -> int:
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT):
-            client = await connect.connect(
-                settings.nats_url, creds=settings.nats_creds, name="tickertape-status"
-            )
-    except TimeoutError:
-        say(PROGRAM, f"NATS at {shown(settings.nats_url)} does not answer; start it, or give --nats-url")
+    client = await client_soon(PROGRAM, settings)
+    if client is None:
         return 1
     try:
         if await standing.show(client, Names(settings.subject_prefix), settings.host, Console()):

@@ -23,6 +23,9 @@ POLL_INTERVAL: Final = 0.2
 SLOW_POLL_INTERVAL: Final = 1.0
 """The same while it does."""
 
+ENDING_POLL_INTERVAL: Final = 0.02
+"""The same while all that is left is to be shipped, and the shortest sleep at all."""
+
 LOOK_INTERVAL: Final = 1.0
 """Seconds between two expansions of the globs; a file that is followed loses nothing meanwhile."""
 
@@ -137,8 +140,7 @@ class Shipper:
                     self._files.look(now)
                     if self._begin(time.time()):
                         return
-                poll = SLOW_POLL_INTERVAL if self._wake.works else POLL_INTERVAL
-                await self._pause(POLL_INTERVAL / 10 if over else poll)
+                await self._pause(ENDING_POLL_INTERVAL if over else self._patience())
         finally:
             self._stopping = True
             if self._tasks:
@@ -146,6 +148,12 @@ class Shipper:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _patience(self) -> float:
+        """Seconds to sleep, unless something changes."""
+        poll = SLOW_POLL_INTERVAL if self._wake.works else POLL_INTERVAL
+        due = min((one.due for one in self._files.lineages.values() if not one.busy), default=float("inf"))
+        return min(poll, max(ENDING_POLL_INTERVAL, due - time.time()))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not past a task that fails."""
@@ -202,7 +210,8 @@ class Shipper:
                 await asyncio.sleep(0)
         except Conflict as conflict:
             self._rival(lineage, conflict)
-            lineage.rewind(batches, conflict.known)
+            for path in lineage.rewind(batches, conflict.known):
+                self._say(f"{path}: was truncated meanwhile; what the other shipper did not take is lost")
         except OSError as error:
             lineage.rest(time.time())
             if lineage.path not in self._complained:

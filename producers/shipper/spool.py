@@ -17,6 +17,9 @@ from typing import Final
 from producers.shipper.lineage import Lineage
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
+SEGMENTS: Final = 4
+"""Segments at least that fill the spool: only one that is complete can be deleted, and makes room."""
+
 FULL_WAIT: Final = 0.05
 """Seconds between two looks for room."""
 
@@ -39,6 +42,7 @@ class Spool:
         self._folder = folder
         self._lineage = lineage
         self._limit = limit
+        self._segment = min(SEGMENT_BYTES, limit // SEGMENTS)
         folder.mkdir(parents=True, exist_ok=True)
         self._opened: set[Path] = set()
         self._number = max((int(path.stem) for path in self._segments()), default=0)
@@ -61,10 +65,10 @@ class Spool:
         self.ended = True
 
     def _write(self, piece: bytes) -> None:
-        if self._handle is not None and self._written >= SEGMENT_BYTES:
+        if self._handle is not None and self._written >= self._segment:
             # A segment ends with a line, unless that is endless.
             end = piece.rfind(b"\n") + 1
-            if end or self._written >= 2 * SEGMENT_BYTES:
+            if end or self._written >= 2 * self._segment:
                 self._append(self._handle, piece[:end])
                 piece = piece[end:]
                 os.close(self._handle)

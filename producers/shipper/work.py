@@ -222,15 +222,15 @@ async def _progress(shipper: Shipper) -> None:
 
 def _summary(shipper: Shipper, counts: Counts) -> str:
     lineages = shipper.lineages
-    parts = [f"{sum(shipper.shipped.values())} events of {counts.lines} lines shipped"]
+    parts = [f"events shipped: {sum(shipper.shipped.values())}, of {counts.lines} lines"]
     for number, words in (
         (sum(one.shaper.below for one in lineages), "below the least level"),
         (sum(one.shaper.suppressed for one in lineages), "held back by a rate"),
         (shipper.refused, "refused"),
-        (sum(counts.redacted.values()), "secrets redacted"),
+        (sum(counts.redacted.values()), "redacted"),
     ):
         if number:
-            parts.append(f"{number} {words}")
+            parts.append(f"{words}: {number}")
     return ", ".join(parts)
 
 

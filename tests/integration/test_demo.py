@@ -23,15 +23,18 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import relay.demo
+from contracts.events import GatewayRecovery
+from producers.monitor.config import RecoverySettings
 from producers.monitor.config_file import load
 from producers.monitor.probe_settings import KINDS
+from producers.monitor.recover import attempt
 from producers.shipper.parse import parse
 from relay.demo.fates import MAX_ILL, Fates
 from relay.demo.fleet import FLEET, Mood
 from relay.demo.lines import Manager, Record
 from relay.demo.ports import free_ports
 from relay.demo.service import KEEP, RotatedLog, json_line, plain
-from relay.demo.supervisor import PORT_NAME
+from relay.demo.supervisor import PORT_NAME, supervise
 from tests.nats_server import find_binary
 
 PATIENCE = 60.0
@@ -281,6 +284,28 @@ def test_fates_depend_on_the_seed_alone() -> None:
     often, once = Fates(FLEET, Random(7)), Fates(FLEET, Random(7))
     steps = [change for tenth in range(3001) for change in often.advance(tenth / 10)]
     assert steps == once.advance(300.0)
+
+
+def test_the_supervisor_restarts_whom_it_knows() -> None:
+    """As the monitor calls it: 202 for a gateway, 404 for a stranger, and nobody else is restarted."""
+    restarted: list[str] = []
+
+    def restart(name: str) -> bool:
+        restarted.append(name)
+        return name == "risk_engine"
+
+    async def main() -> None:
+        (port,) = free_ports(1)
+        async with await supervise(port, restart):
+            for name, error in (("risk_engine", None), ("nobody", "404")):
+                url = f"http://127.0.0.1:{port}/restart/{name}"
+                settings = RecoverySettings.model_validate({"url": url})
+                event = GatewayRecovery(gateway_id=name, gateway_type="service", phase="attempt", attempt=1)
+                found = await attempt(settings, event)
+                assert (found is None) if error is None else error in (found or "")
+
+    asyncio.run(main())
+    assert restarted == ["risk_engine", "nobody"]
 
 
 def test_a_restarted_gateway_is_well_soon() -> None:

@@ -212,8 +212,8 @@ def test_once_ships_what_is_there_and_ends(
     asyncio.run(main())
     told = [line for line in capsys.readouterr().err.splitlines() if "shipped" in line]
     assert told == [
-        "tickertape ship: 3 events of 5 lines shipped, 1 below the least level",
-        "tickertape ship: 0 events of 0 lines shipped",
+        "tickertape ship: events shipped: 3, of 5 lines, below the least level: 1",
+        "tickertape ship: events shipped: 0, of 0 lines",
     ]
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from producers.room import Room
+from producers.room import Room, check_limits
 
 
 def test_both_limits_hold() -> None:
@@ -96,4 +96,4 @@ def test_a_closed_room_lets_everyone_go_on() -> None:
 def test_limits_are_at_least_one() -> None:
     """A room for nothing is a mistake."""
     with pytest.raises(ValueError, match="at least 1"):
-        Room(0, 100)
+        check_limits(0, 100, "block")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from producers.shipper.followed import CHUNK_BYTES
+from producers.shipper.lineage import MAX_PIECES
 from producers.shipper.parse import MAX_LINE_BYTES, ParseSettings
 from producers.shipper.shape import Shape
 from tests.unit.producers.shipper_desk import Desk
@@ -149,6 +151,27 @@ def test_a_half_line_is_not_lost(desk: Desk) -> None:
     assert desk.shipped["app"] == ["line 1", "line 2", "last"]
 
 
+def test_the_last_line_of_a_quiet_log_is_due_soon(tmp_path: Path) -> None:
+    """It could be the first of a traceback, and whoever watches wants to see it; a half line waits longer."""
+    desk = Desk(tmp_path, parsing=ParseSettings())
+    desk.write("app.log", "INFO one\nINFO two\n")
+    desk.ship()
+    (lineage,) = desk.tail.lineages.values()
+    assert desk.shipped["app"] == ["INFO one"]
+    assert lineage.due == pytest.approx(desk.now + 0.25)
+    desk.ship(0.3)
+    assert desk.shipped["app"] == ["INFO one", "INFO two"]
+    assert lineage.due == float("inf")
+    desk.write("app.log", "INFO three\n  and m")
+    desk.ship()
+    assert lineage.due == pytest.approx(desk.now + 5.0)
+    desk.write("app.log", "ore\n")
+    desk.ship()
+    desk.ship(0.3)
+    assert desk.shipped["app"][2:] == ["INFO three\n  and more"]
+    desk.close()
+
+
 def test_what_was_read_and_not_delivered_is_read_again(desk: Desk) -> None:
     """fluent-bit #2846: offsets moved on reading, not on delivery."""
     desk.write("app.log", lines(1, 2_500))
@@ -239,6 +262,20 @@ def test_an_endless_line_is_cut_and_the_next_one_whole(desk: Desk) -> None:
     desk.ship()
     assert [len(text) for text in desk.shipped["app"]] == [MAX_LINE_BYTES, 4]
     assert desk.counts.cut == 1
+
+
+def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:
+    """A reading gives up after a while, and goes on later; other files are not to wait for it."""
+    with desk.path("app.log").open("wb") as file:
+        file.truncate(MAX_PIECES * CHUNK_BYTES + 10_000_000)
+    desk.tail.look(desk.now)
+    (lineage,) = desk.tail.lineages.values()
+    assert lineage.next_batch(desk.now) is None
+    assert lineage.chain[0].at == MAX_PIECES * CHUNK_BYTES
+    assert lineage.stirs(desk.now)
+    desk.write("app.log", "\nnext\n")
+    desk.settle()
+    assert desk.shipped["app"][-1] == "next"
 
 
 def test_a_storm_ends_in_its_number_even_through_a_restart(tmp_path: Path) -> None:
