@@ -16,7 +16,9 @@ from typing import Any
 import orjson
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
 
 from contracts import connect, streams
 from contracts.streams import Names
@@ -25,6 +27,7 @@ from producers.shipper.atomic import AtomicSink
 from producers.shipper.checkpoint import CheckpointError, State
 from producers.shipper.dedupe import DedupeSink
 from producers.shipper.ship import ShipSettings, run
+from producers.shipper.sink import Checkpoint, Item
 from producers.shipper.work import work
 from tests.nats_server import NatsServer
 
@@ -331,6 +334,16 @@ def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_pat
     assert not list(tmp_path.glob("stdin-*/*.spool"))
 
 
+@contextlib.contextmanager
+def ending(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A shipper that ends with its test, however that ends."""
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
     nats_url: str, nats_prefix: str, tmp_path: Path
 ) -> None:
@@ -343,8 +356,8 @@ def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
             with (
-                subprocess.Popen([*argv, str(tmp_path / "a")], stderr=subprocess.PIPE, text=True) as one,
-                subprocess.Popen([*argv, str(tmp_path / "b")], stderr=subprocess.PIPE, text=True) as two,
+                ending([*argv, str(tmp_path / "a")]) as one,
+                ending([*argv, str(tmp_path / "b")]) as two,
             ):
                 number = 10
                 async with asyncio.timeout(PATIENCE):
@@ -358,9 +371,6 @@ def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
                 assert ended.stderr is not None
                 assert "another shipper" in (said := ended.stderr.read())
                 assert "--host" in said
-                for process in (one, two):
-                    process.terminate()
-                    process.wait()
             await shipped.read()
             assert shipped.messages == numbered(0, number)
 
@@ -474,6 +484,35 @@ def test_an_event_that_nats_does_not_take_holds_up_no_other(
 
     asyncio.run(main())
     assert "an event is left out" in capsys.readouterr().err
+
+
+def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats_prefix: str) -> None:
+    """It is looked for before it is sent again, and found by its name."""
+
+    class Deaf(AtomicSink):
+        heard = 0
+
+        async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> Msg:
+            answer = await super()._request(subject, body, headers)
+            self.heard += 1
+            if self.heard % 2:
+                raise NatsTimeout
+            return answer
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            client = await connect.connect(nats_url, name="deaf")
+            sink = Deaf(client, Names(nats_prefix), "host", print)
+            sequence = 0
+            for number in range(4):
+                text = f'"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"{number}","source":"a"'
+                item = Item("log.info.a", f'{{"event_type":"system_log",{text}}}'.encode(), str(number))
+                sequence = await sink.commit([item], Checkpoint("/a", count=number + 1), sequence)
+            await connect.close(client)
+            await shipped.read()
+            assert shipped.messages == ["0", "1", "2", "3"]
+
+    asyncio.run(main())
 
 
 def test_a_checkpoint_that_events_has_let_go_is_read_from_its_copy(

@@ -139,6 +139,19 @@ def test_a_truncated_file_that_has_grown_past_the_offset_begins_again(desk: Desk
     assert desk.shipped["app"] == texts(1, 20)
 
 
+def test_a_file_truncated_while_it_is_read_begins_again(desk: Desk) -> None:
+    """What was not read of it is nowhere any more; what replaced it is read from its start."""
+    desk.write("app.log", lines(1, 20_000))
+    desk.ship(batches=1)
+    read = len(desk.shipped["app"])
+    assert not desk.tail.lineages[str(desk.path("app.log"))].chain[0].drained
+    desk.truncate("app.log")
+    desk.write("app.log", lines(50_001, 80_000))
+    desk.settle()
+    assert desk.shipped["app"][:read] == texts(1, read)
+    assert desk.shipped["app"][-30_000:] == texts(50_001, 80_000)
+
+
 def test_a_half_line_is_not_lost(desk: Desk) -> None:
     """fluent-bit #11265: it waits for its rest, and goes out alone when none comes."""
     desk.write("app.log", "line 1\nline")
