@@ -1,0 +1,73 @@
+"""Two monitors that tell the same change at the same moment, on a real stream."""
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from contracts import connect, streams
+from contracts.events import GatewayStatusChange, Status
+from contracts.streams import Names
+from producers.monitor.telling import Telling
+from producers.publisher import Publisher
+
+ROUNDS = 100
+SUBJECT = "gateway.status.ctp.main"
+
+
+def change(monitor: str, number: int) -> GatewayStatusChange:
+    states = (Status.HEALTHY, Status.UNHEALTHY)
+    return GatewayStatusChange(
+        gateway_id="main",
+        gateway_type="ctp",
+        previous_status=states[number % 2],
+        current_status=states[(number + 1) % 2],
+        metadata={"monitor": monitor},
+    )
+
+
+def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) -> None:
+    """Every time; the other takes over what was said."""
+    names = Names(nats_prefix)
+    adopted: dict[str, list[str]] = {"a": [], "b": []}
+
+    def overruled(monitor: str) -> Callable[[str, int, bytes], bool]:
+        def take_over(subject: str, sequence: int, body: bytes) -> bool:
+            author = orjson.loads(body)["metadata"]["monitor"]
+            adopted[monitor].append(author)
+            return bool(author != monitor)
+
+        return take_over
+
+    async def main() -> list[str]:
+        client = await connect.connect(nats_url, name="test")
+        await streams.provision(client, names)
+        async with (
+            Publisher(nats_url, prefix=nats_prefix, name="a") as first,
+            Publisher(nats_url, prefix=nats_prefix, name="b") as second,
+        ):
+            a = Telling(first, names, overruled("a"), print)
+            b = Telling(second, names, overruled("b"), print)
+            for number in range(ROUNDS):
+                a.keep(change("a", number))
+                b.keep(change("b", number))
+                async with asyncio.timeout(20):
+                    while a.pending or b.pending:
+                        await asyncio.gather(a.tell_once(), b.tell_once())
+                assert a.expects(SUBJECT) == b.expects(SUBJECT), "both know where the subject stands"
+            assert a.told + b.told == ROUNDS
+        js = client.jetstream()
+        stream, subject = names.stream("EVENTS"), names.subject(SUBJECT)
+        info = await js.stream_info(stream, subjects_filter=subject)
+        assert info.state.subjects == {subject: ROUNDS}
+        told = [
+            orjson.loads((await js.get_msg(stream, seq=sequence)).data or b"")["current_status"]
+            for sequence in range(info.state.first_seq, info.state.last_seq + 1)
+        ]
+        await connect.close(client)
+        return told
+
+    assert asyncio.run(main()) == ["UNHEALTHY", "HEALTHY"] * (ROUNDS // 2)
+    assert len(adopted["a"]) + len(adopted["b"]) == ROUNDS
+    assert set(adopted["a"]) <= {"b"}
+    assert set(adopted["b"]) <= {"a"}
