@@ -83,4 +83,7 @@ class ErrorCode(StrEnum):
     BAD_INTERVAL = "bad_interval"
     BAD_QUERY = "bad_query"
     UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    TIMEOUT = "timeout"
+    TOO_MANY = "too_many"
     UNAVAILABLE = "unavailable"

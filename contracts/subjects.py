@@ -5,6 +5,7 @@ Invariants:
 1. A token is 1 to 128 characters of ``A-Z a-z 0-9 _ -`` and the escape ``=XX``.
 2. An id has exactly one written form: ``escape(unescape(token)) == token`` for every legal token.
 3. ``covers(wide, narrow)`` holds exactly when every subject that ``narrow`` matches, ``wide`` matches too.
+4. ``intersection(one, other)`` matches exactly what both match.
 
 A pattern is NATS': ``*`` stands for one token, a last ``>`` for one or more.
 """
@@ -257,3 +258,18 @@ def covers(wide: str, narrow: str) -> bool:
     elif inner[-1] == ">" or len(inner) != len(outer):
         return False
     return all(want in ("*", inside) for want, inside in zip(outer, inner, strict=False))
+
+
+def intersection(one: str, other: str) -> str | None:
+    """The pattern that matches exactly the subjects that two legal patterns both match; None when there are none."""
+    first, second = one.split("."), other.split(".")
+    both: list[str] = []
+    for place, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a == ">":
+            return ".".join(both + second[place:])
+        if b == ">":
+            return ".".join(both + first[place:])
+        if a != b and "*" not in (a, b):
+            return None
+        both.append(b if a == "*" else a)
+    return ".".join(both) if len(first) == len(second) else None

@@ -207,6 +207,8 @@ class Subscribed(Message):
     cursor: CursorText
     """Where it starts."""
     resumed: bool
+    expires_at: Timestamp | None = None
+    """End of the token; it moves when ``auth`` renews it."""
 
 
 class Item(Message):

@@ -135,7 +135,7 @@ class Unit:
 class FeedKey:
     """What members of one feed have in common."""
 
-    filter: tuple[tuple[str, ...], str]
+    filter: tuple[tuple[str, ...], str, tuple[str, ...]]
     mode: Mode
     rate: float
     interval_ms: int = 0

@@ -28,18 +28,21 @@ class Filter:
     Args:
         subjects: legal patterns; an event is wanted when one matches.
         level: least level; it applies to subjects that name a level.
+        deny: legal patterns; an event is not wanted when one matches, whatever the others say.
     """
 
-    __slots__ = ("_answers", "key", "level", "subjects")
+    __slots__ = ("_answers", "deny", "key", "level", "subjects")
 
-    def __init__(self, subjects: tuple[str, ...], level: str = "DEBUG") -> None:
+    def __init__(self, subjects: tuple[str, ...], level: str = "DEBUG", deny: tuple[str, ...] = ()) -> None:
         self.subjects = subjects
         self.level = level
-        self.key = (tuple(sorted(subjects)), level)
+        self.deny = deny
+        self.key = (tuple(sorted(subjects)), level, tuple(sorted(deny)))
         self._answers: dict[str, bool] = {}
 
     def __repr__(self) -> str:
-        return f"Filter({','.join(self.subjects)} >= {self.level})"
+        but = f" but {','.join(self.deny)}" if self.deny else ""
+        return f"Filter({','.join(self.subjects)}{but} >= {self.level})"
 
     def matches(self, subject: str) -> bool:
         """Tell whether events of a subject are wanted."""
@@ -51,14 +54,18 @@ class Filter:
         return answer
 
     def passes(self, route: "Route") -> bool:
-        """Tell whether the least level lets a subject pass that one of the patterns matches."""
-        return route.level is None or RANK[route.level] >= RANK[self.level]
+        """Tell whether level and ``deny`` let a subject pass that one of the patterns matches."""
+        return self._allows(route.subject, route.level)
 
     def _decide(self, subject: str) -> bool:
-        level = level_of(subject)
+        return self._allows(subject, level_of(subject)) and any(
+            matches(pattern, subject) for pattern in self.subjects
+        )
+
+    def _allows(self, subject: str, level: str | None) -> bool:
         if level is not None and RANK[level] < RANK[self.level]:
             return False
-        return any(matches(pattern, subject) for pattern in self.subjects)
+        return not any(matches(pattern, subject) for pattern in self.deny)
 
 
 class Route:
