@@ -119,7 +119,9 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
     if not isinstance(level, str) or level.upper() not in LEVELS:
         raise _malformed(".level", f"is none of {', '.join(LEVELS)}")
     rate = claim.get("rate")
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_RATE):
+    if rate is not None and (
+        isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_RATE
+    ):
         raise _malformed(".rate", f"is not a number in 0..{MAX_RATE}")
     connections = claim.get("connections")
     if connections is not None and (

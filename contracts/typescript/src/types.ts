@@ -44,6 +44,9 @@ export const ERROR_CODES = [
   "bad_interval",
   "bad_query",
   "unauthorized",
+  "forbidden",
+  "timeout",
+  "too_many",
   "unavailable",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
@@ -219,6 +222,8 @@ export interface SubscribedMessage {
   /** Where it starts. */
   cursor: Cursor;
   resumed: boolean;
+  /** End of the token; it moves when `auth` renews it. */
+  expires_at?: Timestamp | null;
 }
 
 /** Newest event per state subject; several frames if large, `done` on the last. */
