@@ -84,7 +84,7 @@ class Flusher:
 
     def _between(self) -> None:
         """Use the time until the next flush for those who are behind, a few in each turn of the loop."""
-        self._serving = not self._flushing and self.hub.fanout.serve_behind()
+        self._serving = not self._flushing and self.hub.fanout.serve_behind(self._now())
         if self._serving:
             self._loop.call_soon(self._between)
 

@@ -5,20 +5,23 @@ Invariants:
 1. Events are published in stream order, each once; the intake sees to it.
 2. Whatever a client did is answered to that client alone.
 3. After ``bye`` nothing more is written to a session.
+4. A session without a grant is sent nothing but ``error`` and ``bye``, and never has a feed.
 """
 
+import math
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.codes import CLOSE_CODES, CloseCode, Reconnect
+from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode, Reconnect
 from contracts.events import Event, format_time
 from contracts.wire import (
     HEARTBEAT_MS,
     MAX_MESSAGE_BYTES,
     MAX_SUBJECTS,
     SUBPROTOCOL,
+    Auth,
     Ping,
     Subscribe,
     WireError,
@@ -28,8 +31,8 @@ from contracts.wire import (
 from relay.core import frames
 from relay.core.fanout import Fanout
 from relay.core.feed import Feed
-from relay.core.filters import Filter
 from relay.core.frames import Variant
+from relay.core.grants import EVERYTHING, Grant
 from relay.core.log import Log, Record
 from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
 from relay.core.snapshot import Snapshot
@@ -37,6 +40,12 @@ from relay.core.stats import Stats
 
 TICK: Final = 1.0
 """Seconds between two calls of ``tick``."""
+
+AUTH_TIMEOUT: Final = 5.0
+"""Seconds that a client has to send ``auth``."""
+
+TELL_EXPIRY: Final = 60.0
+"""Seconds before the end of a token at which its client is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +57,14 @@ class HubSettings:
         rate: log events per second and client; 0 means no limit.
         log_events: most events in the log.
         log_bytes: most bytes in the log.
+        complete_rate: most log events per second and client in mode ``complete``, under a grant with a rate.
         max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
         heartbeat_ms: longest silence.
     """
 
     relay: str = "relay"
     rate: float = 100.0
+    complete_rate: float = 5_000.0
     log_events: int = 100_000
     log_bytes: int = 128 * 1024 * 1024
     max_catch_up: int = 1_000
@@ -69,6 +80,7 @@ class Hub:
         fetch: called when a stretch of the stream is wanted; None when nobody can read it.
         ask: called with a session whose place only the stream can tell; ``located`` answers. Its ``request``
             says what it wants: a cursor that is ahead of the relay, or a time before the relay's memory.
+        verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
     """
 
     def __init__(
@@ -77,6 +89,7 @@ class Hub:
         wake: Callable[[], None],
         fetch: Callable[[], None] | None = None,
         ask: Callable[[Session], None] | None = None,
+        verify: Callable[[str], Grant] | None = None,
     ) -> None:
         self.settings = settings
         self.stats = Stats()
@@ -84,6 +97,7 @@ class Hub:
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
         self._ask = ask
+        self._verify = verify
         self.sessions: dict[str, Session] = {}
         self.upstream_connected = False
         self.upstream_since = 0.0
@@ -193,20 +207,37 @@ class Hub:
         self.upstream_since = now
         data = self._upstream()
         for session in self.sessions.values():
-            self._write(session, data)
+            if session.grant is not None:
+                self._write(session, data)
 
     # What comes from clients.
 
-    def open(self, link: Link, request: Request, now: float) -> Session:
-        """Begin a session; it is welcomed and started.
+    def open(self, link: Link, request: Request, now: float, grant: Grant | None = EVERYTHING) -> Session:
+        """Begin a session; it is welcomed and started, once it has a grant.
 
         Args:
             link: where it writes to.
             request: what it follows first.
             now: UNIX seconds.
+            grant: what it may do; None when it has yet to show a token.
         """
-        session = Session(secrets.token_urlsafe(9), link)
-        rate = self.settings.rate
+        session = Session(secrets.token_urlsafe(9), link, request)
+        self.sessions[session.id] = session
+        if grant is None:
+            session.due = now + AUTH_TIMEOUT
+        else:
+            try:
+                self._admit(session, grant, now)
+            except WireError as error:
+                self.refuse(session, error, close_code(error))
+        return session
+
+    def _admit(self, session: Session, grant: Grant, now: float) -> None:
+        """Welcome a session and start it."""
+        grant.narrow(session.asked.subjects, session.asked.level)  # before anything is said
+        self._hold(session, grant, now)
+        session.state = State.FOLLOWING
+        rate = self._rate(grant)
         welcome = frames.message(
             "welcome",
             protocol=SUBPROTOCOL,
@@ -214,19 +245,94 @@ class Hub:
             session=session.id,
             heartbeat_ms=self.settings.heartbeat_ms,
             limits={"rate": rate, "max_message_bytes": MAX_MESSAGE_BYTES, "max_subjects": MAX_SUBJECTS},
-            grant={"subjects": [">"], "deny": [], "level": "DEBUG", "rate": rate},
-            expires_at=None,
+            grant={"subjects": grant.subjects, "deny": grant.deny, "level": grant.level, "rate": rate},
+            expires_at=_time(grant.expires_at),
         )
-        self.sessions[session.id] = session
         self._write(session, welcome)
-        self._start(session, request, self.log.head, now)
+        self._start(session, session.asked, self.log.head, now)
         if not self.upstream_connected:
             self._write(session, self._upstream())
-        return session
+        if session.due <= now:
+            self._due(session, now)
 
-    def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
+    def _hold(self, session: Session, grant: Grant, now: float) -> None:
+        """Give a session a grant, and see to its end.
+
+        Raises:
+            WireError: the grant's subject has connections enough.
+        """
+        if not session.link.admit(grant):
+            raise WireError(
+                ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+            )
+        session.grant = grant
+        session.due = math.inf if grant.expires_at is None else grant.expires_at - TELL_EXPIRY
+
+    def _renew(self, session: Session, message: Auth, now: float) -> None:
+        """Let a session go on under another grant; where that changes what it gets, from a fresh snapshot."""
+        if self._verify is None:
+            return
+        try:
+            grant = self._verify(message.token)
+        except WireError as error:
+            if error.code is not ErrorCode.UNAVAILABLE:
+                raise
+            # Keys are being fetched; until they are here, the token that it has goes on.
+            self._write(session, _error(error, CloseCode.UNAVAILABLE, message.type))
+            return
+        wanted = grant.narrow(session.asked.subjects, session.asked.level)
+        self._hold(session, grant, now)
+        feed, asked = session.feed, session.asked
+        if feed is not None and (wanted.key, self._pace(asked, grant)) == (feed.filter.key, feed.key.rate):
+            self._write(session, self._subscribed(session, feed, self.fanout.place(session), resumed=True))
+        elif feed is not None:
+            self.fanout.detach(session)
+            self._begin(session, asked, session.cursor, now)
+        # Otherwise its place is still asked for, and it begins under this grant.
+        if session.due <= now:
+            self._due(session, now)
+
+    def _due(self, session: Session, now: float) -> None:
+        """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
+        if session.grant is None:
+            error = WireError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
+            self.refuse(session, error, CloseCode.TIMEOUT)
+            return
+        ends = session.grant.expires_at
+        assert ends is not None
+        if now >= ends:
+            self.refuse(
+                session, WireError(ErrorCode.UNAUTHORIZED, "the token has expired"), CloseCode.UNAUTHORIZED
+            )
+        else:
+            self._write(session, frames.message("token_expiring", expires_at=_time(ends)))
+            session.due = ends
+
+    def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
+        """End the sessions whose token was revoked; returns how many."""
+        ended = [one for one in self.sessions.values() if one.grant is not None and revoked(one.grant)]
+        for session in ended:
+            self.refuse(
+                session, WireError(ErrorCode.UNAUTHORIZED, "the token was revoked"), CloseCode.UNAUTHORIZED
+            )
+        return len(ended)
+
+    def _rate(self, grant: Grant) -> float:
+        return self.settings.rate if grant.rate is None else grant.rate
+
+    def _pace(self, request: Request, grant: Grant) -> float:
+        """Log events per second that a session gets; 0 means no limit."""
+        if request.mode == "live":
+            return self._rate(grant)
+        if request.mode == "complete" and grant.rate:
+            return min(grant.rate, self.settings.complete_rate) if self.settings.complete_rate else grant.rate
+        return 0.0
+
+    def turn_away(
+        self, link: Link, error: WireError, code: CloseCode, retry_after_ms: int | None = None
+    ) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
-        self.refuse(Session("", link), error, code)
+        self.refuse(Session("", link, Request()), error, code, retry_after_ms)
 
     def receive(self, session: Session, text: bytes, now: float) -> None:
         """Handle one text message of a client."""
@@ -239,9 +345,21 @@ class Hub:
                 self._write(session, frames.message("pong", id=message.id))
             elif action is Action.START:
                 assert isinstance(message, Subscribe)
+                assert session.grant is not None
                 request = request_of(message)
+                session.grant.narrow(request.subjects, request.level)
+                session.asked = request
                 self.fanout.detach(session)
                 self._start(session, request, session.cursor, now)
+            elif action is Action.ADMIT:
+                assert isinstance(message, Auth)
+                grant = EVERYTHING if self._verify is None else self._verify(message.token)
+                self._admit(session, grant, now)
+            elif action is Action.RENEW:
+                assert isinstance(message, Auth)
+                self._renew(session, message, now)
+            elif action is Action.REFUSE:
+                raise WireError(ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'")
         except WireError as error:
             if message is not None:
                 error.ref = message.type
@@ -263,19 +381,12 @@ class Hub:
         self.fanout.detach(session)
         self.sessions.pop(session.id, None)
 
-    def refuse(self, session: Session, error: WireError, code: CloseCode) -> None:
+    def refuse(
+        self, session: Session, error: WireError, code: CloseCode, retry_after_ms: int | None = None
+    ) -> None:
         """Answer a client's error, say ``bye`` and close."""
-        self._write(
-            session,
-            frames.message(
-                "error",
-                code=error.code,
-                message=error.message,
-                retry=CLOSE_CODES[code].reconnect is not Reconnect.NEVER,
-                ref=error.ref,
-            ),
-        )
-        self.bye(session, code, error.message)
+        self._write(session, _error(error, code, error.ref))
+        self.bye(session, code, error.message, retry_after_ms)
 
     def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
         """Say ``bye`` and close a session."""
@@ -290,6 +401,8 @@ class Hub:
 
     def tick(self, now: float) -> None:
         """Send the heartbeat when it would be late at the next call; called every ``TICK`` seconds."""
+        for session in [one for one in self.sessions.values() if one.due <= now]:
+            self._due(session, now)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)
             self.fanout.heartbeat(now)
@@ -376,27 +489,33 @@ class Hub:
         gap: bytes = b"",
     ) -> None:
         """Give a session its feed and its place, and say so."""
+        assert session.grant is not None
         feed = self.fanout.attach(
             session,
-            Filter(request.subjects, request.level),
+            session.grant.narrow(request.subjects, request.level),
             request.mode,
-            self.settings.rate,
+            self._pace(request, session.grant),
             request.interval_ms,
             now,
         )
         session.cursor = place
-        subscribed = frames.message(
-            "subscribed",
-            subjects=request.subjects,
-            level=request.level,
-            mode=request.mode,
-            interval_ms=request.interval_ms,
-            cursor=format_cursor(self.epoch, place),
-            resumed=resumed,
-        )
+        subscribed = self._subscribed(session, feed, place, resumed=resumed)
         snapshot = b"" if resumed else self._snapshot(feed, place, session.variant)
         self._write(session, subscribed + gap + snapshot)
         self.fanout.start(session)
+
+    def _subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
+        assert session.grant is not None
+        return frames.message(
+            "subscribed",
+            subjects=feed.filter.subjects,
+            level=feed.filter.level,
+            mode=session.asked.mode,
+            interval_ms=session.asked.interval_ms,
+            cursor=format_cursor(self.epoch, place),
+            resumed=resumed,
+            expires_at=_time(session.grant.expires_at),
+        )
 
     def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
         if place != self.log.head:
@@ -419,6 +538,15 @@ class Hub:
     def _upstream(self) -> bytes:
         state = "connected" if self.upstream_connected else "disconnected"
         return frames.message("upstream", state=state, since=format_time(self.upstream_since))
+
+
+def _error(error: WireError, code: CloseCode, ref: str | None) -> bytes:
+    retry = CLOSE_CODES[code].reconnect is not Reconnect.NEVER
+    return frames.message("error", code=error.code, message=error.message, retry=retry, ref=ref)
+
+
+def _time(moment: float | None) -> str | None:
+    return None if moment is None else format_time(moment)
 
 
 def _reset(before: str, after: str) -> bytes:
