@@ -62,7 +62,8 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to answer a close."""
 
 _FAULTS: Final = frozenset(CloseCode) - {
-    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY, CloseCode.UNAVAILABLE,
+    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY,
+    CloseCode.UNAVAILABLE,
 }  # fmt: skip
 """Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
 

@@ -1,4 +1,4 @@
-"""What has to be right before a request gets anything: where its page is from, whose token it brings, what it asks.
+"""What has to be right before a request gets anything: where its page is from, and whose token it brings.
 
 The feed and ``GET /events`` ask the same questions here, and get the same answers; how they are told differs.
 """
@@ -77,7 +77,7 @@ class Entrance:
         if not self.origins.knows(host):
             raise WireError(
                 ErrorCode.FORBIDDEN,
-                f"{host[:80]!r} is no name of this relay; ask for it by a loopback address, or allow the origin",
+                f"{host[:80]!r} is no name of this relay; use a loopback address, or --allowed-origins",
             )
         origins: list[str | None] = [value for name, value in headers if name == "origin"]
         https = is_https("https" if secure else "http", peer, headers, self._trusted)

@@ -1,7 +1,7 @@
 """Who a client is behind proxies that are trusted: ``Forwarded`` (RFC 7239) and ``X-Forwarded-For``.
 
-Only a trusted peer's header is read, and of it only what trusted proxies have added: from the right, up to the first
-address that is not trusted. What stands further left was written by the client itself.
+Only a trusted peer's header is read, and of it only what trusted proxies have added: from the right, up to
+the first address that is not trusted. What stands further left was written by the client itself.
 """
 
 import re

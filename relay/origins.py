@@ -1,7 +1,7 @@
 """Which pages may connect from a browser: those of the relay itself, and those on the allow list.
 
-A browser sends ``Origin`` with every WebSocket handshake, and a page cannot forge it. Programs send none, and are let
-through: they could send anything.
+A browser sends ``Origin`` with every WebSocket handshake, and a page cannot forge it. Programs send none, and
+are let through: they could send anything.
 """
 
 import re
@@ -95,9 +95,9 @@ class Origins:
         """Tell whether a ``Host`` is a name of this relay, as far as that can be told."""
         if self._rebinding:
             return True
-        name = (split_host(host) or ("", None))[0]
-        if name == "localhost" or name.endswith(".localhost"):
-            return True
+        name = (split_host(host) or ("", None))[0].rstrip(".")
+        if "." not in name or name.endswith(".localhost"):
+            return True  # a name of one label is nobody's to buy
         try:
             ip_address(name)
         except ValueError:
@@ -109,6 +109,6 @@ class Origins:
         if parsed is None or own is None or not self.knows(host):
             return False
         scheme, name, port = parsed
-        # A proxy that ends TLS and is not named as trusted leaves us with http; the page's scheme then says more.
+        # A proxy that ends TLS and is not named as trusted leaves us with http: the page's scheme says more.
         expected = own[1] or _DEFAULT_PORTS["https" if https else scheme]
         return (name, port) == (own[0], expected)

@@ -1,6 +1,6 @@
 """What the two ports serve beside the feed: the dashboard and health; metrics, probes and status."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,15 +164,21 @@ def main_pages(gate: Gate, history: History, now: Callable[[], float]) -> ASGIAp
     )
 
 
-def ops_pages(gate: Gate, ready: Callable[[], bool], lag: Callable[[], int]) -> ASGIApp:
+def ops_pages(
+    gate: Gate,
+    ready: Callable[[], bool],
+    lag: Callable[[], int],
+    failures: Callable[[], Mapping[str, int]] = dict,
+) -> ASGIApp:
     """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
     Args:
         gate: the connections.
         ready: whether clients should be sent here.
         lag: events that are in the stream and not taken in yet.
+        failures: refused tokens by reason.
     """
-    registry = metrics.registry(gate, lag)
+    registry = metrics.registry(gate, lag, failures)
 
     async def all_metrics(request: Request) -> Response:
         body, content_type = metrics.render(registry, request.headers.get("accept", ""))

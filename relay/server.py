@@ -5,9 +5,8 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-import httptools
 import orjson
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,6 +27,7 @@ RESPONSE_TIMEOUT: Final = 30.0
 """Seconds that a request may take from its head to the end of its answer, however slowly a client reads."""
 
 
+_METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
 MAX_PIPELINED: Final = 16
 """Requests that may wait on one socket for the answer to the one before; one read can hold ten thousand."""
 
@@ -88,7 +88,7 @@ class GuardedHttp(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
-    _why = ""
+    _why: tuple[int, str, str] = (400, "Bad Request", "not an HTTP request")
 
     def __init__(self, *args: Any, door: Door | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -125,22 +125,21 @@ class GuardedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._disarm()
+        if self.parser.get_method() not in _METHODS:
+            self._break_off(405, "Method Not Allowed", "nothing is taken in over HTTP; GET is all there is")
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._why = f"more than {MAX_PIPELINED} requests at once; wait for answers"
-            raise ValueError(self._why)
+            self._break_off(400, "Bad Request", f"more than {MAX_PIPELINED} requests at once; wait for answers")
         for name, value in self.headers:
-            # Nothing here takes a body, and two readers who disagree on where one ends is how requests are smuggled.
+            # Nothing here takes a body, and two who disagree on where one ends is how requests are smuggled.
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
-                self._why = "a request here has no body"
-                raise ValueError(self._why)
-        if self.parser.should_upgrade() and self._should_upgrade():
-            return  # what uvicorn would do, without a timer
-        self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
+                self._break_off(400, "Bad Request", "a request here has no body")
         super().on_headers_complete()
+        self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, in the words of all our answers."""
-        self._refuse(400, "Bad Request", None, self._why or "not an HTTP request")
+        status, phrase, message = self._why
+        self._refuse(status, phrase, None, message)
 
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
@@ -167,11 +166,16 @@ class GuardedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._refuse(408, "Request Timeout", Limit.HEAD_TIME)
 
+    def _break_off(self, status: int, phrase: str, message: str) -> NoReturn:
+        """End the parsing; uvicorn then asks for ``send_400_response``."""
+        self._why = (status, phrase, message)
+        raise ValueError(message)
+
     def _refuse(self, status: int, phrase: str, limit: Limit | None, message: str = "") -> None:
         body = orjson.dumps({"code": ErrorCode.BAD_QUERY, "message": message or phrase.lower()})
         self.transport.write(
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (status, phrase.encode(), len(body), body)
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
         )
         self.transport.close()
         if self.door is not None and limit is not None:

@@ -7,7 +7,7 @@ from typing import Final
 
 log = logging.getLogger("tickertape.tls")
 
-LOOK_EVERY: Final = 5.0
+LOOK_EVERY: Final = 5
 """Seconds between two looks at the files."""
 
 
@@ -95,7 +95,7 @@ class Certificate:
             ) from None
         except (OSError, _EncryptedError) as error:
             raise CertificateError(
-                f"certificate {self._certificate} cannot be read: {getattr(error, 'strerror', None) or error}",
+                f"certificate {self._certificate} cannot be read: {error}",
                 "check --tls-cert and --tls-key",
             ) from None
         return context

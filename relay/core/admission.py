@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. A visitor is counted from the accept to the end of its socket, once in all, once for its address, and once for its
-   token's subject when it has one.
+1. A visitor is counted from the accept to the end of its socket: once in all, once for its address, and once
+   for its token's subject when it has one.
 2. Nobody who has a session is ever sent away to let another in: only sockets without one are.
 3. What is kept of addresses is bounded: one with no socket whose allowance is full again is forgotten.
 """
@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol
 
 BURST_SECONDS: Final = 10.0
-"""Seconds of its rate that an address may use at once: everybody behind one comes back together after a restart."""
+"""Seconds of its rate that an address may use at once: all behind it come back together after a restart."""
 
 FAULT_COST: Final = 10.0
 """Connections that a refused or unfinished one counts for: strangers run out ten times as fast as clients."""
@@ -111,7 +111,7 @@ class Admission:
 
     Args:
         limits: what an operator allows.
-        exempt: tells whether an address has no limits of its own, since many clients are behind it: a proxy's.
+        exempt: tells whether an address has no limits of its own, such as a proxy's with many behind.
 
     Attributes:
         refused: how often each limit was met.

@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. A session that follows is at its feed's head, or its cursor says where it is; never both or neither. One with
-   a pace of its own is never at the head: it walks alone.
+1. A session that follows is at its feed's head, or its cursor says where it is; never both or neither. One
+   with a pace of its own is never at the head: it walks alone.
 2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
 3. One flush is bounded: the heads get a unit each, and a bounded number of those behind a bounded share.
 

@@ -506,6 +506,7 @@ class Hub:
 
     def _subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
         assert session.grant is not None
+        ends = session.grant.expires_at
         return frames.message(
             "subscribed",
             subjects=feed.filter.subjects,
@@ -514,7 +515,7 @@ class Hub:
             interval_ms=session.asked.interval_ms,
             cursor=format_cursor(self.epoch, place),
             resumed=resumed,
-            expires_at=_time(session.grant.expires_at),
+            **({} if ends is None else {"expires_at": _time(ends)}),
         )
 
     def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:

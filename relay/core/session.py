@@ -132,7 +132,7 @@ def parse_query(query: str) -> Request:
     for key, value in pairs:
         if key in ("token", "access_token", "jwt", "authorization"):
             raise WireError(
-                ErrorCode.UNAUTHORIZED,
+                ErrorCode.BAD_QUERY,
                 "a token in the address ends in logs; send 'Authorization: Bearer', a subprotocol or 'auth'",
             )
         if key in values:
@@ -255,8 +255,8 @@ class Session:
     """
 
     __slots__ = (
-        "arrived", "asked", "bucket", "cursor", "due", "feed", "grant", "id", "link", "request", "send", "state",
-        "variant", "writable",
+        "arrived", "asked", "bucket", "cursor", "due", "feed", "grant", "id", "link", "request", "send",
+        "state", "variant", "writable",
     )  # fmt: skip
 
     def __init__(self, id: str, link: Link, asked: Request) -> None:
