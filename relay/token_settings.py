@@ -97,7 +97,7 @@ def token_problem(settings: TokenSettings) -> str | None:
         settings: of a relay with ``--auth jwt``.
     """
     if settings.jwt_algorithm is None:
-        return "jwt_algorithm: --auth jwt needs it; one of HS256, RS256, ES256, EdDSA"
+        return "jwt_algorithm: verifying tokens needs it; one of HS256, RS256, ES256, EdDSA"
     given = [
         name
         for name, value in (
@@ -108,7 +108,7 @@ def token_problem(settings: TokenSettings) -> str | None:
         if value is not None
     ]
     if not given:
-        return "jwt_key: --auth jwt needs a key; give jwt_key, jwt_key_file or jwt_jwks_url"
+        return "jwt_key: verifying tokens needs a key; give jwt_key, jwt_key_file or jwt_jwks_url"
     if len(given) > 1:
         return f"{given[0]}: {' and '.join(given)} are given; keep exactly one"
     if settings.jwt_algorithm == "HS256" and settings.jwt_jwks_url is not None:
