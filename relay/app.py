@@ -15,6 +15,7 @@ from typing import Final
 from contracts import connect
 from contracts.codes import CloseCode
 from contracts.streams import Names, StreamsError
+from relay.authority import Authority
 from relay.config import ServeSettings
 from relay.connection import Gate
 from relay.core.admission import Admission
@@ -25,8 +26,10 @@ from relay.entrance import Entrance
 from relay.forwarded import Networks
 from relay.history import History
 from relay.intake import Intake
+from relay.keys import KeysError
 from relay.pages import main_pages, ops_pages
 from relay.readers import Readers
+from relay.revocations import RevocationsError
 from relay.server import GuardedHttp, HttpServer, ListenError, listen
 from relay.tls import LOOK_EVERY, Certificate, CertificateError
 
@@ -145,6 +148,12 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     flusher = Flusher(now)
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
     readers = Readers(names, patterns, now)
+    try:
+        authority = Authority(settings) if settings.auth == "jwt" else None
+    except (KeysError, RevocationsError) as error:
+        announce_error(str(error))
+        return 1
+    verify = None if authority is None else authority.verify
     hub = Hub(
         HubSettings(
             relay=socket.gethostname(),
@@ -157,13 +166,14 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         flusher.wake,
         readers.fetch,
         readers.ask,
+        verify,
     )
     flusher.hub = readers.hub = hub
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     admission = Admission(
         settings.limits(descriptors), lambda address: address in unlimited or address in trusted
     )
-    gate = Gate(hub, now, Entrance(None, settings.origins(), trusted), admission, settings.message_rate)
+    gate = Gate(hub, now, Entrance(verify, settings.origins(), trusted), admission, settings.message_rate)
     gate.open = False
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
@@ -186,7 +196,12 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     pages = main_pages(gate, History(hub, readers), now)
     main = HttpServer(pages, main_socket, gate.protocol, door.protocol)
     ops = HttpServer(
-        ops_pages(gate, lambda: intake.loaded and hub.upstream_connected and gate.open, lambda: intake.lag),
+        ops_pages(
+            gate,
+            lambda: intake.loaded and hub.upstream_connected and gate.open,
+            lambda: intake.lag,
+            lambda: {} if authority is None else authority.failures,
+        ),
         ops_socket,
     )
     ready = asyncio.Event()
@@ -194,27 +209,31 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     servers = [asyncio.create_task(server.run_until_stopped()) for server in (main, ops)]
     feeding = asyncio.create_task(intake.run(ready), name="intake")
     ticking = asyncio.create_task(_tick(hub, gate, now, certificate), name="tick")
+    background = [ticking, feeding]
+    if authority is not None:
+        background.append(asyncio.create_task(_watch(authority, hub), name="tokens"))
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
-        await _first(ready.wait(), feeding, stopping.wait())
+        await _first(ready.wait(), *background, stopping.wait())
         if ready.is_set():
             gate.open = True
             # What lives now lives long: the garbage collector need not look at it again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             announce("ready")
-            await _first(feeding, stopping.wait())
-        if feeding.done():
-            await feeding
+            await _first(*background, stopping.wait())
+        for task in background:
+            if task.done():
+                await task
         await _drain(gate, main, settings.drain, stopping)
     except StreamsError as error:
         announce_error(str(error))
         code = 1
     finally:
-        ticking.cancel()
-        feeding.cancel()
-        await asyncio.gather(ticking, feeding, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         for server in (main, ops):
             server.should_exit = True
         await asyncio.gather(*servers)
@@ -300,6 +319,16 @@ async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSig
         await _first(asyncio.sleep(0.02), stopping.wait_again())
     for connection in gate.all():
         connection.abort()
+
+
+async def _watch(authority: Authority, hub: Hub) -> None:
+    """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
+
+    def changed() -> None:
+        if ended := hub.end_revoked(authority.revoked):
+            log.info("%d sessions ended: their tokens were revoked", ended)
+
+    await authority.run(changed)
 
 
 async def _tick(hub: Hub, gate: Gate, now: Callable[[], float], certificate: Certificate | None) -> None:

@@ -128,7 +128,9 @@ class GuardedHttp(HttpToolsProtocol):
         if self.parser.get_method() not in _METHODS:
             self._break_off(405, "Method Not Allowed", "nothing is taken in over HTTP; GET is all there is")
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._break_off(400, "Bad Request", f"more than {MAX_PIPELINED} requests at once; wait for answers")
+            self._break_off(
+                400, "Bad Request", f"more than {MAX_PIPELINED} requests at once; wait for answers"
+            )
         for name, value in self.headers:
             # Nothing here takes a body, and two who disagree on where one ends is how requests are smuggled.
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
