@@ -48,7 +48,9 @@ class Case:
 
 def verifier() -> Verifier:
     """What tokens of these cases are verified with."""
-    return Verifier("HS256", FixedKeys(Keys("HS256", (Key(None, SECRET),))), expected=Expected(), wall=lambda: NOW)
+    return Verifier(
+        "HS256", FixedKeys(Keys("HS256", (Key(None, SECRET),))), expected=Expected(), wall=lambda: NOW
+    )
 
 
 def _tokens() -> list[str]:
@@ -94,7 +96,9 @@ def case(seed: int, *, files: bool = False) -> Case:
     elif way < 0.5:
         data = [b"".join(rng.choice(BYTES) for _ in range(rng.randrange(30)))]
     else:
-        target = rng.choice(("/ws", "/ws?subjects=log.%3E", "/ws?cursor=e-1", "/ws?since=earliest&mode=complete"))
+        target = rng.choice(
+            ("/ws", "/ws?subjects=log.%3E", "/ws?cursor=e-1", "/ws?since=earliest&mode=complete")
+        )
         data = ["\r\n".join([*upgrade(rng, PLAIN, target), "", ""]).encode()]
         if rng.random() < 0.5:
             body = orjson.dumps({"type": "auth", "token": PLAIN[0]})

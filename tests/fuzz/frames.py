@@ -24,7 +24,9 @@ def message(rng: random.Random, tokens: list[str]) -> bytes:
     elif way < 10:
         body = {"type": "ping", "id": value(rng)}
     else:
-        return rng.choice((b"", b"null", b"[]", b"{}", b"\xff", b"hello", b"\xef\xbb\xbf{}", b'"' + b"a" * 40_000))
+        return rng.choice(
+            (b"", b"null", b"[]", b"{}", b"\xff", b"hello", b"\xef\xbb\xbf{}", b'"' + b"a" * 40_000)
+        )
     return spoiled_object(rng, body)
 
 
@@ -74,7 +76,9 @@ def frames(rng: random.Random, tokens: list[str]) -> bytes:
         elif way < 14:
             found.append(_fragments(rng, message(rng, tokens)))
         elif way < 16:
-            payload = rng.choice((b"", b"\x03\xe8", b"\x03\xe8bye", b"x", b"\xff\xff", b"a" * 126, b"\x03\xed\xff"))
+            payload = rng.choice(
+                (b"", b"\x03\xe8", b"\x03\xe8bye", b"x", b"\xff\xff", b"a" * 126, b"\x03\xed\xff")
+            )
             found.append(frame(rng, 0x80 | rng.choice(_CONTROL), payload))
         elif way < 17:
             found.append(frame(rng, rng.randrange(256), message(rng, tokens)[:300]))

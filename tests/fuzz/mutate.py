@@ -74,7 +74,8 @@ def value(rng: random.Random, depth: int = 3) -> Any:
 def text(rng: random.Random) -> str:
     """Any text that JSON can hold."""
     return "".join(
-        chr(rng.choice((rng.randrange(128), rng.randrange(0xD800), 0x10FFFF))) for _ in range(rng.randrange(9))
+        chr(rng.choice((rng.randrange(128), rng.randrange(0xD800), 0x10FFFF)))
+        for _ in range(rng.randrange(9))
     )
 
 

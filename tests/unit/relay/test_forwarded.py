@@ -64,7 +64,16 @@ def test_nobody_else_is_believed(peer: str) -> None:
         ('Forwarded: for="127.0.0.1, for=192.0.2.7',),
         ('Forwarded: by="for=127.0.0.1", for=192.0.2.7',),
     ],
-    ids=["left", "header", "middle", "forwarded", "forwarded header", "open quote", "open quote, bare", "quoted"],
+    ids=[
+        "left",
+        "header",
+        "middle",
+        "forwarded",
+        "forwarded header",
+        "open quote",
+        "open quote, bare",
+        "quoted",
+    ],
 )
 def test_what_the_client_wrote_itself_does_not_count(headers: tuple[str, ...]) -> None:
     """It stands further left than what the proxy added, in whatever form."""
@@ -120,7 +129,9 @@ def test_only_so_many_hops_are_looked_at() -> None:
         ((), False),
     ],
 )
-def test_a_trusted_proxy_tells_whether_its_client_came_encrypted(headers: tuple[str, ...], *, https: bool) -> None:
+def test_a_trusted_proxy_tells_whether_its_client_came_encrypted(
+    headers: tuple[str, ...], *, https: bool
+) -> None:
     """The last word is the proxy's."""
     assert is_https("http", PROXY, pairs(*headers), TRUSTED) is https
     assert is_https("https", PROXY, pairs(*headers), TRUSTED)
