@@ -3,8 +3,8 @@
 Only a trusted peer's header is read, and of it only what trusted proxies have added: from the right, up to
 the first address that is not trusted. What stands further left was written by the client itself.
 
-Where both are there, ``X-Forwarded-For`` counts: nearly every proxy adds to it, and passes the other on as the
-client wrote it.
+Where both are there, ``X-Forwarded-For`` counts: nearly every proxy adds to it, and passes the other on as
+the client wrote it.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Final
 MAX_HOPS: Final = 32
 """Proxies that a header may name; more of them are passed over."""
 
-# No address has a comma or a space, so a quote that a client left open cannot hide what a proxy added behind it.
+# No address has a comma or a space: a quote that a client left open cannot hide what a proxy added behind it.
 _FOR: Final = re.compile(r'\bfor\s*=\s*"?([^",;\s]*)', re.IGNORECASE)
 _PROTO: Final = re.compile(r'\bproto\s*=\s*"?([a-z]+)', re.IGNORECASE)
 

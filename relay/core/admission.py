@@ -237,7 +237,7 @@ class Admission:
             self._count_down(self._subjects, visitor.subject)
 
     def tidy(self, now: float) -> None:
-        """Forget addresses that owe nothing, those first that were heard of longest ago; called now and then."""
+        """Forget addresses that owe nothing, the longest unheard of first; called now and then."""
         rate = self.limits.address_rate
         for _ in range(min(TIDY_MOST, len(self._allowances))):
             key, one = next(iter(self._allowances.items()))

@@ -87,8 +87,8 @@ class Load:
 
     Args:
         spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: a file for what the
-            first client is sent, or None. Optional: ``deflate``, ``token``, and ``stalling``: how many will be
-            told to stall. ``{n}`` in the path becomes the client's number.
+            first client is sent, or None. Optional: ``deflate``, ``token``, and ``stalling``: how many will
+            be told to stall. ``{n}`` in the path becomes the client's number.
     """
 
     handshakes = 64

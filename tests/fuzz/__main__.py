@@ -1,7 +1,7 @@
 """``python -m tests.fuzz``: run many cases, or the one that failed.
 
-``FUZZ_CASES`` says how many (a million), ``FUZZ_SEED`` where the seeds begin (0). One case in two hundred also
-goes to a real relay over real sockets. Ends with status 1 at the first case that does what it must not.
+``FUZZ_CASES`` says how many (a million), ``FUZZ_SEED`` where the seeds begin (0). One case in two hundred
+also goes to a real relay over real sockets. Ends with status 1 at the first case that does what it must not.
 """
 
 import argparse
@@ -113,9 +113,8 @@ def main() -> int:
         return 1
     slow, seed = relay.slowest
     print(
-        f"{count:,} cases from seed {first} in {took:.0f} s, {count / took:,.0f} a second, and {sockets:,} of them over sockets; "
-        f"nothing found; "
-        f"the slowest took {slow * 1000:.0f} ms of CPU (seed {seed})"
+        f"{count:,} cases from seed {first} in {took:.0f} s, {count / took:,.0f} a second, and {sockets:,} of"
+        f" them over sockets; nothing found; the slowest took {slow * 1000:.0f} ms of CPU (seed {seed})"
     )
     return 0
 

@@ -85,8 +85,7 @@ def case(seed: int, *, files: bool = False) -> Case:
     way = rng.random()
     data: list[bytes] = []
     if way < 0.35:
-        for _ in range(rng.choice((1, 1, 1, 2, 3, 20))):
-            data.append(head(rng, PLAIN, files=files))
+        data = [head(rng, PLAIN, files=files) for _ in range(rng.choice((1, 1, 1, 2, 3, 20)))]
         if rng.random() < 0.7:
             data = [b"".join(data)]
     elif way < 0.45:

@@ -1,4 +1,4 @@
-"""The relay's door, HTTP and WebSocket in this process, on transports without sockets: thousands of cases a second.
+"""The relay's door, HTTP and WebSocket in this process, on transports without sockets: fast.
 
 What must hold after each case: nothing was raised or logged as a fault, all counts are where they were, what
 was written is legal, no case took long, and the honest client beside it gets its events.
