@@ -307,7 +307,9 @@ class Connection(asyncio.Protocol):
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)
-            self._send_own()
+        # Also when a broken frame has begun to close it in the same read that is too much.
+        self._send_own()
+        if self._cut is None:
             self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
@@ -345,7 +347,7 @@ class Connection(asyncio.Protocol):
         self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
         reason = f"more than {self._gate.message_rate} frames in a second"
         self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
-        if self._transport.can_write_eof():
+        if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()  # or it would wait for an answer to its own close
 
     def _handshake(self, request: Request) -> None:

@@ -36,6 +36,12 @@ def test_a_flood_of_pings_in_one_read_is_not_parsed_to_its_end() -> None:
     assert relay.slowest[0] < 0.1
 
 
+def test_a_broken_frame_behind_a_flood_ends_the_connection() -> None:
+    """Both in one read: what the first has begun is not left half done by the second."""
+    flood = b"\x89\x80\0\0\0\0" * 60 + b"\xff\xff" * 20
+    inside([Case(0, ("\r\n".join([*upgrade_lines(), "", ""]).encode(), flood), stays=True)])
+
+
 def test_a_case_comes_from_its_seed_alone() -> None:
     """So that what was found can be looked at again."""
     assert case(7) == case(7)

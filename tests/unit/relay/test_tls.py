@@ -78,8 +78,8 @@ def greeted(
         with client.wrap_socket(near) as link:
             certificate = link.getpeercert()
             assert certificate is not None
-            ((_, name),) = certificate["subjectAltName"]
-            return str(name), link.version() or "", link.selected_alpn_protocol()
+            names = [value for _, value in certificate["subjectAltName"]]
+            return ",".join(map(str, names)), link.version() or "", link.selected_alpn_protocol()
     finally:
         near.close()
         thread.join()
