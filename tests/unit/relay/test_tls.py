@@ -78,7 +78,7 @@ def greeted(
         with client.wrap_socket(near) as link:
             certificate = link.getpeercert()
             assert certificate is not None
-            names = [value for _, value in certificate["subjectAltName"]]
+            names = [pair[1] for pair in certificate["subjectAltName"]]
             return ",".join(map(str, names)), link.version() or "", link.selected_alpn_protocol()
     finally:
         near.close()
