@@ -285,6 +285,10 @@ class Connection(asyncio.Protocol):
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
             self._gate.codes[code] += 1
+        # These hold the protocol that holds them: without this they wait for the garbage collector, which
+        # seldom comes here, and a crowd of strangers would be tens of megabytes.
+        self._conn.parser.close()
+        self._conn.parser_exc = self._conn.handshake_exc = None
 
     # From the session.
 
@@ -374,7 +378,8 @@ class Connection(asyncio.Protocol):
             browser = offered.browser
             wanted, grant = self._asked(peer, headers, query, offered.token)
         except WireError as error:
-            refused = error
+            refused = error.with_traceback(None)  # that holds this frame, and the frame the error
+            refused.__context__ = None  # likewise
         if refused is not None and not browser:
             code = protocol.close_code(refused)
             if code in _FAULTS:

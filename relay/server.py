@@ -149,6 +149,8 @@ class GuardedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
         super().handle_websocket_upgrade()
+        # It holds us, and nothing else would end that before the garbage collector comes.
+        self.parser = None  # type: ignore[assignment]
 
     def abort(self) -> None:
         """Cut it."""

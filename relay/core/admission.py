@@ -229,7 +229,8 @@ class Admission:
         return True
 
     def leave(self, visitor: Visitor) -> None:
-        """A visitor's socket is closed; called once."""
+        """A visitor's socket is closed; called once, and the visitor has none any more."""
+        del visitor.socket  # it may hold the visitor
         self.open -= 1
         self._pending.pop(visitor, None)
         self._count_down(self._addresses, visitor.address)

@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from websockets.exceptions import ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.protocol import Protocol, Side, State
+from websockets.server import ServerProtocol
 
 from contracts.streams import StreamsError
 from contracts.wire import MAX_MESSAGE_BYTES
@@ -274,6 +275,7 @@ def illegal(written: bytes) -> str:
 
 
 def living() -> int:
-    """Connections and requests that are still in memory."""
-    gc.collect()
-    return sum(isinstance(one, Connection | GuardedHttp) for one in gc.get_objects())
+    """Connections and requests in memory; those too that wait for the garbage collector, when that is off."""
+    if gc.isenabled():
+        gc.collect()
+    return sum(isinstance(one, Connection | GuardedHttp | ServerProtocol) for one in gc.get_objects())

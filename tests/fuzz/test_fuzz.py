@@ -1,9 +1,12 @@
 """A few thousand cases of the fuzzer, always the same; ``make fuzz`` runs a million."""
 
+import gc
+
 import pytest
 
+from tests.bench.stranger_kinds import kinds
 from tests.fuzz.__main__ import cases, inside, outside
-from tests.fuzz.cases import FULL, PLAIN, ROOM, Case, case
+from tests.fuzz.cases import FULL, NOW, PLAIN, ROOM, SECRET, Case, case
 from tests.fuzz.inside import FoundError, illegal, upgrade_lines
 from tests.fuzz.outside import AT_ONCE
 
@@ -40,6 +43,21 @@ def test_a_broken_frame_behind_a_flood_ends_the_connection() -> None:
     """Both in one read: what the first has begun is not left half done by the second."""
     flood = b"\x89\x80\0\0\0\0" * 60 + b"\xff\xff" * 20
     inside([Case(0, ("\r\n".join([*upgrade_lines(), "", ""]).encode(), flood), stays=True)])
+
+
+def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
+    """It comes seldom in a relay, and a thousand of them a second would be tens of megabytes by then."""
+    some = [
+        Case(0, tuple(filter(None, (kind.first, kind.again))), stays=False)
+        for kind in kinds(SECRET, NOW)
+        if not kind.slow
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        inside(some * 3)
+    finally:
+        gc.enable()
 
 
 def test_a_case_comes_from_its_seed_alone() -> None:

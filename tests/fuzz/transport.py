@@ -76,6 +76,7 @@ class FakeTransport(asyncio.Transport):
         if not self.lost:
             self.lost = True
             self._protocol.connection_lost(None)
+            self._protocol = None  # as uvloop does
 
     # For the protocol.
 
