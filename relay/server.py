@@ -154,7 +154,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def abort(self) -> None:
         """Cut it."""
-        self._timer = None
+        self._disarm()
         self.transport.abort()
 
     def _expect_head(self) -> None:

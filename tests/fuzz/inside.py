@@ -111,6 +111,12 @@ class Inside:
         logging.getLogger().removeHandler(self._faults)
         self._honest.lose()
 
+    def open(self) -> FakeTransport:
+        """A stranger that says nothing yet."""
+        transport = FakeTransport(self.loop)
+        transport.open(self._protocol())
+        return transport
+
     async def run(self, case: Case) -> None:
         """Run a case.
 
@@ -119,7 +125,7 @@ class Inside:
         """
         began = time.thread_time()
         self.cases += 1
-        transport = FakeTransport(self.loop)
+        transport = self.open()
         try:
             await self._do(case, transport)
         except Exception as error:
@@ -140,7 +146,6 @@ class Inside:
             raise FoundError(f"{problem}\n{case}")
 
     async def _do(self, case: Case, transport: FakeTransport) -> None:
-        transport.open(self._protocol())
         for step in case.steps:
             if isinstance(step, bytes):
                 transport.receive(step)

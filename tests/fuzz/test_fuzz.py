@@ -1,5 +1,6 @@
 """A few thousand cases of the fuzzer, always the same; ``make fuzz`` runs a million."""
 
+import asyncio
 import gc
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from tests.bench.stranger_kinds import kinds
 from tests.fuzz.__main__ import cases, inside, outside
 from tests.fuzz.cases import FULL, NOW, PLAIN, ROOM, SECRET, Case, case
-from tests.fuzz.inside import FoundError, illegal, upgrade_lines
+from tests.fuzz.inside import FoundError, Inside, illegal, upgrade_lines
 from tests.fuzz.outside import AT_ONCE
+from tests.fuzz.transport import StandingLoop
 
 INSIDE = 3_000
 OUTSIDE = 320
@@ -86,3 +88,22 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.core.hub.decide", broken)
     with pytest.raises(FoundError, match="broken on purpose"):
         inside(cases(0, 500))
+
+
+def test_whoever_is_cut_to_make_room_leaves_no_timer_behind() -> None:
+    """It would hold the request's memory for as long as the stranger could have stayed."""
+
+    async def check() -> None:
+        relay = Inside()
+        links = [relay.open() for _ in range(50)]
+        await asyncio.sleep(0)
+        assert sum(link.lost for link in links) == 30
+        assert relay.loop.timers() == 20
+        for link in links:
+            link.lose()
+        relay.close()
+        assert relay.loop.timers() == 0
+
+    loop = StandingLoop()
+    loop.run_until_complete(check())
+    loop.close()
