@@ -92,6 +92,27 @@ def test_the_feed_is_wss(relay: Relay) -> None:
     run(check())
 
 
+@pytest.mark.parametrize("piece", [10_000, 100, 7])
+def test_every_handshake_is_answered(relay: Relay, piece: int) -> None:
+    """However soon its first bytes come behind the connection, and in however many pieces."""
+    for _ in range(30):
+        near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting().wrap_bio(near, far, server_hostname="127.0.0.1")
+        with socket.create_connection(relay.host_port, PATIENCE) as link:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    hello = far.read()
+                    for start in range(0, len(hello), piece):
+                        link.sendall(hello[start : start + piece])
+                    data = link.recv(65_536)
+                    assert data, "cut"
+                    near.write(data)
+
+
 def test_a_client_that_speaks_no_tls_is_cut(relay: Relay) -> None:
     """There is nothing that it could read."""
     with socket.create_connection(relay.host_port, PATIENCE) as link:
