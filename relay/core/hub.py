@@ -14,21 +14,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode, Reconnect
+from contracts.codes import CloseCode, ErrorCode
 from contracts.events import Event, format_time
 from contracts.wire import (
     HEARTBEAT_MS,
-    MAX_MESSAGE_BYTES,
-    MAX_SUBJECTS,
-    SUBPROTOCOL,
     Auth,
+    Mode,
     Ping,
     Subscribe,
     WireError,
     format_cursor,
     parse_client,
 )
-from relay.core import frames
+from relay.core import frames, messages
 from relay.core.fanout import Fanout
 from relay.core.feed import Feed
 from relay.core.frames import Variant
@@ -69,6 +67,14 @@ class HubSettings:
     log_bytes: int = 128 * 1024 * 1024
     max_catch_up: int = 1_000
     heartbeat_ms: int = HEARTBEAT_MS
+
+    def pace(self, mode: Mode, grant: Grant) -> float:
+        """Log events per second that a client gets; 0 means no limit."""
+        if mode == "live":
+            return self.rate if grant.rate is None else grant.rate
+        if mode == "complete" and grant.rate:
+            return min(grant.rate, self.complete_rate) if self.complete_rate else grant.rate
+        return 0.0
 
 
 class Hub:
@@ -135,7 +141,7 @@ class Hub:
         for session in self.sessions.values():
             session.cursor = head  # also of those whose place is still asked for
         for session, place in places:
-            self._write(session, _reset(place, self.cursor()))
+            self._write(session, messages.reset(place, self.cursor()))
 
     def restart_sessions(self) -> None:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
@@ -237,18 +243,9 @@ class Hub:
         grant.narrow(session.asked.subjects, session.asked.level)  # before anything is said
         self._hold(session, grant, now)
         session.state = State.FOLLOWING
-        rate = self._rate(grant)
-        welcome = frames.message(
-            "welcome",
-            protocol=SUBPROTOCOL,
-            relay=self.settings.relay,
-            session=session.id,
-            heartbeat_ms=self.settings.heartbeat_ms,
-            limits={"rate": rate, "max_message_bytes": MAX_MESSAGE_BYTES, "max_subjects": MAX_SUBJECTS},
-            grant={"subjects": grant.subjects, "deny": grant.deny, "level": grant.level, "rate": rate},
-            expires_at=_time(grant.expires_at),
-        )
-        self._write(session, welcome)
+        settings = self.settings
+        rate = settings.pace("live", grant)
+        self._write(session, messages.welcome(settings.relay, session.id, settings.heartbeat_ms, grant, rate))
         self._start(session, session.asked, self.log.head, now)
         if not self.upstream_connected:
             self._write(session, self._upstream())
@@ -278,12 +275,14 @@ class Hub:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
             # Keys are being fetched; until they are here, the token that it has goes on.
-            self._write(session, _error(error, CloseCode.UNAVAILABLE, message.type))
+            error.ref = message.type
+            self._write(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
         wanted = grant.narrow(session.asked.subjects, session.asked.level)
         self._hold(session, grant, now)
         feed, asked = session.feed, session.asked
-        if feed is not None and (wanted.key, self._pace(asked, grant)) == (feed.filter.key, feed.key.rate):
+        pace = self.settings.pace(asked.mode, grant)
+        if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
             self._write(session, self._subscribed(session, feed, self.fanout.place(session), resumed=True))
         elif feed is not None:
             self.fanout.detach(session)
@@ -305,7 +304,7 @@ class Hub:
                 session, WireError(ErrorCode.UNAUTHORIZED, "the token has expired"), CloseCode.UNAUTHORIZED
             )
         else:
-            self._write(session, frames.message("token_expiring", expires_at=_time(ends)))
+            self._write(session, messages.token_expiring(ends))
             session.due = ends
 
     def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
@@ -316,17 +315,6 @@ class Hub:
                 session, WireError(ErrorCode.UNAUTHORIZED, "the token was revoked"), CloseCode.UNAUTHORIZED
             )
         return len(ended)
-
-    def _rate(self, grant: Grant) -> float:
-        return self.settings.rate if grant.rate is None else grant.rate
-
-    def _pace(self, request: Request, grant: Grant) -> float:
-        """Log events per second that a session gets; 0 means no limit."""
-        if request.mode == "live":
-            return self._rate(grant)
-        if request.mode == "complete" and grant.rate:
-            return min(grant.rate, self.settings.complete_rate) if self.settings.complete_rate else grant.rate
-        return 0.0
 
     def turn_away(
         self, link: Link, error: WireError, code: CloseCode, retry_after_ms: int | None = None
@@ -385,16 +373,14 @@ class Hub:
         self, session: Session, error: WireError, code: CloseCode, retry_after_ms: int | None = None
     ) -> None:
         """Answer a client's error, say ``bye`` and close."""
-        self._write(session, _error(error, code, error.ref))
+        self._write(session, messages.error(error, code))
         self.bye(session, code, error.message, retry_after_ms)
 
     def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
         """Say ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
-        self._write(
-            session, frames.message("bye", code=int(code), reason=reason, retry_after_ms=retry_after_ms)
-        )
+        self._write(session, messages.bye(code, reason, retry_after_ms))
         self.closed(session)
         session.state = State.CLOSING
         session.link.close(code, reason)
@@ -470,12 +456,12 @@ class Hub:
         """
         if request.cursor is None:
             return self._upstream()
-        return frames.message("heartbeat", cursor=format_cursor(*request.cursor), time=format_time(now))
+        return messages.heartbeat(format_cursor(*request.cursor), format_time(now))
 
     def _begin_reset(self, session: Session, request: Request, now: float) -> None:
         assert request.cursor is not None
         self.stats.resumes["gap"] += 1
-        gap = _reset(format_cursor(*request.cursor), self.cursor())
+        gap = messages.reset(format_cursor(*request.cursor), self.cursor())
         self._begin(session, request, self.log.head, now, gap=gap)
 
     def _begin(
@@ -494,7 +480,7 @@ class Hub:
             session,
             session.grant.narrow(request.subjects, request.level),
             request.mode,
-            self._pace(request, session.grant),
+            self.settings.pace(request.mode, session.grant),
             request.interval_ms,
             now,
         )
@@ -506,17 +492,8 @@ class Hub:
 
     def _subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
         assert session.grant is not None
-        ends = session.grant.expires_at
-        return frames.message(
-            "subscribed",
-            subjects=feed.filter.subjects,
-            level=feed.filter.level,
-            mode=session.asked.mode,
-            interval_ms=session.asked.interval_ms,
-            cursor=format_cursor(self.epoch, place),
-            resumed=resumed,
-            **({} if ends is None else {"expires_at": _time(ends)}),
-        )
+        cursor, ends = format_cursor(self.epoch, place), session.grant.expires_at
+        return messages.subscribed(feed.filter, session.asked, cursor, resumed=resumed, ends=ends)
 
     def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
         if place != self.log.head:
@@ -537,18 +514,4 @@ class Hub:
             self.stats.bytes += len(data)
 
     def _upstream(self) -> bytes:
-        state = "connected" if self.upstream_connected else "disconnected"
-        return frames.message("upstream", state=state, since=format_time(self.upstream_since))
-
-
-def _error(error: WireError, code: CloseCode, ref: str | None) -> bytes:
-    retry = CLOSE_CODES[code].reconnect is not Reconnect.NEVER
-    return frames.message("error", code=error.code, message=error.message, retry=retry, ref=ref)
-
-
-def _time(moment: float | None) -> str | None:
-    return None if moment is None else format_time(moment)
-
-
-def _reset(before: str, after: str) -> bytes:
-    return frames.message("gap", **{"from": before, "to": after}, dropped=None, by={}, reason="reset")
+        return messages.upstream(self.upstream_connected, self.upstream_since)
