@@ -163,7 +163,7 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
-    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.nats_creds)
+    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
     stopping = stop_signals()
     main = HttpServer(main_pages(gate, History(hub, readers), now), main_socket, gate.protocol)
     ops = HttpServer(
