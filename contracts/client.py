@@ -4,28 +4,33 @@ It steps into methods that nats-py calls on itself (2.16), since there is no oth
 
 * a server without TLS gets no credentials from a client that asked for TLS; nats-py would go on in the clear;
 * the files of the access are read at each connection;
+* what a server says when it turns a client away is heard;
 * an error for which the server ends the connection, such as credentials that have expired, leads to another
   try; nats-py would close the client for good, and whoever uses it would wait for ever.
 """
 
+import asyncio
 import base64
+import contextlib
 import ssl
 from typing import Any, Final
+from urllib.parse import ParseResult
 
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 
 from contracts.access import Access
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds for the end of a connection; one whose TLS handshake failed would never say that it ended."""
 
 _PASSING: Final = ("permissions violation", "stale connection")
 """Errors that nats-py treats well itself: the connection stays, or is made anew."""
 
 
-class NoTls(NatsError):
-    """The server speaks no TLS, and this client speaks nothing else."""
-
-    def __str__(self) -> str:
-        return "offers no TLS, and nothing is sent to it in the clear"
+class TlsRefused(NatsError):
+    """No TLS connection that both sides can agree on; the text says why."""
 
 
 class SafeClient(Client):
@@ -42,6 +47,9 @@ class SafeClient(Client):
         self._only_tls = access.tls or any(part.strip().startswith("tls:") for part in url.split(","))
         # A server that does not ask for credentials may still treat those better who show some.
         self._auth_configured = access.identifies
+        self._certificate_checked = False  # whether the server of this connection looks at our certificate
+        if "ws://" not in url and "wss://" not in url:
+            self._transport = _Transport()
 
     def access_options(self) -> dict[str, Any]:
         """What ``connect`` needs to know of the access."""
@@ -72,12 +80,31 @@ class SafeClient(Client):
         finally:
             keys.wipe()
 
+    async def _process_connect_init(self) -> None:
+        self._certificate_checked = False
+        try:
+            await super()._process_connect_init()
+        except ConnectionError as error:
+            if not self._certificate_checked:
+                raise
+            # With TLS 1.3 a server says so after the handshake, and the reset that follows hides its words.
+            raise TlsRefused(
+                "the connection ends after the handshake; does it trust our certificate?"
+            ) from error
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         assert self._current_server is not None
-        if initial_connection and self._only_tls and self._current_server.uri.scheme in ("nats", "tls"):
-            if not info.get("tls_required") and not info.get("tls_available"):
-                raise NoTls
-            info["tls_required"] = True  # nats-py looks at this alone
+        if initial_connection and self._current_server.uri.scheme in ("nats", "tls"):
+            if self._only_tls:
+                if not info.get("tls_required") and not info.get("tls_available"):
+                    raise TlsRefused("it offers none, and nothing is sent to it in the clear")
+                info["tls_required"] = True  # nats-py looks at this alone
+            if info.get("tls_required") and info.get("tls_verify"):
+                if self._access.cert is None:
+                    raise TlsRefused(
+                        "it wants a certificate of this program; give --nats-cert and --nats-key"
+                    )
+                self._certificate_checked = True
         await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:
@@ -90,4 +117,39 @@ class SafeClient(Client):
         await self._process_op_err(error)
 
 
-__all__ = ["NoTls", "SafeClient"]
+class _Transport(TcpTransport):
+    """nats-py's connection over TCP, which ends in time, and hears why the server ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._held = b""
+
+    def __bool__(self) -> bool:
+        return True  # nats-py would make one of its own in place of one without a connection
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        self._held = b""
+        await super().connect(uri, buffer_size, connect_timeout)
+
+    def write(self, payload: bytes) -> None:
+        # With the PING that follows in a packet of its own, a server that refuses the CONNECT answers it with
+        # a reset, which can make the system forget the error that the server has sent.
+        if payload.startswith(b"CONNECT "):
+            self._held = payload
+            return
+        held, self._held = self._held, b""
+        super().write(held + payload if held else payload)  # type: ignore[no-untyped-call]
+
+    async def readline(self) -> bytes:
+        line: bytes = await super().readline()  # type: ignore[no-untyped-call]
+        if not line:
+            # nats-py would take the end of the connection for the server's consent.
+            raise ConnectionResetError("it ended the connection without a word")
+        return line
+
+    async def wait_closed(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(super().wait_closed(), CLOSE_TIMEOUT)  # type: ignore[no-untyped-call]
+
+
+__all__ = ["SafeClient", "TlsRefused"]

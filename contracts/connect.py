@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -30,6 +31,10 @@ ONCE_TIMEOUT: Final = 5.0
 """Seconds for a connection that is to answer a single question."""
 
 
+_NO_PORT: Final = re.compile(r":(?!//)(?!\d+(?:[,/]|$)).*")
+"""What stands in the place of a port and is none: a user's password, when the rest is missing."""
+
+
 def _checked_url(value: str) -> str:
     for part in value.split(","):
         url = urlsplit(part.strip())
@@ -39,7 +44,8 @@ def _checked_url(value: str) -> str:
         except ValueError:
             known = False  # not with the error's own text, which may hold half of a password
         if not known:
-            raise ValueError(f"{shown(value)!r} is no NATS address; write it as {DEFAULT_URL}")
+            text = _NO_PORT.sub(":***", shown(value))
+            raise ValueError(f"{text!r} is no NATS address; write it as {DEFAULT_URL}")
     return value
 
 

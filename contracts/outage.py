@@ -9,7 +9,7 @@ import ssl
 from typing import Final
 
 from contracts.access import Access, AccessError
-from contracts.client import NoTls
+from contracts.client import TlsRefused
 
 _REFUSES: Final = "refuses "
 _NEXT_ADDRESS: Final = re.compile(r",(?=\s*[a-z]+://)")
@@ -76,13 +76,13 @@ def reason_of(error: Exception, url: str, access: Access) -> str:
         if access.identifies or "@" in url:
             return f"{_REFUSES}the credentials: {text}; check user and password, key, or .creds file"
         return f"{_REFUSES}a connection without credentials: {text}; give --nats-creds, or --nats-user"
-    if isinstance(error, NoTls):
-        return f"{_REFUSES}TLS: it {text}; switch it on there, or leave certificates and tls:// out"
+    if isinstance(error, TlsRefused):
+        return f"{_REFUSES}TLS: {text}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{_REFUSES}TLS: its certificate is not trusted: {error.verify_message}; check --nats-ca"
     if isinstance(error, ssl.SSLError):
         what = (error.reason or "the handshake failed").replace("_", " ").lower()
-        return f"{_REFUSES}TLS with us: {what}; check --nats-cert, --nats-key and the server's log"
+        return f"{_REFUSES}TLS: {what}; check --nats-cert, --nats-key and the server's log"
     return text or type(error).__name__
 
 
