@@ -10,7 +10,6 @@ Invariants:
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -19,6 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from contracts import connect
+from contracts.access import Access
 from producers.answers import NO_STREAM
 from producers.errors import PublishError
 from producers.window import Entry
@@ -42,7 +42,7 @@ class Connection:
         self,
         url: str,
         *,
-        creds: Path | None,
+        access: Access | None,
         name: str,
         client: Client | None,
         on_down: Callable[[str], None] | None,
@@ -54,7 +54,7 @@ class Connection:
         self.inbox = ""
         self.trouble = ""
         self.fatal: Exception | None = None
-        self._creds = creds
+        self._access = access
         self._owns_client = client is None
         self._on_down = on_down
         self._on_up = on_up
@@ -107,7 +107,7 @@ class Connection:
                 self.client = await connect.connect(
                     self.url,
                     name=self.name,
-                    creds=self._creds,
+                    access=self._access,
                     on_up=self._is_up,
                     on_down=self._is_down,
                     on_error=self._has_trouble,
@@ -124,6 +124,9 @@ class Connection:
     def gave_up(self, entry: Entry[Any], seconds: float) -> PublishError:
         """Make the error of an event whose deadline has passed."""
         if not self.online:
+            if connect.refused(self.trouble):
+                what = f"not sent within {seconds:g} s"
+                return PublishError(entry.subject, what, connect.trouble(self.url, self.trouble))
             reason = f" ({self.trouble})" if self.trouble else ""
             what = f"NATS at {connect.shown(self.url)} was away{reason} for {seconds:g} s"
             return PublishError(entry.subject, what, "start it, or check the address and the credentials")

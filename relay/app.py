@@ -190,7 +190,7 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
-    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.nats_creds)
+    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
     stopping = stop_signals()
     door = Door(admission, now, GuardedHttp, certificate.context if certificate else None)
     pages = main_pages(gate, History(hub, readers), now)

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from contracts import connect
+from contracts.access import Access
 from contracts.connect import NatsSettings, shown
 from contracts.streams import Names, StreamsError, differences, request, server_version, too_old
 
@@ -20,30 +20,13 @@ class CheckSettings(NatsSettings):
     file: CliPositionalArg[Path | None] = None
 
 
-async def reach(url: str, creds: Path | None) -> Client | None:
-    """Connect once, without waiting for NATS to come; says in one line when it is not there."""
-    client = Client()
-    options = {"user_credentials": str(creds)} if creds else {}
-    seen: list[Exception] = []
-
-    async def quiet(error: Exception) -> None:
-        seen.append(error)
-
+async def reach(url: str, access: Access) -> Client | None:
+    """Connect once, without waiting for NATS to come; says in one line when it is not there, or refuses."""
     try:
-        await client.connect(
-            servers=[part.strip() for part in url.split(",")],
-            connect_timeout=2,
-            allow_reconnect=False,
-            error_cb=quiet,
-            **options,  # type: ignore[arg-type]
-        )
-    except (NatsError, OSError, TimeoutError) as error:
-        reason = str(error) or (str(seen[-1]) if seen else type(error).__name__)
-        print(
-            f"NATS at {shown(url)} does not answer: {reason}; start it, or give --nats-url", file=sys.stderr
-        )
+        return await connect.once(url, name="tickertape-check", access=access)
+    except OSError as error:
+        print(error, file=sys.stderr)
         return None
-    return client
 
 
 async def run(settings: CheckSettings) -> int:
@@ -62,7 +45,7 @@ async def run(settings: CheckSettings) -> int:
             print(f"ok    {settings.file}: nothing to mend")
         return 1 if problems else 0
 
-    client = await reach(settings.nats_url, settings.nats_creds)
+    client = await reach(settings.nats_url, settings.access())
     if client is None:
         return 1
     try:

@@ -9,13 +9,13 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from contracts import connect
+from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
 from contracts.events import Event, Rejected, decode
 from contracts.streams import Names, StreamsError, epoch_of, info, provision
@@ -50,10 +50,10 @@ class Intake:
         hub: gets every event, once, in order.
         clock: UNIX seconds that never go back.
         url: of NATS.
-        creds: a .creds file.
         names: of subjects and streams.
         patterns: what to take in, as in NATS.
         readers: read what is older for clients, over the same connection.
+        access: credentials and certificates for NATS.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Intake:
         names: Names,
         patterns: tuple[str, ...],
         readers: Readers,
-        creds: Path | None = None,
+        access: Access | None = None,
     ) -> None:
         self.hub = hub
         self.loaded = False
         self.lag = 0
         self._clock = clock
         self._url = url
-        self._creds = creds
+        self._access = access
         self._names = names
         self._patterns = patterns
         self._readers = readers
@@ -102,7 +102,7 @@ class Intake:
         self._nc = await connect.connect(
             self._url,
             name="tickertape-relay",
-            creds=self._creds,
+            access=self._access,
             on_up=self._up,
             on_down=self._down,
             on_error=self._error,
@@ -336,7 +336,10 @@ class Intake:
     async def _down(self, reason: str) -> None:
         if self._ending:
             return
-        log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+        if connect.refused(reason):
+            log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
+        else:
+            log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
         self.hub.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:

@@ -132,7 +132,7 @@ class Monitor:
         """
         client = self._client = await self._publisher.connected()
         names = self._names
-        for note in (await ensure_streams(client, names)).notes:
+        for note in (await ensure_streams(client, names, PROGRAM)).notes:
             say(PROGRAM, note)
         self._watchdog = Watchdog(client, names)
         if not self._watchdog.works:
