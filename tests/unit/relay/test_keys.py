@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
@@ -260,3 +262,40 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 262_145)
     with pytest.raises(KeysError, match="over 262144 bytes"):
         configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "large"))
+
+
+odd_values = st.one_of(
+    st.none(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.from_regex(r"[A-Za-z0-9_-]{0,90}", fullmatch=True),
+    st.lists(st.text()),
+    st.dictionaries(st.text(), st.text()),
+)
+
+
+@given(
+    st.sampled_from(PUBLIC),
+    st.dictionaries(
+        st.sampled_from(["kty", "crv", "alg", "use", "key_ops", "kid", "n", "e", "x", "y", "d", "x5c"]),
+        odd_values,
+        max_size=4,
+    ),
+)
+def test_any_key_set_is_read_or_refused_in_words(algorithm: Algorithm, more: dict[str, Any]) -> None:
+    """An issuer that publishes rubbish does not end the loop that fetches it."""
+    try:
+        found = key_set(algorithm, {"keys": [{**jwk(algorithm), **more}]}, "x")
+    except KeysError as error:
+        str(error).encode()
+    else:
+        assert len(found.keys) == 1
+
+
+@pytest.mark.parametrize("size", [1_025, 2_049, 100_000])
+def test_a_huge_rsa_key_is_refused(size: int) -> None:
+    """Each token would cost with it."""
+    huge = base64.urlsafe_b64encode(b"\xff" * size).rstrip(b"=").decode()
+    with pytest.raises(KeysError, match="RS256"):
+        key_set("RS256", {"keys": [jwk("RS256", n=huge)]}, "x")
