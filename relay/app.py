@@ -190,7 +190,7 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
     stopping = stop_signals()
     door = Door(admission, now, GuardedHttp, certificate.context if certificate else None)
-    pages = main_pages(gate, History(hub, readers), now)
+    pages = main_pages(gate, History(hub, readers))
     main = HttpServer(pages, main_socket, gate.protocol, door.protocol)
     ops = HttpServer(
         ops_pages(
