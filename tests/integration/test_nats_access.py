@@ -275,7 +275,7 @@ def test_a_creds_file(tmp_path: Path) -> None:
         f"-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{user}\n------END USER NKEY SEED------\n"
     )
-    system, system_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
+    _, system_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
     system_jwt = signed(
         operator,
         {"name": "SYS", "sub": system_key, "nats": {"type": "account", "version": 2, "limits": plain}},
