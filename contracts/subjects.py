@@ -261,7 +261,7 @@ def covers(wide: str, narrow: str) -> bool:
 
 
 def intersection(one: str, other: str) -> str | None:
-    """The pattern that matches exactly the subjects that two legal patterns both match; None when there are none."""
+    """The pattern that matches exactly what two legal patterns both match; None when nothing does."""
     first, second = one.split("."), other.split(".")
     both: list[str] = []
     for place, (a, b) in enumerate(zip(first, second, strict=False)):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import logging
 import resource
 import signal
@@ -14,15 +15,23 @@ from typing import Final
 from contracts import connect
 from contracts.codes import CloseCode
 from contracts.streams import Names, StreamsError
-from relay.config import ServeSettings
+from relay.authority import Authority
+from relay.config import RESERVED_DESCRIPTORS, ServeSettings
 from relay.connection import Gate
+from relay.core.admission import Admission
 from relay.core.hub import TICK, Hub, HubSettings
+from relay.door import Door
 from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.entrance import Entrance
+from relay.forwarded import Networks
 from relay.history import History
 from relay.intake import Intake
+from relay.keys import KeysError
 from relay.pages import main_pages, ops_pages
 from relay.readers import Readers
-from relay.server import HttpServer, ListenError, listen
+from relay.revocations import RevocationsError
+from relay.server import GuardedHttp, HttpServer, ListenError, listen
+from relay.tls import LOOK_EVERY, Certificate, CertificateError
 
 log = logging.getLogger("tickertape")
 
@@ -84,7 +93,7 @@ class Flusher:
 
     def _between(self) -> None:
         """Use the time until the next flush for those who are behind, a few in each turn of the loop."""
-        self._serving = not self._flushing and self.hub.fanout.serve_behind()
+        self._serving = not self._flushing and self.hub.fanout.serve_behind(self._now())
         if self._serving:
             self._loop.call_soon(self._between)
 
@@ -132,14 +141,21 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     """
     names = Names(settings.subject_prefix)
     now = clock()
-    raise_descriptor_limit()
+    descriptors = raise_descriptor_limit(settings.max_connections)
     flusher = Flusher(now)
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
     readers = Readers(names, patterns, now)
+    try:
+        authority = Authority(settings) if settings.auth == "jwt" else None
+    except (KeysError, RevocationsError) as error:
+        announce_error(str(error))
+        return 1
+    verify = None if authority is None else authority.verify
     hub = Hub(
         HubSettings(
             relay=socket.gethostname(),
             rate=settings.client_rate,
+            complete_rate=settings.complete_rate,
             log_events=settings.log_size,
             log_bytes=settings.log_bytes,
             max_catch_up=settings.max_catch_up,
@@ -147,56 +163,74 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         flusher.wake,
         readers.fetch,
         readers.ask,
+        verify,
     )
     flusher.hub = readers.hub = hub
-    gate = Gate(hub, now)
+    trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
+    admission = Admission(
+        settings.limits(descriptors), lambda address: address in unlimited or address in trusted
+    )
+    gate = Gate(hub, now, Entrance(verify, settings.origins(), trusted), admission, settings.message_rate)
     gate.open = False
     nats: EmbeddedNats | None = None
+    certificate: Certificate | None = None
     try:
+        if settings.tls_cert is not None:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
         main_socket = listen(settings.host, settings.port, "--port")
         ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
-    except (ListenError, EmbeddedError) as error:
+    except (ListenError, EmbeddedError, CertificateError) as error:
         announce_error(str(error))
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
     intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
     stopping = stop_signals()
-    main = HttpServer(main_pages(gate, History(hub, readers), now), main_socket, gate.protocol)
+    door = Door(admission, now, GuardedHttp, certificate.context if certificate else None)
+    pages = main_pages(gate, History(hub, readers), now)
+    main = HttpServer(pages, main_socket, gate.protocol, door.protocol)
     ops = HttpServer(
-        ops_pages(gate, lambda: intake.loaded and hub.upstream_connected and gate.open, lambda: intake.lag),
+        ops_pages(
+            gate,
+            lambda: intake.loaded and hub.upstream_connected and gate.open,
+            lambda: intake.lag,
+            lambda: {} if authority is None else authority.failures,
+        ),
         ops_socket,
     )
     ready = asyncio.Event()
     code = 0
     servers = [asyncio.create_task(server.run_until_stopped()) for server in (main, ops)]
     feeding = asyncio.create_task(intake.run(ready), name="intake")
-    ticking = asyncio.create_task(_tick(hub, gate, now), name="tick")
+    ticking = asyncio.create_task(_tick(hub, gate, now, certificate), name="tick")
+    background = [ticking, feeding]
+    if authority is not None:
+        background.append(asyncio.create_task(_watch(authority, hub), name="tokens"))
     try:
-        announce(
-            f"relay: http://{main.address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}"
-        )
-        await _first(ready.wait(), feeding, stopping.wait())
+        address = f"{'https' if certificate else 'http'}://{main.address}"
+        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
+        await _first(ready.wait(), *background, stopping.wait())
         if ready.is_set():
             gate.open = True
             # What lives now lives long: the garbage collector need not look at it again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             announce("ready")
-            await _first(feeding, stopping.wait())
-        if feeding.done():
-            await feeding
+            await _first(*background, stopping.wait())
+        for task in background:
+            if task.done():
+                await task
         await _drain(gate, main, settings.drain, stopping)
     except StreamsError as error:
         announce_error(str(error))
         code = 1
     finally:
-        ticking.cancel()
-        feeding.cancel()
-        await asyncio.gather(ticking, feeding, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         for server in (main, ops):
             server.should_exit = True
         await asyncio.gather(*servers)
@@ -205,14 +239,30 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     return code
 
 
-def raise_descriptor_limit() -> None:
-    """Let the process have as many descriptors as it may; each client is one."""
+def raise_descriptor_limit(connections: int = 0) -> int:
+    """Let the process have as many descriptors as it may; each client is one.
+
+    Args:
+        connections: that are wanted; 0 means as many as fit.
+
+    Returns:
+        for how many connections there are descriptors.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    wanted = max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    log.info("up to %d descriptors", soft)
+    fit = max(1, soft - RESERVED_DESCRIPTORS)
+    if connections > fit:
+        log.warning(
+            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)", soft, fit, connections
+        )
+    else:
+        log.info("%d descriptors: up to %d clients", soft, connections or fit)
+    return fit
 
 
 def stop_signals() -> "StopSignals":
@@ -268,11 +318,25 @@ async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSig
         connection.abort()
 
 
-async def _tick(hub: Hub, gate: Gate, now: Callable[[], float]) -> None:
-    while True:
+async def _watch(authority: Authority, hub: Hub) -> None:
+    """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
+
+    def changed() -> None:
+        if ended := hub.end_revoked(authority.revoked):
+            log.info("%d sessions ended: their tokens were revoked", ended)
+
+    await authority.run(changed)
+
+
+async def _tick(hub: Hub, gate: Gate, now: Callable[[], float], certificate: Certificate | None) -> None:
+    for turn in itertools.count(1):
         await asyncio.sleep(TICK)
         hub.tick(now())
         gate.ping_some()
+        if turn % LOOK_EVERY == 0:
+            gate.admission.tidy(now())
+            if certificate is not None:
+                certificate.refresh()
 
 
 async def _first(*waits: object) -> None:

@@ -4,18 +4,18 @@ import sys
 from pathlib import Path
 
 from nats.aio.client import Client
-from pydantic_settings import CliPositionalArg, SettingsConfigDict
+from pydantic_settings import CliPositionalArg
 
 from contracts import connect
 from contracts.access import Access
-from contracts.connect import NatsSettings, shown
+from contracts.connect import DEFAULT_URL, shown
 from contracts.streams import Names, StreamsError, differences, request, server_version, too_old
+from relay.config import RelaySettings
+from relay.hardening import findings
 
 
-class CheckSettings(NatsSettings):
-    """Checks a monitor's file when one is given, else NATS and its streams."""
-
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+class CheckSettings(RelaySettings):
+    """Checks a monitor's file when one is given, else the relay's settings, NATS and its streams."""
 
     file: CliPositionalArg[Path | None] = None
 
@@ -45,12 +45,21 @@ async def run(settings: CheckSettings) -> int:
             print(f"ok    {settings.file}: nothing to mend")
         return 1 if problems else 0
 
-    client = await reach(settings.nats_url, settings.access())
+    insecure = findings(settings)
+    for finding in insecure:
+        print(finding)
+    code = 1 if any(finding.weight == "mend" for finding in insecure) else 0
+    return max(code, await _check_nats(settings))
+
+
+async def _check_nats(settings: CheckSettings) -> int:
+    url = settings.nats_url or DEFAULT_URL
+    client = await reach(url, settings.access())
     if client is None:
         return 1
     try:
         version = server_version(client)
-        print(f"ok    NATS {version[0]}.{version[1]} answers at {shown(settings.nats_url)}")
+        print(f"ok    NATS {version[0]}.{version[1]} answers at {shown(url)}")
         for line in too_old(version):
             print(f"note  {line}")
         await request(client, "INFO")

@@ -62,6 +62,9 @@ COMMANDS: Final = {
         "relay.streams_command:StreamsSettings",
         "relay.streams_command:run",
     ),
+    "token": Command(
+        "mint or inspect a token", "relay.token_command:TokenCommandSettings", "relay.token_command:run"
+    ),
     "check": Command(
         "validate configuration and what it points at", "relay.check:CheckSettings", "relay.check:run"
     ),

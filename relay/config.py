@@ -1,15 +1,21 @@
 """What an operator sets for the relay: one frozen model for flags, environment and file."""
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from contracts.connect import NatsSettings, NatsUrl
 from contracts.subjects import STREAM_SUBJECTS, check_pattern, covers
+from relay.core.admission import Limits
+from relay.forwarded import Networks
+from relay.origins import Origins
+from relay.token_settings import TokenSettings, is_loopback, token_problem
+
+RESERVED_DESCRIPTORS: Final = 96
+"""Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -19,12 +25,17 @@ def data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tickertape"
 
 
-def is_loopback(host: str) -> bool:
-    """True when an address is reached from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _networks(text: str) -> str:
+    Networks(text)
+    return text
+
+
+def _origins(text: str) -> str:
+    Origins(text)
+    return text
+
+
+NetworkList = Annotated[str, AfterValidator(_networks)]
 
 
 def _patterns(text: str) -> str:
@@ -35,10 +46,12 @@ def _patterns(text: str) -> str:
     return text
 
 
-class ServeSettings(NatsSettings):
-    """Options of ``tickertape serve``; each also as ``TICKERTAPE_<NAME>``."""
+class RelaySettings(NatsSettings, TokenSettings):
+    """What can be set about a relay, safe or not; ``tickertape check`` says which."""
 
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     nats_url: NatsUrl | None = Field(  # type: ignore[assignment]
         None, description="NATS to read from; without it the relay starts its own"
@@ -51,8 +64,44 @@ class ServeSettings(NatsSettings):
         ">", description="patterns that the relay takes in, with commas"
     )
     client_rate: NonNegativeFloat = Field(100.0, description="log events per second and client; 0: no limit")
+    complete_rate: NonNegativeFloat = Field(
+        5_000.0, description="most log events per second of a token's rate in mode complete; 0: no limit"
+    )
     auth: Literal["none", "jwt"] = Field("none", description="who may connect")
     insecure: bool = Field(False, description="allow --auth none on an address that others reach")
+    allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "",
+        description="pages that may connect, beside the relay's own: https://app.example.com, https://*.example.com",
+    )
+    trusted_proxies: NetworkList = Field(
+        "",
+        description="proxies whose Forwarded or X-Forwarded-For says who a client is: addresses, networks",
+    )
+    tls_cert: Path | None = Field(
+        None, description="certificate chain of the main port, PEM; read again when it changes"
+    )
+    tls_key: Path | None = Field(None, description="its private key, PEM, not encrypted")
+    max_connections: NonNegativeInt = Field(
+        0, description="sockets on the main port; 0: as many as there are descriptors for"
+    )
+    max_address_connections: NonNegativeInt = Field(
+        1_000, description="of them, from one address; 0: no limit"
+    )
+    max_subject_connections: NonNegativeInt = Field(
+        100, description="sessions of one token's subject, unless the token says otherwise; 0: no limit"
+    )
+    max_unauthenticated: PositiveInt = Field(
+        1_000, description="sockets without a session; past it the oldest of them is cut"
+    )
+    connection_rate: NonNegativeFloat = Field(2_000.0, description="new sockets per second; 0: no limit")
+    address_rate: NonNegativeFloat = Field(
+        100.0,
+        description="new sockets and requests per second from one address; a refused one counts ten",
+    )
+    message_rate: PositiveInt = Field(200, description="messages per second from one client")
+    unlimited_addresses: NetworkList = Field(
+        "127.0.0.1,::1", description="addresses without limits of their own, since many are behind them"
+    )
     log_size: PositiveInt = Field(100_000, description="most events in memory")
     log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="most bytes of them")
     max_catch_up: PositiveInt = Field(1_000, description="most events a lagging client gets one by one")
@@ -60,16 +109,37 @@ class ServeSettings(NatsSettings):
     data_dir: Path = Field(default_factory=data_home, description="where the relay's own NATS keeps its data")
     nats_port: Port = Field(4222, description="port of the relay's own NATS; 0 takes a free one")
 
-    @model_validator(mode="after")
-    def _safe(self) -> Self:
-        if self.auth == "jwt":
-            raise ValueError("auth: jwt is not in this version; use --auth none on a loopback address")
-        if not self.insecure and not is_loopback(self.host):
-            raise ValueError(
+    def problem(self) -> str | None:
+        """Why no relay runs with this, in one line; None when one does."""
+        if self.auth == "jwt" and (problem := token_problem(self)) is not None:
+            return problem
+        if self.tls_key is not None and self.tls_cert is None:
+            return "tls_key: a key without --tls-cert; give the certificate too"
+        if self.auth == "none" and not self.insecure and not is_loopback(self.host):
+            return (
                 f"host: {self.host} is reachable by others and --auth none lets anybody in; "
-                "use a loopback address, or say --insecure if it is meant"
+                "use --auth jwt or a loopback address, or say --insecure if it is meant"
             )
-        return self
+        return None
+
+    def origins(self) -> Origins:
+        """Pages that may connect. On a loopback address without tokens, none whose name merely leads here."""
+        return Origins(self.allowed_origins, rebinding=self.auth == "jwt" or not is_loopback(self.host))
+
+    def limits(self, connections: int) -> Limits:
+        """What clients may take.
+
+        Args:
+            connections: for how many there are descriptors.
+        """
+        return Limits(
+            connections=min(self.max_connections, connections) if self.max_connections else connections,
+            address_connections=self.max_address_connections,
+            subject_connections=self.max_subject_connections,
+            unauthenticated=self.max_unauthenticated,
+            connection_rate=self.connection_rate,
+            address_rate=self.address_rate,
+        )
 
     def patterns(self) -> tuple[str, ...]:
         """What the relay takes in, as patterns of the stream; none covers another, which NATS refuses."""
@@ -77,3 +147,13 @@ class ServeSettings(NatsSettings):
         if ">" in asked:
             return STREAM_SUBJECTS
         return tuple(sorted(one for one in asked if not any(covers(other, one) for other in asked - {one})))
+
+
+class ServeSettings(RelaySettings):
+    """Options of ``tickertape serve``; each also as ``TICKERTAPE_<NAME>``."""
+
+    @model_validator(mode="after")
+    def _runs(self) -> Self:
+        if (problem := self.problem()) is not None:
+            raise ValueError(problem)
+        return self

@@ -29,10 +29,15 @@ from websockets.typing import Subprotocol
 
 from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
+from relay import entrance
 from relay.core import session as protocol
+from relay.core.admission import Admission, Limit, Limits, Visitor
 from relay.core.frames import Variant
+from relay.core.grants import Grant
 from relay.core.hub import Hub
-from relay.core.session import Session
+from relay.core.session import Session, State
+from relay.door import peer_of
+from relay.entrance import RETRY_AFTER, Entrance
 
 log = logging.getLogger("tickertape.connection")
 
@@ -44,11 +49,23 @@ PING_EVERY: Final = 20
 """Seconds between two pings to a client; two unanswered ones end the connection."""
 
 MAX_MISSED: Final = 2
-MAX_FRAMES: Final = 200
+MESSAGE_RATE: Final = 200
 """Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
+
+FRAME_BYTES: Final = 8 * 1024
+"""Bytes that count as one frame more: a message of the largest size is good for a second."""
+
+MAX_AUTH_BYTES: Final = 32 * 1024
+"""Largest message of a client that has not shown a token yet."""
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to answer a close."""
+
+_FAULTS: Final = frozenset(CloseCode) - {
+    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY,
+    CloseCode.UNAVAILABLE,
+}  # fmt: skip
+"""Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
 
 _PING: Final = b"\x89\x00"
 
@@ -67,7 +84,8 @@ class _Handshake(ServerProtocol):
             return None
         if SUBPROTOCOL in subprotocols:
             return Subprotocol(SUBPROTOCOL)
-        raise NegotiationError(f"offered {', '.join(subprotocols)[:100]}; this relay speaks {SUBPROTOCOL}")
+        # Without what they are called: one may hold a token.
+        raise NegotiationError(f"none of the {len(subprotocols)} subprotocols offered is {SUBPROTOCOL}")
 
 
 class Gate:
@@ -76,11 +94,24 @@ class Gate:
     Args:
         hub: gets their sessions.
         clock: UNIX seconds that never go back.
+        entrance: decides who may have a session.
+        admission: counts who is there.
+        message_rate: frames that a client may send within a second.
     """
 
-    def __init__(self, hub: Hub, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Callable[[], float],
+        entrance: Entrance | None = None,
+        admission: Admission | None = None,
+        message_rate: int = MESSAGE_RATE,
+    ) -> None:
         self.hub = hub
         self.clock = clock
+        self.entrance = entrance or Entrance()
+        self.admission = admission or Admission(Limits())
+        self.message_rate = message_rate
         self.open = True
         self.results: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
@@ -131,6 +162,7 @@ class Connection(asyncio.Protocol):
         "_second",
         "_session",
         "_transport",
+        "_visitor",
         "send",
         "spoke",
         "variant",
@@ -143,6 +175,7 @@ class Connection(asyncio.Protocol):
         self._conn = _Handshake(extensions=_DEFLATE, max_size=MAX_MESSAGE_BYTES)
         self._parts: bytearray | None = None  # of a message that comes in fragments
         self._session: Session | None = None
+        self._visitor: Visitor | None = None
         self._transport: asyncio.Transport
         self._missed = 0
         self._second = 0
@@ -158,6 +191,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
+        # Counted since it came to the door; from here on by us.
+        http: Any = transport.get_protocol()
+        self._visitor = getattr(http, "visitor", None)
+        if self._visitor is not None:
+            http.visitor = None
+            self._visitor.socket = self
         transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
         # uvicorn does this after it has fed us the request; a pause before that would be told to it, not us.
         transport.set_protocol(self)
@@ -179,9 +218,13 @@ class Connection(asyncio.Protocol):
         conn.receive_data(data)
         self._missed = 0
         events = conn.events_received()
-        if self._session is not None and self._too_many(len(events)):
+        if self._session is not None and self._too_many(len(events), len(data)):
+            self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
             self._gate.hub.bye(
-                self._session, CloseCode.TOO_MANY, f"more than {MAX_FRAMES} frames in a second", 1_000
+                self._session,
+                CloseCode.TOO_MANY,
+                f"more than {self._gate.message_rate} frames in a second",
+                1_000,
             )
             return
         for event in events:
@@ -210,9 +253,14 @@ class Connection(asyncio.Protocol):
             self._gate.hub.resumed(self._session)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._session is not None:
-            self._gate.hub.closed(self._session)
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            self._gate.hub.closed(session)
+        visitor, self._visitor = self._visitor, None
+        if visitor is not None:
+            if session is not None and session.state is State.WAITING:
+                self._gate.admission.fault(visitor.address, self._gate.clock())
+            self._gate.admission.leave(visitor)
         if self.spoke >= 0:
             self._gate.discard(self)
             self.spoke = -1
@@ -222,8 +270,22 @@ class Connection(asyncio.Protocol):
 
     # From the session.
 
+    def admit(self, grant: Grant) -> bool:
+        """Count it as one of its token's subject; False when that has connections enough."""
+        visitor, admission = self._visitor, self._gate.admission
+        if visitor is not None:
+            if not admission.bind(visitor, grant.subject, grant.connections):
+                return False
+            admission.settle(visitor)
+        self._conn.max_message_size = MAX_MESSAGE_BYTES
+        return True
+
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
+        if code in _FAULTS and self._visitor is not None and self._gate.admission.unsettled(self._visitor):
+            self._fault()
+            if code == CloseCode.TIMEOUT:
+                self._gate.admission.refused[Limit.AUTH_TIME] += 1
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)
@@ -245,34 +307,45 @@ class Connection(asyncio.Protocol):
 
     # Inside.
 
-    def _too_many(self, frames: int) -> bool:
+    def _too_many(self, frames: int, size: int) -> bool:
         second = int(self._gate.clock())
         if second != self._second:
             self._second, self._frames = second, 0
-        self._frames += frames
-        return self._frames > MAX_FRAMES
+        self._frames += frames + size // FRAME_BYTES
+        return self._frames > self._gate.message_rate
 
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
         if path != "/ws":
             self._refuse(HTTPStatus.NOT_FOUND, ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
             return
-        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
-        browser = SUBPROTOCOL in [name.strip() for name in offered.split(",")]
-        refused: tuple[CloseCode, WireError] | None = None
-        wanted = protocol.Request()
+        headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
+        peer = peer_of(self._transport)
+        secure = self._transport.get_extra_info("sslcontext") is not None
         try:
-            wanted = protocol.parse_query(query)
+            # A page of another site learns nothing, whatever it offers.
+            self._gate.entrance.check_page(peer, headers, secure=secure)
         except WireError as error:
-            refused = (protocol.close_code(error), error)
-        if not self._gate.open:
-            refused = (
-                CloseCode.UNAVAILABLE,
-                WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again"),
-            )
+            self._fault()
+            self._refuse(HTTPStatus.FORBIDDEN, error.code, error.message)
+            return
+        browser = False
+        grant: Grant | None = None
+        wanted = protocol.Request()
+        refused: WireError | None = None
+        try:
+            offered = entrance.offered(request.headers.get_all("Sec-WebSocket-Protocol"))
+            browser = offered.browser
+            wanted, grant = self._asked(peer, headers, query, offered.token)
+        except WireError as error:
+            refused = error
         if refused is not None and not browser:
-            status = HTTPStatus(CLOSE_CODES[refused[0]].http_status or 400)
-            self._refuse(status, refused[1].code, refused[1].message)
+            code = protocol.close_code(refused)
+            if code in _FAULTS:
+                self._fault()
+            self._refuse(
+                HTTPStatus(CLOSE_CODES[code].http_status or 400), refused.code, refused.message, code
+            )
             return
         response = self._conn.accept(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -291,23 +364,60 @@ class Connection(asyncio.Protocol):
         self._gate.add(self)
         self._gate.results["accepted" if refused is None else "refused"] += 1
         if refused is None:
-            self._session = hub.open(self, wanted, self._gate.clock())
+            if grant is None:
+                self._conn.max_message_size = MAX_AUTH_BYTES
+            self._session = hub.open(self, wanted, self._gate.clock(), grant)
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
                 hub.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            hub.turn_away(self, refused[1], refused[0])
+            code = protocol.close_code(refused)
+            after = RETRY_AFTER.get(code)
+            hub.turn_away(self, refused, code, None if after is None else int(after * 1000))
 
-    def _refuse(self, status: HTTPStatus, code: str, message: str) -> None:
+    def _asked(
+        self, peer: str, headers: entrance.Headers, query: str, token: str | None
+    ) -> tuple[protocol.Request, Grant | None]:
+        """What a handshake asks for, and what its token grants; None when it has yet to show one.
+
+        Raises:
+            WireError: it may not have it.
+        """
+        gate, visitor = self._gate, self._visitor
+        if not gate.open:
+            raise WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
+        client = gate.entrance.client(peer, headers)
+        if visitor is not None and client != peer:
+            # Only now is it known who a proxy speaks for.
+            limit = gate.admission.request(visitor, client, gate.clock())
+            if limit is not None:
+                raise WireError(ErrorCode.TOO_MANY, f"too many connections from {client}; try again later")
+        wanted = protocol.parse_query(query)
+        grant = gate.entrance.grant(headers, token)
+        if grant is not None:
+            grant.narrow(wanted.subjects, wanted.level)
+            if visitor is not None and not gate.admission.bind(visitor, grant.subject, grant.connections):
+                raise WireError(
+                    ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+                )
+        return wanted, grant
+
+    def _fault(self) -> None:
+        if self._visitor is not None:
+            self._gate.admission.fault(self._visitor.address, self._gate.clock())
+
+    def _refuse(self, status: HTTPStatus, code: str, message: str, close: CloseCode | None = None) -> None:
         self._gate.results["refused"] += 1
         body = orjson.dumps({"code": code, "message": message})
         headers = Headers({"Content-Type": "application/json", "Connection": "close"})
         headers["Content-Length"] = str(len(body))
         if status is HTTPStatus.UPGRADE_REQUIRED:
             headers["Upgrade"] = "websocket"
-        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-            headers["Retry-After"] = "1"
+        if status is HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        if close in RETRY_AFTER:
+            headers["Retry-After"] = f"{RETRY_AFTER[close]:.0f}"
         self._conn.send_response(Response(status.value, status.phrase, headers, body))
         self._send_own()
 

@@ -114,17 +114,21 @@ class History:
         self._hub = hub
         self._readers = readers
 
-    async def page(self, query: Query, now: float) -> bytes:
+    async def page(self, query: Query, wanted: Filter, now: float) -> bytes:
         """One page, as JSON: ``events``, ``cursor`` to go on from (or ``until``, newest first), ``more``.
 
         Where the stream has let go of events in the page's range, it also has ``gap``, as on the feed.
+
+        Args:
+            query: what is asked for.
+            wanted: its filter, cut to what the client may see.
+            now: UNIX seconds.
 
         Raises:
             WireError: a cursor of another stream, or ahead of it.
             StreamsError: NATS is away.
         """
         hub = self._hub
-        wanted = Filter(query.request.subjects, query.request.level)
         end = hub.log.head if query.until is None else min(self._own(query.until), hub.log.head)
         if query.request.cursor is not None:
             start = self._own(query.request.cursor)

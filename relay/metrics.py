@@ -1,6 +1,6 @@
 """Every metric: its name, its help and its unit, read from plain counters when Prometheus asks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from relay.connection import Gate
+from relay.core.admission import Limit
 from relay.core.stats import DELAY_BUCKETS, Histogram
 
 
@@ -32,11 +33,15 @@ class RelayCollector(Collector):
     Args:
         gate: the connections, and through it the hub.
         lag: events that the stream holds and the relay has not taken in yet.
+        failures: refused tokens by reason.
     """
 
-    def __init__(self, gate: Gate, lag: Callable[[], int]) -> None:
+    def __init__(
+        self, gate: Gate, lag: Callable[[], int], failures: Callable[[], Mapping[str, int]] = dict
+    ) -> None:
         self._gate = gate
         self._lag = lag
+        self._failures = failures
 
     def collect(self) -> Iterable[Metric]:
         hub, gate = self._gate.hub, self._gate
@@ -64,17 +69,23 @@ class RelayCollector(Collector):
         yield _gauge("log_bytes", "Bytes of the events in memory", hub.log.bytes)
         yield _gauge("intake_lag_events", "Events of the stream that are not taken in yet", self._lag())
         yield _counter("resumes", "Sessions that began in the past, by where from", "source", stats.resumes)
-        yield _counter("auth_failures", "Refused tokens", "reason", {})
+        yield _counter("auth_failures", "Refused tokens", "reason", dict(self._failures()))
+        yield _gauge("sockets", "Sockets on the main port, those of requests too", gate.admission.open)
+        yield _gauge("sockets_unauthenticated", "Of them, without a session", gate.admission.pending)
+        limits = {str(limit): gate.admission.refused[limit] for limit in Limit}
+        yield _counter("limits_reached", "Times that a limit kept somebody out", "limit", limits)
         yield _gauge("nats_connected", "1 while the relay hears from NATS", int(hub.upstream_connected))
         build = InfoMetricFamily("tickertape_build", "Version of the relay")
         build.add_metric([], {"version": package_version()})
         yield build
 
 
-def registry(gate: Gate, lag: Callable[[], int]) -> CollectorRegistry:
+def registry(
+    gate: Gate, lag: Callable[[], int], failures: Callable[[], Mapping[str, int]] = dict
+) -> CollectorRegistry:
     """All metrics of a relay: its own, and those of its process."""
     made = CollectorRegistry(auto_describe=False)
-    made.register(RelayCollector(gate, lag))
+    made.register(RelayCollector(gate, lag, failures))
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)

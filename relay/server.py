@@ -1,15 +1,20 @@
-"""uvicorn on the main and the ops port: listeners of our own, and a deadline for slow request heads."""
+"""uvicorn on the main and the ops port: listeners of our own, and bounds for what a request may take."""
 
 import asyncio
 import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+import orjson
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from contracts.codes import ErrorCode
+from relay.core.admission import Limit, Visitor
+from relay.door import Door
 
 BACKLOG: Final = 4096
 HEAD_TIMEOUT: Final = 5.0
@@ -17,6 +22,14 @@ HEAD_TIMEOUT: Final = 5.0
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a request's head; uvicorn's parser has no limit."""
+
+RESPONSE_TIMEOUT: Final = 30.0
+"""Seconds that a request may take from its head to the end of its answer, however slowly a client reads."""
+
+
+_METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
+MAX_PIPELINED: Final = 16
+"""Requests that may wait on one socket for the answer to the one before; one read can hold ten thousand."""
 
 
 class ListenError(Exception):
@@ -63,51 +76,117 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     return listener
 
 
-class _GuardedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a deadline and a size for each request's head."""
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with a deadline and a size for each request's head, no bodies, and an end.
 
-    _head_timer: asyncio.TimerHandle | None = None
+    Attributes:
+        visitor: who it is counted as; None on the ops port, and once a WebSocket has taken over.
+        door: that the visitor came through.
+    """
+
+    visitor: Visitor | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = True
     _head_bytes = 0
+    _why: tuple[int, str, str] = (400, "Bad Request", "not an HTTP request")
+
+    def __init__(self, *args: Any, door: Door | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.door = door
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_done()
+        self._disarm()
+        if self.visitor is not None and self.door is not None:
+            if self._in_head and self.cycle is None:
+                self._fault()  # it never asked for anything
+            self.door.admission.leave(self.visitor)
+            self.visitor = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._head_timer is not None:
+        if self.transport.is_closing():
+            return
+        if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, "Request Header Fields Too Large", Limit.HEAD_BYTES)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._head_timer is None:
+        self.scope["state"]["visitor"] = self.visitor
+        if not self._in_head:
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        self._head_done()
+        self._in_head = False
+        self._disarm()
+        if self.parser.get_method() not in _METHODS:
+            self._break_off(405, "Method Not Allowed", "nothing is taken in over HTTP; GET is all there is")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._break_off(
+                400, "Bad Request", f"more than {MAX_PIPELINED} requests at once; wait for answers"
+            )
+        for name, value in self.headers:
+            # Nothing here takes a body, and two who disagree on where one ends is how requests are smuggled.
+            if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
+                self._break_off(400, "Bad Request", "a request here has no body")
         super().on_headers_complete()
+        self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, in the words of all our answers."""
+        status, phrase, message = self._why
+        self._refuse(status, phrase, None, message)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._disarm()
+        super().handle_websocket_upgrade()
+
+    def abort(self) -> None:
+        """Cut it."""
+        self._timer = None
+        self.transport.abort()
 
     def _expect_head(self) -> None:
+        self._disarm()
+        self._in_head = True
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_late)
+        self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_late)
 
-    def _head_done(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _head_late(self) -> None:
-        self._head_timer = None
+        self._timer = None
         if not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n")
-            self.transport.close()
+            self._refuse(408, "Request Timeout", Limit.HEAD_TIME)
+
+    def _break_off(self, status: int, phrase: str, message: str) -> NoReturn:
+        """End the parsing; uvicorn then asks for ``send_400_response``."""
+        self._why = (status, phrase, message)
+        raise ValueError(message)
+
+    def _refuse(self, status: int, phrase: str, limit: Limit | None, message: str = "") -> None:
+        body = orjson.dumps({"code": ErrorCode.BAD_QUERY, "message": message or phrase.lower()})
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
+        )
+        self.transport.close()
+        if self.door is not None and limit is not None:
+            self.door.admission.refused[limit] += 1
+        self._fault()
+
+    def _fault(self) -> None:
+        if self.visitor is not None and self.door is not None:
+            self.door.admission.fault(self.visitor.address, self.door.clock())
 
 
 class HttpServer(uvicorn.Server):
@@ -117,20 +196,26 @@ class HttpServer(uvicorn.Server):
         app: the pages.
         listener: a bound socket.
         websocket: builds what an upgrade is handed to; None serves no WebSocket.
+        http: builds what a socket is handed to.
     """
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, websocket: Callable[..., asyncio.Protocol] | None = None
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        websocket: Callable[..., asyncio.Protocol] | None = None,
+        http: Callable[..., asyncio.Protocol] = GuardedHttp,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_GuardedHttp,
+                http=http,  # type: ignore[arg-type]
                 ws=websocket or "none",  # type: ignore[arg-type]
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # relay/forwarded.py reads them, for WebSockets too
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=2,
             )

@@ -19,6 +19,7 @@ from contracts.events import Event, decode
 from contracts.wire import MAX_MESSAGE_BYTES, Events, Gap, RelayMessage, Snapshot, relay_message
 from relay.core.archive import STRETCH
 from relay.core.frames import Variant
+from relay.core.grants import Grant
 from relay.core.hub import Hub, HubSettings
 from relay.core.log import Log
 from relay.core.session import Request, Session
@@ -57,6 +58,8 @@ class FakeLink:
     Attributes:
         sent: every write, the very objects.
         closed: code and reason once the relay closes.
+        grants: that it was counted for.
+        room: whether its subject may have one connection more.
         on_send: called after each write; tests fill a socket with it.
     """
 
@@ -64,6 +67,8 @@ class FakeLink:
         self.variant = variant
         self.sent: list[bytes] = []
         self.closed: tuple[int, str] | None = None
+        self.grants: list[Grant] = []
+        self.room = True
         self.on_send: Callable[[], None] | None = None
         self._read = 0
 
@@ -73,6 +78,11 @@ class FakeLink:
         self.sent.append(data)
         if self.on_send is not None:
             self.on_send()
+
+    def admit(self, grant: Grant) -> bool:
+        """Count it for its subject."""
+        self.grants.append(grant)
+        return self.room
 
     def close(self, code: int, reason: str) -> None:
         """Note the close."""

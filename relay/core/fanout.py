@@ -2,7 +2,8 @@
 
 Invariants:
 
-1. A session that follows is at its feed's head, or its cursor says where it is; never both or neither.
+1. A session that follows is at its feed's head, or its cursor says where it is; never both or neither. One
+   with a pace of its own is never at the head: it walks alone.
 2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
 3. One flush is bounded: the heads get a unit each, and a bounded number of those behind a bounded share.
 
@@ -14,14 +15,14 @@ from typing import Final
 
 from contracts.events import format_time
 from contracts.wire import GapReason, Mode, format_cursor
-from relay.core import frames
+from relay.core import messages
 from relay.core.archive import STRETCH, Archive
 from relay.core.feed import Feed, FeedKey, Unit, catch_up, lost
 from relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
 from relay.core.frames import Variant
 from relay.core.index import Patterns, Subjects
 from relay.core.log import Log, Record
-from relay.core.pacing import FlushPacer
+from relay.core.pacing import FlushPacer, TokenBucket
 from relay.core.session import Session
 from relay.core.snapshot import Snapshot
 from relay.core.stats import Stats
@@ -31,6 +32,9 @@ CATCH_UP_SESSIONS: Final = 32
 
 CATCH_UP_UNITS: Final = 12
 """Units that one of them may get in one turn."""
+
+PACED_TURN: Final = 0.05
+"""Seconds between two units of a session that has a pace of its own."""
 
 _VARIANTS: Final = tuple(Variant)
 
@@ -68,6 +72,9 @@ class Fanout:
         self._awake = False
         self._dirty: list[Feed] = []  # feeds with something pending
         self._catching: dict[Session, None] = {}  # writable sessions behind the head
+        self._paced: dict[
+            Session, float
+        ] = {}  # writable sessions with a pace of their own: when it lets them go on
         self._routes: dict[str, Route] = {}
         self._patterns: Patterns[Feed] = Patterns()
         self._subjects: Subjects[Route] = Subjects()
@@ -146,8 +153,17 @@ class Fanout:
     def attach(
         self, session: Session, wanted: Filter, mode: Mode, rate: float, interval_ms: int, now: float
     ) -> Feed:
-        """Make a session a member of the feed of its filter, mode and pace; ``start`` comes next."""
-        key = FeedKey(wanted.key, mode, rate if mode == "live" else 0, interval_ms if mode == "latest" else 0)
+        """Make a session a member of the feed of its filter, mode and pace; ``start`` comes next.
+
+        Args:
+            session: its ``cursor`` says where it begins.
+            wanted: its filter.
+            mode: how gaps and speed are traded.
+            rate: log events per second; 0 means no limit, and always does so in mode ``latest``.
+            interval_ms: least time between two batches in mode ``latest``.
+            now: UNIX seconds.
+        """
+        key = FeedKey(wanted.key, mode, rate, interval_ms if mode == "latest" else 0)
         feed = self.feeds.get(key)
         if feed is None:
             feed = self.feeds[key] = Feed(key, wanted, now)
@@ -159,6 +175,12 @@ class Fanout:
                         feed.routes[route] = None
         feed.members += 1
         session.feed = feed
+        if mode != "complete" or rate == 0:
+            session.bucket = None
+        elif (
+            session.bucket is None or session.bucket.rate != rate
+        ):  # else asking again would bring a new burst
+            session.bucket = TokenBucket(rate, now)
         session.arrived = False
         return feed
 
@@ -183,7 +205,13 @@ class Fanout:
         feed = session.feed
         if feed is None or not session.writable or session in feed.heads or session in self.archive:
             return
-        if session.cursor == feed.place(self._log.head):
+        if session.bucket is not None:
+            if session.cursor == feed.place(self._log.head):
+                session.arrived = True
+            self._paced.setdefault(session, 0.0)
+            if self._can_move(session):
+                self._rouse()
+        elif session.cursor == feed.place(self._log.head):
             session.arrived = True
             feed.join(session)
         else:
@@ -194,6 +222,7 @@ class Fanout:
     def stall(self, session: Session) -> None:
         """Leave a session where it is: its socket takes no more."""
         self._catching.pop(session, None)
+        self._paced.pop(session, None)
         self.archive.forget(session)
         feed = session.feed
         if feed is not None and feed.leave(session):
@@ -202,7 +231,8 @@ class Fanout:
     @property
     def behind(self) -> int:
         """Sessions that are not at their feed's head."""
-        return sum(feed.members - len(feed.heads) for feed in self.feeds.values())
+        not_at_head = sum(feed.members - len(feed.heads) for feed in self.feeds.values())
+        return not_at_head - sum(not self._can_move(session) for session in self._paced)
 
     # Time.
 
@@ -219,13 +249,15 @@ class Fanout:
                 self._write_head(feed, unit, now)
             if feed.pending:
                 self._dirty.append(feed)
-        behind = self.serve_behind()
+        behind = self.serve_behind(now)
         if behind or any(feed.held_until <= now for feed in self._dirty):
             self._rouse()
 
     def held_until(self) -> float | None:
-        """When a feed that holds back must be flushed; None when none does."""
-        return min((feed.held_until for feed in self._dirty), default=None)
+        """When a feed that holds back must be flushed, or a pace lets somebody go on; None when neither."""
+        held = [feed.held_until for feed in self._dirty]
+        held += [at for session, at in self._paced.items() if self._can_move(session)]
+        return min(held, default=None)
 
     def heartbeat(self, now: float) -> None:
         """Tell every session that can be written to where it stands."""
@@ -236,28 +268,32 @@ class Fanout:
             for senders in feed.writers():
                 for send in senders:
                     send(data)
-        waiting = [*self._catching, *self.archive.sessions()]
+        waiting = [*self._catching, *self._paced, *self.archive.sessions()]
         for session in waiting:  # a write can fill a socket, and that changes who catches up
             session.send(self._heartbeat(session.cursor, time))
 
     # Inside.
 
     def _heartbeat(self, place: int, time: str) -> bytes:
-        return frames.message("heartbeat", cursor=format_cursor(self.epoch, place), time=time)
+        return messages.heartbeat(format_cursor(self.epoch, place), time)
 
-    def serve_behind(self) -> bool:
+    def serve_behind(self, now: float) -> bool:
         """Let some of those behind catch up, between two flushes too.
 
         Returns:
             True when there are more who can.
         """
+        if self._paced:
+            for session in [one for one, at in self._paced.items() if at <= now and self._can_move(one)]:
+                del self._paced[session]
+                self._catching[session] = None
         for session in list(self._turns()):
             self._catching.pop(session, None)
             feed = session.feed
             if feed is None:
                 continue
             for _ in range(CATCH_UP_UNITS):
-                if not session.writable:
+                if not session.writable or not self._in_pace(session, now):
                     break
                 source = self._source(session, feed)
                 if source is None:
@@ -278,11 +314,24 @@ class Fanout:
                 if unit is None:
                     break
                 session.cursor = unit.reached
+                if session.bucket is not None:
+                    session.bucket.spend(sum(not record.state for record in unit.records))
                 if not unit.empty:
                     session.send(unit.data(session.variant))
                     self._count(unit, 1, session.variant)
             self.start(session)
         return any(self._can_move(session) for session in self._catching)
+
+    def _in_pace(self, session: Session, now: float) -> bool:
+        """Tell whether a session's own pace, if it has one, lets it go on; else it is told when to."""
+        bucket = session.bucket
+        if bucket is None:
+            return True
+        bucket.refill(now)
+        if bucket.available:
+            return True
+        self._paced[session] = now + max(PACED_TURN, 1 / bucket.rate)
+        return False
 
     def _source(self, session: Session, feed: Feed) -> tuple[Log, GapReason] | None:
         """Where a session that is behind reads on, and why what lies before that is lost to it.

@@ -333,6 +333,9 @@ def catch_up(
             over = [record for record in cut if id(record) not in keep]
             if over:
                 return _passing_over(epoch, start, cut[-1].seq, kept, over, "slow")
+    if session.bucket is not None:
+        found, reached = log.select(wanted, start, upto, session.bucket.available, CATCH_UP_BYTES)
+        return Unit(epoch, reached, found)
     if feed.members > 1 and feed.dense and (end := (start // BLOCK + 1) * BLOCK) <= upto:
         return _block(feed, log, epoch, start, end)
     found, reached = log.select(wanted, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)

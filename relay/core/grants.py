@@ -2,7 +2,8 @@
 
 Invariants:
 
-1. What a client gets is its filter intersected with its grant, without what is denied; exact for every pair of patterns.
+1. What a client gets is its filter intersected with its grant, without what is denied; exact for every
+   pair of patterns.
 2. A claim that is not understood grants nothing: it is refused, never passed over.
 3. The decision is made once per filter and once per subject, never per event.
 """
@@ -20,7 +21,7 @@ CLAIM: Final = "tickertape"
 """Name of the claim that holds a grant."""
 
 MAX_PATTERNS: Final = 256
-"""Patterns that a filter may fall into when a grant narrows it; so a ``subscribe`` costs at most a millisecond."""
+"""Patterns that a filter may fall into when a grant narrows it; a ``subscribe`` takes 1 ms at most."""
 
 MAX_RATE: Final = 1_000_000
 _FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
@@ -70,12 +71,14 @@ class Grant:
         if not granted:
             raise WireError(
                 ErrorCode.FORBIDDEN,
-                f"the token grants nothing of {', '.join(patterns)[:200]}; it is for {', '.join(self.subjects)[:200]}",
+                f"the token grants nothing of {', '.join(patterns)[:200]}; "
+                f"it is for {', '.join(self.subjects)[:200]}",
             )
         if len(granted) > MAX_PATTERNS:
             raise WireError(
                 ErrorCode.BAD_SUBJECTS,
-                f"the grant splits this filter into {len(granted)} patterns; at most {MAX_PATTERNS}: ask for fewer",
+                f"the grant splits this filter into {len(granted)} patterns; "
+                f"at most {MAX_PATTERNS}: ask for fewer",
             )
         kept = tuple(granted)
         deny = tuple(one for one in self.deny if any(intersection(one, pattern) for pattern in kept))

@@ -5,31 +5,32 @@ Invariants:
 1. Events are published in stream order, each once; the intake sees to it.
 2. Whatever a client did is answered to that client alone.
 3. After ``bye`` nothing more is written to a session.
+4. A session without a grant is sent nothing but ``error`` and ``bye``, and never has a feed.
 """
 
+import math
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.codes import CLOSE_CODES, CloseCode, Reconnect
+from contracts.codes import CloseCode, ErrorCode
 from contracts.events import Event, format_time
 from contracts.wire import (
     HEARTBEAT_MS,
-    MAX_MESSAGE_BYTES,
-    MAX_SUBJECTS,
-    SUBPROTOCOL,
+    Auth,
+    Mode,
     Ping,
     Subscribe,
     WireError,
     format_cursor,
     parse_client,
 )
-from relay.core import frames
+from relay.core import frames, messages
 from relay.core.fanout import Fanout
 from relay.core.feed import Feed
-from relay.core.filters import Filter
 from relay.core.frames import Variant
+from relay.core.grants import EVERYTHING, Grant
 from relay.core.log import Log, Record
 from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
 from relay.core.snapshot import Snapshot
@@ -37,6 +38,12 @@ from relay.core.stats import Stats
 
 TICK: Final = 1.0
 """Seconds between two calls of ``tick``."""
+
+AUTH_TIMEOUT: Final = 5.0
+"""Seconds that a client has to send ``auth``."""
+
+TELL_EXPIRY: Final = 60.0
+"""Seconds before the end of a token at which its client is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +55,26 @@ class HubSettings:
         rate: log events per second and client; 0 means no limit.
         log_events: most events in the log.
         log_bytes: most bytes in the log.
+        complete_rate: most log events per second and client in mode ``complete``, under a grant with a rate.
         max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
         heartbeat_ms: longest silence.
     """
 
     relay: str = "relay"
     rate: float = 100.0
+    complete_rate: float = 5_000.0
     log_events: int = 100_000
     log_bytes: int = 128 * 1024 * 1024
     max_catch_up: int = 1_000
     heartbeat_ms: int = HEARTBEAT_MS
+
+    def pace(self, mode: Mode, grant: Grant) -> float:
+        """Log events per second that a client gets; 0 means no limit."""
+        if mode == "live":
+            return self.rate if grant.rate is None else grant.rate
+        if mode == "complete" and grant.rate:
+            return min(grant.rate, self.complete_rate) if self.complete_rate else grant.rate
+        return 0.0
 
 
 class Hub:
@@ -69,6 +86,7 @@ class Hub:
         fetch: called when a stretch of the stream is wanted; None when nobody can read it.
         ask: called with a session whose place only the stream can tell; ``located`` answers. Its ``request``
             says what it wants: a cursor that is ahead of the relay, or a time before the relay's memory.
+        verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
     """
 
     def __init__(
@@ -77,6 +95,7 @@ class Hub:
         wake: Callable[[], None],
         fetch: Callable[[], None] | None = None,
         ask: Callable[[Session], None] | None = None,
+        verify: Callable[[str], Grant] | None = None,
     ) -> None:
         self.settings = settings
         self.stats = Stats()
@@ -84,6 +103,7 @@ class Hub:
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
         self._ask = ask
+        self._verify = verify
         self.sessions: dict[str, Session] = {}
         self.upstream_connected = False
         self.upstream_since = 0.0
@@ -121,7 +141,7 @@ class Hub:
         for session in self.sessions.values():
             session.cursor = head  # also of those whose place is still asked for
         for session, place in places:
-            self._write(session, _reset(place, self.cursor()))
+            self._write(session, messages.reset(place, self.cursor()))
 
     def restart_sessions(self) -> None:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
@@ -193,40 +213,114 @@ class Hub:
         self.upstream_since = now
         data = self._upstream()
         for session in self.sessions.values():
-            self._write(session, data)
+            if session.grant is not None:
+                self._write(session, data)
 
     # What comes from clients.
 
-    def open(self, link: Link, request: Request, now: float) -> Session:
-        """Begin a session; it is welcomed and started.
+    def open(self, link: Link, request: Request, now: float, grant: Grant | None = EVERYTHING) -> Session:
+        """Begin a session; it is welcomed and started, once it has a grant.
 
         Args:
             link: where it writes to.
             request: what it follows first.
             now: UNIX seconds.
+            grant: what it may do; None when it has yet to show a token.
         """
-        session = Session(secrets.token_urlsafe(9), link)
-        rate = self.settings.rate
-        welcome = frames.message(
-            "welcome",
-            protocol=SUBPROTOCOL,
-            relay=self.settings.relay,
-            session=session.id,
-            heartbeat_ms=self.settings.heartbeat_ms,
-            limits={"rate": rate, "max_message_bytes": MAX_MESSAGE_BYTES, "max_subjects": MAX_SUBJECTS},
-            grant={"subjects": [">"], "deny": [], "level": "DEBUG", "rate": rate},
-            expires_at=None,
-        )
+        session = Session(secrets.token_urlsafe(9), link, request)
         self.sessions[session.id] = session
-        self._write(session, welcome)
-        self._start(session, request, self.log.head, now)
-        if not self.upstream_connected:
-            self._write(session, self._upstream())
+        if grant is None:
+            session.due = now + AUTH_TIMEOUT
+        else:
+            try:
+                self._admit(session, grant, now)
+            except WireError as error:
+                self.refuse(session, error, close_code(error))
         return session
 
-    def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
+    def _admit(self, session: Session, grant: Grant, now: float) -> None:
+        """Welcome a session and start it."""
+        grant.narrow(session.asked.subjects, session.asked.level)  # before anything is said
+        self._hold(session, grant, now)
+        session.state = State.FOLLOWING
+        settings = self.settings
+        rate = settings.pace("live", grant)
+        self._write(session, messages.welcome(settings.relay, session.id, settings.heartbeat_ms, grant, rate))
+        self._start(session, session.asked, self.log.head, now)
+        if not self.upstream_connected:
+            self._write(session, self._upstream())
+        if session.due <= now:
+            self._due(session, now)
+
+    def _hold(self, session: Session, grant: Grant, now: float) -> None:
+        """Give a session a grant, and see to its end.
+
+        Raises:
+            WireError: the grant's subject has connections enough.
+        """
+        if not session.link.admit(grant):
+            raise WireError(
+                ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+            )
+        session.grant = grant
+        session.due = math.inf if grant.expires_at is None else grant.expires_at - TELL_EXPIRY
+
+    def _renew(self, session: Session, message: Auth, now: float) -> None:
+        """Let a session go on under another grant; where that changes what it gets, from a fresh snapshot."""
+        if self._verify is None:
+            return
+        try:
+            grant = self._verify(message.token)
+        except WireError as error:
+            if error.code is not ErrorCode.UNAVAILABLE:
+                raise
+            # Keys are being fetched; until they are here, the token that it has goes on.
+            error.ref = message.type
+            self._write(session, messages.error(error, CloseCode.UNAVAILABLE))
+            return
+        wanted = grant.narrow(session.asked.subjects, session.asked.level)
+        self._hold(session, grant, now)
+        feed, asked = session.feed, session.asked
+        pace = self.settings.pace(asked.mode, grant)
+        if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
+            self._write(session, self._subscribed(session, feed, self.fanout.place(session), resumed=True))
+        elif feed is not None:
+            self.fanout.detach(session)
+            self._begin(session, asked, session.cursor, now)
+        # Otherwise its place is still asked for, and it begins under this grant.
+        if session.due <= now:
+            self._due(session, now)
+
+    def _due(self, session: Session, now: float) -> None:
+        """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
+        if session.grant is None:
+            error = WireError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
+            self.refuse(session, error, CloseCode.TIMEOUT)
+            return
+        ends = session.grant.expires_at
+        assert ends is not None
+        if now >= ends:
+            self.refuse(
+                session, WireError(ErrorCode.UNAUTHORIZED, "the token has expired"), CloseCode.UNAUTHORIZED
+            )
+        else:
+            self._write(session, messages.token_expiring(ends))
+            session.due = ends
+
+    def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
+        """End the sessions whose token was revoked; returns how many."""
+        ended = [one for one in self.sessions.values() if one.grant is not None and revoked(one.grant)]
+        for session in ended:
+            self.refuse(
+                session, WireError(ErrorCode.UNAUTHORIZED, "the token was revoked"), CloseCode.UNAUTHORIZED
+            )
+        return len(ended)
+
+    def turn_away(
+        self, link: Link, error: WireError, code: CloseCode, retry_after_ms: int | None = None
+    ) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
-        self.refuse(Session("", link), error, code)
+        self.refuse(Session("", link, Request()), error, code, retry_after_ms)
 
     def receive(self, session: Session, text: bytes, now: float) -> None:
         """Handle one text message of a client."""
@@ -239,9 +333,21 @@ class Hub:
                 self._write(session, frames.message("pong", id=message.id))
             elif action is Action.START:
                 assert isinstance(message, Subscribe)
+                assert session.grant is not None
                 request = request_of(message)
+                session.grant.narrow(request.subjects, request.level)
+                session.asked = request
                 self.fanout.detach(session)
                 self._start(session, request, session.cursor, now)
+            elif action is Action.ADMIT:
+                assert isinstance(message, Auth)
+                grant = EVERYTHING if self._verify is None else self._verify(message.token)
+                self._admit(session, grant, now)
+            elif action is Action.RENEW:
+                assert isinstance(message, Auth)
+                self._renew(session, message, now)
+            elif action is Action.REFUSE:
+                raise WireError(ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'")
         except WireError as error:
             if message is not None:
                 error.ref = message.type
@@ -263,33 +369,26 @@ class Hub:
         self.fanout.detach(session)
         self.sessions.pop(session.id, None)
 
-    def refuse(self, session: Session, error: WireError, code: CloseCode) -> None:
+    def refuse(
+        self, session: Session, error: WireError, code: CloseCode, retry_after_ms: int | None = None
+    ) -> None:
         """Answer a client's error, say ``bye`` and close."""
-        self._write(
-            session,
-            frames.message(
-                "error",
-                code=error.code,
-                message=error.message,
-                retry=CLOSE_CODES[code].reconnect is not Reconnect.NEVER,
-                ref=error.ref,
-            ),
-        )
-        self.bye(session, code, error.message)
+        self._write(session, messages.error(error, code))
+        self.bye(session, code, error.message, retry_after_ms)
 
     def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
         """Say ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
-        self._write(
-            session, frames.message("bye", code=int(code), reason=reason, retry_after_ms=retry_after_ms)
-        )
+        self._write(session, messages.bye(code, reason, retry_after_ms))
         self.closed(session)
         session.state = State.CLOSING
         session.link.close(code, reason)
 
     def tick(self, now: float) -> None:
         """Send the heartbeat when it would be late at the next call; called every ``TICK`` seconds."""
+        for session in [one for one in self.sessions.values() if one.due <= now]:
+            self._due(session, now)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)
             self.fanout.heartbeat(now)
@@ -357,12 +456,12 @@ class Hub:
         """
         if request.cursor is None:
             return self._upstream()
-        return frames.message("heartbeat", cursor=format_cursor(*request.cursor), time=format_time(now))
+        return messages.heartbeat(format_cursor(*request.cursor), format_time(now))
 
     def _begin_reset(self, session: Session, request: Request, now: float) -> None:
         assert request.cursor is not None
         self.stats.resumes["gap"] += 1
-        gap = _reset(format_cursor(*request.cursor), self.cursor())
+        gap = messages.reset(format_cursor(*request.cursor), self.cursor())
         self._begin(session, request, self.log.head, now, gap=gap)
 
     def _begin(
@@ -376,27 +475,25 @@ class Hub:
         gap: bytes = b"",
     ) -> None:
         """Give a session its feed and its place, and say so."""
+        assert session.grant is not None
         feed = self.fanout.attach(
             session,
-            Filter(request.subjects, request.level),
+            session.grant.narrow(request.subjects, request.level),
             request.mode,
-            self.settings.rate,
+            self.settings.pace(request.mode, session.grant),
             request.interval_ms,
             now,
         )
         session.cursor = place
-        subscribed = frames.message(
-            "subscribed",
-            subjects=request.subjects,
-            level=request.level,
-            mode=request.mode,
-            interval_ms=request.interval_ms,
-            cursor=format_cursor(self.epoch, place),
-            resumed=resumed,
-        )
+        subscribed = self._subscribed(session, feed, place, resumed=resumed)
         snapshot = b"" if resumed else self._snapshot(feed, place, session.variant)
         self._write(session, subscribed + gap + snapshot)
         self.fanout.start(session)
+
+    def _subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
+        assert session.grant is not None
+        cursor, ends = format_cursor(self.epoch, place), session.grant.expires_at
+        return messages.subscribed(feed.filter, session.asked, cursor, resumed=resumed, ends=ends)
 
     def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
         if place != self.log.head:
@@ -417,9 +514,4 @@ class Hub:
             self.stats.bytes += len(data)
 
     def _upstream(self) -> bytes:
-        state = "connected" if self.upstream_connected else "disconnected"
-        return frames.message("upstream", state=state, since=format_time(self.upstream_since))
-
-
-def _reset(before: str, after: str) -> bytes:
-    return frames.message("gap", **{"from": before, "to": after}, dropped=None, by={}, reason="reset")
+        return messages.upstream(self.upstream_connected, self.upstream_since)

@@ -58,6 +58,15 @@ class TokenBucket:
             self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
             self._at = now
 
+    @property
+    def available(self) -> int:
+        """Whole tokens that are there, at the last ``refill``."""
+        return int(self._tokens + 1e-9)
+
+    def spend(self, tokens: int) -> None:
+        """Take tokens that are ``available``, whatever they are for."""
+        self._tokens -= tokens
+
     def take(self, rank: int) -> bool:
         """Take one token for an event of a level's rank, unless that would touch the reserve above it."""
         if self._tokens + 1e-9 < self._levels[rank]:

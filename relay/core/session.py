@@ -3,6 +3,7 @@
 The table at the end is the whole of it; the hub carries out what the table decides.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -28,6 +29,8 @@ from contracts.wire import (
 if TYPE_CHECKING:
     from relay.core.feed import Feed
     from relay.core.frames import Variant
+    from relay.core.grants import Grant
+    from relay.core.pacing import TokenBucket
 
 MODES: Final = get_args(Mode)
 MAX_INTERVAL_MS: Final = 60_000
@@ -54,6 +57,9 @@ class Link(Protocol):
 
     def send(self, data: bytes) -> None:
         """Write whole frames."""
+
+    def admit(self, grant: "Grant") -> bool:
+        """Count it as one of its token's subject; False when that has connections enough."""
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
@@ -94,9 +100,18 @@ class Since:
         return 0.0 if self.moment is None else self.moment
 
 
+_CLOSE_CODES: Final = {
+    ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
+    ErrorCode.FORBIDDEN: CloseCode.FORBIDDEN,
+    ErrorCode.TIMEOUT: CloseCode.TIMEOUT,
+    ErrorCode.TOO_MANY: CloseCode.TOO_MANY,
+    ErrorCode.UNAVAILABLE: CloseCode.UNAVAILABLE,
+} | dict.fromkeys(_FILTER_ERRORS, CloseCode.BAD_FILTER)
+
+
 def close_code(error: WireError) -> CloseCode:
     """Code with which a session ends after a client's error."""
-    return CloseCode.BAD_FILTER if error.code in _FILTER_ERRORS else CloseCode.MISUSE
+    return _CLOSE_CODES.get(error.code, CloseCode.MISUSE)
 
 
 def parse_query(query: str) -> Request:
@@ -117,7 +132,7 @@ def parse_query(query: str) -> Request:
     for key, value in pairs:
         if key in ("token", "access_token", "jwt", "authorization"):
             raise WireError(
-                ErrorCode.UNAUTHORIZED,
+                ErrorCode.BAD_QUERY,
                 "a token in the address ends in logs; send 'Authorization: Bearer', a subprotocol or 'auth'",
             )
         if key in values:
@@ -200,6 +215,8 @@ def _since(text: str) -> Since:
 class State(Enum):
     """Where a session is in its life."""
 
+    WAITING = auto()
+    """It has not shown a token yet; nothing is sent to it but ``error`` and ``bye``."""
     FOLLOWING = auto()
     """It has a filter and a place in the log."""
     CLOSING = auto()
@@ -211,7 +228,9 @@ class Action(Enum):
 
     PONG = auto()
     START = auto()
+    ADMIT = auto()
     RENEW = auto()
+    REFUSE = auto()
     IGNORE = auto()
 
 
@@ -221,8 +240,13 @@ class Session:
     Args:
         id: for logs and ``welcome``.
         link: where it writes to.
+        asked: what it wants to follow.
 
     Attributes:
+        asked: what it asked for last, before its grant narrowed it.
+        grant: what it may do; None until it has shown a token.
+        due: when its token, or its patience, has to be looked at; UNIX seconds, infinite without a token.
+        bucket: its own pace, in mode ``complete`` under a grant that sets a rate.
         feed: the feed that it belongs to; None before it follows and after it ended.
         cursor: its place while it is behind the head; at the head, the feed's place is.
         arrived: True once it has been at the head; before, it catches up with a past it asked for.
@@ -230,14 +254,21 @@ class Session:
         request: what it asked for, while the stream is asked where that begins.
     """
 
-    __slots__ = ("arrived", "cursor", "feed", "id", "link", "request", "send", "state", "variant", "writable")
+    __slots__ = (
+        "arrived", "asked", "bucket", "cursor", "due", "feed", "grant", "id", "link", "request", "send",
+        "state", "variant", "writable",
+    )  # fmt: skip
 
-    def __init__(self, id: str, link: Link) -> None:
+    def __init__(self, id: str, link: Link, asked: Request) -> None:
         self.id = id
+        self.asked = asked
+        self.grant: Grant | None = None
+        self.due = math.inf
+        self.bucket: TokenBucket | None = None
         self.link = link
         self.send = link.send
         self.variant = link.variant
-        self.state = State.FOLLOWING
+        self.state = State.WAITING
         self.feed: Feed | None = None
         self.cursor = 0
         self.arrived = False
@@ -249,6 +280,9 @@ class Session:
 
 
 TABLE: Final[dict[tuple[State, type], Action]] = {
+    (State.WAITING, Ping): Action.REFUSE,
+    (State.WAITING, Subscribe): Action.REFUSE,
+    (State.WAITING, Auth): Action.ADMIT,
     (State.FOLLOWING, Ping): Action.PONG,
     (State.FOLLOWING, Subscribe): Action.START,
     (State.FOLLOWING, Auth): Action.RENEW,

@@ -60,7 +60,7 @@ BAD_QUERIES = [
     ("cursor=x", 4409, "bad_cursor"),
     ("since=x", 4409, "bad_since"),
     ("interval_ms=x", 4409, "bad_interval"),
-    ("token=secret", 4400, "unauthorized"),
+    ("token=secret", 4400, "bad_query"),
     ("x=" + "a" * 4096, 4400, "bad_query"),
 ]
 

@@ -242,4 +242,4 @@ def test_no_label_names_a_client_or_a_subject(relay: Relay) -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels <= {"result", "code", "kind", "reason", "source", "version", "le"}
+    assert labels <= {"result", "code", "kind", "reason", "source", "version", "le", "limit"}

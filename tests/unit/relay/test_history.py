@@ -12,6 +12,7 @@ from contracts.codes import ErrorCode
 from contracts.wire import WireError, parse_cursor
 from relay import history as history_module
 from relay.core.archive import STRETCH
+from relay.core.filters import Filter
 from relay.core.log import Log
 from relay.core.session import Request, Since
 from relay.history import History, Query, parse
@@ -58,7 +59,9 @@ class Pages:
 
     def ask(self, query: str) -> dict[str, Any]:
         """One page."""
-        page: dict[str, Any] = orjson.loads(asyncio.run(self.history.page(parse(query), self.stage.now)))
+        asked = parse(query)
+        wanted = Filter(asked.request.subjects, asked.request.level)
+        page: dict[str, Any] = orjson.loads(asyncio.run(self.history.page(asked, wanted, self.stage.now)))
         return page
 
     def seqs(self, query: str) -> list[int]:
@@ -99,7 +102,7 @@ def test_a_query_is_that_of_the_feed_and_more() -> None:
         ("&".join(f"k{number}=1" for number in range(40)), ErrorCode.BAD_QUERY),
         ("level=LOUD", ErrorCode.BAD_LEVEL),
         ("cursor=nonsense", ErrorCode.BAD_CURSOR),
-        ("token=abc", ErrorCode.UNAUTHORIZED),
+        ("token=abc", ErrorCode.BAD_QUERY),
     ],
 )
 def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:

@@ -5,7 +5,7 @@ import pytest
 from relay.core.archive import STRETCH, Archive, Wanted
 from relay.core.filters import Route
 from relay.core.log import Log, Record
-from relay.core.session import Session
+from relay.core.session import Request, Session
 from tests.fake_link import FakeLink
 
 ROUTE = Route("log.info.x")
@@ -23,7 +23,7 @@ class Shelf:
 
     def wait(self, place: int) -> Session:
         """A new session waits for the stretch after a place."""
-        session = Session(f"s{place}", FakeLink())
+        session = Session(f"s{place}", FakeLink(), Request())
         session.cursor = place
         self.archive.wait(session)
         return session
@@ -187,7 +187,7 @@ def test_it_knows_whether_it_can_be_read(readable: bool) -> None:
     """Without a reader nothing is wanted."""
     archive = Archive((lambda: None) if readable else None)
     assert archive.available is readable
-    archive.wait(Session("s", FakeLink()))
+    archive.wait(Session("s", FakeLink(), Request()))
     assert (archive.next() is not None) is readable
 
 

@@ -10,7 +10,7 @@ from relay.core.feed import Gap as FeedGap
 from relay.core.filters import Filter, Route
 from relay.core.frames import Variant, item
 from relay.core.log import Log, Record
-from relay.core.session import Session
+from relay.core.session import Request, Session
 from relay.core.snapshot import Snapshot
 from tests.fake_link import NOW, FakeLink, gaps, only, seqs, texts
 
@@ -33,7 +33,7 @@ class Bench:
         self.log.start(0)
         self.snapshot = Snapshot()
         self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)
-        self.member = Session("m", FakeLink())
+        self.member = Session("m", FakeLink(), Request())
         self.feed.join(self.member)
 
     def publish(self, seq: int, subject: str = "log.info.x", size: int = 0, at: float = NOW) -> None:
@@ -57,7 +57,7 @@ class Bench:
 
     def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Unit | None:
         """The next unit of a member that stands somewhere."""
-        session = Session("b", FakeLink())
+        session = Session("b", FakeLink(), Request())
         session.cursor = start
         upto = self.log.head
         return catch_up(session, self.feed, self.log, self.snapshot, "e", upto, max_behind, reason)
@@ -352,7 +352,7 @@ def test_writers_change_with_the_members() -> None:
     """A list that is being iterated stays as it is."""
     bench = Bench()
     before = bench.feed.writers()
-    other = Session("o", FakeLink())
+    other = Session("o", FakeLink(), Request())
     bench.feed.join(other)
     assert [len(senders) for senders in before] == [1, 0]
     assert [len(senders) for senders in bench.feed.writers()] == [2, 0]
@@ -507,7 +507,7 @@ def test_what_is_pending_is_not_lost_to_one_behind() -> None:
     bench = Bench(max_events=3)
     for seq in range(1, 11):
         bench.publish(seq)
-    session = Session("b", FakeLink())
+    session = Session("b", FakeLink(), Request())
     session.cursor = 0
     unit = catch_up(session, bench.feed, bench.log, bench.snapshot, "e", 5, 1000)
     assert gaps(read(unit)) == [("e-0", "e-5", None, "slow")]
@@ -531,6 +531,6 @@ def test_a_unit_is_encoded_once_for_each_variant() -> None:
 def test_writers_are_kept_apart_by_variant() -> None:
     """Each member gets the frames that it can read."""
     bench = Bench()
-    other = Session("o", FakeLink(Variant.DEFLATED))
+    other = Session("o", FakeLink(Variant.DEFLATED), Request())
     bench.feed.join(other)
     assert bench.feed.writers() == ([bench.member.send], [other.send])

@@ -43,7 +43,7 @@ class TestStart:
         assert welcome.grant.subjects == [">"]
         assert welcome.expires_at is None
         assert isinstance(subscribed, Subscribed)
-        assert subscribed.model_dump() == {
+        assert subscribed.model_dump(exclude_unset=True) == {
             "type": "subscribed",
             "subjects": ["gateway.>"],
             "level": "WARN",

@@ -15,6 +15,7 @@ from contracts.wire import Mode, parse_cursor
 from relay.core.archive import STRETCH
 from relay.core.filters import RANK, Filter
 from relay.core.frames import Variant
+from relay.core.grants import Grant
 from relay.core.hub import Hub, HubSettings
 from relay.core.log import Log
 from relay.core.session import Request, Session, State
@@ -73,6 +74,9 @@ class Client:
         if self.fills and self.session is not None and self.session.writable:
             self.fills = False
             self.hub.paused(self.session)
+
+    def admit(self, grant: Grant) -> bool:
+        return True
 
     def close(self, code: int, reason: str) -> None:
         self.closed = code

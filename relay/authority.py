@@ -1,0 +1,88 @@
+"""Tokens, as an operator set them up: the verifier, and what goes on behind it while the relay runs."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+from relay.claims import Expected, Reason
+from relay.core.grants import Grant
+from relay.jwks import Jwks
+from relay.key_formats import configured_keys
+from relay.keys import FixedKeys, KeysError
+from relay.revocations import Revocations
+from relay.token_settings import TokenSettings
+from relay.tokens import Verifier
+
+log = logging.getLogger("tickertape.tokens")
+
+
+class Authority:
+    """Decides which tokens count.
+
+    Args:
+        settings: of a relay with ``--auth jwt``, without a ``token_problem``.
+
+    Raises:
+        KeysError: the key cannot be used.
+        RevocationsError: the list of revoked tokens cannot be read.
+    """
+
+    def __init__(self, settings: TokenSettings) -> None:
+        assert settings.jwt_algorithm is not None
+        keys = configured_keys(settings)
+        self._jwks: Jwks | None = None
+        if keys is None:
+            assert settings.jwt_jwks_url is not None
+            self._jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithm)
+        source = self._jwks if keys is None else FixedKeys(keys)
+        assert source is not None
+        revoked_file = settings.jwt_revoked_file
+        self._revocations = None if revoked_file is None else Revocations(revoked_file)
+        self._verifier = Verifier(
+            settings.jwt_algorithm,
+            source,
+            expected=Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
+            revoked=self.revoked,
+        )
+
+    def __repr__(self) -> str:
+        return f"Authority({self._verifier!r}, {self._jwks!r}, {self._revocations!r})"
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Tokens that were refused, by reason."""
+        return {reason: self._verifier.failures[reason] for reason in get_args(Reason)}
+
+    def verify(self, token: str) -> Grant:
+        """What a token grants.
+
+        Raises:
+            TokenError: it does not count.
+        """
+        return self._verifier.verify(token)
+
+    def revoked(self, grant: Grant) -> bool:
+        """Tell whether a grant's token was revoked."""
+        return self._revocations is not None and self._revocations.revoked(grant)
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Keep keys and revocations up to date until it is cancelled.
+
+        Args:
+            changed: called when another list of revocations counts.
+        """
+        async with asyncio.TaskGroup() as group:
+            if self._jwks is not None:
+                group.create_task(self._fetch(self._jwks), name="jwks")
+            if self._revocations is not None:
+                group.create_task(self._revocations.run(changed), name="revocations")
+            await asyncio.get_running_loop().create_future()  # a fixed key needs nothing, for ever
+
+    @staticmethod
+    async def _fetch(jwks: Jwks) -> None:
+        try:
+            await jwks.load()
+        except KeysError as error:
+            log.warning("%s; clients are told to come back until there are keys", error.what)
+        await jwks.run()

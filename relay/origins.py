@@ -1,0 +1,114 @@
+"""Which pages may connect from a browser: those of the relay itself, and those on the allow list.
+
+A browser sends ``Origin`` with every WebSocket handshake, and a page cannot forge it. Programs send none, and
+are let through: they could send anything.
+"""
+
+import re
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{1,5}))?")
+Origin = tuple[str, str, int]
+"""Scheme, host in lower case, and port."""
+
+
+def parse_origin(text: str) -> Origin | None:
+    """Read an origin as a browser writes it; None when it is none, such as ``null``."""
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return None
+    scheme, host = url.scheme, url.hostname
+    if scheme not in _DEFAULT_PORTS or not host or url.path or url.query or url.fragment or "@" in url.netloc:
+        return None
+    if not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
+        return None
+    return scheme, host, _DEFAULT_PORTS[scheme] if port is None else port
+
+
+def split_host(text: str) -> tuple[str, int | None] | None:
+    """Read a ``Host`` header; None when it is malformed."""
+    found = _HOST.fullmatch(text.strip().lower())
+    if found is None:
+        return None
+    return found[1].strip("[]"), None if found[2] is None else int(found[2])
+
+
+class Origins:
+    """The allow list.
+
+    Args:
+        text: origins with commas, exact or with ``*`` as the first label: ``https://*.example.com``.
+        rebinding: whether a page of any name that leads here counts as the relay's own; on a loopback address
+            without tokens it must not: whoever owns a name can point it at 127.0.0.1.
+
+    Raises:
+        ValueError: one of them is no origin.
+    """
+
+    def __init__(self, text: str = "", *, rebinding: bool = True) -> None:
+        self._exact: set[Origin] = set()
+        self._below: set[Origin] = set()
+        self._rebinding = rebinding
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            # A star is no part of a host; it is put back as a label that no browser sends.
+            starred = "://*." in part
+            origin = parse_origin(part.replace("://*.", "://", 1).rstrip("/"))
+            if origin is None or "*" in part.replace("://*.", "", 1):
+                raise ValueError(
+                    f"{part[:80]!r} is no origin; write it as https://app.example.com or https://*.example.com"
+                )
+            (self._below if starred else self._exact).add(origin)
+
+    def __repr__(self) -> str:
+        return f"Origins({len(self._exact)} exact, {len(self._below)} by their last labels)"
+
+    def listed(self, origin: str) -> bool:
+        """Tell whether an origin is on the allow list."""
+        parsed = parse_origin(origin)
+        if parsed is None:
+            return False
+        scheme, host, port = parsed
+        label, _, rest = host.partition(".")
+        return parsed in self._exact or (
+            (scheme, rest, port) in self._below and _LABEL.fullmatch(label) is not None
+        )
+
+    def allows(self, origin: str | None, host: str, *, https: bool) -> bool:
+        """Tell whether a page may connect.
+
+        Args:
+            origin: of the page, as the browser says; None from a program.
+            host: the request's ``Host``.
+            https: whether the client's connection is encrypted.
+        """
+        if origin is None:
+            return True
+        return self.listed(origin) or self._same(origin, host, https=https)
+
+    def knows(self, host: str) -> bool:
+        """Tell whether a ``Host`` is a name of this relay, as far as that can be told."""
+        if self._rebinding:
+            return True
+        name = (split_host(host) or ("", None))[0].rstrip(".")
+        if "." not in name or name.endswith(".localhost"):
+            return True  # a name of one label is nobody's to buy
+        try:
+            ip_address(name)
+        except ValueError:
+            return any(name == own for _, own, _ in self._exact)
+        return True
+
+    def _same(self, origin: str, host: str, *, https: bool) -> bool:
+        parsed, own = parse_origin(origin), split_host(host)
+        if parsed is None or own is None or not self.knows(host):
+            return False
+        scheme, name, port = parsed
+        # A proxy that ends TLS and is not named as trusted leaves us with http: the page's scheme says more.
+        expected = own[1] or _DEFAULT_PORTS["https" if https else scheme]
+        return (name, port) == (own[0], expected)
