@@ -102,7 +102,9 @@ def deployed(folder: Path) -> Iterator[Deployed]:
     with pytest.MonkeyPatch.context() as patch:
         for user in USERS:
             password = f"{user}-{folder.name}"
-            (folder / user).write_text(password)
+            file = folder / user
+            file.touch(0o600)
+            file.write_text(password)
             patch.setenv(f"NATS_{user.replace('-', '_').upper()}_PASSWORD", f'"{password}"')
         with NatsServer(folder / "nats", jetstream=False, config=text) as server:
             yield Deployed(server, folder)
