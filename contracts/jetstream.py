@@ -58,13 +58,16 @@ class Forbidden(StreamsError):
     Args:
         subject: what this user may not publish to, or listen on.
         verb: of the question.
+        remedy: what to do about it.
     """
 
-    def __init__(self, subject: str, verb: str) -> None:
-        super().__init__(
-            f"this NATS user may not use {subject}, which {verb} needs",
-            "give it the permissions that deploy/nats/nats-server.conf has for this program",
-        )
+    def __init__(
+        self,
+        subject: str,
+        verb: str,
+        remedy: str = "give it the permissions that deploy/nats/nats-server.conf has for this program",
+    ) -> None:
+        super().__init__(f"this NATS user may not use {subject}, which {verb} needs", remedy)
 
 
 async def request(nc: Client, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -118,7 +121,7 @@ async def _asked(nc: Client, verb: str, body: bytes) -> Msg:
             inbox = nc._inbox_prefix.decode()
             # An inbox that is refused stays so; a question may have been allowed since it was refused.
             if f'"{inbox.lower()}.' in text:
-                raise Forbidden(f"{inbox}.>", verb)
+                raise Forbidden(f"{inbox}.>", verb, "give its own inbox with --nats-inbox-prefix")
             if error is not before and f'"{subject.lower()}"' in text:
                 raise Forbidden(subject, verb)
         return asking.result()

@@ -81,7 +81,7 @@ def reason_of(error: Exception, url: str, access: Access) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{_REFUSES}TLS: its certificate is not trusted: {error.verify_message}; check --nats-ca"
     if isinstance(error, ssl.SSLError):
-        what = (error.reason or "the handshake failed").replace("_", " ").lower()
+        what = (getattr(error, "reason", None) or "the handshake failed").replace("_", " ").lower()
         return f"{_REFUSES}TLS: {what}; check --nats-cert, --nats-key and the server's log"
     return text or type(error).__name__
 

@@ -9,6 +9,7 @@ Invariants:
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,14 +19,18 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from contracts import connect
-from contracts.access import Access
+from contracts.access import Access, AccessError
 from producers.answers import NO_STREAM
+from producers.drops import LOGGER
 from producers.errors import PublishError
 from producers.window import Entry
 
 SOCKET_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
 2 MiB, and swallows a cancellation while it does: a caller must never wait there."""
+
+
+_log = logging.getLogger(LOGGER)
 
 
 class Connection:
@@ -142,8 +147,10 @@ class Connection:
 
     def no_link(self, subject: str) -> PublishError:
         """Make the error of an event that cannot be sent at all."""
+        if isinstance(self.fatal, AccessError):
+            return PublishError(subject, self.fatal.what, self.fatal.remedy)
         if self.fatal is not None:
-            return PublishError(subject, str(self.fatal), "check the address and the credentials file")
+            return PublishError(subject, str(self.fatal), "check the address")
         return PublishError(subject, "the publisher is closed", "keep it open until everything is published")
 
     def no_news(self) -> None:
@@ -167,6 +174,9 @@ class Connection:
         self.trouble = reason
         if self._on_down and not self._closed:
             self._on_down(reason)
+        elif connect.refused(reason) and not self._closed:
+            # A program that looks at nothing but its log must not wait for ever without a word.
+            _log.error("%s: %s; waiting until it is mended", self.name, connect.trouble(self.url, reason))
 
     async def _has_trouble(self, error: Exception) -> None:
         self.trouble = str(error) or type(error).__name__

@@ -18,7 +18,7 @@ from contracts import connect
 from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
 from contracts.events import Event, Rejected, decode
-from contracts.streams import Names, StreamsError, epoch_of, info, provision
+from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
 from relay.readers import Readers
@@ -29,6 +29,7 @@ CHECK_EVERY: Final = 0.5
 """Seconds between looks at whether the consumer is still heard."""
 
 RETRY_DELAY: Final = 0.5
+ABSENT_DELAY: Final = 2.0
 LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds that the start waits for LATEST to have caught up with EVENTS."""
 
@@ -143,7 +144,8 @@ class Intake:
     # Start and restart.
 
     async def _start(self, nc: Client) -> int:
-        """Begin for the first time; what may mend by itself is waited for."""
+        """Begin for the first time; what may mend by itself is waited for, and said once."""
+        said = ""
         while True:
             try:
                 for note in (await provision(nc, self._names)).notes:
@@ -154,8 +156,11 @@ class Intake:
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 if isinstance(error, StreamsError) and not error.passing and nc.is_connected:
                     raise
-                log.warning("events cannot be followed yet: %s", error)
-                await asyncio.sleep(RETRY_DELAY)
+                if said != str(error):
+                    said = str(error)
+                    log.warning("events cannot be followed yet: %s", error)
+                # Streams that another user has to create: NATS logs each look at whether we may.
+                await asyncio.sleep(ABSENT_DELAY if isinstance(error, StreamsAbsent) else RETRY_DELAY)
 
     async def _begin(self, nc: Client) -> int:
         """Take the end of the stream as the place, and load the newest states."""

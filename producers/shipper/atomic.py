@@ -191,8 +191,8 @@ class AtomicSink:
         return Known(max(found, key=lambda one: one.count), sequence)
 
     async def _last(self, stream: str, subject: str) -> tuple[int, bytes] | None:
-        # With the subject in the question, so that a shipper may be allowed its own checkpoints alone. A replica
-        # may answer that has not the newest yet: then a commit's condition fails, and it is asked again.
+        # With the subject in the question, so that a shipper may be allowed its own checkpoints alone. A
+        # replica may answer that has not the newest yet: then a commit's condition fails, and it asks again.
         headers, data = await self._reply(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
         if headers.get("Status"):
             return None
