@@ -258,6 +258,49 @@ def test_a_connection_that_is_revoked_is_tried_again(tmp_path: Path) -> None:
         asyncio.run(check())
 
 
+def test_an_error_that_ends_the_connection_leads_to_another() -> None:
+    """Credentials that expire in the midst of a connection are no end: their file may hold new ones."""
+    welcome = b'INFO {"server_id":"x","version":"2.15.1","headers":true,"max_payload":1048576}\r\n'
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        number = connections
+        writer.write(welcome)
+        while text := await reader.readline():
+            if text == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+                if number == 1:
+                    await asyncio.sleep(0.05)  # until the client reads by itself
+                    writer.write(b"-ERR 'User Authentication Expired'\r\n")
+                    break
+        writer.close()
+
+    async def check() -> None:
+        told: list[str] = []
+        back = asyncio.Event()
+
+        async def up() -> None:
+            told.append("up")
+            if connections == 2:
+                back.set()
+
+        async def down(reason: str) -> None:
+            told.append(reason)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = await connect.connect(url, name="t", on_up=up, on_down=down)
+        await asyncio.wait_for(back.wait(), PATIENCE)
+        assert client.is_connected
+        assert told[0] == told[-1] == "up"
+        await client.close()
+        server.close()
+
+    asyncio.run(check())
+
+
 def test_an_nkey(tmp_path: Path) -> None:
     """The seed stays here; the server knows the public key. Another seed is refused."""
     seed, public = new_seed()

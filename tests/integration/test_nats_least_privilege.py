@@ -98,6 +98,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
     port = gateway.getsockname()[1]
     config.write_text(GATEWAY.format(id="a", port=port))
     relay = Relay(nats.url, *nats.options("relay"))
+    arguments = ["--config", str(config), "--nats-url", nats.url, *nats.options("monitor")]
     ship = ["ship", str(log), "--once", "--host", "web1", "--state-dir", str(tmp_path / "state")]
 
     def done(user: str, *arguments: str) -> str:
@@ -154,12 +155,15 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
             await asyncio.to_thread(monitor.end, signal.SIGKILL)
             await feed.until(lambda: statuses(feed, "b")[-1] == "UNKNOWN")
             assert statuses(feed, "a")[-1] == "REMOVED"
+            # One that comes back reads what is silenced, and the newest statuses.
+            with program(tmp_path / "again.log", "monitor", *arguments) as again:
+                await feed.until(lambda: statuses(feed, "b")[-1] == "HEALTHY")
+                assert "violation" not in again.said
 
     with relay:
-        arguments = ["--config", str(config), "--nats-url", nats.url, *nats.options("monitor")]
         with program(tmp_path / "monitor.log", "monitor", *arguments) as monitor:
             run(check(monitor))
-            assert "Violation" not in monitor.said
+            assert "violation" not in monitor.said
         assert relay.stop() == 0
     gateway.close()
     assert nats.violations == []
