@@ -22,6 +22,7 @@ from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info
 from relay import replay
 from relay.core.hub import Hub
 from relay.readers import Readers
+from relay.vanished import Range, vanished
 
 log = logging.getLogger("tickertape.intake")
 
@@ -85,6 +86,7 @@ class Intake:
         self._filing = asyncio.Event()
         self._overflow = 0
         self._ending = False
+        self._gone: deque[Range] = deque()  # ahead of the log, in order
 
     @property
     def connected(self) -> bool:
@@ -166,6 +168,7 @@ class Intake:
         """Take the end of the stream as the place, and load the newest states."""
         there = await self._stream_info(nc)
         head = int(there["state"]["last_seq"])
+        self._gone.clear()
         self.hub.begin(epoch_of(there["created"]), head)
         await self._load_latest(nc)
         return head
@@ -208,11 +211,14 @@ class Intake:
                     event = decode(subject, delivery.data)
                     if isinstance(event, Event):
                         found.append((delivery.seq, subject, event, delivery.stored))
+            gone = await vanished(nc, self._stream, first, head, (seq for seq, *_ in found))
         except (StreamsError, NatsError, OSError) as error:
             log.warning("the memory begins empty: %s", error)
             return
+        # Memory holds no holes from before its time; what lies further back is read again when it is wanted.
+        floor = gone[-1][1] if gone else first - 1
         if epoch == self.hub.epoch and self.hub.log.floor == head:
-            kept = self.hub.warm(found, first - 1)
+            kept = self.hub.warm([one for one in found if one[0] > floor], floor)
             log.info("%d events from the stream's tail are in memory", kept)
 
     async def _follow(self, nc: Client) -> None:
@@ -256,8 +262,12 @@ class Intake:
             await provision(nc, self._names)
             await self._begin(nc)
             self.hub.restart_sessions()
-        elif int(state["first_seq"]) > head + 1:
-            self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
+        else:
+            if int(state["first_seq"]) > head + 1:
+                self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
+            self._gone = deque(
+                await vanished(nc, self._stream, self.hub.log.head + 1, int(state["last_seq"]))
+            )
         await self._follow(nc)
 
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
@@ -275,6 +285,8 @@ class Intake:
         subject = self._names.bare(delivery.subject)
         self.lag = delivery.pending
         event = decode(subject, delivery.data)
+        while self._gone and self._gone[0][0] < delivery.seq:
+            self.hub.fanout.hole(self._gone.popleft()[1], self._clock())
         if isinstance(event, Rejected):
             self.hub.skip(delivery.seq, event.reason)
             self._reject(delivery.seq, subject, delivery.data, event)
