@@ -1,7 +1,7 @@
 """Events that the stream let go from its middle: with a life of their own (``Nats-TTL``), or deleted by hand.
 
-Retention moves the stream's first sequence; these leave no trace in what is read but a jump, and a jump may as
-well be a subject that the relay does not take in. So the stream is asked.
+Retention moves the stream's first sequence; these leave no trace in what is read but a jump, and a jump may
+as well be a subject that the relay does not take in. So the stream is asked.
 """
 
 from collections.abc import Iterable
