@@ -11,15 +11,12 @@ Invariants:
 import math
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from contracts.codes import CloseCode, ErrorCode
 from contracts.events import Event, format_time
 from contracts.wire import (
-    HEARTBEAT_MS,
     Auth,
-    Mode,
     Ping,
     Subscribe,
     WireError,
@@ -28,12 +25,12 @@ from contracts.wire import (
 )
 from relay.core import frames, messages
 from relay.core.fanout import Fanout
-from relay.core.feed import Feed
-from relay.core.frames import Variant
 from relay.core.grants import EVERYTHING, Grant
+from relay.core.hub_settings import HubSettings
 from relay.core.log import Log, Record
 from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
 from relay.core.snapshot import Snapshot
+from relay.core.starts import Starts
 from relay.core.stats import Stats
 
 TICK: Final = 1.0
@@ -44,37 +41,6 @@ AUTH_TIMEOUT: Final = 5.0
 
 TELL_EXPIRY: Final = 60.0
 """Seconds before the end of a token at which its client is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class HubSettings:
-    """What an operator sets.
-
-    Attributes:
-        relay: name in ``welcome``.
-        rate: log events per second and client; 0 means no limit.
-        log_events: most events in the log.
-        log_bytes: most bytes in the log.
-        complete_rate: most log events per second and client in mode ``complete``, under a grant with a rate.
-        max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
-        heartbeat_ms: longest silence.
-    """
-
-    relay: str = "relay"
-    rate: float = 100.0
-    complete_rate: float = 5_000.0
-    log_events: int = 100_000
-    log_bytes: int = 128 * 1024 * 1024
-    max_catch_up: int = 1_000
-    heartbeat_ms: int = HEARTBEAT_MS
-
-    def pace(self, mode: Mode, grant: Grant) -> float:
-        """Log events per second that a client gets; 0 means no limit."""
-        if mode == "live":
-            return self.rate if grant.rate is None else grant.rate
-        if mode == "complete" and grant.rate:
-            return min(grant.rate, self.complete_rate) if self.complete_rate else grant.rate
-        return 0.0
 
 
 class Hub:
@@ -102,7 +68,7 @@ class Hub:
         self.log = Log(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
-        self._ask = ask
+        self.starts = Starts(settings, self.log, self.snapshot, self.fanout, self.stats, self._write, ask)
         self._verify = verify
         self.sessions: dict[str, Session] = {}
         self.upstream_connected = False
@@ -147,7 +113,9 @@ class Hub:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
         for session in self.sessions.values():
             if session.feed is not None:
-                self._write(session, self._snapshot(session.feed, self.log.head, session.variant))
+                self._write(
+                    session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant)
+                )
 
     def load_state(self, seq: int, subject: str, event: Event, stored: float) -> None:
         """Put an event of the stream's newest states into the snapshot."""
@@ -246,7 +214,7 @@ class Hub:
         settings = self.settings
         rate = settings.pace("live", grant)
         self._write(session, messages.welcome(settings.relay, session.id, settings.heartbeat_ms, grant, rate))
-        self._start(session, session.asked, self.log.head, now)
+        self.starts.start(session, session.asked, self.log.head, now)
         if not self.upstream_connected:
             self._write(session, self._upstream())
         if session.due <= now:
@@ -283,10 +251,12 @@ class Hub:
         feed, asked = session.feed, session.asked
         pace = self.settings.pace(asked.mode, grant)
         if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
-            self._write(session, self._subscribed(session, feed, self.fanout.place(session), resumed=True))
+            self._write(
+                session, self.starts.subscribed(session, feed, self.fanout.place(session), resumed=True)
+            )
         elif feed is not None:
             self.fanout.detach(session)
-            self._begin(session, asked, session.cursor, now)
+            self.starts.begin(session, asked, session.cursor, now)
         # Otherwise its place is still asked for, and it begins under this grant.
         if session.due <= now:
             self._due(session, now)
@@ -338,7 +308,7 @@ class Hub:
                 session.grant.narrow(request.subjects, request.level)
                 session.asked = request
                 self.fanout.detach(session)
-                self._start(session, request, session.cursor, now)
+                self.starts.start(session, request, session.cursor, now)
             elif action is Action.ADMIT:
                 assert isinstance(message, Auth)
                 grant = EVERYTHING if self._verify is None else self._verify(message.token)
@@ -396,57 +366,11 @@ class Hub:
                 if session.request is not None:
                     self._write(session, self._waiting(session.request, now))
 
-    # Inside.
-
-    def _start(self, session: Session, request: Request, place: int, now: float) -> None:
-        """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
-        session.request = None
-        if request.cursor is not None:
-            epoch, seq = request.cursor
-            if epoch != self.epoch:
-                self._begin_reset(session, request, now)
-            elif seq <= self.log.head:
-                past = "stream" if self.fanout.archive.available else "gap"
-                self.stats.resumes["log" if seq >= self.log.floor else past] += 1
-                self._begin(session, request, seq, now, resumed=True)
-            else:
-                self._locate(session, request, now)
-        elif request.since is not None:
-            moment = request.since.at(now)
-            if self._ask is not None and not self.log.reaches(moment):
-                self._locate(session, request, now)
-            else:
-                self._begin(session, request, self.log.after_time(moment), now)
-        else:
-            self._begin(session, request, place, now)
-
-    def _locate(self, session: Session, request: Request, now: float) -> None:
-        if self._ask is None:
-            self._begin_reset(session, request, now)
-            return
-        session.request = request
-        session.cursor = self.log.head
-        self._ask(session)
-
     def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
-        """Answer ``ask``.
+        """Answer ``ask``, as ``Starts.located`` has it."""
+        self.starts.located(session, request, place, now)
 
-        Args:
-            session: who asked.
-            request: its ``request`` at that time; when it asked for something else since, this is too late.
-            place: where it begins; None when the stream has no such place any more.
-            now: UNIX seconds.
-        """
-        if session.request is not request or session.state is State.CLOSING:
-            return
-        session.request = None
-        if place is None:
-            self._begin_reset(session, request, now)
-        elif request.cursor is not None:
-            self.stats.resumes["stream"] += 1
-            self._begin(session, request, place, now, resumed=True)
-        else:
-            self._begin(session, request, min(place, self.log.head), now)
+    # Inside.
 
     def _waiting(self, request: Request, now: float) -> bytes:
         """Sign of life for a session whose place is still asked for.
@@ -457,55 +381,6 @@ class Hub:
         if request.cursor is None:
             return self._upstream()
         return messages.heartbeat(format_cursor(*request.cursor), format_time(now))
-
-    def _begin_reset(self, session: Session, request: Request, now: float) -> None:
-        assert request.cursor is not None
-        self.stats.resumes["gap"] += 1
-        gap = messages.reset(format_cursor(*request.cursor), self.cursor())
-        self._begin(session, request, self.log.head, now, gap=gap)
-
-    def _begin(
-        self,
-        session: Session,
-        request: Request,
-        place: int,
-        now: float,
-        *,
-        resumed: bool = False,
-        gap: bytes = b"",
-    ) -> None:
-        """Give a session its feed and its place, and say so."""
-        assert session.grant is not None
-        feed = self.fanout.attach(
-            session,
-            session.grant.narrow(request.subjects, request.level),
-            request.mode,
-            self.settings.pace(request.mode, session.grant),
-            request.interval_ms,
-            now,
-        )
-        session.cursor = place
-        subscribed = self._subscribed(session, feed, place, resumed=resumed)
-        snapshot = b"" if resumed else self._snapshot(feed, place, session.variant)
-        self._write(session, subscribed + gap + snapshot)
-        self.fanout.start(session)
-
-    def _subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
-        assert session.grant is not None
-        cursor, ends = format_cursor(self.epoch, place), session.grant.expires_at
-        return messages.subscribed(feed.filter, session.asked, cursor, resumed=resumed, ends=ends)
-
-    def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
-        if place != self.log.head:
-            return frames.snapshot(self.snapshot.select(feed.filter, place), variant)
-        if feed.snapshot_version != self.snapshot.version:
-            feed.snapshot_version = self.snapshot.version
-            feed.snapshot_frames.clear()
-        made = feed.snapshot_frames.get(variant)
-        if made is None:
-            made = frames.snapshot(self.snapshot.select(feed.filter, place), variant)
-            feed.snapshot_frames[variant] = made
-        return made
 
     def _write(self, session: Session, data: bytes) -> None:
         if session.state is not State.CLOSING:
