@@ -390,3 +390,6 @@ class Hub:
 
     def _upstream(self) -> bytes:
         return messages.upstream(self.upstream_connected, self.upstream_since)
+
+
+__all__ = ["TICK", "Hub", "HubSettings"]
