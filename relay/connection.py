@@ -53,7 +53,13 @@ MESSAGE_RATE: Final = 200
 """Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
 
 FRAME_BYTES: Final = 8 * 1024
-"""Bytes that count as one frame more: a message of the largest size is good for a second."""
+"""Bytes that count as one frame more, inflated: a message of the largest size is good for a second."""
+
+PIECE: Final = 512
+"""Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
+
+UNKNOWN_SHARE: Final = 0.1
+"""Part of the frames that a client may send who has yet to show a token, and needs a single one for that."""
 
 MAX_AUTH_BYTES: Final = 32 * 1024
 """Largest message of a client that has not shown a token yet."""
@@ -154,7 +160,10 @@ class Connection(asyncio.Protocol):
     """One client's socket; also the ``Link`` of its session."""
 
     __slots__ = (
+        "_bytes",
         "_conn",
+        "_cut",
+        "_deaf",
         "_frames",
         "_gate",
         "_missed",
@@ -177,9 +186,12 @@ class Connection(asyncio.Protocol):
         self._session: Session | None = None
         self._visitor: Visitor | None = None
         self._transport: asyncio.Transport
+        self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
+        self._deaf = False  # to a client that was told that it sends too much
         self._missed = 0
         self._second = 0
         self._frames = 0  # that the client sent in that second
+        self._bytes = 0
         self.spoke = -1
         self.variant = Variant.PLAIN
 
@@ -214,21 +226,21 @@ class Connection(asyncio.Protocol):
                 self.abort()
 
     def _receive(self, data: bytes) -> None:
+        self._missed = 0
+        if len(data) <= PIECE or self._conn.state is CONNECTING:
+            self._parse(data)
+            return
+        for place in range(0, len(data), PIECE):
+            self._parse(data[place : place + PIECE])
+
+    def _parse(self, data: bytes) -> None:
+        if self._deaf:
+            return
         conn = self._conn
         conn.receive_data(data)
-        self._missed = 0
         events = conn.events_received()
-        if conn.state is not CONNECTING and self._too_many(len(events), len(data)):
-            if self._session is None:
-                self.abort()  # it was told already, and goes on all the same
-                return
-            self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
-            self._gate.hub.bye(
-                self._session,
-                CloseCode.TOO_MANY,
-                f"more than {self._gate.message_rate} frames in a second",
-                1_000,
-            )
+        if conn.state is not CONNECTING and self._too_many(events, len(data)):
+            self._flooded()
             return
         for event in events:
             if isinstance(event, Request):
@@ -264,12 +276,19 @@ class Connection(asyncio.Protocol):
             if session is not None and session.state is State.WAITING:
                 self._gate.admission.fault(visitor.address, self._gate.clock())
             self._gate.admission.leave(visitor)
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
         if self.spoke >= 0:
             self._gate.discard(self)
             self.spoke = -1
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
             self._gate.codes[code] += 1
+        # These hold the protocol that holds them: without this they wait for the garbage collector, which
+        # seldom comes here, and a crowd of strangers would be tens of megabytes.
+        self._conn.parser.close()
+        self._conn.parser_exc = self._conn.handshake_exc = None
 
     # From the session.
 
@@ -292,8 +311,10 @@ class Connection(asyncio.Protocol):
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)
-            self._send_own()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+        # Also when a broken frame has begun to close it in the same read that is too much.
+        self._send_own()
+        if self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         """Cut the connection, whatever is still to be said."""
@@ -310,12 +331,28 @@ class Connection(asyncio.Protocol):
 
     # Inside.
 
-    def _too_many(self, frames: int, size: int) -> bool:
+    def _too_many(self, events: list[Any], size: int) -> bool:
         second = int(self._gate.clock())
         if second != self._second:
-            self._second, self._frames = second, 0
-        self._frames += frames + size // FRAME_BYTES
-        return self._frames > self._gate.message_rate
+            self._second, self._frames, self._bytes = second, 0, 0
+        self._frames += len(events)
+        self._bytes += max(size, sum(len(event.data) for event in events))
+        most = self._gate.message_rate
+        if self._session is not None and self._session.state is State.WAITING:
+            most = max(1, int(most * UNKNOWN_SHARE))
+        return self._frames + self._bytes // FRAME_BYTES > most
+
+    def _flooded(self) -> None:
+        """Tell a client that it sends too much, and hear nothing more of it."""
+        self._deaf = True
+        if self._session is None:
+            self.abort()  # it was told goodbye and goes on
+            return
+        self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
+        reason = f"more than {self._gate.message_rate} frames in a second"
+        self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()  # or it would wait for an answer to its own close
 
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
@@ -341,7 +378,8 @@ class Connection(asyncio.Protocol):
             browser = offered.browser
             wanted, grant = self._asked(peer, headers, query, offered.token)
         except WireError as error:
-            refused = error
+            refused = error.with_traceback(None)  # that holds this frame, and the frame the error
+            refused.__context__ = None  # likewise
         if refused is not None and not browser:
             code = protocol.close_code(refused)
             if code in _FAULTS:

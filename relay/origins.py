@@ -95,7 +95,11 @@ class Origins:
         """Tell whether a ``Host`` is a name of this relay, as far as that can be told."""
         if self._rebinding:
             return True
-        name = (split_host(host) or ("", None))[0].rstrip(".")
+        found = split_host(host)
+        if found is None:
+            # A browser may take names that we do not read, such as a$b.example; no name at all is no page's.
+            return not host.strip()
+        name = found[0].rstrip(".")
         if "." not in name or name.endswith(".localhost"):
             return True  # a name of one label is nobody's to buy
         try:

@@ -131,6 +131,9 @@ class GuardedHttp(HttpToolsProtocol):
             self._break_off(
                 400, "Bad Request", f"more than {MAX_PIPELINED} requests at once; wait for answers"
             )
+        if self.parser.should_upgrade() and self.cycle is not None and not self.cycle.response_complete:
+            # The socket would get another owner, and the answer's task nobody who tells it of its end.
+            self._break_off(400, "Bad Request", "an upgrade before the answer to the request before it")
         for name, value in self.headers:
             # Nothing here takes a body, and two who disagree on where one ends is how requests are smuggled.
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
@@ -146,6 +149,8 @@ class GuardedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
         super().handle_websocket_upgrade()
+        # It holds us, and nothing else would end that before the garbage collector comes.
+        self.parser = None  # type: ignore[assignment]
 
     def abort(self) -> None:
         """Cut it."""

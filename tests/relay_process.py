@@ -110,7 +110,7 @@ class Relay:
     @property
     def host_port(self) -> tuple[str, int]:
         """Where the main port listens."""
-        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        host, _, port = self.url.partition("://")[2].rpartition(":")
         return host, int(port)
 
     @property
