@@ -266,7 +266,7 @@ def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[
 
 
 def test_the_rate_of_a_grant_is_kept(relay: Relay, dot: str) -> None:
-    """What is over it is counted in mode live; in mode complete it is paced, capped, and nothing is skipped."""
+    """What is over it is counted in mode live; mode complete is paced, capped, and skips nothing."""
 
     async def check() -> None:
         async with AsyncExitStack() as stack:
