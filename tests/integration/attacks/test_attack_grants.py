@@ -133,7 +133,8 @@ def test_what_is_denied_altogether_is_refused(relay: Relay, grant: dict[str, Any
 SPELLINGS = [
     ">", "log.>", "log.*.*", "log.info.HIDDEN,log.*.shown", "log%2einfo%2eHIDDEN,%3E", "%3E", "%3e",
     "%2A.%2A.%2A", "log%2E*%2E*,log%2Ecritical%2E%3E,log.info.shown", "%253E,log.*.*",
-    "log%252einfo%252eHIDDEN,>", "log.info.H%49DDEN,log.info.*", "log.info.=48IDDEN,log.*.*", "log.info.*,log.info.HIDDEN",
+    "log%252einfo%252eHIDDEN,>", "log.info.H%49DDEN,log.info.*", "log.info.=48IDDEN,log.*.*",
+    "log.info.*,log.info.HIDDEN",
 ]  # fmt: skip
 
 
