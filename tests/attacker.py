@@ -3,6 +3,7 @@
 Nothing here is checked for being legal; most of it is not.
 """
 
+import contextlib
 import json
 import socket
 import time
@@ -65,11 +66,9 @@ def raw(relay: Relay, *requests: bytes, source: str = SOURCE) -> bytes:
 def read_all(link: socket.socket) -> bytes:
     """Read until the relay closes, in whatever way."""
     data = b""
-    try:
+    with contextlib.suppress(ConnectionError):
         while more := link.recv(65_536):
             data += more
-    except ConnectionError:
-        pass
     return data
 
 

@@ -1,4 +1,4 @@
-"""Requests that are none, or two in one: smuggled, folded, with bodies; other methods; paths that lead out."""
+"""Requests that are none, or two in one: smuggled, folded, with bodies; other methods; paths that lead up."""
 
 import json
 from collections.abc import Iterator
