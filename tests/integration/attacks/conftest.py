@@ -3,13 +3,21 @@
 Each module has a ``relay`` of its own; the prefix of its subjects is the module's.
 """
 
+import re
 from collections.abc import Iterator
+from typing import Final
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
+from tests import forge
 from tests.honest_client import Honest
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay
+
+SECRET: Final = re.compile(rf"eyJ|{forge.SECRET.decode()}|PRIVATE KEY|BEGIN PUBLIC|hunter2")
+"""What every token, key and password of these tests has in it."""
 
 
 @pytest.fixture(scope="package")
@@ -39,7 +47,27 @@ def honest(relay: Relay, honest_token: str | None, prefix: str) -> Iterator[Hone
 
 
 @pytest.fixture(autouse=True)
-def unnoticed(honest: Honest) -> Iterator[None]:
-    """After each attack, the honest client has not noticed it."""
+def unharmed(relay: Relay, honest: Honest) -> Iterator[None]:
+    """After each attack: the honest client noticed nothing, no secret came out, no fault was met."""
     yield
     honest.noticed_nothing()
+    said = "".join([*relay.lines, *relay.log])
+    pages = (
+        said
+        + page(f"{relay.ops_url}/metrics")
+        + page(f"{relay.ops_url}/statusz")
+        + page(f"{relay.url}/health")
+    )
+    assert SECRET.search(pages) is None
+    assert "Traceback" not in said
+    assert "fault of the relay" not in said
+
+
+def page(url: str) -> str:
+    """What a page says."""
+    try:
+        with urlopen(url) as answer:
+            return str(answer.read().decode())
+    except HTTPError as error:
+        with error:
+            return str(error.read().decode())
