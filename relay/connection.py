@@ -218,7 +218,10 @@ class Connection(asyncio.Protocol):
         conn.receive_data(data)
         self._missed = 0
         events = conn.events_received()
-        if self._session is not None and self._too_many(len(events), len(data)):
+        if conn.state is not CONNECTING and self._too_many(len(events), len(data)):
+            if self._session is None:
+                self.abort()  # it was told already, and goes on all the same
+                return
             self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
             self._gate.hub.bye(
                 self._session,

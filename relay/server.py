@@ -23,8 +23,8 @@ HEAD_TIMEOUT: Final = 5.0
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a request's head; uvicorn's parser has no limit."""
 
-RESPONSE_TIMEOUT: Final = 30.0
-"""Seconds that a request may take from its head to the end of its answer, however slowly a client reads."""
+RESPONSE_TIMEOUT: Final = 60.0
+"""Seconds from a request's head to the end of its answer, however slowly a client reads: 4 MiB at 70 KB/s."""
 
 
 _METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")

@@ -27,7 +27,7 @@ ROOT: Final = Path(__file__).parents[1]
 PATIENCE: Final = 30.0
 """Seconds that anything may take; only a failing test waits that long."""
 
-_LISTENING: Final = re.compile(r"relay: (http://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
+_LISTENING: Final = re.compile(r"relay: (https?://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
 _running: set["Relay"] = set()
 
 
