@@ -1,12 +1,15 @@
 """Requests that are none, or two in one: smuggled, folded, with bodies; other methods; paths that lead up."""
 
 import json
+import socket
+import struct
 from collections.abc import Iterator
 from itertools import product
 
 import pytest
 
 from tests.attacker import answer_of, exchange, get, raw, until, upgrade
+from tests.feed_client import PATIENCE
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay
 
@@ -77,12 +80,28 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused(relay: Relay, name: s
 
 
 def test_two_requests_that_are_two_are_answered_in_order(relay: Relay) -> None:
-    """Pipelining is legal; too much of it is not."""
+    """Pipelining is legal."""
     data = raw(relay, (HEAD + "\r\n" + SECOND).encode())
     assert data.index(b"<!doctype html>") < data.index(b'"connections"')
-    flood = raw(relay, f"{HEAD}\r\n".encode() * 1000)
-    assert flood.count(b"HTTP/1.1 400 ") == 1
-    assert flood.count(b"HTTP/1.1 200 ") <= 16
+
+
+def test_too_many_requests_at_once_are_refused(relay: Relay) -> None:
+    """400 and the end, once; an answer that was under way is given up without a word in the relay's log."""
+    for _ in range(20):
+        flood = raw(relay, f"{HEAD}\r\n".encode() * 1000)
+        assert flood.count(b"HTTP/1.1 400 ") == 1
+        assert flood.count(b"HTTP/1.1 200 ") <= 16
+
+
+def test_whoever_asks_and_leaves_is_not_worth_a_word(relay: Relay) -> None:
+    """Requests whose client is gone before their answers are no faults, nor is an upgrade behind them."""
+    for _ in range(20):
+        with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            link.sendall(f"{HEAD}\r\n".encode() * 10)  # and a reset
+        data = raw(relay, f"{HEAD}\r\n".encode() + upgrade("/ws"))
+        assert data.count(b"HTTP/1.1 400 ") == 1
+        assert b"HTTP/1.1 101 " not in data
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "PROPFIND"])
