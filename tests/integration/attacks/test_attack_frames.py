@@ -146,7 +146,7 @@ def test_a_stranger_has_32_kib(relay: Relay) -> None:
     large = json.dumps({"type": "auth", "token": "x" * 16_384})
     inside = run(browser(relay, large))
     assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
-    frames = in_fragments(0x01, b"x" * 40_000, 40)
+    frames = in_fragments(0x01, b"x" * 40_000, 8)
     assert close_code(relay, frames, mark=b"\r\n\r\n") == 1009
 
 
