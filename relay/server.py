@@ -134,9 +134,6 @@ class GuardedHttp(HttpToolsProtocol):
             self._break_off(
                 400, "Bad Request", f"more than {MAX_PIPELINED} requests at once; wait for answers"
             )
-        if self.parser.should_upgrade() and self.cycle is not None and not self.cycle.response_complete:
-            # The socket would get another owner, and the answer's task nobody who tells it of its end.
-            self._break_off(400, "Bad Request", "an upgrade before the answer to the request before it")
         for name, value in self.headers:
             # Nothing here takes a body, and two who disagree on where one ends is how requests are smuggled.
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
@@ -144,6 +141,7 @@ class GuardedHttp(HttpToolsProtocol):
         while self._answers and self._answers[0].response_complete:
             self._answers.popleft()
         if self._answers and self.parser.should_upgrade() and self._should_upgrade():
+            # The socket would get another owner, and the answer's task nobody who tells it of its end.
             self._break_off(400, "Bad Request", "an upgrade behind a request without an answer; wait for it")
         before = self.cycle
         super().on_headers_complete()
