@@ -8,6 +8,7 @@ Example::
         await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 """
 
+from contracts.access import Access, AccessError
 from contracts.events import (
     EventModel,
     GatewayRecovery,
@@ -23,6 +24,8 @@ from producers.publisher import Ack, InvalidEvent, Publisher, PublishError, Publ
 from producers.sync import SyncPublisher
 
 __all__ = [
+    "Access",
+    "AccessError",
     "Ack",
     "EventModel",
     "GatewayRecovery",

@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.access import INBOX_PREFIX, Access, AccessError
+from contracts.client import SafeClient
+from contracts.outage import ConnectError, reason_of, refused, shown, trouble
 from contracts.streams import Names
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
@@ -23,12 +27,25 @@ PING_INTERVAL: Final = 5
 """Seconds; with two pings outstanding a dead peer is noticed in 15, not in the 4 minutes of the default."""
 
 
+ONCE_TIMEOUT: Final = 5.0
+"""Seconds for a connection that is to answer a single question."""
+
+
+_NO_PORT: Final = re.compile(r":(?!//)(?!\d+(?:[,/]|$)).*")
+"""What stands in the place of a port and is none: a user's password, when the rest is missing."""
+
+
 def _checked_url(value: str) -> str:
     for part in value.split(","):
         url = urlsplit(part.strip())
-        if url.scheme not in ("nats", "tls", "ws", "wss") or not url.hostname:
-            raise ValueError(f"{shown(part)!r} is no NATS address; write it as {DEFAULT_URL}")
-        _ = url.port  # raises ValueError when it is out of range
+        try:
+            known = url.scheme in ("nats", "tls", "ws", "wss") and bool(url.hostname)
+            _ = url.port
+        except ValueError:
+            known = False  # not with the error's own text, which may hold half of a password
+        if not known:
+            text = _NO_PORT.sub(":***", shown(value))
+            raise ValueError(f"{text!r} is no NATS address; write it as {DEFAULT_URL}")
     return value
 
 
@@ -48,96 +65,189 @@ class NatsSettings(BaseSettings):
 
     nats_url: NatsUrl = DEFAULT_URL
     """Address of NATS; several with commas."""
+    nats_ca: Path | None = None
+    """Certificates (PEM) that vouch for the server; TLS is then required."""
+    nats_cert: Path | None = None
+    """Certificate (PEM) of this program."""
+    nats_key: Path | None = None
+    """Its private key (PEM)."""
     nats_creds: Path | None = None
     """A .creds file."""
+    nats_nkey_file: Path | None = None
+    """File with the seed of an nkey user."""
+    nats_user: str | None = None
+    """Name of a user with a password."""
+    nats_password: SecretStr | None = None
+    """The password; others on this machine see what is on a command line."""
+    nats_password_file: Path | None = None
+    """File with the password."""
+    nats_token: SecretStr | None = None
+    """The token of a server that has one for all."""
+    nats_token_file: Path | None = None
+    """File with the token."""
+    nats_inbox_prefix: str = INBOX_PREFIX
+    """First tokens of the subjects on which answers come."""
     subject_prefix: SubjectPrefix = ""
     """First tokens of every subject in NATS; clients never see it."""
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, shown(value) if name == "nats_url" and value else value
 
-def shown(url: str) -> str:
-    """A NATS address without the password that it may carry, for people and logs."""
-    return ",".join(_without_password(part.strip()) for part in url.split(","))
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        access = self.access()
+        url = self.nats_url or ""
+        if access.identifies and "@" in url:
+            raise ValueError(
+                f"NATS address {shown(url)} holds a user, and there are other credentials; give one"
+            )
+        if access.tls and "ws://" in url:
+            raise ValueError(
+                f"NATS address {shown(url)} has no TLS, and certificates are given; write wss://"
+            )
+        return self
 
+    def access(self) -> Access:
+        """How to reach NATS with these settings.
 
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
-    scheme, mark, _ = head.partition("://")
-    return f"{scheme}{mark}***@{tail}" if mark else f"***@{tail}"
+        Raises:
+            ValueError: they contradict each other; those of a valid model do not.
+        """
+        return Access(
+            ca=self.nats_ca,
+            cert=self.nats_cert,
+            key=self.nats_key,
+            creds=self.nats_creds,
+            nkey_file=self.nats_nkey_file,
+            user=self.nats_user,
+            password=self.nats_password.get_secret_value() if self.nats_password else None,
+            password_file=self.nats_password_file,
+            token=self.nats_token.get_secret_value() if self.nats_token else None,
+            token_file=self.nats_token_file,
+            inbox_prefix=self.nats_inbox_prefix,
+        )
 
 
 async def connect(
     url: str,
     *,
     name: str,
-    creds: Path | None = None,
+    access: Access | None = None,
     on_up: Callable[[], Awaitable[None]] | None = None,
     on_down: Callable[[str], Awaitable[None]] | None = None,
     on_error: Callable[[Exception], Awaitable[None]] | None = None,
 ) -> Client:
     """Connect to NATS, waiting for as long as it is away, and keep reconnecting for ever.
 
+    Credentials that NATS refuses are waited for, too: they are mended there, or in their file, and count from
+    the next try on.
+
     Args:
         url: one address or several with commas.
         name: what the server's monitoring shows.
-        creds: a .creds file.
+        access: credentials and certificates.
         on_up: awaited at each connection, the first too.
         on_down: awaited when NATS is away, with the reason; once per outage, also before the first
-            connection.
+            connection, and once more when it turns out that NATS ``refused`` us.
         on_error: awaited for errors while connected, such as a permission that is missing.
 
     Raises:
-        OSError: the credentials file cannot be read.
+        AccessError: a file with credentials or certificates cannot be used.
     """
-    down = False
+    access = access or Access()
+    access.check()
+    down = ""
 
     async def lost(reason: str) -> None:
         nonlocal down
-        if not down:
-            down = True
+        if not down or (refused(reason) and not refused(down)):
+            down = reason
             if on_down:
                 await on_down(reason)
 
     async def up() -> None:
         nonlocal down
-        down = False
+        down = ""
         if on_up:
             await on_up()
 
     async def failed(error: Exception) -> None:
         if not client.is_connected:
-            await lost(str(error) or type(error).__name__)
+            await lost(reason_of(error, url, access))
         elif on_error:
             await on_error(error)
 
     async def disconnected() -> None:
         await lost("the connection was lost")
 
-    client = Client()
+    client = SafeClient(access, url)
     await client.connect(
-        servers=[part.strip() for part in url.split(",")],
+        servers=_addresses(url),
         name=name,
         max_reconnect_attempts=-1,
+        # The two times are annotated as int in nats-py, and used as float.
+        connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]
+        reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
         ping_interval=PING_INTERVAL,
         max_outstanding_pings=2,
         disconnected_cb=disconnected,
         reconnected_cb=up,
         error_cb=failed,
-        **_options(creds),
+        **client.access_options(),
     )
     await up()
     return client
 
 
-def _options(creds: Path | None) -> dict[str, Any]:
-    # The two times are annotated as int in nats-py, and used as float.
-    options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, "reconnect_time_wait": RECONNECT_WAIT}
-    if creds:
-        if not creds.is_file():
-            raise FileNotFoundError(f"credentials file {creds} is not there")
-        options["user_credentials"] = str(creds)
-    return options
+async def once(
+    url: str,
+    *,
+    name: str,
+    access: Access | None = None,
+    on_error: Callable[[Exception], Awaitable[None]] | None = None,
+) -> Client:
+    """Connect for a single question, without waiting for NATS to come, or to come back.
+
+    Args:
+        url, name, access, on_error: as in ``connect``.
+
+    Raises:
+        ConnectError: NATS is not there, or refuses.
+        AccessError: a file with credentials or certificates cannot be used.
+    """
+    access = access or Access()
+    access.check()
+    client = SafeClient(access, url)
+    seen: list[Exception] = []
+
+    async def failed(error: Exception) -> None:
+        seen.append(error)
+        if client.is_connected and on_error:
+            await on_error(error)
+
+    try:
+        async with asyncio.timeout(ONCE_TIMEOUT):
+            await client.connect(
+                servers=_addresses(url),
+                name=name,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]
+                reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+                error_cb=failed,
+                **client.access_options(),
+            )
+    except (NatsError, OSError, TimeoutError) as error:
+        if not client.is_closed:
+            await client.close()
+        # What came last is often only that no server is left to try.
+        raise ConnectError(url, reason_of(seen[-1] if seen else error, url, access)) from None
+    return client
+
+
+def _addresses(url: str) -> list[str]:
+    return [part.strip() for part in url.split(",")]
 
 
 async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109
@@ -158,10 +268,16 @@ async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109
 
 __all__ = [
     "DEFAULT_URL",
+    "Access",
+    "AccessError",
+    "ConnectError",
     "NatsSettings",
     "NatsUrl",
     "SubjectPrefix",
     "close",
     "connect",
+    "once",
+    "refused",
     "shown",
+    "trouble",
 ]

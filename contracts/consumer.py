@@ -11,6 +11,7 @@ Invariants:
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -83,7 +84,8 @@ class OrderedConsumer:
 
         Args:
             first: 1 or more; may lie beyond the end of the stream.
-            subjects: patterns as in NATS; none means all.
+            subjects: patterns as in NATS; none means all. A single one stands in the subject of the request,
+                too, so that a user's permissions can be for that one alone.
 
         Raises:
             StreamsError: the server refuses the consumer.
@@ -105,13 +107,17 @@ class OrderedConsumer:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        if subjects:
+        verb = f"CONSUMER.CREATE.{self._stream}"
+        if len(subjects) == 1:
+            config |= {"name": secrets.token_hex(8), "filter_subject": subjects[0]}
+            verb += f".{config['name']}.{subjects[0]}"
+        elif subjects:
             config["filter_subjects"] = list(subjects)
         self._heard = self._loop.time()
         try:
             answer = await request(
                 self._nc,
-                f"CONSUMER.CREATE.{self._stream}",
+                verb,
                 {"stream_name": self._stream, "config": config},
             )
             if "error" in answer:

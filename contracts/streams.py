@@ -1,49 +1,22 @@
-"""What the five streams must be: creates the absent, compares those that are there, alters only on request.
-
-Talks to JetStream's API in JSON, since the settings wanted here (atomic batches, schedules, transforms of
-sources) are newer than most client libraries.
-"""
+"""What the streams must be: creates the absent, compares those that are there, alters on request only."""
 
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
 from nats.aio.client import Client
-from nats.errors import NoRespondersError
-from nats.errors import TimeoutError as NatsTimeoutError
 
+from contracts.jetstream import Forbidden, StreamsAbsent, StreamsError, info, refused, request, server_version
 from contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS, check_pattern
 
 _SECOND: Final = 1_000_000_000
 _MIB: Final = 1024 * 1024
-_API_TIMEOUT: Final = 5.0
 _FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
-_ERROR_NOT_FOUND: Final = 10059
 _ERROR_NAME_IN_USE: Final = 10058
 
 _TUNABLE: Final = frozenset({"max_age", "max_bytes", "duplicate_window", "compression", "num_replicas"})
 """Settings that an operator may size differently without breaking a promise of the contract."""
-
-
-class StreamsError(Exception):
-    """JetStream cannot serve as the contract needs it.
-
-    Args:
-        what: what happened, to which stream.
-        remedy: what to do about it.
-        passing: True when it may mend by itself, as while a server starts or a cluster elects.
-    """
-
-    def __init__(self, what: str, remedy: str, *, passing: bool = False) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-        self.passing = passing
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,58 +210,6 @@ def _sources(sources: list[dict[str, Any]]) -> list[Any]:
     )
 
 
-async def request(nc: Client, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Ask JetStream's API; return its answer, which may hold ``error``.
-
-    Args:
-        nc: a connected client.
-        verb: such as ``STREAM.INFO.EVENTS``.
-        body: the request.
-
-    Raises:
-        StreamsError: JetStream is not there.
-    """
-    try:
-        reply = await nc.request(f"$JS.API.{verb}", orjson.dumps(body or {}), timeout=_API_TIMEOUT)
-    except NoRespondersError:
-        raise StreamsError(
-            "the NATS server has no JetStream",
-            "start it with -js, or with a jetstream block and account",
-            # A server that says it has it is only starting.
-            passing=bool(nc._server_info.get("jetstream")),
-        ) from None
-    except (TimeoutError, NatsTimeoutError):
-        raise StreamsError(
-            f"JetStream did not answer {verb} within {_API_TIMEOUT:.0f} s",
-            "look at the server's log; a cluster may be without a leader",
-            passing=True,
-        ) from None
-    answer = orjson.loads(reply.data)
-    assert isinstance(answer, dict)
-    error = answer.get("error")
-    if error and error.get("err_code") in (10039, 10076):
-        raise StreamsError(
-            f"JetStream is not enabled: {error.get('description')}", "enable it for this account"
-        )
-    return answer
-
-
-async def info(nc: Client, stream: str) -> dict[str, Any] | None:
-    """Information on a stream by its name in NATS; None when it is absent."""
-    answer = await request(nc, f"STREAM.INFO.{stream}")
-    if "error" in answer:
-        if answer["error"].get("err_code") == _ERROR_NOT_FOUND:
-            return None
-        raise _refused(stream, answer)
-    return answer
-
-
-def server_version(nc: Client) -> tuple[int, int]:
-    """Major and minor version of the server that the client is connected to."""
-    version = nc.connected_server_version
-    return (version.major, version.minor)
-
-
 def too_old(version: tuple[int, int]) -> list[str]:
     """Lines that say what a server lacks, which version has it, and what still works."""
     if version >= (2, 12):
@@ -304,6 +225,7 @@ async def provision(nc: Client, names: Names) -> Provisioned:
     """Create the streams that are absent, and check those that are there.
 
     Raises:
+        StreamsAbsent: one is absent, and this user may not create it.
         StreamsError: JetStream is off, or a stream is there with settings that break the contract.
     """
     version = server_version(nc)
@@ -313,9 +235,7 @@ async def provision(nc: Client, names: Names) -> Provisioned:
         name = wanted["name"]
         there = await info(nc, name)
         if there and name == names.stream("LATEST") and events and _older(there, events):
-            # Its copies name sequences of an EVENTS that is gone.
-            await request(nc, f"STREAM.DELETE.{name}")
-            result.notes.append(f"stream {name} was older than {names.stream('EVENTS')} and was made again")
+            result.notes.append(await _forget(nc, name, names))
             there = None
         if there is None:
             there = await _create(nc, wanted)
@@ -354,40 +274,75 @@ async def apply(nc: Client, names: Names) -> list[str]:
         StreamsError: the server refuses a change, such as another storage.
     """
     changes = []
+    events: dict[str, Any] | None = None
     for wanted in configurations(names, server_version(nc)):
         name = wanted["name"]
         there = await info(nc, name)
-        if there is None:
+        if there and name == names.stream("LATEST") and events and _older(there, events):
+            changes.append(await _forget(nc, name, names))
             await _create(nc, wanted)
-            changes.append(f"stream {name} created")
             continue
+        if there is None:
+            there = await _create(nc, wanted)
+            changes.append(f"stream {name} created")
+        if name == names.stream("EVENTS"):
+            events = there
         found = compare(wanted, there["config"])
         if found:
             answer = await request(nc, f"STREAM.UPDATE.{name}", {**there["config"], **wanted})
             if "error" in answer:
-                raise _refused(name, answer)
+                raise refused(name, answer)
             changes.extend(f"stream {name}: {d.setting} {d.found!r} -> {d.wanted!r}" for d in found)
     return changes
 
 
 async def _create(nc: Client, wanted: dict[str, Any]) -> dict[str, Any]:
     name = wanted["name"]
-    answer = await request(nc, f"STREAM.CREATE.{name}", wanted)
+    try:
+        answer = await request(nc, f"STREAM.CREATE.{name}", wanted)
+    except Forbidden:
+        raise StreamsAbsent(name) from None
     if answer.get("error", {}).get("err_code") == _ERROR_NAME_IN_USE:
         # Another process of ours was first; whether it is as wanted is compared next.
         answer = await info(nc, name) or answer
     if "error" in answer:
-        raise _refused(name, answer)
+        raise refused(name, answer)
     return answer
+
+
+async def _forget(nc: Client, latest: str, names: Names) -> str:
+    """Delete a LATEST whose copies name sequences of an EVENTS that is gone; return a line that says so."""
+    events = names.stream("EVENTS")
+    try:
+        await request(nc, f"STREAM.DELETE.{latest}")
+    except Forbidden:
+        raise StreamsError(
+            f"stream {latest} is older than {events}, and this NATS user may not make it again",
+            "run 'tickertape streams apply' as a user who may",
+            passing=True,
+        ) from None
+    return f"stream {latest} was older than {events} and was made again"
 
 
 def _older(stream: dict[str, Any], than: dict[str, Any]) -> bool:
     return _nanoseconds(stream["created"]) < _nanoseconds(than["created"])
 
 
-def _refused(stream: str, answer: dict[str, Any]) -> StreamsError:
-    error = answer["error"]
-    return StreamsError(
-        f"NATS refused stream {stream}: {error.get('description')} (code {error.get('err_code')})",
-        "look for another stream with the same subjects ('nats stream ls'), or at the account's limits",
-    )
+__all__ = [
+    "Difference",
+    "Forbidden",
+    "Names",
+    "Provisioned",
+    "StreamsAbsent",
+    "StreamsError",
+    "apply",
+    "compare",
+    "configurations",
+    "differences",
+    "epoch_of",
+    "info",
+    "provision",
+    "request",
+    "server_version",
+    "too_old",
+]

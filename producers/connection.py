@@ -9,8 +9,8 @@ Invariants:
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -19,13 +19,18 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from contracts import connect
+from contracts.access import Access, AccessError
 from producers.answers import NO_STREAM
+from producers.drops import LOGGER
 from producers.errors import PublishError
 from producers.window import Entry
 
 SOCKET_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
 2 MiB, and swallows a cancellation while it does: a caller must never wait there."""
+
+
+_log = logging.getLogger(LOGGER)
 
 
 class Connection:
@@ -42,7 +47,7 @@ class Connection:
         self,
         url: str,
         *,
-        creds: Path | None,
+        access: Access | None,
         name: str,
         client: Client | None,
         on_down: Callable[[str], None] | None,
@@ -54,7 +59,7 @@ class Connection:
         self.inbox = ""
         self.trouble = ""
         self.fatal: Exception | None = None
-        self._creds = creds
+        self._access = access
         self._owns_client = client is None
         self._on_down = on_down
         self._on_up = on_up
@@ -107,7 +112,7 @@ class Connection:
                 self.client = await connect.connect(
                     self.url,
                     name=self.name,
-                    creds=self._creds,
+                    access=self._access,
                     on_up=self._is_up,
                     on_down=self._is_down,
                     on_error=self._has_trouble,
@@ -124,6 +129,9 @@ class Connection:
     def gave_up(self, entry: Entry[Any], seconds: float) -> PublishError:
         """Make the error of an event whose deadline has passed."""
         if not self.online:
+            if connect.refused(self.trouble):
+                what = f"not sent within {seconds:g} s"
+                return PublishError(entry.subject, what, connect.trouble(self.url, self.trouble))
             reason = f" ({self.trouble})" if self.trouble else ""
             what = f"NATS at {connect.shown(self.url)} was away{reason} for {seconds:g} s"
             return PublishError(entry.subject, what, "start it, or check the address and the credentials")
@@ -139,8 +147,10 @@ class Connection:
 
     def no_link(self, subject: str) -> PublishError:
         """Make the error of an event that cannot be sent at all."""
+        if isinstance(self.fatal, AccessError):
+            return PublishError(subject, self.fatal.what, self.fatal.remedy)
         if self.fatal is not None:
-            return PublishError(subject, str(self.fatal), "check the address and the credentials file")
+            return PublishError(subject, str(self.fatal), "check the address")
         return PublishError(subject, "the publisher is closed", "keep it open until everything is published")
 
     def no_news(self) -> None:
@@ -164,6 +174,9 @@ class Connection:
         self.trouble = reason
         if self._on_down and not self._closed:
             self._on_down(reason)
+        elif connect.refused(reason) and not self._closed:
+            # A program that looks at nothing but its log must not wait for ever without a word.
+            _log.error("%s: %s; waiting until it is mended", self.name, connect.trouble(self.url, reason))
 
     async def _has_trouble(self, error: Exception) -> None:
         self.trouble = str(error) or type(error).__name__

@@ -13,11 +13,12 @@ import logging
 import math
 import os
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 from weakref import WeakSet
 
 from contracts import connect, subjects
+from contracts.access import Access
 from contracts.streams import Names
 from producers import trace
 from producers.background import Background, in_background
@@ -53,7 +54,7 @@ class TickertapeHandler(logging.Handler):
         level: of the handler.
         capacity: events that wait while NATS is away; beyond, the oldest is dropped.
         prefix: the deployment's subject prefix.
-        creds: a .creds file.
+        access: credentials and certificates; a mapping, as in ``logging.config``, is made into one.
         flush_timeout: seconds that ``flush`` and ``close`` may take.
 
     Raises:
@@ -68,7 +69,7 @@ class TickertapeHandler(logging.Handler):
         level: int | str = logging.NOTSET,
         capacity: int = CAPACITY,
         prefix: str = "",
-        creds: Path | str | None = None,
+        access: Access | Mapping[str, str] | None = None,
         flush_timeout: float = FLUSH_TIMEOUT,
     ) -> None:
         super().__init__(level)
@@ -85,7 +86,7 @@ class TickertapeHandler(logging.Handler):
         self._make = functools.partial(
             Publisher,
             url,
-            creds=Path(creds) if creds else None,
+            access=Access(**access) if isinstance(access, Mapping) else access,
             prefix=prefix,
             name=source,
             deadline=math.inf,

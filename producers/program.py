@@ -12,10 +12,10 @@ from nats.errors import Error as NatsError
 
 from contracts import connect
 from contracts.connect import NatsSettings
-from contracts.streams import Names, Provisioned, StreamsError, provision
+from contracts.streams import Names, Provisioned, StreamsAbsent, StreamsError, provision
 
-ANSWER_TIMEOUT: Final = 5.0
-"""Seconds for a connection that is to answer a single question."""
+ABSENT_WAIT: Final = 2.0
+"""Seconds between two looks for streams that somebody else creates; NATS logs each try to create them."""
 
 RETRY_WAIT: Final = 0.5
 """Seconds between two tries when NATS goes away while its streams are being looked at."""
@@ -51,31 +51,36 @@ async def client_soon(program: str, settings: NatsSettings) -> Client | None:
         program: who asks.
         settings: where NATS is.
     """
-    name = f"tickertape-{program}"
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            return await connect.connect(settings.nats_url, creds=settings.nats_creds, name=name)
-    except TimeoutError:
-        url = connect.shown(settings.nats_url)
-        say(program, f"NATS at {url} does not answer; start it, or give --nats-url")
+        return await connect.once(settings.nats_url, name=f"tickertape-{program}", access=settings.access())
+    except OSError as error:
+        say(program, str(error))
         return None
 
 
-async def ensure_streams(client: Client, names: Names) -> Provisioned:
+async def ensure_streams(client: Client, names: Names, program: str) -> Provisioned:
     """Provision the streams; when NATS goes away meanwhile, begin again.
+
+    Streams that this user may not create are waited for, which is said once.
 
     Raises:
         StreamsError: JetStream is off, or a stream is there with settings that break the contract.
     """
+    said = ""
     while True:
         reconnects = client.stats["reconnects"]
         try:
             return await provision(client, names)
         except (StreamsError, NatsError) as error:
             if client.is_connected and client.stats["reconnects"] == reconnects:
-                if isinstance(error, StreamsError):
+                if not isinstance(error, StreamsError):
+                    raise StreamsError(
+                        f"the streams cannot be looked at: {error}", "look at the server's log"
+                    ) from None
+                if not isinstance(error, StreamsAbsent):
                     raise
-                raise StreamsError(
-                    f"the streams cannot be looked at: {error}", "look at the server's log"
-                ) from None
+                if said != str(error):
+                    said = str(error)
+                    say(program, f"{error}; waiting for that")
+                await asyncio.sleep(ABSENT_WAIT)
         await asyncio.sleep(RETRY_WAIT)

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import CliPositionalArg
 
 from contracts import subjects
-from contracts.connect import NatsSettings, shown
+from contracts.connect import NatsSettings, refused, trouble
 from contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from contracts.subjects import SubjectError
 from producers.errors import InvalidEvent, PublishError
@@ -69,27 +69,36 @@ async def run(settings: PublishSettings) -> int:
         except SubjectError as error:
             say(PROGRAM, f"subject {error}")
             return 2
-    url = shown(settings.nats_url)
+    turned_away = asyncio.Event()
+
+    def away(reason: str) -> None:
+        wait = "" if refused(reason) else "; waiting"
+        say(PROGRAM, f"{trouble(settings.nats_url, reason)}{wait}")
+        if refused(reason):
+            turned_away.set()  # whoever runs a command is there to mend it, now
+
     with stop_on_signals() as stop:
         publisher = Publisher(
             settings.nats_url,
-            creds=settings.nats_creds,
+            access=settings.access(),
             prefix=settings.subject_prefix,
             name="tickertape-publish",
             deadline=settings.deadline,
-            on_down=lambda reason: say(PROGRAM, f"NATS at {url} is away ({reason}); waiting"),
+            on_down=away,
         )
         try:
             async with publisher:
                 working = asyncio.create_task(_Command(settings, publisher).run(), name="publish")
                 stopping = asyncio.create_task(stop.wait(), name="stop")
+                refusing = asyncio.create_task(turned_away.wait(), name="refused")
                 try:
-                    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({working, stopping, refusing}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    stopping.cancel()
-                    working.cancel()
+                    for task in (stopping, refusing, working):
+                        task.cancel()
                     await asyncio.wait({working})
-                    await publisher.close(STOP_GRACE if stop.is_set() else None)
+                    grace = STOP_GRACE if stop.is_set() else None
+                    await publisher.close(0.0 if turned_away.is_set() else grace)
                 return 1 if working.cancelled() else working.result()
         except OSError as error:
             say(PROGRAM, str(error))

@@ -13,13 +13,13 @@ How events travel, are sent again and given up: ``producers.link``.
 import asyncio
 import math
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from nats.aio.client import Client
 
 from contracts import connect, subjects
+from contracts.access import Access
 from contracts.events import EventModel, Reason, Rejected, decode
 from contracts.streams import Names
 from producers import trace
@@ -59,7 +59,7 @@ class Publisher:
 
     Args:
         url: address of NATS; several with commas.
-        creds: a .creds file.
+        access: credentials and certificates, as ``Access(user="x", password_file="/run/secrets/nats")``.
         prefix: the deployment's subject prefix.
         name: what NATS' monitoring shows, and the source of reports about drops.
         ack_timeout: seconds without an acknowledgement before an event is sent again.
@@ -80,7 +80,7 @@ class Publisher:
         self,
         url: str = connect.DEFAULT_URL,
         *,
-        creds: Path | None = None,
+        access: Access | None = None,
         prefix: str = "",
         name: str = "tickertape-publisher",
         ack_timeout: float = ACK_TIMEOUT,
@@ -97,7 +97,7 @@ class Publisher:
         check_limits(max_pending, max_pending_bytes, when_full)
         self._trace = traceparent or trace.current_span()
         self._link = Link(
-            Connection(url, creds=creds, name=name, client=client, on_down=on_down, on_up=on_up),
+            Connection(url, access=access, name=name, client=client, on_down=on_down, on_up=on_up),
             self._names,
             Room(max_pending, max_pending_bytes),
             when_full=when_full,
@@ -141,7 +141,7 @@ class Publisher:
         """Wait, for as long as it takes, until NATS was reached; return the connection.
 
         Raises:
-            OSError: the credentials file cannot be read.
+            AccessError: a file with credentials or certificates cannot be used.
         """
         return await self._link.connected()
 

@@ -15,12 +15,12 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from weakref import WeakSet
 
 from contracts import connect
+from contracts.access import Access
 from contracts.events import EventModel
 from contracts.streams import Names
 from producers import trace
@@ -53,7 +53,7 @@ class SyncPublisher:
         self,
         url: str = connect.DEFAULT_URL,
         *,
-        creds: Path | None = None,
+        access: Access | None = None,
         prefix: str = "",
         name: str = "tickertape-publisher",
         ack_timeout: float = ACK_TIMEOUT,
@@ -71,7 +71,7 @@ class SyncPublisher:
         self._make = functools.partial(
             Publisher,
             url,
-            creds=creds,
+            access=access,
             prefix=prefix,
             name=name,
             ack_timeout=ack_timeout,

@@ -16,7 +16,7 @@ from contracts import connect
 from contracts.codes import CloseCode
 from contracts.streams import Names, StreamsError
 from relay.authority import Authority
-from relay.config import ServeSettings
+from relay.config import RESERVED_DESCRIPTORS, ServeSettings
 from relay.connection import Gate
 from relay.core.admission import Admission
 from relay.core.hub import TICK, Hub, HubSettings
@@ -36,9 +36,6 @@ from relay.tls import LOOK_EVERY, Certificate, CertificateError
 log = logging.getLogger("tickertape")
 
 DESCRIPTORS: Final = 65_536
-RESERVED: Final = 96
-"""Descriptors that are not for clients: NATS, the ops port, files, and some to answer those who do not."""
-
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
 
@@ -190,10 +187,10 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
-    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.nats_creds)
+    intake = flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
     stopping = stop_signals()
     door = Door(admission, now, GuardedHttp, certificate.context if certificate else None)
-    pages = main_pages(gate, History(hub, readers), now)
+    pages = main_pages(gate, History(hub, readers))
     main = HttpServer(pages, main_socket, gate.protocol, door.protocol)
     ops = HttpServer(
         ops_pages(
@@ -252,13 +249,13 @@ def raise_descriptor_limit(connections: int = 0) -> int:
         for how many connections there are descriptors.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(DESCRIPTORS, connections + RESERVED)
+    wanted = max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    fit = max(1, soft - RESERVED)
+    fit = max(1, soft - RESERVED_DESCRIPTORS)
     if connections > fit:
         log.warning(
             "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)", soft, fit, connections

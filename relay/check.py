@@ -4,46 +4,29 @@ import sys
 from pathlib import Path
 
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from pydantic_settings import CliPositionalArg, SettingsConfigDict
+from pydantic_settings import CliPositionalArg
 
 from contracts import connect
-from contracts.connect import NatsSettings, shown
+from contracts.access import Access
+from contracts.connect import DEFAULT_URL, shown
 from contracts.streams import Names, StreamsError, differences, request, server_version, too_old
+from relay.config import RelaySettings
+from relay.hardening import findings
 
 
-class CheckSettings(NatsSettings):
-    """Checks a monitor's file when one is given, else NATS and its streams."""
-
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+class CheckSettings(RelaySettings):
+    """Checks a monitor's file when one is given, else the relay's settings, NATS and its streams."""
 
     file: CliPositionalArg[Path | None] = None
 
 
-async def reach(url: str, creds: Path | None) -> Client | None:
-    """Connect once, without waiting for NATS to come; says in one line when it is not there."""
-    client = Client()
-    options = {"user_credentials": str(creds)} if creds else {}
-    seen: list[Exception] = []
-
-    async def quiet(error: Exception) -> None:
-        seen.append(error)
-
+async def reach(url: str, access: Access) -> Client | None:
+    """Connect once, without waiting for NATS to come; says in one line when it is not there, or refuses."""
     try:
-        await client.connect(
-            servers=[part.strip() for part in url.split(",")],
-            connect_timeout=2,
-            allow_reconnect=False,
-            error_cb=quiet,
-            **options,  # type: ignore[arg-type]
-        )
-    except (NatsError, OSError, TimeoutError) as error:
-        reason = str(error) or (str(seen[-1]) if seen else type(error).__name__)
-        print(
-            f"NATS at {shown(url)} does not answer: {reason}; start it, or give --nats-url", file=sys.stderr
-        )
+        return await connect.once(url, name="tickertape-check", access=access)
+    except OSError as error:
+        print(error, file=sys.stderr)
         return None
-    return client
 
 
 async def run(settings: CheckSettings) -> int:
@@ -62,12 +45,21 @@ async def run(settings: CheckSettings) -> int:
             print(f"ok    {settings.file}: nothing to mend")
         return 1 if problems else 0
 
-    client = await reach(settings.nats_url, settings.nats_creds)
+    insecure = findings(settings)
+    for finding in insecure:
+        print(finding)
+    code = 1 if any(finding.weight == "mend" for finding in insecure) else 0
+    return max(code, await _check_nats(settings))
+
+
+async def _check_nats(settings: CheckSettings) -> int:
+    url = settings.nats_url or DEFAULT_URL
+    client = await reach(url, settings.access())
     if client is None:
         return 1
     try:
         version = server_version(client)
-        print(f"ok    NATS {version[0]}.{version[1]} answers at {shown(settings.nats_url)}")
+        print(f"ok    NATS {version[0]}.{version[1]} answers at {shown(url)}")
         for line in too_old(version):
             print(f"note  {line}")
         await request(client, "INFO")

@@ -7,6 +7,7 @@ turns every mistake into one line and an exit code: 2 for usage, 1 for what coul
 import asyncio
 import logging
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib import import_module
@@ -159,6 +160,8 @@ def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:
         cli_avoid_json=True,
         cli_exit_on_error=False,
         cli_enforce_required=False,
+        # Options may stand before, between and behind what has no name.
+        parse_args_method=ArgumentParser.parse_intermixed_args,
     )
     try:
         return CliApp.run(model, cli_args=arguments, cli_settings_source=source)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -13,6 +13,9 @@ from relay.core.admission import Limits
 from relay.forwarded import Networks
 from relay.origins import Origins
 from relay.token_settings import TokenSettings, is_loopback, token_problem
+
+RESERVED_DESCRIPTORS: Final = 96
+"""Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -43,8 +46,8 @@ def _patterns(text: str) -> str:
     return text
 
 
-class ServeSettings(NatsSettings, TokenSettings):
-    """Options of ``tickertape serve``; each also as ``TICKERTAPE_<NAME>``."""
+class RelaySettings(NatsSettings, TokenSettings):
+    """What can be set about a relay, safe or not; ``tickertape check`` says which."""
 
     model_config = SettingsConfigDict(
         env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -106,18 +109,18 @@ class ServeSettings(NatsSettings, TokenSettings):
     data_dir: Path = Field(default_factory=data_home, description="where the relay's own NATS keeps its data")
     nats_port: Port = Field(4222, description="port of the relay's own NATS; 0 takes a free one")
 
-    @model_validator(mode="after")
-    def _safe(self) -> Self:
+    def problem(self) -> str | None:
+        """Why no relay runs with this, in one line; None when one does."""
         if self.auth == "jwt" and (problem := token_problem(self)) is not None:
-            raise ValueError(problem)
+            return problem
         if self.tls_key is not None and self.tls_cert is None:
-            raise ValueError("tls_key: a key without --tls-cert; give the certificate too")
+            return "tls_key: a key without --tls-cert; give the certificate too"
         if self.auth == "none" and not self.insecure and not is_loopback(self.host):
-            raise ValueError(
+            return (
                 f"host: {self.host} is reachable by others and --auth none lets anybody in; "
                 "use --auth jwt or a loopback address, or say --insecure if it is meant"
             )
-        return self
+        return None
 
     def origins(self) -> Origins:
         """Pages that may connect. On a loopback address without tokens, none whose name merely leads here."""
@@ -144,3 +147,13 @@ class ServeSettings(NatsSettings, TokenSettings):
         if ">" in asked:
             return STREAM_SUBJECTS
         return tuple(sorted(one for one in asked if not any(covers(other, one) for other in asked - {one})))
+
+
+class ServeSettings(RelaySettings):
+    """Options of ``tickertape serve``; each also as ``TICKERTAPE_<NAME>``."""
+
+    @model_validator(mode="after")
+    def _runs(self) -> Self:
+        if (problem := self.problem()) is not None:
+            raise ValueError(problem)
+        return self

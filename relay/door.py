@@ -20,7 +20,9 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 _LINGER: Final = 1.0
 """Seconds that a refused client has to ask, so that it can read why; one that does not is cut."""
 
-_MAX_LINGERING: Final = 512
+_MAX_LINGERING: Final = 48
+"""Half of the descriptors that are kept from clients: a full relay has to reach NATS, and to be asked."""
+
 _MAX_EARLY_BYTES: Final = 64 * 1024
 
 

@@ -9,19 +9,20 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from contracts import connect
+from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
 from contracts.events import Event, Rejected, decode
-from contracts.streams import Names, StreamsError, epoch_of, info, provision
+from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
 from relay.readers import Readers
+from relay.vanished import Range, vanished
 
 log = logging.getLogger("tickertape.intake")
 
@@ -29,6 +30,7 @@ CHECK_EVERY: Final = 0.5
 """Seconds between looks at whether the consumer is still heard."""
 
 RETRY_DELAY: Final = 0.5
+ABSENT_DELAY: Final = 2.0
 LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds that the start waits for LATEST to have caught up with EVENTS."""
 
@@ -50,10 +52,10 @@ class Intake:
         hub: gets every event, once, in order.
         clock: UNIX seconds that never go back.
         url: of NATS.
-        creds: a .creds file.
         names: of subjects and streams.
         patterns: what to take in, as in NATS.
         readers: read what is older for clients, over the same connection.
+        access: credentials and certificates for NATS.
     """
 
     def __init__(
@@ -64,14 +66,14 @@ class Intake:
         names: Names,
         patterns: tuple[str, ...],
         readers: Readers,
-        creds: Path | None = None,
+        access: Access | None = None,
     ) -> None:
         self.hub = hub
         self.loaded = False
         self.lag = 0
         self._clock = clock
         self._url = url
-        self._creds = creds
+        self._access = access
         self._names = names
         self._patterns = patterns
         self._readers = readers
@@ -84,6 +86,7 @@ class Intake:
         self._filing = asyncio.Event()
         self._overflow = 0
         self._ending = False
+        self._gone: deque[Range] = deque()  # ahead of the log, in order
 
     @property
     def connected(self) -> bool:
@@ -102,7 +105,7 @@ class Intake:
         self._nc = await connect.connect(
             self._url,
             name="tickertape-relay",
-            creds=self._creds,
+            access=self._access,
             on_up=self._up,
             on_down=self._down,
             on_error=self._error,
@@ -143,7 +146,8 @@ class Intake:
     # Start and restart.
 
     async def _start(self, nc: Client) -> int:
-        """Begin for the first time; what may mend by itself is waited for."""
+        """Begin for the first time; what may mend by itself is waited for, and said once."""
+        said = ""
         while True:
             try:
                 for note in (await provision(nc, self._names)).notes:
@@ -154,13 +158,17 @@ class Intake:
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 if isinstance(error, StreamsError) and not error.passing and nc.is_connected:
                     raise
-                log.warning("events cannot be followed yet: %s", error)
-                await asyncio.sleep(RETRY_DELAY)
+                if said != str(error):
+                    said = str(error)
+                    log.warning("events cannot be followed yet: %s", error)
+                # Streams that another user has to create: NATS logs each look at whether we may.
+                await asyncio.sleep(ABSENT_DELAY if isinstance(error, StreamsAbsent) else RETRY_DELAY)
 
     async def _begin(self, nc: Client) -> int:
         """Take the end of the stream as the place, and load the newest states."""
         there = await self._stream_info(nc)
         head = int(there["state"]["last_seq"])
+        self._gone.clear()
         self.hub.begin(epoch_of(there["created"]), head)
         await self._load_latest(nc)
         return head
@@ -203,11 +211,14 @@ class Intake:
                     event = decode(subject, delivery.data)
                     if isinstance(event, Event):
                         found.append((delivery.seq, subject, event, delivery.stored))
+            gone = await vanished(nc, self._stream, first, head, (seq for seq, *_ in found))
         except (StreamsError, NatsError, OSError) as error:
             log.warning("the memory begins empty: %s", error)
             return
+        # Memory holds no holes from before its time; what lies further back is read again when it is wanted.
+        floor = gone[-1][1] if gone else first - 1
         if epoch == self.hub.epoch and self.hub.log.floor == head:
-            kept = self.hub.warm(found, first - 1)
+            kept = self.hub.warm([one for one in found if one[0] > floor], floor)
             log.info("%d events from the stream's tail are in memory", kept)
 
     async def _follow(self, nc: Client) -> None:
@@ -251,8 +262,12 @@ class Intake:
             await provision(nc, self._names)
             await self._begin(nc)
             self.hub.restart_sessions()
-        elif int(state["first_seq"]) > head + 1:
-            self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
+        else:
+            if int(state["first_seq"]) > head + 1:
+                self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
+            self._gone = deque(
+                await vanished(nc, self._stream, self.hub.log.head + 1, int(state["last_seq"]))
+            )
         await self._follow(nc)
 
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
@@ -270,6 +285,8 @@ class Intake:
         subject = self._names.bare(delivery.subject)
         self.lag = delivery.pending
         event = decode(subject, delivery.data)
+        while self._gone and self._gone[0][0] < delivery.seq:
+            self.hub.fanout.hole(self._gone.popleft()[1], self._clock())
         if isinstance(event, Rejected):
             self.hub.skip(delivery.seq, event.reason)
             self._reject(delivery.seq, subject, delivery.data, event)
@@ -336,7 +353,10 @@ class Intake:
     async def _down(self, reason: str) -> None:
         if self._ending:
             return
-        log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+        if connect.refused(reason):
+            log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
+        else:
+            log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
         self.hub.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:

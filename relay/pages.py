@@ -12,14 +12,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contracts.codes import CLOSE_CODES, ErrorCode
-from contracts.streams import StreamsError
+from contracts.codes import ErrorCode
 from contracts.wire import WireError, format_cursor
 from relay import metrics
+from relay.answers import headers_of, peer, refusal
 from relay.connection import Gate
-from relay.core.session import close_code
-from relay.entrance import RETRY_AFTER, Headers, value_of
-from relay.history import History, parse
+from relay.events_page import EventsPage
+from relay.history import History
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
 
@@ -62,51 +61,19 @@ class _Guard:
         await (refused or self._app)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response | None:
-        gate, headers, peer = self._gate, _headers(scope), _peer(scope)
+        gate, headers, address = self._gate, headers_of(scope), peer(scope)
         try:
-            gate.entrance.check_page(peer, headers, secure=scope["scheme"] == "https")
+            gate.entrance.check_page(address, headers, secure=scope["scheme"] == "https")
         except WireError as error:
-            return _error(error)
+            return refusal(error)
         visitor = scope["state"].get("visitor")
-        client = gate.entrance.client(peer, headers)
+        client = gate.entrance.client(address, headers)
         if visitor is not None and gate.admission.request(visitor, client, gate.clock()):
-            return _error(WireError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later"))
+            return refusal(WireError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later"))
         return None
 
 
-def _error(error: WireError) -> Response:
-    code = close_code(error)
-    headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
-    if code in RETRY_AFTER:
-        headers["Retry-After"] = f"{RETRY_AFTER[code]:.0f}"
-    return JSONResponse(
-        {"code": error.code, "message": error.message}, CLOSE_CODES[code].http_status or 400, headers=headers
-    )
-
-
-def _headers(scope: Scope) -> Headers:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-
-
-def _peer(scope: Scope) -> str:
-    return scope["client"][0] if scope["client"] else ""
-
-
-def _cors(gate: Gate, headers: Headers) -> dict[str, str]:
-    """What lets a page of the allow list read an answer."""
-    origin = value_of(headers, "origin")
-    if origin is None or not gate.entrance.origins.listed(origin):
-        return {"Vary": "Origin"}
-    return {
-        "Vary": "Origin",
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Allow-Methods": "GET",
-        "Access-Control-Allow-Headers": "authorization",
-        "Access-Control-Max-Age": "600",
-    }
-
-
-def main_pages(gate: Gate, history: History, now: Callable[[], float]) -> ASGIApp:
+def main_pages(gate: Gate, history: History) -> ASGIApp:
     """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
     async def dashboard(request: Request) -> Response:
@@ -123,28 +90,6 @@ def main_pages(gate: Gate, history: History, now: Callable[[], float]) -> ASGIAp
             status_code=200 if well else 503,
         )
 
-    async def events(request: Request) -> Response:
-        headers = _headers(request.scope)
-        cors = _cors(gate, headers)
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers=cors)
-        try:
-            query = parse(request.url.query)
-            grant = gate.entrance.grant(headers)
-            if grant is None:
-                raise WireError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
-            wanted = grant.narrow(query.request.subjects, query.request.level)
-            answer = Response(await history.page(query, wanted, now()), media_type="application/json")
-        except WireError as error:
-            visitor = request.scope["state"].get("visitor")
-            if visitor is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
-                gate.admission.fault(visitor.address, now())
-            answer = _error(error)
-        except StreamsError as error:
-            answer = _error(WireError(ErrorCode.UNAVAILABLE, str(error)))
-        answer.headers.update(cors)
-        return answer
-
     async def feed(request: Request) -> Response:
         return JSONResponse(
             {"code": "upgrade_required", "message": "/ws is a WebSocket: connect with ws:// or wss://"},
@@ -156,7 +101,7 @@ def main_pages(gate: Gate, history: History, now: Callable[[], float]) -> ASGIAp
         routes=[
             Route("/", dashboard),
             Route("/ws", feed),
-            Route("/events", events, methods=["GET", "OPTIONS"]),
+            Route("/events", EventsPage(gate, history), methods=["GET", "OPTIONS"]),
             Route("/health", health),
             Mount("/assets", StaticFiles(directory=DASHBOARD)),
         ],

@@ -18,8 +18,9 @@ from contracts.streams import Names, StreamsError, epoch_of, info
 from relay import replay
 from relay.core.archive import STRETCH, Wanted
 from relay.core.hub import Hub
-from relay.core.log import Log
+from relay.core.log import Log, Record
 from relay.core.session import Session
+from relay.vanished import vanished
 
 log = logging.getLogger("tickertape.readers")
 
@@ -129,12 +130,16 @@ class Readers:
         found = Log(STRETCH, _UNBOUNDED)
         found.start(first - 1)
         if first <= last and self._nc is not None:
+            records: list[Record] = []
+            seen: list[int] = []
             async for batch in replay.read(self._nc, self._stream, first, last, self._patterns):
                 for delivery in batch:
+                    seen.append(delivery.seq)
                     subject = self._names.bare(delivery.subject)
                     event = decode(subject, delivery.data)
                     if isinstance(event, Event):
-                        found.append(hub.record(delivery.seq, subject, event, delivery.stored))
+                        records.append(hub.record(delivery.seq, subject, event, delivery.stored))
+            found.fill(records, await vanished(self._nc, self._stream, first, last, seen))
         if epoch != hub.epoch:
             raise StreamsError(f"stream {self._stream} was made anew meanwhile", "it is read again")
         found.advance(last)

@@ -27,7 +27,7 @@ async def run(settings: StreamsSettings) -> int:
         0; 1 when NATS is not there or refuses, or when ``show`` found a difference.
     """
     names = Names(settings.subject_prefix)
-    client = await reach(settings.nats_url, settings.nats_creds)
+    client = await reach(settings.nats_url, settings.access())
     if client is None:
         return 1
     try:

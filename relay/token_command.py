@@ -225,6 +225,7 @@ async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, st
         source,
         expected=Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
         revoked=(lambda _: False) if file is None else Revocations(file).revoked,
+        wall=time.time,
     )
     try:
         verifier.verify(token)

@@ -10,15 +10,15 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
 import nats
 import pytest
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Locator, Page, Request, WebSocket, async_playwright, expect
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
 from tests.nats_server import NatsServer
@@ -56,13 +56,19 @@ def _missing(reason: str) -> NoReturn:
 
 
 class Relay:
-    """A relay as a child process, on the same port from its first start on."""
+    """A relay as a child process, on the same port from its first start on.
 
-    def __init__(self, nats_url: str, folder: Path, client_rate: int) -> None:
+    Attributes:
+        metrics_address: of its metrics; empty before the first start.
+    """
+
+    def __init__(self, nats_url: str, folder: Path, client_rate: int, env: Mapping[str, str]) -> None:
         self._options = ["--nats-url", nats_url, "--client-rate", str(client_rate)]
         self._options += ["--ops-port", "0", "--drain", "1"]
         self._folder = folder
+        self._env = env
         self._port = 0
+        self.metrics_address = ""
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -75,7 +81,7 @@ class Relay:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "relay.cli", "serve", "--port", str(self._port), *self._options),
                 cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._env},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -89,6 +95,8 @@ class Relay:
             text = line.decode()
             if not self._port and (found := re.search(r"http://127\.0\.0\.1:(\d+)", text)):
                 self._port = int(found[1])
+            if found := re.search(r"metrics: (http://\S+)", text):
+                self.metrics_address = found[1]
             if text.strip() == "ready":
                 return
         pytest.fail(f"the relay ended: {(self._folder / 'relay.log').read_text()[-2000:]}")
@@ -105,11 +113,24 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A page that is open, and what stands behind it."""
+    """A page that is open, and what stands behind it.
+
+    Attributes:
+        errors: what the page's console called an error.
+        requests: all that the page asked for.
+        sockets: all that it opened.
+    """
 
     page: Page
     relay: Relay
     publish: Callable[[EventModel], Awaitable[None]]
+    errors: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    sockets: list[WebSocket] = field(default_factory=list)
+
+    async def visit(self, place: str) -> None:
+        """Open the page, with something behind its address."""
+        await self.page.goto(self.relay.address + place)
 
     def tile(self, gateway: str) -> Locator:
         return self.page.locator(f'.tile[data-gateway="{gateway}"]')
@@ -142,9 +163,21 @@ class Desk:
 
 @asynccontextmanager
 async def open_desk(
-    server: NatsServer, folder: Path, *first: EventModel, client_rate: int = 0
+    server: NatsServer,
+    folder: Path,
+    *first: EventModel,
+    client_rate: int = 0,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Desk]:
-    """Start a relay, publish what should be history, and open the page."""
+    """Start a relay, publish what should be history, and open the page.
+
+    Args:
+        server: its NATS.
+        folder: for its log.
+        first: what should be history.
+        client_rate: log events per second; 0 means no limit.
+        env: more of the relay's environment; with it the page is not opened yet.
+    """
     executable = _chromium()
     async with AsyncExitStack() as stack:
         client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
@@ -154,7 +187,7 @@ async def open_desk(
         async def publish(event: EventModel) -> None:
             await jetstream.publish(event.subject, event.encode())
 
-        relay = Relay(server.url, folder, client_rate)
+        relay = Relay(server.url, folder, client_rate, env or {})
         stack.push_async_callback(relay.stop)
         await relay.start()
         for event in first:
@@ -168,9 +201,13 @@ async def open_desk(
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
-        await page.goto(relay.address)
         desk = Desk(page, relay, publish)
-        await desk.live()
+        page.on("console", lambda said: desk.errors.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: desk.requests.append(request))
+        page.on("websocket", lambda socket: desk.sockets.append(socket))
+        if env is None:
+            await desk.visit("/")
+            await desk.live()
         yield desk
         assert faults == []
 

@@ -168,6 +168,10 @@ class NatsServer:
         """Let a frozen server go on (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def reload(self) -> None:
+        """Let it read its configuration file again (SIGHUP)."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def close(self) -> None:
         """End it in whatever state it is; may be called twice."""
         if self._process is not None:

@@ -132,7 +132,7 @@ class Monitor:
         """
         client = self._client = await self._publisher.connected()
         names = self._names
-        for note in (await ensure_streams(client, names)).notes:
+        for note in (await ensure_streams(client, names, PROGRAM)).notes:
             say(PROGRAM, note)
         self._watchdog = Watchdog(client, names)
         if not self._watchdog.works:
@@ -322,7 +322,7 @@ class Monitor:
             if self.telling.heard(subject, delivery.seq):
                 self._word(subject, delivery.seq, delivery.data)
 
-        patterns = tuple(names.subject(f"gateway.{kind}.>") for kind in ("status", "recovery"))
+        patterns = (names.subject("gateway.>"),)
         await follow(self._client, names.stream("EVENTS"), patterns, after, heard)
 
     async def _silence_others(self, after: int) -> None:

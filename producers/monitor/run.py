@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from contracts import connect, subjects
-from contracts.connect import NatsSettings, shown
+from contracts.connect import NatsSettings, shown, trouble
 from contracts.streams import Names, StreamsError
 from producers.monitor import metrics, silences
 from producers.monitor.config_file import ConfigError, load
@@ -75,11 +75,11 @@ async def run(settings: MonitorSettings) -> int:
     with stop_on_signals() as stop:
         publisher = Publisher(
             settings.nats_url,
-            creds=settings.nats_creds,
+            access=settings.access(),
             prefix=settings.subject_prefix,
             name=f"tickertape-monitor-{settings.id}",
             on_down=lambda reason: say(
-                PROGRAM, f"NATS at {url} is away ({reason}); changes are kept until it is back"
+                PROGRAM, f"{trouble(settings.nats_url, reason)}; changes are kept until it is back"
             ),
             on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
         )

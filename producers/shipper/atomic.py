@@ -13,7 +13,6 @@ Invariants:
 """
 
 import asyncio
-import binascii
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,7 +36,6 @@ COMMIT_TIMEOUT: Final = 10.0
 
 _LOOK_TIMEOUT: Final = 5.0
 _WRONG_LAST: Final = frozenset({10070, 10071, 10164})
-_NO_MESSAGE: Final = 10037
 _TOO_LARGE: Final = frozenset({10054})
 _LOADS_AT_ONCE: Final = 32
 _CONNECTION_POLL: Final = 0.1
@@ -102,7 +100,7 @@ class AtomicSink:
             if there == expected:
                 if trouble:
                     self._tell(trouble)
-                    await asyncio.sleep(RETRY_WAIT)
+                await asyncio.sleep(RETRY_WAIT if trouble else _CONNECTION_POLL)
             elif known is None or known.checkpoint.count < checkpoint.count:
                 # EVENTS has let the last checkpoint go, or was made anew: nobody else has moved on.
                 expected = there
@@ -193,23 +191,27 @@ class AtomicSink:
         return Known(max(found, key=lambda one: one.count), sequence)
 
     async def _last(self, stream: str, subject: str) -> tuple[int, bytes] | None:
-        # Not a direct get, which a replica may answer that has not the newest yet.
-        answer = await self._ask(f"$JS.API.STREAM.MSG.GET.{stream}", orjson.dumps({"last_by_subj": subject}))
-        message = answer.get("message")
-        if message is None:
+        # With the subject in the question, so that a shipper may be allowed its own checkpoints alone. A
+        # replica may answer that has not the newest yet: then a commit's condition fails, and it asks again.
+        headers, data = await self._reply(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
+        if headers.get("Status"):
             return None
-        return int(message["seq"]), binascii.a2b_base64(message.get("data", ""))
+        return int(headers["Nats-Sequence"]), data
 
-    async def _ask(self, subject: str, request: bytes) -> dict[str, Any]:
+    async def _reply(self, subject: str, request: bytes) -> tuple[dict[str, str], bytes]:
         while True:
             try:
                 reply = await self._client.request(subject, request, timeout=_LOOK_TIMEOUT)
-            except NatsError:
+                return reply.headers or {}, bytes(reply.data)
+            except NatsError as error:
+                self._tell(f"no answer on {subject}: {error}")
                 await asyncio.sleep(RETRY_WAIT)
-                continue
-            answer: dict[str, Any] = orjson.loads(reply.data)
+
+    async def _ask(self, subject: str, request: bytes) -> dict[str, Any]:
+        while True:
+            answer: dict[str, Any] = orjson.loads((await self._reply(subject, request))[1])
             error = answer.get("error")
-            if error is None or error.get("err_code") == _NO_MESSAGE:
+            if error is None:
                 return answer
             # A server that has just begun, or a stream that is gone: no answer to what was asked.
             self._tell(f"{error.get('description')} (code {error.get('err_code')})")

@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from rich.console import Console
 
 from contracts import connect
-from contracts.connect import shown
+from contracts.connect import shown, trouble
 from contracts.streams import Names, StreamsError, server_version
 from producers.errors import ProducerError
 from producers.program import client_soon, ensure_streams, say, stop_on_signals
@@ -55,11 +55,13 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
     url = shown(settings.nats_url)
     publisher = Publisher(
         settings.nats_url,
-        creds=settings.nats_creds,
+        access=settings.access(),
         prefix=settings.subject_prefix,
         name="tickertape-ship",
         deadline=FOREVER,
-        on_down=lambda reason: say(PROGRAM, f"NATS at {url} is away ({reason}); waiting, nothing is lost"),
+        on_down=lambda reason: say(
+            PROGRAM, f"{trouble(settings.nats_url, reason)}; waiting, nothing is lost"
+        ),
         on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
     )
     async with publisher:
@@ -90,7 +92,7 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
 
 async def _ready(settings: ShipSettings, publisher: Publisher) -> Client:
     client = await publisher.connected()
-    for note in (await ensure_streams(client, Names(settings.subject_prefix))).notes:
+    for note in (await ensure_streams(client, Names(settings.subject_prefix), PROGRAM)).notes:
         say(PROGRAM, note)
     return client
 

@@ -153,7 +153,11 @@ class Admission:
         """
         limits = self.limits
         key = self._key(address)
-        limit = self._spend(key, 1.0, now) or self._full(key)
+        limit = self._spend(key, 1.0, now)
+        if limit is None and limits.connections and self.open >= limits.connections:
+            limit = Limit.CONNECTIONS
+        if limit is None:
+            limit = self._crowded(key)
         if limit is None and not self._spend_all(now):
             limit = Limit.CONNECTION_RATE
         if limit is not None:
@@ -183,7 +187,7 @@ class Admission:
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
         if limit is None and key != visitor.address:
-            limit = self._full(key)
+            limit = self._crowded(key)
             if limit is None:
                 self._count_down(self._addresses, visitor.address)
                 visitor.address = key
@@ -248,11 +252,8 @@ class Admission:
 
     # Inside.
 
-    def _full(self, key: str) -> Limit | None:
-        limits = self.limits
-        if limits.connections and self.open >= limits.connections:
-            return Limit.CONNECTIONS
-        most = limits.address_connections
+    def _crowded(self, key: str) -> Limit | None:
+        most = self.limits.address_connections
         if most and self._addresses[key] >= most and not self._exempt(key):
             return Limit.ADDRESS_CONNECTIONS
         return None

@@ -15,7 +15,7 @@ from typing import Final
 
 from contracts.events import format_time
 from contracts.wire import GapReason, Mode, format_cursor
-from relay.core import frames
+from relay.core import messages
 from relay.core.archive import STRETCH, Archive
 from relay.core.feed import Feed, FeedKey, Unit, catch_up, lost
 from relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
@@ -275,7 +275,7 @@ class Fanout:
     # Inside.
 
     def _heartbeat(self, place: int, time: str) -> bytes:
-        return frames.message("heartbeat", cursor=format_cursor(self.epoch, place), time=time)
+        return messages.heartbeat(format_cursor(self.epoch, place), time)
 
     def serve_behind(self, now: float) -> bool:
         """Let some of those behind catch up, between two flushes too.

@@ -11,16 +11,11 @@ Invariants:
 import math
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
-from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode, Reconnect
+from contracts.codes import CloseCode, ErrorCode
 from contracts.events import Event, format_time
 from contracts.wire import (
-    HEARTBEAT_MS,
-    MAX_MESSAGE_BYTES,
-    MAX_SUBJECTS,
-    SUBPROTOCOL,
     Auth,
     Ping,
     Subscribe,
@@ -28,14 +23,14 @@ from contracts.wire import (
     format_cursor,
     parse_client,
 )
-from relay.core import frames
+from relay.core import frames, messages
 from relay.core.fanout import Fanout
-from relay.core.feed import Feed
-from relay.core.frames import Variant
 from relay.core.grants import EVERYTHING, Grant
+from relay.core.hub_settings import HubSettings
 from relay.core.log import Log, Record
 from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
 from relay.core.snapshot import Snapshot
+from relay.core.starts import Starts
 from relay.core.stats import Stats
 
 TICK: Final = 1.0
@@ -46,29 +41,6 @@ AUTH_TIMEOUT: Final = 5.0
 
 TELL_EXPIRY: Final = 60.0
 """Seconds before the end of a token at which its client is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class HubSettings:
-    """What an operator sets.
-
-    Attributes:
-        relay: name in ``welcome``.
-        rate: log events per second and client; 0 means no limit.
-        log_events: most events in the log.
-        log_bytes: most bytes in the log.
-        complete_rate: most log events per second and client in mode ``complete``, under a grant with a rate.
-        max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
-        heartbeat_ms: longest silence.
-    """
-
-    relay: str = "relay"
-    rate: float = 100.0
-    complete_rate: float = 5_000.0
-    log_events: int = 100_000
-    log_bytes: int = 128 * 1024 * 1024
-    max_catch_up: int = 1_000
-    heartbeat_ms: int = HEARTBEAT_MS
 
 
 class Hub:
@@ -96,7 +68,7 @@ class Hub:
         self.log = Log(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
-        self._ask = ask
+        self.starts = Starts(settings, self.log, self.snapshot, self.fanout, self.stats, self._write, ask)
         self._verify = verify
         self.sessions: dict[str, Session] = {}
         self.upstream_connected = False
@@ -135,13 +107,15 @@ class Hub:
         for session in self.sessions.values():
             session.cursor = head  # also of those whose place is still asked for
         for session, place in places:
-            self._write(session, _reset(place, self.cursor()))
+            self._write(session, messages.reset(place, self.cursor()))
 
     def restart_sessions(self) -> None:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
         for session in self.sessions.values():
             if session.feed is not None:
-                self._write(session, self._snapshot(session.feed, self.log.head, session.variant))
+                self._write(
+                    session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant)
+                )
 
     def load_state(self, seq: int, subject: str, event: Event, stored: float) -> None:
         """Put an event of the stream's newest states into the snapshot."""
@@ -237,19 +211,10 @@ class Hub:
         grant.narrow(session.asked.subjects, session.asked.level)  # before anything is said
         self._hold(session, grant, now)
         session.state = State.FOLLOWING
-        rate = self._rate(grant)
-        welcome = frames.message(
-            "welcome",
-            protocol=SUBPROTOCOL,
-            relay=self.settings.relay,
-            session=session.id,
-            heartbeat_ms=self.settings.heartbeat_ms,
-            limits={"rate": rate, "max_message_bytes": MAX_MESSAGE_BYTES, "max_subjects": MAX_SUBJECTS},
-            grant={"subjects": grant.subjects, "deny": grant.deny, "level": grant.level, "rate": rate},
-            expires_at=_time(grant.expires_at),
-        )
-        self._write(session, welcome)
-        self._start(session, session.asked, self.log.head, now)
+        settings = self.settings
+        rate = settings.pace("live", grant)
+        self._write(session, messages.welcome(settings.relay, session.id, settings.heartbeat_ms, grant, rate))
+        self.starts.start(session, session.asked, self.log.head, now)
         if not self.upstream_connected:
             self._write(session, self._upstream())
         if session.due <= now:
@@ -278,16 +243,20 @@ class Hub:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
             # Keys are being fetched; until they are here, the token that it has goes on.
-            self._write(session, _error(error, CloseCode.UNAVAILABLE, message.type))
+            error.ref = message.type
+            self._write(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
         wanted = grant.narrow(session.asked.subjects, session.asked.level)
         self._hold(session, grant, now)
         feed, asked = session.feed, session.asked
-        if feed is not None and (wanted.key, self._pace(asked, grant)) == (feed.filter.key, feed.key.rate):
-            self._write(session, self._subscribed(session, feed, self.fanout.place(session), resumed=True))
+        pace = self.settings.pace(asked.mode, grant)
+        if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
+            self._write(
+                session, self.starts.subscribed(session, feed, self.fanout.place(session), resumed=True)
+            )
         elif feed is not None:
             self.fanout.detach(session)
-            self._begin(session, asked, session.cursor, now)
+            self.starts.begin(session, asked, session.cursor, now)
         # Otherwise its place is still asked for, and it begins under this grant.
         if session.due <= now:
             self._due(session, now)
@@ -305,7 +274,7 @@ class Hub:
                 session, WireError(ErrorCode.UNAUTHORIZED, "the token has expired"), CloseCode.UNAUTHORIZED
             )
         else:
-            self._write(session, frames.message("token_expiring", expires_at=_time(ends)))
+            self._write(session, messages.token_expiring(ends))
             session.due = ends
 
     def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
@@ -316,17 +285,6 @@ class Hub:
                 session, WireError(ErrorCode.UNAUTHORIZED, "the token was revoked"), CloseCode.UNAUTHORIZED
             )
         return len(ended)
-
-    def _rate(self, grant: Grant) -> float:
-        return self.settings.rate if grant.rate is None else grant.rate
-
-    def _pace(self, request: Request, grant: Grant) -> float:
-        """Log events per second that a session gets; 0 means no limit."""
-        if request.mode == "live":
-            return self._rate(grant)
-        if request.mode == "complete" and grant.rate:
-            return min(grant.rate, self.settings.complete_rate) if self.settings.complete_rate else grant.rate
-        return 0.0
 
     def turn_away(
         self, link: Link, error: WireError, code: CloseCode, retry_after_ms: int | None = None
@@ -350,7 +308,7 @@ class Hub:
                 session.grant.narrow(request.subjects, request.level)
                 session.asked = request
                 self.fanout.detach(session)
-                self._start(session, request, session.cursor, now)
+                self.starts.start(session, request, session.cursor, now)
             elif action is Action.ADMIT:
                 assert isinstance(message, Auth)
                 grant = EVERYTHING if self._verify is None else self._verify(message.token)
@@ -385,16 +343,14 @@ class Hub:
         self, session: Session, error: WireError, code: CloseCode, retry_after_ms: int | None = None
     ) -> None:
         """Answer a client's error, say ``bye`` and close."""
-        self._write(session, _error(error, code, error.ref))
+        self._write(session, messages.error(error, code))
         self.bye(session, code, error.message, retry_after_ms)
 
     def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
         """Say ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
-        self._write(
-            session, frames.message("bye", code=int(code), reason=reason, retry_after_ms=retry_after_ms)
-        )
+        self._write(session, messages.bye(code, reason, retry_after_ms))
         self.closed(session)
         session.state = State.CLOSING
         session.link.close(code, reason)
@@ -410,57 +366,11 @@ class Hub:
                 if session.request is not None:
                     self._write(session, self._waiting(session.request, now))
 
-    # Inside.
-
-    def _start(self, session: Session, request: Request, place: int, now: float) -> None:
-        """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
-        session.request = None
-        if request.cursor is not None:
-            epoch, seq = request.cursor
-            if epoch != self.epoch:
-                self._begin_reset(session, request, now)
-            elif seq <= self.log.head:
-                past = "stream" if self.fanout.archive.available else "gap"
-                self.stats.resumes["log" if seq >= self.log.floor else past] += 1
-                self._begin(session, request, seq, now, resumed=True)
-            else:
-                self._locate(session, request, now)
-        elif request.since is not None:
-            moment = request.since.at(now)
-            if self._ask is not None and not self.log.reaches(moment):
-                self._locate(session, request, now)
-            else:
-                self._begin(session, request, self.log.after_time(moment), now)
-        else:
-            self._begin(session, request, place, now)
-
-    def _locate(self, session: Session, request: Request, now: float) -> None:
-        if self._ask is None:
-            self._begin_reset(session, request, now)
-            return
-        session.request = request
-        session.cursor = self.log.head
-        self._ask(session)
-
     def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
-        """Answer ``ask``.
+        """Answer ``ask``, as ``Starts.located`` has it."""
+        self.starts.located(session, request, place, now)
 
-        Args:
-            session: who asked.
-            request: its ``request`` at that time; when it asked for something else since, this is too late.
-            place: where it begins; None when the stream has no such place any more.
-            now: UNIX seconds.
-        """
-        if session.request is not request or session.state is State.CLOSING:
-            return
-        session.request = None
-        if place is None:
-            self._begin_reset(session, request, now)
-        elif request.cursor is not None:
-            self.stats.resumes["stream"] += 1
-            self._begin(session, request, place, now, resumed=True)
-        else:
-            self._begin(session, request, min(place, self.log.head), now)
+    # Inside.
 
     def _waiting(self, request: Request, now: float) -> bytes:
         """Sign of life for a session whose place is still asked for.
@@ -470,65 +380,7 @@ class Hub:
         """
         if request.cursor is None:
             return self._upstream()
-        return frames.message("heartbeat", cursor=format_cursor(*request.cursor), time=format_time(now))
-
-    def _begin_reset(self, session: Session, request: Request, now: float) -> None:
-        assert request.cursor is not None
-        self.stats.resumes["gap"] += 1
-        gap = _reset(format_cursor(*request.cursor), self.cursor())
-        self._begin(session, request, self.log.head, now, gap=gap)
-
-    def _begin(
-        self,
-        session: Session,
-        request: Request,
-        place: int,
-        now: float,
-        *,
-        resumed: bool = False,
-        gap: bytes = b"",
-    ) -> None:
-        """Give a session its feed and its place, and say so."""
-        assert session.grant is not None
-        feed = self.fanout.attach(
-            session,
-            session.grant.narrow(request.subjects, request.level),
-            request.mode,
-            self._pace(request, session.grant),
-            request.interval_ms,
-            now,
-        )
-        session.cursor = place
-        subscribed = self._subscribed(session, feed, place, resumed=resumed)
-        snapshot = b"" if resumed else self._snapshot(feed, place, session.variant)
-        self._write(session, subscribed + gap + snapshot)
-        self.fanout.start(session)
-
-    def _subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
-        assert session.grant is not None
-        ends = session.grant.expires_at
-        return frames.message(
-            "subscribed",
-            subjects=feed.filter.subjects,
-            level=feed.filter.level,
-            mode=session.asked.mode,
-            interval_ms=session.asked.interval_ms,
-            cursor=format_cursor(self.epoch, place),
-            resumed=resumed,
-            **({} if ends is None else {"expires_at": _time(ends)}),
-        )
-
-    def _snapshot(self, feed: Feed, place: int, variant: Variant) -> bytes:
-        if place != self.log.head:
-            return frames.snapshot(self.snapshot.select(feed.filter, place), variant)
-        if feed.snapshot_version != self.snapshot.version:
-            feed.snapshot_version = self.snapshot.version
-            feed.snapshot_frames.clear()
-        made = feed.snapshot_frames.get(variant)
-        if made is None:
-            made = frames.snapshot(self.snapshot.select(feed.filter, place), variant)
-            feed.snapshot_frames[variant] = made
-        return made
+        return messages.heartbeat(format_cursor(*request.cursor), format_time(now))
 
     def _write(self, session: Session, data: bytes) -> None:
         if session.state is not State.CLOSING:
@@ -537,18 +389,7 @@ class Hub:
             self.stats.bytes += len(data)
 
     def _upstream(self) -> bytes:
-        state = "connected" if self.upstream_connected else "disconnected"
-        return frames.message("upstream", state=state, since=format_time(self.upstream_since))
+        return messages.upstream(self.upstream_connected, self.upstream_since)
 
 
-def _error(error: WireError, code: CloseCode, ref: str | None) -> bytes:
-    retry = CLOSE_CODES[code].reconnect is not Reconnect.NEVER
-    return frames.message("error", code=error.code, message=error.message, retry=retry, ref=ref)
-
-
-def _time(moment: float | None) -> str | None:
-    return None if moment is None else format_time(moment)
-
-
-def _reset(before: str, after: str) -> bytes:
-    return frames.message("gap", **{"from": before, "to": after}, dropped=None, by={}, reason="reset")
+__all__ = ["TICK", "Hub", "HubSettings"]

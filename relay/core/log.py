@@ -9,6 +9,7 @@ Invariants:
 """
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
@@ -121,6 +122,20 @@ class Log:
         self.holes.append(hole)
         self.head = end
         return hole
+
+    def fill(self, records: Iterable[Record], gone: Iterable[tuple[int, int]]) -> None:
+        """Add events in order, and note the sequences between them, first to last, that will never come."""
+        holes = deque(gone)
+        for record in records:
+            while holes and holes[0][0] < record.seq:
+                self._gone(*holes.popleft())
+            self.append(record)
+        for first, last in holes:
+            self._gone(first, last)
+
+    def _gone(self, first: int, last: int) -> None:
+        self.advance(first - 1)
+        self.hole(last)
 
     def prepend(self, records: Iterable[Record], floor: int) -> int:
         """Add older events, all of those after ``floor`` up to the present floor.

@@ -9,13 +9,14 @@ import { Components } from "/assets/components.js";
 import { Connection } from "/assets/connection.js";
 import { byId, element, setText } from "/assets/dom.js";
 import { Gateways } from "/assets/gateways.js";
-import { eventLine, gapLine } from "/assets/lines.js";
+import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { LinkBar } from "/assets/linkbar.js";
 import { LogPanel } from "/assets/panel.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
 import { Tiles } from "/assets/tiles.js";
 import { parseTime } from "/assets/times.js";
+import { IN_ADDRESS } from "/assets/tokenform.js";
 
 /**
  * After a start, events are history until a batch is as young as this, or so much time has passed (a producer's
@@ -34,7 +35,9 @@ const panel = new LogPanel((text) => tiles.mark(text));
 let historyUntil = 0;
 let drawing = false;
 
-const connection = new Connection({
+const tab = window.tickertapeToken;
+
+const handlers = {
   onLink(link) {
     bar.setLink(link, Date.now());
   },
@@ -74,16 +77,28 @@ const connection = new Connection({
   onUpstream(state, since) {
     bar.setUpstream(state, since, Date.now());
   },
+  onToken(token) {
+    bar.setToken(token, Date.now());
+  },
   onEpoch() {
     gateways.forgetSequences();
     components.forgetSequences();
   },
-});
+};
+
+const connection = new Connection(handlers, tab);
 
 const bar = new LinkBar(
   () => connection.connect(),
   (token) => connection.authenticate(token),
+  () => {
+    // With the token goes all that it let this page show.
+    tab.forget();
+    location.reload();
+  },
+  tab.wasInQuery(),
 );
+tab.onBrought = (token) => connection.authenticate(token);
 
 /** Hand an event to its store. Returns whether it is worth a line: a healthy heartbeat is not. */
 function take(item, now) {
@@ -152,4 +167,5 @@ byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
 setInterval(tick, TICK_MS);
 tick();
+if (tab.wasInQuery()) panel.add([noticeLine(IN_ADDRESS, Date.now())]);
 connection.connect();

@@ -8,13 +8,20 @@
 import { byId, setAttribute, setText } from "/assets/dom.js";
 import { SECONDS, sparkline } from "/assets/rate.js";
 import { clock, count, duration, fullTime } from "/assets/times.js";
+import { sentence, TokenForm } from "/assets/tokenform.js";
 
 const SPARK_HEIGHT = 18;
 
 /** A link that comes back sooner than this is a blink, and no banner. */
 const BANNER_AFTER_MS = 700;
 
-const WORDS = { connecting: "Connecting", live: "Live", waiting: "Reconnecting", closed: "Closed" };
+const WORDS = {
+  connecting: "Connecting",
+  live: "Live",
+  waiting: "Reconnecting",
+  closed: "Closed",
+  asking: "No token",
+};
 
 export class LinkBar {
   #state = byId("link");
@@ -24,26 +31,20 @@ export class LinkBar {
   #headline = byId("banner-headline");
   #detail = byId("banner-detail");
   #retry = byId("retry");
-  #token = byId("token-form");
+  #token;
   /** @type {import("/assets/connection.js").Link} */
-  #link = { phase: "connecting", reason: "", until: 0, needsToken: false };
+  #link = { phase: "connecting", reason: "", until: 0, ask: "" };
   #lostAt = 0;
   #everLive = false;
   #upstream = { state: "connected", since: "" };
 
   /**
    * @param {() => void} onRetry the reader wants to connect now
-   * @param {(token: string) => void} onToken the reader gives a token
+   * @param {ConstructorParameters<typeof TokenForm>} token
    */
-  constructor(onRetry, onToken) {
+  constructor(onRetry, ...token) {
     this.#retry.addEventListener("click", onRetry);
-    const input = /** @type {HTMLInputElement} */ (byId("token"));
-    this.#token.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const token = input.value.trim();
-      input.value = "";
-      if (token) onToken(token);
-    });
+    this.#token = new TokenForm(...token);
   }
 
   /** @param {import("/assets/connection.js").Link} link @param {number} now */
@@ -54,9 +55,19 @@ export class LinkBar {
     } else if (this.#lostAt === 0) {
       this.#lostAt = now;
     }
-    this.#link = link;
-    setAttribute(this.#state, "data-phase", link.phase);
-    setText(this.#word, WORDS[link.phase]);
+    // While the relay looks at what it was given, the question stands: otherwise it would blink.
+    const { ask } = this.#link;
+    this.#link = link.phase === "connecting" && ask ? { ...link, reason: "", ask } : link;
+    const shown = this.#link.ask ? "asking" : link.phase;
+    setAttribute(this.#state, "data-phase", shown);
+    setText(this.#word, WORDS[shown]);
+    this.tick(now);
+    if (link.ask) this.#token.focus();
+  }
+
+  /** @param {import("/assets/access.js").AccessState} token @param {number} now */
+  setToken(token, now) {
+    this.#token.set(token);
     this.tick(now);
   }
 
@@ -73,33 +84,48 @@ export class LinkBar {
 
   /** Write what only time changes. @param {number} now */
   tick(now) {
-    const { phase, reason, until } = this.#link;
+    const { phase, reason, until, ask } = this.#link;
     const left = Math.max(0, Math.ceil((until - now) / 1000));
     setText(this.#wait, phase === "waiting" ? `in ${left} s` : "");
-    const lost = phase !== "live" && (phase === "closed" || now - this.#lostAt >= BANNER_AFTER_MS);
+    const lost = phase !== "live" && (phase === "closed" || ask !== "" || now - this.#lostAt >= BANNER_AFTER_MS);
     const away = !lost && this.#upstream.state === "disconnected";
-    this.#banner.hidden = !lost && !away;
+    const offered = !lost && this.#token.offered;
+    this.#banner.hidden = !lost && !away && !offered;
     setAttribute(document.body, "data-stale", String(lost || away));
-    const needsToken = lost && this.#link.needsToken;
-    this.#retry.hidden = !lost || needsToken || phase === "connecting";
-    this.#token.hidden = !needsToken;
-    if (lost) this.#showLost(phase, reason);
+    // A question is no alarm while there is nothing on the page that could be out of date.
+    const calm = lost ? ask !== "" && !this.#everLive : !away;
+    setAttribute(this.#banner, "data-tone", !calm ? "alarm" : lost ? "ask" : "offer");
+    this.#retry.hidden = !lost || ask !== "" || phase === "connecting";
+    const asked = this.#askForToken(lost ? ask : "", reason, offered);
+    if (lost) this.#showLost(phase, reason, asked);
     else if (away) this.#showAway();
+    else if (asked) this.#say(asked.headline, asked.detail);
+    this.#token.tick(now);
   }
 
-  #showLost(phase, reason) {
+  #askForToken(ask, reason, offered) {
+    if (ask) return this.#token.ask(ask, reason);
+    if (offered) return this.#token.offer();
+    this.#token.hide();
+    return null;
+  }
+
+  #showLost(phase, reason, asked) {
     const asOf = this.#everLive ? `Everything below is as of ${clock(this.#lostAt).slice(0, 8)}.` : "";
-    const ended = this.#link.needsToken ? "A token is needed" : "The connection is closed";
-    const headline = phase === "closed" ? ended : "Not connected to the relay";
+    const headline = phase === "closed" ? "The connection is closed" : "Not connected to the relay";
+    const detail = asked ? asked.detail : sentence(reason);
+    this.#say(asked?.headline ?? headline, [detail, asOf].join(" ").trim());
+  }
+
+  #say(headline, detail) {
     setText(this.#headline, headline);
-    setText(this.#detail, [reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : "", asOf].join(" ").trim());
+    setText(this.#detail, detail);
   }
 
   #showAway() {
     const at = Date.parse(this.#upstream.since);
     const since = Number.isNaN(at) ? "" : ` since ${clock(at).slice(0, 8)}`;
-    setText(this.#headline, "NATS is away");
-    setText(this.#detail, `The relay has heard nothing${since}. What is below may be out of date.`);
+    this.#say("NATS is away", `The relay has heard nothing${since}. What is below may be out of date.`);
   }
 
   /**

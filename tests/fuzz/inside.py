@@ -88,7 +88,7 @@ class Inside:
         self.door = Door(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(Readers, _NoReaders()))
-            server = HttpServer(main_pages(self.gate, history, self._now), unused, self.gate.protocol)
+            server = HttpServer(main_pages(self.gate, history), unused, self.gate.protocol)
         self._config = server.config
         self._config.load()
         self._state = ServerState()

@@ -204,7 +204,7 @@ def test_what_cannot_be_shipped_is_said(
     url: str, log: logging.Logger, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Credentials that are not there are no matter of waiting: the program's other handlers hear of it."""
-    handler = TickertapeHandler(url, source="app", creds=str(tmp_path / "none.creds"))
+    handler = TickertapeHandler(url, source="app", access={"creds": str(tmp_path / "none.creds")})
     log.addHandler(handler)
     log.info("lost")
     handler.flush()

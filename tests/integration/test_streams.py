@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
-from contracts import streams, subjects
+from contracts import jetstream, streams, subjects
 from contracts.events import GatewayStatusChange, Status
 from contracts.streams import Names, StreamsError
 from tests.nats_server import NatsServer
@@ -187,7 +187,7 @@ def test_jetstream_off_for_the_account_is_told(tmp_path: Path) -> None:
 
 def test_a_silent_server_is_told(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not answer gives one line, not a wait without end."""
-    monkeypatch.setattr(streams, "_API_TIMEOUT", 0.05)
+    monkeypatch.setattr(jetstream, "_API_TIMEOUT", 0.05)
 
     async def body(nc: Client) -> None:
         nats_server.pause()

@@ -102,7 +102,7 @@ def test_a_query_is_that_of_the_feed_and_more() -> None:
         ("&".join(f"k{number}=1" for number in range(40)), ErrorCode.BAD_QUERY),
         ("level=LOUD", ErrorCode.BAD_LEVEL),
         ("cursor=nonsense", ErrorCode.BAD_CURSOR),
-        ("token=abc", ErrorCode.UNAUTHORIZED),
+        ("token=abc", ErrorCode.BAD_QUERY),
     ],
 )
 def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:

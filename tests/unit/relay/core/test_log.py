@@ -332,3 +332,13 @@ def test_a_hole_is_found_from_every_place_before_its_end(steps: list[int], after
     upto = after + span
     meets = [hole for hole in holes if hole.end > after and hole.start < upto]
     assert log.next_hole(after, upto) == (meets[0] if meets else None)
+
+
+def test_events_and_what_will_never_come_between_them() -> None:
+    """A stretch that was read again knows its holes, each in its place."""
+    log = Log(10, 1_000_000)
+    log.start(3)
+    log.fill([record(4), record(7), record(9)], [(5, 6), (10, 11)])
+    assert [one.seq for one in log] == [4, 7, 9]
+    assert log.holes == [Hole(4, 6), Hole(9, 11)]
+    assert log.head == 11

@@ -1,0 +1,149 @@
+"""Where a session begins: at its cursor, at a time, at the head, or where only the stream can tell."""
+
+from collections.abc import Callable
+
+from contracts.wire import format_cursor
+from relay.core import frames, messages
+from relay.core.fanout import Fanout
+from relay.core.feed import Feed
+from relay.core.frames import Variant
+from relay.core.hub_settings import HubSettings
+from relay.core.log import Log
+from relay.core.session import Request, Session, State
+from relay.core.snapshot import Snapshot
+from relay.core.stats import Stats
+
+
+class Starts:
+    """Gives sessions their place and their feed.
+
+    Args:
+        settings: what an operator sets.
+        log: what cursors point into.
+        snapshot: newest states.
+        fanout: the feeds.
+        stats: where to count.
+        write: sends frames to a session.
+        ask: called with a session whose place only the stream can tell; ``located`` answers.
+    """
+
+    def __init__(
+        self,
+        settings: HubSettings,
+        log: Log,
+        snapshot: Snapshot,
+        fanout: Fanout,
+        stats: Stats,
+        write: Callable[[Session, bytes], None],
+        ask: Callable[[Session], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._snapshot = snapshot
+        self._fanout = fanout
+        self._stats = stats
+        self._write = write
+        self._ask = ask
+
+    def start(self, session: Session, request: Request, place: int, now: float) -> None:
+        """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
+        session.request = None
+        if request.cursor is not None:
+            epoch, seq = request.cursor
+            if epoch != self._fanout.epoch:
+                self._begin_reset(session, request, now)
+            elif seq <= self._log.head:
+                past = "stream" if self._fanout.archive.available else "gap"
+                self._stats.resumes["log" if seq >= self._log.floor else past] += 1
+                self.begin(session, request, seq, now, resumed=True)
+            else:
+                self._locate(session, request, now)
+        elif request.since is not None:
+            moment = request.since.at(now)
+            if self._ask is not None and not self._log.reaches(moment):
+                self._locate(session, request, now)
+            else:
+                self.begin(session, request, self._log.after_time(moment), now)
+        else:
+            self.begin(session, request, place, now)
+
+    def _locate(self, session: Session, request: Request, now: float) -> None:
+        if self._ask is None:
+            self._begin_reset(session, request, now)
+            return
+        session.request = request
+        session.cursor = self._log.head
+        self._ask(session)
+
+    def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
+        """Answer ``ask``.
+
+        Args:
+            session: who asked.
+            request: its ``request`` at that time; when it asked for something else since, this is too late.
+            place: where it begins; None when the stream has no such place any more.
+            now: UNIX seconds.
+        """
+        if session.request is not request or session.state is State.CLOSING:
+            return
+        session.request = None
+        if place is None:
+            self._begin_reset(session, request, now)
+        elif request.cursor is not None:
+            self._stats.resumes["stream"] += 1
+            self.begin(session, request, place, now, resumed=True)
+        else:
+            self.begin(session, request, min(place, self._log.head), now)
+
+    def _begin_reset(self, session: Session, request: Request, now: float) -> None:
+        assert request.cursor is not None
+        self._stats.resumes["gap"] += 1
+        gap = messages.reset(
+            format_cursor(*request.cursor), format_cursor(self._fanout.epoch, self._log.head)
+        )
+        self.begin(session, request, self._log.head, now, gap=gap)
+
+    def begin(
+        self,
+        session: Session,
+        request: Request,
+        place: int,
+        now: float,
+        *,
+        resumed: bool = False,
+        gap: bytes = b"",
+    ) -> None:
+        """Give a session its feed and its place, and say so."""
+        assert session.grant is not None
+        feed = self._fanout.attach(
+            session,
+            session.grant.narrow(request.subjects, request.level),
+            request.mode,
+            self._settings.pace(request.mode, session.grant),
+            request.interval_ms,
+            now,
+        )
+        session.cursor = place
+        subscribed = self.subscribed(session, feed, place, resumed=resumed)
+        snapshot = b"" if resumed else self.snapshot_frames(feed, place, session.variant)
+        self._write(session, subscribed + gap + snapshot)
+        self._fanout.start(session)
+
+    def subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
+        """What is said when a session follows a feed from a place on."""
+        assert session.grant is not None
+        cursor, ends = format_cursor(self._fanout.epoch, place), session.grant.expires_at
+        return messages.subscribed(feed.filter, session.asked, cursor, resumed=resumed, ends=ends)
+
+    def snapshot_frames(self, feed: Feed, place: int, variant: Variant) -> bytes:
+        """The newest states that a feed wants, as of a place; at the head made once for all its members."""
+        if place != self._log.head:
+            return frames.snapshot(self._snapshot.select(feed.filter, place), variant)
+        if feed.snapshot_version != self._snapshot.version:
+            feed.snapshot_version = self._snapshot.version
+            feed.snapshot_frames.clear()
+        made = feed.snapshot_frames.get(variant)
+        if made is None:
+            made = frames.snapshot(self._snapshot.select(feed.filter, place), variant)
+            feed.snapshot_frames[variant] = made
+        return made

@@ -1,0 +1,75 @@
+"""``GET /events``: a page of history for whoever may see it."""
+
+from collections import Counter
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from contracts.codes import ErrorCode
+from contracts.streams import StreamsError
+from contracts.wire import WireError
+from relay.answers import Pieces, cors, headers_of, peer, refusal
+from relay.connection import Gate
+from relay.core.grants import Grant
+from relay.history import History, parse
+
+PAGES_AT_ONCE: Final = 4
+"""Pages on their way to one client; each holds up to 4 MiB until it is read."""
+
+
+class EventsPage:
+    """The page, as an ASGI application.
+
+    Args:
+        gate: who may come in.
+        history: what is read.
+    """
+
+    def __init__(self, gate: Gate, history: History) -> None:
+        self._gate = gate
+        self._history = history
+        self._on_their_way: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = headers_of(scope)
+        if scope["method"] == "OPTIONS":
+            answer = Response(status_code=204, headers=cors(self._gate.entrance, headers))
+            await answer(scope, receive, send)
+            return
+        try:
+            query = parse(scope["query_string"].decode("latin-1"))
+            grant = self._gate.entrance.grant(headers)
+            if grant is None:
+                raise WireError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
+            wanted = grant.narrow(query.request.subjects, query.request.level)
+            who = self._who(scope, grant)
+            if self._on_their_way[who] >= PAGES_AT_ONCE:
+                raise WireError(ErrorCode.TOO_MANY, f"{PAGES_AT_ONCE} pages are being read; end with one")
+        except WireError as error:
+            await self._refuse(error, scope, receive, send)
+            return
+        self._on_their_way[who] += 1
+        try:
+            page = await self._history.page(query, wanted, self._gate.clock())
+            found = Pieces(page, media_type="application/json", headers=cors(self._gate.entrance, headers))
+            await found(scope, receive, send)
+        except WireError as error:
+            await self._refuse(error, scope, receive, send)
+        except StreamsError as error:
+            await self._refuse(WireError(ErrorCode.UNAVAILABLE, str(error)), scope, receive, send)
+        finally:
+            self._on_their_way[who] -= 1
+            if not self._on_their_way[who]:
+                del self._on_their_way[who]
+
+    def _who(self, scope: Scope, grant: Grant) -> str:
+        return grant.subject or self._gate.entrance.client(peer(scope), headers_of(scope))
+
+    async def _refuse(self, error: WireError, scope: Scope, receive: Receive, send: Send) -> None:
+        visitor = scope["state"].get("visitor")
+        if visitor is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
+            self._gate.admission.fault(visitor.address, self._gate.clock())
+        answer = refusal(error)
+        answer.headers.update(cors(self._gate.entrance, headers_of(scope)))
+        await answer(scope, receive, send)

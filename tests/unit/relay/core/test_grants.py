@@ -1,0 +1,192 @@
+"""What a grant leaves of a filter, against the plain reading of both."""
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from contracts.codes import ErrorCode
+from contracts.subjects import LEVELS, intersection, level_of, matches
+from contracts.wire import WireError
+from relay.core import grants
+from relay.core.filters import RANK
+from relay.core.grants import EVERYTHING, Grant, grant_of
+
+TOKENS = ("a", "b")
+SUBJECTS = [".".join(tokens) for length in range(1, 6) for tokens in itertools.product(TOKENS, repeat=length)]
+"""All subjects over two tokens; no pattern below tells apart what these do not."""
+
+LOGS = [f"log.{level.lower()}.{source}" for level in LEVELS for source in TOKENS] + ["log.x.a", "log.INFO.a"]
+
+
+@st.composite
+def patterns(draw: st.DrawFn, heads: tuple[str, ...] = ()) -> str:
+    """A pattern of at most four tokens, wildcards as likely as names."""
+    tokens = draw(st.lists(st.sampled_from((*TOKENS, *heads, "*")), max_size=3))
+    return ".".join([*tokens, draw(st.sampled_from((*TOKENS, "*", ">")))])
+
+
+def log_patterns() -> st.SearchStrategy[str]:
+    """Patterns that select logs by level and source."""
+    parts = st.sampled_from(("debug", "info", "error", "*")), st.sampled_from((*TOKENS, "*", ">"))
+    return st.one_of(st.sampled_from((">", "log.>", "log.*.a")), st.builds("log.{}.{}".format, *parts))
+
+
+@given(patterns(), patterns())
+@example("a", "a.>")
+@example("a.>", "*.b.>")
+@example(">", "*")
+@example("*.*", ">")
+def test_an_intersection_matches_what_both_match(one: str, other: str) -> None:
+    """Of all subjects; and it is the same from either side."""
+    both = intersection(one, other)
+    assert both == intersection(other, one)
+    for subject in SUBJECTS:
+        assert (both is not None and matches(both, subject)) == (
+            matches(one, subject) and matches(other, subject)
+        ), subject
+
+
+def _check(grant: Grant, asked: tuple[str, ...], level: str, subjects: list[str]) -> None:
+    least = max(RANK[level], RANK[grant.level])
+
+    def allowed(subject: str) -> bool:
+        named = level_of(subject)
+        return (
+            any(matches(pattern, subject) for pattern in asked)
+            and any(matches(pattern, subject) for pattern in grant.subjects)
+            and not any(matches(pattern, subject) for pattern in grant.deny)
+            and (named is None or RANK[named] >= least)
+        )
+
+    try:
+        narrowed = grant.narrow(asked, level)
+    except WireError:
+        assert not any(allowed(subject) for subject in subjects)
+        return
+    for subject in subjects:
+        assert narrowed.matches(subject) == allowed(subject), subject
+
+
+many = st.lists(patterns(), min_size=1, max_size=4).map(tuple)
+few = st.lists(patterns(), max_size=3).map(tuple)
+levels = st.sampled_from(LEVELS)
+
+
+@given(many, few, many)
+@example((">",), ("a.>",), ("a.*", "b"))
+@example(("a.>", "a.b"), ("a.b",), (">",))
+@example(("a.*",), ("a.a", "a.b"), (">",))
+def test_a_grant_cuts_a_filter_exactly(
+    granted: tuple[str, ...], denied: tuple[str, ...], asked: tuple[str, ...]
+) -> None:
+    """A subject comes through if it is asked, granted, and not denied."""
+    _check(Grant(granted, denied), asked, "DEBUG", SUBJECTS)
+
+
+@given(
+    st.lists(log_patterns(), min_size=1, max_size=3).map(tuple),
+    st.lists(log_patterns(), max_size=2).map(tuple),
+    st.lists(log_patterns(), min_size=1, max_size=3).map(tuple),
+    levels,
+    levels,
+)
+def test_the_higher_level_counts(
+    granted: tuple[str, ...], denied: tuple[str, ...], asked: tuple[str, ...], level: str, least: str
+) -> None:
+    """Of what was asked and what was granted, for subjects that name one."""
+    _check(Grant(granted, denied, least), asked, level, LOGS)
+
+
+def test_nothing_left_is_forbidden() -> None:
+    """The words name both sides, shortened."""
+    grant = Grant(("log.>",), ("log.debug.>",))
+    for asked in (("gateway.>",), ("log.debug.a",), ("log.debug.>", "x")):
+        with pytest.raises(WireError, match=r"grants nothing of .*; it is for log\.>") as caught:
+            grant.narrow(asked, "DEBUG")
+        assert caught.value.code is ErrorCode.FORBIDDEN
+    with pytest.raises(WireError) as caught:
+        grant.narrow(("x" * 280,) * 64, "DEBUG")
+    assert len(caught.value.message) < 500
+
+
+def test_a_filter_cannot_fall_into_too_many_patterns() -> None:
+    """Each asked pattern meets each granted one."""
+    grant = Grant(tuple(f"*.{number}.>" for number in range(17)))
+    sixteen = tuple(f"a{number}.>" for number in range(16))
+    with pytest.raises(WireError, match=f"into 272 patterns; at most {grants.MAX_PATTERNS}") as caught:
+        grant.narrow(sixteen, "DEBUG")
+    assert caught.value.code is ErrorCode.BAD_SUBJECTS
+    assert len(grant.narrow(sixteen[:15], "DEBUG").subjects) == 255
+
+
+def test_the_filter_of_a_grant_is_short() -> None:
+    """A granted pattern that covers the asked one says all, and a denial that cannot matter is left out."""
+    narrowed = Grant((">", "log.error.>"), ("gateway.>", "log.debug.>")).narrow(("log.>",), "INFO")
+    assert (narrowed.subjects, narrowed.deny, narrowed.level) == (("log.>",), ("log.debug.>",), "INFO")
+    assert EVERYTHING.narrow((">",), "WARN").key == ((">",), "WARN", ())
+
+
+def claims(**claim: Any) -> dict[str, Any]:
+    """Claims of a verified token."""
+    return {"exp": 100, "tickertape": {"subjects": ["log.>"], **claim}}
+
+
+def test_a_claim_is_read_whole() -> None:
+    """With what it may leave out."""
+    assert grant_of(claims(), "alice") == Grant(("log.>",), subject="alice", expires_at=100.0)
+    full = claims(deny=["log.debug.>"], level="warn", rate=0, connections=3)
+    assert grant_of({**full, "jti": "7"}, "alice") == Grant(
+        ("log.>",), ("log.debug.>",), "WARN", 0.0, 3, "alice", "7", 100.0
+    )
+    assert grant_of(claims(subjects=["a", "b", "a"], rate=None, connections=None), "").subjects == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "given_claims",
+    [{"exp": 1}, {"exp": 1, "tickertape": None}, claims(subjects=[]), {"exp": 1, "tickertape": {}}],
+)
+def test_nothing_granted(given_claims: dict[str, Any]) -> None:
+    """Is another code than a malformed claim, since a new token would not help."""
+    with pytest.raises(WireError, match="so it grants nothing") as caught:
+        grant_of(given_claims, "alice")
+    assert caught.value.code is ErrorCode.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("claim", "text"),
+    [
+        ({"subjects": None}, "tickertape.subjects is not a list"),
+        ({"subjects": "log.>"}, "tickertape.subjects is not a list"),
+        ({"subjects": ["log.>", 5]}, "tickertape.subjects is not a list"),
+        ({"subjects": ["a b"]}, "tickertape.subjects 'a b' has an illegal token"),
+        ({"subjects": ["a"] * 65}, "has 65 patterns; at most 64"),
+        ({"deny": None}, "tickertape.deny is not a list"),
+        ({"deny": ["a..b"]}, "tickertape.deny 'a..b' has an empty token"),
+        ({"dney": []}, "tickertape.dney is not known; known are connections, deny, level"),
+        ({"level": None}, "tickertape.level is none of DEBUG"),
+        ({"level": "WARNING"}, "tickertape.level is none of DEBUG"),
+        ({"rate": -0.1}, "tickertape.rate is not a number in 0..1000000"),
+        ({"rate": float("nan")}, "tickertape.rate is not"),
+        ({"rate": float("inf")}, "tickertape.rate is not"),
+        ({"rate": False}, "tickertape.rate is not"),
+        ({"rate": "5"}, "tickertape.rate is not"),
+        ({"connections": 0}, "tickertape.connections is not a whole number of at least 1"),
+        ({"connections": 2.0}, "tickertape.connections is not"),
+        ({"connections": True}, "tickertape.connections is not"),
+    ],
+)
+def test_a_claim_that_is_not_understood_grants_nothing(claim: dict[str, Any], text: str) -> None:
+    """A misspelt denial above all."""
+    with pytest.raises(WireError, match=text) as caught:
+        grant_of(claims(**claim), "alice")
+    assert caught.value.code is ErrorCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("claim", ["log.>", ["log.>"], 5, True])
+def test_a_claim_is_an_object(claim: Any) -> None:
+    """Nothing else is guessed at."""
+    with pytest.raises(WireError, match="tickertape is not an object"):
+        grant_of({"exp": 1, "tickertape": claim}, "alice")

@@ -1,0 +1,301 @@
+"""Which keys a relay verifies with, and which it will not have."""
+
+import base64
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+from jwt.algorithms import RSAAlgorithm
+from pydantic import SecretStr
+
+from relay.key_formats import MAX_KEYS, configured_keys, key_set, read_key_set, read_keys
+from relay.keys import FixedKeys, KeysError, check_public_key
+from relay.token_settings import Algorithm, TokenSettings
+from tests.forge import SECRET, jwk, private_key, private_pem, public_pem
+
+PUBLIC: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
+
+
+def numbers(key: Any) -> Any:
+    """What a public key is, to compare it."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def own(algorithm: Algorithm, name: str = "") -> Any:
+    """The public half of the tests' key."""
+    return numbers(private_key(algorithm, name).public_key())
+
+
+def pem(key: Any) -> bytes:
+    """A public key as PEM."""
+    return bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+
+def certificate(algorithm: Algorithm, encoding: Encoding = Encoding.PEM) -> bytes:
+    """A certificate of the tests' key, long out of date."""
+    key = private_key(algorithm)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2020, 1, 2))
+        .sign(key, None if algorithm == "EdDSA" else hashes.SHA256())
+    )
+    return made.public_bytes(encoding)
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC)
+def test_every_form_of_a_public_key_is_read(algorithm: Algorithm) -> None:
+    """PEM, a certificate, a JWK, a JWKS."""
+    forms = (
+        public_pem(algorithm),
+        b"# a comment\n" + public_pem(algorithm) + b"\n",
+        certificate(algorithm),
+        certificate(algorithm) + certificate(algorithm),
+        json.dumps(jwk(algorithm)).encode(),
+        json.dumps({"keys": [jwk(algorithm)]}).encode(),
+    )
+    for form in forms:
+        (found,) = read_keys(algorithm, form, "x").keys
+        assert not isinstance(found.material, bytes)
+        assert numbers(found.material) == own(algorithm)
+        assert found.kid is None
+
+
+def test_several_public_keys_in_one_file_all_count() -> None:
+    """So that one can follow the other without a JWKS."""
+    found = read_keys("EdDSA", public_pem("EdDSA") + public_pem("EdDSA", "next"), "x")
+    assert [numbers(key.material) for key in found.keys] == [own("EdDSA"), own("EdDSA", "next")]
+    with pytest.raises(KeysError, match=f"at most {MAX_KEYS}"):
+        read_keys("EdDSA", public_pem("EdDSA") * (MAX_KEYS + 1), "x")
+
+
+def test_a_secret_is_taken_as_it_is() -> None:
+    """Any bytes, if there are enough of them."""
+    for secret in (SECRET, bytes(range(32)), b"{" * 32, b'{"no": "key at all, only some JSON"}', b" " * 32):
+        assert read_keys("HS256", secret, "x").keys[0].material == secret
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        public_pem("RS256"),
+        public_pem("RS256").strip(),
+        b"\n \n" + public_pem("ES256"),
+        private_pem(private_key("RS256")),
+        certificate("RS256"),
+        certificate("RS256", Encoding.DER),
+        base64.b64decode(b"".join(public_pem("RS256").splitlines()[1:-1])),
+        b"\n".join(public_pem("RS256").splitlines()[1:-1]),
+        json.dumps(jwk("RS256")).encode(),
+        json.dumps({"keys": [jwk("EdDSA")]}).encode(),
+        json.dumps({"kty": "oct", "k": base64.urlsafe_b64encode(SECRET).decode()}).encode(),
+        b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ me@host",
+        b"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY me@host",
+    ],
+)
+def test_a_key_is_no_secret(secret: bytes) -> None:
+    """Whoever knows a public key could sign with it."""
+    with pytest.raises(KeysError, match="not an HS256 secret"):
+        read_keys("HS256", secret, "x")
+
+
+@pytest.mark.parametrize("length", [0, 1, 31])
+def test_a_short_secret_is_refused(length: int) -> None:
+    """With the number that is needed, and how to get one."""
+    with pytest.raises(
+        KeysError, match=f"has {length} bytes; at least 32 are needed; 'tickertape token keygen"
+    ):
+        read_keys("HS256", b"s" * length, "x")
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC)
+def test_a_private_key_is_refused(algorithm: Algorithm) -> None:
+    """In every form; who verifies needs none."""
+    key = private_key(algorithm)
+    private_jwk = {**jwk(algorithm), "d": "c2VjcmV0"}
+    forms = (
+        private_pem(key),
+        public_pem(algorithm) + private_pem(key),
+        json.dumps(private_jwk).encode(),
+        json.dumps({"keys": [private_jwk]}).encode(),
+        json.dumps({"keys": [jwk(algorithm), {**private_jwk, "key_ops": ["sign"]}]}).encode(),
+    )
+    for form in forms:
+        with pytest.raises(KeysError, match="the private one stays with whoever mints tokens") as caught:
+            read_keys(algorithm, form, "x")
+        assert "c2VjcmV0" not in str(caught.value)
+        assert form.splitlines()[-2 if b"-----" in form else 0].decode() not in str(caught.value)
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC)
+def test_a_private_key_object_is_refused(algorithm: Algorithm) -> None:
+    """However it got so far."""
+    with pytest.raises(KeysError, match="holds a private key"):
+        check_public_key(algorithm, private_key(algorithm), "x")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "data", "text"),
+    [
+        ("RS256", pem(rsa.generate_private_key(65537, 1024).public_key()), "1024 bits"),
+        ("RS256", public_pem("ES256"), "RS256 needs an RSA key"),
+        ("RS256", public_pem("EdDSA"), "RS256 needs an RSA key"),
+        ("ES256", pem(ec.generate_private_key(ec.SECP384R1()).public_key()), "secp384r1; ES256 needs P-256"),
+        ("ES256", pem(ec.generate_private_key(ec.SECP256K1()).public_key()), "secp256k1; ES256 needs P-256"),
+        ("ES256", public_pem("RS256"), "ES256 needs a P-256 key"),
+        ("EdDSA", pem(ed448.Ed448PrivateKey.generate().public_key()), "EdDSA needs an Ed25519 key"),
+        ("EdDSA", public_pem("ES256"), "EdDSA needs an Ed25519 key"),
+        ("EdDSA", certificate("RS256"), "EdDSA needs an Ed25519 key"),
+        ("EdDSA", json.dumps(jwk("ES256")).encode(), "no JWK for EdDSA; give one of kty OKP"),
+        ("ES256", json.dumps(jwk("ES256", use="enc")).encode(), "not for ES256"),
+        ("ES256", json.dumps(jwk("ES256", crv="P-384")).encode(), "not for ES256"),
+        ("ES256", json.dumps(jwk("ES256", y=None)).encode(), "cannot be read"),
+        ("ES256", json.dumps(jwk("ES256", kid=5)).encode(), "kid that is no short text"),
+        ("RS256", json.dumps(jwk("RS256", n="!")).encode(), "cannot be read"),
+        ("RS256", json.dumps(jwk("RS256", n=5)).encode(), "cannot be read"),
+        ("RS256", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "cannot be read"),
+        ("RS256", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "cannot be read"),
+        ("RS256", SECRET, "holds no key for RS256"),
+        ("RS256", b"", "holds no key for RS256"),
+        ("RS256", b"[]", "holds no key for RS256"),
+        ("RS256", b"{}", "no JWK for RS256"),
+        ("RS256", b'{"keys": {}}', "no list 'keys'"),
+        ("RS256", b'{"keys": []}', "no key for RS256"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_refused(algorithm: Algorithm, data: bytes, text: str) -> None:
+    """The words say what would fit, and hold none of it."""
+    with pytest.raises(KeysError, match=text) as caught:
+        read_keys(algorithm, data, "/etc/relay/key")
+    assert "/etc/relay/key" in str(caught.value)
+    assert not data or data.decode() not in str(caught.value)
+
+
+def test_a_key_set_holds_keys_of_others() -> None:
+    """Other kinds, uses and curves are passed over in silence; a secret is never used."""
+    entries = [
+        jwk("RS256", kid="rsa"),
+        jwk("EdDSA", kid="okp"),
+        jwk("ES256", kid="enc", use="enc"),
+        jwk("ES256", kid="alg", alg="ES384"),
+        jwk("ES256", kid="ops", key_ops=["sign"]),
+        jwk("ES256", kid="odd", key_ops="verify"),
+        jwk("ES256", kid="curve", crv="P-384"),
+        {"kty": "oct", "kid": "oct", "k": base64.urlsafe_b64encode(SECRET).decode(), "alg": "ES256"},
+        {"kty": 5},
+        {},
+        "text",
+        None,
+        jwk("ES256", kid="good", use="sig", alg="ES256", key_ops=["verify", "x"]),
+    ]
+    found = key_set("ES256", {"keys": entries}, "x")
+    assert [key.kid for key in found.keys] == ["good"]
+    assert found.passed_over == ()
+    assert key_set("EdDSA", {"keys": [jwk("EdDSA", alg="Ed25519")]}, "x").keys
+
+
+def test_a_broken_entry_locks_nobody_else_out() -> None:
+    """It is told; when nothing else is there, it is why."""
+    weak = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key(), as_dict=True)
+    found = key_set("RS256", {"keys": [{**weak, "kid": "weak"}, jwk("RS256", kid="good")]}, "x")
+    assert [key.kid for key in found.keys] == ["good"]
+    assert found.passed_over == ("the RSA key in x, kid 'weak' has 1024 bits; give one of 2048 to 8192 bits",)
+    with pytest.raises(KeysError, match="1024 bits; a JWKS with a fit public key for RS256 is needed"):
+        key_set("RS256", {"keys": [weak]}, "x")
+
+
+def test_a_key_set_is_bounded() -> None:
+    """Since a token without ``kid`` is tried with each of its keys."""
+    with pytest.raises(KeysError, match=f"33 keys for EdDSA; at most {MAX_KEYS}"):
+        key_set("EdDSA", {"keys": [jwk("EdDSA", kid=str(number)) for number in range(33)]}, "x")
+    with pytest.raises(KeysError, match="no JSON object"):
+        read_key_set("EdDSA", b"<html>", "x")
+
+
+def test_keys_are_found_by_id() -> None:
+    """One that has none is tried with every token, and a token that names none with every key."""
+    found = key_set("EdDSA", {"keys": [jwk("EdDSA", kid="a"), jwk("EdDSA", kid="a"), jwk("EdDSA")]}, "x")
+    assert [key.kid for key in found.find("a")] == ["a", "a", None]
+    assert [key.kid for key in found.find("b")] == [None]
+    assert len(found.find(None)) == 3
+    assert FixedKeys(found).refresh() is False
+    assert key_set("EdDSA", {"keys": [jwk("EdDSA", kid="a")]}, "x").find("b") == []
+
+
+def test_the_settings_name_the_key(tmp_path: Path) -> None:
+    """Itself, or a file, whose last line end is no part of a secret; or neither."""
+    path = tmp_path / "key"
+    for end in (b"", b"\n", b"\r\n"):
+        path.write_bytes(SECRET + end)
+        found = configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key_file=path))
+        assert found is not None
+        assert found.keys[0].material == SECRET
+    path.write_bytes(SECRET + b"\n\n")
+    found = configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key_file=path))
+    assert found is not None
+    assert found.keys[0].material == SECRET + b"\n"
+    found = configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key=SecretStr(SECRET.decode() + "\n")))
+    assert found is not None
+    assert found.keys[0].material == SECRET + b"\n"
+    assert configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_jwks_url="https://a/")) is None
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Missing, no file, or too large to be a key."""
+    with pytest.raises(KeysError, match="No such file"):
+        configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "none"))
+    with pytest.raises(KeysError, match="Is a directory"):
+        configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path))
+    (tmp_path / "large").write_bytes(b"x" * 262_145)
+    with pytest.raises(KeysError, match="over 262144 bytes"):
+        configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "large"))
+
+
+odd_values = st.one_of(
+    st.none(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(),
+    st.from_regex(r"[A-Za-z0-9_-]{0,90}", fullmatch=True),
+    st.lists(st.text()),
+    st.dictionaries(st.text(), st.text()),
+)
+
+
+@given(
+    st.sampled_from(PUBLIC),
+    st.dictionaries(
+        st.sampled_from(["kty", "crv", "alg", "use", "key_ops", "kid", "n", "e", "x", "y", "d", "x5c"]),
+        odd_values,
+        max_size=4,
+    ),
+)
+def test_any_key_set_is_read_or_refused_in_words(algorithm: Algorithm, more: dict[str, Any]) -> None:
+    """An issuer that publishes rubbish does not end the loop that fetches it."""
+    try:
+        found = key_set(algorithm, {"keys": [{**jwk(algorithm), **more}]}, "x")
+    except KeysError as error:
+        str(error).encode()
+    else:
+        assert len(found.keys) == 1
+
+
+@pytest.mark.parametrize("size", [1_025, 2_049, 100_000])
+def test_a_huge_rsa_key_is_refused(size: int) -> None:
+    """Each token would cost with it."""
+    huge = base64.urlsafe_b64encode(b"\xff" * size).rstrip(b"=").decode()
+    with pytest.raises(KeysError, match="RS256"):
+        key_set("RS256", {"keys": [jwk("RS256", n=huge)]}, "x")
