@@ -163,7 +163,9 @@ def shown_only(relay: Relay, query: str) -> dict[str, Any]:
     assert b"HIDDEN" not in answer.body
     page: dict[str, Any] = json.loads(answer.body)
     for item in page["events"]:
-        assert item["subject"].startswith(("log.info.", "log.error.", "gateway.status.ctp.shown"))
+        assert item["subject"].startswith(
+            ("log.info.", "log.warn.", "log.error.", "gateway.status.ctp.shown")
+        )
     return page
 
 
