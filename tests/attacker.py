@@ -27,7 +27,7 @@ SOURCE: Final = "127.0.0.1"
 
 def claims(**more: Any) -> dict[str, Any]:
     """Claims of a token that is good now; what is None is left out."""
-    return forge.claims(**{"exp": int(time.time()) + 600, **more})
+    return forge.claims(**{"exp": int(time.time()) + 7_200, **more})
 
 
 @dataclass(frozen=True, slots=True)

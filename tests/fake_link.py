@@ -15,9 +15,12 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
+from contracts.codes import CloseCode, ErrorCode
 from contracts.events import Event, decode
 from contracts.wire import (
     MAX_MESSAGE_BYTES,
+    Bye,
+    Error,
     Events,
     Gap,
     RelayMessage,
@@ -125,6 +128,16 @@ def shown(messages: list[RelayMessage]) -> list[int]:
 def gaps(messages: list[RelayMessage]) -> list[tuple[str, str, int | None, str]]:
     """Gaps as (from, to, dropped, reason)."""
     return [(gap.from_, gap.to, gap.dropped, gap.reason) for gap in only(messages, Gap)]
+
+
+def ended(link: FakeLink, code: CloseCode, error: ErrorCode, ref: str | None = None) -> bool:
+    """Tell whether a client was sent away so: ``error`` and ``bye`` are the last of what it reads."""
+    *_, last, bye = link.read()
+    assert isinstance(last, Error)
+    assert isinstance(bye, Bye)
+    assert bye.reason == last.message
+    assert link.closed == (code, bye.reason)
+    return (bye.code, last.code, last.ref) == (code, error, ref)
 
 
 class Stage:

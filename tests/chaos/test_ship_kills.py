@@ -20,7 +20,6 @@ from typing import Final
 
 import nats
 import orjson
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
@@ -82,8 +81,10 @@ async def lines_of(url: str) -> dict[str, list[int]]:
         while True:
             try:
                 messages = await consumer.fetch(2_000, timeout=1.0)
-            except NatsTimeout:
-                return found
+            except TimeoutError:
+                if (await consumer.consumer_info()).num_pending == 0:
+                    return found
+                continue  # a busy machine
             for message in messages:
                 body = orjson.loads(message.data)
                 name, number, _ = body["message"].split(" ", 2)

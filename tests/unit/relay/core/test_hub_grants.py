@@ -1,23 +1,20 @@
-"""Sessions under a grant: shown late, renewed, ended on time, revoked; and what each of them may see."""
+"""Sessions under a grant: shown late, ended on time, revoked; and what each of them may see."""
 
 import pytest
 
 from contracts.codes import CloseCode, ErrorCode
 from contracts.events import format_time
-from contracts.wire import Bye, Error, Mode, Snapshot, Subscribed, TokenExpiring, Welcome, WireError
-from relay.core.archive import STRETCH
+from contracts.wire import Subscribed, TokenExpiring, Welcome, WireError
 from relay.core.grants import EVERYTHING, Grant
 from relay.core.hub import AUTH_TIMEOUT, TELL_EXPIRY
 from relay.core.session import Request, Session, Since, State
-from tests.fake_link import NOW, FakeLink, Stage, gaps, only, seqs, shown
+from tests.fake_link import NOW, FakeLink, Stage, ended, gaps, only, seqs, shown
 
 LOGS = Grant(subjects=("log.>",), subject="alice", token_id="1")
-ERRORS = Grant(subjects=("log.error.>",), subject="alice")
 GATEWAYS = Grant(subjects=("gateway.>",), subject="bob")
 TOKENS: dict[str, Grant | WireError] = {
     "everything": EVERYTHING,
     "logs": LOGS,
-    "errors": ERRORS,
     "gateways": GATEWAYS,
     "forged": WireError(ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"),
     "empty": WireError(ErrorCode.FORBIDDEN, "the token has no claim"),
@@ -25,23 +22,12 @@ TOKENS: dict[str, Grant | WireError] = {
     "short": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 30),
     "hour": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 3600),
     "past": Grant(subjects=("log.>",), subject="alice", expires_at=NOW - 1),
-    "slow": Grant(subjects=("log.>",), subject="alice", rate=5.0),
 }
 
 
 def stage(head: int = 0, *, stream: bool = False, **settings: object) -> Stage:
     """A hub that asks for tokens."""
     return Stage(head, stream=stream, tokens=TOKENS, **settings)
-
-
-def ended(link: FakeLink, code: CloseCode, error: ErrorCode, ref: str | None = None) -> bool:
-    """Tell whether a client was sent away so: ``error`` and ``bye`` are the last of what it reads."""
-    *_, last, bye = link.read()
-    assert isinstance(last, Error)
-    assert isinstance(bye, Bye)
-    assert bye.reason == last.message
-    assert link.closed == (code, bye.reason)
-    return (bye.code, last.code, last.ref) == (code, error, ref)
 
 
 class TestWaiting:
@@ -179,157 +165,6 @@ class TestGranted:
         link, session = here.follow(grant=LOGS)
         here.say(session, type="subscribe", subjects=["gateway.>"])
         assert ended(link, CloseCode.FORBIDDEN, ErrorCode.FORBIDDEN, "subscribe")
-
-
-class TestRenewal:
-    """``auth`` in the middle of a session."""
-
-    def test_it_goes_on_where_nothing_changes(self) -> None:
-        """What is pending comes once, and no snapshot comes again."""
-        here = stage()
-        link, session = here.follow(grant=LOGS)
-        here.log(1)
-        here.say(session, type="auth", token="hour")
-        here.log(2)
-        here.settle()
-        messages = link.read()
-        (told,) = only(messages, Subscribed)
-        assert (told.resumed, told.cursor, told.expires_at) == (True, "e-0", format_time(NOW + 3600))
-        assert only(messages, Snapshot) == []
-        assert seqs(messages) == [1, 2]
-        assert [grant.expires_at for grant in link.grants] == [None, NOW + 3600]
-
-    def test_a_narrower_one_takes_effect_at_once(self) -> None:
-        """Not even what is pending comes through; a snapshot says anew what there is."""
-        here = stage()
-        here.status(1)
-        link, session = here.follow(grant=EVERYTHING)
-        here.log(2)
-        here.status(3)
-        here.log(4, "error")
-        here.say(session, type="auth", token="errors")
-        here.log(5)
-        here.log(6, "error")
-        here.settle()
-        messages = link.read()
-        (told,) = only(messages, Subscribed)
-        assert (told.subjects, told.cursor, told.resumed) == (["log.error.>"], "e-1", False)
-        assert shown(messages) == []
-        assert seqs(messages) == [4, 6]
-        assert gaps(messages) == []
-
-    def test_a_wider_one_widens_to_what_was_asked(self) -> None:
-        """What was passed over before stays so."""
-        here = stage()
-        link, session = here.follow(Request(("log.>",)), grant=ERRORS)
-        here.log(1)
-        here.settle()
-        here.say(session, type="auth", token="everything")
-        here.log(2)
-        here.settle()
-        messages = link.read()
-        assert only(messages, Subscribed)[0].subjects == ["log.>"]
-        assert seqs(messages) == [2]
-
-    def test_another_rate_is_another_feed(self) -> None:
-        """In mode live its gaps tell; the filter stays."""
-        here = stage()
-        link, session = here.follow(Request(("log.>",)), grant=LOGS)
-        here.say(session, type="auth", token="slow")
-        for seq in range(1, 21):
-            here.log(seq, "error")
-        here.flush()
-        messages = link.read()
-        assert only(messages, Subscribed)[0].subjects == ["log.>"]
-        assert [gap[3] for gap in gaps(messages)] == ["rate"]
-        assert seqs(messages) == [1, 2, 3, 4, 5]
-
-    def test_it_reaches_a_session_that_is_stalled(self) -> None:
-        """It goes on from its place when its socket has room."""
-        here = stage()
-        link, session = here.follow(grant=EVERYTHING)
-        here.log(1)
-        here.settle()
-        here.hub.paused(session)
-        here.log(2)
-        here.log(3, "error")
-        here.settle()
-        here.say(session, type="auth", token="errors")
-        here.settle()
-        assert seqs(link.read()) == [1]
-        here.hub.resumed(session)
-        here.settle()
-        assert seqs(link.read()) == [3]
-
-    @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
-    def test_it_reaches_a_session_that_waits_for_the_stream(self, mode: Mode) -> None:
-        """The stretch that was asked for before serves it under its new grant."""
-        here = stage(STRETCH * 3, stream=True, log_events=2)
-        here.first = STRETCH * 3
-        for seq in range(STRETCH * 3 + 1, STRETCH * 3 + 9):
-            here.log(seq, "error" if seq % 2 else "info")
-        link, session = here.open(Request(mode=mode, cursor=("e", STRETCH * 3)), grant=EVERYTHING)
-        here.flush()
-        assert session in here.hub.fanout.archive or mode != "complete"
-        here.say(session, type="auth", token="errors")
-        for _ in range(4):
-            here.settle()
-            here.read(2)
-        here.settle()
-        delivered = seqs(link.read())
-        assert all(seq % 2 for seq in delivered)
-        if mode == "complete":
-            assert len(delivered) == 4
-
-    def test_it_reaches_a_session_whose_place_is_asked_for(self) -> None:
-        """It begins under the new one, and not before its place is known."""
-        here = stage(stream=True)
-        here.log(1)
-        link, session = here.open(Request(cursor=("e", 3)), grant=EVERYTHING)
-        assert here.asked == [session]
-        here.say(session, type="auth", token="errors")
-        assert link.kinds() == ["welcome"]
-        request = session.request
-        assert request is not None
-        here.hub.located(session, request, 3, here.now)
-        told = only(link.read(), Subscribed)
-        assert (told[0].subjects, told[0].cursor) == (["log.error.>"], "e-3")
-
-    @pytest.mark.parametrize(
-        ("token", "code", "error"),
-        [
-            ("forged", CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED),
-            ("empty", CloseCode.FORBIDDEN, ErrorCode.FORBIDDEN),
-            ("gateways", CloseCode.FORBIDDEN, ErrorCode.FORBIDDEN),
-        ],
-    )
-    def test_a_bad_one_ends_the_session(self, token: str, code: CloseCode, error: ErrorCode) -> None:
-        """Whatever the token that it has is worth still."""
-        here = stage()
-        link, session = here.follow(Request(("log.>",)), grant=LOGS)
-        here.say(session, type="auth", token=token)
-        assert ended(link, code, error, "auth")
-
-    def test_one_whose_key_is_not_there_yet_changes_nothing(self) -> None:
-        """The client is told to send it again; its session goes on."""
-        here = stage()
-        link, session = here.follow(grant=LOGS)
-        here.say(session, type="auth", token="early")
-        here.log(1)
-        here.settle()
-        told, events = link.read()
-        assert isinstance(told, Error)
-        assert (told.code, told.retry, told.ref) == ("unavailable", True, "auth")
-        assert seqs([events]) == [1]
-        assert session.grant is LOGS
-
-    def test_its_new_subject_may_have_connections_enough(self) -> None:
-        """4429: it would be one more of them."""
-        here = stage()
-        link, session = here.follow(grant=EVERYTHING)
-        link.room = False
-        here.say(session, type="auth", token="gateways")
-        assert ended(link, CloseCode.TOO_MANY, ErrorCode.TOO_MANY, "auth")
 
 
 class TestEnd:
