@@ -86,7 +86,7 @@ class HostedRelay:
         self._deaf = host_signals.hear(heard)
 
     async def opened(self, patience: float) -> Parts | None:
-        """The parts, as soon as clients are let in, or after so many seconds; None when the host has ended."""
+        """The parts, once clients are let in, or after so many seconds; None when the host has ended."""
         try:
             async with asyncio.timeout(patience):
                 await self._opened.wait()

@@ -1,4 +1,4 @@
-"""A host application with mounted feeds, as a child process of a test: a real FastAPI or Starlette under uvicorn.
+"""A host application with mounted feeds, as a child process of a test: a real one under uvicorn.
 
 Run as ``python -m tests.asgi_host '{...}'``; the test says what is mounted where.
 """
@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -29,8 +29,6 @@ from starlette.routing import Mount, Route
 from tests.nats_server import free_port
 from tests.relay_process import PATIENCE, ROOT, environment, eventually
 from tickertape import tickertape_app
-
-_NOISE: Final = ("uvicorn.error", "uvicorn.access")
 
 
 class Host:
@@ -91,10 +89,9 @@ class Host:
     def start(self) -> None:
         """Start it; returns when its own page answers."""
         self.log = []
+        command = [sys.executable, "-W", "error", "-m", "tests.asgi_host"]
         self._process = subprocess.Popen(
-            # A warning ends what it is given in; only a library's own habits are let pass.
-            [sys.executable, "-W", "error", "-m", "tests.asgi_host"]
-            + [json.dumps({**self._spec, "port": self.port})],
+            [*command, json.dumps({**self._spec, "port": self.port})],
             cwd=ROOT,
             env=environment(**self._env),
             stdin=subprocess.DEVNULL,
@@ -123,7 +120,8 @@ class Host:
                 return int(page.status), json.load(page)
         except HTTPError as error:
             with error:
-                return error.code, json.loads(error.read() or b"null")
+                body = error.read()
+                return error.code, json.loads(body) if body.startswith(b"{") else body
 
     def until_ready(self, path: str = "/feed") -> None:
         """Wait until a feed lets clients in."""
@@ -168,7 +166,7 @@ def host(spec: dict[str, Any]) -> Starlette:
             yield
         names = sorted(task.get_name() for task in asyncio.all_tasks())
         print("left:", json.dumps([name for name in names if not name.startswith("Task-")]), flush=True)
-        print("handlers:", json.dumps(["hear" in repr(signal.getsignal(signal.SIGTERM))]), flush=True)
+        print("handler of:", getattr(signal.getsignal(signal.SIGTERM), "__module__", None), flush=True)
 
     def own() -> dict[str, Any]:
         return {"feeds": {path: {**feed.health(), "ready": feed.ready} for path, feed in feeds.items()}}
