@@ -176,7 +176,7 @@ async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSig
     sessions = list(gate.hub.sessions.values())
     log.info("shutting down: %d clients have %g s to leave", len(sessions), seconds)
     for wave in range(DRAIN_WAVES):
-        gate.farewell(sessions[wave::DRAIN_WAVES])
+        gate.farewell(sessions, wave, DRAIN_WAVES)
         if len(gate) and not stopping.twice:
             await _first(asyncio.sleep(seconds / DRAIN_WAVES / 2), stopping.wait_again())
     deadline = asyncio.get_running_loop().time() + seconds / 2

@@ -157,11 +157,17 @@ class Gate:
         """The connections that are open now."""
         return [member for spoke in self._wheel for member in spoke]
 
-    def farewell(self, sessions: Sequence[Session]) -> None:
-        """Say ``bye`` to sessions because the relay shuts down, with times to come back that are spread."""
-        for index, session in enumerate(sessions):
+    def farewell(self, sessions: Sequence[Session], wave: int = 0, waves: int = 1) -> None:
+        """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
+
+        Args:
+            sessions: all that were there.
+            wave: which part of them is told now.
+            waves: how many parts there are.
+        """
+        for index in range(wave, len(sessions), waves):
             spread = RETRY_SPREAD_MS * index // len(sessions)
-            self.hub.bye(session, CloseCode.GOING_AWAY, "the relay shuts down", 500 + spread)
+            self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", 500 + spread)
 
     # Who comes.
 
