@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready
 
-.PHONY: demo test chaos bench fuzz audit lint unit lock schema clean
+.PHONY: demo test chaos fuzz bench audit lint unit lock schema clean
 
 demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
 	$(BIN)/tickertape demo
@@ -27,6 +27,9 @@ chaos: $(DEV)  ## the law on real sockets, in full
 
 audit: $(DEV)  ## known weaknesses of what is locked; asks PyPI's database, and fails where that cannot be reached
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements.txt
+
+fuzz: $(DEV)  ## a million cases of what a stranger may send; FUZZ_CASES=10000 for fewer, FUZZ_SEED for others
+	$(BIN)/python -m tests.fuzz
 
 unit: $(DEV)
 	$(BIN)/python -m pytest -q tests/unit

@@ -28,7 +28,16 @@ from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
 from relay.entrance import RETRY_AFTER
-from relay.gate import BUFFER_HIGH, BUFFER_LOW, CLOSE_TIMEOUT, FRAME_BYTES, MAX_AUTH_BYTES, Decision, Gate
+from relay.gate import (
+    BUFFER_HIGH,
+    BUFFER_LOW,
+    CLOSE_TIMEOUT,
+    FRAME_BYTES,
+    MAX_AUTH_BYTES,
+    UNKNOWN_SHARE,
+    Decision,
+    Gate,
+)
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -215,9 +224,12 @@ class Client:
         if int(now) != self._second:
             self._second, self._messages = int(now), 0
         self._messages += 1 + len(data) // FRAME_BYTES
-        if self._messages > gate.message_rate:
+        most = gate.message_rate
+        if session.state is State.WAITING:
+            most = max(1, int(most * UNKNOWN_SHARE))
+        if self._messages > most:
             gate.admission.refused[Limit.MESSAGE_RATE] += 1
-            reason = f"more than {gate.message_rate} messages in a second"
+            reason = f"more than {most} messages in a second"
             gate.hub.bye(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
             gate.hub.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")

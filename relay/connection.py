@@ -34,12 +34,23 @@ from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
 from relay.door import peer_of
 from relay.entrance import RETRY_AFTER
-from relay.gate import BUFFER_HIGH, BUFFER_LOW, CLOSE_TIMEOUT, FRAME_BYTES, MAX_AUTH_BYTES, Gate
+from relay.gate import (
+    BUFFER_HIGH,
+    BUFFER_LOW,
+    CLOSE_TIMEOUT,
+    FRAME_BYTES,
+    MAX_AUTH_BYTES,
+    UNKNOWN_SHARE,
+    Gate,
+)
 
 log = logging.getLogger("tickertape.connection")
 
 MAX_MISSED: Final = 2
 """Unanswered pings after which a client is given up."""
+
+PIECE: Final = 512
+"""Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
 
 _PING: Final = b"\x89\x00"
 
@@ -71,7 +82,10 @@ class Connection(asyncio.Protocol):
     """One client's socket; also the ``Link`` of its session."""
 
     __slots__ = (
+        "_bytes",
         "_conn",
+        "_cut",
+        "_deaf",
         "_frames",
         "_gate",
         "_missed",
@@ -94,9 +108,12 @@ class Connection(asyncio.Protocol):
         self._session: Session | None = None
         self._visitor: Visitor | None = None
         self._transport: asyncio.Transport
+        self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
+        self._deaf = False  # to a client that was told that it sends too much
         self._missed = 0
         self._second = 0
         self._frames = 0  # that the client sent in that second
+        self._bytes = 0
         self.spoke = -1
         self.variant = Variant.PLAIN
 
@@ -131,21 +148,21 @@ class Connection(asyncio.Protocol):
                 self.abort()
 
     def _receive(self, data: bytes) -> None:
+        self._missed = 0
+        if len(data) <= PIECE or self._conn.state is CONNECTING:
+            self._parse(data)
+            return
+        for place in range(0, len(data), PIECE):
+            self._parse(data[place : place + PIECE])
+
+    def _parse(self, data: bytes) -> None:
+        if self._deaf:
+            return
         conn = self._conn
         conn.receive_data(data)
-        self._missed = 0
         events = conn.events_received()
-        if conn.state is not CONNECTING and self._too_many(len(events), len(data)):
-            if self._session is None:
-                self.abort()  # it was told already, and goes on all the same
-                return
-            self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
-            self._gate.hub.bye(
-                self._session,
-                CloseCode.TOO_MANY,
-                f"more than {self._gate.message_rate} frames in a second",
-                1_000,
-            )
+        if conn.state is not CONNECTING and self._too_many(events, len(data)):
+            self._flooded()
             return
         for event in events:
             if isinstance(event, Request):
@@ -179,12 +196,19 @@ class Connection(asyncio.Protocol):
         visitor, self._visitor = self._visitor, None
         if visitor is not None:
             self._gate.gone(visitor, waiting=session is not None and session.state is State.WAITING)
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
         if self.spoke >= 0:
             self._gate.discard(self)
             self.spoke = -1
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
             self._gate.codes[code] += 1
+        # These hold the protocol that holds them: without this they wait for the garbage collector, which
+        # seldom comes here, and a crowd of strangers would be tens of megabytes.
+        self._conn.parser.close()
+        self._conn.parser_exc = self._conn.handshake_exc = None
 
     # From the session.
 
@@ -201,8 +225,10 @@ class Connection(asyncio.Protocol):
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)
-            self._send_own()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+        # Also when a broken frame has begun to close it in the same read that is too much.
+        self._send_own()
+        if self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         """Cut the connection, whatever is still to be said."""
@@ -219,12 +245,28 @@ class Connection(asyncio.Protocol):
 
     # Inside.
 
-    def _too_many(self, frames: int, size: int) -> bool:
+    def _too_many(self, events: list[Any], size: int) -> bool:
         second = int(self._gate.clock())
         if second != self._second:
-            self._second, self._frames = second, 0
-        self._frames += frames + size // FRAME_BYTES
-        return self._frames > self._gate.message_rate
+            self._second, self._frames, self._bytes = second, 0, 0
+        self._frames += len(events)
+        self._bytes += max(size, sum(len(event.data) for event in events))
+        most = self._gate.message_rate
+        if self._session is not None and self._session.state is State.WAITING:
+            most = max(1, int(most * UNKNOWN_SHARE))
+        return self._frames + self._bytes // FRAME_BYTES > most
+
+    def _flooded(self) -> None:
+        """Tell a client that it sends too much, and hear nothing more of it."""
+        self._deaf = True
+        if self._session is None:
+            self.abort()  # it was told goodbye and goes on
+            return
+        self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
+        reason = f"more than {self._gate.message_rate} frames in a second"
+        self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()  # or it would wait for an answer to its own close
 
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")

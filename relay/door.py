@@ -5,8 +5,9 @@ Whoever is refused here costs an accept and one write: no parser, no task.
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any, Final, TypeVar, cast
 
 import orjson
 
@@ -19,7 +20,9 @@ HANDSHAKE_TIMEOUT: Final = 5.0
 _LINGER: Final = 1.0
 """Seconds that a refused client has to ask, so that it can read why; one that does not is cut."""
 
-_MAX_LINGERING: Final = 512
+_MAX_LINGERING: Final = 48
+"""Half of the descriptors that are kept from clients: a full relay has to reach NATS, and to be asked."""
+
 _MAX_EARLY_BYTES: Final = 64 * 1024
 
 
@@ -37,6 +40,7 @@ def refusal(limit: Limit) -> bytes:
     )
 
 
+T = TypeVar("T")
 _REFUSALS: Final = {limit: refusal(limit) for limit in Limit}
 
 
@@ -82,7 +86,7 @@ class _Arrival(asyncio.Protocol):
         self._visitor: Visitor | None = None
         self._refused: Limit | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._early = bytearray()  # that came right behind the TLS handshake
+        self._early = bytearray()  # that came before TLS was ready for it, or right behind its handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         door = self._door
@@ -132,8 +136,11 @@ class _Arrival(asyncio.Protocol):
     async def _secure(self, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
         try:
-            secured = await loop.start_tls(
-                self._transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            secured = await _begun(
+                loop.start_tls(
+                    self._transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                ),
+                lambda: loop.call_soon(self._hand_over),
             )
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError
             self._transport.abort()
@@ -143,6 +150,17 @@ class _Arrival(asyncio.Protocol):
             self._gone()
             return
         self._enter(secured)
+
+    def _hand_over(self) -> None:
+        """Give TLS what came before it was there: uvloop begins to read whatever ``connection_made`` says."""
+        tls: Any = self._transport.get_protocol()
+        early, self._early = self._early, bytearray()
+        while early and not self._transport.is_closing():
+            room = tls.get_buffer(len(early))
+            size = min(len(room), len(early))
+            room[:size] = early[:size]
+            tls.buffer_updated(size)
+            del early[:size]
 
     def _enter(self, transport: asyncio.Transport) -> None:
         visitor, self._visitor = self._visitor, None
@@ -164,6 +182,23 @@ class _Arrival(asyncio.Protocol):
         if visitor is not None:
             self._door.admission.fault(visitor.address, self._door.clock())
             self._door.admission.leave(visitor)
+
+
+@coroutine
+def _begun(work: Coroutine[Any, Any, T], then: Callable[[], object]) -> Generator[Any, Any, T]:
+    """Await a coroutine, and call something as soon as it waits for the first time.
+
+    What it has asked the event loop to do comes before what is asked for then, and nothing is read between.
+    """
+    steps = work.__await__()
+    first = next(steps)
+    then()
+    try:
+        yield first
+    except BaseException as error:
+        steps.throw(error)
+        raise
+    return (yield from steps)
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

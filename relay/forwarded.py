@@ -2,6 +2,9 @@
 
 Only a trusted peer's header is read, and of it only what trusted proxies have added: from the right, up to
 the first address that is not trusted. What stands further left was written by the client itself.
+
+Where both are there, ``X-Forwarded-For`` counts: nearly every proxy adds to it, and passes the other on as
+the client wrote it.
 """
 
 import re
@@ -13,7 +16,8 @@ from typing import Final
 MAX_HOPS: Final = 32
 """Proxies that a header may name; more of them are passed over."""
 
-_FOR: Final = re.compile(r'\bfor\s*=\s*("[^"]*"|[^;,\s]*)', re.IGNORECASE)
+# No address has a comma or a space: a quote that a client left open cannot hide what a proxy added behind it.
+_FOR: Final = re.compile(r'\bfor\s*=\s*"?([^",;\s]*)', re.IGNORECASE)
 _PROTO: Final = re.compile(r'\bproto\s*=\s*"?([a-z]+)', re.IGNORECASE)
 
 
@@ -67,11 +71,11 @@ def client_address(peer: str, headers: Iterable[tuple[str, str]], trusted: Netwo
     plain: list[str] = []
     for name, value in headers:
         if name == "forwarded":
-            hops += [found[1].strip('"') for found in _FOR.finditer(value)]
+            hops += _FOR.findall(value)
         elif name == "x-forwarded-for":
             plain += [part.strip() for part in value.split(",")]
     client = peer
-    for hop in reversed((hops or plain)[-MAX_HOPS:]):
+    for hop in reversed((plain or hops)[-MAX_HOPS:]):
         address = _without_port(hop)
         if _parsed(address) is None:
             break  # "unknown", or an obfuscated name: who came before it cannot be told

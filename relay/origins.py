@@ -7,36 +7,34 @@ are let through: they could send anything.
 import re
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{1,5}))?")
+_HOST_PATTERN: Final = r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{1,5}))?"
+_HOST: Final = re.compile(_HOST_PATTERN, re.IGNORECASE | re.ASCII)
+_ORIGIN: Final = re.compile(f"(https?)://{_HOST_PATTERN}", re.IGNORECASE | re.ASCII)
 Origin = tuple[str, str, int]
 """Scheme, host in lower case, and port."""
 
 
 def parse_origin(text: str) -> Origin | None:
     """Read an origin as a browser writes it; None when it is none, such as ``null``."""
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
+    # Not urlsplit: it finds a host in what no browser would send, such as "http://x.[::1]".
+    found = _ORIGIN.fullmatch(text)
+    if found is None:
         return None
-    scheme, host = url.scheme, url.hostname
-    if scheme not in _DEFAULT_PORTS or not host or url.path or url.query or url.fragment or "@" in url.netloc:
+    scheme, host, port = found[1].lower(), found[2].lower().strip("[]"), found[3]
+    if port is not None and int(port) > 65_535:
         return None
-    if not _HOST.fullmatch(f"[{host}]" if ":" in host else host):
-        return None
-    return scheme, host, _DEFAULT_PORTS[scheme] if port is None else port
+    return scheme, host, _DEFAULT_PORTS[scheme] if port is None else int(port)
 
 
 def split_host(text: str) -> tuple[str, int | None] | None:
     """Read a ``Host`` header; None when it is malformed."""
-    found = _HOST.fullmatch(text.strip().lower())
+    found = _HOST.fullmatch(text.strip())
     if found is None:
         return None
-    return found[1].strip("[]"), None if found[2] is None else int(found[2])
+    return found[1].lower().strip("[]"), None if found[2] is None else int(found[2])
 
 
 class Origins:
@@ -95,7 +93,11 @@ class Origins:
         """Tell whether a ``Host`` is a name of this relay, as far as that can be told."""
         if self._rebinding:
             return True
-        name = (split_host(host) or ("", None))[0].rstrip(".")
+        found = split_host(host)
+        if found is None:
+            # A browser may take names that we do not read, such as a$b.example; no name at all is no page's.
+            return not host.strip()
+        name = found[0].rstrip(".")
         if "." not in name or name.endswith(".localhost"):
             return True  # a name of one label is nobody's to buy
         try:

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import errno
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
 
 import orjson
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contracts.codes import ErrorCode
 from relay.core.admission import Limit, Visitor
@@ -93,6 +94,7 @@ class GuardedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, door: Door | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.door = door
+        self._answers: deque[RequestResponseCycle] = deque()  # under way, in the order of their requests
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -100,6 +102,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._give_up_answers()
         if self.visitor is not None and self.door is not None:
             if self._in_head and self.cycle is None:
                 self._fault()  # it never asked for anything
@@ -135,7 +138,15 @@ class GuardedHttp(HttpToolsProtocol):
             # Nothing here takes a body, and two who disagree on where one ends is how requests are smuggled.
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
                 self._break_off(400, "Bad Request", "a request here has no body")
+        while self._answers and self._answers[0].response_complete:
+            self._answers.popleft()
+        if self._answers and self.parser.should_upgrade() and self._should_upgrade():
+            # The socket would get another owner, and the answer's task nobody who tells it of its end.
+            self._break_off(400, "Bad Request", "an upgrade behind a request without an answer; wait for it")
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle is not before:
+            self._answers.append(self.cycle)
         self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
     def send_400_response(self, msg: str) -> None:
@@ -146,10 +157,13 @@ class GuardedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._disarm()
         super().handle_websocket_upgrade()
+        # It holds us, and nothing else would end that before the garbage collector comes.
+        self.parser = None  # type: ignore[assignment]
 
     def abort(self) -> None:
         """Cut it."""
-        self._timer = None
+        self._disarm()
+        self._give_up_answers()
         self.transport.abort()
 
     def _expect_head(self) -> None:
@@ -157,6 +171,18 @@ class GuardedHttp(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self._head_late)
+
+    def _give_up_answers(self) -> None:
+        """Let nothing more be written by answers that are under way.
+
+        uvicorn tells the last of them only, and not before the connection is lost; the others would write to
+        a closed transport, and each of those is a page of traceback in the log.
+        """
+        for answer in self._answers:
+            answer.disconnected = True
+            answer.message_event.set()
+        self._answers.clear()
+        self.pipeline.clear()
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -179,6 +205,7 @@ class GuardedHttp(HttpToolsProtocol):
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
             b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
         )
+        self._give_up_answers()
         self.transport.close()
         if self.door is not None and limit is not None:
             self.door.admission.refused[limit] += 1

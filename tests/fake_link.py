@@ -7,7 +7,7 @@ Invariants:
 2. A frame after ``close`` fails the test at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -16,10 +16,18 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from contracts.events import Event, decode
-from contracts.wire import MAX_MESSAGE_BYTES, Events, Gap, RelayMessage, Snapshot, relay_message
+from contracts.wire import (
+    MAX_MESSAGE_BYTES,
+    Events,
+    Gap,
+    RelayMessage,
+    Snapshot,
+    WireError,
+    relay_message,
+)
 from relay.core.archive import STRETCH
 from relay.core.frames import Variant
-from relay.core.grants import Grant
+from relay.core.grants import EVERYTHING, Grant
 from relay.core.hub import Hub, HubSettings
 from relay.core.log import Log
 from relay.core.session import Request, Session
@@ -125,10 +133,18 @@ class Stage:
     Args:
         head: where the stream stands at the start.
         stream: whether the stream can be read again, and asked for places; ``read`` and ``asked`` do so.
+        tokens: what each token grants, or why it does not; None where no tokens are asked for.
         settings: of ``HubSettings``; the rate is unlimited unless given.
     """
 
-    def __init__(self, head: int = 0, *, stream: bool = False, **settings: Any) -> None:
+    def __init__(
+        self,
+        head: int = 0,
+        *,
+        stream: bool = False,
+        tokens: Mapping[str, Grant | WireError] | None = None,
+        **settings: Any,
+    ) -> None:
         self.now = NOW
         self.woken = 0
         self.fetched = 0
@@ -140,7 +156,9 @@ class Stage:
             self._wake,
             self._fetch if stream else None,
             self.asked.append if stream else None,
+            None if tokens is None else self._verify,
         )
+        self._tokens = tokens or {}
         self.hub.begin("e", head)
         self.hub.set_upstream(True, self.now)
 
@@ -149,6 +167,12 @@ class Stage:
 
     def _fetch(self) -> None:
         self.fetched += 1
+
+    def _verify(self, token: str) -> Grant:
+        found = self._tokens[token]
+        if isinstance(found, WireError):
+            raise found
+        return found
 
     def read(self, times: int = 1) -> list[int]:
         """Read stretches that are wanted from the stream; returns their numbers."""
@@ -179,24 +203,35 @@ class Stage:
         self.hub.publish(seq, subject, event, self.now, self.now)
 
     def open(
-        self, request: Request | None = None, variant: Variant = Variant.PLAIN
+        self,
+        request: Request | None = None,
+        variant: Variant = Variant.PLAIN,
+        grant: Grant | None = EVERYTHING,
     ) -> tuple[FakeLink, Session]:
         """Let a client in."""
         link = FakeLink(variant)
-        session = self.hub.open(link, request or Request(), self.now)
+        session = self.hub.open(link, request or Request(), self.now, grant)
         return link, session
 
     def follow(
-        self, request: Request | None = None, variant: Variant = Variant.PLAIN
+        self,
+        request: Request | None = None,
+        variant: Variant = Variant.PLAIN,
+        grant: Grant | None = EVERYTHING,
     ) -> tuple[FakeLink, Session]:
         """Let a client in, and read what it is greeted with."""
-        link, session = self.open(request, variant)
+        link, session = self.open(request, variant, grant)
         link.read()
         return link, session
 
     def say(self, session: Session, **message: Any) -> None:
         """Let a client send a message."""
         self.hub.receive(session, orjson.dumps(message), self.now)
+
+    def tick(self, after: float = 0.0) -> None:
+        """Let time pass, and do what is due."""
+        self.now += after
+        self.hub.tick(self.now)
 
     def flush(self, after: float = 0.0) -> None:
         """Let time pass, and flush."""

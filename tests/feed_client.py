@@ -106,7 +106,13 @@ class FeedClient:
 
 @asynccontextmanager
 async def follow(
-    ws_url: str, *, protocol: bool = True, live: bool = True, **query: object
+    ws_url: str,
+    *,
+    protocol: bool = True,
+    live: bool = True,
+    token: str | None = None,
+    source: str | None = None,
+    **query: object,
 ) -> AsyncIterator[FeedClient]:
     """Connect to a feed.
 
@@ -114,12 +120,16 @@ async def follow(
         ws_url: of the relay.
         protocol: offer ``tickertape.v1``.
         live: read up to ``subscribed`` and the end of the snapshot, if there is one.
+        token: sent as ``Authorization: Bearer``.
+        source: address to come from; each of 127.0.0.0/8 is another client to the relay.
         query: as in the protocol.
     """
     url = f"{ws_url}?{urlencode(query)}" if query else ws_url
     async with connect(
         url,
         subprotocols=[Subprotocol(SUBPROTOCOL)] if protocol else None,
+        additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
+        local_addr=None if source is None else (source, 0),
         compression=None,
         max_size=MAX_MESSAGE_BYTES,
         max_queue=None,

@@ -76,11 +76,15 @@ class Relay:
         nats_url: of NATS; None lets the relay start its own.
         options: more of the command line.
         env: more of the environment.
+
+    Attributes:
+        descriptors: most that the next process may have, as after ``ulimit -n``; None changes nothing.
     """
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
         self.options = [*(("--nats-url", nats_url) if nats_url else ()), "--drain", "1", *options]
         self.env = env
+        self.descriptors: int | None = None
         self.url = ""
         self.ops_url = ""
         self.nats_url = nats_url or ""
@@ -110,7 +114,7 @@ class Relay:
     @property
     def host_port(self) -> tuple[str, int]:
         """Where the main port listens."""
-        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        host, _, port = self.url.partition("://")[2].rpartition(":")
         return host, int(port)
 
     @property
@@ -133,8 +137,11 @@ class Relay:
         ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
         ports.append(self.ops_url.rpartition(":")[2] or "0")
         self.lines, self.log = [], []
+        line = command("serve", *ports, *self.options)
+        if self.descriptors is not None:
+            line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
         self._process = subprocess.Popen(
-            command("serve", *ports, *self.options),
+            line,
             cwd=ROOT,
             env=environment(**self.env),
             stdin=subprocess.DEVNULL,

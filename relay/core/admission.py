@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Final, Protocol
 
 BURST_SECONDS: Final = 10.0
@@ -23,6 +23,9 @@ FAULT_COST: Final = 10.0
 
 MAX_ADDRESSES: Final = 100_000
 """Addresses that are remembered; the one that was heard of longest ago is forgotten first."""
+
+TIDY_MOST: Final = 10_000
+"""Addresses that are forgotten at once; with a hundred thousand the sessions would notice it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +233,8 @@ class Admission:
         return True
 
     def leave(self, visitor: Visitor) -> None:
-        """A visitor's socket is closed; called once."""
+        """A visitor's socket is closed; called once, and the visitor has none any more."""
+        del visitor.socket  # it may hold the visitor
         self.open -= 1
         self._pending.pop(visitor, None)
         self._count_down(self._addresses, visitor.address)
@@ -238,10 +242,12 @@ class Admission:
             self._count_down(self._subjects, visitor.subject)
 
     def tidy(self, now: float) -> None:
-        """Forget the addresses that nothing is owed by; called now and then."""
+        """Forget addresses that owe nothing, the longest unheard of first; called now and then."""
         rate = self.limits.address_rate
-        full = rate * BURST_SECONDS
-        for key in [key for key, one in self._allowances.items() if one.refill(rate, now) >= full]:
+        for _ in range(min(TIDY_MOST, len(self._allowances))):
+            key, one = next(iter(self._allowances.items()))
+            if one.refill(rate, now) < rate * BURST_SECONDS:
+                break  # those behind it wait no longer than it takes to fill up
             del self._allowances[key]
 
     # Inside.
@@ -261,6 +267,8 @@ class Admission:
             if len(self._allowances) >= MAX_ADDRESSES:
                 self._allowances.popitem(last=False)
             one = self._allowances[key] = _Allowance(rate * BURST_SECONDS, now)
+        else:
+            self._allowances.move_to_end(key)
         tokens = one.refill(rate, now)
         if tokens < cost and not owing:
             return Limit.ADDRESS_RATE
@@ -279,17 +287,14 @@ class Admission:
         self._all.tokens -= 1.0
         return True
 
-    @staticmethod
-    def _key(address: str) -> str:
+    def _key(self, address: str) -> str:
         """What an address is counted under: an IPv6 client has a /64 to choose from."""
-        if ":" not in address:
+        if ":" not in address or self._exempt(address):
             return address
         try:
-            parsed = ip_address(address.partition("%")[0])
+            parsed = IPv6Address(address.partition("%")[0])
         except ValueError:
             return address
-        if isinstance(parsed, IPv4Address):
-            return str(parsed)
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
         return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"

@@ -7,7 +7,9 @@ from tests.bench.plan import Comeback, Intake, Memory, Replay, Results
 from tests.bench.run import Row
 from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
+from tests.bench.strangers import CLIENTS, SOURCES, Siege
 from tests.bench.targets import NATS, OURS, PLAIN
+from tests.bench.tokens import TokenCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def figures(results: Results) -> list[Figure]:
         *_monitoring(results.monitoring),
         *_shipping(results.shipping),
         *_sdk(results.sdk),
+        _tokens(results.tokens),
+        *(figure for sources in SOURCES for figure in _strangers(sources, results.strangers)),
     ]
 
 
@@ -252,4 +256,33 @@ def _sdk(found: Sdk | None) -> list[Figure]:
     return [
         _figure("publisher, acknowledged events/s", ">= 20,000", rate),
         _figure("a log line through the handler", "< 50 us", cost),
+    ]
+
+
+def _tokens(rows: list[TokenCost]) -> Figure:
+    found = None
+    if rows:
+        each = ", ".join(f"{row.algorithm} {row.fresh:.0f} ({row.known:.0f} known)" for row in rows)
+        found = (f"{each} us", all(max(row.fresh, row.known) <= 200 for row in rows))
+    return _figure("verifying a token, each algorithm", "<= 200 us", found)
+
+
+def _strangers(sources: int, rows: list[Siege]) -> list[Figure]:
+    came = tail = whole = size = None
+    name = f"strangers from {sources} addresses" if sources > 1 else "strangers from one address"
+    row = next((row for row in rows if row.sources == sources), None)
+    if row is not None:
+        came = (f"{row.rate:,.0f}, {row.let_in} let in", row.rate >= 0.95 * row.wanted and not row.let_in)
+        whole = (f"{row.closed} closed, {row.lost} events lost", not (row.closed or row.lost))
+        tail = (
+            f"{row.beside_p99:.1f} ms against {row.quiet_p99:.1f} ms, {row.beside_cores:.2f} against"
+            f" {row.quiet_cores:.2f} cores",
+            row.beside_p99 <= row.bound_ms,
+        )
+        size = (f"{row.growth / 1e6:+.1f} MB", row.growth <= 20e6)
+    return [
+        _figure(f"{name}, a second", ">= 95 % of 2,000, none let in", came),
+        _figure(f"{name}, {CLIENTS} honest clients beside them", "none closed, nothing lost", whole),
+        _figure(f"{name}, p99 of the honest", "<= 3 x or 25 ms", tail),
+        _figure(f"{name}, memory", "<= 20 MB", size),
     ]

@@ -87,8 +87,8 @@ class Load:
 
     Args:
         spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: a file for what the
-            first client is sent, or None. Optional: ``deflate``, and ``stalling``: how many will be told to
-            stall. ``{n}`` in the path becomes the client's number.
+            first client is sent, or None. Optional: ``deflate``, ``token``, and ``stalling``: how many will
+            be told to stall. ``{n}`` in the path becomes the client's number.
     """
 
     handshakes = 64
@@ -153,7 +153,8 @@ class Load:
         else:
             path = self._path(number)
             extension = DEFLATE if self._spec.get("deflate") else ""
-            connection.send(upgrade_request("127.0.0.1", port, path, extension))
+            token = self._spec.get("token", "")
+            connection.send(upgrade_request("127.0.0.1", port, path, extension, token))
 
     def _opened(self, client: Client, number: int) -> None:
         """For subclasses: a client was made."""

@@ -7,11 +7,14 @@ from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
 from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
+from tests.bench.strangers import Siege
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN
+from tests.bench.tokens import TokenCost
 
 SCENARIOS: Final = (
     "same", "most", "idle", "memory", "intake",
     "stalled", "filters", "comeback", "replay", "deflate", "growth", "monitor", "ship", "sdk",
+    "tokens", "strangers",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -35,6 +38,7 @@ class Plan:
         growth: connections in ``growth``, one row each.
         gateways: in ``monitor``.
         lines: in ``ship``.
+        siege: seconds of each attack in ``strangers``; ``strangers`` of them come a second.
     """
 
     only: tuple[str, ...] = SCENARIOS
@@ -51,6 +55,8 @@ class Plan:
     growth: tuple[int, ...] = (10, 100, 1_000, 10_000)
     gateways: int = 1_000
     lines: int = 300_000
+    siege: float = 30
+    strangers: float = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +198,5 @@ class Results:
     monitoring: Monitoring | None = None
     shipping: Shipping | None = None
     sdk: Sdk | None = None
+    tokens: list[TokenCost] = field(default_factory=list)
+    strangers: list[Siege] = field(default_factory=list)

@@ -79,6 +79,12 @@ def show(console: Console, plan: Plan, results: Results, *, quick: bool) -> None
             console.print(table(title, rows))
             for note in notes(rows):
                 console.print(f"  ! {note}", markup=False)
+    for siege in results.strangers:
+        console.print(
+            f"Strangers from {siege.sources} addresses, {siege.attempted:,} of them; what they met:"
+        )
+        for end, count in siege.ends.items():
+            console.print(f"  {end:<12} {count:>7,}", markup=False)
     block = Table(title="Figures", title_justify="left", title_style="bold")
     for column in ("what", "to reach", "measured", ""):
         block.add_column(column)
@@ -119,6 +125,17 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
             {**asdict(results.shipping), "per_core": results.shipping.per_core} if results.shipping else None
         ),
         "sdk": asdict(results.sdk) if results.sdk else None,
+        "tokens": [asdict(row) for row in results.tokens],
+        "strangers": [
+            {
+                **asdict(row),
+                "rate": row.rate,
+                "let_in": row.let_in,
+                "each_us": row.each_us,
+                "growth": row.growth,
+            }
+            for row in results.strangers
+        ],
         "figures": [asdict(figure) for figure in figures(results)],
     }
 

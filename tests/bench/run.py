@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +47,8 @@ class Load:
         gateways: with any, a tenth of the events are states of so many gateways, one to a client.
         deflate: whether clients offer permessage-deflate.
         stalling: clients that will be told to stall.
+        token: of all clients, where the target asks for one.
+        exact: whether every client reads every message.
     """
 
     clients: int
@@ -57,11 +59,13 @@ class Load:
     gateways: int = 0
     deflate: bool = False
     stalling: int = 0
+    token: str = ""
+    exact: bool = False
 
     @property
     def sampled(self) -> int:
         """Clients that read every message: one in fifty, at least two, at most fifty, all of a few."""
-        return self.clients if self.clients <= 10 else min(50, max(2, self.clients // 50))
+        return self.clients if self.exact or self.clients <= 10 else min(50, max(2, self.clients // 50))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Row:
         rss_mb: the target's resident memory at the window's end, in MB.
         load_cores: cores that the load generator used.
         other_cores: cores that programs used that are not of the benchmark.
+        closed: clients that lost their connection.
+        lost: events of the window that sampled clients did not get, told or not.
         notes: what casts doubt on the row.
     """
 
@@ -98,6 +104,8 @@ class Row:
     rss_mb: float
     load_cores: float
     other_cores: float = 0.0
+    closed: int = 0
+    lost: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -157,9 +165,10 @@ class Stage:
         self._generator.say(stall=True)
         self._generator.hear(_ANSWER_SECONDS)
 
-    def window(self) -> Row:
-        """Measure for the load's seconds."""
-        target, load, generator, publisher = self.target, self._load, self._generator, self._publisher
+    def window(self, seconds: float | None = None) -> Row:
+        """Measure for the load's seconds, or so many."""
+        load = self._load if seconds is None else replace(self._load, seconds=seconds)
+        target, generator, publisher = self.target, self._generator, self._publisher
         told_before = metric(target, "tickertape_events_delivered_total") if target.ops_port else 0.0
         asked_before = time.monotonic()
         start = time.monotonic_ns() + _WARM_UP_NS
@@ -172,10 +181,10 @@ class Stage:
         began, cpu, load_cpu = time.monotonic(), target.process.cpu, generator.cpu
         others = _others()
         sleep_until(end)
-        seconds = time.monotonic() - began
-        cores = (target.process.cpu - cpu) / seconds
-        load_cores = (generator.cpu - load_cpu) / seconds
-        other_cores = (_others() - others) / seconds
+        took = time.monotonic() - began
+        cores = (target.process.cpu - cpu) / took
+        load_cores = (generator.cpu - load_cpu) / took
+        other_cores = (_others() - others) / took
         rss = target.process.rss
         target.process.check()
         told_rate = 0.0
@@ -199,7 +208,7 @@ def staged(target: Target, load: Load, record: Path | None = None) -> Iterator[S
         record: where to keep the frames of one client.
     """
     with contextlib.ExitStack() as stack:
-        more = {"deflate": load.deflate, "stalling": load.stalling}
+        more = {"deflate": load.deflate, "stalling": load.stalling, "token": load.token}
         publisher: Child | None = None
         if target.nats_port:
             # The first states of gateways are there before the clients are, as in life.
@@ -288,5 +297,7 @@ def _row(
         rss_mb=rss / 1e6,
         load_cores=load_cores,
         other_cores=other_cores,
+        closed=got["closed"],
+        lost=max(0, round(expected - got["in_window"])),
         notes=notes,
     )

@@ -24,13 +24,14 @@ _TAIL: Final = b"\x00\x00\xff\xff"  # what RFC 7692 takes off the end of a messa
 DEFLATE: Final = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
 
 
-def upgrade_request(host: str, port: int, path: str, extension: str = "") -> bytes:
-    """The request that opens a WebSocket, with at most one extension."""
+def upgrade_request(host: str, port: int, path: str, extension: str = "", token: str = "") -> bytes:
+    """The request that opens a WebSocket, with at most one extension, and one token."""
     key = base64.b64encode(os.urandom(16)).decode()
     offer = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}{bearer}\r\n"
     ).encode()
 
 

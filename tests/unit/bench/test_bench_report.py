@@ -16,7 +16,9 @@ from tests.bench.run import Load, Row
 from tests.bench.sdk import Sdk
 from tests.bench.search import most_sustained
 from tests.bench.shipping import Shipping
+from tests.bench.strangers import Siege
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, sum_of
+from tests.bench.tokens import TokenCost
 
 _ROW = Row(
     who=OURS, clients=200, rate=1_000, deliveries=200_000, cores=0.5, fraction=1.0, p50=5.0, p99=10.0,
@@ -30,6 +32,11 @@ _MONITORING = Monitoring(1_000, 20.0, 0.11, 70_000_000, 4_000, 0.0, 1.2, (1.5, 2
 _PARSED = {"plain": 200_000.0, "json": 90_000.0, "logfmt": 60_000.0}
 _SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01)
 _SDK = Sdk(25_000.0, 0.7, 35_000.0, 20.0, 80.0)
+_TOKENS = [TokenCost("HS256", 60.0, 5.0, 50.0), TokenCost("EdDSA", 150.0, 5.0, 160.0)]
+_SIEGE = Siege(
+    64, 2_000.0, 60_000, 30.0, {"token: 401": 30_000, "flood: 429": 30_000}, 0, 0, 5.0, 20.0, 0.3, 0.6,
+    60_000_000, 75_000_000, 70_000_000, 0.3,
+)  # fmt: skip
 _RESULTS = Results(
     same=[_ROW, _NATS, replace(_ROW, who=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
     most=[_MOST, _PLAIN],
@@ -47,6 +54,8 @@ _RESULTS = Results(
     monitoring=_MONITORING,
     shipping=_SHIPPING,
     sdk=_SDK,
+    tokens=_TOKENS,
+    strangers=[_SIEGE, replace(_SIEGE, sources=1)],
 )
 
 
@@ -63,7 +72,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """Each figure that is reached is ok, and the one that is not is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 24
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 33
 
 
 @pytest.mark.parametrize(
@@ -108,6 +117,14 @@ def test_figures_are_judged() -> None:
         (31, {"shipping": replace(_SHIPPING, idle_cores=0.021)}),
         (32, {"sdk": replace(_SDK, rate=19_999.0)}),
         (33, {"sdk": replace(_SDK, emit_us=50.0)}),
+        (34, {"tokens": [replace(_TOKENS[0], fresh=201.0)]}),
+        (35, {"strangers": [replace(_SIEGE, attempted=56_000)]}),
+        (35, {"strangers": [replace(_SIEGE, ends={"token: let in": 1})]}),
+        (36, {"strangers": [replace(_SIEGE, closed=1)]}),
+        (36, {"strangers": [replace(_SIEGE, lost=1)]}),
+        (37, {"strangers": [replace(_SIEGE, beside_p99=25.1)]}),
+        (38, {"strangers": [replace(_SIEGE, rss_most=80_100_000)]}),
+        (42, {"strangers": [replace(_SIEGE, sources=1, rss_after=80_100_000)]}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
@@ -171,7 +188,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["intake"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 24
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 33
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 

@@ -1,4 +1,4 @@
-"""The conservation law, on the hub with virtual time and clients that stall, leave and change their minds."""
+"""The conservation law, on the hub with virtual time, and clients that stall, leave, and change tokens."""
 
 import zlib
 from collections import defaultdict
@@ -9,13 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from contracts.codes import CloseCode
 from contracts.events import Event
-from contracts.subjects import level_of
-from contracts.wire import Mode, parse_cursor
+from contracts.subjects import level_of, matches
+from contracts.wire import Mode, WireError, parse_cursor
 from relay.core.archive import STRETCH
 from relay.core.filters import RANK, Filter
 from relay.core.frames import Variant
-from relay.core.grants import Grant
+from relay.core.grants import EVERYTHING, Grant
 from relay.core.hub import Hub, HubSettings
 from relay.core.log import Log
 from relay.core.session import Request, Session, State
@@ -36,6 +37,17 @@ FILTERS = (
     (("gateway.status.*.a", "log.info.>"), "INFO"),
     (("gateway.>", "system.>"), "DEBUG"),
 )
+GRANTS = {
+    "everything": EVERYTHING,
+    "logs": Grant(("log.>",), ("log.info.x",)),
+    "errors": Grant(("log.*.x", "gateway.>"), level="ERROR"),
+    "all but": Grant((">",), ("gateway.status.*.b", "log.error.y", "system.>")),
+    "slow": Grant((">",), rate=2.0),
+    "fast": Grant(("log.>", "gateway.status.>"), ("log.debug.>",), rate=40.0),
+}
+"""What each token grants: subjects, exceptions, a least level, a rate; a renewal may bring any of them."""
+
+TOKENS = st.sampled_from(sorted(GRANTS))
 MODES = st.sampled_from(["live", "complete", "latest"])
 
 
@@ -64,6 +76,8 @@ class Client:
         self.span: Span | None = None
         self.closed: int | None = None
         self.states: dict[str, int] = {}
+        self.asked = Request()
+        self.grant = EVERYTHING
         self.wanted = Filter((">",))
         self.mode: Mode = "live"
 
@@ -81,6 +95,17 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         self.closed = code
 
+    def sees(self, subject: str) -> bool:
+        """Tell whether it asked for a subject and was granted it, by the plain reading of both."""
+        level = level_of(subject)
+        least = max(RANK[self.asked.level], RANK[self.grant.level])
+        return (
+            any(matches(pattern, subject) for pattern in self.asked.subjects)
+            and any(matches(pattern, subject) for pattern in self.grant.subjects)
+            and not any(matches(pattern, subject) for pattern in self.grant.deny)
+            and (level is None or RANK[level] >= least)
+        )
+
     def read(self, message: dict) -> None:  # type: ignore[type-arg]
         kind = message["type"]
         if kind == "subscribed":
@@ -91,6 +116,7 @@ class Client:
             return
         if kind == "snapshot":
             for item in message["events"]:
+                assert self.sees(item["subject"])
                 assert item["seq"] <= span.start, "a snapshot shows nothing after the start"
                 self.states[item["subject"]] = max(item["seq"], self.states.get(item["subject"], 0))
         elif kind == "gap":
@@ -106,9 +132,12 @@ class Client:
                 span.unknown.append((begin, end))
             else:
                 assert message["dropped"] == sum(message["by"].values()) > 0
+                buckets = {".".join(one.split(".")[:2]) for one in SUBJECTS if self.sees(one)}
+                assert set(message["by"]) <= buckets, "only what it may see is counted"
                 span.counted += message["dropped"]
         elif kind == "events":
             for item in message["events"]:
+                assert self.sees(item["subject"])
                 assert not span.seen or item["seq"] > span.seen[-1], "in stream order, each once"
                 span.seen.append(item["seq"])
                 if item["subject"].startswith(("gateway.status.", "system.health.")):
@@ -139,6 +168,19 @@ def texts(data: bytes) -> list[bytes]:
     return found
 
 
+def granted(token: str, request: Request) -> Filter | None:
+    """The filter that a token leaves of a request; None when it leaves nothing."""
+    return narrowed(GRANTS[token], request)
+
+
+def narrowed(grant: Grant, request: Request) -> Filter | None:
+    """The filter that a grant leaves of a request; None when it leaves nothing."""
+    try:
+        return grant.narrow(request.subjects, request.level)
+    except WireError:
+        return None
+
+
 class Law(RuleBasedStateMachine):
     """Random events, clients, stalls, returns and evictions; the law holds after each step."""
 
@@ -148,16 +190,20 @@ class Law(RuleBasedStateMachine):
         max_catch_up=st.sampled_from([2, 10, 1000]),
         head=st.sampled_from([0, STRETCH - 10]),
         reads=st.booleans(),
+        ceiling=st.sampled_from([0.0, 5.0, 5_000.0]),
     )
-    def begin(self, rate: float, log_events: int, max_catch_up: int, head: int, reads: bool) -> None:
+    def begin(
+        self, rate: float, log_events: int, max_catch_up: int, head: int, reads: bool, ceiling: float
+    ) -> None:
         self.now = 1_000_000.0
         self.asked: list[Session] = []
         self.woken = 0
         self.hub = Hub(
-            HubSettings(rate=rate, log_events=log_events, max_catch_up=max_catch_up),
+            HubSettings(rate=rate, log_events=log_events, max_catch_up=max_catch_up, complete_rate=ceiling),
             self.wake,
             (lambda: None) if reads else None,
             self.asked.append,
+            GRANTS.__getitem__,
         )
         self.reads = reads
         self.first = head  # the stream has let go of everything up to here
@@ -187,19 +233,19 @@ class Law(RuleBasedStateMachine):
             if state:
                 self.newest[subject] = seq
 
-    @rule(choice=st.sampled_from(FILTERS), mode=MODES, variant=st.sampled_from(Variant))
-    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, variant: Variant) -> None:
+    @rule(choice=st.sampled_from(FILTERS), mode=MODES, variant=st.sampled_from(Variant), token=TOKENS)
+    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, variant: Variant, token: str) -> None:
         """A client comes for the first time."""
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode), variant)
+        self.open(Request(subjects=choice[0], level=choice[1], mode=mode), token, variant)
 
-    @rule(choice=st.sampled_from(FILTERS), mode=MODES, ahead=st.booleans(), data=st.data())
+    @rule(choice=st.sampled_from(FILTERS), mode=MODES, ahead=st.booleans(), token=TOKENS, data=st.data())
     def come_back(
-        self, choice: tuple[tuple[str, ...], str], mode: Mode, ahead: bool, data: st.DataObject
+        self, choice: tuple[tuple[str, ...], str], mode: Mode, ahead: bool, token: str, data: st.DataObject
     ) -> None:
         """A client comes with a cursor that some client was given, perhaps by a relay that is ahead."""
         beyond = (self.epoch, self.hub.log.head + 3)
         cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors))
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor))
+        self.open(Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor), token)
         while self.asked:
             session = self.asked.pop()
             assert session.request is not None
@@ -242,13 +288,46 @@ class Law(RuleBasedStateMachine):
             assert client.span is not None
             assert (client.span.start, client.span.seen) == (head, [])
 
-    def open(self, request: Request, variant: Variant = Variant.PLAIN) -> None:
+    def open(self, request: Request, token: str, variant: Variant = Variant.PLAIN) -> None:
         client = Client(self.hub, variant)
+        client.asked, client.grant = request, GRANTS[token]
         client.mode = request.mode
-        client.wanted = Filter(request.subjects, request.level)
-        client.session = self.hub.open(client, request, self.now)
+        wanted = granted(token, request)
+        if wanted is not None:
+            client.wanted = wanted
+        # As with 'Authorization', or with 'auth' as the first message.
+        late = variant is Variant.DEFLATED
+        client.session = self.hub.open(client, request, self.now, None if late else GRANTS[token])
+        if late:
+            assert client.closed is None
+            self.renewed(client, token)
+        assert (client.closed == CloseCode.FORBIDDEN) == (wanted is None)
+        if wanted is not None:
+            self.clients.append(client)
+
+    def renewed(self, client: Client, token: str) -> None:
         assert client.session is not None
-        self.clients.append(client)
+        self.hub.receive(client.session, orjson.dumps({"type": "auth", "token": token}), self.now)
+
+    @rule(token=TOKENS, data=st.data())
+    def renew(self, token: str, data: st.DataObject) -> None:
+        """A client shows another token, which changes what it may see, how fast, or whether at all."""
+        client = self.some(data)
+        if client is None or client.span is None:
+            return
+        self.check(client)
+        before = client.span.place
+        wanted = granted(token, client.asked)
+        if wanted is not None:
+            client.wanted, client.grant = wanted, GRANTS[token]
+        self.renewed(client, token)
+        if wanted is None:
+            assert client.closed == CloseCode.FORBIDDEN
+            self.clients.remove(client)
+        else:
+            assert client.span.start >= before
+            assert client.session is not None
+            assert client.session.grant is GRANTS[token]
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, data=st.data())
     def change(self, choice: tuple[tuple[str, ...], str], mode: Mode, data: st.DataObject) -> None:
@@ -258,12 +337,18 @@ class Law(RuleBasedStateMachine):
             return
         self.check(client)
         before = client.span.place
-        client.wanted = Filter(*choice)
-        client.mode = mode
+        assert client.session.grant is not None
+        asked = Request(subjects=choice[0], level=choice[1], mode=mode)
+        wanted = narrowed(client.session.grant, asked)
+        if wanted is not None:
+            client.asked, client.wanted, client.mode = asked, wanted, mode
         body = {"type": "subscribe", "subjects": choice[0], "level": choice[1], "mode": mode}
-        text = orjson.dumps(body)
-        self.hub.receive(client.session, text, self.now)
-        assert client.span.start >= before
+        self.hub.receive(client.session, orjson.dumps(body), self.now)
+        if wanted is None:
+            assert client.closed == CloseCode.FORBIDDEN
+            self.clients.remove(client)
+        else:
+            assert client.span.start >= before
 
     @rule(data=st.data())
     def stall(self, data: st.DataObject) -> None:
@@ -324,7 +409,11 @@ class Law(RuleBasedStateMachine):
             at_head = session in session.feed.heads
             catching = session in self.hub.fanout._catching
             waiting = session in self.hub.fanout.archive
-            assert at_head + catching + waiting + (not session.writable) == 1
+            paced = session in self.hub.fanout._paced
+            assert at_head + catching + waiting + paced + (not session.writable) == 1
+            assert not (at_head and session.bucket is not None), (
+                "a pace of its own is for one who walks alone"
+            )
 
     @invariant()
     def bounds_hold(self) -> None:
@@ -383,7 +472,9 @@ class Law(RuleBasedStateMachine):
         for _ in range(20):
             # A relay that was behind sees what others saw already.
             self.publish("log.info.x", 1, 0)
-        for _ in range(200):
+        for turn in range(2_000):
+            if turn >= 200 and not self.hub.fanout.behind:
+                break  # a rate of its own takes its time
             self.now += 0.2
             self.read(3)
             self.hub.fanout.flush(self.now)
@@ -392,7 +483,10 @@ class Law(RuleBasedStateMachine):
             assert client.session is not None
             feed = client.session.feed
             assert feed is not None
-            assert client.session in feed.heads
+            if client.session.bucket is None:
+                assert client.session in feed.heads
+            else:
+                assert client.session.cursor == feed.place(self.hub.log.head)
             self.check(client)
             for subject, seq in newest.items():
                 wanted = client.wanted.matches(subject) and level_of(subject) is None

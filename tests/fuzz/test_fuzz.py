@@ -1,0 +1,109 @@
+"""A few thousand cases of the fuzzer, always the same; ``make fuzz`` runs a million."""
+
+import asyncio
+import gc
+
+import pytest
+
+from tests.bench.stranger_kinds import kinds
+from tests.fuzz.__main__ import cases, inside, outside
+from tests.fuzz.cases import FULL, NOW, PLAIN, ROOM, SECRET, Case, case
+from tests.fuzz.inside import FoundError, Inside, illegal, upgrade_lines
+from tests.fuzz.outside import AT_ONCE
+from tests.fuzz.transport import StandingLoop
+
+INSIDE = 3_000
+OUTSIDE = 320
+
+
+def test_nothing_is_found_in_the_process() -> None:
+    """Door, requests and feed stand whatever comes, and leave nothing behind."""
+    assert inside(cases(0, INSIDE)).cases == INSIDE
+
+
+def test_nothing_is_found_over_sockets() -> None:
+    """A real relay stands it, too, and its honest client gets every event."""
+    assert outside(list(cases(0, OUTSIDE))) == OUTSIDE / AT_ONCE
+
+
+def test_an_upgrade_behind_an_unanswered_request_leaves_no_task_behind() -> None:
+    """The answer's task would wait for ever for room in a socket that it is not told of any more."""
+    lines = [*upgrade_lines(), f"Authorization: Bearer {PLAIN[0]}", "", ""]
+    both = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + "\r\n".join(lines).encode()
+    inside([Case(0, (FULL, both, ROOM), stays=False)])
+
+
+def test_a_flood_of_pings_in_one_read_is_not_parsed_to_its_end() -> None:
+    """Forty thousand of them would take the event loop a third of a second."""
+    lines = [*upgrade_lines(), f"Authorization: Bearer {PLAIN[0]}", "", ""]
+    pings = b"\x89\x80\0\0\0\0" * 40_000
+    relay = inside([Case(0, ("\r\n".join(lines).encode(), pings, pings), stays=False)])
+    assert relay.slowest[0] < 0.1
+
+
+def test_a_broken_frame_behind_a_flood_ends_the_connection() -> None:
+    """Both in one read: what the first has begun is not left half done by the second."""
+    flood = b"\x89\x80\0\0\0\0" * 60 + b"\xff\xff" * 20
+    inside([Case(0, ("\r\n".join([*upgrade_lines(), "", ""]).encode(), flood), stays=True)])
+
+
+def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
+    """It comes seldom in a relay, and a thousand of them a second would be tens of megabytes by then."""
+    some = [
+        Case(0, tuple(filter(None, (kind.first, kind.again))), stays=False)
+        for kind in kinds(SECRET, NOW)
+        if not kind.slow
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        inside(some * 3)
+    finally:
+        gc.enable()
+
+
+def test_a_case_comes_from_its_seed_alone() -> None:
+    """So that what was found can be looked at again."""
+    assert case(7) == case(7)
+    assert case(7) != case(8)
+    assert "--seed 7" in str(case(7))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [b"\x81\x02hi", b"HTTP/1.1 101 x\r\n\r\n\x91\x00", b"HTTP/1.1 101 x\r\n\r\n\x81\x80\0\0\0\0"],
+)
+def test_what_is_no_legal_answer_is_seen(written: bytes) -> None:
+    """Frames before the answer, reserved bits, and masked frames of a server."""
+    assert illegal(written)
+
+
+def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised behind the socket is logged, which is how the fuzzer learns of it."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr("relay.core.session.decide", broken)
+    monkeypatch.setattr("relay.core.hub.decide", broken)
+    with pytest.raises(FoundError, match="broken on purpose"):
+        inside(cases(0, 500))
+
+
+def test_whoever_is_cut_to_make_room_leaves_no_timer_behind() -> None:
+    """It would hold the request's memory for as long as the stranger could have stayed."""
+
+    async def check() -> None:
+        relay = Inside()
+        links = [relay.open() for _ in range(50)]
+        await asyncio.sleep(0)
+        assert sum(link.lost for link in links) == 30
+        assert relay.loop.timers() == 20
+        for link in links:
+            link.lose()
+        relay.close()
+        assert relay.loop.timers() == 0
+
+    loop = StandingLoop()
+    loop.run_until_complete(check())
+    loop.close()

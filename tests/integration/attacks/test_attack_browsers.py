@@ -1,0 +1,225 @@
+"""Pages of other sites in a user's browser: origins that look right, rebound names, CORS; our own page."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests import forge
+from tests.attacker import Answer, bearer, browser, claims, exchange, get, until, upgrade
+from tests.feed_client import run
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+EXACT = "https://app.example.com"
+BELOW = "https://*.dash.example.org"
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+    """A relay with tokens and an allow list."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "HS256",
+        "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
+        "TICKERTAPE_ALLOWED_ORIGINS": f"{EXACT}, {BELOW}",
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+    }
+    with Relay(nats.url, "--auth", "jwt", **env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def open_relay(nats: NatsServer) -> Iterator[Relay]:
+    """A relay on a loopback address without tokens: whoever reaches it is let in, so names matter."""
+    env = {"TICKERTAPE_ALLOWED_ORIGINS": EXACT, "TICKERTAPE_SUBJECT_PREFIX": "open"}
+    with Relay(nats.url, **env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """A good one."""
+    return forge.token("HS256", claims())
+
+
+def refused(answer: Answer) -> bool:
+    """Tell whether an answer is the refusal of a page, without a word for scripts to read."""
+    allowed = [name for name in answer.headers if name.startswith("access-control-")]
+    return (answer.status, answer.code, allowed) == (403, "forbidden", [])
+
+
+FOREIGN = [
+    "null", "https://evil.com", "https://app.example.com.evil.com", "https://evilapp.example.com",
+    "https://app.example.com:8443", "http://app.example.com", "https://example.com", "https://x.app.example.com",
+    "https://app.example.com@evil.com", "https://evil.com#app.example.com", "https://evil.com/app.example.com",
+    "https://app.example.com\\.evil.com", "https://app.example.com%2eevil.com", "https://app-example.com",
+    "https://a.b.dash.example.org", "https://dash.example.org", "https://evildash.example.org",
+    "https://.dash.example.org", "https://*.dash.example.org", "https://a.dash.example.org.evil.com",
+    "http://a.dash.example.org", "https://a.dash.example.org:444", "https://-.dash.example.org",
+    "wss://app.example.com", "file://", "chrome-extension://app.example.com", "app.example.com", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_page_of_another_site_is_refused(relay: Relay, origin: str, honest_token: str) -> None:
+    """403 before the upgrade, whatever it offers and however good its user's token is: it learns nothing."""
+    header = f"Origin: {origin}"
+    protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
+    assert refused(exchange(relay, upgrade("/ws", header, protocols)))
+    assert refused(exchange(relay, upgrade("/ws", header, bearer(honest_token))))
+    assert refused(exchange(relay, get("/events", header, bearer(honest_token))))
+    assert refused(exchange(relay, get("/", header)))
+    assert refused(exchange(relay, get("/events", header, method="OPTIONS")))
+
+
+def test_a_second_origin_does_not_help(relay: Relay, honest_token: str) -> None:
+    """All that are sent have to be allowed."""
+    for pair in ((EXACT, "https://evil.com"), ("https://evil.com", EXACT)):
+        headers = [f"Origin: {one}" for one in pair]
+        assert refused(exchange(relay, upgrade("/ws", *headers, bearer(honest_token))))
+        assert refused(exchange(relay, get("/events", *headers, bearer(honest_token))))
+
+
+def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Relay, honest_token: str) -> None:
+    """It is not told inside, as our own page is: there is no connection."""
+    with pytest.raises(InvalidStatus) as caught:
+        run(browser(relay, token=honest_token, origin="https://evil.com"))
+    assert caught.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "origin", [EXACT, "https://APP.example.com", f"{EXACT}:443", "https://a.dash.example.org"]
+)
+def test_a_page_of_the_allow_list_connects(relay: Relay, origin: str, honest_token: str) -> None:
+    """With its token, to the feed and to the history; case and the usual port do not matter."""
+    protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
+    data = until(relay, upgrade("/ws", f"Origin: {origin}", protocols), b'"type":"snapshot"')
+    assert data.startswith(b"HTTP/1.1 101 ")
+    head = data.partition(b"\r\n\r\n")[0]
+    assert b"Sec-WebSocket-Protocol: tickertape.v1" in head
+    assert honest_token.encode() not in head
+    answer = exchange(relay, get("/events", f"Origin: {origin}", bearer(honest_token)))
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == origin
+
+
+@pytest.mark.parametrize("host", ["relay.example.net", "relay.example.net:8080", "127.0.0.1", "[::1]:8080"])
+def test_the_relays_own_page_connects(relay: Relay, host: str, honest_token: str) -> None:
+    """Under whatever name it was reached; that name at another port, or another one, is another site."""
+    for scheme in ("http", "https"):
+        request = upgrade("/ws", f"Origin: {scheme}://{host}", bearer(honest_token), host=host)
+        assert until(relay, request, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    for origin in ("http://relay.example.net:9999", f"http://{host}.evil.com", f"http://x.{host}"):
+        assert refused(exchange(relay, upgrade("/ws", f"Origin: {origin}", bearer(honest_token), host=host)))
+
+
+def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
+    """To pages of the allow list: GET with a token, no cookies; to our own page nothing has to be said."""
+    ask = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization")
+    answer = exchange(relay, get("/events", f"Origin: {EXACT}", *ask, method="OPTIONS"))
+    assert answer.status == 204
+    told = {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+    assert told == {
+        "access-control-allow-origin": EXACT,
+        "access-control-allow-methods": "GET",
+        "access-control-allow-headers": "authorization",
+        "access-control-max-age": "600",
+    }
+    assert answer.headers["vary"] == "Origin"
+    own = exchange(relay, get("/events", "Origin: http://127.0.0.1", *ask, method="OPTIONS"))
+    assert own.status == 204
+    assert "access-control-allow-origin" not in own.headers
+    # Also a refusal can be read by a page that may: its user has to be told.
+    bad = exchange(relay, get("/events", f"Origin: {EXACT}", bearer("x.y.z")))
+    assert (bad.status, bad.headers["access-control-allow-origin"]) == (401, EXACT)
+    for target in ("/health", "/"):
+        answer = exchange(relay, get(target, f"Origin: {EXACT}"))
+        assert answer.status == 200
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.com", "evil.com:8080", "127.0.0.1.evil.com", "localhost.evil.com", "x.y"]
+)
+def test_a_name_that_was_rebound_gets_nothing(open_relay: Relay, host: str) -> None:
+    """Without tokens, a page of a name that leads to 127.0.0.1 would be same origin: 403 for all of it."""
+    for target in ("/", "/events", "/health", "/assets/app.js", "/ws"):
+        assert refused(exchange(open_relay, get(target, f"Origin: http://{host}", host=host)))
+        assert refused(exchange(open_relay, get(target, host=host)))
+    for headers in ([f"Origin: http://{host}"], [], ["Sec-WebSocket-Protocol: tickertape.v1"]):
+        assert refused(exchange(open_relay, upgrade("/ws", *headers, host=host)))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost:8080", "[::1]", "relay", "app.localhost", "app.example.com"]
+)
+def test_our_names_get_in_without_a_token(open_relay: Relay, host: str) -> None:
+    """Loopback addresses, names without a dot that nobody can buy, and those that are listed."""
+    assert exchange(open_relay, get("/", host=host)).status == 200
+    assert until(open_relay, upgrade("/ws", host=host), b'"type":"snapshot"')
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a!.evil.com",
+        "a'b.evil.com:8080",
+        "evil.com, 127.0.0.1",
+        "127.0.0.1@evil.com",
+        "evil.com/",
+        "x;y.evil.com",
+    ],
+)
+def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Relay, host: str) -> None:
+    """Browsers and DNS take more characters than names have; such a one can be rebound like any other."""
+    for target in ("/", "/events", "/ws"):
+        assert refused(exchange(open_relay, get(target, host=host)))
+    for headers in ([], [f"Origin: http://{host}"], ["Origin: http://127.0.0.1"]):
+        assert refused(exchange(open_relay, upgrade("/ws", *headers, host=host)))
+
+
+def test_a_program_without_a_host_gets_in(open_relay: Relay) -> None:
+    """HTTP/1.0 has none, and no browser speaks it."""
+    assert exchange(open_relay, b"GET /events HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_the_page_runs_nothing_but_its_own_files(relay: Relay) -> None:
+    """Its policy allows nothing inline, and it has no inline script, style or handler."""
+    answer = exchange(relay, get("/"))
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self'",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+    page = answer.body.decode()
+    assert re.findall(r"<script(?![^>]*\ssrc=\"/assets/)[^>]*>", page) == []
+    assert re.findall(r"<script[^>]*>\s*[^<\s]", page) == []
+    assert not re.search(
+        r"<style|\sstyle\s*=|\son[a-z]+\s*=|javascript:|<base|<iframe|<object", page, re.IGNORECASE
+    )
+    assert not re.search(r"(?:src|href)=\"(?!/assets/|#)", page)
+
+
+def test_no_script_of_the_page_makes_markup_of_text(relay: Relay) -> None:
+    """Events are text to it: nothing that it loads writes HTML, or runs what it was sent."""
+    page = exchange(relay, get("/")).body.decode()
+    wanted = set(re.findall(r'src="(/assets/[^"]+\.js)"', page))
+    seen: set[str] = set()
+    while wanted - seen:
+        path = (wanted - seen).pop()
+        seen.add(path)
+        script = exchange(relay, get(path)).body.decode()
+        wanted |= set(re.findall(r'from "(/assets/[^"]+)"', script))
+        sinks = r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|new Function|srcdoc)\b"
+        assert not re.search(sinks, script), path
+    assert len(seen) > 5

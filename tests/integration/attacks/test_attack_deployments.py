@@ -1,0 +1,116 @@
+"""Two deployments on one NATS server, and what is for nobody's eyes: reached by no grant and no filter."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from contracts.wire import Snapshot
+from tests import forge
+from tests.attacker import bearer, claims, exchange, get
+from tests.feed_client import follow, jetstream, line, publish, run, status
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+
+def token(subjects: str) -> str:
+    """A good token, for both relays: operators who share a key are no better off."""
+    return forge.token("HS256", claims(tickertape={"subjects": [subjects]}))
+
+
+def started(nats: NatsServer, prefix: str) -> Relay:
+    """A relay of a deployment."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "HS256",
+        "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+    }
+    return Relay(nats.url, "--auth", "jwt", **env)
+
+
+@pytest.fixture(scope="module")
+def prefix() -> str:
+    """Of the deployment that is attacked."""
+    return "here"
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+    """Its relay."""
+    with started(nats, prefix) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """Of its one subject."""
+    return token("log.error.honest")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def staging(nats: NatsServer, relay: Relay) -> Iterator[Relay]:
+    """The other deployment, whose own clients see its events; and what both keep to themselves."""
+
+    async def check(running: Relay) -> None:
+        async with jetstream(nats.url) as js, follow(running.ws_url, token=token(">")) as feed:
+            await publish(js, status("HIDDEN"), "staging.")
+            seq = await publish(js, line("HIDDEN of staging", "INFO", "x"), "staging.")
+            await feed.until(lambda: seq in feed.seqs())
+            await js.publish("here.checkpoint.host.HIDDEN", b'{"HIDDEN":1}')
+            await js.publish("here.log.info.HIDDEN", b"HIDDEN nonsense, which is filed in REJECTED")
+            await publish(js, line("past", "INFO", "x"), "here.")
+
+    with started(nats, "staging") as running:
+        run(check(running))
+        yield running
+
+
+FOREIGN = [
+    "staging.>", "staging.log.>", "here.>", "here.log.>", "$JS.>", "$SYS.>", "checkpoint.>", "_INBOX.>",
+    "rejected.>", "watchdog.>", "*.checkpoint.>", "*.log.info.*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", FOREIGN)
+def test_what_lies_elsewhere_is_never_shown(relay: Relay, pattern: str) -> None:
+    """A grant or a filter of such a name is legal, and selects nothing, now and in the past."""
+
+    async def check(grant: str, asked: str) -> None:
+        shown = token(grant)
+        async with (
+            jetstream(relay.nats_url) as js,
+            follow(relay.ws_url, token=shown, subjects=asked, since="earliest") as feed,
+        ):
+            await js.publish("here.checkpoint.host.more", b'{"HIDDEN":2}')
+            await publish(js, line("HIDDEN of staging", "INFO", "x"), "staging.")
+            await publish(js, line("shown to others", "INFO", "x"), "here.")
+            await feed.say(type="subscribe", subjects=[asked], since="earliest", mode="latest")
+            await feed.one(Snapshot)
+            await feed.say(type="ping", id=1)
+            await feed.until(lambda: feed.messages[-1].type == "pong")
+            assert {message.type for message in feed.messages} == {
+                "welcome",
+                "subscribed",
+                "snapshot",
+                "pong",
+            }
+            assert all(message.events == [] for message in feed.messages if isinstance(message, Snapshot))
+        page = exchange(relay, get(f"/events?limit=1000&subjects={asked}", bearer(shown)))
+        assert json.loads(page.body)["events"] == []
+
+    for grant, asked in ((">", pattern), (pattern, ">"), (pattern, pattern)):
+        run(check(grant, asked))
+
+
+def test_everything_is_everything_of_this_deployment(relay: Relay) -> None:
+    """The widest grant and filter: its events, without checkpoints, rejected ones, and those of others."""
+    page = exchange(relay, get("/events?limit=1000", bearer(token(">"))))
+    assert b"past" in page.body
+    assert b"HIDDEN" not in page.body
+
+    async def check() -> None:
+        async with follow(relay.ws_url, token=token(">"), since="earliest", mode="complete") as feed:
+            await feed.events(1)
+            assert "HIDDEN" not in "".join(message.model_dump_json() for message in feed.messages)
+
+    run(check())

@@ -1,0 +1,200 @@
+"""Messages meant to cost more than they are: bombs, floods of patterns, nests; and what precedes a token."""
+
+import contextlib
+import json
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts.wire import MAX_MESSAGE_BYTES
+from tests import forge
+from tests.attacker import browser, claims, read_all, upgrade
+from tests.feed_client import PATIENCE, run
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+MEGABYTE = 1024 * 1024
+ROOM = 20 * MEGABYTE
+"""Bytes by which an attack may make the relay grow, at its worst moment."""
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+    """A relay that wants a token, so that there is a time before it."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "HS256",
+        "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+    }
+    with Relay(nats.url, "--auth", "jwt", **env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """A good one."""
+    return forge.token("HS256", claims(sub="honest"))
+
+
+def good() -> str:
+    """An attacker's token: good, but for little."""
+    return forge.token("HS256", claims(tickertape={"subjects": ["log.info.nothing"]}))
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A client's frame with a mask of zeros, which leaves it as it is."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 65_536:
+        head = bytes([first, 0xFE]) + size.to_bytes(2, "big")
+    else:
+        head = bytes([first, 0xFF]) + size.to_bytes(8, "big")
+    return head + b"\0\0\0\0" + payload
+
+
+def in_fragments(first: int, payload: bytes, count: int) -> bytes:
+    """The same in several frames."""
+    step = len(payload) // count + 1
+    parts = [payload[at : at + step] for at in range(0, len(payload), step)]
+    frames = [masked(first if n == 0 else 0, part) for n, part in enumerate(parts)]
+    return b"".join(frames[:-1]) + masked(0x80 | (first if len(parts) == 1 else 0), parts[-1])
+
+
+def close_code(relay: Relay, frames: bytes, *headers: str, mark: bytes) -> int:
+    """Connect, wait for a mark, send frames, and read to the end; the close code, 1006 without one."""
+    with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+        link.sendall(upgrade("/ws", *headers))
+        data = b""
+        while mark not in data:
+            more = link.recv(65_536)
+            assert more
+            data += more
+        with contextlib.suppress(ConnectionError):
+            link.sendall(frames)
+        data = read_all(link)
+    at = data.rfind(b"\x88")
+    return int.from_bytes(data[at + 2 : at + 4], "big") if at >= 0 else 1006
+
+
+def peak(relay: Relay) -> int:
+    """Most bytes of memory that the relay ever had."""
+    for line in Path(f"/proc/{relay.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmHWM")
+
+
+def deflated(size: int) -> bytes:
+    """So many zeros, as a compressed message; a thousandth of it on the wire."""
+    made = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = bytes(MEGABYTE)
+    data = b"".join(made.compress(block) for _ in range(size // MEGABYTE))
+    return (data + made.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover"
+
+
+@pytest.mark.parametrize("fragments", [1, 16], ids=["one frame", "fragments"])
+@pytest.mark.parametrize("waiting", [False, True], ids=["with a token", "without"])
+def test_a_compressed_bomb_is_not_unpacked(relay: Relay, fragments: int, waiting: bool) -> None:
+    """64 MiB of zeros are 64 KiB on the wire: 1009, and the relay does not grow by what they would be."""
+    bomb = in_fragments(0x41, deflated(64 * MEGABYTE), fragments)
+    assert len(bomb) < 100_000
+    before = peak(relay)
+    if waiting:
+        code = close_code(relay, bomb, DEFLATE, mark=b"permessage-deflate")
+    else:
+        header = f"Authorization: Bearer {good()}"
+        code = close_code(relay, bomb, DEFLATE, header, mark=b"permessage-deflate")
+    assert code == 1009
+    assert peak(relay) - before < ROOM
+
+
+def patterns(count: int, width: int) -> str:
+    """A ``subscribe`` with so many patterns."""
+    return json.dumps({"type": "subscribe", "subjects": [f"{n:0{width}d}" for n in range(count)]})
+
+
+def test_a_million_patterns_are_too_much(relay: Relay) -> None:
+    """1009, before the message is whole; as many as fit in one message are 4409, at once, and cost little."""
+    before, started = peak(relay), time.monotonic()
+    inside = run(browser(relay, patterns(1_000_000, 6), token=good()))
+    assert inside.close == 1009
+    fitting = patterns(100_000, 6)
+    assert MAX_MESSAGE_BYTES * 0.9 < len(fitting) <= MAX_MESSAGE_BYTES
+    inside = run(browser(relay, fitting, token=good()))
+    assert (inside.error, inside.close) == ("bad_subjects", 4409)
+    assert len(inside.messages[-1]["reason"]) < 1000
+    assert time.monotonic() - started < 3
+    assert peak(relay) - before < ROOM
+
+
+def test_a_stranger_has_32_kib(relay: Relay) -> None:
+    """1009 for more, in whatever it is wrapped; the largest token there is fits."""
+    for message in (
+        patterns(20_000, 6),
+        "x" * 33 * 1024,
+        json.dumps({"type": "auth", "token": "x" * 40_000}),
+    ):
+        assert run(browser(relay, message)).close == 1009
+    large = json.dumps({"type": "auth", "token": "x" * 16_384})
+    inside = run(browser(relay, large))
+    assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
+    frames = in_fragments(0x01, b"x" * 40_000, 8)
+    assert close_code(relay, frames, mark=b"\r\n\r\n") == 1009
+
+
+NESTS = {
+    "arrays": "[" * 200_000,
+    "closed arrays": "[" * 100_000 + "]" * 100_000,
+    "objects": '{"a":' * 100_000,
+    "inside a field": '{"type":"subscribe","subjects":' + "[" * 5_000 + "]" * 5_000 + "}",
+    "inside another field": '{"type":"ping","x":' + "[" * 5_000 + "]" * 5_000 + "}",
+    "a long number": '{"type":"ping","id":' + "9" * 100_000 + "}",
+    "a long exponent": '{"type":"ping","id":1e' + "9" * 1000 + "}",
+    "a long key": '{"' + "a" * 100_000 + '":1}',
+    "many keys": json.dumps({f"k{n}": 0 for n in range(50_000)}),
+    "the same key": "{" + ",".join('"type":"ping"' for _ in range(50_000)) + ",}",
+    "a long type": json.dumps({"type": "x" * 500_000}),
+    "a list as type": '{"type":["ping"]}',
+    "null": "null",
+    "nothing": "",
+    "a lone surrogate": '{"type":"\\ud800"}',
+    "a NUL": '{"type":"ping\0"}',
+    "a token that is an object": '{"type":"auth","token":{"a":1}}',
+    "subjects that are an object": '{"type":"subscribe","subjects":{"log.>":1}}',
+    "an interval of the far future": '{"type":"subscribe","interval_ms":1e30}',
+}
+
+
+@pytest.mark.parametrize("name", NESTS)
+def test_a_message_that_is_none_ends_its_session_alone(relay: Relay, name: str) -> None:
+    """4400, in few words, at once."""
+    started = time.monotonic()
+    inside = run(browser(relay, NESTS[name], token=good()))
+    assert inside.close == 4400
+    assert inside.error in ("bad_json", "bad_message", "unknown_type")
+    assert len(inside.messages[-1]["reason"]) < 500
+    assert time.monotonic() - started < 2
+
+
+def test_a_sequence_beyond_all_is_a_bad_cursor(relay: Relay) -> None:
+    """4409: what cannot be a place is refused, and one that may be is looked for without any arithmetic."""
+    for value in ("e-99999999999999999999", "e--1", "e-1.5", "e-0x10", "-" * 1000, "\u0661-\u0661"):
+        message = {"type": "subscribe", "cursor": value}
+        inside = run(browser(relay, message, token=good()))
+        assert (inside.error, inside.close) == ("bad_cursor", 4409)
+    for field, value in (
+        ("since", "9999999999999d"),
+        ("since", "0001-01-01T00:00:00Z"),
+        ("since", "9" * 400),
+    ):
+        inside = run(browser(relay, {"type": "subscribe", field: value}, {"type": "nonsense"}, token=good()))
+        assert inside.close in (4400, 4409)
+    assert not any("fault of the relay" in line for line in relay.log)

@@ -1,0 +1,273 @@
+"""Ways to see more than a grant allows: wider filters, odd spellings, the past, counts.
+
+Whatever is denied to an attacker has the word ``HIDDEN`` in it, in its subject or its body.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+
+from contracts.wire import Events, Gap, Snapshot, Subscribed
+from tests import forge
+from tests.attacker import bearer, browser, claims, exchange, get, upgrade
+from tests.fake_link import only
+from tests.feed_client import FeedClient, follow, jetstream, line, publish, run, status
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+SECRET = forge.public_pem("HS256").decode()
+ROUNDS = 40
+"""Times that the stock is published: more than the relay remembers, so the stream is read again for it."""
+
+ALL_BUT: dict[str, Any] = {
+    "subjects": [">"],
+    "deny": ["log.*.HIDDEN", "gateway.*.*.HIDDEN", "log.critical.>", "system.>"],
+}
+"""A grant of everything but what is hidden."""
+
+
+def token(**grant: Any) -> str:
+    """A good token."""
+    return forge.token("HS256", claims(tickertape=grant))
+
+
+@pytest.fixture(scope="module")
+def prefix() -> str:
+    """As an operator would call it."""
+    return "prod"
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+    """A relay that remembers little, with a stock of shown and hidden events in its stream."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "HS256",
+        "TICKERTAPE_JWT_KEY": SECRET,
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+    }
+    with Relay(nats.url, "--auth", "jwt", "--log-size", "50", **env) as running:
+        run(stock(running))
+        yield running
+
+
+async def stock(relay: Relay) -> None:
+    """Publish what is shown, and beside it what is not."""
+    async with jetstream(relay.nats_url) as js:
+        for number in range(ROUNDS):
+            await publish(js, line(f"shown {number}", "INFO", "shown"), "prod.")
+            await publish(js, line(f"shown {number}", "ERROR", "shown"), "prod.")
+            await publish(js, line(f"HIDDEN {number}", "INFO", "HIDDEN"), "prod.")
+            await publish(js, line(f"HIDDEN {number}", "CRITICAL", "shown"), "prod.")
+        await publish(js, status("shown"), "prod.")
+        await publish(js, status("HIDDEN"), "prod.")
+        await js.publish("prod.checkpoint.host.HIDDEN", b'{"HIDDEN":1}')
+        await js.publish("prod.log.info.HIDDEN", b"HIDDEN nonsense")
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """Of its one subject."""
+    return token(subjects=["log.error.honest"])
+
+
+def told(feed: FeedClient) -> str:
+    """All that a client was told, as text, but for its grant and its own filter."""
+    kinds = ("welcome", "subscribed")
+    return "".join(m.model_dump_json(by_alias=True) for m in feed.messages if m.type not in kinds)
+
+
+NARROWED = [
+    (["log.>"], ">", ["log.>"]),
+    (["log.>"], "log.info.*,gateway.>", ["log.info.*"]),
+    (["log.*.a", "log.info.>"], "log.*.*", ["log.*.a", "log.info.*"]),
+    (["gateway.status.ctp.*"], "*.*.*.x", ["gateway.status.ctp.x"]),
+    (["log.info.a"], "log.info.a,log.info.b,>", ["log.info.a"]),
+]
+
+
+@pytest.mark.parametrize(("granted", "asked", "left"), NARROWED)
+def test_a_broader_filter_is_cut_to_the_grant(
+    relay: Relay, granted: list[str], asked: str, left: list[str]
+) -> None:
+    """And ``subscribed`` says what was left of it, to the query and to ``subscribe``."""
+
+    async def check() -> None:
+        async with follow(relay.ws_url, token=token(subjects=granted), subjects=asked) as feed:
+            assert only(feed.messages, Subscribed)[0].subjects == left
+            await feed.say(type="subscribe", subjects=asked.split(","))
+            assert (await feed.one(Subscribed)).subjects == left
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("grant", "asked"),
+    [
+        ({"subjects": ["log.error.HIDDEN"], "deny": ["log.>"]}, "log.>"),
+        ({"subjects": ["log.>", "log.error.HIDDEN"], "deny": ["log.*.HIDDEN"]}, "log.error.HIDDEN"),
+        ({"subjects": [">"], "deny": ["log.>"]}, "log.>"),
+        ({"subjects": ["log.>"]}, "gateway.>"),
+        ({"subjects": ["log.info.*"]}, "log.info.a.b"),
+        ({"subjects": ["log.info.a"]}, "log.info.=61"),
+        ({"subjects": ["log.info.a"]}, "LOG.INFO.A"),
+    ],
+)
+def test_what_is_denied_altogether_is_refused(relay: Relay, grant: dict[str, Any], asked: str) -> None:
+    """403 and 4403, and 4403 in the middle of a session; ``deny`` wins over any allowance."""
+    shown = token(**grant)
+    for path in ("/ws", "/events"):
+        make = upgrade if path == "/ws" else get
+        answer = exchange(relay, make(f"{path}?subjects={asked}", bearer(shown)))
+        assert (answer.status, answer.code) == (403, "forbidden")
+    inside = run(browser(relay, token=shown, query=f"?subjects={asked}"))
+    assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "forbidden", 4403)
+    more = token(**{**grant, "subjects": [*grant["subjects"], "system.health.x"]})
+    message = {"type": "subscribe", "subjects": [asked]}
+    later = run(browser(relay, message, token=more, query="?subjects=system.health.x"))
+    assert (later.error, later.close) == ("forbidden", 4403)
+
+
+SPELLINGS = [
+    ">", "log.>", "log.*.*", "log.info.HIDDEN,log.*.shown", "log%2einfo%2eHIDDEN,%3E", "%3E", "%3e",
+    "%2A.%2A.%2A", "log%2E*%2E*,log%2Ecritical%2E%3E,log.info.shown", "%253E,log.*.*",
+    "log%252einfo%252eHIDDEN,>", "log.info.H%49DDEN,log.info.*", "log.info.=48IDDEN,log.*.*",
+    "log.info.*,log.info.HIDDEN",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", SPELLINGS)
+@pytest.mark.parametrize("mode", ["live", "complete", "latest"])
+def test_no_spelling_shows_what_is_hidden(relay: Relay, asked: str, mode: str) -> None:
+    """Neither the past, nor snapshots, nor counts: only what an exact filter of the shown would bring."""
+
+    async def check() -> None:
+        address = f"{relay.ws_url}?mode={mode}&since=earliest&subjects={asked}"
+        async with jetstream(relay.nats_url) as js, follow(address, token=token(**ALL_BUT)) as feed:
+            await publish(js, line("HIDDEN now", "INFO", "HIDDEN"), "prod.")
+            await publish(js, line("HIDDEN now", "CRITICAL", "shown"), "prod.")
+            last = await publish(js, line("shown now", "INFO", "shown"), "prod.")
+            await feed.until(lambda: last in feed.seqs())
+            assert "HIDDEN" not in told(feed)
+            assert "log.critical" not in told(feed)
+
+    run(check())
+
+
+def shown_only(relay: Relay, query: str) -> dict[str, Any]:
+    """A page of history, in which nothing is hidden."""
+    answer = exchange(relay, get(f"/events?{query}", bearer(token(**ALL_BUT))))
+    assert answer.status == 200
+    assert b"HIDDEN" not in answer.body
+    page: dict[str, Any] = json.loads(answer.body)
+    for item in page["events"]:
+        assert item["subject"].startswith(
+            ("log.info.", "log.warn.", "log.error.", "gateway.status.ctp.shown")
+        )
+    return page
+
+
+def test_history_shows_what_the_feed_would(relay: Relay) -> None:
+    """Whatever order, limit, place and end are asked for: no hidden event, in memory or in the stream."""
+    epoch, _, head = shown_only(relay, "order=newest&limit=1")["cursor"].partition("-")
+    for order, limit, place in product(
+        ("oldest", "newest"), (1, 2, 1000), (0, 1, 2, 3, 50, 51, int(head) - 1, int(head))
+    ):
+        here, there = f"{epoch}-{place}", f"{epoch}-{place + 3}"
+        for bounds in (f"until={here}", f"cursor={here}", f"cursor={here}&until={there}"):
+            shown_only(relay, f"{bounds}&order={order}&limit={limit}")
+    whole = shown_only(relay, "limit=1000&subjects=log.*.shown")["events"]
+    assert len([one for one in whole if re.fullmatch(r"shown \d+", one["event"]["message"])]) == 2 * ROUNDS
+    for asked in SPELLINGS:
+        shown_only(relay, f"limit=1000&subjects={asked}")
+
+
+def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
+    """A place is a place: what follows it is cut to the token that is shown, also after ``subscribe``."""
+
+    async def check() -> None:
+        wide = token(subjects=[">"])
+        async with follow(relay.ws_url, token=wide, since="earliest", mode="complete") as feed:
+            await feed.until(lambda: "HIDDEN" in told(feed))
+        start = only(feed.messages, Subscribed)[0].cursor
+        for mode in ("live", "complete", "latest"):
+            async with follow(relay.ws_url, token=token(**ALL_BUT), cursor=start, mode=mode) as narrow:
+                await narrow.one(Events)
+                await narrow.say(type="subscribe", cursor=start, mode=mode)
+                await narrow.one(Subscribed)
+                narrow.reset()  # it goes back
+                await narrow.one(Events)
+                assert "shown" in told(narrow)
+                assert "HIDDEN" not in told(narrow)
+
+    run(check())
+
+
+def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
+    """``gap.by`` counts no event that the client may not see, nor does ``conflated``."""
+
+    async def check() -> None:
+        grant = token(**ALL_BUT, rate=2)
+        asked = "log.*.flood,log.critical.*,log.*.HIDDEN"
+        async with (
+            jetstream(relay.nats_url) as js,
+            follow(relay.ws_url, token=grant, subjects=asked) as feed,
+            follow(relay.ws_url, token=grant, subjects=asked, mode="latest", interval_ms=200) as latest,
+        ):
+            for _ in range(10):
+                for level in ("INFO", "ERROR", "CRITICAL"):
+                    await publish(js, line("flood", level, "flood"), "prod.")
+                    await publish(js, line("flood", level, "HIDDEN"), "prod.")
+            last = await publish(js, line("last", "ERROR", "flood"), "prod.")
+            for client in (feed, latest):
+                while True:
+                    gaps = only(client.messages, Gap)
+                    counted = sum(gap.dropped or 0 for gap in gaps)
+                    counted += sum(message.conflated or 0 for message in only(client.messages, Events))
+                    if counted + len(client.seqs()) >= 21:
+                        break
+                    await client.read()
+                assert counted + len(client.seqs()) == 21
+                assert set().union(*(gap.by for gap in gaps)) <= {"log.info", "log.error"}
+                assert "HIDDEN" not in told(client)
+                assert max(client.seqs()) <= last
+
+    run(check())
+
+
+def test_a_snapshot_shows_granted_gateways_only(relay: Relay) -> None:
+    """At the start, after ``subscribe``, and in mode latest."""
+
+    async def check() -> None:
+        for mode in ("live", "complete", "latest"):
+            async with follow(relay.ws_url, token=token(**ALL_BUT), mode=mode) as feed:
+                await feed.say(type="subscribe", subjects=["gateway.status.ctp.*"], mode=mode)
+                await feed.one(Snapshot)
+                for snapshot in only(feed.messages, Snapshot):
+                    assert [item.event["gateway_id"] for item in snapshot.events] == ["shown"]
+
+    run(check())
+
+
+def test_the_level_of_a_grant_is_the_least(relay: Relay) -> None:
+    """Whatever is asked for; what names no level is not touched by it."""
+    shown = token(subjects=["log.>", "gateway.>"], level="ERROR", deny=["log.*.HIDDEN", "gateway.*.*.HIDDEN"])
+
+    async def check() -> None:
+        async with (
+            jetstream(relay.nats_url) as js,
+            follow(relay.ws_url, token=shown, level="DEBUG", since="earliest") as feed,
+        ):
+            assert only(feed.messages, Subscribed)[0].level == "ERROR"
+            await publish(js, line("lesser", "WARN", "shown"), "prod.")
+            last = await publish(js, line("HIDDEN", "CRITICAL", "shown"), "prod.")
+            await feed.until(lambda: last in feed.seqs())
+            subjects = {item.subject for message in only(feed.messages, Events) for item in message.events}
+            assert {subject.split(".")[1] for subject in subjects} <= {"error", "critical", "status"}
+
+    run(check())
+    page = json.loads(exchange(relay, get("/events?level=DEBUG&limit=1000", bearer(shown))).body)
+    assert {item["subject"].split(".")[1] for item in page["events"]} <= {"error", "critical", "status"}

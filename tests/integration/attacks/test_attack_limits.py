@@ -1,0 +1,268 @@
+"""Clients that take what is for all: slow ones, floods, too many of one address, and words of proxies."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+
+import pytest
+
+from contracts.wire import Bye
+from tests import forge
+from tests.attacker import bearer, claims, count, exchange, get, read_all, until, upgrade
+from tests.fake_link import only
+from tests.feed_client import PATIENCE, FeedClient, follow, run
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay, eventually
+
+PROXY = "127.0.0.9"
+"""Address of a proxy that is trusted; strangers come from others of 127.0.0.0/8."""
+
+PER_ADDRESS = 4
+UNAUTHENTICATED = 8
+MESSAGES = 50
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+    """A relay with small limits."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "HS256",
+        "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+        "TICKERTAPE_TRUSTED_PROXIES": PROXY,
+    }
+    limits = (
+        "--max-address-connections", str(PER_ADDRESS), "--max-unauthenticated", str(UNAUTHENTICATED),
+        "--message-rate", str(MESSAGES),
+    )  # fmt: skip
+    with Relay(nats.url, "--auth", "jwt", *limits, **env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """A good one."""
+    return forge.token("HS256", claims(sub="honest"))
+
+
+@pytest.fixture
+def good() -> str:
+    """Another's."""
+    return forge.token("HS256", claims(sub="mallory"))
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits(relay: Relay) -> None:
+    """Sockets of the test before are gone."""
+    eventually(lambda: count(relay, "sockets_unauthenticated") == 0, "no socket without a session")
+
+
+async def slowly(
+    relay: Relay, source: str, first: bytes, rest: bytes, mark: bytes = b"HTTP/1.1 4"
+) -> tuple[bytes, float]:
+    """Send some bytes at once and the rest one each 0.3 s; what comes with a mark, after how many seconds."""
+    reader, writer = await asyncio.open_connection(*relay.host_port, local_addr=(source, 0))
+    started = time.monotonic()
+
+    async def drip() -> None:
+        for byte in rest * 100:
+            await asyncio.sleep(0.3)
+            writer.write(bytes([byte]))
+
+    writer.write(first)
+    dripping = asyncio.ensure_future(drip())
+    data = b""
+    try:
+        while mark not in data:
+            more = await asyncio.wait_for(reader.read(65_536), PATIENCE)
+            assert more
+            data += more
+    finally:
+        dripping.cancel()
+        writer.close()
+    return data, time.monotonic() - started
+
+
+def test_slow_ones_have_five_seconds(relay: Relay, good: str) -> None:
+    """For a head, the first or a later one, and for a token; a body is refused at once."""
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
+    whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def check() -> None:
+        before = {
+            name: count(relay, "limits_reached_total", limit=name) for name in ("head_time", "auth_time")
+        }
+        dripped, silent, second, frame, body = await asyncio.gather(
+            slowly(relay, "127.0.0.2", head, b"a"),
+            slowly(relay, "127.0.0.2", b"", b""),
+            slowly(relay, "127.0.0.2", whole + head, b"a"),
+            slowly(relay, "127.0.0.3", upgrade("/ws"), b"\x81\xfe\x10\x00", b'"code":4408'),
+            slowly(relay, "127.0.0.3", head + b"\r\nContent-Length: 1000\r\n\r\n", b"a"),
+        )
+        for data, after in (dripped, silent):
+            assert data.startswith(b"HTTP/1.1 408 ")
+            assert json.loads(data.partition(b"\r\n\r\n")[2])["code"] == "bad_query"
+            assert 4.5 < after < 8
+        assert second[0].count(b"HTTP/1.1 ") == 2
+        assert b"HTTP/1.1 408 " in second[0]
+        assert 4.5 < second[1] < 8
+        assert 4.5 < frame[1] < 8
+        assert body[0].startswith(b"HTTP/1.1 400 ")
+        assert body[1] < 2
+        assert count(relay, "limits_reached_total", limit="head_time") == before["head_time"] + 3
+        assert count(relay, "limits_reached_total", limit="auth_time") == before["auth_time"] + 1
+
+    run(check())
+
+
+FLOODS = {
+    "pings": b"\x89\x80\0\0\0\0" * 80,
+    "pongs": b"\x8a\x80\0\0\0\0" * 80,
+    "messages": b'\x81\x8f\0\0\0\0{"type":"ping"}' * 80,
+    "fragments": b"\x01\x81\0\0\0\0{" + b"\0\x80\0\0\0\0" * 80,
+    "large ones": (b"\x81\xff" + (900_000).to_bytes(8, "big") + b"\0\0\0\0" + b" " * 900_000),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
+    """4429 and a word when to come back, for frames of all kinds, and for bytes as well."""
+    before = count(relay, "limits_reached_total", limit="message_rate")
+    with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.2", 0)) as link:
+        link.sendall(upgrade("/ws", bearer(good)))
+        data = b""
+        while b'"type":"snapshot"' not in data:
+            data += link.recv(65_536)
+        link.sendall(FLOODS[name])
+        data = b""
+        while b"\x88" not in data.partition(b'"type":"bye"')[2]:
+            more = link.recv(65_536)
+            assert more
+            data += more
+    assert b'"type":"bye","code":4429' in data
+    assert b'"retry_after_ms":1000' in data
+    assert count(relay, "limits_reached_total", limit="message_rate") == before + 1
+
+
+async def sessions(
+    stack: AsyncExitStack, relay: Relay, number: int, source: str, token: str
+) -> list[FeedClient]:
+    """Connect so many clients from one address."""
+    return [
+        await stack.enter_async_context(follow(relay.ws_url, token=token, source=source))
+        for _ in range(number)
+    ]
+
+
+async def alive(feeds: list[FeedClient]) -> bool:
+    """Ask each client whether it is still there."""
+    for feed in feeds:
+        await feed.say(type="ping", id=7)
+        await feed.until(lambda: feed.messages[-1].type == "pong")  # noqa: B023
+        assert only(feed.messages, Bye) == []
+    return True
+
+
+def test_an_address_has_so_many_sockets(relay: Relay, good: str) -> None:
+    """One more is 429 with ``Retry-After``, before anything is read; a close makes room."""
+
+    async def check() -> None:
+        before = count(relay, "limits_reached_total", limit="address_connections")
+        async with AsyncExitStack() as stack:
+            feeds = await sessions(stack, relay, PER_ADDRESS, "127.0.0.2", good)
+            spoofs = ["X-Forwarded-For: 10.9.9.9", "Forwarded: for=10.9.9.9", "X-Real-IP: 10.9.9.9"]
+            for request in (
+                upgrade("/ws", bearer(good)),
+                get("/"),
+                get("/", *spoofs),
+                get("/" + "x" * 10_000),
+            ):
+                answer = await asyncio.to_thread(exchange, relay, request, source="127.0.0.2")
+                assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "too_many", "5")
+            assert count(relay, "limits_reached_total", limit="address_connections") == before + 4
+            await sessions(stack, relay, 1, "127.0.0.3", good)
+            assert await alive(feeds)
+            await feeds[0].socket.close()
+            await asyncio.to_thread(
+                eventually, lambda: exchange(relay, get("/"), source="127.0.0.2").status == 200, "room again"
+            )
+            assert await alive(feeds[1:])
+
+    run(check())
+
+
+def test_a_stranger_speaks_for_nobody_else(relay: Relay, good: str) -> None:
+    """``X-Forwarded-For`` of a peer that is not trusted costs neither its own count nor another's."""
+    spoof = "X-Forwarded-For: 127.0.0.6"
+    with ExitStack() as stack:
+        for _ in range(PER_ADDRESS):
+            link = socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.5", 0))
+            stack.enter_context(link)
+            link.sendall(upgrade("/ws", bearer(good), spoof))
+            assert link.recv(20).startswith(b"HTTP/1.1 101")
+        assert exchange(relay, get("/", spoof), source="127.0.0.5").status == 429
+        assert exchange(relay, get("/"), source="127.0.0.6").status == 200
+        assert count(relay, "sockets") >= PER_ADDRESS
+
+
+def proxied(relay: Relay, token: str, *headers: str) -> socket.socket:
+    """A session through the proxy."""
+    link = socket.create_connection(relay.host_port, PATIENCE, (PROXY, 0))
+    link.sendall(upgrade("/ws", bearer(token), *headers))
+    assert link.recv(20).startswith(b"HTTP/1.1 101")
+    return link
+
+
+def test_a_trusted_proxy_says_who_its_clients_are(relay: Relay, good: str) -> None:
+    """Each has its own limit; what a client itself wrote further left does not count."""
+    with ExitStack() as stack:
+        for _ in range(PER_ADDRESS):
+            stack.enter_context(proxied(relay, good, "X-Forwarded-For: 10.0.0.1"))
+        for said in ("10.0.0.1", "10.0.0.2, 10.0.0.1", "10.0.0.3,10.0.0.1, 127.0.0.9", "10.0.0.1:1234"):
+            answer = exchange(relay, upgrade("/ws", bearer(good), f"X-Forwarded-For: {said}"), source=PROXY)
+            assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "too_many", "5")
+            assert exchange(relay, get("/", f"X-Forwarded-For: {said}"), source=PROXY).status == 429
+        forwarded = 'Forwarded: for=10.0.0.9, for="10.0.0.1:80";proto=https'
+        assert exchange(relay, get("/", forwarded), source=PROXY).status == 429
+        # A browser is told inside: only the proxy's word shows that it is one too many.
+        protocols = "Sec-WebSocket-Protocol: tickertape.v1"
+        request = upgrade("/ws", bearer(good), "X-Forwarded-For: 10.0.0.1", protocols)
+        data = until(relay, request, b'"retry_after_ms":5000', source=PROXY)
+        assert data.startswith(b"HTTP/1.1 101")
+        assert b'"type":"bye","code":4429' in data
+        for said in ("10.0.0.2", "10.0.0.1, 10.0.0.2", "unknown", "nonsense", "10.0.0.1, _hidden", ""):
+            stack.enter_context(proxied(relay, good, f"X-Forwarded-For: {said}"))
+
+
+def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
+    """Past the cap the oldest idle socket goes; sessions stay, and a good token gets in all the same."""
+
+    def idle(number: int, send: bytes = b"") -> socket.socket:
+        link = socket.create_connection(relay.host_port, PATIENCE, (f"127.0.1.{number}", 0))
+        link.sendall(send)
+        return link
+
+    async def check() -> None:
+        before = count(relay, "limits_reached_total", limit="unauthenticated")
+        async with AsyncExitStack() as stack:
+            feeds = await sessions(stack, relay, 2, "127.0.0.7", good)
+            waiting = [idle(1), idle(2, b"GET / HT"), idle(3, upgrade("/ws"))]
+            waiting += [idle(4 + n) for n in range(UNAUTHENTICATED - 3)]
+            eventually(lambda: count(relay, "sockets_unauthenticated") == UNAUTHENTICATED, "all wait")
+            assert count(relay, "limits_reached_total", limit="unauthenticated") == before
+            feeds += await sessions(stack, relay, 3, "127.0.0.8", good)
+            waiting += [idle(20 + n) for n in range(3)]
+            eventually(lambda: count(relay, "sockets_unauthenticated") == UNAUTHENTICATED, "all wait")
+            assert await alive(feeds)
+            for cut in waiting[:3]:
+                data = await asyncio.to_thread(read_all, cut)
+                assert b"408" not in data
+                assert b"4408" not in data
+            assert count(relay, "limits_reached_total", limit="unauthenticated") == before + 3
+            for link in waiting:
+                link.close()
+
+    run(check())

@@ -1,0 +1,239 @@
+"""Tokens that are none: forged, confused, expired, misplaced, missing."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests import forge
+from tests.attacker import Answer, bearer, browser, claims, count, exchange, get, until, upgrade
+from tests.feed_client import run
+from tests.honest_client import Honest
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay, eventually
+
+AUDIENCE = "https://relay.example.com"
+ISSUER = "https://issuer.example.com"
+
+
+def good(**more: object) -> dict[str, object]:
+    """Claims that this module's relay takes."""
+    return claims(**{"iss": ISSUER, "aud": AUDIENCE, "tickertape": {"subjects": ["log.>"]}, **more})
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+    """A relay that takes RS256 of one issuer, for one audience."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "RS256",
+        "TICKERTAPE_JWT_KEY": forge.public_pem("RS256").decode(),
+        "TICKERTAPE_JWT_ISSUER": ISSUER,
+        "TICKERTAPE_JWT_AUDIENCE": AUDIENCE,
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+    }
+    with Relay(nats.url, "--auth", "jwt", **env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """A good one."""
+    return forge.token("RS256", good())
+
+
+def unsigned(name: str) -> str:
+    """A token without a signature."""
+    header = json.dumps({"typ": "JWT", "alg": name}).encode()
+    return f"{forge.encoded(header)}.{forge.encoded(json.dumps(good()).encode())}."
+
+
+def with_public_key_as_secret() -> str:
+    """HS256 with the RSA public key as the secret: whoever knows that key could make it."""
+    header = json.dumps({"typ": "JWT", "alg": "HS256"}).encode()
+    # PyJWT itself refuses to sign with such a secret; an attacker's library does not.
+    signed = f"{forge.encoded(header)}.{forge.encoded(json.dumps(good()).encode())}"
+    digest = hmac.digest(forge.public_pem("RS256"), signed.encode(), hashlib.sha256)
+    return f"{signed}.{forge.encoded(digest)}"
+
+
+def swapped() -> str:
+    """A good token whose claims were replaced by better ones."""
+    header, _, signature = forge.token("RS256", good()).split(".")
+    better = forge.encoded(json.dumps(good(tickertape={"subjects": [">"]})).encode())
+    return f"{header}.{better}.{signature}"
+
+
+now = int(time.time())
+FORGED: dict[str, tuple[Callable[[], str], str]] = {
+    "none": (lambda: unsigned("none"), "algorithm"),
+    "None": (lambda: unsigned("None"), "algorithm"),
+    "nOnE": (lambda: unsigned("nOnE"), "algorithm"),
+    "no algorithm": (lambda: unsigned(""), "algorithm"),
+    "public key as secret": (with_public_key_as_secret, "algorithm"),
+    "HS256": (lambda: forge.token("HS256", good()), "algorithm"),
+    "claims to be RS256": (lambda: forge.token("HS256", good(), alg="RS256"), "signature"),
+    "another's key": (lambda: forge.token("RS256", good(), name="other"), "signature"),
+    "swapped claims": (swapped, "signature"),
+    "a key of its own": (
+        lambda: forge.token("RS256", good(), name="other", jwk=forge.jwk("RS256", "other")),
+        "signature",
+    ),
+    "a key at its address": (
+        lambda: forge.token("RS256", good(), name="other", jku="http://127.0.0.1:9/keys"),
+        "signature",
+    ),
+    "expired": (lambda: forge.token("RS256", good(exp=now - 1)), "expired"),
+    "early": (lambda: forge.token("RS256", good(nbf=now + 3600)), "early"),
+    "another audience": (lambda: forge.token("RS256", good(aud="https://other.example.com")), "audience"),
+    "no audience": (lambda: forge.token("RS256", good(aud=None)), "audience"),
+    "another issuer": (lambda: forge.token("RS256", good(iss=f"{ISSUER}.evil.com")), "issuer"),
+    "no issuer": (lambda: forge.token("RS256", good(iss=None)), "issuer"),
+    "no end": (lambda: forge.token("RS256", good(exp=None)), "claim"),
+    "ends never": (lambda: forge.token("RS256", json.dumps(good(exp=float("inf"))).encode()), "malformed"),
+    "ends twice": (
+        lambda: forge.token("RS256", json.dumps(good())[:-1].encode() + b',"exp":99999999999}'),
+        "malformed",
+    ),
+    "misspelt grant": (
+        lambda: forge.token("RS256", good(tickertape={"subjects": [">"], "denied": ["log.>"]})),
+        "claim",
+    ),
+    "no token at all": (lambda: "x", "malformed"),
+    "critical extension": (lambda: forge.token("RS256", good(), crit=["exp"]), "malformed"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_token_that_is_not_good_opens_nothing(relay: Relay, name: str) -> None:
+    """401 with a challenge to programs, ``bye`` and 4401 to browsers; the reason is counted."""
+    make, reason = FORGED[name]
+    token = make()
+    before = count(relay, "auth_failures_total", reason=reason)
+    for request in (upgrade("/ws", bearer(token)), get("/events", bearer(token))):
+        answer = exchange(relay, request)
+        assert (answer.status, answer.code) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert not any(part in answer.message for part in token.split(".") if len(part) > 1)
+    inside = run(browser(relay, token=token))
+    assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
+    later = run(browser(relay, {"type": "auth", "token": token}))
+    assert (later.kinds, later.error, later.close) == (["error", "bye"], "unauthorized", 4401)
+    assert count(relay, "auth_failures_total", reason=reason) == before + 4
+
+
+@pytest.mark.parametrize("grant", [None, {"subjects": []}], ids=["no claim", "no subjects"])
+def test_a_token_that_grants_nothing_opens_nothing(relay: Relay, grant: object) -> None:
+    """403 and 4403, to each way in; asking for something else does not help."""
+    token = forge.token("RS256", good(tickertape=grant))
+    for request in (upgrade("/ws?subjects=log.>", bearer(token)), get("/events", bearer(token))):
+        answer = exchange(relay, request)
+        assert (answer.status, answer.code) == (403, "forbidden")
+    for inside in (
+        run(browser(relay, token=token)),
+        run(browser(relay, {"type": "auth", "token": token}, query="?subjects=log.error.x")),
+    ):
+        assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "forbidden", 4403)
+
+
+@pytest.mark.parametrize("key", ["token", "access_token", "jwt", "authorization", "%74oken"])
+def test_a_token_in_the_address_is_refused(relay: Relay, key: str, honest_token: str) -> None:
+    """However good it is: addresses end in logs. It is not sent back, and nothing is sent on its account."""
+    query = f"?{key}={honest_token}"
+    for request in (upgrade(f"/ws{query}"), get(f"/events{query}"), upgrade(f"/ws{query}", bearer("x.y.z"))):
+        answer = exchange(relay, request)
+        assert (answer.status, answer.code) == (400, "bad_query")
+        assert honest_token not in answer.message
+    inside = run(browser(relay, query=query))
+    assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "bad_query", 4400)
+    assert honest_token not in json.dumps(inside.messages)
+
+
+def test_an_unknown_key_of_the_address_is_no_token(relay: Relay, honest_token: str) -> None:
+    """What is passed over opens nothing."""
+    query = f"?Token={honest_token}&auth={honest_token}&bearer={honest_token}"
+    assert exchange(relay, get(f"/events{query}")).status == 401
+    inside = run(browser(relay, {"type": "ping"}, query=query))
+    assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_tokens_are_none(relay: Relay, order: int, honest_token: str) -> None:
+    """Two headers, or two among the subprotocols: proxies and relay could read different ones."""
+    both = [bearer(honest_token), bearer("x.y.z")][::order]
+    for request in (upgrade("/ws", *both), get("/events", *both)):
+        answer = exchange(relay, request)
+        assert (answer.status, answer.code) == (401, "unauthorized")
+    names = [f"bearer.{honest_token}", "bearer.x.y.z"][::order]
+    header = f"Sec-WebSocket-Protocol: {', '.join(names)}"
+    assert exchange(relay, upgrade("/ws", header)).status == 401
+
+
+def test_the_header_counts_before_the_subprotocol(relay: Relay, honest_token: str) -> None:
+    """A good token beside a bad header does not help: what is sent first by preference is what is read."""
+    protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
+    data = exchange(relay, upgrade("/ws", bearer("x.y.z"), f"Sec-WebSocket-Protocol: bearer.{honest_token}"))
+    assert (data.status, data.code) == (401, "unauthorized")
+    # With tickertape.v1 it is a browser, and told inside.
+    inside = until(relay, upgrade("/ws", bearer("x.y.z"), protocols), b"\x88")
+    assert re.findall(rb'"code":("unauthorized"|4401)', inside) == [b'"unauthorized"', b"4401"]
+
+
+def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Relay, honest_token: str) -> None:
+    """400: a subprotocol has to be chosen, and a token must never be sent back as the one that was."""
+    answer = exchange(relay, upgrade("/ws", f"Sec-WebSocket-Protocol: bearer.{honest_token}"))
+    assert (answer.status, answer.code) == (400, "bad_message")
+    assert honest_token not in answer.message
+    assert "sec-websocket-protocol" not in answer.headers
+
+
+@pytest.mark.parametrize("scheme", ["Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer a b", "Digest x"])
+def test_history_without_a_token_is_refused(relay: Relay, scheme: str) -> None:
+    """401 with a challenge; other schemes are no token."""
+    for headers in ([], [f"Authorization: {scheme}"]):
+        answer = exchange(relay, get("/events", *headers))
+        assert (answer.status, answer.code) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("message", [{"type": "subscribe"}, {"type": "ping", "id": 1}])
+def test_whoever_speaks_before_its_token_is_refused(relay: Relay, message: dict[str, object]) -> None:
+    """4401, and not a word before it; the token that comes behind is too late."""
+    inside = run(browser(relay, message, {"type": "auth", "token": forge.token("RS256", good())}))
+    assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
+
+
+def connections(relay: Relay) -> int:
+    """Open WebSockets, the honest client's too."""
+    return int(json.loads(exchange(relay, get("/health")).body)["connections"])
+
+
+def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest: Honest) -> None:
+    """After 5 s, as browser and as program, all at once; meanwhile events go by unseen."""
+
+    async def check() -> None:
+        started = time.monotonic()
+        before = count(relay, "limits_reached_total", limit="auth_time")
+        waiting = asyncio.gather(*(browser(relay) for _ in range(5)), browser(relay, protocols=()))
+        await asyncio.to_thread(eventually, lambda: connections(relay) == 7, "all are connected")
+        await asyncio.to_thread(honest.noticed_nothing)
+        ends = await waiting
+        assert 4.5 < time.monotonic() - started < 8
+        for end in ends:
+            assert (end.kinds, end.error, end.close) == (["error", "bye"], "timeout", 4408)
+        assert count(relay, "limits_reached_total", limit="auth_time") == before + 6
+
+    run(check())
+
+
+def test_a_refusal_says_the_same_about_all_forgeries(relay: Relay) -> None:
+    """Whether the subject exists, or the id is known, cannot be told from outside."""
+
+    def said(**more: object) -> Answer:
+        return exchange(relay, upgrade("/ws", bearer(forge.token("RS256", good(**more), name="other"))))
+
+    assert said(sub="alice").body == said(sub="nobody").body == said(jti="x").body

@@ -1,0 +1,305 @@
+"""Tokens in the life of a session: renewed, narrowed, widened, ended, revoked, counted, paced."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.events import parse_time
+from contracts.wire import Bye, Events, Gap, Snapshot, Subscribed, TokenExpiring, Welcome
+from tests import forge
+from tests.attacker import bearer, browser, claims, count, exchange, get, upgrade
+from tests.fake_link import only
+from tests.feed_client import FeedClient, follow, jetstream, line, publish, run, status
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+SECRET = forge.public_pem("HS256").decode()
+SLACK = 1.5
+"""Seconds that a second's look of the relay may take on a busy machine."""
+
+
+def token(
+    subjects: str = "log.>", life: float = 600, sub: str = "alice", jti: str | None = None, **grant: Any
+) -> str:
+    """A good token."""
+    values = claims(
+        sub=sub, jti=jti, exp=time.time() + life, tickertape={"subjects": subjects.split(","), **grant}
+    )
+    return forge.token("HS256", values)
+
+
+@pytest.fixture(scope="module")
+def revoked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of revoked tokens."""
+    path = tmp_path_factory.mktemp("revoked") / "revoked.txt"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer, prefix: str, revoked: Path) -> Iterator[Relay]:
+    """A relay with a secret, three connections for each subject, and a low ceiling for mode complete."""
+    env = {
+        "TICKERTAPE_JWT_ALGORITHM": "HS256",
+        "TICKERTAPE_JWT_KEY": SECRET,
+        "TICKERTAPE_JWT_REVOKED_FILE": str(revoked),
+        "TICKERTAPE_SUBJECT_PREFIX": prefix,
+    }
+    limits = ("--max-subject-connections", "3", "--complete-rate", "100", "--client-rate", "0")
+    with Relay(nats.url, "--auth", "jwt", *limits, **env) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def honest_token() -> str:
+    """Of a subject that nobody else has."""
+    return token(sub="honest")
+
+
+@pytest.fixture(scope="module")
+def dot(prefix: str) -> str:
+    """The prefix of subjects, as it stands before them."""
+    return f"{prefix}."
+
+
+def revoke(file: Path, *entries: str) -> None:
+    """Replace the list in one step, as operators are told to."""
+    draft = file.with_suffix(".new")
+    draft.write_text("".join(f"{entry}\n" for entry in (*file.read_text().split(), *entries)))
+    draft.replace(file)
+
+
+def test_a_renewed_session_goes_on(relay: Relay, dot: str) -> None:
+    """Nothing is lost or repeated, and the new end is told."""
+
+    async def check() -> None:
+        async with (
+            jetstream(relay.nats_url) as js,
+            follow(relay.ws_url, token=token(), subjects="log.info.renew") as feed,
+        ):
+            sent = [await publish(js, line(f"{n}", source="renew"), dot) for n in range(5)]
+            fresh = token(life=3600)
+            await feed.say(type="auth", token=fresh)
+            sent += [await publish(js, line(f"{n}", source="renew"), dot) for n in range(5)]
+            told = await feed.one(Subscribed)
+            assert told.resumed
+            assert told.expires_at is not None
+            assert parse_time(told.expires_at).timestamp() == pytest.approx(time.time() + 3600, abs=10)
+            await feed.events(10)
+            assert feed.seqs() == sent
+            assert not only(feed.messages, Bye)
+
+    run(check())
+
+
+def test_a_narrower_token_takes_effect_at_once(relay: Relay, dot: str) -> None:
+    """From ``subscribed`` on there is nothing of what was taken away, in the snapshot either."""
+
+    async def check() -> None:
+        async with (
+            jetstream(relay.nats_url) as js,
+            follow(relay.ws_url, token=token("log.>,gateway.>"), subjects="log.*.narrow,gateway.>") as feed,
+        ):
+            for name in ("narrow-a", "narrow-b"):
+                await publish(js, status(name), dot)
+            seen = await publish(js, line("seen", source="narrow"), dot)
+            await feed.until(lambda: seen in feed.seqs())
+            await feed.say(type="auth", token=token("log.error.>,gateway.status.ctp.narrow-a"))
+            told = await feed.one(Subscribed)
+            assert told.subjects == ["log.error.narrow", "gateway.status.ctp.narrow-a"]
+            snapshot = await feed.one(Snapshot)
+            assert [item.event["gateway_id"] for item in snapshot.events] == ["narrow-a"]
+            feed.messages.clear()
+            await publish(js, line("hidden", source="narrow"), dot)
+            await publish(js, status("narrow-b"), dot)
+            last = await publish(js, line("shown", "ERROR", "narrow"), dot)
+            await feed.until(lambda: bool(feed.seqs()))
+            assert feed.seqs() == [last]
+            assert not only(feed.messages, Gap)
+
+    run(check())
+
+
+def test_a_wider_token_widens(relay: Relay, dot: str) -> None:
+    """What was asked for and not granted before comes from then on, with its states, and nothing twice."""
+    asked = "log.*.wide,gateway.status.ctp.wide"
+
+    async def check() -> None:
+        async with (
+            jetstream(relay.nats_url) as js,
+            follow(relay.ws_url, token=token("log.error.>"), subjects=asked) as feed,
+        ):
+            await publish(js, status("wide"), dot)
+            await publish(js, line("not granted", source="wide"), dot)
+            first = await publish(js, line("granted", "ERROR", "wide"), dot)
+            await feed.until(lambda: first in feed.seqs())
+            await feed.say(type="auth", token=token("log.>,gateway.>"))
+            assert (await feed.one(Subscribed)).subjects == ["log.*.wide", "gateway.status.ctp.wide"]
+            snapshot = await feed.one(Snapshot)
+            assert [item.event["gateway_id"] for item in snapshot.events] == ["wide"]
+            second = await publish(js, line("now granted", source="wide"), dot)
+            await feed.until(lambda: second in feed.seqs())
+            assert feed.seqs() == [first, second]
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("renewal", "error", "code"),
+    [
+        ("x.y.z", "unauthorized", 4401),
+        (forge.token("HS256", claims(), name="other"), "unauthorized", 4401),
+        (forge.token("HS256", claims(exp=1)), "unauthorized", 4401),
+        (token("gateway.>"), "forbidden", 4403),
+        (forge.token("HS256", claims(tickertape=None)), "forbidden", 4403),
+    ],
+    ids=["garbage", "forged", "expired", "nothing left", "no claim"],
+)
+def test_a_bad_renewal_ends_the_session(relay: Relay, renewal: str, error: str, code: int) -> None:
+    """Also while the token that it has is good still: something is wrong with whoever sends it."""
+    message = {"type": "auth", "token": renewal}
+    inside = run(browser(relay, message, token=token(sub="bad"), query="?subjects=log.error.z"))
+    assert (inside.error, inside.close) == (error, code)
+    assert inside.messages[-2]["ref"] == "auth"
+    kinds = [kind for kind in inside.kinds if kind != "heartbeat"]
+    assert kinds == ["welcome", "subscribed", "snapshot", "error", "bye"]
+
+
+def test_a_token_ends_on_time(relay: Relay) -> None:
+    """The client is told 60 s before; at its end 4401, unless it was renewed; to the second, all at once."""
+
+    async def told() -> None:
+        async with follow(relay.ws_url, token=token(life=61, sub="told"), live=False) as feed:
+            welcome = await feed.one(Welcome)
+            warned = await feed.one(TokenExpiring)
+            assert warned.expires_at == welcome.expires_at
+            assert 58 < parse_time(warned.expires_at).timestamp() - time.time() <= 60.1
+
+    async def ended() -> None:
+        ends = time.time() + 2
+        async with follow(relay.ws_url, token=token(life=2, sub="ended"), live=False) as feed:
+            await feed.one(TokenExpiring)
+            assert await feed.closed() == 4401
+            assert -0.1 < time.time() - ends < SLACK
+            assert [message.type for message in feed.messages[-2:]] == ["error", "bye"]
+
+    async def renewed() -> None:
+        async with follow(relay.ws_url, token=token(life=2, sub="renewed"), live=False) as feed:
+            await feed.one(TokenExpiring)
+            await feed.say(type="auth", token=token(sub="renewed"))
+            await feed.one(Subscribed)
+            await asyncio.sleep(2 + SLACK)  # that nothing happens takes its time
+            await feed.say(type="ping", id=1)
+            await feed.until(lambda: feed.messages[-1].type == "pong")
+            assert not only(feed.messages, Bye)
+
+    async def check() -> None:
+        await asyncio.gather(told(), ended(), renewed())
+
+    run(check())
+
+
+@pytest.mark.parametrize(
+    ("entry", "mine"),
+    [("jti:stolen", {"jti": "stolen", "sub": "one"}), ("sub:mallory", {"jti": "x", "sub": "mallory"})],
+    ids=["by id", "by subject"],
+)
+def test_a_revoked_token_ends_its_sessions(
+    relay: Relay, revoked: Path, entry: str, mine: dict[str, Any]
+) -> None:
+    """Within a second 4401; no way in any more; the subject's others, or other subjects, go on."""
+
+    async def check() -> None:
+        stolen = token(**mine)
+        async with (
+            follow(relay.ws_url, token=stolen) as feed,
+            follow(relay.ws_url, token=token(sub="one", jti="other")) as other,
+        ):
+            revoke(revoked, entry)
+            started = time.monotonic()
+            assert await feed.closed() == 4401
+            assert time.monotonic() - started < 1 + SLACK
+            assert "revoked" in only(feed.messages, Bye)[0].reason
+            await other.say(type="ping", id=1)
+            await other.until(lambda: other.messages[-1].type == "pong")
+        for request in (upgrade("/ws", bearer(stolen)), get("/events", bearer(stolen))):
+            answer = await asyncio.to_thread(exchange, relay, request)
+            assert (answer.status, answer.code) == (401, "unauthorized")
+        inside = await browser(relay, token=stolen)
+        assert (inside.error, inside.close) == ("unauthorized", 4401)
+
+    run(check())
+
+
+@pytest.mark.parametrize(("most", "grant"), [(3, {}), (2, {"connections": 2})], ids=["relay's", "token's"])
+def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[str, Any]) -> None:
+    """One more is 429 and 4429; a close makes room, and so does a renewal to another subject."""
+
+    async def check() -> None:
+        mine = token(sub=f"many-{most}", **grant)
+        before = count(relay, "limits_reached_total", limit="subject_connections")
+        async with AsyncExitStack() as stack:
+            feeds = [await stack.enter_async_context(follow(relay.ws_url, token=mine)) for _ in range(most)]
+            answer = await asyncio.to_thread(exchange, relay, upgrade("/ws", bearer(mine)))
+            assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "too_many", "5")
+            inside = await browser(relay, token=mine)
+            assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "too_many", 4429)
+            assert inside.messages[0]["retry"]
+            assert inside.messages[1]["retry_after_ms"] == 5000
+            late = await browser(relay, {"type": "auth", "token": mine})
+            assert (late.kinds, late.error, late.close) == (["error", "bye"], "too_many", 4429)
+            assert count(relay, "limits_reached_total", limit="subject_connections") == before + 3
+            await feeds[0].say(type="auth", token=token(sub=f"moved-{most}"))
+            await feeds[0].one(Subscribed)
+            async with follow(relay.ws_url, token=mine):
+                assert (await browser(relay, token=mine)).close == 4429
+            await feeds[1].socket.close()
+            for _ in range(2):
+                async with follow(relay.ws_url, token=mine):
+                    pass
+
+    run(check())
+
+
+def test_the_rate_of_a_grant_is_kept(relay: Relay, dot: str) -> None:
+    """What is over it is counted in mode live; mode complete is paced, capped, and skips nothing."""
+
+    async def check() -> None:
+        async with AsyncExitStack() as stack:
+            js = await stack.enter_async_context(jetstream(relay.nats_url))
+
+            async def come(sub: str, mode: str, rate: float | None) -> FeedClient:
+                mine = token(sub=sub) if rate is None else token(sub=sub, rate=rate)
+                return await stack.enter_async_context(
+                    follow(relay.ws_url, token=mine, subjects="log.error.rate", mode=mode)
+                )
+
+            live, slow = await come("r1", "live", 20), await come("r2", "complete", 50)
+            capped, free = await come("r3", "complete", 100_000), await come("r4", "complete", None)
+            told = only(live.messages, Welcome)[0]
+            assert (told.grant.rate, told.limits.rate) == (20, 20)
+            started = time.monotonic()
+            sent = [await publish(js, line(f"{n}", "ERROR", "rate"), dot) for n in range(200)]
+
+            async def whole(feed: FeedClient, least: float) -> None:
+                await feed.events(200)
+                assert feed.seqs() == sent
+                assert not only(feed.messages, Gap)
+                assert time.monotonic() - started > least
+
+            # A second's worth comes at once; the rest at 50 and 100 a second.
+            await asyncio.gather(whole(slow, 2.5), whole(capped, 0.7), whole(free, 0))
+            last = await publish(js, line("last", "ERROR", "rate"), dot)
+            await live.until(lambda: last in live.seqs())
+            gaps = only(live.messages, Gap)
+            assert {gap.reason for gap in gaps} == {"rate"}
+            assert sum(gap.dropped or 0 for gap in gaps) + len(live.seqs()) == 201
+            assert 20 <= len(live.seqs()) < 120
+            assert only(live.messages, Events)
+
+    run(check())

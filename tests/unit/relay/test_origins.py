@@ -1,0 +1,151 @@
+"""Tests of which pages may connect."""
+
+import pytest
+
+from relay.origins import Origins, parse_origin, split_host
+
+LIST = Origins("https://app.example.com, https://*.example.org/,http://[2001:db8::1]:8080,http://x.test:81")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example.com",
+        "https://app.example.com:443",
+        "HTTPS://APP.example.COM",
+        "https://a.example.org",
+        "https://xn--bcher-kva.example.org",
+        "http://[2001:db8::1]:8080",
+        "http://x.test:81",
+    ],
+)
+def test_what_is_listed_may_connect(origin: str) -> None:
+    """In any case, with its port or without it."""
+    assert LIST.listed(origin)
+    assert LIST.allows(origin, "relay.internal", https=False)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "http://app.example.com",
+        "https://app.example.com:444",
+        "https://app.example.com.",
+        "https://app.example.com.evil.test",
+        "https://evil.test/app.example.com",
+        "https://evil.test#app.example.com",
+        "https://evil.test?app.example.com",
+        "https://evilapp.example.com",
+        "https://app.example.com@evil.test",
+        "https://evil.test@app.example.com",
+        "https://example.com",
+        "https://example.org",
+        "https://a.b.example.org",
+        "https://evilexample.org",
+        "https://.example.org",
+        "https://-.example.org",
+        "https://a_b.example.org",
+        "https://*.example.org",
+        "https://a.example.org.evil.test",
+        "http://a.example.org",
+        "https://a.example.org:8443",
+        "http://[2001:db8::2]:8080",
+        "http://2001:db8::1:8080",
+        "http://x.test",
+        "http://x.test:81000",
+        "http://x.test:81x",
+        "file://",
+        "ftp://app.example.com",
+        "wss://app.example.com",
+        "https://app.example.com https://evil.test",
+        "https://app.ex\u0430mple.com",
+    ],
+)
+def test_look_alikes_may_not(origin: str) -> None:
+    """Neither prefixes, suffixes, other ports, other schemes nor users in front."""
+    assert not LIST.listed(origin)
+    assert not LIST.allows(origin, "relay.internal", https=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["app.example.com", "https://*", "*", "https://*.*.example.com", "https://a.*.com", "https://ex*.com",
+     "https://x/path", "https://user@x", "null", "https://b\u00fccher.example", "ws://x", "https://x:99999"],
+)  # fmt: skip
+def test_what_is_no_origin_cannot_be_listed(text: str) -> None:
+    """A mistake is told, not passed over."""
+    with pytest.raises(ValueError, match="is no origin; write it as"):
+        Origins(text)
+
+
+def test_a_program_sends_no_origin() -> None:
+    """And may connect: it could send anything."""
+    assert LIST.allows(None, "whatever", https=False)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "https", "allowed"),
+    [
+        ("http://relay.test:8080", "relay.test:8080", False, True),
+        ("http://RELAY.test:8080", "Relay.Test:8080", False, True),
+        ("http://relay.test", "relay.test", False, True),
+        ("https://relay.test", "relay.test", True, True),
+        ("https://relay.test", "relay.test:443", True, True),
+        ("https://relay.test", "relay.test", False, True),
+        ("http://relay.test", "relay.test", True, False),
+        ("http://relay.test:8080", "relay.test", False, False),
+        ("http://relay.test:8080", "relay.test:8081", False, False),
+        ("http://evil.test:8080", "relay.test:8080", False, False),
+        ("http://[::1]:8080", "[::1]:8080", False, True),
+        ("http://[::1]:8080", "[::2]:8080", False, False),
+        ("http://relay.test", "", False, False),
+        ("http://relay.test", "relay.test:x", False, False),
+        ("null", "relay.test", False, False),
+        ("http://relay.test/", "relay.test", False, False),
+    ],
+)
+def test_the_relays_own_page_may_connect(origin: str, host: str, *, https: bool, allowed: bool) -> None:
+    """One whose origin is what the request was sent to; a proxy that ends TLS need not be named for it."""
+    assert Origins().allows(origin, host, https=https) is allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1:8080", True),
+        ("[::1]:8080", True),
+        ("192.0.2.1", True),
+        ("localhost:8080", True),
+        ("LOCALHOST.", True),
+        ("x.localhost", True),
+        ("relay", True),
+        ("", True),
+        ("app.example.com", True),
+        ("APP.example.com.:8080", True),
+        ("evil.test", False),
+        ("evil.test.", False),
+        ("evil.test:8080", False),
+        ("127.0.0.1.evil.test", False),
+        ("127.0.0.1.nip.io", False),
+        ("localhost.evil.test", False),
+        ("a.example.org", False),
+        ("a$b.evil.test:8080", False),
+        ("evil.test:123456", False),
+        ("a b", False),
+    ],
+)
+def test_a_name_that_merely_leads_here_is_not_ours(host: str, *, known: bool) -> None:
+    """Whoever owns a name can point it at 127.0.0.1, and its page would be of the same origin."""
+    guarded = Origins("https://app.example.com,https://*.example.org", rebinding=False)
+    assert guarded.knows(host) is known
+    assert guarded.allows(f"http://{host}", host, https=False) is (
+        known and split_host(host) is not None and parse_origin(f"http://{host}") is not None
+    )
+    assert LIST.knows(host)
+
+
+def test_origins_are_told_by_their_number() -> None:
+    """The list itself may be long."""
+    assert repr(LIST) == "Origins(3 exact, 1 by their last labels)"
