@@ -13,14 +13,19 @@ from relay.entrance import RETRY_AFTER, Entrance, Headers, value_of
 _PIECE: Final = 64 * 1024
 
 
-def refusal(error: WireError) -> Response:
-    """The answer that says why something is refused, with the status that goes with its close code."""
+def refusal(error: WireError, status: int | None = None) -> Response:
+    """The answer that says why something is refused.
+
+    Args:
+        error: why.
+        status: of the answer; None takes the one that goes with the error's close code.
+    """
     code = close_code(error)
     headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
     if code in RETRY_AFTER:
         headers["Retry-After"] = f"{RETRY_AFTER[code]:.0f}"
     body = {"code": error.code, "message": error.message}
-    return JSONResponse(body, CLOSE_CODES[code].http_status or 400, headers=headers)
+    return JSONResponse(body, status or CLOSE_CODES[code].http_status or 400, headers=headers)
 
 
 def headers_of(scope: Scope) -> Headers:

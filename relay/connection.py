@@ -12,12 +12,10 @@ Invariants:
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-import orjson
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, NegotiationError
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
@@ -27,51 +25,32 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode
+from contracts.codes import CloseCode, ErrorCode
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
-from relay import entrance
-from relay.core import session as protocol
-from relay.core.admission import Admission, Limit, Limits, Visitor
+from relay.answers import refusal
+from relay.core.admission import Limit, Visitor
 from relay.core.frames import Variant
 from relay.core.grants import Grant
-from relay.core.hub import Hub
-from relay.core.session import Session, State
+from relay.core.session import Session, State, close_code
 from relay.door import peer_of
-from relay.entrance import RETRY_AFTER, Entrance
+from relay.entrance import RETRY_AFTER
+from relay.gate import (
+    BUFFER_HIGH,
+    BUFFER_LOW,
+    CLOSE_TIMEOUT,
+    FRAME_BYTES,
+    MAX_AUTH_BYTES,
+    UNKNOWN_SHARE,
+    Gate,
+)
 
 log = logging.getLogger("tickertape.connection")
 
-BUFFER_HIGH: Final = 64 * 1024
-"""Bytes in a transport's buffer past which a client counts as slow and stays where it is."""
-
-BUFFER_LOW: Final = 16 * 1024
-PING_EVERY: Final = 20
-"""Seconds between two pings to a client; two unanswered ones end the connection."""
-
 MAX_MISSED: Final = 2
-MESSAGE_RATE: Final = 200
-"""Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
-
-FRAME_BYTES: Final = 8 * 1024
-"""Bytes that count as one frame more, inflated: a message of the largest size is good for a second."""
+"""Unanswered pings after which a client is given up."""
 
 PIECE: Final = 512
 """Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
-
-UNKNOWN_SHARE: Final = 0.1
-"""Part of the frames that a client may send who has yet to show a token, and needs a single one for that."""
-
-MAX_AUTH_BYTES: Final = 32 * 1024
-"""Largest message of a client that has not shown a token yet."""
-
-CLOSE_TIMEOUT: Final = 5.0
-"""Seconds that a client has to answer a close."""
-
-_FAULTS: Final = frozenset(CloseCode) - {
-    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY,
-    CloseCode.UNAVAILABLE,
-}  # fmt: skip
-"""Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
 
 _PING: Final = b"\x89\x00"
 
@@ -94,66 +73,9 @@ class _Handshake(ServerProtocol):
         raise NegotiationError(f"none of the {len(subprotocols)} subprotocols offered is {SUBPROTOCOL}")
 
 
-class Gate:
-    """What all connections share.
-
-    Args:
-        hub: gets their sessions.
-        clock: UNIX seconds that never go back.
-        entrance: decides who may have a session.
-        admission: counts who is there.
-        message_rate: frames that a client may send within a second.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        clock: Callable[[], float],
-        entrance: Entrance | None = None,
-        admission: Admission | None = None,
-        message_rate: int = MESSAGE_RATE,
-    ) -> None:
-        self.hub = hub
-        self.clock = clock
-        self.entrance = entrance or Entrance()
-        self.admission = admission or Admission(Limits())
-        self.message_rate = message_rate
-        self.open = True
-        self.results: Counter[str] = Counter()
-        self.codes: Counter[int] = Counter()
-        self._wheel: list[set[Connection]] = [set() for _ in range(PING_EVERY)]
-        self._spoke = 0
-        self._joined = 0
-
-    def __repr__(self) -> str:
-        return f"Gate({len(self)} connections, open={self.open})"
-
-    def __len__(self) -> int:
-        return sum(map(len, self._wheel))
-
-    def protocol(self, config: Any, server_state: Any, app_state: Any) -> "Connection":
-        """Build what uvicorn hands an upgrade to; its signature is uvicorn's."""
-        return Connection(self)
-
-    def add(self, connection: "Connection") -> None:
-        """Count a connection, and give it its second to be pinged in."""
-        connection.spoke = self._joined % PING_EVERY
-        self._joined += 1
-        self._wheel[connection.spoke].add(connection)
-
-    def discard(self, connection: "Connection") -> None:
-        """Forget a connection."""
-        self._wheel[connection.spoke].discard(connection)
-
-    def ping_some(self) -> None:
-        """Ping a twentieth of all connections; called once a second."""
-        self._spoke = (self._spoke + 1) % PING_EVERY
-        for connection in list(self._wheel[self._spoke]):
-            connection.ping()
-
-    def all(self) -> list["Connection"]:
-        """The connections that are open now."""
-        return [connection for spoke in self._wheel for connection in spoke]
+def websocket_protocol(gate: Gate) -> Callable[..., "Connection"]:
+    """What uvicorn builds its WebSocket protocols with; the arguments that it gives are not needed."""
+    return lambda **of_uvicorn: Connection(gate)
 
 
 class Connection(asyncio.Protocol):
@@ -273,9 +195,7 @@ class Connection(asyncio.Protocol):
             self._gate.hub.closed(session)
         visitor, self._visitor = self._visitor, None
         if visitor is not None:
-            if session is not None and session.state is State.WAITING:
-                self._gate.admission.fault(visitor.address, self._gate.clock())
-            self._gate.admission.leave(visitor)
+            self._gate.gone(visitor, waiting=session is not None and session.state is State.WAITING)
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
@@ -294,20 +214,14 @@ class Connection(asyncio.Protocol):
 
     def admit(self, grant: Grant) -> bool:
         """Count it as one of its token's subject; False when that has connections enough."""
-        visitor, admission = self._visitor, self._gate.admission
-        if visitor is not None:
-            if not admission.bind(visitor, grant.subject, grant.connections):
-                return False
-            admission.settle(visitor)
+        if not self._gate.admit(self._visitor, grant):
+            return False
         self._conn.max_message_size = MAX_MESSAGE_BYTES
         return True
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
-        if code in _FAULTS and self._visitor is not None and self._gate.admission.unsettled(self._visitor):
-            self._fault()
-            if code == CloseCode.TIMEOUT:
-                self._gate.admission.refused[Limit.AUTH_TIME] += 1
+        self._gate.closing(self._visitor, code)
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)
@@ -357,42 +271,20 @@ class Connection(asyncio.Protocol):
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
         if path != "/ws":
-            self._refuse(HTTPStatus.NOT_FOUND, ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
+            self._refuse(WireError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws"), 404)
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
-        peer = peer_of(self._transport)
         secure = self._transport.get_extra_info("sslcontext") is not None
-        try:
-            # A page of another site learns nothing, whatever it offers.
-            self._gate.entrance.check_page(peer, headers, secure=secure)
-        except WireError as error:
-            self._fault()
-            self._refuse(HTTPStatus.FORBIDDEN, error.code, error.message)
-            return
-        browser = False
-        grant: Grant | None = None
-        wanted = protocol.Request()
-        refused: WireError | None = None
-        try:
-            offered = entrance.offered(request.headers.get_all("Sec-WebSocket-Protocol"))
-            browser = offered.browser
-            wanted, grant = self._asked(peer, headers, query, offered.token)
-        except WireError as error:
-            refused = error.with_traceback(None)  # that holds this frame, and the frame the error
-            refused.__context__ = None  # likewise
-        if refused is not None and not browser:
-            code = protocol.close_code(refused)
-            if code in _FAULTS:
-                self._fault()
-            self._refuse(
-                HTTPStatus(CLOSE_CODES[code].http_status or 400), refused.code, refused.message, code
-            )
+        decided = self._gate.decide(self._visitor, peer_of(self._transport), headers, query, secure=secure)
+        refused = decided.refused
+        if refused is not None and not decided.inside:
+            self._refuse(refused)
             return
         response = self._conn.accept(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             fault = self._conn.handshake_exc
             message = str(fault) if isinstance(fault, InvalidHandshake) else "no WebSocket handshake"
-            self._refuse(HTTPStatus(response.status_code), ErrorCode.BAD_MESSAGE, message)
+            self._refuse(WireError(ErrorCode.BAD_MESSAGE, message), response.status_code)
             return
         self._conn.send_response(response)
         self._send_own()
@@ -405,61 +297,28 @@ class Connection(asyncio.Protocol):
         self._gate.add(self)
         self._gate.results["accepted" if refused is None else "refused"] += 1
         if refused is None:
-            if grant is None:
+            if decided.grant is None:
                 self._conn.max_message_size = MAX_AUTH_BYTES
-            self._session = hub.open(self, wanted, self._gate.clock(), grant)
+            self._session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
                 hub.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            code = protocol.close_code(refused)
+            code = close_code(refused)
             after = RETRY_AFTER.get(code)
             hub.turn_away(self, refused, code, None if after is None else int(after * 1000))
 
-    def _asked(
-        self, peer: str, headers: entrance.Headers, query: str, token: str | None
-    ) -> tuple[protocol.Request, Grant | None]:
-        """What a handshake asks for, and what its token grants; None when it has yet to show one.
-
-        Raises:
-            WireError: it may not have it.
-        """
-        gate, visitor = self._gate, self._visitor
-        if not gate.open:
-            raise WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
-        client = gate.entrance.client(peer, headers)
-        if visitor is not None and client != peer:
-            # Only now is it known who a proxy speaks for.
-            limit = gate.admission.request(visitor, client, gate.clock())
-            if limit is not None:
-                raise WireError(ErrorCode.TOO_MANY, f"too many connections from {client}; try again later")
-        wanted = protocol.parse_query(query)
-        grant = gate.entrance.grant(headers, token)
-        if grant is not None:
-            grant.narrow(wanted.subjects, wanted.level)
-            if visitor is not None and not gate.admission.bind(visitor, grant.subject, grant.connections):
-                raise WireError(
-                    ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
-                )
-        return wanted, grant
-
-    def _fault(self) -> None:
-        if self._visitor is not None:
-            self._gate.admission.fault(self._visitor.address, self._gate.clock())
-
-    def _refuse(self, status: HTTPStatus, code: str, message: str, close: CloseCode | None = None) -> None:
+    def _refuse(self, error: WireError, status: int | None = None) -> None:
+        """Answer over HTTP, with the status of the error's close code unless another is given."""
         self._gate.results["refused"] += 1
-        body = orjson.dumps({"code": code, "message": message})
-        headers = Headers({"Content-Type": "application/json", "Connection": "close"})
-        headers["Content-Length"] = str(len(body))
-        if status is HTTPStatus.UPGRADE_REQUIRED:
+        answer = refusal(error, status)
+        headers = Headers({"Connection": "close"})
+        headers.update(answer.headers.items())
+        if status == HTTPStatus.UPGRADE_REQUIRED:
             headers["Upgrade"] = "websocket"
-        if status is HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = "Bearer"
-        if close in RETRY_AFTER:
-            headers["Retry-After"] = f"{RETRY_AFTER[close]:.0f}"
-        self._conn.send_response(Response(status.value, status.phrase, headers, body))
+        phrase = HTTPStatus(answer.status_code).phrase
+        self._conn.send_response(Response(answer.status_code, phrase, headers, bytes(answer.body)))
         self._send_own()
 
     def _text(self, data: bytes | bytearray | memoryview, fin: bool) -> None:

@@ -10,8 +10,8 @@ from contracts.codes import ErrorCode
 from contracts.streams import StreamsError
 from contracts.wire import WireError
 from relay.answers import Pieces, cors, headers_of, peer, refusal
-from relay.connection import Gate
 from relay.core.grants import Grant
+from relay.gate import Gate
 from relay.history import History, parse
 
 PAGES_AT_ONCE: Final = 4

@@ -14,9 +14,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from relay.connection import Gate
 from relay.core.admission import Limit
 from relay.core.stats import DELAY_BUCKETS, Histogram
+from relay.gate import Gate
 
 
 def package_version() -> str:

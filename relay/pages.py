@@ -1,6 +1,9 @@
-"""What the two ports serve beside the feed: the dashboard and health; metrics, probes and status."""
+"""What the two ports serve beside the feed: the dashboard and health; metrics, probes and status.
 
-from collections.abc import Callable, Mapping
+And what a feed within another application serves beside itself.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,8 +19,8 @@ from contracts.codes import ErrorCode
 from contracts.wire import WireError, format_cursor
 from relay import metrics
 from relay.answers import headers_of, peer, refusal
-from relay.connection import Gate
 from relay.events_page import EventsPage
+from relay.gate import Gate
 from relay.history import History
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
@@ -79,34 +82,43 @@ def main_pages(gate: Gate, history: History) -> ASGIApp:
     async def dashboard(request: Request) -> Response:
         return FileResponse(DASHBOARD / "index.html")
 
-    async def health(request: Request) -> Response:
-        well = gate.open and gate.hub.upstream_connected
-        return JSONResponse(
-            {
-                "status": "ok" if well else "unavailable",
-                "upstream": "connected" if gate.hub.upstream_connected else "disconnected",
-                "connections": len(gate),
-            },
-            status_code=200 if well else 503,
-        )
-
-    async def feed(request: Request) -> Response:
-        return JSONResponse(
-            {"code": "upgrade_required", "message": "/ws is a WebSocket: connect with ws:// or wss://"},
-            status_code=426,
-            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-        )
-
-    return Starlette(
-        routes=[
+    return _guarded(
+        gate,
+        [
             Route("/", dashboard),
-            Route("/ws", feed),
-            Route("/events", EventsPage(gate, history), methods=["GET", "OPTIONS"]),
-            Route("/health", health),
+            *_beside_the_feed(gate, history),
             Mount("/assets", StaticFiles(directory=DASHBOARD)),
         ],
-        middleware=[Middleware(_SecurityHeaders), Middleware(_Guard, gate=gate)],
     )
+
+
+def mounted_pages(gate: Gate, history: History) -> ASGIApp:
+    """Pages of a feed within another application: ``/events`` and ``/health``."""
+    return _guarded(gate, [Route("/", _upgrade_required), *_beside_the_feed(gate, history)])
+
+
+def _beside_the_feed(gate: Gate, history: History) -> list[BaseRoute]:
+    async def health(request: Request) -> Response:
+        return JSONResponse(gate.health(), status_code=200 if gate.well else 503)
+
+    return [
+        Route("/ws", _upgrade_required),
+        Route("/events", EventsPage(gate, history), methods=["GET", "OPTIONS"]),
+        Route("/health", health),
+    ]
+
+
+async def _upgrade_required(request: Request) -> Response:
+    path = request.url.path
+    return JSONResponse(
+        {"code": "upgrade_required", "message": f"{path} is a WebSocket: connect with ws:// or wss://"},
+        status_code=426,
+        headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+    )
+
+
+def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
+    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), Middleware(_Guard, gate=gate)])
 
 
 def ops_pages(

@@ -95,6 +95,22 @@ def snapshot(records: Sequence[Record], variant: Variant = Variant.PLAIN) -> byt
     )
 
 
+def texts(data: bytes) -> list[str]:
+    """The messages in plain frames as they are made here, for whoever may only send messages."""
+    found = []
+    at = 0
+    while at < len(data):
+        size = data[at + 1]
+        at += 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size = int.from_bytes(data[at : at + width], "big")
+            at += width
+        found.append(str(data[at : at + size], "utf-8"))
+        at += size
+    return found
+
+
 def _header(first: int, size: int) -> bytes:
     if size < 126:
         return bytes((first, size))

@@ -20,11 +20,12 @@ from websockets.server import ServerProtocol
 
 from contracts.streams import StreamsError
 from contracts.wire import MAX_MESSAGE_BYTES
-from relay.connection import Connection, Gate
+from relay.connection import Connection, websocket_protocol
 from relay.core.admission import Admission, Limits
 from relay.core.hub import Hub, HubSettings
 from relay.door import Door
 from relay.entrance import Entrance
+from relay.gate import Gate
 from relay.history import History
 from relay.origins import Origins
 from relay.pages import main_pages
@@ -88,7 +89,7 @@ class Inside:
         self.door = Door(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(Readers, _NoReaders()))
-            server = HttpServer(main_pages(self.gate, history), unused, self.gate.protocol)
+            server = HttpServer(main_pages(self.gate, history), unused, websocket_protocol(self.gate))
         self._config = server.config
         self._config.load()
         self._state = ServerState()

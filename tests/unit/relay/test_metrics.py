@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from relay.connection import Gate
+from relay.gate import Gate
 from relay.metrics import package_version, registry, render
 from tests.fake_link import NOW, Stage
 

@@ -52,6 +52,13 @@ def test_the_length_takes_the_shortest_form(size: int, header: bytes) -> None:
     assert frames.frame(b"x" * size)[: len(header)] == header
 
 
+@given(st.lists(st.text(max_size=300), max_size=5), st.sampled_from([0, 1, 125, 126, 65_535, 65_536]))
+def test_frames_are_read_back_as_messages(some: list[str], size: int) -> None:
+    """What was framed, however many in one piece, is there again as text."""
+    messages = [*some, "é" * (size // 2) + "x" * (size % 2)]
+    assert frames.texts(b"".join(frames.frame(one.encode()) for one in messages)) == messages
+
+
 def test_a_message_is_its_json() -> None:
     """The type comes first, then the fields."""
     assert texts(frames.message("pong", id="é")) == ['{"type":"pong","id":"é"}'.encode()]

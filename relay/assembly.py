@@ -1,0 +1,144 @@
+"""A relay's parts, put together from its settings: the same for a process of its own and for a host's.
+
+What is around them differs: ``relay/app.py`` listens on ports and heeds signals, ``relay/asgi.py`` lives in
+another application.
+"""
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from contracts.streams import Names
+from relay.authority import Authority
+from relay.config import RelaySettings
+from relay.core.admission import Admission
+from relay.core.hub import TICK, Hub, HubSettings
+from relay.entrance import Entrance
+from relay.flusher import Flusher, clock
+from relay.forwarded import Networks
+from relay.gate import Gate
+from relay.history import History
+from relay.intake import Intake
+from relay.origins import Origins
+from relay.readers import Readers
+
+log = logging.getLogger("tickertape")
+
+TIDY_EVERY: Final = 5
+"""Ticks between two looks at what can be forgotten of addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a relay is made of, whoever it listens to.
+
+    Attributes:
+        hub: the log and its sessions.
+        gate: who may come in; closed until somebody opens it.
+        intake: reads NATS into the hub.
+        history: for ``GET /events``.
+        authority: verifies tokens; None where none are asked for.
+    """
+
+    hub: Hub
+    gate: Gate
+    intake: Intake
+    history: History
+    authority: Authority | None
+
+    def ready(self) -> bool:
+        """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
+        return self.intake.loaded and self.gate.well
+
+    def failures(self) -> Mapping[str, int]:
+        """Tokens that were refused, by reason."""
+        return {} if self.authority is None else self.authority.failures
+
+    async def run(self, loaded: asyncio.Event) -> None:
+        """Do what goes on behind the connections, until cancelled.
+
+        Args:
+            loaded: set once the newest states are loaded and events flow.
+
+        Raises:
+            StreamsError: JetStream is off, or a stream breaks the contract.
+            AccessError: a file with credentials for NATS cannot be used.
+        """
+        tasks = [
+            asyncio.create_task(self.intake.run(loaded), name="intake"),
+            asyncio.create_task(self._tick(), name="tick"),
+        ]
+        if self.authority is not None:
+            tasks.append(asyncio.create_task(self._watch(self.authority), name="tokens"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        for turn in itertools.count(1):
+            await asyncio.sleep(TICK)
+            self.hub.tick(self.gate.clock())
+            self.gate.ping_some()
+            if turn % TIDY_EVERY == 0:
+                self.gate.admission.tidy(self.gate.clock())
+
+    async def _watch(self, authority: Authority) -> None:
+        """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
+
+        def changed() -> None:
+            if ended := self.hub.end_revoked(authority.revoked):
+                log.info("%d sessions ended: their tokens were revoked", ended)
+
+        await authority.run(changed)
+
+
+def assemble(
+    settings: RelaySettings, url: str, origins: Origins, connections: int, authority: Authority | None
+) -> Parts:
+    """Put a relay's parts together; called within a running event loop.
+
+    Args:
+        settings: what the operator set.
+        url: of NATS.
+        origins: pages that may connect.
+        connections: for how many there are descriptors.
+        authority: verifies tokens; None lets everybody in.
+    """
+    now = clock()
+    names = Names(settings.subject_prefix)
+    patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
+    flusher = Flusher(now)
+    readers = Readers(names, patterns, now)
+    verify = None if authority is None else authority.verify
+    hub = Hub(
+        HubSettings(
+            relay=socket.gethostname(),
+            rate=settings.client_rate,
+            complete_rate=settings.complete_rate,
+            log_events=settings.log_size,
+            log_bytes=settings.log_bytes,
+            max_catch_up=settings.max_catch_up,
+        ),
+        flusher.wake,
+        readers.fetch,
+        readers.ask,
+        verify,
+    )
+    flusher.hub = readers.hub = hub
+    flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
+    trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
+    admission = Admission(
+        settings.limits(connections), lambda address: address in unlimited or address in trusted
+    )
+    gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
+    gate.open = False
+    return Parts(hub, gate, flusher.intake, History(hub, readers), authority)

@@ -1,0 +1,258 @@
+"""What all connections share: the hub, who may come in, who is there.
+
+The decision about a handshake is made here, whatever carries it: ``relay/connection.py`` on uvicorn's own
+transport, ``relay/asgi_client.py`` over a host application's ASGI server. Each tells it in its own way.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypedDict
+
+from contracts.codes import CloseCode, ErrorCode
+from contracts.wire import WireError
+from relay import entrance
+from relay.core.admission import Admission, Limit, Limits, Visitor
+from relay.core.grants import Grant
+from relay.core.hub import Hub
+from relay.core.session import Request, Session, close_code, parse_query
+from relay.entrance import Entrance, Headers
+
+PING_EVERY: Final = 20
+"""Seconds between two pings to a client; two unanswered ones end the connection."""
+
+MESSAGE_RATE: Final = 200
+"""Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
+
+FRAME_BYTES: Final = 8 * 1024
+"""Bytes that count as one frame more, inflated: a message of the largest size is good for a second."""
+
+UNKNOWN_SHARE: Final = 0.1
+"""Part of the frames that a client may send who has yet to show a token, and needs a single one for that."""
+
+MAX_AUTH_BYTES: Final = 32 * 1024
+"""Largest message of a client that has not shown a token yet."""
+
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a client has to answer a close."""
+
+BUFFER_HIGH: Final = 64 * 1024
+"""Bytes that wait to be sent past which a client counts as slow and stays where it is."""
+
+BUFFER_LOW: Final = 16 * 1024
+
+RETRY_SPREAD_MS: Final = 5_000
+"""Clients come back spread over this long after a shutdown, not all in one second."""
+
+_FAULTS: Final = frozenset(CloseCode) - {
+    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY,
+    CloseCode.UNAVAILABLE,
+}  # fmt: skip
+"""Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
+
+
+class Member(Protocol):
+    """A connection, as the gate counts it."""
+
+    spoke: int
+
+    def ping(self) -> None:
+        """Ask whether the client is there."""
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is still to be said."""
+
+
+class Health(TypedDict):
+    """What ``/health`` says."""
+
+    status: str
+    upstream: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a handshake gets.
+
+    Attributes:
+        wanted: what it asks for; without meaning when it is refused.
+        grant: what its token grants; None when it has yet to show one.
+        refused: why it gets nothing.
+        inside: whether a refusal is told in a WebSocket: a browser cannot see the status of a failed upgrade.
+    """
+
+    wanted: Request
+    grant: Grant | None = None
+    refused: WireError | None = None
+    inside: bool = False
+
+
+class Gate:
+    """What all connections share.
+
+    Args:
+        hub: gets their sessions.
+        clock: UNIX seconds that never go back.
+        entrance: decides who may have a session.
+        admission: counts who is there.
+        message_rate: frames that a client may send within a second.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Callable[[], float],
+        entrance: Entrance | None = None,
+        admission: Admission | None = None,
+        message_rate: int = MESSAGE_RATE,
+    ) -> None:
+        self.hub = hub
+        self.clock = clock
+        self.entrance = entrance or Entrance()
+        self.admission = admission or Admission(Limits())
+        self.message_rate = message_rate
+        self.open = True
+        self.results: Counter[str] = Counter()
+        self.codes: Counter[int] = Counter()
+        self._wheel: list[set[Member]] = [set() for _ in range(PING_EVERY)]
+        self._spoke = 0
+        self._joined = 0
+
+    def __repr__(self) -> str:
+        return f"Gate({len(self)} connections, open={self.open})"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._wheel))
+
+    @property
+    def well(self) -> bool:
+        """True while clients are let in and events come."""
+        return self.open and self.hub.upstream_connected
+
+    def health(self) -> Health:
+        """What ``/health`` says."""
+        return {
+            "status": "ok" if self.well else "unavailable",
+            "upstream": "connected" if self.hub.upstream_connected else "disconnected",
+            "connections": len(self),
+        }
+
+    # Who is there.
+
+    def add(self, member: Member) -> None:
+        """Count a connection, and give it its second to be pinged in."""
+        member.spoke = self._joined % PING_EVERY
+        self._joined += 1
+        self._wheel[member.spoke].add(member)
+
+    def discard(self, member: Member) -> None:
+        """Forget a connection."""
+        self._wheel[member.spoke].discard(member)
+
+    def ping_some(self) -> None:
+        """Ping a twentieth of all connections; called once a second."""
+        self._spoke = (self._spoke + 1) % PING_EVERY
+        for member in list(self._wheel[self._spoke]):
+            member.ping()
+
+    def all(self) -> list[Member]:
+        """The connections that are open now."""
+        return [member for spoke in self._wheel for member in spoke]
+
+    def farewell(self, sessions: Sequence[Session], wave: int = 0, waves: int = 1) -> None:
+        """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
+
+        Args:
+            sessions: all that were there.
+            wave: which part of them is told now.
+            waves: how many parts there are.
+        """
+        for index in range(wave, len(sessions), waves):
+            spread = RETRY_SPREAD_MS * index // len(sessions)
+            self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", 500 + spread)
+
+    # Who comes.
+
+    def decide(
+        self, visitor: Visitor | None, peer: str, headers: Headers, query: str, *, secure: bool
+    ) -> Decision:
+        """What a handshake gets; a refusal that is told before the upgrade is counted as a fault here.
+
+        Args:
+            visitor: who it is counted as.
+            peer: address of the socket.
+            headers: of the request.
+            query: of the request, undecoded.
+            secure: whether the socket itself is encrypted.
+        """
+        wanted, grant, inside = Request(), None, False
+        try:
+            # A page of another site learns nothing, whatever it offers.
+            self.entrance.check_page(peer, headers, secure=secure)
+            offered = entrance.offered(value for name, value in headers if name == "sec-websocket-protocol")
+            inside = offered.browser
+            wanted, grant = self._asked(visitor, peer, headers, query, offered.token)
+        except WireError as error:
+            if not inside and close_code(error) in _FAULTS:
+                self._fault(visitor)
+            refused = error.with_traceback(None)  # that holds this frame, and the frame the error
+            refused.__context__ = None  # likewise
+            return Decision(wanted, refused=refused, inside=inside)
+        return Decision(wanted, grant)
+
+    def _asked(
+        self, visitor: Visitor | None, peer: str, headers: Headers, query: str, token: str | None
+    ) -> tuple[Request, Grant | None]:
+        """What a handshake asks for, and what its token grants; None when it has yet to show one.
+
+        Raises:
+            WireError: it may not have it.
+        """
+        if not self.open:
+            raise WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
+        client = self.entrance.client(peer, headers)
+        if visitor is not None and client != peer:
+            # Only now is it known who a proxy speaks for.
+            limit = self.admission.request(visitor, client, self.clock())
+            if limit is not None:
+                raise WireError(ErrorCode.TOO_MANY, f"too many connections from {client}; try again later")
+        wanted = parse_query(query)
+        grant = self.entrance.grant(headers, token)
+        if grant is not None:
+            grant.narrow(wanted.subjects, wanted.level)
+            if visitor is not None and not self.admission.bind(visitor, grant.subject, grant.connections):
+                raise WireError(
+                    ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+                )
+        return wanted, grant
+
+    def admit(self, visitor: Visitor | None, grant: Grant) -> bool:
+        """Count a visitor as one of its token's subject; False when that has connections enough."""
+        if visitor is not None:
+            if not self.admission.bind(visitor, grant.subject, grant.connections):
+                return False
+            self.admission.settle(visitor)
+        return True
+
+    def closing(self, visitor: Visitor | None, code: int) -> None:
+        """A connection is being closed by us: without a session, that can be its fault."""
+        if code in _FAULTS and visitor is not None and self.admission.unsettled(visitor):
+            self._fault(visitor)
+            if code == CloseCode.TIMEOUT:
+                self.admission.refused[Limit.AUTH_TIME] += 1
+
+    def gone(self, visitor: Visitor, *, waiting: bool) -> None:
+        """A visitor's connection has ended; called once.
+
+        Args:
+            visitor: whose.
+            waiting: whether it ended without having shown a token that was waited for.
+        """
+        if waiting:
+            self._fault(visitor)
+        self.admission.leave(visitor)
+
+    def _fault(self, visitor: Visitor | None) -> None:
+        if visitor is not None:
+            self.admission.fault(visitor.address, self.clock())

@@ -1,0 +1,171 @@
+"""A relay that lives in a host's event loop: started, kept running, and stopped with it.
+
+Nothing here may end the host, and nothing may be left when it ends.
+"""
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from contracts import connect
+from contracts.access import AccessError
+from contracts.streams import StreamsError
+from relay import host_signals
+from relay.assembly import Parts, assemble
+from relay.authority import Authority
+from relay.config import RESERVED_DESCRIPTORS, RelaySettings
+from relay.gate import CLOSE_TIMEOUT
+from relay.origins import Origins
+from relay.pages import mounted_pages
+from relay.token_settings import token_problem
+
+log = logging.getLogger("tickertape.asgi")
+
+RETRY_DELAY: Final = 5.0
+"""Seconds after which a relay that could not run is started again."""
+
+ABORT_TIMEOUT: Final = 1.0
+"""Seconds that the tasks of clients have to end when they were cut."""
+
+_LOOK: Final = 0.02
+
+
+class HostedRelay:
+    """A relay's parts, for as long as the host runs.
+
+    Args:
+        settings: what was set.
+        origins: pages that may connect.
+
+    Attributes:
+        parts: of the relay that runs; None before ``start`` and after ``stop``.
+        leaving: True once the host shuts down.
+
+    Raises:
+        ValueError: with these settings no token can be verified.
+        KeysError: the key cannot be used.
+        RevocationsError: the list of revoked tokens cannot be read.
+    """
+
+    pages: ASGIApp
+
+    def __init__(self, settings: RelaySettings, origins: Origins) -> None:
+        if settings.auth == "jwt" and (problem := token_problem(settings)) is not None:
+            raise ValueError(problem)
+        self.parts: Parts | None = None
+        self.leaving = False
+        self._settings = settings
+        self._origins = origins
+        self._authority()  # a key that cannot be used is said where it was given
+        self._keeper: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+        self._deaf: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"HostedRelay({connect.shown(self._url)}, {self.parts and self.parts.gate!r})"
+
+    @property
+    def running(self) -> bool:
+        """True from ``start`` to ``stop``, or to the end of the event loop."""
+        return self._keeper is not None and not self._keeper.done()
+
+    def start(self) -> None:
+        """Start in this event loop; whether NATS is there shows later."""
+        loop = asyncio.get_running_loop()
+        self.leaving = False
+        self._opened = asyncio.Event()
+        self._keeper = loop.create_task(self._keep(self._build()), name="tickertape")
+
+        def heard() -> None:
+            loop.call_soon_threadsafe(self.leave)
+
+        self._deaf = host_signals.hear(heard)
+
+    async def opened(self, patience: float) -> Parts | None:
+        """The parts, once clients are let in, or after so many seconds; None when the host has ended."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._opened.wait()
+        except TimeoutError:
+            log.debug("a client is sent away: NATS is not there, or not ready yet")
+        return self.parts
+
+    def leave(self) -> None:
+        """The host shuts down: let nobody in any more, and say ``bye`` to those who are there."""
+        self.leaving = True
+        if self.parts is not None:
+            self._shut(self.parts)
+        self._opened.set()  # whoever waits need not wait any longer
+
+    async def stop(self) -> None:
+        """Say ``bye``, wait until it is read, and end everything."""
+        self.leave()
+        if self._deaf is not None:
+            self._deaf()
+        if self.parts is not None:
+            await _emptied(self.parts, CLOSE_TIMEOUT)
+            for member in self.parts.gate.all():
+                member.abort()
+            await _emptied(self.parts, ABORT_TIMEOUT)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._keeper = self.parts = None
+
+    # Inside.
+
+    @property
+    def _url(self) -> str:
+        return self._settings.nats_url or connect.DEFAULT_URL
+
+    def _authority(self) -> Authority | None:
+        return Authority(self._settings) if self._settings.auth == "jwt" else None
+
+    def _build(self) -> Parts:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        connections = max(1, descriptors - RESERVED_DESCRIPTORS)
+        parts = assemble(self._settings, self._url, self._origins, connections, self._authority())
+        self.parts, self.pages = parts, mounted_pages(parts.gate, parts.history)
+        return parts
+
+    async def _keep(self, parts: Parts) -> None:
+        """Keep a relay running until cancelled; what ends one is said, and another is started."""
+        while True:
+            loaded = asyncio.Event()
+            opening = asyncio.create_task(self._open(parts, loaded), name="tickertape-open")
+            try:
+                await parts.run(loaded)
+            except (StreamsError, AccessError) as error:
+                log.error("the feed is closed, and tried again in %g s: %s", RETRY_DELAY, error)
+            except Exception:
+                log.exception("a fault ends the feed; it starts again in %g s", RETRY_DELAY)
+            finally:
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+                self._shut(parts)
+            await asyncio.sleep(RETRY_DELAY)
+            parts = self._build()
+
+    async def _open(self, parts: Parts, loaded: asyncio.Event) -> None:
+        await loaded.wait()
+        if not self.leaving:
+            parts.gate.open = True
+            self._opened.set()
+            log.info("the feed is ready")
+
+    def _shut(self, parts: Parts) -> None:
+        self._opened.clear()
+        parts.gate.open = False
+        parts.gate.farewell(list(parts.hub.sessions.values()))
+
+
+async def _emptied(parts: Parts, seconds: float) -> None:
+    """Wait until all clients are gone, but not longer."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while len(parts.gate) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
+        await asyncio.sleep(_LOOK)
