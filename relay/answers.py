@@ -7,8 +7,8 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.codes import CLOSE_CODES, ErrorCode
 from contracts.wire import WireError
-from relay.core.session import close_code
-from relay.entrance import RETRY_AFTER, Entrance, Headers, value_of
+from relay.core.session import RETRY_AFTER_MS, close_code
+from relay.entrance import Entrance, Headers, value_of
 
 _PIECE: Final = 64 * 1024
 
@@ -22,8 +22,8 @@ def refusal(error: WireError, status: int | None = None) -> Response:
     """
     code = close_code(error)
     headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
-    if code in RETRY_AFTER:
-        headers["Retry-After"] = f"{RETRY_AFTER[code]:.0f}"
+    if code in RETRY_AFTER_MS:
+        headers["Retry-After"] = str(RETRY_AFTER_MS[code] // 1000)
     body = {"code": error.code, "message": error.message}
     return JSONResponse(body, status or CLOSE_CODES[code].http_status or 400, headers=headers)
 

@@ -27,7 +27,6 @@ from relay.core.admission import OURS, Limit, Visitor
 from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
-from relay.entrance import RETRY_AFTER
 from relay.gate import (
     BUFFER_HIGH,
     BUFFER_LOW,
@@ -186,8 +185,7 @@ class Client:
         if decided.refused is not None:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             code = close_code(decided.refused)
-            after = RETRY_AFTER.get(code)
-            hub.turn_away(self, decided.refused, code, None if after is None else int(after * 1000))
+            hub.turn_away(self, decided.refused, code)
             return
         if decided.grant is None:
             self._most = MAX_AUTH_BYTES

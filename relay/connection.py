@@ -33,7 +33,6 @@ from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
 from relay.door import peer_of
-from relay.entrance import RETRY_AFTER
 from relay.gate import (
     BUFFER_HIGH,
     BUFFER_LOW,
@@ -305,9 +304,7 @@ class Connection(asyncio.Protocol):
                 hub.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            code = close_code(refused)
-            after = RETRY_AFTER.get(code)
-            hub.turn_away(self, refused, code, None if after is None else int(after * 1000))
+            hub.turn_away(self, refused, close_code(refused))
 
     def _refuse(self, error: WireError, status: int | None = None) -> None:
         """Answer over HTTP, with the status of the error's close code unless another is given."""

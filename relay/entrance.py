@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.codes import CloseCode, ErrorCode
+from contracts.codes import ErrorCode
 from contracts.wire import SUBPROTOCOL, WireError
 from relay.core.grants import EVERYTHING, Grant
 from relay.forwarded import Networks, client_address, is_https
@@ -18,9 +18,6 @@ BEARER_PREFIX: Final = "bearer."
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9_.~+/=-]+) *", re.IGNORECASE | re.ASCII)
 Headers = list[tuple[str, str]]
 """Names in lower case, and values; in order."""
-
-RETRY_AFTER: Final = {CloseCode.TOO_MANY: 5.0, CloseCode.UNAVAILABLE: 1.0}
-"""Seconds after which whoever was refused with such a code may try again, at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)

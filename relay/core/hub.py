@@ -28,7 +28,17 @@ from relay.core.fanout import Fanout
 from relay.core.grants import EVERYTHING, Grant
 from relay.core.hub_settings import HubSettings
 from relay.core.log import Log, Record
-from relay.core.session import Action, Link, Request, Session, State, close_code, decide, request_of
+from relay.core.session import (
+    RETRY_AFTER_MS,
+    Action,
+    Link,
+    Request,
+    Session,
+    State,
+    close_code,
+    decide,
+    request_of,
+)
 from relay.core.snapshot import Snapshot
 from relay.core.starts import Starts
 from relay.core.stats import Stats
@@ -286,11 +296,9 @@ class Hub:
             )
         return len(ended)
 
-    def turn_away(
-        self, link: Link, error: WireError, code: CloseCode, retry_after_ms: int | None = None
-    ) -> None:
+    def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
-        self.refuse(Session("", link, Request()), error, code, retry_after_ms)
+        self.refuse(Session("", link, Request()), error, code)
 
     def receive(self, session: Session, text: bytes, now: float) -> None:
         """Handle one text message of a client."""
@@ -339,12 +347,10 @@ class Hub:
         self.fanout.detach(session)
         self.sessions.pop(session.id, None)
 
-    def refuse(
-        self, session: Session, error: WireError, code: CloseCode, retry_after_ms: int | None = None
-    ) -> None:
+    def refuse(self, session: Session, error: WireError, code: CloseCode) -> None:
         """Answer a client's error, say ``bye`` and close."""
         self._write(session, messages.error(error, code))
-        self.bye(session, code, error.message, retry_after_ms)
+        self.bye(session, code, error.message, RETRY_AFTER_MS.get(code))
 
     def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
         """Say ``bye`` and close a session."""

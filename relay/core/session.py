@@ -100,6 +100,9 @@ class Since:
         return 0.0 if self.moment is None else self.moment
 
 
+RETRY_AFTER_MS: Final = {CloseCode.TOO_MANY: 5_000, CloseCode.UNAVAILABLE: 1_000}
+"""Milliseconds after which whoever is refused with such a code may try again, at the earliest."""
+
 _CLOSE_CODES: Final = {
     ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
     ErrorCode.FORBIDDEN: CloseCode.FORBIDDEN,
