@@ -91,6 +91,7 @@ export class Link {
       watchDevice(this.#listening.signal, () => this.#woken(), () => this.#idle && this.#wait());
     }
     this.#attempt = 0;
+    this.#tokens?.forgive();
     void this.#dial();
   }
 

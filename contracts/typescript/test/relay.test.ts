@@ -55,7 +55,7 @@ describe("without tokens", () => {
     await desk.lines(2);
     await desk.do("status", { gateway: "union", current: "HEALTHY" });
     await until(() => all.length === 3 && gateways.length === 1);
-    expect(errors.map((one) => one.event["message"])).toEqual(["line 0"]);
+    expect(errors).toMatchObject([{ event: { message: "line 0", level: "ERROR" } }]);
     expect(gateways[0]).toMatchObject({ subject: "gateway.status.ctp.union", snapshot: false });
     expect(sockets).toBe(1);
   });
