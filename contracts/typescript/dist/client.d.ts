@@ -1,16 +1,8 @@
-/**
- * A feed of a relay: many handlers over one socket, which comes back to its place after any loss.
- *
- * Invariants:
- * 1. The place is what the relay named last, and moves only after what lies before it was handed on: leaving at any
- *    moment and coming back loses nothing, and hands nothing on twice.
- * 2. The end of a gap is no place, but after a reset: what lies in the gap's range may still come.
- * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
- */
-import { type CursorStore } from "./cursors.js";
-import { type WebSocketMaker } from "./link.js";
-import { type Off } from "./signal.js";
-import { type State, type Upstream } from "./state.js";
+/** How a feed is asked for and used. */
+import type { CursorStore } from "./cursors.js";
+import type { WebSocketMaker } from "./link.js";
+import type { Off } from "./signal.js";
+import type { State, Upstream } from "./state.js";
 import type { Cursor, GapMessage, Item, Level, Mode, RelayMessage } from "./types.js";
 /** What a feed is asked for, and with what. */
 export interface Options {
@@ -33,7 +25,7 @@ export interface Options {
 }
 /** An event as a handler gets it. */
 export interface Received extends Item {
-    /** It tells how things stand, and may have been told before; otherwise it just happened, or is caught up with. */
+    /** It tells how things stand, and may have come before; otherwise it happened, and comes once. */
     readonly snapshot: boolean;
 }
 /** A feed. */
@@ -66,9 +58,9 @@ export interface Client {
 /**
  * Follow a relay.
  *
- * The socket is opened once there is a handler, or at once with `subjects`; handlers that are added in the same turn
- * of the event loop are in its first filter.
+ * The socket is opened once there is a handler, or at once with `subjects`; handlers that are added in the
+ * same turn of the event loop are in its first filter.
  *
- * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)` and, in a page, a path will do
+ * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)`, and in a page a path, will do
  */
 export declare function connect(url: string | URL, options?: Options): Client;

@@ -11,8 +11,8 @@ export function closeRule(code) {
     return rules[code] ?? { meaning: "the connection was lost", reconnect: "backoff" };
 }
 /**
- * Milliseconds to wait before coming back: anything up to twice as long each time (full jitter), unless the relay
- * named a time, which is never cut short.
+ * Milliseconds to wait before coming back: anything up to twice as long each time (full jitter), unless the
+ * relay named a time, which is never cut short.
  *
  * @param attempt how many have failed in a row, from 0
  * @param retryAfterMs what the relay named

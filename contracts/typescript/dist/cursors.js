@@ -1,7 +1,7 @@
 /** Where a client keeps its place: in memory unless it is told otherwise. */
 /**
- * A place that a reload of the page survives, kept in this tab's `sessionStorage`; where that is off or full, the
- * place lasts as long as the page.
+ * A place that survives a reload of the page, kept in this tab's `sessionStorage`; where that is off or full,
+ * the place lasts as long as the page.
  *
  * @param key one for each feed that the page follows
  */

@@ -3,7 +3,7 @@
  *
  * Invariants:
  * 1. Whatever arrives on a socket that was given up is ignored.
- * 2. A link that says nothing for longer than its heartbeat and ten seconds is dead, whatever the socket says.
+ * 2. A link that is silent for longer than its heartbeat and ten seconds is dead, whatever the socket says.
  * 3. While it is closed there is no timer, no listener and no socket.
  * 4. Waits are durations: no clock is compared with the relay's.
  */
@@ -42,6 +42,6 @@ export declare class Link {
     end(reason: string): void;
     /** Send a message, if there is somebody to send it to. */
     send(message: ClientMessage): void;
-    /** The session follows something from here on; `past` tells when it has caught up, if it began in the past. */
+    /** The session follows something from here on; `past` tells when it has caught up, if it has to. */
     follow(past: CatchUp | null): void;
 }

@@ -1,7 +1,7 @@
 /**
  * NATS patterns: `*` stands for one token, a last `>` for one or more.
  *
- * Invariant: `union` selects all that its patterns select; it selects more only when they are too many to send.
+ * Invariant: `union` selects all that its patterns select; more only when they are too many to send.
  */
 /** Tell whether a text is a pattern. */
 export declare function isPattern(text: string): boolean;

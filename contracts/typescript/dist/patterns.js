@@ -1,14 +1,14 @@
 /**
  * NATS patterns: `*` stands for one token, a last `>` for one or more.
  *
- * Invariant: `union` selects all that its patterns select; it selects more only when they are too many to send.
+ * Invariant: `union` selects all that its patterns select; more only when they are too many to send.
  */
 /** Patterns that a relay takes in one filter. */
 const MAX_SUBJECTS = 64;
 /** Characters of them in the address; the relay takes 4 KiB of query in all. */
 const MAX_LENGTH = 3_000;
 /** Patterns that are compared each with each. */
-const MAX_COMPARED = 512;
+const MAX_COMPARED = 128;
 const TOKEN = String.raw `[^\s.*>]+|\*`;
 const PATTERN = new RegExp(`^(?:(?:${TOKEN})\\.)*(?:${TOKEN}|>)$`);
 /** Tell whether a text is a pattern. */

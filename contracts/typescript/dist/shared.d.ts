@@ -1,8 +1,8 @@
 /**
  * One feed for all of a page that use the same address, for as long as anybody does.
  *
- * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is shared,
- * since its pages are different readers'.
+ * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is
+ * shared, since its pages are different readers'.
  */
 import { type Client, type Options } from "./client.js";
 import type { Off } from "./signal.js";

@@ -1,13 +1,15 @@
 /**
  * One feed for all of a page that use the same address, for as long as anybody does.
  *
- * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is shared,
- * since its pages are different readers'.
+ * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is
+ * shared, since its pages are different readers'.
  */
 import { connect } from "./client.js";
 import { GatewaysStore, LinkStore, LogsStore } from "./stores.js";
-/** How long a feed outlives its last user: React takes a component away and puts it back, and pages change. */
+/** How long a feed outlives its last user: React takes components away and puts them back, pages change. */
 const LINGER_MS = 250;
+/** Logs that are kept for those who watch them; beyond that, those that nobody watches are let go. */
+const MAX_LOGS = 8;
 export class SharedFeed {
     options = {};
     link = new LinkStore(this);
@@ -42,8 +44,15 @@ export class SharedFeed {
     logs(pattern, limit) {
         const key = `${limit} ${pattern}`;
         let store = this.#logs.get(key);
-        if (!store)
-            this.#logs.set(key, (store = new LogsStore(this, pattern, limit)));
+        if (!store) {
+            if (this.#logs.size >= MAX_LOGS) {
+                for (const [other, { idle }] of this.#logs)
+                    if (idle)
+                        this.#logs.delete(other);
+            }
+            store = new LogsStore(this, pattern, limit);
+            this.#logs.set(key, store);
+        }
         return store;
     }
     #end() {

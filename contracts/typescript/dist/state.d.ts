@@ -6,8 +6,8 @@ import type { Timestamp } from "./types.js";
  * - `connecting`: the first connection is being made.
  * - `catching-up`: connected, and what happened since the cursor, or since `since`, is coming.
  * - `live`: connected, and what happens is coming as it happens.
- * - `reconnecting`: the connection was lost, or never came about. `retryAt` is when the next attempt starts, in
- *   this machine's `Date.now()`; null while one is under way, and while this device is offline.
+ * - `reconnecting`: the connection was lost, or never came about. `retryAt` is when the next attempt starts,
+ *   in this machine's `Date.now()`; null while one is under way, and while this device is offline.
  * - `closed`: nothing more will come, until `reconnect()`.
  */
 export type State = {
@@ -18,7 +18,7 @@ export type State = {
     readonly reason: string;
     readonly retryAt: number | null;
 };
-/** Whether the relay hears from NATS, as far as it said so; `since` is null where it did not say since when. */
+/** Whether the relay hears from NATS, as far as it said; `since` is null where it did not say since when. */
 export interface Upstream {
     readonly connected: boolean;
     readonly since: Timestamp | null;

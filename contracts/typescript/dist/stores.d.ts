@@ -1,8 +1,8 @@
 /**
  * What React shows of a feed: values that change at most once a frame, each another object when it does.
  *
- * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or by
- * the number of gateways.
+ * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or
+ * by the number of gateways.
  */
 import type { Client } from "./client.js";
 import type { Off } from "./signal.js";
@@ -16,6 +16,8 @@ export interface Lender {
 export declare abstract class Store<T> {
     #private;
     constructor(lender: Lender, initial: T);
+    /** Nobody watches it. */
+    get idle(): boolean;
     readonly get: () => T;
     readonly watch: (changed: () => void) => Off;
     /** Begin anew with a feed. */

@@ -1,8 +1,8 @@
 /**
  * What React shows of a feed: values that change at most once a frame, each another object when it does.
  *
- * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or by
- * the number of gateways.
+ * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or
+ * by the number of gateways.
  */
 import { atNextFrame } from "./frames.js";
 /** A value for `useSyncExternalStore`. */
@@ -14,6 +14,10 @@ export class Store {
     constructor(lender, initial) {
         this.#lender = lender;
         this.#value = initial;
+    }
+    /** Nobody watches it. */
+    get idle() {
+        return this.#watchers.size === 0;
     }
     get = () => this.#value;
     watch = (changed) => {

@@ -3,7 +3,7 @@
  *
  * Invariants:
  * 1. Whatever arrives on a socket that was given up is ignored.
- * 2. A link that says nothing for longer than its heartbeat and ten seconds is dead, whatever the socket says.
+ * 2. A link that is silent for longer than its heartbeat and ten seconds is dead, whatever the socket says.
  * 3. While it is closed there is no timer, no listener and no socket.
  * 4. Waits are durations: no clock is compared with the relay's.
  */
@@ -14,7 +14,7 @@ import { TokenError, type Tokens } from "./tokens.js";
 import { SUBPROTOCOL, type ByeMessage, type ClientMessage, type RelayMessage } from "./types.js";
 import { isOffline, watchDevice } from "./wake.js";
 
-/** Patience beyond the relay's heartbeat, with a relay that has yet to speak, and with one that is asked anew. */
+/** Patience beyond the relay's heartbeat, with one that has yet to speak, and with one that is asked. */
 const DEAD_AFTER_HEARTBEAT_MS = 10_000;
 const OPENING_MS = 10_000;
 const ANSWER_MS = 5_000;
@@ -88,7 +88,11 @@ export class Link {
   start(): void {
     if (!this.#listening) {
       this.#listening = new AbortController();
-      watchDevice(this.#listening.signal, () => this.#woken(), () => this.#idle && this.#wait());
+      watchDevice(
+        this.#listening.signal,
+        () => this.#woken(),
+        () => this.#idle && this.#wait(),
+      );
     }
     this.#attempt = 0;
     this.#tokens?.forgive();
@@ -108,7 +112,7 @@ export class Link {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));
   }
 
-  /** The session follows something from here on; `past` tells when it has caught up, if it began in the past. */
+  /** The session follows something from here on; `past` tells when it has caught up, if it has to. */
   follow(past: CatchUp | null): void {
     this.#tokens?.taken();
     if (this.begun) return;
@@ -162,7 +166,8 @@ export class Link {
       this.#retry("the relay sent what is not JSON");
       return;
     }
-    this.#due = performance.now() + (this.#heartbeatMs ? this.#heartbeatMs + DEAD_AFTER_HEARTBEAT_MS : OPENING_MS);
+    this.#due =
+      performance.now() + (this.#heartbeatMs ? this.#heartbeatMs + DEAD_AFTER_HEARTBEAT_MS : OPENING_MS);
     switch (message?.type) {
       case "welcome":
         if (message.protocol !== SUBPROTOCOL) {
@@ -222,7 +227,7 @@ export class Link {
     this.#idle = true;
   }
 
-  /** The network is back, or the reader is: come back at once, unless the relay named the time; else see who is there. */
+  /** The network or the reader is back: return at once, unless the relay named the time; or see who is there. */
   #woken(): void {
     const offline = this.state.phase === "reconnecting" && this.state.retryAt === null;
     if (this.#idle && (offline || !this.#named)) {

@@ -1,7 +1,7 @@
 /**
  * NATS patterns: `*` stands for one token, a last `>` for one or more.
  *
- * Invariant: `union` selects all that its patterns select; it selects more only when they are too many to send.
+ * Invariant: `union` selects all that its patterns select; more only when they are too many to send.
  */
 
 /** Patterns that a relay takes in one filter. */
@@ -11,7 +11,7 @@ const MAX_SUBJECTS = 64;
 const MAX_LENGTH = 3_000;
 
 /** Patterns that are compared each with each. */
-const MAX_COMPARED = 512;
+const MAX_COMPARED = 128;
 
 const TOKEN = String.raw`[^\s.*>]+|\*`;
 const PATTERN = new RegExp(`^(?:(?:${TOKEN})\\.)*(?:${TOKEN}|>)$`);
@@ -27,7 +27,8 @@ export function covers(wide: string, narrow: string): boolean {
   const inner = narrow.split(".");
   const open = outer.at(-1) === ">";
   if (open) outer.pop();
-  if (open ? inner.length <= outer.length : inner.at(-1) === ">" || inner.length !== outer.length) return false;
+  if (open ? inner.length <= outer.length : inner.at(-1) === ">" || inner.length !== outer.length)
+    return false;
   return outer.every((token, place) => token === "*" || token === inner[place]);
 }
 
@@ -35,8 +36,10 @@ export function covers(wide: string, narrow: string): boolean {
 export function union(patterns: Iterable<string>): string[] {
   let wide = [...new Set(patterns)];
   for (let tokens = 3; ; tokens--) {
-    if (wide.length <= MAX_COMPARED) wide = wide.filter((one) => !wide.some((other) => other !== one && covers(other, one)));
-    if (wide.length <= MAX_SUBJECTS && encodeURIComponent(wide.join()).length <= MAX_LENGTH) return wide.sort();
+    if (wide.length <= MAX_COMPARED)
+      wide = wide.filter((one) => !wide.some((other) => other !== one && covers(other, one)));
+    if (wide.length <= MAX_SUBJECTS && encodeURIComponent(wide.join()).length <= MAX_LENGTH)
+      return wide.sort();
     wide = [...new Set(wide.map((pattern) => cut(pattern, tokens)))];
   }
 }

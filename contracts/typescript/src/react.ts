@@ -3,8 +3,9 @@
 /**
  * Tickertape in React: hooks that render at most once a frame, over one connection for each address.
  *
- * They take the address from their argument, else from `TickertapeProvider`, else from `NEXT_PUBLIC_WS_URL`, else it
- * is `/ws` of the page's own origin. Connections are made when a component is mounted, never on a server.
+ * They take the address from their argument, else from `TickertapeProvider`, else from `NEXT_PUBLIC_WS_URL`,
+ * else it is `/ws` of the page's own origin. Connections are made once a component is mounted, never on a
+ * server.
  */
 
 import { createContext, createElement, useContext, useEffect, useRef, useSyncExternalStore } from "react";

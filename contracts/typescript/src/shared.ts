@@ -1,16 +1,19 @@
 /**
  * One feed for all of a page that use the same address, for as long as anybody does.
  *
- * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is shared,
- * since its pages are different readers'.
+ * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is
+ * shared, since its pages are different readers'.
  */
 
 import { connect, type Client, type Options } from "./client.js";
 import type { Off } from "./signal.js";
 import { GatewaysStore, LinkStore, LogsStore, type Lender } from "./stores.js";
 
-/** How long a feed outlives its last user: React takes a component away and puts it back, and pages change. */
+/** How long a feed outlives its last user: React takes components away and puts them back, pages change. */
 const LINGER_MS = 250;
+
+/** Logs that are kept for those who watch them; beyond that, those that nobody watches are let go. */
+const MAX_LOGS = 8;
 
 export class SharedFeed implements Lender {
   options: Options = {};
@@ -48,7 +51,13 @@ export class SharedFeed implements Lender {
   logs(pattern: string, limit: number): LogsStore {
     const key = `${limit} ${pattern}`;
     let store = this.#logs.get(key);
-    if (!store) this.#logs.set(key, (store = new LogsStore(this, pattern, limit)));
+    if (!store) {
+      if (this.#logs.size >= MAX_LOGS) {
+        for (const [other, { idle }] of this.#logs) if (idle) this.#logs.delete(other);
+      }
+      store = new LogsStore(this, pattern, limit);
+      this.#logs.set(key, store);
+    }
     return store;
   }
 

@@ -1,8 +1,8 @@
 /**
  * What React shows of a feed: values that change at most once a frame, each another object when it does.
  *
- * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or by
- * the number of gateways.
+ * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or
+ * by the number of gateways.
  */
 
 import type { Client, Received } from "./client.js";
@@ -26,6 +26,11 @@ export abstract class Store<T> {
   constructor(lender: Lender, initial: T) {
     this.#lender = lender;
     this.#value = initial;
+  }
+
+  /** Nobody watches it. */
+  get idle(): boolean {
+    return this.#watchers.size === 0;
   }
 
   readonly get = (): T => this.#value;
@@ -149,7 +154,13 @@ export class GatewaysStore extends Store<readonly Gateway[]> {
 
 /** A row of a log: a line, or lines that will not come. `key` is unique among the rows. */
 export type LogRow =
-  | { readonly kind: "line"; readonly key: string; readonly subject: string; readonly seq: number; readonly event: SystemLog }
+  | {
+      readonly kind: "line";
+      readonly key: string;
+      readonly subject: string;
+      readonly seq: number;
+      readonly event: SystemLog;
+    }
   | { readonly kind: "gap"; readonly key: string; readonly gap: GapMessage };
 
 export const NO_ROWS: readonly LogRow[] = [];

@@ -43,7 +43,8 @@ export class Tokens {
    */
   async current(): Promise<string> {
     if (this.#current) return this.#current;
-    if (this.#strikes >= MAX_STRIKES) throw new TokenError(`the relay refuses each token: ${this.#why}`, true);
+    if (this.#strikes >= MAX_STRIKES)
+      throw new TokenError(`the relay refuses each token: ${this.#why}`, true);
     let token: string;
     try {
       token = await this.#asked();
@@ -52,7 +53,10 @@ export class Tokens {
       throw new TokenError(error.message, true);
     }
     if (token === this.#refused) {
-      throw new TokenError(`the relay refuses the token (${this.#why}), and token() gave the same one again`, true);
+      throw new TokenError(
+        `the relay refuses the token (${this.#why}), and token() gave the same one again`,
+        true,
+      );
     }
     this.#current = token;
     return token;
@@ -106,7 +110,10 @@ export class Tokens {
     try {
       token = await this.#ask();
     } catch (error) {
-      throw new TokenError(`token() failed: ${error instanceof Error ? error.message : String(error)}`, false);
+      throw new TokenError(
+        `token() failed: ${error instanceof Error ? error.message : String(error)}`,
+        false,
+      );
     }
     if (typeof token === "string" && TOKEN.test(token)) return token;
     throw new TokenError("token() gave no JWT: that is three parts with dots between them", true);

@@ -77,7 +77,15 @@ export function welcome(more: object = {}): object {
 }
 
 export function subscribed(cursor: string, resumed = false): object {
-  return { type: "subscribed", subjects: [">"], level: "DEBUG", mode: "live", interval_ms: 1000, cursor, resumed };
+  return {
+    type: "subscribed",
+    subjects: [">"],
+    level: "DEBUG",
+    mode: "live",
+    interval_ms: 1000,
+    cursor,
+    resumed,
+  };
 }
 
 export function events(cursor: string, ...seqs: number[]): object {
@@ -85,7 +93,12 @@ export function events(cursor: string, ...seqs: number[]): object {
 }
 
 export function item(seq: number, subject = "log.info.x", more: object = {}): object {
-  const event = { event_type: "system_log", timestamp: "2025-06-24T10:30:45.123Z", level: "INFO", source: "x" };
+  const event = {
+    event_type: "system_log",
+    timestamp: "2025-06-24T10:30:45.123Z",
+    level: "INFO",
+    source: "x",
+  };
   return { subject, seq, event: { ...event, message: `line ${seq}`, ...more } };
 }
 

