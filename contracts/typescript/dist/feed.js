@@ -198,6 +198,8 @@ export class Feed {
             this.#reach(cursor);
         if (first || !resumed)
             this.#answered++;
+        // Another token brings a snapshot that was not asked for.
+        this.#sent = Math.max(this.#sent, this.#answered);
         if (first && resumed && this.#needed)
             this.#needed = 2;
         this.#link.follow(this.#past);

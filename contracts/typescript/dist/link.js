@@ -95,11 +95,13 @@ export class Link {
             : { phase: "connecting", reason: this.#tokens ? "waiting for a token" : "" });
         const protocols = [SUBPROTOCOL];
         try {
-            if (this.#tokens)
-                protocols.push(`bearer.${await this.#tokens.current()}`);
+            // Without tokens too this comes back later: a frame that is being handed on must end before the next place.
+            const token = await this.#tokens?.current();
             if (turn !== this.#turn)
                 return;
-            if (this.#tokens && this.state.phase === "connecting")
+            if (token)
+                protocols.push(`bearer.${token}`);
+            if (token && this.state.phase === "connecting")
                 this.#say({ phase: "connecting", reason: "" });
             const url = this.#user.address();
             this.#host = url.hostname;

@@ -212,6 +212,8 @@ export class Feed implements Client {
     // Where our own place could not be honoured, the gap that tells is yet to come.
     if (!first || resumed || !this.cursor) this.#reach(cursor);
     if (first || !resumed) this.#answered++;
+    // Another token brings a snapshot that was not asked for.
+    this.#sent = Math.max(this.#sent, this.#answered);
     if (first && resumed && this.#needed) this.#needed = 2;
     this.#link.follow(this.#past);
     this.#ask();

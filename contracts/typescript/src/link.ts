@@ -133,9 +133,11 @@ export class Link {
     );
     const protocols: string[] = [SUBPROTOCOL];
     try {
-      if (this.#tokens) protocols.push(`bearer.${await this.#tokens.current()}`);
+      // Without tokens too this comes back later: a frame that is being handed on must end before the next place.
+      const token = await this.#tokens?.current();
       if (turn !== this.#turn) return;
-      if (this.#tokens && this.state.phase === "connecting") this.#say({ phase: "connecting", reason: "" });
+      if (token) protocols.push(`bearer.${token}`);
+      if (token && this.state.phase === "connecting") this.#say({ phase: "connecting", reason: "" });
       const url = this.#user.address();
       this.#host = url.hostname;
       if (!this.#Socket) throw new TypeError("there is no WebSocket here; give one in the options");

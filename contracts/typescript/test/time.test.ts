@@ -113,6 +113,21 @@ describe("the place", () => {
     expect(saved).toEqual(["e-1"]);
   });
 
+  it("is after a frame in which a handler connected anew, and no event comes twice", async () => {
+    const client = await follow();
+    const seqs: number[] = [];
+    client.on("log.>", ({ seq }) => {
+      seqs.push(seq);
+      if (seq === 2) client.reconnect();
+    });
+    FakeSocket.last.begins("e-1");
+    FakeSocket.last.says(events("e-3", 2, 3));
+    await pass(0);
+    expect(seqs).toEqual([2, 3]);
+    expect(FakeSocket.all.length).toBe(2);
+    expect(FakeSocket.last.query["cursor"]).toBe("e-3");
+  });
+
   it("is none where the store has none, has rubbish, or fails", async () => {
     const failing = (): never => {
       throw new Error("off");

@@ -42,6 +42,21 @@ describe("a token", () => {
     expect(asked).toBe(5);
   });
 
+  it("that was taken makes up for those that were refused before", async () => {
+    vi.spyOn(Math, "random").mockReturnValue(0);
+    let asked = 0;
+    const client = await follow({ token: () => Promise.resolve(JWT(String(asked++))) });
+    for (const round of [1, 2, 3]) {
+      for (let n = 0; n < 4; n++) {
+        FakeSocket.last.ends(4401, `in round ${round}`);
+        await pass(0);
+      }
+      FakeSocket.last.begins("e-1");
+      expect(client.state.phase).toMatch(/live|catching-up/);
+    }
+    vi.mocked(Math.random).mockRestore();
+  });
+
   it("that cannot be had is asked for a few times, and the reason told", async () => {
     let asked = 0;
     const token = (): Promise<string> => {
