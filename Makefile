@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready
+TS := contracts/typescript
+NODE := $(TS)/node_modules/.ready
 
-.PHONY: demo test chaos fuzz bench audit lint unit lock schema clean
+.PHONY: demo test chaos fuzz bench audit lint unit lock schema typescript dist clean
 
 demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
 	$(BIN)/tickertape demo
 
-test: $(DEV) lint  ## what CI runs
+test: $(DEV) lint typescript  ## what CI runs
 	$(BIN)/python -m contracts.export --check
 	$(BIN)/python -m pytest -q
 
@@ -37,6 +39,12 @@ unit: $(DEV)
 schema: $(DEV)  ## write contracts/schema and the TypeScript types anew
 	$(BIN)/python -m contracts.export
 
+typescript: $(DEV) $(NODE)  ## types, compiled files and tests of the client in TypeScript
+	cd $(TS) && npm run -s check && TICKERTAPE_PYTHON=$(CURDIR)/$(BIN)/python npm test
+
+dist: $(NODE)  ## compile the client in TypeScript; what comes of it is kept
+	cd $(TS) && npm run -s build
+
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Tickertape needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
@@ -51,10 +59,15 @@ $(DEV): $(RUN) tests/requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	touch $@
 
+$(NODE): $(TS)/package-lock.json $(TS)/.npmrc
+	@command -v npm >/dev/null || { echo "the client in TypeScript needs Node.js 18 or newer, and npm" >&2; exit 1; }
+	cd $(TS) && npm ci --no-progress
+	touch $@
+
 UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:  ## needs uv
 	$(UV) pyproject.toml --extra build -o deploy/requirements.txt
 	$(UV) pyproject.toml --extra build --extra dev -o tests/requirements.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TS)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -113,9 +113,16 @@ export interface SystemHealth {
   [field: string]: unknown;
 }
 
+declare enum Other {
+  EVENT_TYPE = "any other",
+}
+
+/** An `event_type` that is none of `EventTypes`: a string, of which types know no more than that. */
+export type OtherEventType = Other.EVENT_TYPE;
+
 /** An event of a type that others added to the contract; travels like a log event. */
 export interface OtherEvent {
-  event_type: string;
+  event_type: OtherEventType;
   /** RFC 3339 with a zone; `2025-06-24T10:30:45.123Z` is the written form. */
   timestamp: Timestamp;
   /** Fields that others add. */
@@ -129,9 +136,20 @@ export type KnownEvent =
   | SystemLog
   | SystemHealth;
 
-/** Any event. Unknown fields travel along. */
+/**
+ * Events by `event_type`. Whoever publishes others adds them here, and a switch knows them too:
+ * `declare module "tickertape" { interface EventTypes { order_filled: OrderFilled } }`.
+ */
+export interface EventTypes {
+  gateway_status_change: GatewayStatusChange;
+  gateway_recovery: GatewayRecovery;
+  system_log: SystemLog;
+  system_health: SystemHealth;
+}
+
+/** Any event. Unknown fields travel along. `event_type` tells them apart. */
 export type TickertapeEvent =
-  | KnownEvent
+  | EventTypes[keyof EventTypes]
   | OtherEvent;
 
 const KNOWN: readonly string[] = ["gateway_status_change", "gateway_recovery", "system_log", "system_health"];

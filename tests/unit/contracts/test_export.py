@@ -186,6 +186,7 @@ def test_typescript_has_everything() -> None:
         assert f'export interface {model.__name__}Message {{\n  type: "{message_type(model)}";' in text
     for name, event in MODELS.items():
         assert f'export interface {event.__name__} {{\n  event_type: "{name}";' in text
+        assert f"  {name}: {event.__name__};\n" in text
     for status in Status:
         assert json.dumps(status) in text
     for code, rule in codes.CLOSE_CODES.items():

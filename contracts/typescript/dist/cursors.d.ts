@@ -1,0 +1,20 @@
+/** Where a client keeps its place: in memory unless it is told otherwise. */
+import type { Cursor } from "./types.js";
+/** Keeps the place of a client, so that the next one goes on from there. */
+export interface CursorStore {
+    /** The place kept last; nothing where there is none. */
+    load(): Cursor | null | undefined | Promise<Cursor | null | undefined>;
+    /** Keep a place; called after the events before it were handed on, up to some fifty times a second. */
+    save(cursor: Cursor): unknown;
+}
+/**
+ * A place that survives a reload of the page, kept in this tab's `sessionStorage`; where that is off or full,
+ * the place lasts as long as the page.
+ *
+ * @param key one for each feed that the page follows
+ */
+export declare function sessionCursors(key: string): CursorStore;
+/** What a store kept; null where it has nothing, or nothing that is a cursor, or fails. */
+export declare function loadCursor(store: CursorStore | undefined): Promise<Cursor | null>;
+/** Keep a place if it can be kept: one that cannot is no reason to stop. */
+export declare function saveCursor(store: CursorStore | undefined, cursor: Cursor): void;

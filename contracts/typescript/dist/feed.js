@@ -1,0 +1,241 @@
+/**
+ * A feed of a relay: many handlers over one socket, which comes back to its place after any loss.
+ *
+ * Invariants:
+ * 1. The place is what the relay named last, and moves only after what lies before it was handed on: leaving
+ *    at any moment and coming back loses nothing, and hands nothing on twice.
+ * 2. The end of a gap is no place, but after a reset: what lies in the gap's range may still come.
+ * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
+ */
+import { loadCursor, saveCursor } from "./cursors.js";
+import { Link } from "./link.js";
+import { covers, isPattern, union } from "./patterns.js";
+import { call, Signal } from "./signal.js";
+import { CatchUp } from "./state.js";
+import { Tokens } from "./tokens.js";
+/** Subjects of which it is remembered who wants them. */
+const MAX_ROUTES = 2_000;
+export class Feed {
+    upstream = { connected: true, since: null };
+    cursor = null;
+    #url;
+    #options;
+    #link;
+    #gaps = new Signal();
+    #upstreams = new Signal();
+    #states = new Signal();
+    #messages = new Signal();
+    #listeners = new Set();
+    #routes = new Map();
+    #phase = "new";
+    #scheduled = false;
+    #past = null;
+    #asked = { type: "subscribe" };
+    // Filters that this socket was given are numbered, and so is what answers them. A handler has to see how
+    // things stand, from the snapshot of filter `needed` or a later one; a return by cursor brings none.
+    #needed = 1;
+    #sent = 0;
+    #answered = 0;
+    #seen = 0;
+    constructor(url, options) {
+        this.#url = url;
+        this.#options = options;
+        const tokens = options.token ? new Tokens(options.token) : null;
+        const Socket = options.WebSocket ?? globalThis.WebSocket;
+        this.#link = new Link({
+            address: () => this.#address(),
+            receive: (message) => this.#receive(message),
+            changed: (state) => {
+                if (state.phase === "closed")
+                    this.#phase = "closed";
+                this.#states.emit(state);
+            },
+        }, tokens, Socket);
+        this.#schedule();
+    }
+    get state() {
+        return this.#link.state;
+    }
+    on(pattern, handler) {
+        if (!isPattern(pattern))
+            throw new TypeError(`'${pattern}' is no pattern such as 'log.error.>'`);
+        const listener = { pattern, handler, gone: false };
+        this.#listeners.add(listener);
+        this.#needed = this.#answered ? this.#sent + 1 : 1;
+        this.#rerouted();
+        return () => {
+            listener.gone = true;
+            if (this.#listeners.delete(listener))
+                this.#rerouted();
+        };
+    }
+    onGap(handler) {
+        return this.#gaps.add(handler);
+    }
+    onUpstream(handler) {
+        return this.#upstreams.add(handler);
+    }
+    onState(handler) {
+        return this.#states.add(handler);
+    }
+    onMessage(handler) {
+        return this.#messages.add(handler);
+    }
+    reconnect() {
+        if (this.#phase === "closed")
+            this.#phase = this.cursor ? "running" : "new";
+        if (this.#phase === "running")
+            this.#link.start();
+        else
+            this.#schedule();
+    }
+    close() {
+        if (this.#phase !== "closed")
+            this.#link.end("closed by this client");
+    }
+    #rerouted() {
+        this.#routes.clear();
+        this.#schedule();
+    }
+    #schedule() {
+        if (this.#scheduled)
+            return;
+        this.#scheduled = true;
+        queueMicrotask(() => {
+            this.#scheduled = false;
+            if (this.#phase === "new" && this.#wanted().length)
+                void this.#begin();
+            else
+                this.#ask();
+        });
+    }
+    async #begin() {
+        this.#phase = "loading";
+        const kept = await loadCursor(this.#options.cursorStore);
+        if (this.#phase !== "loading")
+            return;
+        this.cursor = kept;
+        this.#phase = "running";
+        this.#link.start();
+    }
+    #wanted() {
+        return [...(this.#options.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
+    }
+    #filter() {
+        const { level, mode, interval_ms } = this.#options;
+        // Without any handler left, what was asked for last goes on: no filter selects nothing.
+        const subjects = this.#wanted();
+        const filter = { subjects: subjects.length ? subjects : this.#asked.subjects, level, mode, interval_ms };
+        return { type: "subscribe", ...JSON.parse(JSON.stringify(filter)) };
+    }
+    #address() {
+        const url = new URL(this.#url, globalThis.location?.href);
+        url.protocol = url.protocol.replace("http", "ws");
+        if (url.pathname === "/")
+            url.pathname = "/ws";
+        const { type, ...filter } = (this.#asked = this.#filter());
+        for (const [name, value] of Object.entries(filter))
+            url.searchParams.set(name, String(value));
+        if (this.cursor)
+            url.searchParams.set("cursor", this.cursor);
+        else if (this.#options.since)
+            url.searchParams.set("since", this.#options.since);
+        this.#past = this.cursor || this.#options.since ? new CatchUp() : null;
+        this.#needed = this.#needed > this.#seen ? 1 : 0;
+        this.#sent = 1;
+        this.#answered = this.#seen = 0;
+        return url;
+    }
+    /** Ask for what the handlers want, where that changed, or one has yet to see how things stand. */
+    #ask() {
+        const filter = this.#filter();
+        const same = JSON.stringify(filter) === JSON.stringify(this.#asked);
+        if (!this.#link.begun || (same && this.#needed <= this.#sent))
+            return;
+        this.#asked = filter;
+        this.#sent++;
+        this.#link.send(filter);
+    }
+    #receive(message) {
+        switch (message.type) {
+            case "welcome":
+                // It says so right away where it is not so.
+                if (!this.upstream.connected)
+                    this.#upstream({ connected: true, since: null });
+                break;
+            case "subscribed":
+                this.#subscribed(message);
+                break;
+            case "snapshot":
+                if (!this.#handOn(message.events, true))
+                    return;
+                if (message.done)
+                    this.#seen = this.#answered;
+                break;
+            case "events":
+                this.#past?.saw(message.events.map((item) => item.event.timestamp), performance.now());
+                if (!this.#handOn(message.events, false))
+                    return;
+                this.#reach(message.cursor);
+                break;
+            case "gap":
+                this.#gaps.emit(message);
+                if (message.reason === "reset")
+                    this.#reach(message.to);
+                break;
+            case "heartbeat":
+                this.#reach(message.cursor);
+                break;
+            case "upstream":
+                this.#upstream({ connected: message.state === "connected", since: message.since });
+        }
+        this.#messages.emit(message);
+    }
+    #subscribed({ cursor, resumed }) {
+        const first = !this.#link.begun;
+        // Where our own place could not be honoured, the gap that tells is yet to come.
+        if (!first || resumed || !this.cursor)
+            this.#reach(cursor);
+        if (first || !resumed)
+            this.#answered++;
+        // Another token brings a snapshot that was not asked for.
+        this.#sent = Math.max(this.#sent, this.#answered);
+        if (first && resumed && this.#needed)
+            this.#needed = 2;
+        this.#link.follow(this.#past);
+        this.#ask();
+    }
+    #upstream(upstream) {
+        this.upstream = upstream;
+        this.#upstreams.emit(upstream);
+    }
+    #reach(cursor) {
+        if (this.#phase !== "running" || cursor === this.cursor)
+            return;
+        this.cursor = cursor;
+        saveCursor(this.#options.cursorStore, cursor);
+    }
+    /** Hand events on; false when a handler closed the feed, which ends it before the next event. */
+    #handOn(items, snapshot) {
+        for (const item of items) {
+            const received = Object.assign(item, { snapshot });
+            for (const listener of this.#route(item.subject)) {
+                if (!listener.gone)
+                    call(listener.handler, received);
+                if (this.#phase !== "running")
+                    return false;
+            }
+        }
+        return true;
+    }
+    #route(subject) {
+        let route = this.#routes.get(subject);
+        if (!route) {
+            route = [...this.#listeners].filter(({ pattern }) => covers(pattern, subject));
+            if (this.#routes.size >= MAX_ROUTES)
+                this.#routes.clear();
+            this.#routes.set(subject, route);
+        }
+        return route;
+    }
+}

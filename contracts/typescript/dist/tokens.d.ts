@@ -1,0 +1,43 @@
+/**
+ * The token that lets a client in, and the next one.
+ *
+ * Invariants:
+ * 1. A token that the relay refused is not shown to it again.
+ * 2. While a session runs, its token counts until the relay has taken the next one.
+ * 3. No text of this client holds a token.
+ */
+/** A token cannot be had; `final` when asking again would be no use. */
+export declare class TokenError extends Error {
+    readonly final: boolean;
+    constructor(message: string, final: boolean);
+}
+/** Asks for tokens when one is needed. */
+export declare class Tokens {
+    #private;
+    constructor(ask: () => Promise<string> | string);
+    /**
+     * The token to connect with.
+     *
+     * @throws TokenError there is none
+     */
+    current(): Promise<string>;
+    /**
+     * Another token than the one in use, to go on with; null when there is none yet.
+     *
+     * @throws TokenError there is none
+     */
+    next(): Promise<string | null>;
+    /** The relay took the token in use, or the next one. */
+    taken(): void;
+    /** The relay cannot look at the next token now. */
+    postponed(): void;
+    /**
+     * The relay refused a token.
+     *
+     * @param why in its words
+     * @param next it was the next one; otherwise the one in use has ended, and the next one may be good
+     */
+    refused(why: string, next: boolean): void;
+    /** Be asked anew: whoever says so has done something about it. */
+    forgive(): void;
+}

@@ -1,0 +1,121 @@
+/**
+ * The token that lets a client in, and the next one.
+ *
+ * Invariants:
+ * 1. A token that the relay refused is not shown to it again.
+ * 2. While a session runs, its token counts until the relay has taken the next one.
+ * 3. No text of this client holds a token.
+ */
+
+/** What a token looks like; anything else could not be offered as a subprotocol. */
+const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+
+/** Refusals and failures in a row after which a client gives up. */
+const MAX_STRIKES = 5;
+
+/** A token cannot be had; `final` when asking again would be no use. */
+export class TokenError extends Error {
+  constructor(
+    message: string,
+    readonly final: boolean,
+  ) {
+    super(message);
+  }
+}
+
+/** Asks for tokens when one is needed. */
+export class Tokens {
+  readonly #ask: () => Promise<string> | string;
+  #current = "";
+  #next = "";
+  #refused = "";
+  #why = "";
+  #strikes = 0;
+
+  constructor(ask: () => Promise<string> | string) {
+    this.#ask = ask;
+  }
+
+  /**
+   * The token to connect with.
+   *
+   * @throws TokenError there is none
+   */
+  async current(): Promise<string> {
+    if (this.#current) return this.#current;
+    if (this.#strikes >= MAX_STRIKES)
+      throw new TokenError(`the relay refuses each token: ${this.#why}`, true);
+    let token: string;
+    try {
+      token = await this.#asked();
+    } catch (error) {
+      if (++this.#strikes < MAX_STRIKES || !(error instanceof TokenError)) throw error;
+      throw new TokenError(error.message, true);
+    }
+    if (token === this.#refused) {
+      throw new TokenError(
+        `the relay refuses the token (${this.#why}), and token() gave the same one again`,
+        true,
+      );
+    }
+    this.#current = token;
+    return token;
+  }
+
+  /**
+   * Another token than the one in use, to go on with; null when there is none yet.
+   *
+   * @throws TokenError there is none
+   */
+  async next(): Promise<string | null> {
+    const token = await this.#asked();
+    if (token === this.#current || token === this.#refused) return null;
+    this.#next = token;
+    return token;
+  }
+
+  /** The relay took the token in use, or the next one. */
+  taken(): void {
+    this.#current = this.#next || this.#current;
+    this.#next = "";
+    this.#strikes = 0;
+  }
+
+  /** The relay cannot look at the next token now. */
+  postponed(): void {
+    this.#next = "";
+  }
+
+  /**
+   * The relay refused a token.
+   *
+   * @param why in its words
+   * @param next it was the next one; otherwise the one in use has ended, and the next one may be good
+   */
+  refused(why: string, next: boolean): void {
+    this.#why = why;
+    this.#refused = (next && this.#next) || this.#current;
+    if (this.#refused === this.#current) this.#current = this.#next;
+    this.#next = "";
+    this.#strikes++;
+  }
+
+  /** Be asked anew: whoever says so has done something about it. */
+  forgive(): void {
+    this.#strikes = 0;
+  }
+
+  async #asked(): Promise<string> {
+    let token: unknown;
+    try {
+      token = await this.#ask();
+    } catch (error) {
+      throw new TokenError(
+        `token() failed: ${error instanceof Error ? error.message : String(error)}`,
+        false,
+      );
+    }
+    if (typeof token === "string" && TOKEN.test(token)) return token;
+    throw new TokenError("token() gave no JWT: that is three parts with dots between them", true);
+  }
+}
