@@ -487,6 +487,7 @@ def test_the_example_runs_as_it_stands(nats_server: NatsServer, tmp_path: Path) 
     assert example is not None
     text = re.sub("^    ", "", example[1], flags=re.MULTILINE)
     assert "nats://127.0.0.1:4222" in text
+    assert f"```python\n{text.strip()}\n```" in (ROOT / "README.md").read_text()
     (tmp_path / "example.py").write_text(text.replace("nats://127.0.0.1:4222", nats_server.url))
     port = free_port()
     process = subprocess.Popen(

@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [
     block
     for block in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    if re.search(r"^\s*(?:import|from) tickertape\b", block, re.MULTILINE)
+    if re.search(r"^\s*(?:import|from) tickertape\b", block, re.MULTILINE) and "tickertape_app" not in block
 ]
 
 
