@@ -1,8 +1,8 @@
 """A relay and a NATS server for tests that are not written in Python: a JSON line for each wish and answer.
 
 ``{"id": 1, "do": "lines", "count": 3}`` is answered by ``{"id": 1, "answer": ...}``, or by
-``{"id": 1, "error": ...}`` with what went wrong. Wishes are granted one after the other. All that was started
-ends with standard input, in whatever state it is.
+``{"id": 1, "error": ...}`` with what went wrong. A wish is begun when it comes, whatever is
+still going on. All that was started ends with standard input, in whatever state it is.
 """
 
 import asyncio
@@ -66,9 +66,18 @@ class Desk:
         await asyncio.to_thread(self._server.start)
 
     async def lines(
-        self, count: int, text: str = "line", level: str = "INFO", source: str = "desk"
+        self,
+        count: int,
+        text: str = "line",
+        level: str = "INFO",
+        source: str = "desk",
+        pause: float = 0.0,
     ) -> list[int]:
-        """Publish lines of a log, ``<text> 0`` and so on; the sequences of the first and the last."""
+        """Publish lines of a log, ``<text> 0`` and so on, with a pause (s) after each batch.
+
+        Returns:
+            the sequences of the first and the last.
+        """
         js = await self._jetstream()
         acks: list[int] = []
         for begin in range(0, count, IN_FLIGHT):
@@ -78,6 +87,7 @@ class Desk:
                 for event in (line(f"{text} {n}", level, source),)
             ]
             acks += [(await ack).seq for ack in batch]
+            await asyncio.sleep(pause)
         return [acks[0], acks[-1]]
 
     async def status(self, gateway: str, current: str) -> int:
@@ -119,19 +129,24 @@ async def _expected(error: Exception) -> None:
     """NATS is stopped here on purpose, and nats-py would say so at length."""
 
 
+async def grant(desk: Desk, wish: dict[str, Any]) -> None:
+    """Grant one wish, and answer."""
+    number, name = wish.pop("id"), wish.pop("do")
+    try:
+        do: Callable[..., Awaitable[Any]] = getattr(desk, name)
+        said = {"id": number, "answer": await do(**wish)}
+    except Exception as error:  # whoever wished fails its test with it
+        said = {"id": number, "error": f"{type(error).__name__}: {error}"}
+    print(orjson.dumps(said).decode(), flush=True)
+
+
 async def main() -> None:
     """Grant wishes until standard input ends."""
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
         desk = Desk(server)
-        while text := await asyncio.to_thread(sys.stdin.readline):
-            wish = orjson.loads(text)
-            number, name = wish.pop("id"), wish.pop("do")
-            try:
-                do: Callable[..., Awaitable[Any]] = getattr(desk, name)
-                said = {"id": number, "answer": await do(**wish)}
-            except Exception as error:  # whoever wished fails its test with it
-                said = {"id": number, "error": f"{type(error).__name__}: {error}"}
-            print(orjson.dumps(said).decode(), flush=True)
+        async with asyncio.TaskGroup() as wishes:
+            while text := await asyncio.to_thread(sys.stdin.readline):
+                wishes.create_task(grant(desk, orjson.loads(text)))
         await desk.end()
 
 

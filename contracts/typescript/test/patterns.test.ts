@@ -27,7 +27,8 @@ describe("a pattern", () => {
   });
 
   it("is told from what is none", () => {
-    for (const text of [">", "*", "log.>", "log.*.x", "gateway.status.ctp.a=2Eb"]) expect(isPattern(text)).toBe(true);
+    for (const text of [">", "*", "log.>", "log.*.x", "gateway.status.ctp.a=2Eb"])
+      expect(isPattern(text)).toBe(true);
     for (const text of ["", ".", "log.", ".log", "log..x", "log.>.x", "lo*", "log.a b", "log.>>"]) {
       expect(isPattern(text)).toBe(false);
     }

@@ -1,0 +1,36 @@
+// @vitest-environment happy-dom
+
+/** The place of a page that is loaded again. */
+
+import { afterEach, expect, it, vi } from "vitest";
+
+import { connect, sessionCursors } from "../src/index.js";
+import { events, FakeSocket } from "./fake.js";
+
+afterEach(() => vi.unstubAllGlobals());
+
+async function visit(): Promise<void> {
+  const cursorStore = sessionCursors("page");
+  const client = connect("/ws", { WebSocket: FakeSocket, subjects: ["log.>"], cursorStore });
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  FakeSocket.last.begins("e-5");
+  FakeSocket.last.says(events("e-7", 6, 7));
+  client.close();
+}
+
+it("is that of the page before it, in this tab", async () => {
+  await visit();
+  expect(sessionStorage.length).toBe(1);
+  expect(FakeSocket.last.query["cursor"]).toBeUndefined();
+  await visit();
+  expect(FakeSocket.last.query["cursor"]).toBe("e-7");
+});
+
+it("is none where storage is off, which stops nobody", async () => {
+  const off = (): never => {
+    throw new DOMException("denied", "SecurityError");
+  };
+  vi.stubGlobal("sessionStorage", { getItem: off, setItem: off });
+  await visit();
+  expect(FakeSocket.last.query["cursor"]).toBeUndefined();
+});
