@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import nkeys
 
+from contracts.errors import MendableError
 from contracts.subjects import SubjectError, check_pattern
 
 StrPath = str | os.PathLike[str]
@@ -27,21 +28,8 @@ _JWT: Final = "NATS USER JWT"
 _SEED: Final = "USER NKEY SEED"
 
 
-class AccessError(OSError):
-    """A file that is needed to reach NATS cannot be used.
-
-    Args:
-        what: what happened, to which file.
-        remedy: what to do about it.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class AccessError(MendableError, OSError):
+    """A file that is needed to reach NATS cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
+from contracts.errors import MendableError
+
 _API_TIMEOUT: Final = 5.0
 _REFUSAL_POLL: Final = 0.05
 _ERROR_NOT_FOUND: Final = 10059
 
 
-class StreamsError(Exception):
+class StreamsError(MendableError):
     """JetStream cannot serve as the contract needs it.
 
     Args:
@@ -29,12 +31,7 @@ class StreamsError(Exception):
 
     def __init__(self, what: str, remedy: str, *, passing: bool = False) -> None:
         super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
         self.passing = passing
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
 
 
 class StreamsAbsent(StreamsError):

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
+from contracts.errors import MendableError
+
 log = logging.getLogger("tickertape.nats")
 
 START_TIMEOUT: Final = 10.0
@@ -32,21 +34,8 @@ feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
-class EmbeddedError(Exception):
-    """The relay's own NATS cannot run.
-
-    Args:
-        what: what happened, to what.
-        remedy: what to do.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class EmbeddedError(MendableError):
+    """The relay's own NATS cannot run."""
 
 
 def find_server() -> Path:

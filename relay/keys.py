@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 from jwt.exceptions import PyJWTError
 
+from contracts.errors import MendableError
 from relay.token_settings import Algorithm
 
 MIN_SECRET: Final = 32
@@ -43,21 +44,8 @@ UNREADABLE: Final = (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, Ke
 """What the libraries raise for a key that they cannot read."""
 
 
-class KeysError(Exception):
-    """There is no key to verify with, or one that must not be used.
-
-    Args:
-        what: what is wrong, and with which key; never any of the key itself.
-        remedy: what to do.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class KeysError(MendableError):
+    """There is no key to verify with, or one that must not be used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from contracts.errors import MendableError
 from relay.core.grants import Grant
 
 log = logging.getLogger("tickertape.revocations")
@@ -27,21 +28,8 @@ _Stamp = tuple[int, int, int]
 """Time of the last change in nanoseconds, size, inode."""
 
 
-class RevocationsError(Exception):
-    """The file of revoked tokens cannot be used.
-
-    Args:
-        what: what is wrong, and with which file.
-        remedy: what to do.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class RevocationsError(MendableError):
+    """The file of revoked tokens cannot be used."""
 
 
 class Revocations:

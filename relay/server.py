@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from contracts.codes import ErrorCode
+from contracts.errors import MendableError
 from relay.core.admission import Limit, Visitor
 from relay.door import Door
 
@@ -33,21 +34,8 @@ MAX_PIPELINED: Final = 16
 """Requests that may wait on one socket for the answer to the one before; one read can hold ten thousand."""
 
 
-class ListenError(Exception):
-    """A port cannot be listened on.
-
-    Args:
-        what: what happened, to which address.
-        remedy: what to do.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class ListenError(MendableError):
+    """A port cannot be listened on."""
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:

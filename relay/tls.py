@@ -5,27 +5,16 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from contracts.errors import MendableError
+
 log = logging.getLogger("tickertape.tls")
 
 LOOK_EVERY: Final = 5
 """Seconds between two looks at the files."""
 
 
-class CertificateError(Exception):
-    """A certificate cannot be used.
-
-    Args:
-        what: what happened, to which file.
-        remedy: what to do.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class CertificateError(MendableError):
+    """A certificate cannot be used."""
 
 
 class Certificate:

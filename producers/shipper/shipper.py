@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from contracts.errors import MendableError
 from producers.shipper.lineage import Batch, Lineage
 from producers.shipper.sink import Conflict, Refused, Sink
 from producers.shipper.wake import Wake
@@ -54,21 +55,8 @@ class Files(Protocol):
         """Let go of all files."""
 
 
-class ShipError(Exception):
-    """Shipping cannot go on.
-
-    Args:
-        what: what happened.
-        remedy: what to do about it.
-    """
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.what}; {self.remedy}"
+class ShipError(MendableError):
+    """Shipping cannot go on."""
 
 
 class Shipper:
