@@ -194,7 +194,10 @@ class GuardedHttp(HttpToolsProtocol):
             b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
         )
         self._give_up_answers()
+        self._disarm()
         self.transport.close()
+        # Who does not read what was written before would hold the socket for as long as it likes.
+        self._timer = self.loop.call_later(HEAD_TIMEOUT, self.abort)
         if self.door is not None and limit is not None:
             self.door.admission.refused[limit] += 1
         self._fault()

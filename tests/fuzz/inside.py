@@ -30,7 +30,7 @@ from relay.history import History
 from relay.origins import Origins
 from relay.pages import main_pages
 from relay.readers import Readers
-from relay.server import GuardedHttp, HttpServer
+from relay.server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
 from tests.fake_link import log_event, status_event
 from tests.fuzz.cases import END, FULL, NOW, PLAIN, ROOM, WAIT, Case, verifier
 from tests.fuzz.heads import upgrade
@@ -43,7 +43,7 @@ THREAD_SECONDS: Final = 5.0
 """Most that reading a file may take."""
 
 MOST_WRITTEN: Final = 4 * 1024 * 1024
-PATIENCE: Final = (6.0, 6.0, 20.0, 10.0)
+PATIENCE: Final = (6.0, 6.0, 20.0, RESPONSE_TIMEOUT)
 """Seconds after which the relay has to have got rid of whoever has no session."""
 
 _EVERY: Final = 50
