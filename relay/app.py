@@ -12,15 +12,15 @@ from typing import Final
 from contracts import connect
 from contracts.streams import StreamsError
 from relay.assembly import assemble
-from relay.authority import Authority
+from relay.auth.authority import Authority
+from relay.auth.keys import KeysError
+from relay.auth.revocations import RevocationsError
 from relay.config import RESERVED_DESCRIPTORS, ServeSettings
 from relay.connection import websocket_protocol
 from relay.door import Door
 from relay.embedded import EmbeddedError, EmbeddedNats
 from relay.gate import Gate
-from relay.keys import KeysError
 from relay.pages import main_pages, ops_pages
-from relay.revocations import RevocationsError
 from relay.server import GuardedHttp, HttpServer, ListenError, listen
 from relay.tls import LOOK_EVERY, Certificate, CertificateError
 

@@ -37,12 +37,12 @@ from contracts.codes import ErrorCode
 from contracts.wire import WireError
 from relay.answers import peer
 from relay.asgi_client import Client, Unframed, refuse
+from relay.auth.token_settings import Algorithm, is_loopback
 from relay.config import RelaySettings
 from relay.core.admission import OURS, Limit
 from relay.gate import Health
 from relay.hosted import HostedRelay
 from relay.origins import Origins
-from relay.token_settings import Algorithm, is_loopback
 
 log = logging.getLogger("tickertape.asgi")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contracts.streams import Names
-from relay.authority import Authority
+from relay.auth.authority import Authority
 from relay.config import RelaySettings
 from relay.core.admission import Admission
 from relay.core.hub import TICK, Hub, HubSettings

@@ -9,10 +9,10 @@ from pydantic_settings import SettingsConfigDict
 
 from contracts.connect import NatsSettings, NatsUrl
 from contracts.subjects import STREAM_SUBJECTS, check_pattern, covers
+from relay.auth.token_settings import TokenSettings, is_loopback, token_problem
 from relay.core.admission import Limits
 from relay.forwarded import Networks
 from relay.origins import Origins
-from relay.token_settings import TokenSettings, is_loopback, token_problem
 
 RESERVED_DESCRIPTORS: Final = 96
 """Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""

@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from contracts.connect import shown
-from relay.authority import Authority
+from relay.auth.authority import Authority
+from relay.auth.keys import KeysError
+from relay.auth.revocations import RevocationsError
+from relay.auth.token_settings import is_loopback
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
-from relay.keys import KeysError
-from relay.revocations import RevocationsError
 from relay.tls import Certificate, CertificateError
-from relay.token_settings import is_loopback
 
 EXPIRES_SOON: Final = 14 * 86_400.0
 """Seconds before the end of a certificate from which it is told."""

@@ -16,12 +16,12 @@ from contracts.access import AccessError
 from contracts.streams import StreamsError
 from relay import host_signals
 from relay.assembly import Parts, assemble
-from relay.authority import Authority
+from relay.auth.authority import Authority
+from relay.auth.token_settings import token_problem
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
 from relay.gate import CLOSE_TIMEOUT
 from relay.origins import Origins
 from relay.pages import mounted_pages
-from relay.token_settings import token_problem
 
 log = logging.getLogger("tickertape.asgi")
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from relay.tokens import MAX_TOKEN
+from relay.auth.tokens import MAX_TOKEN
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 

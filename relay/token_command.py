@@ -20,15 +20,15 @@ from pydantic_settings import (
 from contracts.events import format_time, parse_time
 from contracts.subjects import check_pattern
 from contracts.wire import LevelName, WireError
-from relay.claims import TokenError, decoded, json_object, moment_of
+from relay.auth.claims import TokenError, decoded, json_object, moment_of
+from relay.auth.jwks import Jwks
+from relay.auth.key_formats import configured_keys, read_key_file
+from relay.auth.keys import FixedKeys, KeysError
+from relay.auth.minting import generate, mint, read_signing_key
+from relay.auth.revocations import Revocations, RevocationsError
+from relay.auth.token_settings import TokenSettings, token_problem
+from relay.auth.tokens import MAX_TOKEN, Expected, KeySource, Verifier, anonymous
 from relay.core.grants import CLAIM, grant_of
-from relay.jwks import Jwks
-from relay.key_formats import configured_keys, read_key_file
-from relay.keys import FixedKeys, KeysError
-from relay.minting import generate, mint, read_signing_key
-from relay.revocations import Revocations, RevocationsError
-from relay.token_settings import TokenSettings, token_problem
-from relay.tokens import MAX_TOKEN, Expected, KeySource, Verifier, anonymous
 
 MAX_LIFE: Final = 366 * 86_400
 """Seconds that a token may be good for; a longer one is a password that nobody changes."""

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt import PyJWS
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from relay.key_formats import read_keys
-from relay.keys import Keys
-from relay.token_settings import Algorithm
+from relay.auth.key_formats import read_keys
+from relay.auth.keys import Keys
+from relay.auth.token_settings import Algorithm
 
 SECRET: Final = b"a secret of tests that nobody else may know"
 NOW: Final = 1_800_000_000.0

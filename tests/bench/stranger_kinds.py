@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relay.minting import generate, mint
+from relay.auth.minting import generate, mint
 from tests.bench.websocket import PING, TEXT, client_frame
 
 BURST: Final = 500

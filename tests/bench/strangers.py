@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relay.minting import generate
+from relay.auth.minting import generate
 from tests.bench import targets
 from tests.bench.children import module
 from tests.bench.run import Load, staged

@@ -6,10 +6,10 @@ from typing import Final
 
 import orjson
 
-from relay.claims import Expected
-from relay.keys import FixedKeys, Key, Keys
-from relay.minting import mint
-from relay.tokens import Verifier
+from relay.auth.claims import Expected
+from relay.auth.keys import FixedKeys, Key, Keys
+from relay.auth.minting import mint
+from relay.auth.tokens import Verifier
 from tests.fuzz.frames import frames
 from tests.fuzz.heads import head, upgrade
 from tests.fuzz.mutate import BYTES, pieces

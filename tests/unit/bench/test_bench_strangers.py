@@ -6,9 +6,9 @@ import pytest
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from relay.key_formats import read_keys
-from relay.keys import FixedKeys
-from relay.tokens import TokenError, Verifier
+from relay.auth.key_formats import read_keys
+from relay.auth.keys import FixedKeys
+from relay.auth.tokens import TokenError, Verifier
 from tests.bench.stranger_kinds import honest_token, kinds
 from tests.bench.strangers import Siege
 from tests.bench.tokens import cost

@@ -9,10 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from relay import minting
+from relay.auth import minting
+from relay.auth.token_settings import Algorithm
 from relay.cli import main
 from relay.token_command import TokenCommandSettings
-from relay.token_settings import Algorithm
 from tests.forge import ALGORITHMS, NOW, SECRET, claims, private_key, private_pem, public_pem, token
 
 

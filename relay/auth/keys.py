@@ -28,7 +28,7 @@ from cryptography.x509 import load_der_x509_certificate
 from jwt.exceptions import PyJWTError
 
 from contracts.errors import MendableError
-from relay.token_settings import Algorithm
+from relay.auth.token_settings import Algorithm
 
 MIN_SECRET: Final = 32
 """Bytes; a shorter HS256 secret is guessed before the hash is broken (RFC 7518, 3.2)."""

@@ -5,14 +5,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from relay.claims import Expected, Reason
+from relay.auth.claims import Expected, Reason
+from relay.auth.jwks import Jwks
+from relay.auth.key_formats import configured_keys
+from relay.auth.keys import FixedKeys, KeysError
+from relay.auth.revocations import Revocations
+from relay.auth.token_settings import TokenSettings
+from relay.auth.tokens import Verifier
 from relay.core.grants import Grant
-from relay.jwks import Jwks
-from relay.key_formats import configured_keys
-from relay.keys import FixedKeys, KeysError
-from relay.revocations import Revocations
-from relay.token_settings import TokenSettings
-from relay.tokens import Verifier
 
 log = logging.getLogger("tickertape.tokens")
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from contracts.connect import NatsSettings
-from relay.token_settings import TokenSettings, is_loopback, token_problem
+from relay.auth.token_settings import TokenSettings, is_loopback, token_problem
 
 
 class Both(NatsSettings, TokenSettings):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from jwt.utils import base64url_decode, der_to_raw_signature, raw_to_der_signature
 
 from contracts.codes import ErrorCode
-from relay import tokens
-from relay.claims import Reason
+from relay.auth import tokens
+from relay.auth.claims import Reason
+from relay.auth.key_formats import key_set, read_keys
+from relay.auth.keys import FixedKeys, Keys, KeysError
+from relay.auth.token_settings import Algorithm
+from relay.auth.tokens import Expected, TokenError, Verifier
 from relay.core.grants import Grant
-from relay.key_formats import key_set, read_keys
-from relay.keys import FixedKeys, Keys, KeysError
-from relay.token_settings import Algorithm
-from relay.tokens import Expected, TokenError, Verifier
 from tests.forge import (
     ALGORITHMS,
     NOW,

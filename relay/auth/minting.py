@@ -1,4 +1,4 @@
-"""Make tokens and keys: the other side of ``relay.tokens``, for the command line and for tests.
+"""Make tokens and keys: the other side of ``relay.auth.tokens``, for the command line and for tests.
 
 A relay never mints; it needs no private key.
 """
@@ -25,11 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt import PyJWS
 
-from relay.claims import TokenError
+from relay.auth.claims import TokenError
+from relay.auth.keys import UNREADABLE, KeysError, check_public_key, check_secret
+from relay.auth.token_settings import Algorithm
+from relay.auth.tokens import MAX_TOKEN
 from relay.core.grants import grant_of
-from relay.keys import UNREADABLE, KeysError, check_public_key, check_secret
-from relay.token_settings import Algorithm
-from relay.tokens import MAX_TOKEN
 
 SECRET_BYTES: Final = 48
 """Random bytes of a new HS256 secret; 64 characters when written."""

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
 
-from relay.key_formats import MAX_KEYS, configured_keys, key_set, read_key_set, read_keys
-from relay.keys import FixedKeys, KeysError, check_public_key
-from relay.token_settings import Algorithm, TokenSettings
+from relay.auth.key_formats import MAX_KEYS, configured_keys, key_set, read_key_set, read_keys
+from relay.auth.keys import FixedKeys, KeysError, check_public_key
+from relay.auth.token_settings import Algorithm, TokenSettings
 from tests.forge import SECRET, jwk, private_key, private_pem, public_pem
 
 PUBLIC: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")

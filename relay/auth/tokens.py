@@ -21,10 +21,10 @@ from jwt.exceptions import InvalidSignatureError, PyJWTError
 from contracts.codes import ErrorCode
 from contracts.events import format_time
 from contracts.wire import WireError
-from relay.claims import Expected, Reason, TokenError, decoded, json_object, name_of
+from relay.auth.claims import Expected, Reason, TokenError, decoded, json_object, name_of
+from relay.auth.keys import Keys
+from relay.auth.token_settings import Algorithm
 from relay.core.grants import Grant, grant_of
-from relay.keys import Keys
-from relay.token_settings import Algorithm
 
 MAX_TOKEN: Final = 16 * 1024
 """Characters; the limit of ``auth``, too."""

@@ -1,6 +1,6 @@
 """The forms that keys come in: a secret, PEM, a certificate, a JWK, a JWKS.
 
-What is read here is checked by ``relay.keys``; a JWKS may hold keys of others, which are passed over.
+What is read here is checked by ``relay.auth.keys``; a JWKS may hold keys of others, which are passed over.
 """
 
 import re
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWK
 
-from relay.keys import (
+from relay.auth.keys import (
     UNREADABLE,
     Key,
     Keys,
@@ -21,7 +21,7 @@ from relay.keys import (
     json_object,
     private_key_given,
 )
-from relay.token_settings import Algorithm, TokenSettings
+from relay.auth.token_settings import Algorithm, TokenSettings
 
 MAX_KEY_BYTES: Final = 256 * 1024
 """Largest key file or key set."""

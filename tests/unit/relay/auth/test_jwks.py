@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from relay import jwks
-from relay.jwks import Jwks, refresh_after, shown
-from relay.keys import KeysError
+from relay.auth import jwks
+from relay.auth.jwks import Jwks, refresh_after, shown
+from relay.auth.keys import KeysError
 from tests.forge import jwk
 
 

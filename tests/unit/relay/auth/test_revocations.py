@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from relay import revocations
+from relay.auth import revocations
+from relay.auth.revocations import Revocations, RevocationsError
 from relay.core.grants import Grant
-from relay.revocations import Revocations, RevocationsError
 
 
 @pytest.fixture
