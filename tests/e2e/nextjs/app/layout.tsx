@@ -1,0 +1,18 @@
+import type { Metadata } from "next";
+import type { ReactNode } from "react";
+
+import "./page.css";
+
+export const metadata: Metadata = {
+  title: "Desk",
+  // No icon: a browser would ask for one that is not there, and say so in its console.
+  icons: { icon: "data:," },
+};
+
+export default function Layout({ children }: { children: ReactNode }) {
+  return (
+    <html lang="en">
+      <body>{children}</body>
+    </html>
+  );
+}
