@@ -30,7 +30,7 @@ from tests.relay_process import eventually
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
-from playwright.async_api import BrowserContext, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, Page, WebSocket, async_playwright, expect
 
 from tests.browser_desk import CHROMIUM_FLAGS, PATIENCE_MS, Relay, find_chromium, missing
 
@@ -130,6 +130,7 @@ class App:
     Attributes:
         errors: what the consoles of its pages called an error, and what was thrown in them.
         requests: addresses of all that its pages asked for.
+        sockets: all that its pages opened.
     """
 
     origin: str
@@ -138,6 +139,7 @@ class App:
     browser: BrowserContext
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    sockets: list[WebSocket] = field(default_factory=list)
 
     async def open(self, place: str = "/") -> Page:
         """Open a tab."""
@@ -145,6 +147,7 @@ class App:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: self.sockets.append(socket))
         await page.goto(self.origin + place)
         return page
 
@@ -217,7 +220,7 @@ def test_the_server_renders_the_page(built: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/", "/public"])
 def test_the_page_comes_alive(built: Path, nats_server: NatsServer, tmp_path: Path, place: str) -> None:
-    """The page hydrates without an error, goes live, and shows a status change and a line of the log."""
+    """The page hydrates without an error, shows what comes, and ends its feed for another page."""
 
     async def run() -> None:
         async with open_app(nats_server, tmp_path) as app:
@@ -235,6 +238,14 @@ def test_the_page_comes_alive(built: Path, nats_server: NatsServer, tmp_path: Pa
             await expect(row).to_have_text("ERROR desk: order 8f31 rejected")
             await app.publish(status("ctp.main", Status.REMOVED))
             await expect(tile).to_have_count(0)
+            # The other page has another address: what this one opened ends, and no document is loaded.
+            (socket,) = app.sockets
+            async with socket.expect_event("close"):
+                await page.locator(f'nav a:not([href="{place}"])').click()
+            await expect(page).not_to_have_url(app.origin + place)
+            await expect_phase(page, "live")
+            await expect(page.locator("[data-gateway]")).to_have_text(["before: DEGRADED"])
+            assert len(app.sockets) == 2
             assert app.errors == []
             elsewhere = [url for url in app.requests if not url.startswith((app.origin, "data:"))]
             assert elsewhere == []

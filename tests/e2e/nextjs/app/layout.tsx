@@ -1,4 +1,5 @@
 import type { Metadata } from "next";
+import Link from "next/link";
 import type { ReactNode } from "react";
 
 import "./page.css";
@@ -12,7 +13,12 @@ export const metadata: Metadata = {
 export default function Layout({ children }: { children: ReactNode }) {
   return (
     <html lang="en">
-      <body>{children}</body>
+      <body>
+        <nav>
+          <Link href="/">Address of the request</Link> <Link href="/public">Address of the build</Link>
+        </nav>
+        {children}
+      </body>
     </html>
   );
 }
