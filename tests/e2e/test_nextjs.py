@@ -273,6 +273,7 @@ def test_three_tabs_survive_a_relay_that_is_killed(
             for tab in tabs:
                 await expect_phase(tab, "reconnecting")
                 await expect(tab.locator("#reason")).not_to_be_empty()
+                await expect(tab.locator("main [role=alert]")).to_have_count(0)
             await lines(LINES)
             published.append(await app.publish(status("ctp.main", Status.DEGRADED)))
             await app.relay.start()
@@ -298,6 +299,7 @@ def test_a_relay_that_does_not_know_the_app_is_told_of(
             page = await app.open()
             await expect_phase(page, "reconnecting")
             await expect(page.locator("#reason")).not_to_be_empty()
+            await expect(page.locator("main [role=alert]")).to_contain_text("Never connected")
             async with page.expect_event("websocket"):
                 pass  # another attempt, which fares no better
             await expect_phase(page, "reconnecting")

@@ -17,13 +17,17 @@ export function Desk({ url }: { url?: string }) {
 }
 
 function Connection() {
-  const { state, upstream } = useTickertape();
+  const { state, upstream, client } = useTickertape();
   return (
     <header>
       <h1>Desk</h1>
       <p id="connection" role="status" data-phase={state.phase}>
         <b>{state.phase}</b> <span id="reason">{state.reason}</span>
       </p>
+      {state.phase === "reconnecting" && client?.cursor === null && (
+        // A browser does not tell a page which of the two it is.
+        <p role="alert">Never connected: the relay is away, or does not allow this page.</p>
+      )}
       {!upstream.connected && <p role="alert">The relay does not hear from NATS.</p>}
     </header>
   );
