@@ -78,4 +78,5 @@ lock:  ## needs uv
 	$(UV) pyproject.toml --extra build --extra dev -o tests/requirements.txt
 
 clean:
-	rm -rf $(VENV) $(TS)/node_modules $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TS)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz
