@@ -6,13 +6,15 @@ RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready
 TS := contracts/typescript
 NODE := $(TS)/node_modules/.ready
+NEXT := tests/e2e/nextjs
+NEXT_READY := $(NEXT)/node_modules/.ready
 
 .PHONY: demo test chaos fuzz bench audit lint unit lock schema typescript dist clean
 
 demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
 	$(BIN)/tickertape demo
 
-test: $(DEV) lint typescript  ## what CI runs
+test: $(DEV) lint typescript $(NEXT_READY)  ## what CI runs
 	$(BIN)/python -m contracts.export --check
 	$(BIN)/python -m pytest -q
 
@@ -64,6 +66,12 @@ $(NODE): $(TS)/package-lock.json $(TS)/.npmrc
 	cd $(TS) && npm ci --no-progress
 	touch $@
 
+# The app gets the client as a stranger would: packed, then installed. The lock file has no hash of that package, since
+# it is another one after each change; `npm install` in this folder would write one.
+$(NEXT_READY): $(NEXT)/package-lock.json $(NEXT)/.npmrc $(TS)/package.json $(wildcard $(TS)/dist/*) | $(NODE)
+	cd $(NEXT) && mv "$$(npm pack --silent $(CURDIR)/$(TS))" tickertape.tgz && npm ci --no-progress
+	touch $@
+
 UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock:  ## needs uv
 	$(UV) pyproject.toml --extra build -o deploy/requirements.txt
@@ -71,3 +79,4 @@ lock:  ## needs uv
 
 clean:
 	rm -rf $(VENV) $(TS)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz

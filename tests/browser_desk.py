@@ -42,14 +42,16 @@ CHROMIUM_FLAGS: Final = [
 ]
 
 
-def _chromium() -> str:
+def find_chromium() -> str:
+    """The system's Chromium; a test that has none is skipped, but not in CI."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
-    return _missing("needs Chromium; 'apt-get install chromium' brings it")
+    return missing("needs Chromium; 'apt-get install chromium' brings it")
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
+    """Skip a test for want of something; in CI, where nothing may be, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -178,7 +180,7 @@ async def open_desk(
         client_rate: log events per second; 0 means no limit.
         env: more of the relay's environment; with it the page is not opened yet.
     """
-    executable = _chromium()
+    executable = find_chromium()
     async with AsyncExitStack() as stack:
         client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
         stack.push_async_callback(client.close)
@@ -212,4 +214,4 @@ async def open_desk(
         assert faults == []
 
 
-__all__ = ["Desk", "Relay", "open_desk"]
+__all__ = ["CHROMIUM_FLAGS", "PATIENCE_MS", "Desk", "Relay", "find_chromium", "missing", "open_desk"]
