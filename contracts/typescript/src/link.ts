@@ -199,7 +199,9 @@ export class Link {
   #closed(closeCode: number, closeReason: string): void {
     const code = this.#bye?.code ?? closeCode;
     const { meaning, reconnect } = closeRule(code);
-    const reason = this.#bye?.reason || closeReason || this.#fault || meaning;
+    // Without a heartbeat named there was no welcome: the relay is away, or does not let this page in.
+    const found = code === 1006 && !this.#heartbeatMs ? "no connection came about" : meaning;
+    const reason = this.#bye?.reason || closeReason || this.#fault || found;
     if (reconnect === "never") {
       this.end(reason);
     } else if (!this.#tokens && (reconnect === "new_token" || (code === 4408 && !this.#heartbeatMs))) {
