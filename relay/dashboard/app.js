@@ -9,6 +9,7 @@ import { Components } from "/assets/components.js";
 import { Connection } from "/assets/connection.js";
 import { byId, element, setText } from "/assets/dom.js";
 import { Gateways } from "/assets/gateways.js";
+import { History } from "/assets/history.js";
 import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { LinkBar } from "/assets/linkbar.js";
 import { LogPanel } from "/assets/panel.js";
@@ -30,12 +31,43 @@ const TICK_MS = 1_000;
 const rate = new Rate();
 const gateways = new Gateways();
 const components = new Components(byId("components"), byId("component-list"));
-const tiles = new Tiles(byId("tiles"), (id) => panel.narrow(id));
-const panel = new LogPanel((text) => tiles.mark(text));
+const tiles = new Tiles(
+  byId("tiles"),
+  /** @type {HTMLSelectElement} */ (byId("group-by")),
+  pick,
+  draw,
+);
+const panel = new LogPanel(() => {});
 let historyUntil = 0;
 let drawing = false;
 
 const tab = window.tickertapeToken;
+
+const past = new History(
+  () => tab.read(),
+  (key, items) => {
+    gateways.remember(key, items);
+    draw();
+  },
+  ({ key, id }) => {
+    tiles.mark("");
+    tiles.focus(key);
+    if (panel.text === id) panel.narrow(id);
+    draw();
+  },
+);
+
+/** A tile was pressed: its history and its lines in the log, or back to all of it. */
+function pick(gateway) {
+  if (past.key === gateway.key) {
+    past.close();
+    return;
+  }
+  tiles.mark(gateway.key);
+  past.open(gateway, Date.now());
+  if (panel.text !== gateway.id) panel.narrow(gateway.id);
+  draw();
+}
 
 const handlers = {
   onLink(link) {
@@ -102,6 +134,7 @@ tab.onBrought = (token) => connection.authenticate(token);
 
 /** Hand an event to its store. Returns whether it is worth a line: a healthy heartbeat is not. */
 function take(item, now) {
+  past.take(item);
   switch (item.event.event_type) {
     case "gateway_status_change":
       gateways.apply(item, now);
@@ -120,6 +153,7 @@ function draw() {
     drawing = false;
     const now = Date.now();
     tiles.show(gateways, now);
+    past.show(gateways.get(past.key), now);
     showSummary();
     showTitle();
     panel.draw();
@@ -159,6 +193,7 @@ function tick() {
   bar.tick(now);
   bar.setRate(rate, now);
   tiles.tick(now);
+  past.tick(now);
   components.tick(now);
   draw();
 }

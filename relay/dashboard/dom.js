@@ -57,13 +57,43 @@ export function byId(id) {
  */
 export function arrange(parent, wanted) {
   const keep = new Set(wanted);
-  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
+  const had = [...parent.children].filter((child) => keep.has(child) || child.remove());
+  if (had.length === wanted.length && had.every((child, i) => child === wanted[i])) return;
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
-  wanted.forEach((child, index) => {
-    const place = parent.children[index] ?? null;
-    if (place !== child) parent.insertBefore(child, place);
-  });
+  const places = new Map(had.map((child, i) => [child, i]));
+  const still = longestRise(wanted.map((child) => places.get(child) ?? -1));
+  let next = null;
+  for (let i = wanted.length - 1; i >= 0; i -= 1) {
+    if (!still.has(i)) parent.insertBefore(wanted[i], next);
+    next = wanted[i];
+  }
   if (focused && focused !== document.activeElement && focused.isConnected) {
     focused.focus({ preventScroll: true });
   }
+}
+
+/**
+ * Where the longest rising row within numbers lies: what is in it need not move.
+ * @param {number[]} numbers distinct; below zero is in no row
+ * @returns {Set<number>} indices
+ */
+function longestRise(numbers) {
+  /** Index of the least number that ends a row of each length. @type {number[]} */
+  const ends = [];
+  const before = new Array(numbers.length);
+  numbers.forEach((number, i) => {
+    if (number < 0) return;
+    let low = 0;
+    let high = ends.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (numbers[ends[middle]] < number) low = middle + 1;
+      else high = middle;
+    }
+    before[i] = ends[low - 1];
+    ends[low] = i;
+  });
+  const row = new Set();
+  for (let i = ends.at(-1); i !== undefined; i = before[i]) row.add(i);
+  return row;
 }

@@ -2,7 +2,8 @@
  * What is known of each gateway: its status, since when, and its last 50 states.
  *
  * Invariants: an event changes a gateway only when its sequence is newer than what is known; a gateway that is
- * REMOVED, or missing from a snapshot that covers it, is forgotten; of each at most 50 states are kept.
+ * REMOVED, or missing from a snapshot that covers it, is forgotten; of each at most 50 states and 50 latencies are
+ * kept, in stream order and each once, whether they came on the feed or were looked up.
  */
 
 import { REMOVED, rank, readStatus, STATUSES } from "/assets/status.js";
@@ -21,26 +22,77 @@ export const HISTORY = 50;
  * @property {string} previous the status before; empty when it is not known
  * @property {number} since UNIX milliseconds
  * @property {string} fault the failing probe and its error; empty when there is none
- * @property {string} latency as text with its unit; empty when metadata has none
- * @property {{status: string, at: number}[]} history oldest first
+ * @property {[string, string][]} probes each probe and its status
+ * @property {number} latency milliseconds; NaN when metadata has none
+ * @property {boolean} flapping
+ * @property {{until: number, why: string, by: string}|null} silence alerts are not wanted until then
+ * @property {State[]} history oldest first
+ * @property {{seq: number, value: number}[]} latencies milliseconds, oldest first
  * @property {number} seq
  */
 
+/**
+ * @typedef {object} State a status that was entered
+ * @property {number} seq
+ * @property {string} status
+ * @property {number} at UNIX milliseconds
+ * @property {string} fault
+ */
+
+/** @typedef {"none"|"type"|"group"} By what gateways are gathered by */
+
 const text = (value) => (typeof value === "string" ? value : "");
 
-/** What failed, from the metadata that monitors are known to send. */
-function readFault(metadata) {
-  const probe = text(metadata.probe) || text(metadata.failing_probe);
+const object = (value) => (value && typeof value === "object" ? value : {});
+
+/** Each probe's status, as the monitor tells it. @returns {[string, string][]} */
+function readProbes(metadata) {
+  return Object.entries(object(metadata.probes)).map(([name, status]) => [name, readStatus(status)]);
+}
+
+/**
+ * What failed, from the metadata that monitors are known to send.
+ * @param {Record<string, any>} metadata
+ * @returns {string} empty when nothing did
+ */
+export function readFault(metadata) {
+  const failing = readProbes(metadata).filter(([, status]) => status === "UNHEALTHY" || status === "DEGRADED");
+  const named = text(metadata.probe) || text(metadata.failing_probe);
+  const probe = named || failing.map(([name]) => name).join(", ");
   const error = text(metadata.error) || text(metadata.reason) || text(metadata.detail);
   // The reason first: an address is long, and a tile cuts off what does not fit.
   return [error, probe].filter(Boolean).join(" · ");
 }
 
-function readLatency(metadata) {
+/** @param {Record<string, any>} metadata @returns {number} milliseconds, or NaN */
+export function readLatency(metadata) {
   const millis = metadata.latency_ms;
-  if (typeof millis !== "number" || !Number.isFinite(millis)) return "";
+  return typeof millis === "number" && Number.isFinite(millis) ? millis : NaN;
+}
+
+function readSilence(metadata) {
+  if (!metadata.silenced) return null;
+  const { until, why, by } = object(metadata.silenced);
+  return { until: parseTime(until, Infinity), why: text(why), by: text(by) };
+}
+
+/** @param {number} millis @returns {string} with its unit; empty for NaN */
+export function latencyText(millis) {
+  if (Number.isNaN(millis)) return "";
   return millis < 10 ? `${millis.toFixed(1)} ms` : `${Math.round(millis)} ms`;
 }
+
+/**
+ * Put two rows of things that have a sequence together, each once.
+ * @template {{seq: number}} T
+ * @param {T[]} known @param {T[]} more @returns {T[]}
+ */
+function merged(known, more) {
+  const seen = new Set(known.map(({ seq }) => seq));
+  return [...known, ...more.filter(({ seq }) => !seen.has(seq))].sort((a, b) => a.seq - b.seq);
+}
+
+const names = new Intl.Collator("en", { numeric: true });
 
 export class Gateways {
   /** @type {Map<string, Gateway>} */ #known = new Map();
@@ -48,6 +100,9 @@ export class Gateways {
 
   /** Gateways that changed since `takeChanged`, or were forgotten. @type {Set<string>} */
   #changed = new Set();
+
+  /** Place of each by its name; null when one came. @type {Map<string, number>|null} */
+  #order = null;
 
   get size() {
     return this.#known.size;
@@ -74,14 +129,20 @@ export class Gateways {
       this.#known.delete(subject);
       return true;
     }
-    const metadata = event.metadata && typeof event.metadata === "object" ? event.metadata : {};
+    const metadata = object(event.metadata);
     const at = parseTime(event.timestamp, now);
     // A monitor that says the same again, as after its restart, has not changed the gateway.
     const same = known?.status === status;
     const history = known?.history ?? [];
-    if (!same) history.push({ status, at });
+    const fault = readFault(metadata);
+    if (!same) history.push({ seq, status, at, fault });
     if (history.length > HISTORY) history.splice(0, history.length - HISTORY);
+    const latency = readLatency(metadata);
+    const latencies = known?.latencies ?? [];
+    if (!Number.isNaN(latency)) latencies.push({ seq, value: latency });
+    if (latencies.length > HISTORY) latencies.shift();
     const previous = readStatus(event.previous_status);
+    if (!known) this.#order = null;
     this.#known.set(subject, {
       key: subject,
       id: text(event.gateway_id) || subject,
@@ -90,12 +151,39 @@ export class Gateways {
       status,
       previous: same ? known.previous : previous === status ? (known?.status ?? "") : previous,
       since: parseTime(metadata.since, same ? known.since : at),
-      fault: readFault(metadata),
-      latency: readLatency(metadata),
+      fault,
+      probes: readProbes(metadata),
+      latency,
+      flapping: metadata.flapping === true,
+      silence: readSilence(metadata),
       history,
+      latencies,
       seq,
     });
     return true;
+  }
+
+  /**
+   * Take in what was looked up of a gateway's past.
+   * @param {string} key
+   * @param {{seq: number, event: Record<string, any>}[]} items in stream order
+   */
+  remember(key, items) {
+    const known = this.#known.get(key);
+    if (!known) return;
+    const past = items.filter((item) => item.seq < known.seq);
+    const states = past.map(({ seq, event }) => ({
+      seq,
+      status: readStatus(event.current_status),
+      at: parseTime(event.timestamp, NaN),
+      fault: readFault(object(event.metadata)),
+    }));
+    const all = merged(known.history, states);
+    known.history = all.filter((state, i) => state.status !== all[i - 1]?.status).slice(-HISTORY);
+    const values = past.map(({ seq, event }) => ({ seq, value: readLatency(object(event.metadata)) }));
+    const measured = values.filter(({ value }) => !Number.isNaN(value));
+    known.latencies = merged(known.latencies, measured).slice(-HISTORY);
+    this.#changed.add(key);
   }
 
   /** A session starts: what a snapshot before it left unfinished does not count. */
@@ -127,7 +215,12 @@ export class Gateways {
 
   /** The stream is another one: whatever it says is newer, and what its snapshot leaves out is gone. */
   forgetSequences() {
-    for (const gateway of this.#known.values()) gateway.seq = -1;
+    for (const gateway of this.#known.values()) {
+      gateway.seq = -1;
+      // Apart, and before whatever comes.
+      gateway.history.forEach((state, i) => (state.seq = i - HISTORY));
+      gateway.latencies.forEach((point, i) => (point.seq = i - HISTORY));
+    }
   }
 
   /** Keys that changed since the last call. @returns {Set<string>} */
@@ -137,14 +230,38 @@ export class Gateways {
     return changed;
   }
 
-  /** All gateways, worst first, then by name; equal ones never swap. @returns {Gateway[]} */
-  sorted() {
-    return [...this.#known.values()].sort(
+  /**
+   * All gateways, gathered; groups and gateways worst first, then by name; equal ones never swap. A gateway whose
+   * alerts are not wanted comes behind those of its status.
+   * @param {By} by
+   * @returns {{name: string, members: Gateway[]}[]} one without a name when they are not gathered
+   */
+  gathered(by) {
+    const order = this.#byName();
+    const all = [...this.#known.values()].sort(
       (a, b) =>
         rank(a.status) - rank(b.status) ||
-        a.id.localeCompare(b.id, "en", { numeric: true }) ||
-        (a.key < b.key ? -1 : 1),
+        Number(a.silence !== null) - Number(b.silence !== null) ||
+        order.get(a.key) - order.get(b.key),
     );
+    if (by === "none") return [{ name: "", members: all }];
+    const groups = new Map();
+    for (const one of all) {
+      if (!groups.has(one[by])) groups.set(one[by], []);
+      groups.get(one[by]).push(one);
+    }
+    return [...groups]
+      .map(([name, members]) => ({ name: name || `no ${by}`, members }))
+      .sort((a, b) => rank(a.members[0].status) - rank(b.members[0].status) || names.compare(a.name, b.name));
+  }
+
+  /** Comparing names is dear, and a thousand gateways are sorted in every frame of a burst. */
+  #byName() {
+    const all = [...this.#known.values()];
+    this.#order ??= new Map(
+      all.sort((a, b) => names.compare(a.id, b.id) || (a.key < b.key ? -1 : 1)).map(({ key }, i) => [key, i]),
+    );
+    return this.#order;
   }
 
   /** How many gateways have each status, worst first, without the statuses that none has. */

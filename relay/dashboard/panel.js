@@ -53,6 +53,11 @@ export class LogPanel {
     this.#dirty = true;
   }
 
+  /** What the log is narrowed to; empty when it is not. */
+  get text() {
+    return this.#text.value;
+  }
+
   /** Narrow the log to a text, or back to all of it when it is narrowed to that already. @param {string} text */
   narrow(text) {
     this.#text.value = this.#text.value === text ? "" : text;

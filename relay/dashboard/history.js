@@ -1,0 +1,257 @@
+/**
+ * The history of one gateway: what it went through, newest first, from the relay and from what comes in.
+ *
+ * Invariants: each event has one row, whichever way it came; an answer that comes when another gateway was chosen
+ * is ignored; the token goes in a header, never in the address.
+ */
+
+import { arrange, byId, element, setAttribute, setText } from "/assets/dom.js";
+import { latencyText, readFault, readLatency } from "/assets/gateways.js";
+import { LatencyLine } from "/assets/latency.js";
+import { StateBar } from "/assets/statebar.js";
+import { readStatus, statusMark, word } from "/assets/status.js";
+import { silenceText } from "/assets/tile.js";
+import { duration, fullTime, parseTime } from "/assets/times.js";
+import { sentence } from "/assets/tokenform.js";
+
+/** @typedef {import("/assets/gateways.js").Gateway} Gateway */
+/** @typedef {import("/assets/connection.js").Item} Item */
+
+/** Events that one request asks for, and that are kept. */
+const PAGE = 100;
+const MOST = 1_000;
+
+const STATUS = "gateway_status_change";
+
+/** Patterns that cover what concerns one gateway. @param {string} key its subject */
+function subjectOf(key) {
+  const [, , type, id] = key.split(".");
+  return `gateway.*.${type}.${id}`;
+}
+
+/** What an event says, in words. */
+function says(event) {
+  const metadata = event.metadata && typeof event.metadata === "object" ? event.metadata : {};
+  const fault = readFault(metadata);
+  if (event.event_type !== STATUS) {
+    const attempt = typeof event.attempt === "number" && event.attempt > 0 ? ` ${event.attempt}` : "";
+    return { what: `recovery ${event.phase ?? ""}${attempt}`.trim(), fault };
+  }
+  const [from, to] = [readStatus(event.previous_status), readStatus(event.current_status)];
+  if (from !== to) return { what: `from ${word(from)}`, fault };
+  const kept = [metadata.silenced && "silenced", metadata.flapping === true && "flapping"].filter(Boolean);
+  return { what: kept.join(", ") || "said again", fault };
+}
+
+class Row {
+  #lasted = element("span", "past-lasted");
+
+  /** @param {Item} item */
+  constructor({ seq, event }) {
+    this.seq = seq;
+    this.at = parseTime(event.timestamp, NaN);
+    this.changes = event.event_type === STATUS && event.previous_status !== event.current_status;
+    const { what, fault } = says(event);
+    const time = element("time", "past-time", fullTime(this.at).slice(5));
+    time.title = fullTime(this.at);
+    const mark = statusMark();
+    if (event.event_type === STATUS) mark.set(readStatus(event.current_status));
+    else mark.root.hidden = true;
+    const aside = [what, latencyText(readLatency(event.metadata ?? {}))].filter(Boolean).join(" · ");
+    this.root = element("li", "past", time, mark.root, element("span", "past-what", aside), this.#lasted);
+    if (fault) this.root.append(element("p", "past-fault", fault));
+  }
+
+  /** How long the state lasted. @param {number} until when the next one began, NaN for a row without a state */
+  last(until) {
+    setText(this.#lasted, this.changes && until >= this.at ? duration(until - this.at) : "");
+  }
+}
+
+export class History {
+  #root = byId("history");
+  #name = element("h2", "history-name");
+  #mark = statusMark();
+  #close = element("button", "", "Close ", element("kbd", "", "Esc"));
+  #facts = element("dl", "history-facts");
+  #bar = new StateBar("history-bar");
+  #line = new LatencyLine();
+  #probes = element("ul", "history-probes");
+  #rows = element("ol", "history-rows");
+  #state = element("p", "history-state");
+  #older = element("button", "", "Older");
+  /** @type {Map<number, Row>} */ #known = new Map();
+  /** @type {Gateway|null} */ #gateway = null;
+  #asking = new AbortController();
+  #until = "";
+  #token;
+  #onItems;
+  #onClose;
+
+  /**
+   * @param {() => string} token the token to ask with; empty without one
+   * @param {(key: string, items: Item[]) => void} onItems called with the states that were looked up
+   * @param {(gateway: Gateway) => void} onClose called when the reader closes it
+   */
+  constructor(token, onItems, onClose) {
+    this.#token = token;
+    this.#onItems = onItems;
+    this.#onClose = onClose;
+    for (const button of [this.#close, this.#older]) button.setAttribute("type", "button");
+    this.#name.id = "history-name";
+    this.#state.setAttribute("role", "status");
+    this.#rows.tabIndex = 0;
+    this.#rows.setAttribute("aria-labelledby", "history-name");
+    this.#close.addEventListener("click", () => this.close());
+    this.#older.addEventListener("click", () => this.#ask());
+    this.#root.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.close();
+    });
+    const chart = element("div", "history-chart", this.#bar.root);
+    chart.append(this.#line.root);
+    this.#root.append(
+      element("div", "history-head", this.#name, this.#mark.root, this.#close),
+      this.#facts,
+      this.#probes,
+      chart,
+      this.#rows,
+      element("div", "history-foot", this.#state, this.#older),
+    );
+  }
+
+  /** Subject of the gateway that is shown; empty when none is. */
+  get key() {
+    return this.#gateway?.key ?? "";
+  }
+
+  /** Show a gateway's history. @param {Gateway} gateway @param {number} now */
+  open(gateway, now) {
+    this.#forget();
+    this.#gateway = gateway;
+    this.#root.hidden = false;
+    this.show(gateway, now);
+    this.#ask();
+  }
+
+  /** Close it, also when the gateway is gone. */
+  close() {
+    const gateway = this.#gateway;
+    if (!gateway) return;
+    this.#forget();
+    this.#root.hidden = true;
+    this.#onClose(gateway);
+  }
+
+  /** Take in an event from the feed. @param {Item} item */
+  take(item) {
+    if (!this.#gateway || !item.subject.startsWith("gateway.")) return;
+    const mine = subjectOf(this.#gateway.key).split(".");
+    if (item.subject.split(".").every((part, i) => i === 1 || part === mine[i])) this.#add([item]);
+  }
+
+  /** Bring what is known of it up to date. @param {Gateway|undefined} gateway @param {number} now */
+  show(gateway, now) {
+    if (!this.#gateway) return;
+    if (!gateway) {
+      this.close();
+      return;
+    }
+    const same = gateway === this.#gateway && this.#root.dataset.seq === String(gateway.seq);
+    this.#gateway = gateway;
+    this.#bar.show(gateway.history);
+    this.#line.show(gateway.latencies.map(({ value }) => value));
+    this.tick(now);
+    if (same) return;
+    setAttribute(this.#root, "data-seq", String(gateway.seq));
+    setAttribute(this.#root, "data-status", gateway.status);
+    setText(this.#name, gateway.id);
+    this.#mark.set(gateway.status);
+    this.#probes.replaceChildren(
+      ...gateway.probes.map(([name, status]) => {
+        const mark = statusMark();
+        mark.set(status);
+        return element("li", "", element("span", "history-probe", name), mark.root);
+      }),
+    );
+  }
+
+  /** Write what only time changes. @param {number} now */
+  tick(now) {
+    if (!this.#gateway) return;
+    const { since, silence, flapping, type, group, fault, latency } = this.#gateway;
+    const facts = [
+      ["type", [type, group].filter(Boolean).join(" · ")],
+      ["since", `${fullTime(since)} (${duration(now - since)})`],
+      ["latency", latencyText(latency)],
+      ["fault", fault],
+      ["alerts", silence && silence.until > now ? silenceText(silence) : ""],
+      ["flapping", flapping ? "yes: it changes more often than it stays" : ""],
+    ].filter(([, text]) => text);
+    const key = facts.flat().join("\n");
+    if (this.#facts.dataset.key === key) return;
+    this.#facts.dataset.key = key;
+    this.#facts.replaceChildren(
+      ...facts.map(([name, text]) => element("div", "", element("dt", "", name), element("dd", "", text))),
+    );
+  }
+
+  #forget() {
+    this.#asking.abort();
+    this.#known.clear();
+    this.#rows.replaceChildren();
+    this.#gateway = null;
+    this.#until = "";
+    this.#older.hidden = true;
+    delete this.#root.dataset.seq;
+  }
+
+  async #ask() {
+    const { key } = this.#gateway;
+    const { signal } = (this.#asking = new AbortController());
+    const query = new URLSearchParams({ subjects: subjectOf(key), order: "newest", limit: String(PAGE) });
+    if (this.#until) query.set("until", this.#until);
+    this.#older.hidden = true;
+    setText(this.#state, "Looking it up …");
+    try {
+      const token = this.#token();
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      const answer = await fetch(`/events?${query}`, { signal, headers, cache: "no-store" });
+      const page = await answer.json();
+      if (signal.aborted) return;
+      if (!answer.ok) throw new Error(page.message);
+      this.#answered(key, page);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#older.hidden = false;
+      const reason = error instanceof TypeError ? "the relay does not answer" : error.message;
+      setText(this.#state, `The history could not be read. ${sentence(reason)}`);
+    }
+  }
+
+  #answered(key, { events, cursor, more, gap }) {
+    this.#until = cursor;
+    this.#add(events);
+    const states = events.filter(({ event }) => event.event_type === STATUS).sort((a, b) => a.seq - b.seq);
+    if (states.length > 0) this.#onItems(key, states);
+    this.#older.hidden = !more || this.#known.size >= MOST;
+    const end = gap ? "What came before is no longer kept." : more ? "" : "That is all that is kept.";
+    setText(this.#state, this.#known.size === 0 ? "Nothing of it is kept." : end);
+  }
+
+  #add(items) {
+    for (const item of items) if (!this.#known.has(item.seq)) this.#known.set(item.seq, new Row(item));
+    const rows = [...this.#known.values()].sort((a, b) => b.seq - a.seq).slice(0, MOST);
+    this.#known = new Map(rows.map((row) => [row.seq, row]));
+    let until = NaN;
+    for (const row of rows) {
+      row.last(until);
+      if (row.changes) until = row.at;
+    }
+    arrange(
+      this.#rows,
+      rows.map(({ root }) => root),
+    );
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * One gateway as a tile.
+ *
+ * Invariants: a tile always has its name and its status; all else, which is most of it, is there only while the
+ * tile is near the view, or has the focus. It is only written where it differs.
+ */
+
+import { element, setAttribute, setText } from "/assets/dom.js";
+import { latencyText } from "/assets/gateways.js";
+import { LatencyLine } from "/assets/latency.js";
+import { StateBar } from "/assets/statebar.js";
+import { statusMark, word } from "/assets/status.js";
+import { clock, duration, fullTime } from "/assets/times.js";
+
+/** @typedef {import("/assets/gateways.js").Gateway} Gateway */
+
+/** What there is to know of a silence, as a sentence. @param {Gateway["silence"]} silence */
+export function silenceText({ until, why, by }) {
+  const end = Number.isFinite(until) ? ` until ${fullTime(until).slice(0, 16)}` : "";
+  return `Silenced${end}${by ? ` by ${by}` : ""}${why ? `: ${why}` : ""}`;
+}
+
+/** Absolute, as short as can be: the day only when it is not today. */
+function moment(at, now) {
+  const full = fullTime(at);
+  return full.slice(0, 10) === fullTime(now).slice(0, 10) ? clock(at).slice(0, 8) : full.slice(0, 16);
+}
+
+class Body {
+  kind = element("span", "tile-kind");
+  ago = element("span", "tile-ago");
+  at = element("span", "tile-at");
+  since = element("time", "tile-since", this.ago, this.at);
+  change = element("span", "tile-change");
+  latency = element("span", "tile-latency");
+  fault = element("p", "tile-fault");
+  flapping = element("span", "tag", "flapping");
+  silenced = element("span", "tag", "silenced");
+  tags = element("span", "tile-tags", this.flapping, this.silenced);
+  line = new LatencyLine();
+  bar = new StateBar("tile-bar");
+  measured = element("span", "tile-measured");
+
+  constructor() {
+    this.measured.append(this.line.root, this.latency);
+    this.parts = [
+      element("div", "tile-line tile-small", this.kind, this.tags, this.since),
+      this.bar.root,
+      element("div", "tile-line tile-small", this.change, this.measured),
+      this.fault,
+    ];
+  }
+
+  /** @param {Gateway} gateway @param {number} now */
+  show({ type, group, status, previous, fault, latency, silence, flapping, since, history, latencies }, now) {
+    setText(this.kind, [type, group].filter(Boolean).join(" · "));
+    setText(this.change, previous ? `${word(previous)} → ${word(status)}` : "first seen");
+    setText(this.latency, latencyText(latency));
+    setText(this.fault, fault);
+    setAttribute(this.fault, "title", fault);
+    this.fault.hidden = !fault;
+    this.flapping.hidden = !flapping;
+    setAttribute(this.silenced, "title", silence && silenceText(silence));
+    setAttribute(this.since, "datetime", Number.isFinite(since) ? new Date(since).toISOString() : null);
+    setText(this.at, `since ${moment(since, now)}`);
+    this.bar.show(history);
+    this.line.show(latencies.map(({ value }) => value));
+  }
+}
+
+export class Tile {
+  #mark = statusMark();
+  #body = /** @type {Body|null} */ (null);
+  #near = false;
+  #onPick;
+
+  /** @type {Gateway} */ gateway;
+
+  /** Something of it is not on the screen yet. */
+  dirty = true;
+
+  /** @param {Gateway} gateway @param {(gateway: Gateway) => void} onPick */
+  constructor(gateway, onPick) {
+    this.gateway = gateway;
+    this.#onPick = () => onPick(this.gateway);
+    this.button = element("button", "tile-name", gateway.id);
+    this.button.type = "button";
+    this.button.tabIndex = -1;
+    this.button.setAttribute("aria-expanded", "false");
+    this.button.setAttribute("aria-controls", "history");
+    this.button.addEventListener("click", this.#onPick);
+    this.root = element("li", "tile", element("div", "tile-line", this.button, this.#mark.root));
+    this.root.dataset.gateway = gateway.id;
+  }
+
+  /** True while it is in view, or nearly. */
+  get near() {
+    return this.#near;
+  }
+
+  /** @param {boolean} near */
+  set near(near) {
+    if (near === this.#near) return;
+    this.#near = near;
+    this.dirty = true;
+  }
+
+  /** Write what is known. @param {number} now */
+  show(now) {
+    this.dirty = false;
+    const { status } = this.gateway;
+    setAttribute(this.root, "data-status", status);
+    this.#mark.set(status);
+    if (this.#near) this.#build().show(this.gateway, now);
+    else if (this.#body && !this.root.contains(document.activeElement)) this.#empty();
+    this.tick(now);
+  }
+
+  /** Write what only time changes. @param {number} now */
+  tick(now) {
+    const { silence, since } = this.gateway;
+    const silenced = silence !== null && silence.until > now;
+    setAttribute(this.root, "data-silenced", silenced ? "true" : null);
+    if (!this.#body) return;
+    setText(this.#body.ago, duration(now - since));
+    this.#body.silenced.hidden = !silenced;
+  }
+
+  /** Show whether its history is open. @param {boolean} open */
+  mark(open) {
+    setAttribute(this.button, "aria-expanded", String(open));
+  }
+
+  /** Be where the Tab key stops, or not. @param {boolean} stop */
+  stop(stop) {
+    this.button.tabIndex = stop ? 0 : -1;
+    if (this.#body) this.#body.bar.root.tabIndex = this.button.tabIndex;
+  }
+
+  #build() {
+    if (this.#body) return this.#body;
+    this.#body = new Body();
+    this.#body.bar.root.tabIndex = this.button.tabIndex;
+    this.#body.bar.root.addEventListener("click", this.#onPick);
+    this.root.append(...this.#body.parts);
+    return this.#body;
+  }
+
+  #empty() {
+    for (const part of this.#body.parts) part.remove();
+    this.#body = null;
+  }
+}
