@@ -138,6 +138,7 @@ const handlers = {
   onEpoch() {
     gateways.forgetSequences();
     components.forgetSequences();
+    past.begin();
   },
 };
 
