@@ -5,6 +5,8 @@
  * sixty drawings; a hidden page draws nothing and catches up when it is looked at.
  */
 
+import { Alarm } from "/assets/alarm.js";
+import { showBadge } from "/assets/badge.js";
 import { Components } from "/assets/components.js";
 import { Connection } from "/assets/connection.js";
 import { byId, element, setText } from "/assets/dom.js";
@@ -27,6 +29,8 @@ const YOUNG_MS = 5_000;
 const HISTORY_MS = 15_000;
 
 const TICK_MS = 1_000;
+const OPENED = Date.now();
+const DOWN = "UNHEALTHY";
 
 const rate = new Rate();
 const gateways = new Gateways();
@@ -57,6 +61,17 @@ const past = new History(
   },
 );
 
+const alarm = new Alarm(
+  (key) => {
+    const gateway = gateways.get(key);
+    if (gateway && past.key !== key) pick(gateway);
+  },
+  (text) => {
+    panel.add([noticeLine(text, Date.now())]);
+    draw();
+  },
+);
+
 /** A tile was pressed: its history and its lines in the log, or back to all of it. */
 function pick(gateway) {
   if (past.key === gateway.key) {
@@ -72,6 +87,7 @@ function pick(gateway) {
 const handlers = {
   onLink(link) {
     bar.setLink(link, Date.now());
+    showBadge(gateways.down, bar.stale);
   },
   onWelcome(welcome) {
     bar.setRelay(welcome);
@@ -86,8 +102,8 @@ const handlers = {
     const history = now < historyUntil;
     const lines = [];
     for (const item of items) {
-      rate.add(1, history ? parseTime(item.event.timestamp, now) : now, now);
-      if (take(item, now)) lines.push(eventLine(item, bytes, now));
+      rate.add(item.event.level, history ? parseTime(item.event.timestamp, now) : now, now);
+      if (take(item, now, history)) lines.push(eventLine(item, bytes, now));
     }
     const newest = parseTime(items[items.length - 1].event.timestamp, now);
     if (now - newest < YOUNG_MS) historyUntil = 0;
@@ -96,18 +112,25 @@ const handlers = {
   },
   onSnapshot(items, done, start) {
     const now = Date.now();
+    // A loss may have been so long that only this tells what happened meanwhile.
+    const well = items.filter(({ subject }) => ![undefined, DOWN].includes(gateways.get(subject)?.status));
     gateways.snapshot(items, done, start, now);
+    for (const gateway of well.map(({ subject }) => gateways.get(subject))) {
+      if (gateway?.status === DOWN) alarm.down(gateway, now);
+    }
     components.snapshot(items, done, start, now);
     draw();
   },
   onGap(gap) {
     const now = Date.now();
+    bar.addGap(gap);
     // What is passed over in history did not happen now, and nothing says when it did.
     panel.add([gapLine(gap, now < historyUntil ? NaN : now)]);
     draw();
   },
   onUpstream(state, since) {
     bar.setUpstream(state, since, Date.now());
+    showBadge(gateways.down, bar.stale);
   },
   onToken(token) {
     bar.setToken(token, Date.now());
@@ -115,6 +138,7 @@ const handlers = {
   onEpoch() {
     gateways.forgetSequences();
     components.forgetSequences();
+    past.begin();
   },
 };
 
@@ -133,17 +157,26 @@ const bar = new LinkBar(
 tab.onBrought = (token) => connection.authenticate(token);
 
 /** Hand an event to its store. Returns whether it is worth a line: a healthy heartbeat is not. */
-function take(item, now) {
+function take(item, now, history) {
   past.take(item);
   switch (item.event.event_type) {
     case "gateway_status_change":
-      gateways.apply(item, now);
+      takeStatus(item, now, history);
       return true;
     case "system_health":
       return components.apply(item, now);
     default:
       return true;
   }
+}
+
+function takeStatus(item, now, history) {
+  const before = gateways.get(item.subject);
+  gateways.apply(item, now);
+  const after = gateways.get(item.subject);
+  if (after?.status !== DOWN || before?.status === DOWN) return;
+  // What happened while the link was lost is news, what was before the page was opened is not.
+  if (!history || parseTime(item.event.timestamp, 0) >= OPENED) alarm.down(after, now);
 }
 
 function draw() {
@@ -155,7 +188,7 @@ function draw() {
     tiles.show(gateways, now);
     past.show(gateways.get(past.key), now);
     showSummary();
-    showTitle();
+    showBadge(gateways.down, bar.stale);
     panel.draw();
   });
 }
@@ -180,17 +213,11 @@ function showSummary() {
   );
 }
 
-function showTitle() {
-  const { down } = gateways;
-  const title = down > 0 ? `(${down} down) Tickertape` : "Tickertape";
-  if (document.title !== title) document.title = title;
-}
-
 function tick() {
   const now = Date.now();
-  // Not in a frame: a hidden page has none, and its title is all that is seen of it.
-  showTitle();
   bar.tick(now);
+  // Not in a frame: a hidden page has none, and its title is all that is seen of it.
+  showBadge(gateways.down, bar.stale);
   bar.setRate(rate, now);
   tiles.tick(now);
   past.tick(now);

@@ -21,6 +21,9 @@ import { sentence } from "/assets/tokenform.js";
 const PAGE = 100;
 const MOST = 1_000;
 
+/** As history.css has it. */
+const COVERS = window.matchMedia("(max-width: 900px)");
+
 const STATUS = "gateway_status_change";
 
 /** Patterns that cover what concerns one gateway. @param {string} key its subject */
@@ -126,12 +129,19 @@ export class History {
     return this.#gateway?.key ?? "";
   }
 
+  /** The stream is another one: what was read of the one before has other sequences. */
+  begin() {
+    if (this.#gateway) this.open(this.#gateway, Date.now());
+  }
+
   /** Show a gateway's history. @param {Gateway} gateway @param {number} now */
   open(gateway, now) {
     this.#forget();
     this.#gateway = gateway;
     this.#root.hidden = false;
     this.show(gateway, now);
+    // Where it covers everything, the tile that has the focus is no longer seen.
+    if (COVERS.matches) this.#close.focus();
     this.#ask();
   }
 

@@ -6,7 +6,7 @@
  */
 
 import { byId, setAttribute, setText } from "/assets/dom.js";
-import { SECONDS, sparkline } from "/assets/rate.js";
+import { KINDS, SECONDS, sparkline } from "/assets/rate.js";
 import { clock, count, duration, fullTime } from "/assets/times.js";
 import { sentence, TokenForm } from "/assets/tokenform.js";
 
@@ -14,6 +14,9 @@ const SPARK_HEIGHT = 18;
 
 /** A link that comes back sooner than this is a blink, and no banner. */
 const BANNER_AFTER_MS = 700;
+
+/** What each path of the flow counts. */
+const LAYERS = { "spark-path": KINDS, "spark-warn": KINDS.slice(2, 5), "spark-error": KINDS.slice(3, 5) };
 
 const WORDS = {
   connecting: "Connecting",
@@ -37,6 +40,7 @@ export class LinkBar {
   #lostAt = 0;
   #everLive = false;
   #upstream = { state: "connected", since: "" };
+  #gaps = { number: 0, events: 0, unknown: 0 };
 
   /**
    * @param {() => void} onRetry the reader wants to connect now
@@ -80,6 +84,23 @@ export class LinkBar {
   setUpstream(state, since, now) {
     this.#upstream = { state, since };
     this.tick(now);
+  }
+
+  /** Count what was passed over. @param {{dropped: number|null, reason: string}} gap */
+  addGap({ dropped }) {
+    const gaps = this.#gaps;
+    gaps.number += 1;
+    if (typeof dropped === "number") gaps.events += dropped;
+    else gaps.unknown += 1;
+    byId("lost-box").hidden = false;
+    setText(byId("lost"), gaps.unknown > 0 ? `${count(gaps.events)}+` : count(gaps.events));
+    const unknown = gaps.unknown > 0 ? `; of ${count(gaps.unknown)} nobody can say how many they held` : "";
+    setAttribute(byId("lost-box"), "title", `Since the page was opened, in ${count(gaps.number)} gaps${unknown}`);
+  }
+
+  /** True when what is shown may be out of date. */
+  get stale() {
+    return document.body.dataset.stale === "true";
   }
 
   /** Write what only time changes. @param {number} now */
@@ -135,9 +156,17 @@ export class LinkBar {
    */
   setRate(rate, now) {
     const seconds = rate.seconds(now);
-    setText(byId("rate"), count(seconds[SECONDS - 1]));
-    setAttribute(byId("spark-path"), "d", sparkline(seconds, SPARK_HEIGHT));
     const most = Math.max(...seconds);
+    setText(byId("rate"), count(seconds[SECONDS - 1]));
+    // One over the other: what is loud stands in front, from the ground.
+    for (const [id, kinds] of Object.entries(LAYERS)) {
+      setAttribute(byId(id), "d", sparkline(rate.seconds(now, kinds), SPARK_HEIGHT, most));
+    }
+    for (const part of byId("rate-levels").children) {
+      const number = rate.seconds(now, [part.dataset.level])[SECONDS - 1];
+      setText(part.firstElementChild, count(number));
+      setAttribute(part, "data-some", String(number > 0));
+    }
     setText(byId("spark-title"), `Events in each of the last ${SECONDS} seconds, at most ${count(most)}`);
     const age = byId("age");
     setText(age, rate.last ? `${duration(now - rate.last)} ago` : "none yet");

@@ -187,6 +187,27 @@ def test_a_tile_opens_its_history_and_its_lines(nats_server: NatsServer, tmp_pat
     run(work())
 
 
+def test_on_a_phone_the_history_covers_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
+    """It takes the whole window and the focus, nothing sticks out, and Esc leads back to the tile."""
+
+    async def work() -> None:
+        async with open_desk(nats_server, tmp_path) as desk:
+            page, tile = desk.page, desk.tile("ctp.main")
+            await page.set_viewport_size({"width": 390, "height": 844})
+            await desk.status(Status.HEALTHY, Status.UNHEALTHY)
+            await tile.locator("button").click()
+            panel = page.locator("#history")
+            await expect(panel.get_by_role("button", name="Close")).to_be_focused()
+            await expect(page.locator(".past")).to_have_count(1)
+            assert await panel.bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}
+            assert await page.evaluate("document.documentElement.scrollWidth") == 390
+            await page.keyboard.press("Escape")
+            await expect(panel).to_be_hidden()
+            await expect(tile.locator("button")).to_be_focused()
+
+    run(work())
+
+
 def test_history_is_asked_for_with_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
     """In a header, not in the address; and what the relay refuses is told, and can be asked for again."""
 
