@@ -9,9 +9,8 @@ import { Components } from "/assets/components.js";
 import { Connection } from "/assets/connection.js";
 import { byId, element, setText } from "/assets/dom.js";
 import { Gateways } from "/assets/gateways.js";
-import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { LinkBar } from "/assets/linkbar.js";
-import { LogPanel } from "/assets/panel.js";
+import { LogPane } from "/assets/logpane.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
 import { Tiles } from "/assets/tiles.js";
@@ -31,7 +30,7 @@ const rate = new Rate();
 const gateways = new Gateways();
 const components = new Components(byId("components"), byId("component-list"));
 const tiles = new Tiles(byId("tiles"), (id) => panel.narrow(id));
-const panel = new LogPanel((text) => tiles.mark(text));
+const panel = new LogPane((text) => tiles.mark(text));
 let historyUntil = 0;
 let drawing = false;
 
@@ -55,11 +54,11 @@ const handlers = {
     const lines = [];
     for (const item of items) {
       rate.add(1, history ? parseTime(item.event.timestamp, now) : now, now);
-      if (take(item, now)) lines.push(eventLine(item, bytes, now));
+      if (take(item, now)) lines.push(item);
     }
     const newest = parseTime(items[items.length - 1].event.timestamp, now);
     if (now - newest < YOUNG_MS) historyUntil = 0;
-    panel.add(lines);
+    panel.add(lines, bytes, now);
     draw();
   },
   onSnapshot(items, done, start) {
@@ -71,7 +70,7 @@ const handlers = {
   onGap(gap) {
     const now = Date.now();
     // What is passed over in history did not happen now, and nothing says when it did.
-    panel.add([gapLine(gap, now < historyUntil ? NaN : now)]);
+    panel.gap(gap, now < historyUntil ? NaN : now);
     draw();
   },
   onUpstream(state, since) {
@@ -81,6 +80,7 @@ const handlers = {
     bar.setToken(token, Date.now());
   },
   onEpoch() {
+    panel.begin();
     gateways.forgetSequences();
     components.forgetSequences();
   },
@@ -167,5 +167,5 @@ byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
 setInterval(tick, TICK_MS);
 tick();
-if (tab.wasInQuery()) panel.add([noticeLine(IN_ADDRESS, Date.now())]);
+if (tab.wasInQuery()) panel.notice(IN_ADDRESS);
 connection.connect();
