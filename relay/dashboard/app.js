@@ -30,9 +30,9 @@ const rate = new Rate();
 const gateways = new Gateways();
 const components = new Components(byId("components"), byId("component-list"));
 const tiles = new Tiles(byId("tiles"), (id) => panel.narrow(id));
-const panel = new LogPane((text) => tiles.mark(text));
-let historyUntil = 0;
 let drawing = false;
+const panel = new LogPane((text) => tiles.mark(text), draw);
+let historyUntil = 0;
 
 const tab = window.tickertapeToken;
 

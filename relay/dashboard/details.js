@@ -73,7 +73,7 @@ function facts(metadata) {
 /**
  * @param {import("/assets/lines.js").Line} line of an event
  * @param {object} acts
- * @param {() => string} acts.link address of this line
+ * @param {(() => string)|null} acts.link address of this line; null when it has none any more
  * @param {() => void} acts.only show only lines of its source
  * @param {() => void} acts.close
  * @returns {DocumentFragment}
@@ -84,7 +84,7 @@ export function details(line, { link, only, close }) {
   const inside = document.createDocumentFragment();
   const tools = element("div", "detail-tools", element("code", "", `${subject} #${seq}`));
   tools.append(button("copy-line", "Copy line", () => copy(lineText(line))));
-  if (link()) tools.append(button("copy-link", "Copy link", () => copy(link())));
+  if (link) tools.append(button("copy-link", "Copy link", () => copy(link())));
   if (line.source) tools.append(button("only-source", "Only this source", only));
   tools.append(button("details-close", "Close", close));
   inside.append(tools);

@@ -22,6 +22,7 @@ const ROW_CHARACTERS = 1_000;
  * @property {number|null} dropped events that did not come; null where nobody can know
  * @property {Record<string, number>} by
  * @property {string} reason as the relay says it, or `filter` or `link`: this page did not ask for them
+ * @property {import("/assets/filters.js").Ask} [ask] what was asked for when it came about
  * @property {string} state empty, `loading`, or why it could not be loaded
  * @property {Line[]} parts the gaps that it joins
  */
@@ -133,8 +134,8 @@ export function canLoad({ gap }) {
  * @returns {Line}
  */
 export function gapLine(message, at, base = 0) {
-  const { from = "", to = "", dropped = null, by, state = "", parts = [] } = message;
-  const gap = { from, to, dropped, by: by ?? {}, reason: string(message.reason), state, parts };
+  const { from = "", to = "", dropped = null, by, state = "", parts = [], ask } = message;
+  const gap = { from, to, dropped, by: by ?? {}, reason: string(message.reason), state, parts, ask };
   const fault = state && state !== "loading" ? ` (not loaded: ${state})` : "";
   return line("gap", at, base + readCursor(from).seq + 0.5, { label: "GAP", message: gapMessage(gap) + fault, gap });
 }
@@ -147,12 +148,12 @@ export function gapLine(message, at, base = 0) {
  */
 export function joinGaps(first, second) {
   const [a, b] = [first.gap, second.gap];
-  if (!a || !b || a.reason !== b.reason || a.state || b.state) return null;
+  if (!a || !b || a.reason !== b.reason || a.state || b.state || a.ask !== b.ask) return null;
   const by = { ...a.by };
   for (const [name, number] of Object.entries(b.by)) by[name] = (by[name] ?? 0) + number;
   const dropped = a.dropped === null || b.dropped === null ? null : a.dropped + b.dropped;
   const parts = [...(a.parts.length ? a.parts : [first]), second];
-  const joined = gapLine({ from: a.from, to: b.to, dropped, by, reason: b.reason, parts }, second.at);
+  const joined = gapLine({ from: a.from, to: b.to, dropped, by, reason: b.reason, parts, ask: b.ask }, second.at);
   return { ...joined, order: second.order };
 }
 

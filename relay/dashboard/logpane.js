@@ -1,49 +1,61 @@
 /**
- * The log's tools (level, text, pause, jump) and the keys of the page.
+ * The log: what arrives, what is loaded, what of it is shown, and the keys of the page.
  *
- * Invariants: a key that types a character is left alone while the reader types; `p` does what the pause button
+ * Invariants: what the filter lets through is what the relay is asked for, as far as the relay can tell; a key that types a character is left alone while the reader types; `p` does what the pause button
  * does; Esc undoes one thing at a time: the chosen line, then the filter.
  */
 
+import { Asked, begin, want } from "/assets/asking.js";
 import { copy, details, lineText } from "/assets/details.js";
 import { byId, setAttribute, setText } from "/assets/dom.js";
 import { Feed } from "/assets/feed.js";
-import { eventLine, gapLine, haystack, LEVELS, noticeLine } from "/assets/lines.js";
+import { FilterBar } from "/assets/filterbar.js";
+import { askFor, testOf, writeAddress } from "/assets/filters.js";
+import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
+import { Loads } from "/assets/loads.js";
 import { Logs } from "/assets/logs.js";
+import { readCursor } from "/assets/place.js";
 import { count } from "/assets/times.js";
 
 export class LogPane {
   #logs = new Logs();
   #feed;
-  #level = /** @type {HTMLSelectElement} */ (byId("level"));
-  #text = /** @type {HTMLInputElement} */ (byId("filter"));
+  #bar;
+  #loads = new Loads(this.#logs, () => this.#changed());
+  #asked = new Asked();
+  /** What the relay was asked for last. @type {import("/assets/filters.js").Ask} */ #ask;
+  #epoch = "";
+  #marked = NaN;
   #pause = byId("pause");
   #fresh = byId("fresh");
   #jump = byId("jump");
   #counts = byId("log-counts");
   #empty = byId("log-empty");
   #onFilter;
+  #onChange;
   #dirty = true;
   #unseen = 0;
-  /** Sequences of this stream stand behind all lines of the stream before it. */
-  #base = 0;
 
-  /** @param {(text: string) => void} onFilter called with the text filter when it changes */
-  constructor(onFilter) {
+  /**
+   * @param {(text: string) => void} onFilter called with the text filter when it changes
+   * @param {() => void} onChange called when there is something to draw that no event brought
+   */
+  constructor(onFilter, onChange) {
     this.#onFilter = onFilter;
+    this.#onChange = onChange;
     this.#feed = new Feed(byId("feed"), {
-      detail: (line) => details(line, { link: () => "", only: () => this.narrow(line.source), close: () => this.#feed.select(null) }),
-      load: () => {},
+      detail: (line) => details(line, this.#acts(line)),
+      load: (line) => this.#loads.fill(line),
     });
-    this.#level.addEventListener("change", () => this.#filter());
-    this.#text.addEventListener("input", () => this.#filter());
+    this.#bar = new FilterBar(() => this.#filter());
     this.#pause.addEventListener("click", () => this.#togglePause());
     this.#jump.addEventListener("click", () => {
       this.#feed.follow();
+      this.#bar.leaveLine();
       this.#dirty = true;
     });
     document.addEventListener("keydown", (event) => this.#key(event));
-    // A browser restores what was typed before a reload.
+    begin((cursor, ask) => this.#askedFrom(cursor, ask));
     this.#filter();
   }
 
@@ -54,12 +66,12 @@ export class LogPane {
    * @param {number} now UNIX milliseconds
    */
   add(items, bytes, now) {
-    this.#add(items.map((item) => eventLine(item, bytes, now, this.#base)));
+    this.#add(items.map((item) => eventLine(item, bytes, now, this.#loads.base)));
   }
 
   /** Take in a gap. @param {Record<string, any>} gap @param {number} at UNIX milliseconds, NaN if unknown */
   gap(gap, at) {
-    this.#add([gapLine(gap, at, this.#base)]);
+    this.#add([gapLine({ ...gap, ask: this.#ask }, at, this.#loads.base)]);
   }
 
   /** Say something between the lines. @param {string} text */
@@ -69,20 +81,20 @@ export class LogPane {
 
   /** The stream is another one: its sequences begin anew. */
   begin() {
-    this.#base = Math.ceil(this.#logs.end) + 1;
+    this.#loads.base = Math.ceil(this.#logs.end) + 1;
   }
 
   #add(lines) {
     const before = this.#logs.matching;
     this.#logs.add(lines);
     if (!this.#feed.following) this.#unseen += Math.max(0, this.#logs.matching - before);
+    this.#bar.offer(lines);
     this.#dirty = true;
   }
 
   /** Narrow the log to a text, or back to all of it when it is narrowed to that already. @param {string} text */
   narrow(text) {
-    this.#text.value = this.#text.value === text ? "" : text;
-    this.#filter();
+    this.#bar.type(this.#bar.text === text ? "" : text);
   }
 
   /** Draw what changed; called once per frame. */
@@ -105,16 +117,52 @@ export class LogPane {
   }
 
   #filter() {
-    const least = LEVELS.indexOf(this.#level.value);
-    const words = this.#text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    this.#logs.filter((line) => {
-      if (line.level && LEVELS.indexOf(line.level) < least) return false;
-      const text = words.length > 0 ? haystack(line) : "";
-      return words.every((part) => text.includes(part));
-    });
+    const passes = testOf(this.#bar.filter);
+    this.#logs.filter((line) => line.order === this.#marked || passes(line));
+    want(askFor(this.#bar.filter));
     this.#feed.follow();
-    this.#onFilter(this.#text.value);
+    this.#onFilter(this.#bar.text);
     this.#dirty = true;
+  }
+
+  /** The relay sends what is asked for from a place on: what was not asked for before it is loaded. */
+  #askedFrom(cursor, ask) {
+    const first = this.#epoch === "";
+    this.#ask = ask;
+    this.#epoch = readCursor(cursor).epoch;
+    if (first && this.#bar.line) this.#openAt(this.#bar.line, cursor);
+    const missing = this.#asked.from(cursor, ask);
+    if (!missing) return;
+    const line = gapLine(missing, Date.now(), this.#loads.base);
+    this.#logs.insert([line]);
+    this.#loads.fill(line);
+  }
+
+  async #openAt(place, start) {
+    const line = await this.#loads.place(place, start);
+    // Whoever narrowed the log meanwhile is not called back.
+    if (!line || this.#bar.line !== place) return;
+    this.#marked = line.order;
+    this.#feed.show(this.#logs.shown);
+    this.#feed.mark(line);
+  }
+
+  #acts(line) {
+    const link = () => {
+      const open = { level: "DEBUG", source: "", words: [], not: [] };
+      return location.origin + writeAddress(open, `${this.#epoch}-${line.item.seq}`);
+    };
+    const ours = line.order > this.#loads.base;
+    return {
+      link: ours && this.#epoch ? link : null,
+      only: () => this.#bar.only(line.source),
+      close: () => this.#feed.select(null),
+    };
+  }
+
+  #changed() {
+    this.#dirty = true;
+    this.#onChange();
   }
 
   #togglePause() {
@@ -133,11 +181,11 @@ export class LogPane {
       return;
     }
     if (event.target.closest("input, select, textarea")) return;
+    if (event.key === "End") this.#bar.leaveLine();
     const chosen = this.#feed.selected;
     if (event.key === "/") {
       event.preventDefault();
-      this.#text.focus();
-      this.#text.select();
+      this.#bar.focus();
     } else if (event.key === "p" && !event.repeat) {
       event.preventDefault();
       this.#togglePause();
@@ -149,10 +197,8 @@ export class LogPane {
   #clear() {
     if (this.#feed.selected) {
       this.#feed.select(null);
-    } else if (this.#text.value || this.#level.selectedIndex > 0) {
-      this.#text.value = "";
-      this.#level.selectedIndex = 0;
-      this.#filter();
+    } else if (!this.#bar.open) {
+      this.#bar.clear();
     } else if (document.activeElement instanceof HTMLInputElement) {
       document.activeElement.blur();
     }

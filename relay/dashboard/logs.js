@@ -105,12 +105,13 @@ export class Logs {
     this.#take(lines);
   }
 
-  /** Take lines out. @param {Line[]} lines */
-  remove(lines) {
-    const out = new Set(lines);
+  /** Put lines in the place of others, as the reader asked for. @param {Line[]} old @param {Line[]} lines in order */
+  replace(old, lines) {
+    const out = new Set(old);
     this.#lines = this.#lines.filter((line) => !out.has(line));
     this.#waiting = this.#waiting.filter((line) => !out.has(line));
     this.#rebuild();
+    this.insert(lines);
   }
 
   /** Give the room back that loaded lines had: the reader is at the newest again. */
