@@ -128,7 +128,9 @@ export class Feed {
   #close() {
     this.#open = null;
     this.#detailHeight = 0;
+    const focused = this.#detail.contains(document.activeElement);
     this.#detail.remove();
+    if (focused) this.#box.focus({ preventScroll: true });
   }
 
   /** Follow no longer: what is in view stays. */
@@ -153,9 +155,9 @@ export class Feed {
   }
 
   #scrolled() {
-    const { scrollTop, scrollHeight } = this.#box;
+    const { scrollTop, clientHeight, scrollHeight } = this.#box;
     // Only a move upwards is the reader's: when the box shrinks, the end leaves the view without one.
-    if (scrollTop + this.#view >= scrollHeight - this.#rowHeight) this.#following = !this.#selected;
+    if (scrollTop + clientHeight >= scrollHeight - this.#rowHeight) this.#following = !this.#selected;
     else if (scrollTop < this.#top) this.#following = false;
     this.#top = scrollTop;
     if (!this.#following) this.#hold();
@@ -257,8 +259,6 @@ export class Feed {
       this.#choose(chosen ? indexOfOrder(this.#lines, chosen.order) + steps[event.key] : edge);
     } else if (event.key === "Home") {
       this.#choose(0);
-    } else if (event.key === "End") {
-      this.follow();
     } else if (event.key === "Enter" && chosen) {
       if (chosen.gap) this.#tools.load(chosen);
       else this.toggle(chosen);

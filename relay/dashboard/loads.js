@@ -19,6 +19,7 @@ const PAGES = 5;
 const AROUND = 200;
 
 const EVERYTHING = { level: "DEBUG", subjects: "" };
+const inOrder = (a, b) => a.order - b.order;
 const isQuiet = ({ event }) => event.event_type === "system_health" && event.status === "HEALTHY";
 
 export class Loads {
@@ -41,10 +42,12 @@ export class Loads {
   async fill(line) {
     if (!canLoad(line)) return;
     let { gap, at } = line;
+    // Whoever widens a filter looks at what is newest; whoever loads a gap reads on from its beginning.
+    const back = gap.reason === "filter";
     /** @type {Line[]} */ let old = [line, ...gap.parts];
     const become = (next, lines = []) => {
       const rest = next ? [gapLine({ ...next, parts: [] }, at, this.base)] : [];
-      this.#logs.replace(old, [...lines, ...rest]);
+      this.#logs.replace(old, [...rest, ...lines].sort(inOrder));
       old = rest;
       this.#changed();
     };
@@ -52,14 +55,15 @@ export class Loads {
     for (let page = 1; ; page += 1) {
       let found;
       try {
-        found = await readPage({ cursor: gap.from, until: gap.to, limit: String(PAGE), ...gap.ask });
+        const order = back ? "newest" : "oldest";
+        found = await readPage({ cursor: gap.from, until: gap.to, order, limit: String(PAGE), ...gap.ask });
       } catch (error) {
         become({ ...gap, state: error.message });
         return;
       }
       const lines = this.#lines(found);
       const dropped = gap.dropped === null ? null : Math.max(0, gap.dropped - lines.length);
-      gap = { ...gap, from: found.cursor, dropped, by: {} };
+      gap = { ...gap, [back ? "to" : "from"]: found.cursor, dropped, by: {} };
       const last = !found.more || page === PAGES;
       become(found.more ? { ...gap, state: last ? "" : "loading" } : null, lines);
       if (last) return;
@@ -110,6 +114,6 @@ export class Loads {
       const bytes = JSON.stringify(item).length;
       lines.push(eventLine(item, bytes, parseTime(item.event.timestamp, now), this.base));
     }
-    return lines.sort((a, b) => a.order - b.order);
+    return lines.sort(inOrder);
   }
 }

@@ -49,11 +49,7 @@ export class LogPane {
     });
     this.#bar = new FilterBar(() => this.#filter());
     this.#pause.addEventListener("click", () => this.#togglePause());
-    this.#jump.addEventListener("click", () => {
-      this.#feed.follow();
-      this.#bar.leaveLine();
-      this.#dirty = true;
-    });
+    this.#jump.addEventListener("click", () => this.#toNewest());
     document.addEventListener("keydown", (event) => this.#key(event));
     begin((cursor, ask) => this.#askedFrom(cursor, ask));
     this.#filter();
@@ -118,6 +114,7 @@ export class LogPane {
 
   #filter() {
     const passes = testOf(this.#bar.filter);
+    if (!this.#bar.line) this.#marked = NaN;
     this.#logs.filter((line) => line.order === this.#marked || passes(line));
     want(askFor(this.#bar.filter));
     this.#feed.follow();
@@ -165,6 +162,12 @@ export class LogPane {
     this.#onChange();
   }
 
+  #toNewest() {
+    this.#feed.follow();
+    this.#bar.leaveLine();
+    this.#dirty = true;
+  }
+
   #togglePause() {
     const paused = !this.#logs.paused;
     this.#logs.pause(paused);
@@ -181,7 +184,6 @@ export class LogPane {
       return;
     }
     if (event.target.closest("input, select, textarea")) return;
-    if (event.key === "End") this.#bar.leaveLine();
     const chosen = this.#feed.selected;
     if (event.key === "/") {
       event.preventDefault();
@@ -189,6 +191,9 @@ export class LogPane {
     } else if (event.key === "p" && !event.repeat) {
       event.preventDefault();
       this.#togglePause();
+    } else if (event.key === "End" && (event.target === document.body || event.target.closest("#log"))) {
+      event.preventDefault();
+      this.#toNewest();
     } else if (event.key === "c" && chosen?.item) {
       copy(lineText(chosen));
     }

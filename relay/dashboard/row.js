@@ -51,7 +51,7 @@ export class Row {
     setText(this.#message, line.message);
     this.act.hidden = !(gap && (canLoad(line) || gap.state === "loading"));
     this.#load.disabled = gap?.state === "loading";
-    setText(this.#load, gap?.state === "loading" ? "Loading…" : gap?.state ? "Try again" : "Load them");
+    setText(this.#load, gap?.state === "loading" ? "Loading…" : gap?.state ? "Try again" : gap?.dropped === 1 ? "Load it" : "Load them");
   }
 
   /**
