@@ -82,7 +82,9 @@ export function details(line, { link, only, close }) {
   const { item } = line;
   const { event, subject, seq } = item;
   const inside = document.createDocumentFragment();
-  const tools = element("div", "detail-tools", element("code", "", `${subject} #${seq}`));
+  const place = element("span", "number", `#${seq}`);
+  place.id = "details-seq";
+  const tools = element("div", "detail-tools", element("code", "", subject), place);
   tools.append(button("copy-line", "Copy line", () => copy(lineText(line))));
   if (link) tools.append(button("copy-link", "Copy link", () => copy(link())));
   if (line.source) tools.append(button("only-source", "Only this source", only));
