@@ -12,9 +12,8 @@ import { Connection } from "/assets/connection.js";
 import { byId, element, setText } from "/assets/dom.js";
 import { Gateways } from "/assets/gateways.js";
 import { History } from "/assets/history.js";
-import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { LinkBar } from "/assets/linkbar.js";
-import { LogPanel } from "/assets/panel.js";
+import { LogPane } from "/assets/logpane.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
 import { Tiles } from "/assets/tiles.js";
@@ -41,9 +40,9 @@ const tiles = new Tiles(
   pick,
   draw,
 );
-const panel = new LogPanel(() => {});
-let historyUntil = 0;
 let drawing = false;
+const panel = new LogPane(draw);
+let historyUntil = 0;
 
 const tab = window.tickertapeToken;
 
@@ -67,7 +66,7 @@ const alarm = new Alarm(
     if (gateway && past.key !== key) pick(gateway);
   },
   (text) => {
-    panel.add([noticeLine(text, Date.now())]);
+    panel.notice(text);
     draw();
   },
 );
@@ -103,11 +102,11 @@ const handlers = {
     const lines = [];
     for (const item of items) {
       rate.add(item.event.level, history ? parseTime(item.event.timestamp, now) : now, now);
-      if (take(item, now, history)) lines.push(eventLine(item, bytes, now));
+      if (take(item, now, history)) lines.push(item);
     }
     const newest = parseTime(items[items.length - 1].event.timestamp, now);
     if (now - newest < YOUNG_MS) historyUntil = 0;
-    panel.add(lines);
+    panel.add(lines, bytes, now);
     draw();
   },
   onSnapshot(items, done, start) {
@@ -125,7 +124,7 @@ const handlers = {
     const now = Date.now();
     bar.addGap(gap);
     // What is passed over in history did not happen now, and nothing says when it did.
-    panel.add([gapLine(gap, now < historyUntil ? NaN : now)]);
+    panel.gap(gap, now < historyUntil ? NaN : now);
     draw();
   },
   onUpstream(state, since) {
@@ -136,6 +135,7 @@ const handlers = {
     bar.setToken(token, Date.now());
   },
   onEpoch() {
+    panel.begin();
     gateways.forgetSequences();
     components.forgetSequences();
     past.begin();
@@ -229,5 +229,5 @@ byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
 setInterval(tick, TICK_MS);
 tick();
-if (tab.wasInQuery()) panel.add([noticeLine(IN_ADDRESS, Date.now())]);
+if (tab.wasInQuery()) panel.notice(IN_ADDRESS);
 connection.connect();

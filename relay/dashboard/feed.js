@@ -1,80 +1,63 @@
 /**
- * The log on the screen: a list of thousands of lines of which only the rows in view exist.
+ * The log on the screen: a list of 50 000 lines of which only the rows in view exist.
  *
- * Invariants: every row is as high as --row says; a row that stays in view keeps its element, so a selection of
- * text survives what arrives below it; the view follows the newest line until the reader scrolls up, and then
- * stands still, also while old lines leave.
+ * Invariants:
+ * 1. Every row is as high as --row says; only the one open line has more below it, and its height is measured.
+ * 2. A row that stays in view keeps its element, so a selection of text survives what arrives below it.
+ * 3. The view follows the newest line until the reader scrolls up or chooses a line; then the line at its top
+ *    stays where it is, whatever comes or goes above and below.
  */
 
-import { element, setAttribute, setText } from "/assets/dom.js";
-import { clock, fullTime } from "/assets/times.js";
+import { element, setAttribute } from "/assets/dom.js";
+import { indexOfOrder } from "/assets/logs.js";
+import { Row } from "/assets/row.js";
 
 /** @typedef {import("/assets/lines.js").Line} Line */
 
 /** Rows beyond each edge of the view, so that scrolling does not flash. */
 const OVERSCAN = 12;
 
-class Row {
-  #time = element("time", "row-time");
-  #label = element("span", "row-label");
-  #source = element("span", "row-source");
-  #message = element("span", "row-message");
-
-  constructor() {
-    this.root = element("div", "row", this.#time, this.#label, this.#source, this.#message);
-    this.root.setAttribute("role", "option");
-  }
-
-  /** @param {Line} line */
-  show(line) {
-    this.line = line;
-    setAttribute(this.root, "data-kind", line.kind);
-    setAttribute(this.root, "data-level", line.level || null);
-    setText(this.#time, clock(line.at));
-    setAttribute(this.#time, "title", fullTime(line.at));
-    setText(this.#label, line.label);
-    setText(this.#source, line.source);
-    setAttribute(this.#source, "title", line.source);
-    setText(this.#message, line.message);
-  }
-
-  /** @param {number} index @param {number} size @param {boolean} selected */
-  place(index, size, selected) {
-    setAttribute(this.root, "id", `row-${index}`);
-    setAttribute(this.root, "aria-posinset", String(index + 1));
-    setAttribute(this.root, "aria-setsize", String(size));
-    setAttribute(this.root, "aria-selected", String(selected));
-  }
-}
-
 export class Feed {
   #box;
   #space = element("div", "feed-space");
   #rows = element("div", "feed-rows");
+  #detail = element("div", "detail");
   /** @type {Row[]} */ #drawn = [];
   /** @type {Row[]} */ #spare = [];
   /** @type {Line[]} */ #lines = [];
   /** @type {Line|null} */ #selected = null;
+  /** @type {Line|null} */ #open = null;
+  #marked = NaN;
+  #detailHeight = 0;
   #rowHeight = 20;
+  #view = 0;
   #top = 0;
+  /** What stays where it is: a line's place, and how far the view begins below its top. */
+  #anchor = { order: 0, offset: 0 };
   #following = true;
   #followAfter = false;
-  #onSelect;
+  #tools;
 
   /**
    * @param {HTMLElement} box the element that scrolls
-   * @param {(line: Line|null) => void} onSelect called when a line is chosen, or none
+   * @param {object} tools
+   * @param {(line: Line) => Node} tools.detail what stands below an open line
+   * @param {(line: Line) => void} tools.load the reader wants what a gap left out
    */
-  constructor(box, onSelect) {
+  constructor(box, tools) {
     this.#box = box;
-    this.#onSelect = onSelect;
+    this.#tools = tools;
+    this.#detail.id = "details-body";
+    this.#detail.setAttribute("role", "row");
     this.#space.append(this.#rows);
     box.append(this.#space);
     box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     box.addEventListener("keydown", (event) => this.#walk(event));
     box.addEventListener("click", (event) => this.#clicked(event));
-    new ResizeObserver(() => this.#resized()).observe(box);
-    this.#measure();
+    const observer = new ResizeObserver(() => this.#resized());
+    observer.observe(box);
+    observer.observe(this.#detail);
+    this.#resized();
   }
 
   /** True while the newest line is kept in view. */
@@ -82,45 +65,93 @@ export class Feed {
     return this.#following;
   }
 
+  /** The line that is chosen. */
+  get selected() {
+    return this.#selected;
+  }
+
   /** Go to the newest line and follow it from here on; a chosen line is let go. */
   follow() {
-    this.#followAfter = true;
-    this.select(null);
+    this.#selected = null;
+    this.#close();
     this.#following = true;
     this.#draw();
   }
 
-  /**
-   * Show lines.
-   * @param {Line[]} lines all that pass the filter
-   * @param {number} trimmed how many left at the front since the last call
-   */
-  show(lines, trimmed) {
+  /** Show lines. @param {Line[]} lines all that pass the filter, in order */
+  show(lines) {
     this.#lines = lines;
-    if (!this.#following && trimmed > 0) this.#box.scrollTop -= trimmed * this.#rowHeight;
     this.#draw();
   }
 
   /** Choose a line, or none. @param {Line|null} line */
   select(line) {
-    if (line === this.#selected) return;
     // Reading one line means standing still; what was followed before is followed again afterwards.
-    if (!this.#selected) this.#followAfter = this.#following;
-    this.#following = line === null && this.#followAfter;
+    if (line && !this.#selected) this.#followAfter = this.#following;
+    if (!line) {
+      this.#following ||= this.#selected !== null && this.#followAfter;
+      this.#close();
+    } else {
+      this.#stand();
+    }
     this.#selected = line;
     this.#draw();
-    this.#onSelect(line);
   }
 
-  #measure() {
-    this.#rowHeight = parseFloat(getComputedStyle(this.#box).getPropertyValue("--row")) || 20;
+  /** Open a line, or close it. @param {Line} line */
+  toggle(line) {
+    if (this.#open?.order === line.order) {
+      this.#close();
+    } else if (line.item) {
+      this.#open = line;
+      const inside = element("div", "detail-cell", this.#tools.detail(line));
+      inside.setAttribute("role", "gridcell");
+      this.#detail.replaceChildren(inside);
+    }
     this.#draw();
+    this.#detailHeight = this.#detail.offsetHeight;
+    this.#draw();
+    this.#reveal(indexOfOrder(this.#lines, line.order));
+  }
+
+  /** Mark a line that the address names, open it and bring it into the middle. @param {Line} line */
+  mark(line) {
+    this.#marked = line.order;
+    this.#selected = null;
+    this.#stand();
+    this.#followAfter = false;
+    this.#anchor = { order: line.order, offset: -Math.floor(this.#view / 3) };
+    this.#selected = line;
+    this.toggle(line);
+  }
+
+  #close() {
+    this.#open = null;
+    this.#detailHeight = 0;
+    const focused = this.#detail.contains(document.activeElement);
+    this.#detail.remove();
+    if (focused) this.#box.focus({ preventScroll: true });
+  }
+
+  /** Follow no longer: what is in view stays. */
+  #stand() {
+    if (this.#following) this.#hold();
+    this.#following = false;
+  }
+
+  #hold() {
+    const index = this.#indexAt(this.#top);
+    this.#anchor = { order: this.#lines[index]?.order ?? 0, offset: this.#top - this.#y(index) };
   }
 
   #resized() {
-    this.#measure();
-    const index = this.#selected ? this.#lines.indexOf(this.#selected) : -1;
-    if (index >= 0 && !this.#following) this.#reveal(index);
+    this.#rowHeight = parseFloat(getComputedStyle(this.#box).getPropertyValue("--row")) || 20;
+    const view = this.#box.clientHeight;
+    const changed = view !== this.#view;
+    this.#view = view;
+    this.#detailHeight = this.#detail.offsetHeight;
+    this.#draw();
+    if (changed && this.#selected) this.#reveal(indexOfOrder(this.#lines, this.#selected.order));
   }
 
   #scrolled() {
@@ -128,47 +159,74 @@ export class Feed {
     // Only a move upwards is the reader's: when the box shrinks, the end leaves the view without one.
     if (scrollTop + clientHeight >= scrollHeight - this.#rowHeight) this.#following = !this.#selected;
     else if (scrollTop < this.#top) this.#following = false;
+    this.#top = scrollTop;
+    if (!this.#following) this.#hold();
     this.#draw();
   }
 
+  #openIndex() {
+    if (!this.#open) return -1;
+    const index = indexOfOrder(this.#lines, this.#open.order);
+    return this.#lines[index]?.order === this.#open.order ? index : -1;
+  }
+
+  #y(index) {
+    const open = this.#openIndex();
+    return index * this.#rowHeight + (open >= 0 && index > open ? this.#detailHeight : 0);
+  }
+
+  #indexAt(y) {
+    const open = this.#openIndex();
+    const below = open >= 0 ? (open + 1) * this.#rowHeight : Infinity;
+    const rows = y < below ? y : y < below + this.#detailHeight ? below - 1 : y - this.#detailHeight;
+    return Math.max(0, Math.min(this.#lines.length - 1, Math.floor(rows / this.#rowHeight)));
+  }
+
   #draw() {
-    const high = this.#rowHeight;
     const size = this.#lines.length;
-    const height = `${size * high}px`;
+    const total = this.#y(size);
+    const height = `${total}px`;
     if (this.#space.style.height !== height) this.#space.style.height = height;
-    if (this.#following) this.#box.scrollTop = size * high;
-    const top = this.#box.scrollTop;
+    const { order, offset } = this.#anchor;
+    const wanted = this.#following ? total - this.#view : this.#y(indexOfOrder(this.#lines, order)) + offset;
+    const top = Math.max(0, Math.min(total - this.#view, wanted));
+    if (Math.abs(top - this.#top) >= 0.5 || this.#following) this.#box.scrollTop = top;
     this.#top = top;
-    const first = Math.max(0, Math.min(size, Math.floor(top / high) - OVERSCAN));
-    const last = Math.min(size, Math.ceil((top + this.#box.clientHeight) / high) + OVERSCAN);
-    this.#fill(this.#lines.slice(first, last), first, size);
-    this.#rows.style.transform = `translateY(${first * high}px)`;
+    const first = Math.max(0, this.#indexAt(top) - OVERSCAN);
+    const last = Math.min(size, this.#indexAt(top + this.#view) + 1 + OVERSCAN);
+    this.#fill(this.#lines.slice(first, last), first);
+    this.#rows.style.transform = `translateY(${this.#y(first)}px)`;
+    setAttribute(this.#box, "aria-rowcount", String(size));
   }
 
   /** Keep the rows of lines that stay, and give the others' elements to the lines that come. */
-  #fill(lines, first, size) {
+  #fill(lines, first) {
     const wanted = new Set(lines);
     const kept = new Map();
     for (const row of this.#drawn) {
-      if (wanted.has(row.line)) {
-        kept.set(row.line, row);
-      } else {
-        row.root.remove();
-        this.#spare.push(row);
-      }
+      if (wanted.has(row.line)) kept.set(row.line, row);
+      else this.#spare.push(row);
     }
+    const nodes = [];
     this.#drawn = lines.map((line, i) => {
       let row = kept.get(line);
       if (!row) {
         row = this.#spare.pop() ?? new Row();
         row.show(line);
       }
-      const place = this.#rows.children[i] ?? null;
-      if (place !== row.root) this.#rows.insertBefore(row.root, place);
-      row.place(first + i, size, line === this.#selected);
+      const open = this.#open?.order === line.order;
+      row.place(first + i, this.#selected?.order === line.order, open, this.#marked === line.order);
+      nodes.push(row.root);
+      if (open) nodes.push(this.#detail);
       return row;
     });
-    const chosen = this.#drawn.find((row) => row.line === this.#selected);
+    const stays = new Set(nodes);
+    for (const node of [...this.#rows.children]) if (!stays.has(node)) node.remove();
+    nodes.forEach((node, i) => {
+      const place = this.#rows.children[i] ?? null;
+      if (place !== node) this.#rows.insertBefore(node, place);
+    });
+    const chosen = this.#drawn.find((row) => row.line.order === this.#selected?.order);
     setAttribute(this.#box, "aria-activedescendant", chosen ? chosen.root.id : null);
   }
 
@@ -177,32 +235,58 @@ export class Feed {
     if (!document.getSelection().isCollapsed) return;
     const root = event.target.closest(".row");
     const row = this.#drawn.find((candidate) => candidate.root === root);
-    if (row) this.select(row.line === this.#selected ? null : row.line);
+    if (!row) return;
+    const { line } = row;
+    if (event.target.closest("button")) {
+      this.#tools.load(line);
+    } else if (this.#open?.order === line.order) {
+      this.select(null);
+    } else {
+      this.select(line);
+      this.toggle(line);
+    }
   }
 
   #walk(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const page = Math.max(1, Math.floor(this.#box.clientHeight / this.#rowHeight) - 1);
-    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.#box) return;
     const end = this.#lines.length - 1;
-    let here = this.#selected ? this.#lines.indexOf(this.#selected) : -1;
-    if (event.key in steps) here = here < 0 ? end : here + steps[event.key];
-    else if (event.key === "Home") here = 0;
-    else if (event.key === "End") here = end;
-    else return;
+    const page = Math.max(1, Math.floor(this.#view / this.#rowHeight) - 1);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
+    const chosen = this.#selected;
+    if (event.key in steps) {
+      // Without a choice it begins with what is at the edge of the view.
+      const edge = this.#following ? end : this.#indexAt(this.#top + this.#rowHeight - 1);
+      this.#choose(chosen ? indexOfOrder(this.#lines, chosen.order) + steps[event.key] : edge);
+    } else if (event.key === "Home") {
+      this.#choose(0);
+    } else if (event.key === "Enter" && chosen) {
+      if (chosen.gap) this.#tools.load(chosen);
+      else this.toggle(chosen);
+    } else {
+      return;
+    }
     event.preventDefault();
-    here = Math.min(end, Math.max(0, here));
-    if (end < 0) return;
-    this.#reveal(here);
-    this.select(this.#lines[here]);
   }
 
+  #choose(index) {
+    const at = Math.max(0, Math.min(this.#lines.length - 1, index));
+    if (this.#lines.length === 0) return;
+    this.select(this.#lines[at]);
+    this.#reveal(at);
+  }
+
+  /** Bring a line into view, with what is open below it as far as it fits. */
   #reveal(index) {
-    const top = index * this.#rowHeight;
-    const { scrollTop, clientHeight } = this.#box;
-    if (top < scrollTop) this.#box.scrollTop = top;
-    else if (top + this.#rowHeight > scrollTop + clientHeight) {
-      this.#box.scrollTop = top + this.#rowHeight - clientHeight;
-    }
+    if (index < 0 || index >= this.#lines.length) return;
+    const begin = this.#y(index);
+    const end = begin + this.#rowHeight + (index === this.#openIndex() ? this.#detailHeight : 0);
+    let top = this.#top;
+    if (end > top + this.#view) top = end - this.#view;
+    if (begin < top) top = begin;
+    if (top === this.#top || this.#following) return;
+    this.#box.scrollTop = top;
+    this.#top = this.#box.scrollTop;
+    this.#hold();
+    this.#draw();
   }
 }

@@ -1,0 +1,54 @@
+/**
+ * What the stream still holds, read through GET /events.
+ *
+ * Invariants: one page at a time is read, with this tab's token in a header and never in the address; a relay
+ * that is busy is asked again when it said so, a few times.
+ */
+
+export const PAGE = 1_000;
+const ATTEMPTS = 4;
+const LONGEST_WAIT_S = 5;
+
+let turn = Promise.resolve();
+
+/**
+ * One page.
+ * @param {Record<string, string>} query as the relay takes it; what is empty is left out
+ * @returns {Promise<{events: import("/assets/connection.js").Item[], cursor: string, more: boolean, gap?: Record<string, any>}>}
+ * @throws {Error} with what the relay says, when it says no
+ */
+export function readPage(query) {
+  const page = turn.then(() => read(query));
+  turn = page.then(
+    () => {},
+    () => {},
+  );
+  return page;
+}
+
+async function read(query) {
+  const given = Object.entries(query).filter(([, value]) => value);
+  const token = window.tickertapeToken.read();
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  for (let attempt = 1; ; attempt += 1) {
+    let answer;
+    try {
+      answer = await fetch(`/events?${new URLSearchParams(given)}`, { headers, cache: "no-store" });
+    } catch {
+      throw new Error("the relay does not answer");
+    }
+    if (answer.ok) return answer.json();
+    const busy = answer.status === 429 || answer.status === 503;
+    if (!busy || attempt === ATTEMPTS) throw new Error(await reason(answer));
+    const wait = Number(answer.headers.get("Retry-After")) || attempt;
+    await new Promise((resolve) => setTimeout(resolve, 1_000 * Math.min(LONGEST_WAIT_S, wait)));
+  }
+}
+
+async function reason(answer) {
+  try {
+    return (await answer.json()).message;
+  } catch {
+    return `the relay answers ${answer.status}`;
+  }
+}
