@@ -55,6 +55,7 @@ describe("the package", () => {
     ];
     const names = listed[0].files.map((file) => file.path);
     expect(names.filter((name) => !/^dist\/[a-z]+\.(js|d\.ts)$/.test(name)).sort()).toEqual([
+      "LICENSE",
       "README.md",
       "package.json",
     ]);
