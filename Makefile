@@ -1,4 +1,5 @@
-# `make demo` and `make test` do all the set-up; nothing else has to be installed but Python and its venv module.
+# `make demo` and `make test` do all the set-up; `make demo` needs only Python and its venv module, `make test` also
+# Node.js with npm, and Chromium.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
