@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import contracts
 from contracts.codes import ErrorCode
 from contracts.wire import WireError, format_cursor
 from relay import metrics
@@ -24,6 +25,9 @@ from relay.gate import Gate
 from relay.history import History
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
+
+CLIENT: Final = Path(contracts.__file__).parent / "typescript" / "dist"
+"""The client in TypeScript, compiled: the page uses it as others do."""
 
 _SECURITY: Final = [
     (
@@ -87,6 +91,7 @@ def main_pages(gate: Gate, history: History) -> ASGIApp:
         [
             Route("/", dashboard),
             *_beside_the_feed(gate, history),
+            Mount("/assets/client", StaticFiles(directory=CLIENT)),
             Mount("/assets", StaticFiles(directory=DASHBOARD)),
         ],
     )

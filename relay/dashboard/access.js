@@ -8,15 +8,15 @@
  * 3. A token goes to the relay as a subprotocol or in a message, never in an address, and never into a text.
  */
 
+import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 
 /** As the relay takes them. */
 const LONGEST = 16 * 1024;
 
-/** So close to its end, a token is not what an answer speaks of: it may have crossed the next one's way. */
-const LAST_MOMENT_MS = 2_000;
-
 const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+
+const [UNAUTHORIZED, FORBIDDEN, TIMEOUT] = [4401, 4403, 4408];
 
 /**
  * @typedef {""|"first"|"refused"|"ended"|"nothing"} Ask why the reader is asked for a token: there is none, the
@@ -41,97 +41,168 @@ export function readToken(text) {
   return token.length <= LONGEST && TOKEN.test(token) ? token : "";
 }
 
-/**
- * Ask the relay whether it wants a token, without one, so that a reader need not wait until it gives a socket up.
- * @param {AbortSignal} signal
- * @returns {Promise<"open"|"token"|"busy">} `busy`: it has other worries, and a socket is told which
- * @throws when it cannot be reached
- */
-export async function knock(signal) {
-  const answer = await fetch("/events?limit=1&order=newest&since=1s", { signal, cache: "no-store" });
-  if (answer.ok) return "open";
-  return answer.status === 401 ? "token" : "busy";
-}
-
 export class Access {
   #tab;
   #onChange;
-  #next = "";
+  #onAsk;
+  /** The relay wants no token. */
+  #open = false;
+  #welcomed = false;
+  #subscribed = false;
+  /** A session ran with this token: when it is refused now, it has ended. */
+  #proven = false;
+  #authRefused = false;
   /** @type {AccessState} */ #state = { held: false, endsAt: 0, expiring: false, refusal: "" };
 
-  /** A session ran with this token: when it is refused now, it has ended. */
-  proven = false;
+  /** The token that the relay is to take in a running session; empty when there is none. */
+  offered = "";
+
+  /** Nothing goes on without the reader. @type {Ask} */
+  ask = "";
+
+  /** Why, in the relay's words. */
+  reason = "";
+
+  /** The session ended over the next token, and the one that it came with is still good. */
+  kept = false;
 
   /**
    * @param {{read: () => string, keep: (token: string) => void, forget: () => void}} tab keeps it; see token.js
-   * @param {(state: AccessState) => void} onChange
+   * @param {{onChange: (state: AccessState) => void, onAsk: () => void}} told what changed, and that the reader is asked
    */
-  constructor(tab, onChange) {
+  constructor(tab, { onChange, onAsk }) {
     this.#tab = tab;
     this.#onChange = onChange;
+    this.#onAsk = onAsk;
   }
 
-  /** The token to connect with; empty without one. */
-  get token() {
-    return this.#tab.read();
+  /**
+   * The token that the client wants now.
+   * @param {boolean} running a session runs: it is the next one
+   * @returns {Promise<string|null>} null where there is none; pending where the reader is asked: what the reader
+   *   gives begins another session
+   */
+  async token(running) {
+    if (running) return this.offered || null;
+    if (this.#tab.read()) return this.#tab.read();
+    this.#welcomed = false;
+    if (!this.ask && !this.#open) {
+      const { status } = await this.knock();
+      this.#open = status === 200;
+      if (status === 401) this.#question("first", "");
+    }
+    return this.ask ? new Promise(() => {}) : null;
   }
 
-  /** The token that the relay is to take in a running session; empty when there is none. */
-  get next() {
-    return this.#next;
+  /**
+   * Ask the relay without a socket, since a browser does not say why none comes about.
+   * @returns {Promise<{status: number, reason: string}>} status 200 where it answers as it should, 0 where it does not
+   */
+  async knock() {
+    const token = this.#tab.read();
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    try {
+      const answer = await fetch("/events?limit=1&order=newest&since=1s", { headers, cache: "no-store" });
+      const { message } = answer.ok ? {} : await answer.json().catch(() => ({}));
+      const said = typeof message === "string" ? message : "";
+      return { status: answer.status, reason: answer.ok ? STRINGS.link.httpOnly : STRINGS.link.answers(answer.status, said) };
+    } catch {
+      return { status: 0, reason: STRINGS.link.noAnswer };
+    }
   }
 
-  /** Connect with this token from here on. @param {string} token */
-  use(token) {
+  /**
+   * Take what the reader gives.
+   * @param {string} text
+   * @param {boolean} running a session runs, which is to go on with it
+   * @returns {boolean} false when it is no token, which the reader is told
+   */
+  offer(text, running) {
+    const token = readToken(text);
+    if (!token && running) this.#notTaken(STRINGS.token.noToken);
+    else if (!token) this.#question("refused", STRINGS.token.noToken);
+    else if (running) {
+      this.offered = token;
+      this.#set({ refusal: "" });
+    } else {
+      this.#use(token);
+    }
+    return token !== "";
+  }
+
+  /** Hear what the relay says. @param {Record<string, any>} message */
+  hear(message) {
+    switch (message.type) {
+      case "welcome":
+        this.#welcomed = this.#proven = true;
+        this.#authRefused = this.#subscribed = this.kept = false;
+        this.ask = "";
+        this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: false });
+        break;
+      case "subscribed":
+        // The first one of a session answers no token.
+        if (this.offered && this.#subscribed) {
+          this.#use(this.offered);
+          this.#proven = true;
+          this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: false });
+        }
+        this.#subscribed = true;
+        break;
+      case "token_expiring":
+        this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: true });
+        break;
+      case "error":
+        this.#authRefused = message.ref === "auth";
+        if (this.#authRefused && message.code === "unavailable") this.#notTaken(message.message);
+        break;
+      case "bye":
+        this.#left(message.code, message.reason ?? "");
+        break;
+      default: // Nothing of a token.
+    }
+  }
+
+  #left(code, reason) {
+    const token = this.#tab.read();
+    if (code === TIMEOUT && !token && !this.#welcomed) this.#question("first", "");
+    if (code !== UNAUTHORIZED && code !== FORBIDDEN) return;
+    if (this.offered && (this.#authRefused || code === FORBIDDEN)) {
+      this.#notTaken(reason);
+      this.kept = true;
+    } else if (this.offered) {
+      // The old one has ended while the next one was on its way.
+      this.#use(this.offered);
+    } else if (code === UNAUTHORIZED) {
+      this.#open = false;
+      this.#question(!token ? "first" : this.#proven ? "ended" : "refused", token ? reason : "");
+    } else if (token) {
+      this.#question("nothing", reason);
+    }
+  }
+
+  #question(ask, reason) {
+    this.ask = ask;
+    this.reason = reason;
+    this.#tab.forget();
+    this.offered = "";
+    this.#set({ endsAt: 0, expiring: false, refusal: "" });
+    this.#onAsk();
+  }
+
+  #use(token) {
     this.#tab.keep(token);
-    this.#next = "";
-    this.proven = false;
+    this.offered = this.ask = "";
+    this.#proven = false;
     this.#set({ endsAt: 0, expiring: false, refusal: "" });
   }
 
-  /** Have a running session go on with this token. @param {string} token */
-  offer(token) {
-    this.#next = token;
-    this.#set({ refusal: "" });
-  }
-
-  /** The relay took the next token. @param {unknown} expiresAt */
-  taken(expiresAt) {
-    this.use(this.#next);
-    this.begin(expiresAt);
-  }
-
-  /** The relay did not take the next token. @param {string} reason */
-  notTaken(reason) {
-    this.#next = "";
+  #notTaken(reason) {
+    this.offered = "";
     this.#set({ refusal: reason });
   }
 
-  /** A session begins. @param {unknown} expiresAt when its token ends */
-  begin(expiresAt) {
-    this.proven = true;
-    this.#set({ endsAt: parseTime(expiresAt, 0), expiring: false });
-  }
-
-  /** The relay says that the token ends soon. @param {unknown} expiresAt */
-  warn(expiresAt) {
-    this.#set({ endsAt: parseTime(expiresAt, 0), expiring: true });
-  }
-
-  /** True when the session's token has no more time than a message takes. @param {number} now */
-  endsBy(now) {
-    return this.#state.endsAt > 0 && this.#state.endsAt - now < LAST_MOMENT_MS;
-  }
-
-  /** The token is no good. */
-  forget() {
-    this.#tab.forget();
-    this.#next = "";
-    this.#set({ endsAt: 0, expiring: false, refusal: "" });
-  }
-
   #set(changed) {
-    this.#state = { ...this.#state, ...changed, held: this.token !== "" };
+    this.#state = { ...this.#state, ...changed, held: this.#tab.read() !== "" };
     this.#onChange(this.#state);
   }
 }

@@ -8,24 +8,18 @@
 import { Alarm } from "/assets/alarm.js";
 import { showBadge } from "/assets/badge.js";
 import { Components } from "/assets/components.js";
-import { Connection } from "/assets/connection.js";
 import { byId, element, setText } from "/assets/dom.js";
 import { Gateways } from "/assets/gateways.js";
 import { History } from "/assets/history.js";
+import { Link } from "/assets/link.js";
 import { LinkBar } from "/assets/linkbar.js";
 import { LogPane } from "/assets/logpane.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
 import { Tiles } from "/assets/tiles.js";
+import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 import { IN_ADDRESS } from "/assets/tokenform.js";
-
-/**
- * After a start, events are history until a batch is as young as this, or so much time has passed (a producer's
- * clock may be wrong). History counts at its own time, not as a burst of now.
- */
-const YOUNG_MS = 5_000;
-const HISTORY_MS = 15_000;
 
 const TICK_MS = 1_000;
 const OPENED = Date.now();
@@ -41,8 +35,8 @@ const tiles = new Tiles(
   draw,
 );
 let drawing = false;
-const panel = new LogPane(draw);
-let historyUntil = 0;
+/** What comes is of the past: it counts at its own time, not as a burst of now. */
+let history = false;
 
 const tab = window.tickertapeToken;
 
@@ -84,29 +78,33 @@ function pick(gateway) {
 }
 
 const handlers = {
-  onLink(link) {
-    bar.setLink(link, Date.now());
+  onLink(standing) {
+    history = standing.phase === "catching-up";
+    bar.setLink(standing, Date.now());
     showBadge(gateways.down, bar.stale);
   },
   onWelcome(welcome) {
     bar.setRelay(welcome);
   },
   onStart() {
-    historyUntil = Date.now() + HISTORY_MS;
     gateways.begin();
     components.begin();
   },
-  onEvents(items, bytes) {
+  onAsked(cursor, ask) {
+    panel.asked(cursor, ask);
+  },
+  onDenied() {
+    panel.notice(STRINGS.link.denied);
+    draw();
+  },
+  onEvents(items) {
     const now = Date.now();
-    const history = now < historyUntil;
     const lines = [];
     for (const item of items) {
       rate.add(item.event.level, history ? parseTime(item.event.timestamp, now) : now, now);
-      if (take(item, now, history)) lines.push(item);
+      if (take(item, now)) lines.push(item);
     }
-    const newest = parseTime(items[items.length - 1].event.timestamp, now);
-    if (now - newest < YOUNG_MS) historyUntil = 0;
-    panel.add(lines, bytes, now);
+    panel.add(lines, now);
     draw();
   },
   onSnapshot(items, done, start) {
@@ -124,11 +122,11 @@ const handlers = {
     const now = Date.now();
     bar.addGap(gap);
     // What is passed over in history did not happen now, and nothing says when it did.
-    panel.gap(gap, now < historyUntil ? NaN : now);
+    panel.gap(gap, history ? NaN : now);
     draw();
   },
-  onUpstream(state, since) {
-    bar.setUpstream(state, since, Date.now());
+  onUpstream(upstream) {
+    bar.setUpstream(upstream, Date.now());
     showBadge(gateways.down, bar.stale);
   },
   onToken(token) {
@@ -142,11 +140,12 @@ const handlers = {
   },
 };
 
-const connection = new Connection(handlers, tab);
+const link = new Link(handlers, tab);
+const panel = new LogPane(draw, (ask) => link.want(ask));
 
 const bar = new LinkBar(
-  () => connection.connect(),
-  (token) => connection.authenticate(token),
+  () => link.connect(),
+  (token) => link.authenticate(token),
   () => {
     // With the token goes all that it let this page show.
     tab.forget();
@@ -154,14 +153,14 @@ const bar = new LinkBar(
   },
   tab.wasInQuery(),
 );
-tab.onBrought = (token) => connection.authenticate(token);
+tab.onBrought = (token) => link.authenticate(token);
 
 /** Hand an event to its store. Returns whether it is worth a line: a healthy heartbeat is not. */
-function take(item, now, history) {
+function take(item, now) {
   past.take(item);
   switch (item.event.event_type) {
     case "gateway_status_change":
-      takeStatus(item, now, history);
+      takeStatus(item, now);
       return true;
     case "system_health":
       return components.apply(item, now);
@@ -170,7 +169,7 @@ function take(item, now, history) {
   }
 }
 
-function takeStatus(item, now, history) {
+function takeStatus(item, now) {
   const before = gateways.get(item.subject);
   gateways.apply(item, now);
   const after = gateways.get(item.subject);
@@ -230,4 +229,4 @@ for (const type of ["input", "change", "click", "keydown"]) document.addEventLis
 setInterval(tick, TICK_MS);
 tick();
 if (tab.wasInQuery()) panel.notice(IN_ADDRESS);
-connection.connect();
+link.connect();

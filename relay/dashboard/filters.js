@@ -7,6 +7,7 @@
  * 3. What is asked of the relay brings at least all that passes the test, and the state of every gateway.
  */
 
+import { covers as coversPattern } from "/assets/client/patterns.js";
 import { haystack, LEVELS } from "/assets/lines.js";
 
 /**
@@ -17,7 +18,7 @@ import { haystack, LEVELS } from "/assets/lines.js";
  * @property {string[]} not that must not occur
  */
 
-/** @typedef {{level: string, subjects: string}} Ask as the relay takes it; `subjects` empty for all */
+/** @typedef {{level: string, subjects: string[]}} Ask as the relay takes it; wanted of it, no subjects are all */
 
 const STATE = ["gateway.status.>", "system.health.>"];
 const LONGEST_TOKEN = 128;
@@ -82,16 +83,21 @@ function escapeToken(id) {
 /** What to ask the relay for. @param {Filter} filter @returns {Ask} */
 export function askFor({ level, source }) {
   const token = source.isWellFormed() ? escapeToken(source) : "";
-  if (!token || token.length > LONGEST_TOKEN) return { level, subjects: "" };
+  if (!token || token.length > LONGEST_TOKEN) return { level, subjects: [] };
   const own = [`log.*.${token}`, `gateway.recovery.*.${token}`];
   // A type that the page does not know shows its subject as its source.
   if (SUBJECT.test(source)) own.push(source);
-  return { level, subjects: [...own, ...STATE].join(",") };
+  return { level, subjects: [...own, ...STATE] };
+}
+
+/** Whether two ask for the same. @param {Ask} one @param {Ask} other */
+export function same(one, other) {
+  return one.level === other.level && one.subjects.join() === other.subjects.join();
 }
 
 /** Whether what one asks for holds all that another does. @param {Ask} one @param {Ask} other */
 export function covers(one, other) {
-  const subjects = one.subjects === "" || one.subjects === other.subjects;
+  const subjects = other.subjects.every((narrow) => one.subjects.some((wide) => coversPattern(wide, narrow)));
   return subjects && LEVELS.indexOf(one.level) <= LEVELS.indexOf(other.level);
 }
 

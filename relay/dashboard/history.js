@@ -15,7 +15,7 @@ import { duration, fullTime, parseTime } from "/assets/times.js";
 import { sentence } from "/assets/tokenform.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
-/** @typedef {import("/assets/connection.js").Item} Item */
+/** @typedef {import("/assets/link.js").Item} Item */
 
 /** Events that one request asks for, and that are kept. */
 const PAGE = 100;

@@ -12,6 +12,8 @@ import { sentence, TokenForm } from "/assets/tokenform.js";
 
 const SPARK_HEIGHT = 18;
 
+const CONNECTED = ["live", "catching-up"];
+
 /** A link that comes back sooner than this is a blink, and no banner. */
 const BANNER_AFTER_MS = 700;
 
@@ -20,6 +22,7 @@ const LAYERS = { "spark-path": KINDS, "spark-warn": KINDS.slice(2, 5), "spark-er
 
 const WORDS = {
   connecting: "Connecting",
+  "catching-up": "Catching up",
   live: "Live",
   waiting: "Reconnecting",
   closed: "Closed",
@@ -35,11 +38,12 @@ export class LinkBar {
   #detail = byId("banner-detail");
   #retry = byId("retry");
   #token;
-  /** @type {import("/assets/connection.js").Link} */
+  /** @type {import("/assets/link.js").Standing} */
   #link = { phase: "connecting", reason: "", until: 0, ask: "" };
   #lostAt = 0;
   #everLive = false;
-  #upstream = { state: "connected", since: "" };
+  /** @type {{connected: boolean, since: string|null}} */
+  #upstream = { connected: true, since: null };
   #gaps = { number: 0, events: 0, unknown: 0 };
 
   /**
@@ -51,9 +55,9 @@ export class LinkBar {
     this.#token = new TokenForm(...token);
   }
 
-  /** @param {import("/assets/connection.js").Link} link @param {number} now */
+  /** @param {import("/assets/link.js").Standing} link @param {number} now */
   setLink(link, now) {
-    if (link.phase === "live") {
+    if (CONNECTED.includes(link.phase)) {
       this.#everLive = true;
       this.#lostAt = 0;
     } else if (this.#lostAt === 0) {
@@ -80,9 +84,9 @@ export class LinkBar {
     setAttribute(this.#state, "title", `relay ${welcome.relay}, session ${welcome.session}`);
   }
 
-  /** @param {string} state @param {string} since @param {number} now */
-  setUpstream(state, since, now) {
-    this.#upstream = { state, since };
+  /** @param {{connected: boolean, since: string|null}} upstream @param {number} now */
+  setUpstream(upstream, now) {
+    this.#upstream = upstream;
     this.tick(now);
   }
 
@@ -107,9 +111,9 @@ export class LinkBar {
   tick(now) {
     const { phase, reason, until, ask } = this.#link;
     const left = Math.max(0, Math.ceil((until - now) / 1000));
-    setText(this.#wait, phase === "waiting" ? `in ${left} s` : "");
-    const lost = phase !== "live" && (phase === "closed" || ask !== "" || now - this.#lostAt >= BANNER_AFTER_MS);
-    const away = !lost && this.#upstream.state === "disconnected";
+    setText(this.#wait, until > 0 ? `in ${left} s` : "");
+    const lost = !CONNECTED.includes(phase) && (phase === "closed" || ask !== "" || now - this.#lostAt >= BANNER_AFTER_MS);
+    const away = !lost && !this.#upstream.connected;
     const offered = !lost && this.#token.offered;
     this.#banner.hidden = !lost && !away && !offered;
     setAttribute(document.body, "data-stale", String(lost || away));
@@ -144,7 +148,7 @@ export class LinkBar {
   }
 
   #showAway() {
-    const at = Date.parse(this.#upstream.since);
+    const at = Date.parse(this.#upstream.since ?? "");
     const since = Number.isNaN(at) ? "" : ` since ${clock(at).slice(0, 8)}`;
     this.#say("NATS is away", `The relay has heard nothing${since}. What is below may be out of date.`);
   }

@@ -18,7 +18,7 @@ const PAGES = 5;
 /** Lines before and behind the one that an address names. */
 const AROUND = 200;
 
-const EVERYTHING = { level: "DEBUG", subjects: "" };
+const EVERYTHING = { level: "DEBUG", subjects: [] };
 const inOrder = (a, b) => a.order - b.order;
 const isQuiet = ({ event }) => event.event_type === "system_health" && event.status === "HEALTHY";
 

@@ -1,16 +1,16 @@
 /**
  * The log: what arrives, what is loaded, what of it is shown, and the keys of the page.
  *
- * Invariants: what the filter lets through is what the relay is asked for, as far as the relay can tell; a key that types a character is left alone while the reader types; `p` does what the pause button
- * does; Esc undoes one thing at a time: the chosen line, then the filter.
+ * Invariants: what the filter lets through is what the relay is asked for, as far as the relay can tell; a key that
+ * types a character is left alone while the reader types; `p` does what the pause button does; Esc undoes one thing at a time: the chosen line, then the filter.
  */
 
-import { Asked, begin, want } from "/assets/asking.js";
+import { Asked } from "/assets/asked.js";
 import { copy, details, lineText } from "/assets/details.js";
 import { byId, setAttribute, setText } from "/assets/dom.js";
 import { Feed } from "/assets/feed.js";
 import { FilterBar } from "/assets/filterbar.js";
-import { askFor, testOf, writeAddress } from "/assets/filters.js";
+import { askFor, same, testOf, writeAddress } from "/assets/filters.js";
 import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { Loads } from "/assets/loads.js";
 import { Logs } from "/assets/logs.js";
@@ -23,7 +23,7 @@ export class LogPane {
   #bar;
   #loads = new Loads(this.#logs, () => this.#changed());
   #asked = new Asked();
-  /** What the relay was asked for last. @type {import("/assets/filters.js").Ask} */ #ask;
+  /** What the relay was asked for last. @type {import("/assets/filters.js").Ask|null} */ #ask = null;
   #epoch = "";
   #marked = NaN;
   #pause = byId("pause");
@@ -32,14 +32,17 @@ export class LogPane {
   #counts = byId("log-counts");
   #empty = byId("log-empty");
   #onChange;
+  #onWant;
   #dirty = true;
   #unseen = 0;
 
   /**
    * @param {() => void} onChange called when there is something to draw that no event brought
+   * @param {(ask: import("/assets/filters.js").Ask) => void} onWant called with what the relay is to be asked for
    */
-  constructor(onChange) {
+  constructor(onChange, onWant) {
     this.#onChange = onChange;
+    this.#onWant = onWant;
     this.#feed = new Feed(byId("feed"), {
       detail: (line) => details(line, this.#acts(line)),
       load: (line) => this.#loads.fill(line),
@@ -48,23 +51,39 @@ export class LogPane {
     this.#pause.addEventListener("click", () => this.#togglePause());
     this.#jump.addEventListener("click", () => this.#toNewest());
     document.addEventListener("keydown", (event) => this.#key(event));
-    begin((cursor, ask) => this.#askedFrom(cursor, ask));
     this.#filter();
   }
 
   /**
    * Take in events.
-   * @param {import("/assets/connection.js").Item[]} items in stream order
-   * @param {number} bytes about what each weighs
+   * @param {import("/assets/link.js").Item[]} items in stream order
    * @param {number} now UNIX milliseconds
    */
-  add(items, bytes, now) {
-    this.#add(items.map((item) => eventLine(item, bytes, now, this.#loads.base)));
+  add(items, now) {
+    this.#add(items.map((item) => eventLine(item, JSON.stringify(item).length, now, this.#loads.base)));
   }
 
   /** Take in a gap. @param {Record<string, any>} gap @param {number} at UNIX milliseconds, NaN if unknown */
   gap(gap, at) {
     this.#add([gapLine({ ...gap, ask: this.#ask }, at, this.#loads.base)]);
+  }
+
+  /**
+   * The relay sends what is asked for from a place on: what was not asked for before it is loaded.
+   * @param {string} cursor
+   * @param {import("/assets/filters.js").Ask} ask
+   */
+  asked(cursor, ask) {
+    const first = this.#epoch === "";
+    // The same object for the same question: gaps of one are joined.
+    if (!this.#ask || !same(this.#ask, ask)) this.#ask = ask;
+    this.#epoch = readCursor(cursor).epoch;
+    if (first && this.#bar.line) this.#openAt(this.#bar.line, cursor);
+    const missing = this.#asked.from(cursor, this.#ask);
+    if (!missing) return;
+    const line = gapLine(missing, Date.now(), this.#loads.base);
+    this.#logs.insert([line]);
+    this.#loads.fill(line);
   }
 
   /** Say something between the lines. @param {string} text */
@@ -118,22 +137,9 @@ export class LogPane {
     const passes = testOf(this.#bar.filter);
     if (!this.#bar.line) this.#marked = NaN;
     this.#logs.filter((line) => line.order === this.#marked || passes(line));
-    want(askFor(this.#bar.filter));
+    this.#onWant(askFor(this.#bar.filter));
     this.#feed.follow();
     this.#dirty = true;
-  }
-
-  /** The relay sends what is asked for from a place on: what was not asked for before it is loaded. */
-  #askedFrom(cursor, ask) {
-    const first = this.#epoch === "";
-    this.#ask = ask;
-    this.#epoch = readCursor(cursor).epoch;
-    if (first && this.#bar.line) this.#openAt(this.#bar.line, cursor);
-    const missing = this.#asked.from(cursor, ask);
-    if (!missing) return;
-    const line = gapLine(missing, Date.now(), this.#loads.base);
-    this.#logs.insert([line]);
-    this.#loads.fill(line);
   }
 
   async #openAt(place, start) {

@@ -13,8 +13,8 @@ let turn = Promise.resolve();
 
 /**
  * One page.
- * @param {Record<string, string>} query as the relay takes it; what is empty is left out
- * @returns {Promise<{events: import("/assets/connection.js").Item[], cursor: string, more: boolean, gap?: Record<string, any>}>}
+ * @param {Record<string, string|string[]>} query as the relay takes it; what is empty is left out
+ * @returns {Promise<{events: import("/assets/link.js").Item[], cursor: string, more: boolean, gap?: Record<string, any>}>}
  * @throws {Error} with what the relay says, when it says no
  */
 export function readPage(query) {
@@ -27,7 +27,7 @@ export function readPage(query) {
 }
 
 async function read(query) {
-  const given = Object.entries(query).filter(([, value]) => value);
+  const given = Object.entries(query).filter(([, value]) => value.length > 0);
   const token = window.tickertapeToken.read();
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   for (let attempt = 1; ; attempt += 1) {

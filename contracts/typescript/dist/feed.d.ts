@@ -7,7 +7,7 @@
  * 2. The end of a gap is no place, but after a reset: what lies in the gap's range may still come.
  * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
  */
-import type { Client, Options, Received } from "./client.js";
+import type { Client, Filter, Options, Received } from "./client.js";
 import { type Off } from "./signal.js";
 import { type State, type Upstream } from "./state.js";
 import type { Cursor, GapMessage, RelayMessage } from "./types.js";
@@ -22,6 +22,8 @@ export declare class Feed implements Client {
     onUpstream(handler: (upstream: Upstream) => void): Off;
     onState(handler: (state: State) => void): Off;
     onMessage(handler: (message: RelayMessage) => void): Off;
+    setFilter(filter: Filter): void;
+    renew(): void;
     reconnect(): void;
     close(): void;
 }

@@ -20,6 +20,7 @@ export class Feed {
     cursor = null;
     #url;
     #options;
+    #given;
     #link;
     #gaps = new Signal();
     #upstreams = new Signal();
@@ -39,7 +40,7 @@ export class Feed {
     #seen = 0;
     constructor(url, options) {
         this.#url = url;
-        this.#options = options;
+        this.#options = this.#given = options;
         const tokens = options.token ? new Tokens(options.token) : null;
         const Socket = options.WebSocket ?? globalThis.WebSocket;
         this.#link = new Link({
@@ -81,6 +82,13 @@ export class Feed {
     onMessage(handler) {
         return this.#messages.add(handler);
     }
+    setFilter(filter) {
+        this.#given = filter;
+        this.#schedule();
+    }
+    renew() {
+        this.#link.renew();
+    }
     reconnect() {
         if (this.#phase === "closed")
             this.#phase = this.cursor ? "running" : "new";
@@ -119,10 +127,10 @@ export class Feed {
         this.#link.start();
     }
     #wanted() {
-        return [...(this.#options.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
+        return [...(this.#given.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
     }
     #filter() {
-        const { level, mode, interval_ms } = this.#options;
+        const { level, mode, interval_ms } = this.#given;
         // Without any handler left, what was asked for last goes on: no filter selects nothing.
         const subjects = this.#wanted();
         const filter = { subjects: subjects.length ? subjects : this.#asked.subjects, level, mode, interval_ms };

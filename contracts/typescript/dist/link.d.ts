@@ -40,6 +40,8 @@ export declare class Link {
     start(): void;
     /** Stop, and leave nothing behind. */
     end(reason: string): void;
+    /** Have a session go on with the next token, once there is one; without a session, the next one will. */
+    renew(): void;
     /** Send a message, if there is somebody to send it to. */
     send(message: ClientMessage): void;
     /** The session follows something from here on; `past` tells when it has caught up, if it has to. */

@@ -70,6 +70,11 @@ export class Link {
         this.#listening = null;
         this.#say({ phase: "closed", reason });
     }
+    /** Have a session go on with the next token, once there is one; without a session, the next one will. */
+    renew() {
+        if (this.begun)
+            void this.#renew(0);
+    }
     /** Send a message, if there is somebody to send it to. */
     send(message) {
         if (this.#socket?.readyState === 1)

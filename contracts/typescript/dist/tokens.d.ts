@@ -6,6 +6,8 @@
  * 2. While a session runs, its token counts until the relay has taken the next one.
  * 3. No text of this client holds a token.
  */
+/** Gives a token (a JWT), or null when there is none. */
+export type TokenSource = () => Promise<string | null> | string | null;
 /** A token cannot be had; `final` when asking again would be no use. */
 export declare class TokenError extends Error {
     readonly final: boolean;
@@ -14,9 +16,9 @@ export declare class TokenError extends Error {
 /** Asks for tokens when one is needed. */
 export declare class Tokens {
     #private;
-    constructor(ask: () => Promise<string> | string);
+    constructor(ask: TokenSource);
     /**
-     * The token to connect with.
+     * The token to connect with; empty when there is none, since a relay may need none.
      *
      * @throws TokenError there is none
      */

@@ -30,7 +30,7 @@ export class Tokens {
         this.#ask = ask;
     }
     /**
-     * The token to connect with.
+     * The token to connect with; empty when there is none, since a relay may need none.
      *
      * @throws TokenError there is none
      */
@@ -48,7 +48,7 @@ export class Tokens {
                 throw error;
             throw new TokenError(error.message, true);
         }
-        if (token === this.#refused) {
+        if (token && token === this.#refused) {
             throw new TokenError(`the relay refuses the token (${this.#why}), and token() gave the same one again`, true);
         }
         this.#current = token;
@@ -61,7 +61,7 @@ export class Tokens {
      */
     async next() {
         const token = await this.#asked();
-        if (token === this.#current || token === this.#refused)
+        if (!token || token === this.#current || token === this.#refused)
             return null;
         this.#next = token;
         return token;
@@ -102,6 +102,8 @@ export class Tokens {
         catch (error) {
             throw new TokenError(`token() failed: ${error instanceof Error ? error.message : String(error)}`, false);
         }
+        if (token === null)
+            return "";
         if (typeof token === "string" && TOKEN.test(token))
             return token;
         throw new TokenError("token() gave no JWT: that is three parts with dots between them", true);

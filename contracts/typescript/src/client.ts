@@ -5,10 +5,11 @@ import { Feed } from "./feed.js";
 import type { WebSocketMaker } from "./link.js";
 import type { Off } from "./signal.js";
 import type { State, Upstream } from "./state.js";
+import type { TokenSource } from "./tokens.js";
 import type { Cursor, GapMessage, Item, Level, Mode, RelayMessage } from "./types.js";
 
-/** What a feed is asked for, and with what. */
-export interface Options {
+/** What a feed is asked for. */
+export interface Filter {
   /** Patterns to follow, at most 64; without them, what the handlers want together. */
   readonly subjects?: readonly string[] | undefined;
   /** The least level of log lines; all of them when omitted. */
@@ -17,10 +18,14 @@ export interface Options {
   readonly mode?: Mode | undefined;
   /** In mode `latest`: milliseconds between two events of one subject. */
   readonly interval_ms?: number | undefined;
+}
+
+/** What a feed is asked for, and with what. */
+export interface Options extends Filter {
   /** Where to begin without a cursor: `earliest`, a duration such as `10m`, or a time; now when omitted. */
   readonly since?: string | undefined;
-  /** Gives a token (a JWT) when one is needed: at first, before it ends, and after a refusal. */
-  readonly token?: (() => Promise<string> | string) | undefined;
+  /** Gives a token (a JWT) when one is needed: at first, before it ends, after a refusal; null: there is none. */
+  readonly token?: TokenSource | undefined;
   /** Keeps the place; in memory when omitted. */
   readonly cursorStore?: CursorStore | undefined;
   /** The WebSocket to use where there is none, such as that of `ws` in Node 20. */
@@ -55,6 +60,10 @@ export interface Client {
   onState(handler: (state: State) => void): Off;
   /** Hear each message of the relay, after its events were handed on; for what has no handler of its own. */
   onMessage(handler: (message: RelayMessage) => void): Off;
+  /** Follow something else from here on, at the same place; what is omitted takes its default. */
+  setFilter(filter: Filter): void;
+  /** Ask `token` for the next one now, and go on with it. */
+  renew(): void;
   /** Connect now: without waiting, or again after it was closed. */
   reconnect(): void;
   /** End it: nothing more is handed on, and no timer, listener or socket is left. */

@@ -8,7 +8,7 @@
  * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
  */
 
-import type { Client, Options, Received } from "./client.js";
+import type { Client, Filter, Options, Received } from "./client.js";
 import { loadCursor, saveCursor } from "./cursors.js";
 import { Link, type WebSocketMaker } from "./link.js";
 import { covers, isPattern, union } from "./patterns.js";
@@ -32,6 +32,7 @@ export class Feed implements Client {
 
   readonly #url;
   readonly #options;
+  #given: Filter;
   readonly #link;
   readonly #gaps = new Signal<GapMessage>();
   readonly #upstreams = new Signal<Upstream>();
@@ -52,7 +53,7 @@ export class Feed implements Client {
 
   constructor(url: string | URL, options: Options) {
     this.#url = url;
-    this.#options = options;
+    this.#options = this.#given = options;
     const tokens = options.token ? new Tokens(options.token) : null;
     const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketMaker | undefined);
     this.#link = new Link(
@@ -102,6 +103,15 @@ export class Feed implements Client {
     return this.#messages.add(handler);
   }
 
+  setFilter(filter: Filter): void {
+    this.#given = filter;
+    this.#schedule();
+  }
+
+  renew(): void {
+    this.#link.renew();
+  }
+
   reconnect(): void {
     if (this.#phase === "closed") this.#phase = this.cursor ? "running" : "new";
     if (this.#phase === "running") this.#link.start();
@@ -137,11 +147,11 @@ export class Feed implements Client {
   }
 
   #wanted(): string[] {
-    return [...(this.#options.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
+    return [...(this.#given.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
   }
 
   #filter(): SubscribeMessage {
-    const { level, mode, interval_ms } = this.#options;
+    const { level, mode, interval_ms } = this.#given;
     // Without any handler left, what was asked for last goes on: no filter selects nothing.
     const subjects = this.#wanted();
     const filter = { subjects: subjects.length ? subjects : this.#asked.subjects, level, mode, interval_ms };

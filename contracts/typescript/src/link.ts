@@ -107,6 +107,11 @@ export class Link {
     this.#say({ phase: "closed", reason });
   }
 
+  /** Have a session go on with the next token, once there is one; without a session, the next one will. */
+  renew(): void {
+    if (this.begun) void this.#renew(0);
+  }
+
   /** Send a message, if there is somebody to send it to. */
   send(message: ClientMessage): void {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));

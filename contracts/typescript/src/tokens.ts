@@ -13,6 +13,9 @@ const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 /** Refusals and failures in a row after which a client gives up. */
 const MAX_STRIKES = 5;
 
+/** Gives a token (a JWT), or null when there is none. */
+export type TokenSource = () => Promise<string | null> | string | null;
+
 /** A token cannot be had; `final` when asking again would be no use. */
 export class TokenError extends Error {
   constructor(
@@ -25,19 +28,19 @@ export class TokenError extends Error {
 
 /** Asks for tokens when one is needed. */
 export class Tokens {
-  readonly #ask: () => Promise<string> | string;
+  readonly #ask: TokenSource;
   #current = "";
   #next = "";
   #refused = "";
   #why = "";
   #strikes = 0;
 
-  constructor(ask: () => Promise<string> | string) {
+  constructor(ask: TokenSource) {
     this.#ask = ask;
   }
 
   /**
-   * The token to connect with.
+   * The token to connect with; empty when there is none, since a relay may need none.
    *
    * @throws TokenError there is none
    */
@@ -52,7 +55,7 @@ export class Tokens {
       if (++this.#strikes < MAX_STRIKES || !(error instanceof TokenError)) throw error;
       throw new TokenError(error.message, true);
     }
-    if (token === this.#refused) {
+    if (token && token === this.#refused) {
       throw new TokenError(
         `the relay refuses the token (${this.#why}), and token() gave the same one again`,
         true,
@@ -69,7 +72,7 @@ export class Tokens {
    */
   async next(): Promise<string | null> {
     const token = await this.#asked();
-    if (token === this.#current || token === this.#refused) return null;
+    if (!token || token === this.#current || token === this.#refused) return null;
     this.#next = token;
     return token;
   }
@@ -115,6 +118,7 @@ export class Tokens {
         false,
       );
     }
+    if (token === null) return "";
     if (typeof token === "string" && TOKEN.test(token)) return token;
     throw new TokenError("token() gave no JWT: that is three parts with dots between them", true);
   }

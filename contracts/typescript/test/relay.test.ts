@@ -98,6 +98,24 @@ describe("without tokens", () => {
       expect(events.map((one) => one.subject)).toContain("gateway.status.ctp.standing");
   });
 
+  it("follows something else from the same place on, when the filter changes", async () => {
+    const client = follow(desk.url, { subjects: ["log.>"], level: "WARN" });
+    const events = collect(client, "log.>");
+    await live(client);
+    const errors = await desk.lines(1, { level: "ERROR" });
+    await desk.lines(1);
+    const asked: string[] = [];
+    client.onMessage((message) => message.type === "subscribed" && asked.push(message.level));
+    client.setFilter({ subjects: ["log.info.>"] });
+    client.setFilter({ subjects: ["log.>"], level: "INFO" });
+    await until(() => asked.length === 1, "the relay answers the last filter");
+    const infos = await desk.lines(2);
+    await until(() => events.length === 3);
+    expect(seqs(events)).toEqual([...range(errors), ...range(infos)]);
+    expect(asked).toEqual(["INFO"]);
+    expect(sockets).toBe(1);
+  });
+
   it("shows a late handler how things stand, also when its pattern was asked for already", async () => {
     const client = follow(desk.url);
     const first = collect(client, "gateway.status.>");

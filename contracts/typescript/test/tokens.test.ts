@@ -123,4 +123,32 @@ describe("a token", () => {
     await pass(1_000);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.c.s");
   });
+
+  it("that there is none of lets the relay say whether it needs one", async () => {
+    let given: string | null = null;
+    const client = await follow({ token: () => given });
+    expect(FakeSocket.last.protocols).toEqual(["tickertape.v1"]);
+    FakeSocket.last.begins();
+    FakeSocket.last.ends();
+    await pass(500);
+    FakeSocket.last.says(bye(4401, "a token is needed"));
+    FakeSocket.last.ends(4401);
+    expect(client.state).toMatchObject({ phase: "reconnecting", reason: "a token is needed" });
+    given = JWT("late");
+    await pass(1_000);
+    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.late.s");
+  });
+
+  it("is renewed when the page says so", async () => {
+    let now: string | null = JWT("old");
+    const client = await follow({ token: () => now });
+    client.renew();
+    await pass(0);
+    expect(FakeSocket.last.sent).toEqual([]);
+    FakeSocket.last.begins();
+    now = JWT("new");
+    client.renew();
+    await pass(0);
+    expect(FakeSocket.last.sent).toEqual([{ type: "auth", token: JWT("new") }]);
+  });
 });
