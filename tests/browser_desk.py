@@ -118,6 +118,8 @@ class Desk:
     """A page that is open, and what stands behind it.
 
     Attributes:
+        publish: publishes an event.
+        raw: publishes what no model knows.
         errors: what the page's console called an error.
         requests: all that the page asked for.
         sockets: all that it opened.
@@ -126,6 +128,7 @@ class Desk:
     page: Page
     relay: Relay
     publish: Callable[[EventModel], Awaitable[None]]
+    raw: Callable[[str, bytes], Awaitable[None]]
     errors: list[str] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     sockets: list[WebSocket] = field(default_factory=list)
@@ -186,8 +189,11 @@ async def open_desk(
         stack.push_async_callback(client.close)
         jetstream = client.jetstream()
 
+        async def raw(subject: str, payload: bytes) -> None:
+            await jetstream.publish(subject, payload)
+
         async def publish(event: EventModel) -> None:
-            await jetstream.publish(event.subject, event.encode())
+            await raw(event.subject, event.encode())
 
         relay = Relay(server.url, folder, client_rate, env or {})
         stack.push_async_callback(relay.stop)
@@ -203,7 +209,7 @@ async def open_desk(
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
-        desk = Desk(page, relay, publish)
+        desk = Desk(page, relay, publish, raw)
         page.on("console", lambda said: desk.errors.append(said.text) if said.type == "error" else None)
         page.on("request", lambda request: desk.requests.append(request))
         page.on("websocket", lambda socket: desk.sockets.append(socket))

@@ -17,13 +17,16 @@ import { LogPane } from "/assets/logpane.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
 import { Tiles } from "/assets/tiles.js";
+import { present } from "/assets/present.js";
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 import { IN_ADDRESS } from "/assets/tokenform.js";
 
 const TICK_MS = 1_000;
-const OPENED = Date.now();
 const DOWN = "UNHEALTHY";
+
+/** When the page was opened; later than that the clock may turn out to be wrong. */
+const opened = () => present() - performance.now();
 
 const rate = new Rate();
 const gateways = new Gateways();
@@ -72,7 +75,7 @@ function pick(gateway) {
     return;
   }
   tiles.mark(gateway.key);
-  past.open(gateway, Date.now());
+  past.open(gateway, present());
   if (panel.text !== gateway.id) panel.narrow(gateway.id);
   draw();
 }
@@ -80,7 +83,7 @@ function pick(gateway) {
 const handlers = {
   onLink(standing) {
     history = standing.phase === "catching-up";
-    bar.setLink(standing, Date.now());
+    bar.setLink(standing, present());
     showBadge(gateways.down, bar.stale);
   },
   onWelcome(welcome) {
@@ -98,7 +101,7 @@ const handlers = {
     draw();
   },
   onEvents(items) {
-    const now = Date.now();
+    const now = present();
     const lines = [];
     for (const item of items) {
       rate.add(item.event.level, history ? parseTime(item.event.timestamp, now) : now, now);
@@ -108,7 +111,7 @@ const handlers = {
     draw();
   },
   onSnapshot(items, done, start) {
-    const now = Date.now();
+    const now = present();
     // A loss may have been so long that only this tells what happened meanwhile.
     const well = items.filter(({ subject }) => ![undefined, DOWN].includes(gateways.get(subject)?.status));
     gateways.snapshot(items, done, start, now);
@@ -119,18 +122,18 @@ const handlers = {
     draw();
   },
   onGap(gap) {
-    const now = Date.now();
+    const now = present();
     bar.addGap(gap);
     // What is passed over in history did not happen now, and nothing says when it did.
     panel.gap(gap, history ? NaN : now);
     draw();
   },
   onUpstream(upstream) {
-    bar.setUpstream(upstream, Date.now());
+    bar.setUpstream(upstream, present());
     showBadge(gateways.down, bar.stale);
   },
   onToken(token) {
-    bar.setToken(token, Date.now());
+    bar.setToken(token, present());
   },
   onEpoch() {
     panel.begin();
@@ -175,7 +178,7 @@ function takeStatus(item, now) {
   const after = gateways.get(item.subject);
   if (after?.status !== DOWN || before?.status === DOWN) return;
   // What happened while the link was lost is news, what was before the page was opened is not.
-  if (!history || parseTime(item.event.timestamp, 0) >= OPENED) alarm.down(after, now);
+  if (!history || parseTime(item.event.timestamp, 0) >= opened()) alarm.down(after, now);
 }
 
 function draw() {
@@ -183,7 +186,7 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    const now = Date.now();
+    const now = present();
     tiles.show(gateways, now);
     past.show(gateways.get(past.key), now);
     showSummary();
@@ -213,7 +216,7 @@ function showSummary() {
 }
 
 function tick() {
-  const now = Date.now();
+  const now = present();
   bar.tick(now);
   // Not in a frame: a hidden page has none, and its title is all that is seen of it.
   showBadge(gateways.down, bar.stale);

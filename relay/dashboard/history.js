@@ -8,6 +8,7 @@
 import { arrange, byId, element, setAttribute, setText } from "/assets/dom.js";
 import { latencyText, readFault, readLatency } from "/assets/gateways.js";
 import { LatencyLine } from "/assets/latency.js";
+import { present } from "/assets/present.js";
 import { StateBar } from "/assets/statebar.js";
 import { readStatus, statusMark, word } from "/assets/status.js";
 import { silenceText } from "/assets/tile.js";
@@ -131,7 +132,7 @@ export class History {
 
   /** The stream is another one: what was read of the one before has other sequences. */
   begin() {
-    if (this.#gateway) this.open(this.#gateway, Date.now());
+    if (this.#gateway) this.open(this.#gateway, present());
   }
 
   /** Show a gateway's history. @param {Gateway} gateway @param {number} now */

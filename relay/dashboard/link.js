@@ -11,6 +11,7 @@
 import { connect } from "/assets/client/index.js";
 import { Access } from "/assets/access.js";
 import { readCursor } from "/assets/place.js";
+import { askTime, heardTime, offset } from "/assets/present.js";
 
 const FEED = "/ws";
 const HISTORY = "10m";
@@ -22,7 +23,7 @@ const EVERYTHING = [">"];
  * @typedef {object} Standing how the page stands with the relay
  * @property {"connecting"|"catching-up"|"live"|"waiting"|"closed"} phase
  * @property {string} reason why it is not live; empty when it is
- * @property {number} until when the next attempt starts, UNIX milliseconds; 0 unless one waits for its time
+ * @property {number} until when the next attempt starts, in `present()`; 0 unless one waits for its time
  * @property {import("/assets/access.js").Ask} ask a new token is what would help, and why
  */
 
@@ -133,6 +134,7 @@ export class Link {
     switch (message.type) {
       case "welcome":
         this.#failed = 0;
+        askTime();
         this.#handlers.onWelcome(message);
         break;
       case "subscribed":
@@ -148,6 +150,9 @@ export class Link {
       case "gap":
         this.#handlers.onGap(message);
         if (message.reason === "reset") this.#enter(message.to);
+        break;
+      case "heartbeat":
+        heardTime(message.time);
         break;
       case "bye":
         this.#code = message.code;
@@ -220,7 +225,7 @@ export class Link {
     this.#handlers.onLink({
       phase,
       reason: ask ? reason : state.reason,
-      until: (phase === "waiting" && state.retryAt) || 0,
+      until: phase === "waiting" && state.retryAt ? state.retryAt - offset() : 0,
       ask: running ? "" : ask,
     });
   }

@@ -7,6 +7,8 @@
 
 import { byId, setAttribute, setText } from "/assets/dom.js";
 import { KINDS, SECONDS, sparkline } from "/assets/rate.js";
+import { clockError } from "/assets/present.js";
+import { STRINGS } from "/assets/strings.js";
 import { clock, count, duration, fullTime } from "/assets/times.js";
 import { sentence, TokenForm } from "/assets/tokenform.js";
 
@@ -126,6 +128,8 @@ export class LinkBar {
     else if (away) this.#showAway();
     else if (asked) this.#say(asked.headline, asked.detail);
     this.#token.tick(now);
+    const off = clockError();
+    setText(byId("clock-off"), off === 0 ? "" : STRINGS.link.clockOff(duration(Math.abs(off)), off > 0));
   }
 
   #askForToken(ask, reason, offered) {

@@ -8,6 +8,7 @@
 import { readPage, PAGE } from "/assets/pages.js";
 import { canLoad, eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { readCursor } from "/assets/place.js";
+import { present } from "/assets/present.js";
 import { parseTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/lines.js").Line} Line */
@@ -101,13 +102,13 @@ export class Loads {
   }
 
   #say(text) {
-    this.#logs.insert([noticeLine(text, Date.now(), this.#logs.end + 0.1)]);
+    this.#logs.insert([noticeLine(text, present(), this.#logs.end + 0.1)]);
     this.#changed();
   }
 
   /** Lines of a page that are not there yet, and what the stream itself has let go of. */
   #lines({ events, gap }) {
-    const now = Date.now();
+    const now = present();
     const lines = gap ? [gapLine(gap, NaN, this.base)] : [];
     for (const item of events) {
       if (isQuiet(item) || this.#logs.find(this.base + item.seq)) continue;

@@ -15,6 +15,7 @@ import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { Loads } from "/assets/loads.js";
 import { Logs } from "/assets/logs.js";
 import { readCursor } from "/assets/place.js";
+import { present } from "/assets/present.js";
 import { count } from "/assets/times.js";
 
 export class LogPane {
@@ -81,14 +82,14 @@ export class LogPane {
     if (first && this.#bar.line) this.#openAt(this.#bar.line, cursor);
     const missing = this.#asked.from(cursor, this.#ask);
     if (!missing) return;
-    const line = gapLine(missing, Date.now(), this.#loads.base);
+    const line = gapLine(missing, present(), this.#loads.base);
     this.#logs.insert([line]);
     this.#loads.fill(line);
   }
 
   /** Say something between the lines. @param {string} text */
   notice(text) {
-    this.#add([noticeLine(text, Date.now(), this.#logs.end + 0.1)]);
+    this.#add([noticeLine(text, present(), this.#logs.end + 0.1)]);
   }
 
   /** The stream is another one: its sequences begin anew. */

@@ -9,6 +9,7 @@ export const STRINGS = {
     noAnswer: "the relay does not answer",
     httpOnly: "the relay answers, but no WebSocket comes about; a proxy before it may not let one through",
     answers: (status, message) => `the relay answers ${status}${message ? `: ${message}` : ""}`,
+    clockOff: (length, ahead) => `this device’s clock is ${length} ${ahead ? "ahead" : "behind"}`,
     denied: "Nothing of what the filter asks for is granted to this page; it filters what is here.",
   },
   token: {

@@ -1,0 +1,104 @@
+"""A proxy in front of a relay, as it stands before many: it answers instead of it, and cuts what is idle.
+
+Invariants: what has no rule goes through byte for byte, in both directions; each request has a connection of
+its own; nothing is left when it ends.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+_CHUNK: Final = 65_536
+
+
+@dataclass(slots=True)
+class FrontProxy:
+    """What it does, which may change at any time.
+
+    Attributes:
+        port: where it listens.
+        behind: port of the relay.
+        answers: status and JSON body given instead of the relay's answer, by path.
+        routes: port that a path leads to instead of the relay's.
+        idle: seconds without a byte after which a connection is cut.
+        seen: paths that were asked for.
+    """
+
+    port: int
+    behind: int
+    answers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    routes: dict[str, int] = field(default_factory=dict)
+    idle: float | None = None
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        with suppress(OSError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            path = head.split(b" ", 2)[1].decode().partition("?")[0]
+            self.seen.append(path)
+            if path in self.answers:
+                status, body = self.answers[path]
+                lines = [f"HTTP/1.1 {status} Refused", "Content-Type: application/json", "Connection: close"]
+                lines += [f"Content-Length: {len(body)}", "", body]
+                writer.write("\r\n".join(lines).encode())
+                await writer.drain()
+            else:
+                await self._through(head, self.routes.get(path, self.behind), reader, writer)
+        writer.close()
+
+    async def _through(
+        self, head: bytes, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if b"upgrade: websocket" not in head.lower():
+            head = head.replace(b"Connection: keep-alive", b"Connection: close")
+        back, forth = await asyncio.open_connection("127.0.0.1", port)
+        forth.write(head)
+        pumps = [asyncio.create_task(self._pump(*pair)) for pair in ((reader, forth), (back, writer))]
+        # The first that ends, ends the other: a proxy that cuts says good-bye to nobody.
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        forth.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, TimeoutError):
+            while data := await asyncio.wait_for(reader.read(_CHUNK), self.idle):
+                writer.write(data)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def front_proxy(behind: int) -> AsyncIterator[FrontProxy]:
+    """A proxy before the relay on this port of loopback."""
+    proxy = FrontProxy(0, behind)
+    running: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            await proxy.serve(reader, writer)
+        finally:
+            running.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for task in list(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+__all__ = ["FrontProxy", "front_proxy"]
