@@ -158,3 +158,30 @@ def test_a_link_opens_the_place_of_its_line(nats_server: NatsServer, tmp_path: P
             assert await query(desk) == ""
 
     run(work())
+
+
+def test_a_stream_that_was_made_anew_goes_on_below_a_gap(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The lines of the old stream stay, a gap says that it was lost, and the new one's come behind it."""
+
+    async def work() -> None:
+        async with open_desk(nats_server, tmp_path) as desk:
+            await publish(desk, log("old 1"), log("old 2"))
+            await desk.status(Status.UNKNOWN, Status.HEALTHY)
+            await expect(desk.tile("ctp.main")).to_be_visible()
+            await desk.relay.stop()
+            client = await nats.connect(nats_server.url)
+            for stream in ("LATEST", "CHECKPOINTS", "EVENTS"):
+                await client.jetstream().delete_stream(stream)
+            await client.close()
+            await desk.relay.start()
+            await desk.live()
+            await publish(desk, log("new 1"))
+            await expect(desk.line("new 1")).to_be_visible()
+            kinds = desk.page.locator("#feed .row")
+            await expect(kinds).to_have_count(5)
+            shown = [await row.get_attribute("data-kind") for row in await kinds.all()]
+            assert shown == ["log", "log", "status", "gap", "log"]
+            await expect(desk.line("stream was lost or made anew")).to_be_visible()
+            await expect(desk.page.locator(".tile")).to_have_count(0)
+
+    run(work())

@@ -306,6 +306,34 @@ def test_a_narrower_token_takes_gateways_off_the_page(nats_server: NatsServer, t
     run(work())
 
 
+def test_a_source_outside_of_the_grant_costs_the_filter_alone(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """A filter for what the token does not grant is told, and the page goes on with what it does grant."""
+
+    async def work() -> None:
+        async with desk_with_tokens(nats_server, tmp_path) as desk:
+            page = desk.page
+            await desk.visit(f"/#token={token(3600, 'log.*.desk')}")
+            await desk.live()
+            await desk.log("before")
+            await expect(desk.line("before")).to_be_visible()
+            await page.locator("#source").fill("elsewhere")
+            await page.locator("#source").press("Enter")
+            await expect(desk.line("Nothing of what the filter asks for is granted")).to_be_visible()
+            await desk.live()
+            await expect(page.locator("#banner")).to_be_hidden()
+            await desk.log("after")
+            await page.locator("#source").fill("")
+            await page.locator("#source").press("Enter")
+            await expect(page.locator('#feed .row[data-kind="log"] .row-message')).to_have_text(
+                ["before", "after"]
+            )
+            assert len(desk.sockets) == 2
+
+    run(work())
+
+
 def test_an_expired_token_is_asked_for_and_nothing_is_lost(nats_server: NatsServer, tmp_path: Path) -> None:
     """The page goes on behind the last line that it has: each event once, in order."""
 
