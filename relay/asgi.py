@@ -16,6 +16,8 @@ For one process and hundreds of clients; ``tickertape serve`` is for thousands. 
         return {"status": "ok", "feed": feed.health()}
 
 Below where it is mounted: the WebSocket at ``/`` and ``/ws``, and over HTTP ``/events`` and ``/health``.
+Its metrics are the host's to show: ``prometheus_client.REGISTRY.register(feed.collector)`` puts them beside
+those of the host, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves all of them.
 
 Invariants:
 
@@ -29,6 +31,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
+from prometheus_client.registry import Collector
 from pydantic import SecretStr
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
@@ -41,7 +44,7 @@ from relay.auth.token_settings import Algorithm, is_loopback
 from relay.config import RelaySettings
 from relay.core.admission import OURS, Limit
 from relay.gate import Health
-from relay.hosted import HostedRelay
+from relay.hosted import HostedCollector, HostedRelay
 from relay.origins import Origins
 
 log = logging.getLogger("tickertape.asgi")
@@ -60,6 +63,11 @@ class TickertapeApp:
         settings: what can be set about a relay. What belongs to a process of its own (ports, TLS, the drain's
             time, a NATS server of its own) means nothing here; the host decides it.
 
+    Attributes:
+        collector: its metrics, under the names that a relay has, for a ``CollectorRegistry`` of the host's:
+            ``REGISTRY.register(feed.collector)``. Each feed needs a registry of its own. It may be asked
+            from any thread.
+
     Raises:
         ValueError: with these settings no token can be verified.
         KeysError: the key cannot be used.
@@ -72,6 +80,7 @@ class TickertapeApp:
         # only, where a page of any name that leads to one must not count as the host's own.
         origins = Origins(settings.allowed_origins, rebinding=not self._open_to_all)
         self._relay = HostedRelay(settings, origins)
+        self.collector: Final[Collector] = HostedCollector(self._relay)
         self._unframed = Unframed()
         self._said_exposed = False
 

@@ -6,9 +6,11 @@ Nothing here may end the host, and nothing may be left when it ends.
 import asyncio
 import logging
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
+from prometheus_client.core import InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from contracts import connect
@@ -20,6 +22,7 @@ from relay.auth.authority import Authority
 from relay.auth.token_settings import token_problem
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
 from relay.gate import CLOSE_TIMEOUT
+from relay.metrics import RelayCollector
 from relay.origins import Origins
 from relay.pages import mounted_pages
 
@@ -161,6 +164,28 @@ class HostedRelay:
         self._opened.clear()
         parts.gate.open = False
         parts.gate.farewell(list(parts.hub.sessions.values()))
+
+
+class HostedCollector(Collector):
+    """Metrics of the relay that runs now, for a registry of the host's; none while there is none.
+
+    Args:
+        relay: that they are of.
+    """
+
+    def __init__(self, relay: HostedRelay) -> None:
+        self._relay = relay
+
+    def describe(self) -> Iterable[Metric]:
+        """One name for all: a registry that has it must refuse a second feed, whose names are the same."""
+        return [InfoMetricFamily("tickertape_build", "Version of the relay")]
+
+    def collect(self) -> Iterable[Metric]:
+        """All that ``/metrics`` of a relay says of itself; of the process the host's registry tells."""
+        parts = self._relay.parts
+        if parts is None:
+            return []
+        return RelayCollector(parts.gate, lambda: parts.intake.lag, parts.failures).collect()
 
 
 async def _emptied(parts: Parts, seconds: float) -> None:

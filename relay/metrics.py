@@ -52,7 +52,7 @@ class RelayCollector(Collector):
             "disconnects",
             "Ended connections by close code",
             "code",
-            {str(k): n for k, n in gate.codes.items()},
+            {str(k): n for k, n in list(gate.codes.items())},
         )
         yield _counter("events_received", "Events taken in from NATS", "kind", stats.received)
         yield _counter("events_rejected", "Events that broke the contract", "reason", stats.rejected)
@@ -108,7 +108,8 @@ def _total(name: str, text: str, value: float) -> Metric:
 
 def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
     family = CounterMetricFamily(f"tickertape_{name}", text, labels=[label])
-    for key, value in values.items():
+    # A copy: a host may ask from a thread, while the loop counts.
+    for key, value in list(values.items()):
         family.add_metric([key], value)
     return family
 
@@ -116,7 +117,7 @@ def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric
 def _handshakes(results: dict[str, int]) -> Metric:
     # A counter's family would be called like the gauge's, which OpenMetrics forbids; so it is of no type.
     family = Metric("tickertape_connections_total", "Handshakes of WebSocket connections", "unknown")
-    for result, count in results.items():
+    for result, count in list(results.items()):
         family.add_sample("tickertape_connections_total", {"result": result}, count)
     return family
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+import prometheus_client
 import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -38,6 +39,7 @@ class Host:
         mounts: options of ``tickertape_app`` by where it is mounted.
         kind: ``fastapi`` or ``starlette``.
         lifespan: whether the host starts the feeds.
+        metrics: the mount whose metrics are at ``/metrics``, beside those of the host's process.
         address: that it listens on.
         env: more of the environment.
     """
@@ -48,13 +50,16 @@ class Host:
         *,
         kind: str = "fastapi",
         lifespan: bool = True,
+        metrics: str | None = None,
         address: str = "127.0.0.1",
         **env: str,
     ) -> None:
         self.port = free_port()
         self.address = address
         self.log: list[str] = []
-        self._spec = {"mounts": mounts, "kind": kind, "lifespan": lifespan, "address": address}
+        self._spec = {
+            "mounts": mounts, "kind": kind, "lifespan": lifespan, "metrics": metrics, "address": address,
+        }  # fmt: skip
         self._env = env
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -108,7 +113,7 @@ class Host:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the host ended: {''.join(self.log)[-3000:]}")
             with contextlib.suppress(URLError, OSError):
-                return self.get("/own")[0] == 200
+                return self.get("/health")[0] == 200
             return False
 
         eventually(up, "the host answers")
@@ -173,16 +178,19 @@ def host(spec: dict[str, Any]) -> Starlette:
 
     if spec["kind"] == "fastapi":
         app = FastAPI(lifespan=lifespan)
-        app.get("/own")(own)
+        app.get("/health")(own)
         for path, feed in feeds.items():
             app.mount(path, feed)
+        if spec["metrics"] is not None:
+            prometheus_client.REGISTRY.register(feeds[spec["metrics"]].collector)
+            app.mount("/metrics", prometheus_client.make_asgi_app())
         return app
 
     async def page(request: Asked) -> JSONResponse:
         return JSONResponse(own())
 
     mounts = [Mount(path, feed) for path, feed in feeds.items()]
-    return Starlette(routes=[Route("/own", page), *mounts], lifespan=lifespan)
+    return Starlette(routes=[Route("/health", page), *mounts], lifespan=lifespan)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
-"""A relay and a NATS server for tests that are not written in Python: a JSON line for each wish and answer.
+"""A relay, or a host with a feed, and a NATS server for tests that are not written in Python.
 
+Each wish is a line of JSON, and so is its answer:
 ``{"id": 1, "do": "lines", "count": 3}`` is answered by ``{"id": 1, "answer": ...}``, or by
 ``{"id": 1, "error": ...}`` with what went wrong. A wish is begun when it comes, whatever is
 still going on. All that was started ends with standard input, in whatever state it is.
@@ -18,6 +19,7 @@ import orjson
 from nats.js import JetStreamContext
 
 from contracts.events import Status
+from tests.asgi_host import Host
 from tests.feed_client import line, publish, status
 from tests.forge import SECRET, claims, token
 from tests.nats_server import NatsServer
@@ -34,7 +36,7 @@ class Desk:
 
     def __init__(self, server: NatsServer) -> None:
         self._server = server
-        self._relay: Relay | None = None
+        self._relay: Relay | Host | None = None
         self._js: JetStreamContext | None = None
 
     async def relay(self, options: list[str], auth: bool = False) -> dict[str, str]:
@@ -45,16 +47,24 @@ class Desk:
         await self.start()
         return {"url": self._relay.ws_url}
 
+    async def host(self, options: dict[str, Any]) -> dict[str, str]:
+        """Start a FastAPI application with a feed at ``/feed``, in place of the relay that there is."""
+        await self.end()
+        self._relay = Host({"/feed": {"nats_url": self._server.url, **options}})
+        await self.start()
+        await asyncio.to_thread(self._relay.until_ready)
+        return {"url": self._relay.ws(), "health": self._relay.url("/health")}
+
     async def start(self) -> None:
-        """Start the relay again."""
+        """Start the relay, or the host, again."""
         await asyncio.to_thread(self._expect_relay().start)
 
     async def kill(self) -> None:
-        """Kill the relay (SIGKILL)."""
+        """Kill it (SIGKILL)."""
         await asyncio.to_thread(self._expect_relay().kill)
 
     async def stop(self) -> int:
-        """Stop the relay in good order; its exit code."""
+        """Stop it in good order; its exit code."""
         return await asyncio.to_thread(self._expect_relay().stop)
 
     async def nats_stop(self) -> None:
@@ -106,7 +116,7 @@ class Desk:
         )
 
     async def end(self) -> None:
-        """End the relay, if there is one."""
+        """End it, if there is one."""
         if self._relay is not None:
             await asyncio.to_thread(self._relay.close)
             self._relay = None
@@ -119,9 +129,9 @@ class Desk:
             self._js = nc.jetstream(publish_async_max_pending=2 * IN_FLIGHT)
         return self._js
 
-    def _expect_relay(self) -> Relay:
+    def _expect_relay(self) -> Relay | Host:
         if self._relay is None:
-            raise RuntimeError("no relay yet; say 'relay' first")
+            raise RuntimeError("no relay yet; say 'relay' or 'host' first")
         return self._relay
 
 

@@ -6,6 +6,7 @@ Invariants:
 2. Neither its size nor what it refers to can cost more than a file of the same length should.
 """
 
+import os
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,15 @@ def read(path: Path) -> Source:
     if faults := [*_duplicate_ids(path, root, config), *_unknown_exchanges(path, root, config)]:
         raise ConfigError(sorted(faults, key=lambda problem: problem.line))
     return Source(path, config, root)
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None while it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _problems(path: Path, root: yaml.Node, error: ValidationError) -> list[Problem]:

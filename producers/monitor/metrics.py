@@ -30,7 +30,9 @@ class MonitorCollector(Collector):
         yield from self._probes()
         yield from self._gateways()
         monitor = self._monitor
-        yield CounterMetricFamily("tickertape_monitor_probes", "Looks at gateways.", value=monitor.probed)
+        yield CounterMetricFamily(
+            "tickertape_monitor_probes", "Looks at gateways.", value=monitor.probing.probed
+        )
         yield CounterMetricFamily(
             "tickertape_monitor_transitions",
             "Changes that NATS has acknowledged.",
@@ -45,9 +47,9 @@ class MonitorCollector(Collector):
         yield GaugeMetricFamily(
             "tickertape_monitor_reaches",
             "1 when the monitor's own connectivity is well, or is not checked.",
-            value=float(monitor.reaches),
+            value=float(monitor.probing.reaches),
         )
-        yield from monitor.lag.collect()
+        yield from monitor.probing.lag.collect()
         yield GaugeMetricFamily(
             "tickertape_monitor_event_loop_lag_seconds",
             "How late the event loop's last turn of housekeeping was.",

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import urlopen
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -23,7 +25,7 @@ from tests.asgi_host import Host
 from tests.fake_link import gaps, only, shown
 from tests.feed_client import PATIENCE, FeedClient, connection, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer, free_port
-from tests.relay_process import ROOT, environment, eventually
+from tests.relay_process import ROOT, Relay, environment, eventually
 from tests.stalled_client import StalledClient
 from tickertape import tickertape_app
 
@@ -112,7 +114,7 @@ def test_snapshot_then_live(nats_server: NatsServer, kind: str) -> None:
                 await feed.events(3)
                 await feed.say(type="ping", id="p")
                 assert (await feed.read()).type == "pong"
-                assert host.get("/own")[1]["feeds"]["/feed"] == {
+                assert host.get("/health")[1]["feeds"]["/feed"] == {
                     "status": "ok", "upstream": "connected", "connections": 2, "ready": True,
                 }  # fmt: skip
 
@@ -350,7 +352,7 @@ def test_two_feeds_do_not_hear_of_each_other(nats_server: NatsServer) -> None:
         host.until_ready("/blue")
         host.until_ready("/green/deep")
         run(check())
-        assert host.get("/own")[1]["feeds"].keys() == {"/blue", "/green/deep"}
+        assert host.get("/health")[1]["feeds"].keys() == {"/blue", "/green/deep"}
         host.stop()
         assert "left: []\n" in host.log
 
@@ -400,7 +402,7 @@ def test_a_host_without_the_lifespan_starts_the_feed_at_the_first_client(nats_se
         await stopping
 
     with Host({"/feed": {"nats_url": nats_server.url}}, lifespan=False) as host:
-        assert host.get("/own")[1]["feeds"]["/feed"]["ready"] is False
+        assert host.get("/health")[1]["feeds"]["/feed"]["ready"] is False
         run(check())
         assert sum("starts with its first client" in text for text in host.log) == 1
 
@@ -408,7 +410,7 @@ def test_a_host_without_the_lifespan_starts_the_feed_at_the_first_client(nats_se
 def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
     """It starts, serves and stops while NATS is away; clients hear of it, and nobody is disconnected."""
     with Host({"/feed": {"nats_url": f"nats://127.0.0.1:{free_port()}"}}) as host:
-        assert host.get("/own")[1]["feeds"]["/feed"]["status"] == "unavailable"
+        assert host.get("/health")[1]["feeds"]["/feed"]["status"] == "unavailable"
         code, _, body = run(refused(host.ws()))
         assert (code, body["code"]) == (503, "unavailable")
         inside = run(told_inside(host.ws(), subprotocols=OURS))
@@ -421,7 +423,7 @@ def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
         async with follow(host.ws()) as feed:
             await asyncio.to_thread(nats_server.stop)
             await feed.until(lambda: getattr(feed.messages[-1], "state", "") == "disconnected")
-            assert host.get("/own")[1]["feeds"]["/feed"]["upstream"] == "disconnected"
+            assert host.get("/health")[1]["feeds"]["/feed"]["upstream"] == "disconnected"
             await asyncio.to_thread(nats_server.start)
             await feed.until(lambda: getattr(feed.messages[-1], "state", "") == "connected")
             async with jetstream(nats_server.url) as js:
@@ -440,7 +442,7 @@ def test_a_feed_that_cannot_run_is_said_and_tried_again(tmp_path: Path) -> None:
         Host({"/feed": {"nats_url": server.url}}) as host,
     ):
         eventually(lambda: any("the feed is closed" in text for text in host.log), "it is said")
-        assert host.get("/own")[0] == 200
+        assert host.get("/health")[0] == 200
         server.stop()
         server.jetstream = True
         server.start()
@@ -520,6 +522,56 @@ def test_the_example_runs_as_it_stands(nats_server: NatsServer, tmp_path: Path) 
     finally:
         process.kill()
         assert b"Traceback" not in process.communicate()[0]
+
+
+def test_the_host_shows_the_metrics_of_its_feed(nats_server: NatsServer) -> None:
+    """Beside its own, under the names that a relay has."""
+
+    def metrics(url: str) -> str:
+        with urlopen(url, timeout=PATIENCE) as page:
+            return str(page.read().decode())
+
+    def families(text: str) -> set[str]:
+        return set(re.findall(r"^# TYPE (tickertape_.*)", text, re.MULTILINE))
+
+    async def check() -> None:
+        async with follow(host.ws()) as feed, jetstream(nats_server.url) as js:
+            await publish(js, line("x"))
+            assert await feed.texts(1) == ["x"]
+            text = metrics(host.url("/metrics"))
+            for sample in (
+                "connections 1.0",
+                'connections_total{result="accepted"} 1.0',
+                "nats_connected 1.0",
+            ):
+                assert f"\ntickertape_{sample}\n" in text
+            assert re.search(r"^tickertape_events_delivered_total [1-9]", text, re.MULTILINE)
+            assert "\nprocess_resident_memory_bytes " in text
+            assert families(text) == families(metrics(f"{relay.ops_url}/metrics"))
+
+    with (
+        Relay(nats_server.url) as relay,
+        Host({"/feed": {"nats_url": nats_server.url}}, metrics="/feed") as host,
+    ):
+        host.until_ready()
+        assert "\ntickertape_connections 0.0\n" in metrics(host.url("/metrics"))
+        run(check())
+        eventually(
+            lambda: "\ntickertape_connections 0.0\n" in metrics(host.url("/metrics")), "the client is gone"
+        )
+
+
+def test_metrics_of_a_feed_need_a_registry_of_their_own() -> None:
+    """A second feed has the same names; a feed that does not run has no numbers to tell."""
+    mine, others = CollectorRegistry(auto_describe=True), CollectorRegistry(auto_describe=True)
+    first, second = tickertape_app(), tickertape_app()
+    mine.register(first.collector)
+    with pytest.raises(ValueError, match="tickertape_build"):
+        mine.register(second.collector)
+    others.register(second.collector)
+    assert list(mine.collect()) == []
+    mine.unregister(first.collector)
+    mine.register(second.collector)
 
 
 def test_settings_are_checked_where_they_are_given() -> None:

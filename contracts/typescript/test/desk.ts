@@ -1,4 +1,4 @@
-/** A real relay and a real NATS server; see tests/relay_desk.py. */
+/** A real relay, or a host with a feed mounted, and a real NATS server; see tests/relay_desk.py. */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -64,6 +64,15 @@ export class Desk {
       options: ["--client-rate", "0", ...(options.options ?? [])],
     });
     this.url = url;
+  }
+
+  /** Start a FastAPI application with a feed mounted, in place of the relay; its own `/health`. */
+  async host(options: Record<string, unknown> = {}): Promise<string> {
+    const started = await this.do<{ url: string; health: string }>("host", {
+      options: { client_rate: 0, ...options },
+    });
+    this.url = started.url;
+    return started.health;
   }
 
   /** Publish lines; the sequences of the first and the last. */

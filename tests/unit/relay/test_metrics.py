@@ -1,5 +1,8 @@
 """Counters as Prometheus reads them, in both of its formats."""
 
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from relay.gate import Gate
-from relay.metrics import package_version, registry, render
+from relay.metrics import RelayCollector, package_version, registry, render
 from tests.fake_link import NOW, Stage
 
 TEXT = "text/plain;version=0.0.4"
@@ -83,3 +86,39 @@ def test_a_relay_that_has_done_nothing_tells_zeros() -> None:
         assert found["events_dropped_total", (("reason", reason),)] == 0
     assert found["events_received_total", (("kind", "state"),)] == 0
     assert found["resumes_total", (("source", "log"),)] == 0
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads that take turns a thousand times more often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_another_thread_may_ask() -> None:
+    """A host's registry asks from a thread of its own, while the loop counts what it never counted before."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: NOW)
+    counts: list[dict[Any, int]] = [gate.results, gate.codes, stage.hub.stats.rejected]
+    asked = threading.Event()
+
+    def count() -> None:
+        while not asked.is_set():
+            for places in counts:
+                for key in range(4000, 4100):
+                    places[key] = 1
+                places.clear()
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        collector = RelayCollector(gate, lambda: 0)
+        for _ in range(300):
+            names = [metric.name for metric in collector.collect()]
+            assert names[-1] == "tickertape_build"
+    finally:
+        asked.set()
+        counting.join()
