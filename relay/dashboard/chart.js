@@ -21,6 +21,11 @@ const GAP = 6;
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
 const HOLLOW = { x: false, y: false };
 
+/** The cursor stands where there is data. @type {(plot: any, left: number, top: number) => [number, number]} */
+function snap(plot, left, top) {
+  return left < 0 ? [left, top] : [plot.valToPos(plot.data[0][plot.posToIdx(left)], "x"), top];
+}
+
 const root = document.documentElement;
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 /** @type {Set<Chart>} */ const charts = new Set();
@@ -61,7 +66,7 @@ dark.addEventListener("change", recolour);
 new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
 
 /**
- * A round number that is not below a value, for the top of a scale.
+ * A round number that is not below a value, for the top of a scale; half of it is round too.
  * @param {number} value
  * @param {number} least
  * @returns {number}
@@ -69,7 +74,7 @@ new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter
 export function roundUp(value, least) {
   const wanted = Math.max(value, least);
   const power = 10 ** Math.floor(Math.log10(wanted));
-  return power * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= wanted - 1e-9 * power);
+  return power * [1, 2, 4, 6, 8, 10].find((step) => step * power >= wanted - 1e-9 * power);
 }
 
 export class Chart {
@@ -169,7 +174,7 @@ export class Chart {
       ...options,
       width,
       height,
-      cursor: { y: false, drag: HOLLOW, ...cursor },
+      cursor: { y: false, drag: HOLLOW, move: snap, ...cursor },
       hooks: { ...options.hooks, setCursor: [moved] },
     };
     return new window.uPlot(given, this.#data, this.box);
@@ -207,9 +212,13 @@ export class Chart {
     const over = this.#plot.over.getBoundingClientRect();
     const own = this.#tip.getBoundingClientRect();
     const middle = over.left + this.#plot.cursor.left;
-    // Beside what it is about, since above the first strip of the page there is no room.
-    const right = middle + 2 * GAP + own.width < innerWidth;
-    this.#tip.style.left = `${Math.round(right ? middle + 2 * GAP : Math.max(GAP, middle - 2 * GAP - own.width))}px`;
-    this.#tip.style.top = `${Math.round(Math.max(GAP, Math.min(over.top, innerHeight - own.height - GAP)))}px`;
+    const above = over.top - own.height - GAP;
+    const [left, top] =
+      above >= GAP
+        ? [middle - own.width / 2, above]
+        : // At the top of the window there is no room above: beside it then, and left of it at the right end.
+          [middle + 2 * GAP + own.width < innerWidth ? middle + 2 * GAP : middle - 2 * GAP - own.width, over.top];
+    this.#tip.style.left = `${Math.round(Math.max(GAP, Math.min(left, innerWidth - own.width - GAP)))}px`;
+    this.#tip.style.top = `${Math.round(Math.max(GAP, Math.min(top, innerHeight - own.height - GAP)))}px`;
   }
 }

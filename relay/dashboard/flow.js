@@ -72,7 +72,7 @@ export class Flow {
     const span = shown === SHORT ? "60 seconds" : `${shown / 60} minutes`;
     const all = LAYERS.map(({ name }, i) => [sum(this.#layers[i]), name]).filter(([number]) => number > 0);
     const most = this.#most();
-    if (most === 0) return `Events in each of the last ${span}: none`;
+    if (most === 0) return `Events per second over the last ${span}: none`;
     const parts = all.map(([number, name]) => `${count(number)} ${name}`).join(", ");
     return `Events per second over the last ${span}: ${parts}; at most ${count(most)} in one second`;
   }
@@ -108,7 +108,14 @@ export class Flow {
       cursor: { points: { show: false } },
       scales: { x: { range: (_, least, most) => [least - 0.5, most + 0.5] }, y: { range: () => [0, roundUp(this.#most(), 4)] } },
       axes: [
-        { ...axis, size: 17, gap: 2, grid: { show: false }, splits: minutes, values: (_, at) => at.map((s) => clock(s * 1000).slice(0, 5)) },
+        {
+          ...axis,
+          size: 17,
+          gap: 2,
+          grid: { show: false },
+          splits: minutes,
+          values: (_, at) => at.map((second) => clock(second * 1000).slice(0, 5)),
+        },
         {
           ...axis,
           side: 1,

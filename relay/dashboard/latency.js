@@ -55,7 +55,7 @@ export class LatencyLine {
 const DAY_S = 86_400;
 
 /** Behind the line: when the gateway was not well. */
-const WASHES = { UNHEALTHY: "--red-wash", RECOVERING: "--amber-wash", DEGRADED: "--amber-wash" };
+const WASHES = { UNHEALTHY: "--red-wash", RECOVERING: "--violet-wash", DEGRADED: "--amber-wash" };
 
 /**
  * @typedef {object} Report
@@ -103,6 +103,7 @@ export class LatencyChart {
     const most = () => Math.max(0, ...this.#reports.map(({ latency }) => latency).filter(Number.isFinite));
     return {
       padding: [8, 14, 0, 0],
+      cursor: { points: { size: 8, width: 2, fill: colour("--accent"), stroke: colour("--pane") } },
       scales: { y: { range: () => [0, roundUp(most(), 1)] } },
       axes: [
         { ...axis, size: 18, gap: 3, space: 80, grid: { show: false }, values: timesOf },
@@ -125,7 +126,8 @@ export class LatencyChart {
     const states = this.#reports.filter(({ status }) => status);
     states.forEach(({ at, status }, i) => {
       if (!(status in WASHES)) return;
-      const [from, to] = [at, states[i + 1]?.at ?? this.#reports.at(-1).at].map((t) => plot.valToPos(t / 1000, "x", true));
+      const ends = [at, states[i + 1]?.at ?? this.#reports.at(-1).at];
+      const [from, to] = ends.map((end) => Math.round(plot.valToPos(end / 1000, "x", true)));
       ctx.fillStyle = this.#chart.colour(WASHES[status]);
       ctx.fillRect(from, bbox.top, Math.max(devicePixelRatio, to - from), bbox.height);
     });
