@@ -213,11 +213,8 @@ export class Chart {
     const own = this.#tip.getBoundingClientRect();
     const middle = over.left + this.#plot.cursor.left;
     const above = over.top - own.height - GAP;
-    const [left, top] =
-      above >= GAP
-        ? [middle - own.width / 2, above]
-        : // At the top of the window there is no room above: beside it then, and left of it at the right end.
-          [middle + 2 * GAP + own.width < innerWidth ? middle + 2 * GAP : middle - 2 * GAP - own.width, over.top];
+    const left = middle - own.width / 2;
+    const top = above < GAP ? over.bottom + GAP : above;
     this.#tip.style.left = `${Math.round(Math.max(GAP, Math.min(left, innerWidth - own.width - GAP)))}px`;
     this.#tip.style.top = `${Math.round(Math.max(GAP, Math.min(top, innerHeight - own.height - GAP)))}px`;
   }
