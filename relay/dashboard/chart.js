@@ -19,7 +19,7 @@ const AGAIN_MS = 10_000;
 
 const GAP = 6;
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
-const HOLLOW = { x: false, y: false };
+const NO_DRAG = { x: false, y: false };
 
 /** The cursor stands where there is data. @type {(plot: any, left: number, top: number) => [number, number]} */
 function snap(plot, left, top) {
@@ -174,7 +174,7 @@ export class Chart {
       ...options,
       width,
       height,
-      cursor: { y: false, drag: HOLLOW, move: snap, ...cursor },
+      cursor: { y: false, drag: NO_DRAG, move: snap, ...cursor },
       hooks: { ...options.hooks, setCursor: [moved] },
     };
     return new window.uPlot(given, this.#data, this.box);

@@ -152,7 +152,7 @@ export class LinkBar {
    * @param {number} now UNIX milliseconds
    */
   setRate(rate, now) {
-    if (this.#everLive && this.#link.phase !== "live") rate.deafen(now);
+    if (this.#everLive && this.#lostAt > 0) rate.deafen(this.#lostAt, now);
     setText(byId("rate"), count(rate.seconds(now)[SECONDS - 1]));
     this.#flow.show(rate, now);
     for (const part of byId("rate-levels").children) {

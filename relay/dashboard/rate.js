@@ -50,10 +50,16 @@ export class Rate {
     });
   }
 
-  /** Nothing can come in now: that none came says nothing. @param {number} now UNIX milliseconds */
-  deafen(now) {
+  /**
+   * Nothing could come in: that none came says nothing.
+   * @param {number} since UNIX milliseconds
+   * @param {number} now UNIX milliseconds
+   */
+  deafen(since, now) {
     this.#advance(now);
-    this.#deaf[this.#index(this.#second)] = true;
+    // From the start each time: a page that is not looked at has few ticks.
+    const first = Math.max(Math.floor(since / 1000), this.#second - SECONDS);
+    for (let s = first; s <= this.#second; s += 1) this.#deaf[this.#index(s)] = true;
   }
 
   /**
