@@ -7,7 +7,7 @@
 
 import { arrange, byId, element, setAttribute, setText } from "/assets/dom.js";
 import { latencyText, readFault, readLatency } from "/assets/gateways.js";
-import { LatencyLine } from "/assets/latency.js";
+import { LatencyChart } from "/assets/latency.js";
 import { present } from "/assets/present.js";
 import { StateBar } from "/assets/statebar.js";
 import { readStatus, statusMark, word } from "/assets/status.js";
@@ -54,14 +54,16 @@ class Row {
   constructor({ seq, event }) {
     this.seq = seq;
     this.at = parseTime(event.timestamp, NaN);
+    this.latency = readLatency(event.metadata ?? {});
+    this.status = event.event_type === STATUS ? readStatus(event.current_status) : "";
     this.changes = event.event_type === STATUS && event.previous_status !== event.current_status;
     const { what, fault } = says(event);
     const time = element("time", "past-time", fullTime(this.at).slice(5));
     time.title = fullTime(this.at);
     const mark = statusMark();
-    if (event.event_type === STATUS) mark.set(readStatus(event.current_status));
+    if (this.status) mark.set(this.status);
     else mark.root.hidden = true;
-    const aside = [what, latencyText(readLatency(event.metadata ?? {}))].filter(Boolean).join(" · ");
+    const aside = [what, latencyText(this.latency)].filter(Boolean).join(" · ");
     this.root = element("li", "past", time, mark.root, element("span", "past-what", aside), this.#lasted);
     if (fault) this.root.append(element("p", "past-fault", fault));
   }
@@ -79,7 +81,8 @@ export class History {
   #close = element("button", "", "Close ", element("kbd", "", "Esc"));
   #facts = element("dl", "history-facts");
   #bar = new StateBar("history-bar");
-  #line = new LatencyLine();
+  #latencies = new LatencyChart();
+  #drawn = true;
   #probes = element("ul", "history-probes");
   #rows = element("ol", "history-rows");
   #state = element("p", "history-state");
@@ -113,13 +116,12 @@ export class History {
       event.stopPropagation();
       this.close();
     });
-    const chart = element("div", "history-chart", this.#bar.root);
-    chart.append(this.#line.root);
     this.#root.append(
       element("div", "history-head", this.#name, this.#mark.root, this.#close),
       this.#facts,
       this.#probes,
-      chart,
+      element("div", "history-chart", this.#bar.root),
+      this.#latencies.root,
       this.#rows,
       element("div", "history-foot", this.#state, this.#older),
     );
@@ -172,7 +174,8 @@ export class History {
     const same = gateway === this.#gateway && this.#root.dataset.seq === String(gateway.seq);
     this.#gateway = gateway;
     this.#bar.show(gateway.history);
-    this.#line.show(gateway.latencies.map(({ value }) => value));
+    if (!this.#drawn) this.#latencies.show([...this.#known.values()]);
+    this.#drawn = true;
     this.tick(now);
     if (same) return;
     setAttribute(this.#root, "data-seq", String(gateway.seq));
@@ -211,6 +214,7 @@ export class History {
   #forget() {
     this.#asking.abort();
     this.#known.clear();
+    this.#drawn = false;
     this.#rows.replaceChildren();
     this.#gateway = null;
     this.#until = "";
@@ -255,6 +259,7 @@ export class History {
     for (const item of items) if (!this.#known.has(item.seq)) this.#known.set(item.seq, new Row(item));
     const rows = [...this.#known.values()].sort((a, b) => b.seq - a.seq).slice(0, MOST);
     this.#known = new Map(rows.map((row) => [row.seq, row]));
+    this.#drawn = false;
     let until = NaN;
     for (const row of rows) {
       row.last(until);

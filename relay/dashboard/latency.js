@@ -1,7 +1,14 @@
-/** A gateway's latencies as a line. */
+/**
+ * A gateway's latencies: as a small line in its tile, and as a chart in its history.
+ *
+ * The line is a path of SVG: there may be a thousand tiles, and a chart has a canvas, listeners and a size of its own.
+ */
 
-import { setAttribute } from "/assets/dom.js";
+import { Chart, roundUp } from "/assets/chart.js";
+import { element, setAttribute } from "/assets/dom.js";
 import { latencyText } from "/assets/gateways.js";
+import { statusMark } from "/assets/status.js";
+import { clock, fullTime } from "/assets/times.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 64;
@@ -43,4 +50,95 @@ export class LatencyLine {
     if (this.#title.textContent !== title) this.#title.textContent = title;
     setAttribute(this.#path, "d", path(values));
   }
+}
+
+const DAY_S = 86_400;
+
+/** Behind the line: when the gateway was not well. */
+const WASHES = { UNHEALTHY: "--red-wash", RECOVERING: "--violet-wash", DEGRADED: "--amber-wash" };
+
+/**
+ * @typedef {object} Report
+ * @property {number} at UNIX milliseconds
+ * @property {number} latency milliseconds; NaN when it was not measured
+ * @property {string} status of the contract; empty when it says nothing of it
+ */
+
+export class LatencyChart {
+  root = element("div", "chart history-latency");
+  /** @type {Report[]} */ #reports = [];
+  #chart = new Chart(
+    this.root,
+    () => this.#options(),
+    (index) => this.#tell(index),
+  );
+
+  /** @param {Report[]} reports in any order; the chart is hidden when there are fewer than two latencies in them */
+  show(reports) {
+    this.#reports = reports.filter(({ at }) => Number.isFinite(at)).sort((a, b) => a.at - b.at);
+    const values = this.#reports.map(({ latency }) => latency).filter(Number.isFinite);
+    this.root.hidden = values.length < 2;
+    if (this.root.hidden) return;
+    const [least, most, last] = [Math.min(...values), Math.max(...values), values.at(-1)].map(latencyText);
+    const [from, to] = [this.#reports[0].at, this.#reports.at(-1).at].map(fullTime);
+    const label = `Latency in ${values.length} reports from ${from} to ${to}: ${least} to ${most}, the last ${last}`;
+    const times = this.#reports.map(({ at }) => at / 1000);
+    this.#chart.show([times, this.#reports.map(({ latency }) => (Number.isFinite(latency) ? latency : null))], label);
+  }
+
+  #tell(index) {
+    const { at, latency, status } = this.#reports[index];
+    const parts = [element("p", "chart-when", fullTime(at)), element("p", "", latencyText(latency) || "not measured")];
+    if (status) {
+      const mark = statusMark();
+      mark.set(status);
+      parts.push(mark.root);
+    }
+    return parts;
+  }
+
+  #options() {
+    const colour = (name) => () => this.#chart.colour(name);
+    const axis = { stroke: colour("--soft"), font: "11px sans-serif", ticks: { show: false } };
+    const most = () => Math.max(0, ...this.#reports.map(({ latency }) => latency).filter(Number.isFinite));
+    return {
+      padding: [8, 14, 0, 0],
+      cursor: { points: { size: 8, width: 2, fill: colour("--accent"), stroke: colour("--pane") } },
+      scales: { y: { range: () => [0, roundUp(most(), 1)] } },
+      axes: [
+        { ...axis, size: 18, gap: 3, space: 80, grid: { show: false }, values: timesOf },
+        {
+          ...axis,
+          size: 56,
+          gap: 6,
+          grid: { stroke: colour("--line"), width: 1 },
+          splits: ({ scales }) => [0, scales.y.max / 2, scales.y.max],
+          values: (_, at) => at.map((value) => (value === 0 ? "0" : latencyText(value))),
+        },
+      ],
+      series: [{}, { stroke: colour("--accent"), width: 1.5, points: { size: 5, fill: colour("--pane") } }],
+      hooks: { drawClear: [(plot) => this.#wash(plot)] },
+    };
+  }
+
+  #wash(plot) {
+    const { ctx, bbox } = plot;
+    const states = this.#reports.filter(({ status }) => status);
+    states.forEach(({ at, status }, i) => {
+      if (!(status in WASHES)) return;
+      const ends = [at, states[i + 1]?.at ?? this.#reports.at(-1).at];
+      const [from, to] = ends.map((end) => Math.round(plot.valToPos(end / 1000, "x", true)));
+      ctx.fillStyle = this.#chart.colour(WASHES[status]);
+      ctx.fillRect(from, bbox.top, Math.max(devicePixelRatio, to - from), bbox.height);
+    });
+  }
+}
+
+/** Times as short as they can be and still differ. */
+function timesOf(plot, seconds, _axis, _space, step) {
+  const { min, max } = plot.scales.x;
+  return seconds.map((at) => {
+    const [day, time] = [fullTime(at * 1000).slice(5, 10), clock(at * 1000).slice(0, step < 60 ? 8 : 5)];
+    return max - min > DAY_S ? (step < DAY_S ? `${day} ${time}` : day) : time;
+  });
 }

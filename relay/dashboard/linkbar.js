@@ -6,21 +6,17 @@
  */
 
 import { byId, setAttribute, setText } from "/assets/dom.js";
-import { KINDS, SECONDS, sparkline } from "/assets/rate.js";
+import { Flow } from "/assets/flow.js";
 import { clockError } from "/assets/present.js";
+import { SECONDS } from "/assets/rate.js";
 import { STRINGS } from "/assets/strings.js";
 import { clock, count, duration, fullTime } from "/assets/times.js";
 import { sentence, TokenForm } from "/assets/tokenform.js";
-
-const SPARK_HEIGHT = 18;
 
 const CONNECTED = ["live", "catching-up"];
 
 /** A link that comes back sooner than this is a blink, and no banner. */
 const BANNER_AFTER_MS = 700;
-
-/** What each path of the flow counts. */
-const LAYERS = { "spark-path": KINDS, "spark-warn": KINDS.slice(2, 5), "spark-error": KINDS.slice(3, 5) };
 
 const WORDS = {
   connecting: "Connecting",
@@ -39,6 +35,7 @@ export class LinkBar {
   #headline = byId("banner-headline");
   #detail = byId("banner-detail");
   #retry = byId("retry");
+  #flow = new Flow(byId("flow-chart"));
   #token;
   /** @type {import("/assets/link.js").Standing} */
   #link = { phase: "connecting", reason: "", until: 0, ask: "" };
@@ -163,19 +160,14 @@ export class LinkBar {
    * @param {number} now UNIX milliseconds
    */
   setRate(rate, now) {
-    const seconds = rate.seconds(now);
-    const most = Math.max(...seconds);
-    setText(byId("rate"), count(seconds[SECONDS - 1]));
-    // One over the other: what is loud stands in front, from the ground.
-    for (const [id, kinds] of Object.entries(LAYERS)) {
-      setAttribute(byId(id), "d", sparkline(rate.seconds(now, kinds), SPARK_HEIGHT, most));
-    }
+    if (this.#everLive && this.#lostAt > 0) rate.deafen(this.#lostAt, now);
+    setText(byId("rate"), count(rate.seconds(now)[SECONDS - 1]));
+    this.#flow.show(rate, now);
     for (const part of byId("rate-levels").children) {
       const number = rate.seconds(now, [part.dataset.level])[SECONDS - 1];
       setText(part.firstElementChild, count(number));
       setAttribute(part, "data-some", String(number > 0));
     }
-    setText(byId("spark-title"), `Events in each of the last ${SECONDS} seconds, at most ${count(most)}`);
     const age = byId("age");
     setText(age, rate.last ? `${duration(now - rate.last)} ago` : "none yet");
     if (rate.last) setAttribute(age, "title", fullTime(rate.last));

@@ -1,18 +1,20 @@
 /**
- * How many events came in each of the last 60 seconds, of which level, and when the last one was.
+ * How many events came in each of the last 300 seconds, of which level, in which of them nothing could come, and when
+ * the last one was.
  *
- * Invariants: sixty counters of each kind, however fast events come; the second that is still running is not shown, since it
- * would always look like a dip.
+ * Invariants: 300 counters of each kind, however fast events come; the second that is still running is not shown, since
+ * it would always look like a dip.
  */
 
 /** Seconds that are kept and drawn. */
-export const SECONDS = 60;
+export const SECONDS = 300;
 
 /** What is counted apart: the levels, and what has none. */
 export const KINDS = ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL", ""];
 
 export class Rate {
   #counts = new Map(KINDS.map((kind) => [kind, new Array(SECONDS + 1).fill(0)]));
+  #deaf = new Array(SECONDS + 1).fill(false);
   #second = 0;
 
   /** UNIX milliseconds of the newest event, 0 before the first. */
@@ -34,7 +36,7 @@ export class Rate {
   }
 
   /**
-   * Events in each of the last 60 whole seconds, oldest first.
+   * Events in each of the last 300 whole seconds, oldest first.
    * @param {number} now UNIX milliseconds
    * @param {string[]} kinds of which kinds
    * @returns {number[]}
@@ -48,6 +50,28 @@ export class Rate {
     });
   }
 
+  /**
+   * Nothing could come in: that none came says nothing.
+   * @param {number} since UNIX milliseconds
+   * @param {number} now UNIX milliseconds
+   */
+  deafen(since, now) {
+    this.#advance(now);
+    // From the start each time: a page that is not looked at has few ticks.
+    const first = Math.max(Math.floor(since / 1000), this.#second - SECONDS);
+    for (let s = first; s <= this.#second; s += 1) this.#deaf[this.#index(s)] = true;
+  }
+
+  /**
+   * In which of the last 300 whole seconds nothing could come in, oldest first.
+   * @param {number} now UNIX milliseconds
+   * @returns {boolean[]}
+   */
+  deaf(now) {
+    this.#advance(now);
+    return Array.from({ length: SECONDS }, (_, i) => this.#deaf[this.#index(this.#second - SECONDS + i)]);
+  }
+
   #index(second) {
     return second % (SECONDS + 1);
   }
@@ -56,26 +80,10 @@ export class Rate {
     const second = Math.floor(now / 1000);
     if (second <= this.#second) return;
     const first = Math.max(this.#second + 1, second - SECONDS);
-    for (const counts of this.#counts.values()) {
-      for (let s = first; s <= second; s += 1) counts[this.#index(s)] = 0;
+    for (let s = first; s <= second; s += 1) {
+      for (const counts of this.#counts.values()) counts[this.#index(s)] = 0;
+      this.#deaf[this.#index(s)] = false;
     }
     this.#second = second;
   }
-}
-
-/**
- * The counters as the path of an area, `width` = one unit per second, `height` units high.
- * @param {number[]} seconds
- * @param {number} height
- * @param {number} most what is as high as that
- * @returns {string} the `d` of an SVG path
- */
-export function sparkline(seconds, height, most) {
-  const bars = seconds.map((value, x) => {
-    if (value === 0) return "";
-    // A second with anything in it shows at least one unit: a single event among thousands is still an event.
-    const tall = Math.max(1, (value / Math.max(1, most)) * height);
-    return `M${x} ${height}V${(height - tall).toFixed(1)}h.8V${height}Z`;
-  });
-  return bars.join("");
 }

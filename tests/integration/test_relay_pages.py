@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from contracts.wire import parse_cursor
+from relay.pages import DASHBOARD
 from tests.feed_client import PATIENCE, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay
@@ -98,6 +99,18 @@ def test_the_page_and_all_that_it_needs_are_served(relay: Relay) -> None:
             base = path.rpartition("/")[0]
             imports = re.findall(r'^import [^"]*"\./([^"]+)"', body.decode(), re.MULTILINE)
             wanted |= {f"{base}/{name}" for name in imports}
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [("uPlot.iife.min.js", "javascript"), ("uPlot.min.css", "text/css"), ("uPlot.LICENSE.txt", "text/plain")],
+)
+def test_what_the_page_uses_of_others_is_served(relay: Relay, name: str, content_type: str) -> None:
+    """With its licence, from the folder below, whose list nobody gets."""
+    code, headers, body = get(f"{relay.url}/assets/vendor/{name}")
+    assert (code, body) == (200, (DASHBOARD / "vendor" / name).read_bytes())
+    assert content_type in headers.get_content_type()
+    assert get(f"{relay.url}/assets/vendor/")[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/ws", "/assets/app.js", "/nowhere", "/assets/nowhere.js"])
