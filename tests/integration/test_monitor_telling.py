@@ -71,3 +71,25 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
     assert len(adopted["a"]) + len(adopted["b"]) == ROUNDS
     assert set(adopted["a"]) <= {"b"}
     assert set(adopted["b"]) <= {"a"}
+
+
+def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, nats_prefix: str) -> None:
+    """The change was made before that word; it is not told on top of it."""
+    names = Names(nats_prefix)
+
+    async def main() -> None:
+        client = await connect.connect(nats_url, name="test")
+        await streams.provision(client, names)
+        async with Publisher(nats_url, prefix=nats_prefix, name="a") as publisher:
+            a, b = (Telling(publisher, names, lambda *_: True, print) for _ in range(2))
+            b.keep(change("b", 0))
+            assert await b.tell_once()
+            a.keep(change("a", 0))
+            telling = asyncio.create_task(a.tell_once())
+            # Runs after the first step of that task, as a consumer's callback may.
+            asyncio.get_running_loop().call_soon(a.heard, SUBJECT, b.expects(SUBJECT))
+            assert await telling
+            assert (a.told, a.pending) == (0, 0)
+        await connect.close(client)
+
+    asyncio.run(main())
