@@ -8,6 +8,7 @@
 
 import { byId, setAttribute } from "/assets/dom.js";
 import { recall, store } from "/assets/remember.js";
+import { STRINGS } from "/assets/strings.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
@@ -99,8 +100,8 @@ export class Alarm {
     const one = gateways.length === 1;
     const names = gateways.slice(0, NAMED).map(({ id }) => id);
     const more = gateways.length - names.length;
-    const title = one ? `${first.id} is down` : `${gateways.length} gateways are down`;
-    const body = one ? first.fault : [...names, ...(more > 0 ? [`${more} more`] : [])].join(", ");
+    const title = one ? STRINGS.wishes.oneDown(first.id) : STRINGS.wishes.manyDown(gateways.length);
+    const body = one ? first.fault : [...names, ...(more > 0 ? [STRINGS.wishes.more(more)] : [])].join(", ");
     try {
       const shown = new Notification(title, { body, tag: "tickertape", icon: "/assets/favicon-down.svg" });
       shown.onclick = () => {
@@ -125,7 +126,7 @@ export class Alarm {
 
   #refused() {
     this.#set(this.#notify, "notify", false);
-    this.#say("This browser does not let the page show notifications; its settings for this site can.");
+    this.#say(STRINGS.wishes.refused);
   }
 
   get #permission() {
@@ -139,6 +140,6 @@ export class Alarm {
   #set(button, name, on) {
     if (recall(name) !== (on ? "on" : "")) store(name, on ? "on" : "");
     setAttribute(button, "aria-pressed", String(on));
-    setAttribute(button, "title", `${button.getAttribute("aria-label")}: ${on ? "on" : "off"}`);
+    setAttribute(button, "title", STRINGS.wishes.switched(button.getAttribute("aria-label"), on));
   }
 }

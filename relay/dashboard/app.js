@@ -20,7 +20,6 @@ import { Tiles } from "/assets/tiles.js";
 import { present } from "/assets/present.js";
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
-import { IN_ADDRESS } from "/assets/tokenform.js";
 
 const TICK_MS = 1_000;
 const DOWN = "UNHEALTHY";
@@ -231,5 +230,5 @@ byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
 setInterval(tick, TICK_MS);
 tick();
-if (tab.wasInQuery()) panel.notice(IN_ADDRESS);
+if (tab.wasInQuery()) panel.notice(STRINGS.token.inAddress);
 link.connect();

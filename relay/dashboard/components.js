@@ -7,6 +7,7 @@
 
 import { arrange, element, setAttribute, setText } from "/assets/dom.js";
 import { REMOVED, readStatus, statusMark } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { duration, fullTime, parseTime } from "/assets/times.js";
 
 export class Components {
@@ -46,7 +47,7 @@ export class Components {
       entry.at = parseTime(event.timestamp, now);
       entry.mark.set(status);
       setAttribute(entry.root, "data-status", status);
-      setAttribute(entry.root, "title", `reported at ${fullTime(entry.at)}`);
+      setAttribute(entry.root, "title", STRINGS.components.reported(fullTime(entry.at)));
       setText(entry.age, duration(now - entry.at));
     }
     this.#arrange();

@@ -6,12 +6,13 @@
  */
 
 import { element } from "/assets/dom.js";
+import { STRINGS } from "/assets/strings.js";
 
 /** Characters of one text that are shown. */
 const SHOWN = 100_000;
 const SAID_MS = 1_600;
 
-const cut = (text) => (text.length > SHOWN ? `${text.slice(0, SHOWN)}\n… ${text.length - SHOWN} more characters` : text);
+const cut = (text) => (text.length > SHOWN ? `${text.slice(0, SHOWN)}\n${STRINGS.line.more(text.length - SHOWN)}` : text);
 const json = (value) => JSON.stringify(value, null, 2) ?? "";
 
 /** A line as text, for a ticket or a chat. @param {import("/assets/lines.js").Line} line */
@@ -54,7 +55,7 @@ function button(name, text, act) {
   made.addEventListener("click", async () => {
     const said = await act();
     if (typeof said !== "boolean") return;
-    made.textContent = said ? "Copied" : "The browser refuses";
+    made.textContent = said ? STRINGS.line.copied : STRINGS.line.notCopied;
     setTimeout(() => (made.textContent = text), SAID_MS);
   });
   return made;
@@ -85,16 +86,16 @@ export function details(line, { link, only, close }) {
   const place = element("span", "number", `#${seq}`);
   place.id = "details-seq";
   const tools = element("div", "detail-tools", element("code", "", subject), place);
-  tools.append(button("copy-line", "Copy line", () => copy(lineText(line))));
-  if (link) tools.append(button("copy-link", "Copy link", () => copy(link())));
-  if (line.source) tools.append(button("only-source", "Only this source", only));
-  tools.append(button("details-close", "Close", close));
+  tools.append(button("copy-line", STRINGS.line.copy, () => copy(lineText(line))));
+  if (link) tools.append(button("copy-link", STRINGS.line.copyLink, () => copy(link())));
+  if (line.source) tools.append(button("only-source", STRINGS.line.only, only));
+  tools.append(button("details-close", STRINGS.line.close, close));
   inside.append(tools);
   if (typeof event.message === "string") inside.append(element("pre", "detail-message", cut(event.message)));
   const { metadata } = event;
   const has = metadata !== null && typeof metadata === "object" && Object.keys(metadata).length > 0;
   if (has) inside.append(facts(metadata));
-  const whole = element("details", "", element("summary", "", "The event as JSON"), element("pre", "", cut(json(event))));
+  const whole = element("details", "", element("summary", "", STRINGS.line.json), element("pre", "", cut(json(event))));
   // What has neither a message nor metadata has nothing else to show.
   whole.toggleAttribute("open", typeof event.message !== "string" && !has);
   inside.append(whole);

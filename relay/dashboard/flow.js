@@ -8,16 +8,17 @@
 import { Chart, roundUp } from "/assets/chart.js";
 import { element } from "/assets/dom.js";
 import { SECONDS } from "/assets/rate.js";
+import { STRINGS } from "/assets/strings.js";
 import { clock, count } from "/assets/times.js";
 
-/** From the ground up: a name for people, what it counts, and its colour. */
+/** From the ground up: what it counts, and its colour. */
 const LAYERS = [
-  { name: "critical", kinds: ["CRITICAL"], colour: "--level-critical" },
-  { name: "error", kinds: ["ERROR"], colour: "--level-error" },
-  { name: "warn", kinds: ["WARN"], colour: "--level-warn" },
-  { name: "info", kinds: ["INFO"], colour: "--level-info" },
-  { name: "debug", kinds: ["DEBUG"], colour: "--level-debug" },
-  { name: "without a level", kinds: [""], colour: "--level-none" },
+  { kind: "CRITICAL", colour: "--level-critical" },
+  { kind: "ERROR", colour: "--level-error" },
+  { kind: "WARN", colour: "--level-warn" },
+  { kind: "INFO", colour: "--level-info" },
+  { kind: "DEBUG", colour: "--level-debug" },
+  { kind: "", colour: "--level-none" },
 ];
 
 /** Each second has at least so many pixels: a narrow window shows fewer of them. */
@@ -62,19 +63,19 @@ export class Flow {
     const shown = Math.max(SHORT, Math.min(SECONDS, Math.floor(width / PIXELS / SHORT) * SHORT));
     const end = Math.floor(now / 1000);
     this.#seconds = Array.from({ length: shown }, (_, i) => end - shown + i);
-    this.#layers = LAYERS.map(({ kinds }) => rate.seconds(now, kinds).slice(-shown));
+    this.#layers = LAYERS.map(({ kind }) => rate.seconds(now, [kind]).slice(-shown));
     this.#deaf = rate.deaf(now).slice(-shown);
     this.#chart.show([this.#seconds, ...this.#layers], this.#label());
   }
 
   #label() {
     const shown = this.#seconds.length;
-    const span = shown === SHORT ? "60 seconds" : `${shown / 60} minutes`;
-    const all = LAYERS.map(({ name }, i) => [sum(this.#layers[i]), name]).filter(([number]) => number > 0);
+    const span = STRINGS.flow.span(shown);
+    const all = LAYERS.map(({ kind }, i) => [sum(this.#layers[i]), STRINGS.flow.levels[kind]]).filter(([number]) => number > 0);
     const most = this.#most();
-    if (most === 0) return `Events per second over the last ${span}: none`;
+    if (most === 0) return STRINGS.flow.none(span);
     const parts = all.map(([number, name]) => `${count(number)} ${name}`).join(", ");
-    return `Events per second over the last ${span}: ${parts}; at most ${count(most)} in one second`;
+    return STRINGS.flow.label(span, parts, count(most));
   }
 
   #most() {
@@ -88,15 +89,15 @@ export class Flow {
   #tell(index) {
     const at = clock(this.#seconds[index] * 1000).slice(0, 8);
     const total = this.#total(index);
-    const lines = LAYERS.map(({ name, colour }, i) => {
+    const lines = LAYERS.map(({ kind, colour }, i) => {
       const number = this.#layers[i][index];
       if (number === 0) return null;
       const swatch = element("i", "chart-swatch");
       swatch.style.background = `var(${colour})`;
-      return element("p", "", swatch, element("b", "number", count(number)), ` ${name}`);
+      return element("p", "", swatch, element("b", "number", count(number)), ` ${STRINGS.flow.levels[kind]}`);
     });
-    const deaf = this.#deaf[index] ? element("p", "", "not connected") : null;
-    const head = element("p", "chart-when", `${at} · ${count(total)} event${total === 1 ? "" : "s"}`);
+    const deaf = this.#deaf[index] ? element("p", "", STRINGS.flow.deaf) : null;
+    const head = element("p", "chart-when", STRINGS.flow.moment(at, total, count(total)));
     return [head, deaf, ...lines].filter((line) => line !== null);
   }
 
@@ -123,7 +124,7 @@ export class Flow {
           gap: 5,
           grid: { stroke: colour("--line"), width: 1 },
           splits: (plot) => [0, plot.scales.y.max],
-          values: (_, at) => at.map((value) => (value === 0 ? "" : `${count(value)}/s`)),
+          values: (_, at) => at.map((value) => (value === 0 ? "" : STRINGS.flow.perSecond(count(value)))),
         },
       ],
       series: [{}, ...LAYERS.map((layer) => ({ fill: colour(layer.colour), width: 0, points: { show: false }, paths: stacked }))],

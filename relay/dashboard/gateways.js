@@ -7,6 +7,7 @@
  */
 
 import { REMOVED, rank, readStatus, STATUSES } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 
 /** States that a bar shows. */
@@ -79,7 +80,7 @@ function readSilence(metadata) {
 /** @param {number} millis @returns {string} with its unit; empty for NaN */
 export function latencyText(millis) {
   if (Number.isNaN(millis)) return "";
-  return millis < 10 ? `${millis.toFixed(1)} ms` : `${Math.round(millis)} ms`;
+  return millis < 10 ? STRINGS.gateways.millis(millis.toFixed(1)) : STRINGS.gateways.millis(Math.round(millis));
 }
 
 /**
@@ -251,7 +252,7 @@ export class Gateways {
       groups.get(one[by]).push(one);
     }
     return [...groups]
-      .map(([name, members]) => ({ name: name || `no ${by}`, members }))
+      .map(([name, members]) => ({ name: name || STRINGS.gateways.without[by], members }))
       .sort((a, b) => rank(a.members[0].status) - rank(b.members[0].status) || names.compare(a.name, b.name));
   }
 

@@ -11,6 +11,7 @@ import { LatencyChart } from "/assets/latency.js";
 import { present } from "/assets/present.js";
 import { StateBar } from "/assets/statebar.js";
 import { readStatus, statusMark, word } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { silenceText } from "/assets/tile.js";
 import { duration, fullTime, parseTime } from "/assets/times.js";
 import { sentence } from "/assets/tokenform.js";
@@ -38,13 +39,13 @@ function says(event) {
   const metadata = event.metadata && typeof event.metadata === "object" ? event.metadata : {};
   const fault = readFault(metadata);
   if (event.event_type !== STATUS) {
-    const attempt = typeof event.attempt === "number" && event.attempt > 0 ? ` ${event.attempt}` : "";
-    return { what: `recovery ${event.phase ?? ""}${attempt}`.trim(), fault };
+    const attempt = typeof event.attempt === "number" && event.attempt > 0 ? event.attempt : 0;
+    return { what: STRINGS.history.recovery(event.phase ?? "", attempt), fault };
   }
   const [from, to] = [readStatus(event.previous_status), readStatus(event.current_status)];
-  if (from !== to) return { what: `from ${word(from)}`, fault };
-  const kept = [metadata.silenced && "silenced", metadata.flapping === true && "flapping"].filter(Boolean);
-  return { what: kept.join(", ") || "said again", fault };
+  if (from !== to) return { what: STRINGS.history.from(word(from)), fault };
+  const kept = [metadata.silenced && STRINGS.history.silenced, metadata.flapping === true && STRINGS.history.flapping].filter(Boolean);
+  return { what: kept.join(", ") || STRINGS.history.again, fault };
 }
 
 class Row {
@@ -78,7 +79,7 @@ export class History {
   #root = byId("history");
   #name = element("h2", "history-name");
   #mark = statusMark();
-  #close = element("button", "", "Close ", element("kbd", "", "Esc"));
+  #close = element("button", "", `${STRINGS.history.close} `, element("kbd", "", "Esc"));
   #facts = element("dl", "history-facts");
   #bar = new StateBar("history-bar");
   #latencies = new LatencyChart();
@@ -86,7 +87,7 @@ export class History {
   #probes = element("ul", "history-probes");
   #rows = element("ol", "history-rows");
   #state = element("p", "history-state");
-  #older = element("button", "", "Older");
+  #older = element("button", "", STRINGS.history.older);
   /** @type {Map<number, Row>} */ #known = new Map();
   /** @type {Gateway|null} */ #gateway = null;
   #asking = new AbortController();
@@ -197,17 +198,17 @@ export class History {
     const { since, silence, flapping, type, group, fault, latency } = this.#gateway;
     const facts = [
       ["type", [type, group].filter(Boolean).join(" · ")],
-      ["since", `${fullTime(since)} (${duration(now - since)})`],
+      ["since", STRINGS.history.sinceFor(fullTime(since), duration(now - since))],
       ["latency", latencyText(latency)],
       ["fault", fault],
       ["alerts", silence && silence.until > now ? silenceText(silence) : ""],
-      ["flapping", flapping ? "yes: it changes more often than it stays" : ""],
+      ["flapping", flapping ? STRINGS.history.flaps : ""],
     ].filter(([, text]) => text);
     const key = facts.flat().join("\n");
     if (this.#facts.dataset.key === key) return;
     this.#facts.dataset.key = key;
     this.#facts.replaceChildren(
-      ...facts.map(([name, text]) => element("div", "", element("dt", "", name), element("dd", "", text))),
+      ...facts.map(([name, text]) => element("div", "", element("dt", "", STRINGS.history.facts[name]), element("dd", "", text))),
     );
   }
 
@@ -228,7 +229,7 @@ export class History {
     const query = new URLSearchParams({ subjects: subjectOf(key), order: "newest", limit: String(PAGE) });
     if (this.#until) query.set("until", this.#until);
     this.#older.hidden = true;
-    setText(this.#state, "Looking it up …");
+    setText(this.#state, STRINGS.history.reading);
     try {
       const token = this.#token();
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -240,8 +241,8 @@ export class History {
     } catch (error) {
       if (signal.aborted) return;
       this.#older.hidden = false;
-      const reason = error instanceof TypeError ? "the relay does not answer" : error.message;
-      setText(this.#state, `The history could not be read. ${sentence(reason)}`);
+      const reason = error instanceof TypeError ? STRINGS.link.noAnswer : error.message;
+      setText(this.#state, STRINGS.history.unread(sentence(reason)));
     }
   }
 
@@ -251,8 +252,8 @@ export class History {
     const states = events.filter(({ event }) => event.event_type === STATUS).sort((a, b) => a.seq - b.seq);
     if (states.length > 0) this.#onItems(key, states);
     this.#older.hidden = !more || this.#known.size >= MOST;
-    const end = gap ? "What came before is no longer kept." : more ? "" : "That is all that is kept.";
-    setText(this.#state, this.#known.size === 0 ? "Nothing of it is kept." : end);
+    const end = gap ? STRINGS.history.gone : more ? "" : STRINGS.history.all;
+    setText(this.#state, this.#known.size === 0 ? STRINGS.history.nothing : end);
   }
 
   #add(items) {

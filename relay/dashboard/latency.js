@@ -8,6 +8,7 @@ import { Chart, roundUp } from "/assets/chart.js";
 import { element, setAttribute } from "/assets/dom.js";
 import { latencyText } from "/assets/gateways.js";
 import { statusMark } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { clock, fullTime } from "/assets/times.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -46,7 +47,7 @@ export class LatencyLine {
     if (values.length < 2) return;
     const least = latencyText(Math.min(...values));
     const most = latencyText(Math.max(...values));
-    const title = `Latency in ${values.length} reports: ${least} to ${most}`;
+    const title = STRINGS.gateways.latency(values.length, least, most);
     if (this.#title.textContent !== title) this.#title.textContent = title;
     setAttribute(this.#path, "d", path(values));
   }
@@ -81,14 +82,14 @@ export class LatencyChart {
     if (this.root.hidden) return;
     const [least, most, last] = [Math.min(...values), Math.max(...values), values.at(-1)].map(latencyText);
     const [from, to] = [this.#reports[0].at, this.#reports.at(-1).at].map(fullTime);
-    const label = `Latency in ${values.length} reports from ${from} to ${to}: ${least} to ${most}, the last ${last}`;
+    const label = STRINGS.history.latency(values.length, from, to, least, most, last);
     const times = this.#reports.map(({ at }) => at / 1000);
     this.#chart.show([times, this.#reports.map(({ latency }) => (Number.isFinite(latency) ? latency : null))], label);
   }
 
   #tell(index) {
     const { at, latency, status } = this.#reports[index];
-    const parts = [element("p", "chart-when", fullTime(at)), element("p", "", latencyText(latency) || "not measured")];
+    const parts = [element("p", "chart-when", fullTime(at)), element("p", "", latencyText(latency) || STRINGS.history.unmeasured)];
     if (status) {
       const mark = statusMark();
       mark.set(status);

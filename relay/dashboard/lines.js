@@ -7,6 +7,7 @@
 
 import { readCursor } from "/assets/place.js";
 import { word } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { count, parseTime } from "/assets/times.js";
 
 /** Levels, least first. */
@@ -81,19 +82,19 @@ export function eventLine(item, bytes, now, base = 0) {
     }
     case "gateway_status_change": {
       const fault = event.metadata?.error ?? event.metadata?.reason;
-      const change = `${word(string(event.previous_status))} → ${word(string(event.current_status))}`;
+      const change = STRINGS.gateways.change(word(string(event.previous_status)), word(string(event.current_status)));
       const message = fault ? `${change}  ${string(fault)}` : change;
-      return line("status", at, order, { label: "STATUS", source: string(event.gateway_id), message, bytes, item });
+      return line("status", at, order, { label: STRINGS.line.status, source: string(event.gateway_id), message, bytes, item });
     }
     case "gateway_recovery": {
-      const message = `recovery ${string(event.phase)}, attempt ${string(event.attempt)}`;
+      const message = STRINGS.line.recovers(string(event.phase), string(event.attempt));
       const source = string(event.gateway_id);
-      return line("recovery", at, order, { level: "INFO", label: "RECOVERY", source, message, bytes, item });
+      return line("recovery", at, order, { level: "INFO", label: STRINGS.line.recovery, source, message, bytes, item });
     }
     case "system_health": {
       const source = [event.component, event.instance].filter(Boolean).map(string).join(" ");
       const message = word(string(event.status));
-      return line("health", at, order, { level: "DEBUG", label: "HEALTH", source, message, bytes, item });
+      return line("health", at, order, { level: "DEBUG", label: STRINGS.line.health, source, message, bytes, item });
     }
     default: {
       const { event_type: type, timestamp: _, ...rest } = event;
@@ -103,27 +104,22 @@ export function eventLine(item, bytes, now, base = 0) {
   }
 }
 
-const GONE = {
-  retention: "gone: the stream keeps them no longer (retention)",
-  reset: "gone: the stream was lost or made anew (reset)",
-};
-const UNASKED = {
-  filter: "Lines that the filter held back are not here",
-  link: "Lines between the linked place and this one are not here",
-};
+/** Reasons that nothing can be loaded after, and those of this page. */
+const GONE = ["retention", "reset"];
+const UNASKED = ["filter", "link"];
 
 function gapMessage({ dropped, by, reason }) {
-  if (reason in UNASKED) return UNASKED[reason];
-  const what = dropped === null ? "An unknown number of events" : `${count(dropped)} ${dropped === 1 ? "event" : "events"}`;
-  if (reason in GONE) return `${what} ${dropped === 1 ? "is" : "are"} ${GONE[reason]}`;
+  if (UNASKED.includes(reason)) return STRINGS.gap[reason];
+  const what = dropped === null ? STRINGS.gap.unknown : STRINGS.gap.events(dropped, count(dropped));
+  if (GONE.includes(reason)) return STRINGS.gap[reason](what, dropped);
   const parts = Object.entries(by).sort((a, b) => b[1] - a[1]);
-  const detail = parts.map(([name, number]) => `${count(number)} ${name}`).join(", ");
-  return `${what} passed over (${reason})${detail ? `: ${detail}` : ""}`;
+  const detail = parts.map(([name, number]) => STRINGS.gap.part(count(number), name)).join(", ");
+  return STRINGS.gap.passed(what, reason, detail);
 }
 
 /** Whether what is missing may still be had. @param {Line} given */
 export function canLoad({ gap }) {
-  return gap !== null && gap.from !== "" && !(gap.reason in GONE) && gap.state !== "loading";
+  return gap !== null && gap.from !== "" && !GONE.includes(gap.reason) && gap.state !== "loading";
 }
 
 /**
@@ -136,8 +132,8 @@ export function canLoad({ gap }) {
 export function gapLine(message, at, base = 0) {
   const { from = "", to = "", dropped = null, by, state = "", parts = [], ask } = message;
   const gap = { from, to, dropped, by: by ?? {}, reason: string(message.reason), state, parts, ask };
-  const fault = state && state !== "loading" ? ` (not loaded: ${state})` : "";
-  return line("gap", at, base + readCursor(from).seq + 0.5, { label: "GAP", message: gapMessage(gap) + fault, gap });
+  const fault = state && state !== "loading" ? STRINGS.gap.unloaded(state) : "";
+  return line("gap", at, base + readCursor(from).seq + 0.5, { label: STRINGS.line.gap, message: gapMessage(gap) + fault, gap });
 }
 
 /**
@@ -165,5 +161,5 @@ export function joinGaps(first, second) {
  * @returns {Line}
  */
 export function noticeLine(message, now, order = 0) {
-  return line("notice", now, order, { label: "PAGE", message });
+  return line("notice", now, order, { label: STRINGS.line.page, message });
 }

@@ -18,15 +18,6 @@ const CONNECTED = ["live", "catching-up"];
 /** A link that comes back sooner than this is a blink, and no banner. */
 const BANNER_AFTER_MS = 700;
 
-const WORDS = {
-  connecting: "Connecting",
-  "catching-up": "Catching up",
-  live: "Live",
-  waiting: "Reconnecting",
-  closed: "Closed",
-  asking: "No token",
-};
-
 export class LinkBar {
   #state = byId("link");
   #word = byId("link-word");
@@ -67,7 +58,7 @@ export class LinkBar {
     this.#link = link.phase === "connecting" && ask ? { ...link, reason: "", ask } : link;
     const shown = this.#link.ask ? "asking" : link.phase;
     setAttribute(this.#state, "data-phase", shown);
-    setText(this.#word, WORDS[shown]);
+    setText(this.#word, STRINGS.link.phases[shown]);
     this.tick(now);
     if (link.ask) this.#token.focus();
   }
@@ -80,7 +71,7 @@ export class LinkBar {
 
   /** @param {Record<string, any>} welcome */
   setRelay(welcome) {
-    setAttribute(this.#state, "title", `relay ${welcome.relay}, session ${welcome.session}`);
+    setAttribute(this.#state, "title", STRINGS.link.session(welcome.relay, welcome.session));
   }
 
   /** @param {{connected: boolean, since: string|null}} upstream @param {number} now */
@@ -97,8 +88,8 @@ export class LinkBar {
     else gaps.unknown += 1;
     byId("lost-box").hidden = false;
     setText(byId("lost"), gaps.unknown > 0 ? `${count(gaps.events)}+` : count(gaps.events));
-    const unknown = gaps.unknown > 0 ? `; of ${count(gaps.unknown)} nobody can say how many they held` : "";
-    setAttribute(byId("lost-box"), "title", `Since the page was opened, in ${count(gaps.number)} gaps${unknown}`);
+    const unknown = gaps.unknown > 0 ? STRINGS.flow.unknownGaps(count(gaps.unknown)) : "";
+    setAttribute(byId("lost-box"), "title", STRINGS.flow.gaps(count(gaps.number)) + unknown);
   }
 
   /** True when what is shown may be out of date. */
@@ -110,7 +101,7 @@ export class LinkBar {
   tick(now) {
     const { phase, reason, until, ask } = this.#link;
     const left = Math.max(0, Math.ceil((until - now) / 1000));
-    setText(this.#wait, until > 0 ? `in ${left} s` : "");
+    setText(this.#wait, until > 0 ? STRINGS.link.in(left) : "");
     const lost = !CONNECTED.includes(phase) && (phase === "closed" || ask !== "" || now - this.#lostAt >= BANNER_AFTER_MS);
     const away = !lost && !this.#upstream.connected;
     const offered = !lost && this.#token.offered;
@@ -137,8 +128,8 @@ export class LinkBar {
   }
 
   #showLost(phase, reason, asked) {
-    const asOf = this.#everLive ? `Everything below is as of ${clock(this.#lostAt).slice(0, 8)}.` : "";
-    const headline = phase === "closed" ? "The connection is closed" : "Not connected to the relay";
+    const asOf = this.#everLive ? STRINGS.link.asOf(clock(this.#lostAt).slice(0, 8)) : "";
+    const headline = phase === "closed" ? STRINGS.link.closed : STRINGS.link.lost;
     const detail = asked ? asked.detail : sentence(reason);
     this.#say(asked?.headline ?? headline, [detail, asOf].join(" ").trim());
   }
@@ -150,8 +141,8 @@ export class LinkBar {
 
   #showAway() {
     const at = Date.parse(this.#upstream.since ?? "");
-    const since = Number.isNaN(at) ? "" : ` since ${clock(at).slice(0, 8)}`;
-    this.#say("NATS is away", `The relay has heard nothing${since}. What is below may be out of date.`);
+    const since = Number.isNaN(at) ? "" : clock(at).slice(0, 8);
+    this.#say(STRINGS.link.away, STRINGS.link.unheard(since));
   }
 
   /**
@@ -169,7 +160,7 @@ export class LinkBar {
       setAttribute(part, "data-some", String(number > 0));
     }
     const age = byId("age");
-    setText(age, rate.last ? `${duration(now - rate.last)} ago` : "none yet");
+    setText(age, rate.last ? STRINGS.flow.ago(duration(now - rate.last)) : STRINGS.flow.noneYet);
     if (rate.last) setAttribute(age, "title", fullTime(rate.last));
   }
 }

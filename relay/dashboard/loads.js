@@ -9,6 +9,7 @@ import { readPage, PAGE } from "/assets/pages.js";
 import { canLoad, eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { readCursor } from "/assets/place.js";
 import { present } from "/assets/present.js";
+import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/lines.js").Line} Line */
@@ -83,7 +84,7 @@ export class Loads {
       const around = { limit: String(AROUND), ...EVERYTHING };
       const before = await readPage({ ...around, until: cursor, order: "newest" });
       if (before.events.at(-1)?.seq !== seq) {
-        this.#say("The line of this address is not there: the stream keeps it no longer, or it is not for you.");
+        this.#say(STRINGS.gap.lineGone);
         return null;
       }
       const behind = await readPage({ ...around, cursor });
@@ -96,7 +97,7 @@ export class Loads {
       this.#changed();
       return this.#logs.find(this.base + seq) ?? null;
     } catch (error) {
-      this.#say(`The line of this address was not loaded: ${error.message}.`);
+      this.#say(STRINGS.gap.lineUnread(error.message));
       return null;
     }
   }

@@ -16,6 +16,7 @@ import { Loads } from "/assets/loads.js";
 import { Logs } from "/assets/logs.js";
 import { readCursor } from "/assets/place.js";
 import { present } from "/assets/present.js";
+import { STRINGS } from "/assets/strings.js";
 import { count } from "/assets/times.js";
 
 export class LogPane {
@@ -123,15 +124,15 @@ export class LogPane {
       this.#logs.settle();
     }
     this.#jump.hidden = following;
-    if (!following) setText(this.#jump, this.#unseen ? `${count(this.#unseen)} newer ↓` : "Newest ↓");
+    if (!following) setText(this.#jump, this.#unseen ? STRINGS.log.newer(count(this.#unseen)) : STRINGS.log.newest);
     if (!this.#dirty) return;
     this.#dirty = false;
     const { shown, matching, total, waiting, paused } = this.#logs;
     this.#feed.show(shown);
-    setText(this.#counts, matching === total ? count(total) : `${count(matching)} of ${count(total)}`);
-    setText(this.#fresh, paused ? `${count(waiting)} new` : "");
+    setText(this.#counts, matching === total ? count(total) : STRINGS.log.counts(count(matching), count(total)));
+    setText(this.#fresh, paused ? STRINGS.log.fresh(count(waiting)) : "");
     this.#empty.hidden = shown.length > 0;
-    setText(this.#empty, total === 0 ? "No lines yet." : "No line passes the filter.");
+    setText(this.#empty, total === 0 ? STRINGS.log.none : STRINGS.log.nonePass);
   }
 
   #filter() {
@@ -180,7 +181,7 @@ export class LogPane {
     const paused = !this.#logs.paused;
     this.#logs.pause(paused);
     setAttribute(this.#pause, "aria-pressed", String(paused));
-    setText(byId("pause-word"), paused ? "Resume" : "Pause");
+    setText(byId("pause-word"), paused ? STRINGS.log.resume : STRINGS.log.pause);
     setAttribute(byId("log"), "data-paused", String(paused));
     this.#dirty = true;
   }

@@ -11,6 +11,7 @@
  */
 
 import { joinGaps, noticeLine } from "/assets/lines.js";
+import { STRINGS } from "/assets/strings.js";
 import { count } from "/assets/times.js";
 
 /** @typedef {import("/assets/lines.js").Line} Line */
@@ -130,7 +131,7 @@ export class Logs {
     this.#waiting = [];
     if (this.#lost > 0) {
       const { at, order } = lines[0];
-      lines.unshift(noticeLine(`${count(this.#lost)} lines did not fit while paused`, at, order - 0.25));
+      lines.unshift(noticeLine(STRINGS.log.unfit(count(this.#lost)), at, order - 0.25));
       this.#lost = 0;
     }
     this.add(lines);

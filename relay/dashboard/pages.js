@@ -5,6 +5,8 @@
  * that is busy is asked again when it said so, a few times.
  */
 
+import { STRINGS } from "/assets/strings.js";
+
 export const PAGE = 1_000;
 const ATTEMPTS = 4;
 const LONGEST_WAIT_S = 5;
@@ -35,7 +37,7 @@ async function read(query) {
     try {
       answer = await fetch(`/events?${new URLSearchParams(given)}`, { headers, cache: "no-store" });
     } catch {
-      throw new Error("the relay does not answer");
+      throw new Error(STRINGS.link.noAnswer);
     }
     if (answer.ok) return answer.json();
     const busy = answer.status === 429 || answer.status === 503;
@@ -49,6 +51,6 @@ async function reason(answer) {
   try {
     return (await answer.json()).message;
   } catch {
-    return `the relay answers ${answer.status}`;
+    return STRINGS.link.answers(answer.status, "");
   }
 }

@@ -6,6 +6,7 @@
 
 import { element, setAttribute, setText } from "/assets/dom.js";
 import { canLoad } from "/assets/lines.js";
+import { STRINGS } from "/assets/strings.js";
 import { clock, fullTime } from "/assets/times.js";
 
 let made = 0;
@@ -21,7 +22,7 @@ export class Row {
   #label = cell("span", "row-label");
   #source = cell("span", "row-source");
   #message = cell("span", "row-message");
-  #load = element("button", "row-load", "Load them");
+  #load = element("button", "row-load");
 
   constructor() {
     const when = cell("span", "row-time");
@@ -51,7 +52,7 @@ export class Row {
     setText(this.#message, line.message);
     this.act.hidden = !(gap && (canLoad(line) || gap.state === "loading"));
     this.#load.disabled = gap?.state === "loading";
-    setText(this.#load, gap?.state === "loading" ? "Loading…" : gap?.state ? "Try again" : gap?.dropped === 1 ? "Load it" : "Load them");
+    setText(this.#load, gap?.state === "loading" ? STRINGS.gap.loading : gap?.state ? STRINGS.gap.again : STRINGS.gap.load(gap?.dropped));
   }
 
   /**

@@ -7,6 +7,7 @@
 
 import { element, setAttribute } from "/assets/dom.js";
 import { word } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { duration, fullTime } from "/assets/times.js";
 import { hideTip, showTip } from "/assets/tip.js";
 
@@ -56,17 +57,17 @@ export class StateBar {
 
   #tell(index) {
     const count = this.#states.length;
-    setAttribute(this.root, "aria-label", count === 1 ? "The one state known" : `The last ${count} states`);
+    setAttribute(this.root, "aria-label", STRINGS.states.label(count));
     setAttribute(this.root, "aria-valuemin", "1");
     setAttribute(this.root, "aria-valuemax", String(Math.max(1, count)));
     setAttribute(this.root, "aria-valuenow", String(Math.max(1, index + 1)));
-    setAttribute(this.root, "aria-valuetext", count ? this.#words(index).join(", ") : "nothing known");
+    setAttribute(this.root, "aria-valuetext", count ? this.#words(index).join(", ") : STRINGS.states.none);
   }
 
   #words(index) {
     const { status, at, fault } = this.#states[index];
     const next = this.#states[index + 1];
-    const when = next ? `${fullTime(at)}, for ${duration(next.at - at)}` : `since ${fullTime(at)}`;
+    const when = next ? STRINGS.states.lasted(fullTime(at), duration(next.at - at)) : STRINGS.states.since(fullTime(at));
     return [word(status), when, fault].filter(Boolean);
   }
 

@@ -6,6 +6,7 @@
  */
 
 import { element, setAttribute, setText } from "/assets/dom.js";
+import { STRINGS } from "/assets/strings.js";
 
 /** Statuses, worst first. Out of session is expected, hence last. */
 export const STATUSES = ["UNHEALTHY", "RECOVERING", "DEGRADED", "UNKNOWN", "HEALTHY", "OFF_SESSION"];
@@ -39,7 +40,7 @@ export function rank(status) {
  * @returns {string}
  */
 export function word(status) {
-  return status.replace("_", " ");
+  return STRINGS.status[status] ?? status;
 }
 
 /**

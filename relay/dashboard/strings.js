@@ -1,18 +1,242 @@
 /**
  * What the page says, in English: all of it stands here.
  *
- * Invariants: a text is a string, or a function of what changes in it; nothing here looks at the page.
+ * Invariants: a text is a string, or a function of what changes in it; nothing here looks at the page. What the relay
+ * and producers say (reasons, names, lines) is shown as it came.
  */
 
+const plural = (number, one, many) => (number === 1 ? one : many);
+
 export const STRINGS = {
+  name: "Tickertape",
+
+  status: {
+    UNHEALTHY: "UNHEALTHY",
+    RECOVERING: "RECOVERING",
+    DEGRADED: "DEGRADED",
+    UNKNOWN: "UNKNOWN",
+    HEALTHY: "HEALTHY",
+    OFF_SESSION: "OFF SESSION",
+    REMOVED: "REMOVED",
+  },
+
+  duration: {
+    seconds: (seconds) => `${seconds} s`,
+    minutes: (minutes, seconds) => `${minutes} m ${seconds} s`,
+    hours: (hours, minutes) => `${hours} h ${minutes} m`,
+    days: (days, hours) => `${days} d ${hours} h`,
+  },
+
   link: {
+    phases: {
+      connecting: "Connecting",
+      "catching-up": "Catching up",
+      live: "Live",
+      waiting: "Reconnecting",
+      closed: "Closed",
+      asking: "No token",
+    },
+    in: (seconds) => `in ${seconds} s`,
+    session: (relay, session) => `relay ${relay}, session ${session}`,
+    closed: "The connection is closed",
+    lost: "Not connected to the relay",
+    asOf: (time) => `Everything below is as of ${time}.`,
+    away: "NATS is away",
+    unheard: (since) => `The relay has heard nothing${since ? ` since ${since}` : ""}. What is below may be out of date.`,
     noAnswer: "the relay does not answer",
     httpOnly: "the relay answers, but no WebSocket comes about; a proxy before it may not let one through",
     answers: (status, message) => `the relay answers ${status}${message ? `: ${message}` : ""}`,
     clockOff: (length, ahead) => `this device’s clock is ${length} ${ahead ? "ahead" : "behind"}`,
     denied: "Nothing of what the filter asks for is granted to this page; it filters what is here.",
+    outOfDate: "(out of date)",
+    down: (number) => `(${number} down)`,
+    retry: "Connect now",
   },
+
   token: {
+    field: "Token",
+    newField: "New token",
+    use: "Use it",
+    forget: "Forget",
+    forgetLabel: "Forget the token",
     noToken: "what was given is no token: that is three parts with dots between them",
+    headlines: {
+      first: "This relay asks for a token",
+      refused: "The token was not taken",
+      ended: "The token is no longer good",
+      nothing: "The token grants nothing here",
+    },
+    first: "Paste one that “tickertape token mint” made. It stays in this tab until you close it.",
+    other: "Paste another one to go on.",
+    inAddress: "The token in the address was not used: addresses end up in logs.",
+    pasteHere: "Paste it here.",
+    endsAt: (time) => `The token ends at ${time}`,
+    unbroken: "With a new one the page goes on unbroken.",
+    notTaken: "New token not taken",
+    oldEnds: (time) => `The old one ends at ${time}.`,
+    oldCounts: "The old one still counts.",
+    endsIn: (seconds) => `token ends in ${seconds} s`,
+    until: (time) => `token until ${time}`,
+  },
+
+  flow: {
+    rate: "events/s",
+    byLevel: "by level",
+    levels: {
+      CRITICAL: "critical",
+      ERROR: "error",
+      WARN: "warn",
+      INFO: "info",
+      DEBUG: "debug",
+      "": "without a level",
+    },
+    span: (seconds) => (seconds === 60 ? "60 seconds" : `${seconds / 60} minutes`),
+    none: (span) => `Events per second over the last ${span}: none`,
+    label: (span, parts, most) => `Events per second over the last ${span}: ${parts}; at most ${most} in one second`,
+    perSecond: (number) => `${number}/s`,
+    moment: (time, total, number) => `${time} · ${number} ${plural(total, "event", "events")}`,
+    deaf: "not connected",
+    lost: "passed over",
+    gaps: (number) => `Since the page was opened, in ${number} gaps`,
+    unknownGaps: (number) => `; of ${number} nobody can say how many they held`,
+    last: "last event",
+    noneYet: "none yet",
+    ago: (duration) => `${duration} ago`,
+  },
+
+  wishes: {
+    notify: "Notify me when a gateway goes down",
+    sound: "Sound when a gateway goes down",
+    switched: (name, on) => `${name}: ${on ? "on" : "off"}`,
+    theme: (dark) => `Switch to ${dark ? "dark" : "light"} colours`,
+    oneDown: (name) => `${name} is down`,
+    manyDown: (number) => `${number} gateways are down`,
+    more: (number) => `${number} more`,
+    refused: "This browser does not let the page show notifications; its settings for this site can.",
+  },
+
+  gateways: {
+    title: "Gateways",
+    summary: "Gateways by status",
+    groupBy: "Group by",
+    groupByLabel: "Group gateways by",
+    ungrouped: "Nothing",
+    group: "Group",
+    type: "Type",
+    without: { group: "no group", type: "no type" },
+    none: "No gateway has reported yet.",
+    since: (time) => `since ${time}`,
+    change: (from, to) => `${from} → ${to}`,
+    firstSeen: "first seen",
+    flapping: "flapping",
+    silenced: "silenced",
+    silence: (until, by, why) =>
+      `Silenced${until ? ` until ${until}` : ""}${by ? ` by ${by}` : ""}${why ? `: ${why}` : ""}`,
+    latency: (number, least, most) => `Latency in ${number} reports: ${least} to ${most}`,
+    millis: (number) => `${number} ms`,
+  },
+
+  states: {
+    label: (number) => (number === 1 ? "The one state known" : `The last ${number} states`),
+    none: "nothing known",
+    lasted: (from, duration) => `${from}, for ${duration}`,
+    since: (time) => `since ${time}`,
+  },
+
+  history: {
+    close: "Close",
+    older: "Older",
+    facts: {
+      type: "type",
+      since: "since",
+      latency: "latency",
+      fault: "fault",
+      alerts: "alerts",
+      flapping: "flapping",
+    },
+    sinceFor: (time, duration) => `${time} (${duration})`,
+    flaps: "yes: it changes more often than it stays",
+    recovery: (phase, attempt) => `recovery ${phase}${attempt ? ` ${attempt}` : ""}`.trim(),
+    from: (status) => `from ${status}`,
+    silenced: "silenced",
+    flapping: "flapping",
+    again: "said again",
+    latency: (number, from, to, least, most, last) =>
+      `Latency in ${number} reports from ${from} to ${to}: ${least} to ${most}, the last ${last}`,
+    unmeasured: "not measured",
+    reading: "Looking it up …",
+    unread: (reason) => `The history could not be read. ${reason}`,
+    gone: "What came before is no longer kept.",
+    all: "That is all that is kept.",
+    nothing: "Nothing of it is kept.",
+  },
+
+  components: {
+    title: "Components",
+    reported: (time) => `reported at ${time}`,
+  },
+
+  log: {
+    title: "Log",
+    skip: "Skip to the log",
+    level: "Level",
+    levelLabel: "Least level",
+    levels: {
+      DEBUG: "All",
+      INFO: "Info and up",
+      WARN: "Warn and up",
+      ERROR: "Error and up",
+      CRITICAL: "Critical",
+    },
+    source: "Source",
+    sourceLabel: "Only this source",
+    filter: "Filter  -without",
+    filterLabel: "Filter lines by text; a minus before a word leaves lines with it out",
+    filterTitle: "word, \"two words\", -without",
+    pause: "Pause",
+    resume: "Resume",
+    fresh: (number) => `${number} new`,
+    newer: (number) => `${number} newer ↓`,
+    newest: "Newest ↓",
+    counts: (matching, total) => `${matching} of ${total}`,
+    none: "No lines yet.",
+    nonePass: "No line passes the filter.",
+    unfit: (number) => `${number} lines did not fit while paused`,
+  },
+
+  line: {
+    status: "STATUS",
+    recovery: "RECOVERY",
+    health: "HEALTH",
+    gap: "GAP",
+    page: "PAGE",
+    recovers: (phase, attempt) => `recovery ${phase}, attempt ${attempt}`,
+    copy: "Copy line",
+    copyLink: "Copy link",
+    copied: "Copied",
+    notCopied: "The browser refuses",
+    only: "Only this source",
+    close: "Close",
+    json: "The event as JSON",
+    more: (number) => `… ${number} more characters`,
+  },
+
+  gap: {
+    unknown: "An unknown number of events",
+    events: (dropped, number) => `${number} ${plural(dropped, "event", "events")}`,
+    retention: (what, dropped) =>
+      `${what} ${plural(dropped, "is", "are")} gone: the stream keeps them no longer (retention)`,
+    reset: (what, dropped) =>
+      `${what} ${plural(dropped, "is", "are")} gone: the stream was lost or made anew (reset)`,
+    filter: "Lines that the filter held back are not here",
+    link: "Lines between the linked place and this one are not here",
+    passed: (what, reason, detail) => `${what} passed over (${reason})${detail ? `: ${detail}` : ""}`,
+    part: (number, name) => `${number} ${name}`,
+    unloaded: (reason) => ` (not loaded: ${reason})`,
+    load: (dropped) => plural(dropped, "Load it", "Load them"),
+    loading: "Loading…",
+    again: "Try again",
+    lineGone: "The line of this address is not there: the stream keeps it no longer, or it is not for you.",
+    lineUnread: (reason) => `The line of this address was not loaded: ${reason}.`,
   },
 };

@@ -4,6 +4,8 @@
  * Invariants: arguments are milliseconds; nothing here reads a clock; a time that cannot be read shows as a dash.
  */
 
+import { STRINGS } from "/assets/strings.js";
+
 const two = (value) => String(value).padStart(2, "0");
 
 /**
@@ -48,12 +50,12 @@ export function fullTime(at) {
  */
 export function duration(span) {
   const seconds = Math.max(0, Math.floor(span / 1000));
-  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 60) return STRINGS.duration.seconds(seconds);
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} m ${two(seconds % 60)} s`;
+  if (minutes < 60) return STRINGS.duration.minutes(minutes, two(seconds % 60));
   const hours = Math.floor(minutes / 60);
-  if (hours < 24) return `${hours} h ${two(minutes % 60)} m`;
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  if (hours < 24) return STRINGS.duration.hours(hours, two(minutes % 60));
+  return STRINGS.duration.days(Math.floor(hours / 24), hours % 24);
 }
 
 const grouped = new Intl.NumberFormat("en-GB");

@@ -7,22 +7,10 @@
  */
 
 import { byId, setAttribute, setText } from "/assets/dom.js";
+import { STRINGS } from "/assets/strings.js";
 import { clock, fullTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/access.js").AccessState} AccessState */
-
-const HEADLINES = {
-  first: "This relay asks for a token",
-  refused: "The token was not taken",
-  ended: "The token is no longer good",
-  nothing: "The token grants nothing here",
-};
-
-const FIRST = "Paste one that “tickertape token mint” made. It stays in this tab until you close it.";
-const OTHER = "Paste another one to go on.";
-
-/** What a page does not take a token from. */
-export const IN_ADDRESS = "The token in the address was not used: addresses end up in logs.";
 
 /** As a sentence. @param {string} text */
 export function sentence(text) {
@@ -85,9 +73,9 @@ export class TokenForm {
    * @returns {{headline: string, detail: string}}
    */
   ask(why, reason) {
-    this.#show("Token", reason);
-    const first = this.#inAddress ? `${IN_ADDRESS} Paste it here.` : FIRST;
-    return { headline: HEADLINES[why], detail: why === "first" ? first : OTHER };
+    this.#show(STRINGS.token.field, reason);
+    const first = this.#inAddress ? `${STRINGS.token.inAddress} ${STRINGS.token.pasteHere}` : STRINGS.token.first;
+    return { headline: STRINGS.token.headlines[why], detail: why === "first" ? first : STRINGS.token.other };
   }
 
   /**
@@ -96,12 +84,12 @@ export class TokenForm {
    */
   offer() {
     const { endsAt, expiring, refusal } = this.#token;
-    this.#show("New token", refusal);
+    this.#show(STRINGS.token.newField, refusal);
     const at = clock(endsAt).slice(0, 8);
-    if (!refusal) return { headline: `The token ends at ${at}`, detail: "With a new one the page goes on unbroken." };
+    if (!refusal) return { headline: STRINGS.token.endsAt(at), detail: STRINGS.token.unbroken };
     return {
-      headline: "New token not taken",
-      detail: expiring ? `The old one ends at ${at}.` : "The old one still counts.",
+      headline: STRINGS.token.notTaken,
+      detail: expiring ? STRINGS.token.oldEnds(at) : STRINGS.token.oldCounts,
     };
   }
 
@@ -112,9 +100,9 @@ export class TokenForm {
     const left = Math.max(0, Math.ceil((endsAt - now) / 1000));
     const sameDay = fullTime(endsAt).slice(0, 10) === fullTime(now).slice(0, 10);
     const until = sameDay ? clock(endsAt).slice(0, 5) : fullTime(endsAt).slice(0, 16);
-    setText(this.#ends, endsAt === 0 ? "" : expiring ? `token ends in ${left} s` : `token until ${until}`);
+    setText(this.#ends, endsAt === 0 ? "" : expiring ? STRINGS.token.endsIn(left) : STRINGS.token.until(until));
     setAttribute(this.#ends, "data-soon", String(expiring));
-    setAttribute(this.#ends, "title", endsAt === 0 ? null : `The token ends at ${fullTime(endsAt)}`);
+    setAttribute(this.#ends, "title", endsAt === 0 ? null : STRINGS.token.endsAt(fullTime(endsAt)));
   }
 
   #show(label, error) {
