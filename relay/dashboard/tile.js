@@ -71,13 +71,12 @@ class Body {
 export class Tile {
   #mark = statusMark();
   #body = /** @type {Body|null} */ (null);
-  #near = false;
   #onPick;
 
   /** @type {Gateway} */ gateway;
 
-  /** Something of it is not on the screen yet. */
-  dirty = true;
+  /** True while it is in view, or nearly. */
+  near = false;
 
   /** @param {Gateway} gateway @param {(gateway: Gateway) => void} onPick */
   constructor(gateway, onPick) {
@@ -93,25 +92,12 @@ export class Tile {
     this.root.dataset.gateway = gateway.id;
   }
 
-  /** True while it is in view, or nearly. */
-  get near() {
-    return this.#near;
-  }
-
-  /** @param {boolean} near */
-  set near(near) {
-    if (near === this.#near) return;
-    this.#near = near;
-    this.dirty = true;
-  }
-
   /** Write what is known. @param {number} now */
   show(now) {
-    this.dirty = false;
     const { status } = this.gateway;
     setAttribute(this.root, "data-status", status);
     this.#mark.set(status);
-    if (this.#near) this.#build().show(this.gateway, now);
+    if (this.near) this.#build().show(this.gateway, now);
     else if (this.#body && !this.root.contains(document.activeElement)) this.#empty();
     this.tick(now);
   }
