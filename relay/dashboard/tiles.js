@@ -1,8 +1,9 @@
 /**
  * The gateways as tiles, gathered as the reader likes, worst first.
  *
- * Invariants: a frame writes every tile that is near the view, and of the others as many as a few milliseconds
- * allow; the rest waits for the next frames, so that a thousand changes at once do not hold the page up. Tiles are
+ * Invariants: what is written at once is every tile that is near the view, and of the others as many as a few
+ * milliseconds allow; the rest waits, so that a thousand changes at once do not hold the page up. Which are near is
+ * read before anything is written, so that it costs no layout. Tiles are
  * one stop for the Tab key (and their bar another) and are walked with the arrow keys; the focus stays on its
  * gateway when tiles change places.
  */
