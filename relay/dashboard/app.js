@@ -186,9 +186,8 @@ function draw() {
   requestAnimationFrame(() => {
     drawing = false;
     const now = present();
-    tiles.show(gateways, now);
+    if (tiles.show(gateways, now)) showSummary();
     past.show(gateways.get(past.key), now);
-    showSummary();
     showBadge(gateways.down, bar.stale);
     panel.draw();
   });

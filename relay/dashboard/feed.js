@@ -23,11 +23,13 @@ export class Feed {
   #rows = element("div", "feed-rows");
   #detail = element("div", "detail");
   /** @type {Row[]} */ #drawn = [];
+  /** What was drawn before, emptied: used again, since this is filled sixty times a second. @type {Row[]} */ #left = [];
   /** @type {Row[]} */ #spare = [];
   /** @type {Line[]} */ #lines = [];
   /** @type {Line|null} */ #selected = null;
   /** @type {Line|null} */ #open = null;
   #marked = NaN;
+  #height = "";
   #detailHeight = 0;
   #rowHeight = 20;
   #view = 0;
@@ -57,6 +59,8 @@ export class Feed {
     const observer = new ResizeObserver(() => this.#resized());
     observer.observe(box);
     observer.observe(this.#detail);
+    // After layout, where it costs none: what is as high as before stays where it is.
+    new ResizeObserver(() => (box.scrollTop = this.#top)).observe(this.#space);
     this.#resized();
   }
 
@@ -81,7 +85,7 @@ export class Feed {
   /** Show lines. @param {Line[]} lines all that pass the filter, in order */
   show(lines) {
     this.#lines = lines;
-    this.#draw();
+    this.#draw(true);
   }
 
   /** Choose a line, or none. @param {Line|null} line */
@@ -182,52 +186,70 @@ export class Feed {
     return Math.max(0, Math.min(this.#lines.length - 1, Math.floor(rows / this.#rowHeight)));
   }
 
-  #draw() {
+  /** @param {boolean} [inFrame] layout follows at once: what needs it can wait for it */
+  #draw(inFrame = false) {
     const size = this.#lines.length;
     const total = this.#y(size);
     const height = `${total}px`;
-    if (this.#space.style.height !== height) this.#space.style.height = height;
+    const grown = this.#height !== height;
+    if (grown) this.#space.style.height = this.#height = height;
     const { order, offset } = this.#anchor;
     const wanted = this.#following ? total - this.#view : this.#y(indexOfOrder(this.#lines, order)) + offset;
     const top = Math.max(0, Math.min(total - this.#view, wanted));
-    if (Math.abs(top - this.#top) >= 0.5 || this.#following) this.#box.scrollTop = top;
+    const moved = Math.abs(top - this.#top) >= 0.5;
+    if (inFrame ? moved && !grown : moved || this.#following) this.#box.scrollTop = top;
     this.#top = top;
     const first = Math.max(0, this.#indexAt(top) - OVERSCAN);
     const last = Math.min(size, this.#indexAt(top + this.#view) + 1 + OVERSCAN);
-    this.#fill(this.#lines.slice(first, last), first);
+    this.#fill(first, last);
     this.#rows.style.transform = `translateY(${this.#y(first)}px)`;
     setAttribute(this.#box, "aria-rowcount", String(size));
   }
 
-  /** Keep the rows of lines that stay, and give the others' elements to the lines that come. */
-  #fill(lines, first) {
-    const wanted = new Set(lines);
-    const kept = new Map();
-    for (const row of this.#drawn) {
-      if (wanted.has(row.line)) kept.set(row.line, row);
-      else this.#spare.push(row);
-    }
-    const nodes = [];
-    this.#drawn = lines.map((line, i) => {
-      let row = kept.get(line);
-      if (!row) {
-        row = this.#spare.pop() ?? new Row();
-        row.show(line);
+  /**
+   * Keep the rows of lines that stay, and give the others' elements to the lines that come. Drawn rows and lines stand
+   * in the same order, so a walk along both finds what stays, and nothing that stays is moved.
+   */
+  #fill(first, last) {
+    const [lines, drawn, rows] = [this.#lines, this.#drawn, this.#left];
+    let at = 0;
+    for (let i = first; i < last; i += 1) {
+      while (at < drawn.length && drawn[at].line !== lines[i] && drawn[at].line.order <= lines[i].order) {
+        this.#drop(drawn[at++]);
       }
-      const open = this.#open?.order === line.order;
-      row.place(first + i, this.#selected?.order === line.order, open, this.#marked === line.order);
-      nodes.push(row.root);
-      if (open) nodes.push(this.#detail);
-      return row;
-    });
-    const stays = new Set(nodes);
-    for (const node of [...this.#rows.children]) if (!stays.has(node)) node.remove();
-    nodes.forEach((node, i) => {
-      const place = this.#rows.children[i] ?? null;
-      if (place !== node) this.#rows.insertBefore(node, place);
-    });
-    const chosen = this.#drawn.find((row) => row.line.order === this.#selected?.order);
-    setAttribute(this.#box, "aria-activedescendant", chosen ? chosen.root.id : null);
+      rows.push(drawn[at]?.line === lines[i] ? drawn[at++] : null);
+    }
+    while (at < drawn.length) this.#drop(drawn[at++]);
+    const [selected, open, marked] = [this.#selected?.order, this.#openIndex(), this.#marked];
+    if (open < first || open >= last) this.#detail.remove();
+    let next = this.#rows.firstChild;
+    const put = (node) => {
+      if (node === next) next = next.nextSibling;
+      else this.#rows.insertBefore(node, next);
+    };
+    let chosen = null;
+    for (let i = first; i < last; i += 1) {
+      const line = lines[i];
+      const row = (rows[i - first] ??= this.#take(line));
+      row.place(i, line.order === selected, i === open, line.order === marked);
+      if (line.order === selected) chosen ??= row.root.id;
+      put(row.root);
+      if (i === open) put(this.#detail);
+    }
+    drawn.length = 0;
+    [this.#drawn, this.#left] = [rows, drawn];
+    setAttribute(this.#box, "aria-activedescendant", chosen);
+  }
+
+  #drop(row) {
+    row.root.remove();
+    this.#spare.push(row);
+  }
+
+  #take(line) {
+    const row = this.#spare.pop() ?? new Row();
+    row.show(line);
+    return row;
   }
 
   #clicked(event) {

@@ -10,14 +10,15 @@ import { latencyText } from "/assets/gateways.js";
 import { LatencyLine } from "/assets/latency.js";
 import { StateBar } from "/assets/statebar.js";
 import { statusMark, word } from "/assets/status.js";
+import { STRINGS } from "/assets/strings.js";
 import { clock, duration, fullTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
 /** What there is to know of a silence, as a sentence. @param {Gateway["silence"]} silence */
 export function silenceText({ until, why, by }) {
-  const end = Number.isFinite(until) ? ` until ${fullTime(until).slice(0, 16)}` : "";
-  return `Silenced${end}${by ? ` by ${by}` : ""}${why ? `: ${why}` : ""}`;
+  const end = Number.isFinite(until) ? fullTime(until).slice(0, 16) : "";
+  return STRINGS.gateways.silence(end, by, why);
 }
 
 /** Absolute, as short as can be: the day only when it is not today. */
@@ -34,8 +35,8 @@ class Body {
   change = element("span", "tile-change");
   latency = element("span", "tile-latency");
   fault = element("p", "tile-fault");
-  flapping = element("span", "tag", "flapping");
-  silenced = element("span", "tag", "silenced");
+  flapping = element("span", "tag", STRINGS.gateways.flapping);
+  silenced = element("span", "tag", STRINGS.gateways.silenced);
   tags = element("span", "tile-tags", this.flapping, this.silenced);
   line = new LatencyLine();
   bar = new StateBar("tile-bar");
@@ -54,7 +55,7 @@ class Body {
   /** @param {Gateway} gateway @param {number} now */
   show({ type, group, status, previous, fault, latency, silence, flapping, since, history, latencies }, now) {
     setText(this.kind, [type, group].filter(Boolean).join(" · "));
-    setText(this.change, previous ? `${word(previous)} → ${word(status)}` : "first seen");
+    setText(this.change, previous ? STRINGS.gateways.change(word(previous), word(status)) : STRINGS.gateways.firstSeen);
     setText(this.latency, latencyText(latency));
     setText(this.fault, fault);
     setAttribute(this.fault, "title", fault);
@@ -62,7 +63,7 @@ class Body {
     this.flapping.hidden = !flapping;
     setAttribute(this.silenced, "title", silence && silenceText(silence));
     setAttribute(this.since, "datetime", Number.isFinite(since) ? new Date(since).toISOString() : null);
-    setText(this.at, `since ${moment(since, now)}`);
+    setText(this.at, STRINGS.gateways.since(moment(since, now)));
     this.bar.show(history);
     this.line.show(latencies.map(({ value }) => value));
   }
@@ -71,13 +72,12 @@ class Body {
 export class Tile {
   #mark = statusMark();
   #body = /** @type {Body|null} */ (null);
-  #near = false;
   #onPick;
 
   /** @type {Gateway} */ gateway;
 
-  /** Something of it is not on the screen yet. */
-  dirty = true;
+  /** True while it is in view, or nearly. */
+  near = false;
 
   /** @param {Gateway} gateway @param {(gateway: Gateway) => void} onPick */
   constructor(gateway, onPick) {
@@ -93,25 +93,12 @@ export class Tile {
     this.root.dataset.gateway = gateway.id;
   }
 
-  /** True while it is in view, or nearly. */
-  get near() {
-    return this.#near;
-  }
-
-  /** @param {boolean} near */
-  set near(near) {
-    if (near === this.#near) return;
-    this.#near = near;
-    this.dirty = true;
-  }
-
   /** Write what is known. @param {number} now */
   show(now) {
-    this.dirty = false;
     const { status } = this.gateway;
     setAttribute(this.root, "data-status", status);
     this.#mark.set(status);
-    if (this.#near) this.#build().show(this.gateway, now);
+    if (this.near) this.#build().show(this.gateway, now);
     else if (this.#body && !this.root.contains(document.activeElement)) this.#empty();
     this.tick(now);
   }

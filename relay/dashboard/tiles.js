@@ -1,8 +1,9 @@
 /**
  * The gateways as tiles, gathered as the reader likes, worst first.
  *
- * Invariants: a frame writes every tile that is near the view, and of the others as many as a few milliseconds
- * allow; the rest waits for the next frames, so that a thousand changes at once do not hold the page up. Tiles are
+ * Invariants: what is written at once is every tile that is near the view, and of the others as many as a few
+ * milliseconds allow; the rest waits, so that a thousand changes at once do not hold the page up. Which are near is
+ * read before anything is written, so that it costs no layout. Tiles are
  * one stop for the Tab key (and their bar another) and are walked with the arrow keys; the focus stays on its
  * gateway when tiles change places.
  */
@@ -20,11 +21,15 @@ const NARROW = "(max-width: 560px)";
 
 /** How long a frame may write tiles that nobody sees yet. */
 const BUDGET_MS = 4;
-const NEAR = "200px 0px";
+const NEAR = 200;
 
-/** Of many tiles, places are changed at most so often: each time costs the layout of all of them. */
+/**
+ * Of many tiles, what changed is written at most so often, and places are changed at most so often: each time costs
+ * the layout of all of them.
+ */
 const MANY = 200;
-const SETTLE_MS = 250;
+const WRITE_MS = 100;
+const SETTLE_MS = 1_000;
 const BY = ["none", "type", "group"];
 
 class Head {
@@ -52,11 +57,23 @@ class Head {
   }
 }
 
+/** Index of the first tile from which on something is true; the number of tiles when it is of none. */
+function indexWhere(tiles, holds) {
+  let [low, high] = [0, tiles.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (holds(tiles[middle])) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 export class Tiles {
   /** @type {Map<string, Tile>} */ #tiles = new Map();
   /** @type {Map<Element, Tile>} */ #roots = new Map();
   /** @type {Map<string, Head>} */ #heads = new Map();
   /** In the order of the page. @type {Tile[]} */ #ordered = [];
+  /** Not on the screen yet as they should be. @type {Set<Tile>} */ #dirty = new Set();
   #list;
   #select;
   #onPick;
@@ -66,8 +83,12 @@ export class Tiles {
   #narrow = window.matchMedia(NARROW);
   #moved = false;
   #arrangedAt = -SETTLE_MS;
+  #writtenAt = -WRITE_MS;
   #timer = 0;
-  #view;
+  /** Those near the view: which, and where they stand in the order. @type {Set<Tile>} */ #near = new Set();
+  #from = 0;
+  #to = 0;
+  #looked = false;
 
   /**
    * @param {HTMLElement} list
@@ -80,8 +101,12 @@ export class Tiles {
     this.#select = select;
     this.#onPick = onPick;
     this.#onView = onView;
-    this.#view = new IntersectionObserver((entries) => this.#viewed(entries), { root: list, rootMargin: NEAR });
-    this.#narrow.addEventListener("change", () => this.#fit());
+    list.addEventListener("scroll", () => this.#lookAgain(), { passive: true });
+    new ResizeObserver(() => this.#lookAgain()).observe(list);
+    this.#narrow.addEventListener("change", () => {
+      this.#fit();
+      this.#lookAgain();
+    });
     list.addEventListener("keydown", (event) => this.#walk(event));
     list.addEventListener("focusin", (event) => this.#stopAt(this.#roots.get(event.target.closest("li"))));
     const remembered = recall("group-by");
@@ -90,6 +115,7 @@ export class Tiles {
       store("group-by", select.value === "none" ? "" : select.value);
       this.#moved = true;
       this.#arrangedAt = -SETTLE_MS;
+      this.#writtenAt = -WRITE_MS;
       onView();
     });
   }
@@ -98,18 +124,25 @@ export class Tiles {
    * Bring the tiles up to date.
    * @param {import("/assets/gateways.js").Gateways} gateways
    * @param {number} now UNIX milliseconds
+   * @returns {boolean} whether something was written
    */
   show(gateways, now) {
     const changed = gateways.takeChanged();
     for (const key of changed) this.#take(key, gateways.get(key));
     this.#moved ||= changed.size > 0;
-    if (this.#moved && this.#settled()) this.#arrange(gateways.gathered(this.#select.value));
+    // Before anything is written, so that it costs no layout.
+    if (!this.#looked) this.#look();
+    if (!this.#moved && this.#dirty.size === 0) return false;
+    if (!this.#due(this.#writtenAt + WRITE_MS)) return false;
+    this.#writtenAt = performance.now();
+    if (this.#moved && this.#due(this.#arrangedAt + SETTLE_MS)) this.#arrange(gateways.gathered(this.#select.value));
     if (this.#write(now)) this.#onView();
+    return true;
   }
 
   /** Write what only time changes. @param {number} now */
   tick(now) {
-    for (const tile of this.#tiles.values()) if (!tile.dirty) tile.tick(now);
+    for (const tile of this.#tiles.values()) if (!this.#dirty.has(tile)) tile.tick(now);
   }
 
   /** Show which gateway's history is open. @param {string} key or empty */
@@ -133,8 +166,9 @@ export class Tiles {
       if (!tile) return;
       this.#tiles.delete(key);
       this.#roots.delete(tile.root);
-      this.#view.unobserve(tile.root);
-      tile.dirty = false;
+      this.#near.delete(tile);
+      this.#dirty.delete(tile);
+      this.#arrangedAt = -SETTLE_MS;
       if (tile === this.#stop) this.#stop = null;
       return;
     }
@@ -143,17 +177,16 @@ export class Tiles {
       tile.mark(key === this.#open);
       this.#tiles.set(key, tile);
       this.#roots.set(tile.root, tile);
-      this.#view.observe(tile.root);
+      // Who comes or goes is not kept waiting.
+      this.#arrangedAt = -SETTLE_MS;
     }
     tile.gateway = gateway;
-    tile.dirty = true;
+    this.#dirty.add(tile);
   }
 
   #arrange(groups) {
     this.#moved = false;
     this.#arrangedAt = performance.now();
-    clearTimeout(this.#timer);
-    this.#timer = 0;
     const children = [];
     this.#ordered = [];
     const heads = new Map();
@@ -173,41 +206,73 @@ export class Tiles {
     this.#heads = heads;
     arrange(this.#list, children);
     this.#fit();
+    // About these, without asking for the layout; it is looked at again when there is one.
+    this.#bring(this.#from, this.#to);
+    this.#lookAgain();
     if (!this.#list.contains(document.activeElement)) this.#stopAt(this.#ordered[0]);
   }
 
-  /** Whether tiles may change places now; if not, it is looked at again when they may. */
-  #settled() {
-    const wait = this.#tiles.size > MANY ? this.#arrangedAt + SETTLE_MS - performance.now() : 0;
-    if (wait > 0) this.#timer ||= setTimeout(this.#onView, wait);
-    return wait <= 0;
+  /** Whether it is time, of many tiles; if not, it is looked at again when it is. @param {number} at */
+  #due(at) {
+    const wait = this.#tiles.size > MANY ? at - performance.now() : 0;
+    if (wait <= 0) return true;
+    this.#timer ||= setTimeout(() => {
+      this.#timer = 0;
+      this.#onView();
+    }, wait);
+    return false;
   }
 
   /** @returns {boolean} some tiles are still to be written */
   #write(now) {
-    const dirty = this.#ordered.filter((tile) => tile.dirty);
-    for (const tile of dirty) if (tile.near) tile.show(now);
+    for (const tile of this.#dirty) if (tile.near) this.#put(tile, now);
     const until = performance.now() + BUDGET_MS;
-    const rest = dirty.filter((tile) => tile.dirty);
-    let written = 0;
-    while (written < rest.length && performance.now() < until) {
-      rest[written].show(now);
-      written += 1;
+    for (const tile of this.#dirty) {
+      if (performance.now() >= until) return true;
+      this.#put(tile, now);
     }
-    return written < rest.length;
+    return false;
   }
 
-  #viewed(entries) {
-    for (const { target, isIntersecting } of entries) {
-      const tile = this.#roots.get(target);
-      if (tile) tile.near = isIntersecting;
-    }
+  #put(tile, now) {
+    this.#dirty.delete(tile);
+    tile.show(now);
+  }
+
+  #lookAgain() {
+    this.#looked = false;
     this.#onView();
+  }
+
+  /** Find out which tiles are near the view; they stand in rows from top to bottom. */
+  #look() {
+    this.#looked = true;
+    const all = this.#ordered;
+    if (all.length === 0) return;
+    const begin = this.#list.firstElementChild.offsetTop + this.#list.scrollTop - NEAR;
+    const end = begin + this.#list.clientHeight + 2 * NEAR;
+    const from = indexWhere(all, ({ root }) => root.offsetTop + root.offsetHeight > begin);
+    this.#bring(from, indexWhere(all, ({ root }) => root.offsetTop > end));
+  }
+
+  #bring(from, to) {
+    const near = new Set(this.#ordered.slice(from, to));
+    const [come, gone] = [[...near].filter((tile) => !tile.near), [...this.#near].filter((tile) => !near.has(tile))];
+    [this.#near, this.#from, this.#to] = [near, from, to];
+    for (const tile of [...come, ...gone]) {
+      tile.near = !tile.near;
+      this.#dirty.add(tile);
+    }
+    if (come.length === 0) return;
+    // Whoever scrolls is not kept waiting. What is written may make rows higher.
+    this.#writtenAt = -WRITE_MS;
+    this.#lookAgain();
   }
 
   #fit() {
     const dense = this.#narrow.matches || this.#tiles.size > DENSE_FROM;
     setAttribute(this.#list, "data-dense", String(dense));
+    setAttribute(this.#list.parentElement, "data-many", String(this.#tiles.size > MANY));
   }
 
   #stopAt(tile) {
