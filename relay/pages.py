@@ -10,15 +10,15 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.codes import ErrorCode
 from contracts.wire import WireError, format_cursor
 from relay import metrics
 from relay.answers import headers_of, peer, refusal
+from relay.assets import Assets
 from relay.events_page import EventsPage
 from relay.gate import Gate
 from relay.history import History
@@ -79,15 +79,17 @@ class _Guard:
 def main_pages(gate: Gate, history: History) -> ASGIApp:
     """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
+    assets = Assets(directory=DASHBOARD)
+
     async def dashboard(request: Request) -> Response:
-        return FileResponse(DASHBOARD / "index.html")
+        return await assets.get_response("index.html", request.scope)
 
     return _guarded(
         gate,
         [
             Route("/", dashboard),
             *_beside_the_feed(gate, history),
-            Mount("/assets", StaticFiles(directory=DASHBOARD)),
+            Mount("/assets", assets),
         ],
     )
 
