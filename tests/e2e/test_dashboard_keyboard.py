@@ -29,6 +29,7 @@ STOPS: Final = [
     "#group-by",
     f'.tile[data-gateway="{MAIN}"] .tile-name',
     f'.tile[data-gateway="{MAIN}"] .bar',
+    "#component-list",
     "#level",
     "#source",
     "#filter",
@@ -100,9 +101,7 @@ def test_the_tab_key_reaches_everything(nats_server: NatsServer, tmp_path: Path)
     asyncio.run(work())
 
 
-def test_a_history_is_opened_read_and_left_with_the_keyboard(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
+def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
     """Enter on a tile opens it, Tab leads into it, and Esc leads back to the tile."""
 
     async def work() -> None:
@@ -114,7 +113,12 @@ def test_a_history_is_opened_read_and_left_with_the_keyboard(
             await page.keyboard.press("Enter")
             await expect(page.locator(".past")).to_have_count(12)
             await expect(page.locator(tile)).to_have_attribute("aria-expanded", "true")
-            for stop in (STOPS[6], "#history .history-head button", "#history .bar", "#history .history-rows"):
+            for stop in (
+                STOPS[6],
+                "#history .history-head button",
+                "#history .bar",
+                "#history .history-rows",
+            ):
                 await tab_to(page, stop)
             await page.keyboard.press("Escape")
             await expect(page.locator("#history")).to_be_hidden()
