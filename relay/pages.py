@@ -10,24 +10,20 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import contracts
 from contracts.codes import ErrorCode
 from contracts.wire import WireError, format_cursor
 from relay import metrics
 from relay.answers import headers_of, peer, refusal
+from relay.assets import Assets
 from relay.events_page import EventsPage
 from relay.gate import Gate
 from relay.history import History
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
-
-CLIENT: Final = Path(contracts.__file__).parent / "typescript" / "dist"
-"""The client in TypeScript, compiled: the page uses it as others do."""
 
 _SECURITY: Final = [
     (
@@ -83,16 +79,17 @@ class _Guard:
 def main_pages(gate: Gate, history: History) -> ASGIApp:
     """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
+    assets = Assets(directory=DASHBOARD)
+
     async def dashboard(request: Request) -> Response:
-        return FileResponse(DASHBOARD / "index.html")
+        return await assets.get_response("built/index.html", request.scope)
 
     return _guarded(
         gate,
         [
             Route("/", dashboard),
             *_beside_the_feed(gate, history),
-            Mount("/assets/client", StaticFiles(directory=CLIENT)),
-            Mount("/assets", StaticFiles(directory=DASHBOARD)),
+            Mount("/assets", assets),
         ],
     )
 

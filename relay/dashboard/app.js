@@ -16,6 +16,7 @@ import { LinkBar } from "/assets/linkbar.js";
 import { LogPane } from "/assets/logpane.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
+import { beginTheme } from "/assets/themebutton.js";
 import { Tiles } from "/assets/tiles.js";
 import { present } from "/assets/present.js";
 import { STRINGS } from "/assets/strings.js";
@@ -227,6 +228,7 @@ function tick() {
 
 byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
+beginTheme();
 setInterval(tick, TICK_MS);
 tick();
 if (tab.wasInQuery()) panel.notice(STRINGS.token.inAddress);

@@ -1,0 +1,107 @@
+"""The dashboard's files as a browser, a cache and an old client get them."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+from posixpath import dirname, normpath
+from typing import Final
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from relay.pages import DASHBOARD
+from tests.feed_client import PATIENCE
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+PAGES: Final = {"/": "index.html", "/assets/app.js": "app.js", "/assets/style.css": "style.css"}
+
+IMPORT: Final = re.compile(r'^(?:import\b|export\s*[*{])[^;("=]*"([^"]+)"', re.MULTILINE)
+"""What a module needs before it runs; an `import()` is no part of it."""
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """A relay with its page."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server, Relay(server.url) as running:
+        yield running
+
+
+def get(url: str, **headers: str) -> tuple[int, Message, bytes]:
+    """Fetch a page; status, headers and body as it was sent."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urlopen(Request(url, headers=named), timeout=PATIENCE) as answer:
+            return answer.status, answer.headers, answer.read()
+    except HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("accepted", ["gzip", "br, GZIP;q=0.5", "*"])
+def test_who_takes_gzip_gets_it(relay: Relay, path: str, accepted: str) -> None:
+    """The file comes packed, as it is on the disk, and a cache is told what decides that."""
+    code, headers, body = get(relay.url + path, accept_encoding=accepted)
+    file = (DASHBOARD / PAGES[path]).read_bytes()
+    assert (code, headers["content-encoding"], headers["vary"]) == (200, "gzip", "Accept-Encoding")
+    assert gzip.decompress(body) == file
+    assert int(headers["content-length"]) == len(body) < len(file) / 2
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "*, gzip;q=0", "gzip;q=much"])
+def test_who_takes_no_gzip_gets_the_file(relay: Relay, path: str, accepted: str) -> None:
+    """As it is on the disk, under a tag of its own."""
+    _, packed, _ = get(relay.url + path, accept_encoding="gzip")
+    code, headers, body = get(relay.url + path, accept_encoding=accepted)
+    assert (code, headers["content-encoding"], headers["vary"]) == (200, None, "Accept-Encoding")
+    assert body == (DASHBOARD / PAGES[path]).read_bytes()
+    assert headers["etag"] != packed["etag"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+def test_what_the_browser_has_is_not_sent_again(relay: Relay, path: str, accepted: str) -> None:
+    """A request with the tag of what it has gets 304 and no body, still with the security headers."""
+    _, first, _ = get(relay.url + path, accept_encoding=accepted)
+    code, headers, body = get(relay.url + path, accept_encoding=accepted, if_none_match=first["etag"])
+    assert (code, body, headers["etag"]) == (304, b"", first["etag"])
+    assert headers["cache-control"] == "no-cache"
+    assert "default-src 'none'" in headers["content-security-policy"]
+
+
+def modules(path: str) -> set[str]:
+    """Addresses of all modules that this one imports, and those import."""
+    seen: set[str] = set()
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        source = (DASHBOARD / here.removeprefix("/assets/")).read_text()
+        for name in IMPORT.findall(source):
+            found = name if name.startswith("/") else normpath(f"{dirname(here)}/{name}")
+            if found not in seen:
+                seen.add(found)
+                waiting.append(found)
+    return seen
+
+
+def test_the_page_names_all_its_modules_at_once() -> None:
+    """So that the browser asks for all of them together, not for one layer after the other."""
+    text = (DASHBOARD / "index.html").read_text()
+    named = re.findall(r'<link rel="modulepreload" href="([^"]+)">', text)
+    wanted = sorted(modules("/assets/app.js"))
+    assert named == wanted, "the modulepreload links of index.html should be:\n" + "\n".join(
+        f'    <link rel="modulepreload" href="{name}">' for name in wanted
+    )
+
+
+def test_all_that_the_page_names_is_there() -> None:
+    """Every module and every sheet is a file of the folder, and nothing lies there unused."""
+    text = (DASHBOARD / "index.html").read_text()
+    named = set(re.findall(r'(?:src|href)="/assets/([^"]+)"', text))
+    there = {path.name for path in Path(DASHBOARD).iterdir() if path.suffix in (".js", ".css")}
+    assert {name for name in named if "/" not in name and not name.endswith(".svg")} == there
