@@ -83,7 +83,7 @@ def gateways() -> list[EventModel]:
 
 
 async def fill(desk: Desk) -> None:
-    """Flood the log until a gap tells of it, then publish a line of each level, again until it comes through."""
+    """Flood the log until a gap tells of it, then publish a line of each level until it comes through."""
     await asyncio.gather(*(desk.log(f"flood {number:03}") for number in range(FLOOD)))
     await expect(desk.page.locator('#feed .row[data-kind="gap"]').first).to_be_attached()
     for level, message in LINES.items():

@@ -36,7 +36,7 @@ STOPS: Final = [
     "#pause",
     "#feed",
 ]
-"""Where the Tab key leads from the beginning of the page, in order; the log may scroll by itself before it."""
+"""Where the Tab key leads from the beginning of the page, in order."""
 
 FOCUSED: Final = """() => {
   const node = document.activeElement;
