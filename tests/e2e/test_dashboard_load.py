@@ -67,41 +67,6 @@ def test_the_page_is_small_and_soon_on_the_screen(nats_server: NatsServer, tmp_p
     asyncio.run(work())
 
 
-def test_no_module_waits_for_another(nats_server: NatsServer, tmp_path: Path) -> None:
-    """All modules are asked for because the page names them, none because another one was read first."""
-
-    async def work() -> None:
-        async with open_desk(nats_server, tmp_path, env={}) as desk:
-
-            async def slow(route: object) -> None:
-                held.append(route)
-
-            held: list[object] = []
-            await desk.page.route("**/assets/app.js", slow)
-            wanted = asyncio.create_task(desk.visit("/"))
-            try:
-                await expect(desk.page.locator("#link-word")).to_have_text("Connecting")
-                names = await desk.page.evaluate(
-                    "[...document.querySelectorAll('link[rel=modulepreload]')].map((link) => link.href)"
-                )
-                assert len(names) > 20
-                await desk.page.wait_for_function(
-                    "(names) => names.every((name) => performance.getEntriesByName(name).length > 0)",
-                    arg=names,
-                )
-                asked = [request.url for request in desk.requests if request.url.endswith(".js")]
-                assert set(names) <= set(asked)
-                for route in held:
-                    await route.continue_()  # type: ignore[attr-defined]
-                await desk.live()
-                later = {request.url for request in desk.requests if request.url.endswith(".js")}
-                assert later == set(asked)
-            finally:
-                await wanted
-
-    asyncio.run(work())
-
-
 def test_without_the_network_the_page_stays_of_use(nats_server: NatsServer, tmp_path: Path) -> None:
     """Filter, scroll, open a line, a history, other colours: no file is asked for; then it catches up."""
 

@@ -1,9 +1,8 @@
-"""What the dashboard uses of others: one version, at every place that names it, and small enough for a page.
+"""What the dashboard uses of others: one version, at every place that names it.
 
 That the files are those of the package is for `npm run check` to say, which has the package.
 """
 
-import gzip
 import json
 import re
 import tomllib
@@ -13,7 +12,6 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[3]
 DASHBOARD: Final = ROOT / "relay" / "dashboard"
 TYPESCRIPT: Final = ROOT / "contracts" / "typescript"
-PAGE_BYTES: Final = 100 * 1024
 
 
 def test_the_copy_is_of_the_version_that_is_locked() -> None:
@@ -34,9 +32,3 @@ def test_the_copy_comes_with_its_licence_and_is_in_the_wheel() -> None:
     packed = project["tool"]["setuptools"]["package-data"]["relay"]
     named = {path for pattern in packed for path in (ROOT / "relay").glob(pattern)}
     assert {path for path in DASHBOARD.rglob("*") if path.is_file()} <= named
-
-
-def test_the_whole_page_is_small() -> None:
-    """All of it, compressed as one."""
-    files = [path for path in DASHBOARD.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg")]
-    assert len(gzip.compress(b"".join(path.read_bytes() for path in sorted(files)))) < PAGE_BYTES
