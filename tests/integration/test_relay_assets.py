@@ -18,7 +18,7 @@ from tests.relay_process import Relay
 PAGES: Final = {
     "/": "built/index.html",
     "/assets/built/app.js": "built/app.js",
-    "/assets/theme.js": "theme.js",
+    "/assets/built/app.css": "built/app.css",
 }
 
 
