@@ -30,6 +30,14 @@ TAGS: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-pra
 
 SIZES: Final = {"desktop": (1440, 900), "phone": (390, 844)}
 
+OVERLAPS: Final = """(tile) => {
+  const end = tile.getBoundingClientRect().bottom;
+  const [bar, fault] = [".tile-bar", ".tile-fault"].map((name) => tile.querySelector(name).getBoundingClientRect());
+  return [fault.top < bar.bottom - 6 && "the fault covers the bar", fault.bottom > end && "the fault is cut"]
+    .filter(Boolean);
+}"""
+"""What of a tile stands where it should not."""
+
 FINDINGS: Final = """(tags) => axe.run(document, { runOnly: tags }).then(({ violations }) =>
   violations.flatMap(({ id, impact, help, nodes }) =>
     nodes.map(({ target, failureSummary }) => `${impact} ${id} (${help}), ${target}: ${failureSummary}`)))"""
@@ -182,6 +190,8 @@ def test_a_phone_shows_all_of_it(nats_server: NatsServer, tmp_path: Path) -> Non
                 await fit_for_fingers(page, where)
 
             await check("everything")
+            await expect(desk.tile(MAIN).locator(".tile-fault")).to_be_visible()
+            assert await desk.tile(MAIN).evaluate(OVERLAPS) == []
             for label in ("Group by", "Level"):
                 await expect(page.locator(".field-name", has_text=label)).to_be_visible()
                 await expect(page.locator(".field", has_text=label).locator("select")).to_be_visible()
