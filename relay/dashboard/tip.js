@@ -12,7 +12,7 @@ const tip = element("div", "tip");
 tip.id = "tip";
 tip.setAttribute("role", "tooltip");
 tip.hidden = true;
-document.body.append(tip);
+(document.querySelector("main") ?? document.body).append(tip);
 document.addEventListener("scroll", hideTip, { capture: true, passive: true });
 window.addEventListener("resize", hideTip);
 
