@@ -80,4 +80,4 @@ lock:  ## needs uv
 
 clean:
 	rm -rf $(VENV) $(TS)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz
+	rm -rf $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz tests/e2e/artefacts
