@@ -80,6 +80,7 @@ export const STRINGS = {
   },
 
   flow: {
+    title: "Events per second",
     rate: "events/s",
     byLevel: "by level",
     levels: {

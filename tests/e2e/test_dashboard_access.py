@@ -32,7 +32,8 @@ SIZES: Final = {"desktop": (1440, 900), "phone": (390, 844)}
 
 OVERLAPS: Final = """(tile) => {
   const end = tile.getBoundingClientRect().bottom;
-  const [bar, fault] = [".tile-bar", ".tile-fault"].map((name) => tile.querySelector(name).getBoundingClientRect());
+  const box = (name) => tile.querySelector(name).getBoundingClientRect();
+  const [bar, fault] = [box(".tile-bar"), box(".tile-fault")];
   return [fault.top < bar.bottom - 6 && "the fault covers the bar", fault.bottom > end && "the fault is cut"]
     .filter(Boolean);
 }"""

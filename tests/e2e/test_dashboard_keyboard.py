@@ -26,6 +26,7 @@ STOPS: Final = [
     "#notify",
     "#sound",
     "#theme",
+    "#flow-chart",
     "#group-by",
     f'.tile[data-gateway="{MAIN}"] .tile-name',
     f'.tile[data-gateway="{MAIN}"] .bar',
@@ -107,16 +108,17 @@ def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsSe
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
             page = desk.page
-            tile = STOPS[5]
-            for stop in STOPS[:6]:
+            tile = STOPS[6]
+            for stop in STOPS[:7]:
                 await tab_to(page, stop)
             await page.keyboard.press("Enter")
             await expect(page.locator(".past")).to_have_count(12)
             await expect(page.locator(tile)).to_have_attribute("aria-expanded", "true")
             for stop in (
-                STOPS[6],
+                STOPS[7],
                 "#history .history-head button",
                 "#history .bar",
+                "#history .history-latency",
                 "#history .history-rows",
             ):
                 await tab_to(page, stop)
