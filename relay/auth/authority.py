@@ -54,6 +54,15 @@ class Authority:
         """Tokens that were refused, by reason."""
         return {reason: self._verifier.failures[reason] for reason in get_args(Reason)}
 
+    async def load(self) -> None:
+        """Fetch the issuer's keys once, where they come from an address; ``run`` keeps them fresh.
+
+        Raises:
+            KeysError: they did not come.
+        """
+        if self._jwks is not None:
+            await self._jwks.load()
+
     def verify(self, token: str) -> Grant:
         """What a token grants.
 
