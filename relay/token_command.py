@@ -210,7 +210,7 @@ async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, st
     problem = token_problem(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
-    authority = Authority(settings)
+    authority = Authority(settings, wall=time.time)
     await authority.load()
     try:
         authority.verify(token)

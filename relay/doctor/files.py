@@ -144,7 +144,7 @@ def _data_dir(settings: RelaySettings) -> list[Finding]:
         return [
             Finding.mend(
                 "data_dir",
-                f"{text}, of which NATS uses {_USABLE:.0%}, and the streams may grow by {grows / _MIB:,.0f} MiB",
+                f"{text}, NATS uses {_USABLE:.0%} of it, and the streams may grow by {grows / _MIB:,.0f} MiB",
                 "make room, or give a --data-dir on a larger disk",
             )
         ]

@@ -37,6 +37,7 @@ from relay.config import RelaySettings
 from relay.doctor.finding import Finding
 from relay.doctor.ports import program_on
 from relay.doctor.room import replicas, storage
+from relay.embedded import OWN_NAME
 from relay.server import ListenError, listen
 
 SAMPLES: Final = 5
@@ -121,7 +122,8 @@ def judged(found: Skew) -> Finding:
         )
     if found.proven > SKEW_NOTE:
         return Finding.note("clock", text, "let NTP set both clocks; ages of events are wrong by as much")
-    return Finding.ok("clock", text)
+    agrees = (abs(found.ahead) + found.within) * 1000
+    return Finding.ok("clock", f"the clocks of this machine and of NATS agree to {agrees:.1f} ms")
 
 
 async def _own(settings: RelaySettings, now: Clock) -> list[Finding]:
@@ -133,6 +135,14 @@ async def _own(settings: RelaySettings, now: Clock) -> list[Finding]:
     if isinstance(client, Finding):
         return [_own_port(settings, client)]
     try:
+        if client._server_info.get("server_name") != OWN_NAME:
+            return [
+                Finding.mend(
+                    "nats",
+                    f"a NATS that is not the relay's own has port {settings.nats_port}, which that needs",
+                    f"connect to it with --nats-url {url}, or give another --nats-port",
+                )
+            ]
         return [_answers(url, client), *await _asked([client], Names(settings.subject_prefix), now)]
     finally:
         await connect.close(client)

@@ -55,26 +55,26 @@ def show(sections: Sections, console: Console | None = None) -> None:
     for heading, findings in sections.items():
         if findings:
             console.print(Text(heading, style="bold"))
-            console.print(_table(findings, marks))
+            console.print(_table(findings, marks, "→" if marks is _MARKS else "->"))
             console.print()
     console.print(_sum([one for findings in sections.values() for one in findings]))
 
 
-def _table(findings: Sequence[Finding], marks: Mapping[State, str]) -> Table:
+def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=6, no_wrap=True, justify="left")
     table.add_column(ratio=1, overflow="fold")
     for one in findings:
-        table.add_row(Text(f"{marks[one.state]} {one.state}", style=_COLOURS[one.state]), _said(one))
+        table.add_row(Text(f"{marks[one.state]} {one.state}", style=_COLOURS[one.state]), Text(one.text))
+        if one.do:
+            # Where there is nothing to mend, what may be done stands back.
+            do = Table.grid(padding=(0, 1))
+            do.add_column(no_wrap=True)
+            do.add_column(ratio=1, overflow="fold")
+            style = "bold" if one.state == "mend" else "dim"
+            do.add_row(Text(arrow, style=style), Text(one.do, style=style))
+            table.add_row("", do)
     return table
-
-
-def _said(one: Finding) -> Text:
-    text = Text(one.text)
-    if one.do:
-        # Where there is nothing to mend, what may be done stands back.
-        text.append(f"\n{one.do}", style="bold" if one.state == "mend" else "dim")
-    return text
 
 
 def _sum(findings: Sequence[Finding]) -> Text:

@@ -76,7 +76,7 @@ def replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> l
         found.append(
             Finding.note(
                 "streams",
-                f"stream {events['config']['name']} has one copy in a cluster: no feed while its server is away",
+                f"stream {events['config']['name']} has one copy: no feed while its server is away",
                 "give it three with 'nats stream edit --replicas 3'",
             )
         )

@@ -59,8 +59,9 @@ def origin(settings: RelaySettings, page: str) -> Finding:
         return Finding.ok("origin", f"pages of {page} may connect: they are the relay's own")
     return Finding.mend(
         "origin",
-        f"pages of {page} may not connect: {_why_not(settings.allowed_origins, page)}",
-        f"add --allowed-origins {page}; a page that the relay itself serves under that name needs no entry",
+        f"pages of {page} may not connect, unless the relay serves them itself: "
+        f"{_why_not(settings.allowed_origins, page)}",
+        f"add it to --allowed-origins, as {page}",
     )
 
 
