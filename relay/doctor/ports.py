@@ -51,12 +51,18 @@ def _port(name: str, option: str, host: str, port: int, served: Callable[[], Fin
         if found is not None:
             return found
         who = program_on(port)
-        return Finding.mend(name, f"{error.what}{f' ({who})' if who else ''}", error.remedy)
-    return Finding.ok(name, f"{host}:{port} is free" if port else f"{option} 0: a free port is taken")
+        return Finding.mend(name, f"{_what(name)} {error.what}{f' ({who})' if who else ''}", error.remedy)
+    return Finding.ok(
+        name, f"{_what(name)} {host}:{port} is free" if port else f"{option} 0: a free port is taken"
+    )
+
+
+def _what(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _main(settings: RelaySettings) -> Finding | None:
-    where = f"{settings.host}:{settings.port}"
+    where = f"main port {settings.host}:{settings.port}"
     status, body = _answer(settings.host, settings.port, "/health", tls=settings.tls_cert is not None)
     try:
         said: Any = orjson.loads(body)
@@ -78,7 +84,7 @@ def _ops(settings: RelaySettings) -> Finding | None:
     if status != 200 or body.strip() != b"ok":
         return None
     status, body = _answer(host, port, "/readyz")
-    text = f"{host}:{port} is served by a relay that runs already and says: {first_line(body)}"
+    text = f"ops port {host}:{port} is served by a relay that runs already and says: {first_line(body)}"
     if status == 200:
         return Finding.ok("ops_port", text)
     return Finding.mend(
