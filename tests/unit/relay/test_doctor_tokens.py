@@ -1,17 +1,20 @@
 """What the check says of keys, of somebody's token, and of a page."""
 
 import asyncio
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from relay.auth.authority import Authority
 from relay.config import RelaySettings
 from relay.doctor.finding import NAMES, Finding
 from relay.doctor.tokens import checked_origin, origin, tokens
-from tests.forge import SECRET, claims, public_pem, token
+from tests.forge import SECRET, claims, jwk, public_pem, token
 
 JWT: dict[str, Any] = {"auth": "jwt", "jwt_algorithm": "EdDSA", "jwt_key": public_pem("EdDSA").decode()}
 
@@ -125,6 +128,35 @@ def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> 
     assert str(one).startswith(said)
     assert (one.do != "") == (one.state == "mend")
     assert SECRET.decode() not in str(one)
+
+
+def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
+    """Once, and a token of theirs counts."""
+    body = orjson.dumps({"keys": [jwk("EdDSA", kid="1")]})
+
+    class Issuer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    asked: list[str] = []
+    with HTTPServer(("127.0.0.1", 0), Issuer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/jwks.json"
+        one = found(
+            written(tmp_path, token("EdDSA", lasting())), **{**JWT, "jwt_key": None, "jwt_jwks_url": url}
+        )
+        server.shutdown()
+        thread.join()
+    assert asked == ["/jwks.json"]
+    assert one["token_keys"].text == "EdDSA: the JWKS answers, with keys that fit"
+    assert one["token"].state == "ok", one
 
 
 def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
