@@ -33,7 +33,7 @@ def found(now: float | None = None, **values: Any) -> dict[str, Finding]:
     return result
 
 
-def pair(folder: Path, *names: str, **times: datetime) -> dict[str, Any]:
+def pair(folder: Path, *names: str, **times: Any) -> dict[str, Any]:
     """A certificate and its key, for settings that need nothing else of the disk."""
     made = AUTHORITY.issue_cert(*names, **times)
     made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
