@@ -10,6 +10,7 @@ it is the clock of the stream's leader, whose times the events carry.
 """
 
 import asyncio
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -50,6 +51,9 @@ SKEW_MEND: Final = 5.0
 
 FAR: Final = 0.05
 """Seconds of a round trip that are told: starting, resuming and history ask several times in a row."""
+
+_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
+"""What the system writes before the words that say the same."""
 
 Clock = Callable[[], float]
 
@@ -168,7 +172,7 @@ async def _reach(url: str, settings: RelaySettings) -> Client | Finding:
     try:
         return await connect.once(url, name="tickertape-check", access=settings.access())
     except (ConnectError, connect.AccessError) as error:
-        return Finding.broken("nats", error)
+        return Finding.broken("nats", _ERRNO.sub("", str(error)))
 
 
 def _answers(url: str, client: Client) -> Finding:

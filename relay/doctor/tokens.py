@@ -26,15 +26,18 @@ async def tokens(settings: RelaySettings, token_file: Path | None = None) -> lis
         if token_file is None:
             return []
         return [Finding.note("token", "no token is asked for with --auth none", "give --auth jwt to try one")]
+    unjudged = (
+        [Finding.note("token", "--token-file is not judged", "mend the rest first")] if token_file else []
+    )
     if settings.problem() is not None:
-        return []  # said of the settings
+        return unjudged  # the problem is said of the settings
     try:
         authority = Authority(settings)
         await authority.load()
     except RevocationsError as error:
-        return [Finding.broken("revocations", error)]
+        return [Finding.broken("revocations", error), *unjudged]
     except KeysError as error:
-        return [Finding.broken("token_keys", error)]
+        return [Finding.broken("token_keys", error), *unjudged]
     found = [Finding.ok("token_keys", f"{settings.jwt_algorithm}: {_where(settings)}")]
     if settings.jwt_revoked_file is not None:
         found.append(Finding.ok("revocations", f"revoked tokens are read from {settings.jwt_revoked_file}"))

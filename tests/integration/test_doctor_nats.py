@@ -186,6 +186,15 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
         assert one.do == "check user and password, key, or .creds file"
 
 
+def test_nobody_at_an_address_is_told_in_words() -> None:
+    """Without the number that the system has for it."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    (one,) = found(url)
+    # The rest is the event loop's: each has words of its own.
+    assert one.text.startswith(f"NATS at {url} does not answer: Conn")
+    assert one.do == "start it, or give --nats-url"
+
+
 def test_the_relays_own_nats_need_not_run() -> None:
     """Its port has to be free for it, or its own."""
     port = free_port()

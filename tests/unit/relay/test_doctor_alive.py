@@ -1,9 +1,11 @@
 """The health check of a container: which arguments take the short way, and what comes of each answer."""
 
+import contextlib
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -159,6 +161,24 @@ def test_one_that_hangs_is_given_up(
     monkeypatch.setattr(alive, "ask", lambda *_: (_ for _ in ()).throw(TimeoutError("timed out")))
     assert run("127.0.0.1", 9, ready=False) == 1
     assert "no answer within 2 s" in capsys.readouterr().out
+
+
+def test_one_that_drips_is_given_up() -> None:
+    """A byte now and then would outlast a deadline that each read has for itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            link, _ = server.accept()
+            with link, contextlib.suppress(OSError):
+                while True:
+                    link.sendall(b"x")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(TimeoutError):
+            ask("127.0.0.1", server.getsockname()[1], "/livez", timeout=0.2)
+        thread.join()
 
 
 def test_an_endless_answer_is_cut() -> None:

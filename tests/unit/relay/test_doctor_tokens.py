@@ -160,8 +160,11 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
-    """One line for one mistake."""
+    """One line for one mistake; a token that was given is not passed over in silence."""
     assert found(auth="jwt") == {}
+    for change in ({"jwt_algorithm": None}, {"jwt_key": "no key"}):
+        one = found(Path("/nowhere.jwt"), **{**JWT, **change})["token"]
+        assert str(one) == "note  --token-file is not judged; mend the rest first"
 
 
 def test_loading_fixed_keys_asks_nobody() -> None:
