@@ -4,8 +4,6 @@ Each command has one settings model for its flags and the environment; this file
 turns every mistake into one line and an exit code: 2 for usage, 1 for what could not be done.
 """
 
-import asyncio
-import logging
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Coroutine
@@ -26,11 +24,14 @@ class Command:
         does: a line for the overview.
         settings: ``module:class`` of its options; empty when it reads its arguments itself.
         run: ``module:function`` that takes them; what it returns is the exit code.
+        early: ``module:function`` that sees the arguments first, for what must be fast: it returns the exit
+            code, or None to go on.
     """
 
     does: str
     settings: str
     run: str
+    early: str = ""
 
 
 COMMANDS: Final = {
@@ -67,7 +68,10 @@ COMMANDS: Final = {
         "mint or inspect a token", "relay.token_command:TokenCommandSettings", "relay.token_command:run"
     ),
     "check": Command(
-        "validate configuration and what it points at", "relay.check:CheckSettings", "relay.check:run"
+        "validate configuration and what it points at",
+        "relay.check:CheckSettings",
+        "relay.check:run",
+        "relay.doctor.alive:early",
     ),
     "bench": Command(
         "measure this installation beside its peers",
@@ -104,10 +108,14 @@ def main(argv: list[str] | None = None) -> int:
     command = COMMANDS.get(name)
     if command is None:
         return _usage(f"there is no command {name!r}; one of {', '.join(COMMANDS)}")
+    if command.early and (code := _load(command.early)(rest)) is not None:
+        return int(code)
     try:
         settings = _parse(name, _load(command.settings), rest) if command.settings else rest
     except _UsageError as error:
         return _usage(f"{name}: {error}")
+    import logging
+
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
     )
@@ -118,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
+    import asyncio
+
     try:
         result = function(settings)
         if not asyncio.iscoroutine(result):
@@ -135,6 +145,8 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
 
 
 def _run_async(work: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -24,9 +24,12 @@ STOP_TIMEOUT: Final = 10.0
 RESTART_DELAY: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
 
+OWN_NAME: Final = "tickertape"
+"""The server's name, by which a relay's own NATS is told from another one."""
+
 # nats-py reads an ack's reply by position; the newer form of it would stop a client in silence.
 _CONFIG: Final = """\
-server_name: tickertape
+server_name: {name}
 host: "127.0.0.1"
 port: {port}
 jetstream {{ store_dir: {store} }}
@@ -84,7 +87,7 @@ class EmbeddedNats:
         self.port = _free_port(self.port)
         config = self.data_dir / "nats.conf"
         store = str(self.data_dir / "jetstream").replace("\\", "\\\\").replace('"', '\\"')
-        config.write_text(_CONFIG.format(port=self.port, store=f'"{store}"'))
+        config.write_text(_CONFIG.format(name=OWN_NAME, port=self.port, store=f'"{store}"'))
         await self._spawn()
         self._watch = asyncio.create_task(self._keep_running(), name="nats-server")
 

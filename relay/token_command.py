@@ -20,14 +20,14 @@ from pydantic_settings import (
 from contracts.events import format_time, parse_time
 from contracts.subjects import check_pattern
 from contracts.wire import LevelName, WireError
+from relay.auth.authority import Authority
 from relay.auth.claims import TokenError, decoded, json_object, moment_of
-from relay.auth.jwks import Jwks
-from relay.auth.key_formats import configured_keys, read_key_file
-from relay.auth.keys import FixedKeys, KeysError
+from relay.auth.key_formats import read_key_file
+from relay.auth.keys import KeysError
 from relay.auth.minting import generate, mint, read_signing_key
-from relay.auth.revocations import Revocations, RevocationsError
+from relay.auth.revocations import RevocationsError
 from relay.auth.token_settings import TokenSettings, token_problem
-from relay.auth.tokens import MAX_TOKEN, Expected, KeySource, Verifier, anonymous
+from relay.auth.tokens import MAX_TOKEN, anonymous
 from relay.core.grants import CLAIM, grant_of
 
 MAX_LIFE: Final = 366 * 86_400
@@ -210,25 +210,10 @@ async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, st
     problem = token_problem(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
-    assert settings.jwt_algorithm is not None
-    keys = configured_keys(settings)
-    source: KeySource
-    if keys is not None:
-        source = FixedKeys(keys)
-    else:
-        assert settings.jwt_jwks_url is not None
-        source = jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithm)
-        await jwks.load()
-    file = settings.jwt_revoked_file
-    verifier = Verifier(
-        settings.jwt_algorithm,
-        source,
-        expected=Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
-        revoked=(lambda _: False) if file is None else Revocations(file).revoked,
-        wall=time.time,
-    )
+    authority = Authority(settings, wall=time.time)
+    await authority.load()
     try:
-        verifier.verify(token)
+        authority.verify(token)
     except TokenError as error:
         return False, f"{error.reason}: {error.message}"
     return True, "verified"

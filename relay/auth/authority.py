@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import get_args
 
@@ -22,13 +23,14 @@ class Authority:
 
     Args:
         settings: of a relay with ``--auth jwt``, without a ``token_problem``.
+        wall: UNIX seconds.
 
     Raises:
         KeysError: the key cannot be used.
         RevocationsError: the list of revoked tokens cannot be read.
     """
 
-    def __init__(self, settings: TokenSettings) -> None:
+    def __init__(self, settings: TokenSettings, *, wall: Callable[[], float] = time.time) -> None:
         assert settings.jwt_algorithm is not None
         keys = configured_keys(settings)
         self._jwks: Jwks | None = None
@@ -44,6 +46,7 @@ class Authority:
             source,
             expected=Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
             revoked=self.revoked,
+            wall=wall,
         )
 
     def __repr__(self) -> str:
@@ -53,6 +56,15 @@ class Authority:
     def failures(self) -> Mapping[str, int]:
         """Tokens that were refused, by reason."""
         return {reason: self._verifier.failures[reason] for reason in get_args(Reason)}
+
+    async def load(self) -> None:
+        """Fetch the issuer's keys once, where they come from an address; ``run`` keeps them fresh.
+
+        Raises:
+            KeysError: they did not come.
+        """
+        if self._jwks is not None:
+            await self._jwks.load()
 
     def verify(self, token: str) -> Grant:
         """What a token grants.

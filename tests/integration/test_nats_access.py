@@ -116,10 +116,11 @@ def assert_refused(server: NatsServer, expected: str, *options: str, **env: str)
         run("streams", "show", "--nats-url", url, *options, **env),
         run("ship", "--status", "--nats-url", url, *options, **env),
     ):
-        said = done.stderr.splitlines()
+        # What 'check' finds is on standard output, like all that it has to say.
+        said = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
         assert done.returncode == 1
+        assert len(said) == 1, said
         assert f"NATS at {url} refuses {expected}" in said[0]
-        assert len([text for text in said if "NATS at" in text]) == 1
         assert "Traceback" not in done.stderr
 
 
@@ -161,7 +162,7 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
         for done in (published(url), run("check", "--nats-url", url), published(server.url, *credentials)):
             assert done.returncode == 1
             assert WRONG not in done.stdout + done.stderr
-            assert "refuses the credentials" in done.stderr
+            assert "refuses the credentials" in done.stdout + done.stderr
 
 
 def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
@@ -425,9 +426,9 @@ def test_credentials_do_not_travel_in_the_clear(
         child = await asyncio.create_subprocess_exec(
             *command("check", "--nats-url", url, *ca, "--nats-user", "app", "--nats-password", PASSWORD),
             env=environment(),
-            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
-        _, said = await asyncio.wait_for(child.communicate(), PATIENCE)
+        said, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
         assert child.returncode == 1
         server.close()
         return said.decode()

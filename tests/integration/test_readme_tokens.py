@@ -73,10 +73,13 @@ def test_each_command_works(folder: Path) -> None:
     try:
         assert relay.stdout is not None
         until(relay, "ready")
-        checked = start(check, folder, "--nats-url", "nats://127.0.0.1:" + own[5])
+        here = ["--port", str(port), "--ops-port", "0", "--nats-url", "nats://127.0.0.1:" + own[5]]
+        checked = start(check, folder, *here, "--token-file", "alice.jwt")
         said, _ = checked.communicate(timeout=PATIENCE)
         assert checked.returncode == 0, said
         assert "mend" not in said
+        assert "--token-file alice.jwt is good: alice may see gateway.>,log.>, without log.*.payroll" in said
+        assert f"0.0.0.0:{port} is served by a relay that runs already" in said
         client = start(tail, folder, "--url", f"wss://127.0.0.1:{port}/ws", "--ca", "ca.pem", "--since 1h")
         event = start(
             """tickertape publish log.error.risk '{"message": "margin call"}'""",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import trustme
-from cryptography.x509 import load_pem_x509_certificate
 
 from relay.config import RelaySettings
+from relay.doctor.finding import NAMES
 from relay.hardening import findings
 
 SECRET = "an HS256 secret of more than thirty-two bytes"
@@ -57,9 +57,11 @@ def certificate(folder: Path) -> dict[str, Path]:
     return {"tls_cert": cert, "tls_key": key}
 
 
-def lines(now: float | None = None, **values: Any) -> list[str]:
-    """What is said about settings."""
-    return [str(finding) for finding in findings(RelaySettings(**values), now)]
+def lines(**values: Any) -> list[str]:
+    """What is said about settings, each under a name that programs know."""
+    found = findings(RelaySettings(**values))
+    assert {finding.name for finding in found} <= NAMES
+    return [str(finding) for finding in found]
 
 
 def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
@@ -75,7 +77,6 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
         ({"auth": "none", "host": "127.0.0.1"}, "note  --auth none: every user and program"),
         ({"ops_host": "0.0.0.0"}, "note  --ops-host 0.0.0.0: metrics"),
         ({"jwt_algorithm": None}, "mend  jwt_algorithm: verifying tokens needs it"),
-        ({"jwt_key": "no key"}, "mend  "),
         ({"jwt_algorithm": "HS256", "jwt_key": SECRET}, "note  --jwt-algorithm HS256: whoever can verify"),
         ({"jwt_audience": None}, "note  no --jwt-audience"),
         ({"jwt_issuer": None}, "note  no --jwt-issuer"),
@@ -90,10 +91,6 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
             {"tls_cert": None, "tls_key": None, "trusted_proxies": "10.0.0.2"},
             "note  no --tls-cert: what lies between",
         ),
-        (
-            {"tls_cert": Path("/nowhere.pem"), "tls_key": None},
-            "mend  certificate /nowhere.pem cannot be read",
-        ),
         ({"allowed_origins": "https://*.example.com"}, "note  --allowed-origins https://*.example.com"),
         ({"allowed_origins": "http://app.example.com"}, "mend  --allowed-origins http://app.example.com"),
         ({"trusted_proxies": "0.0.0.0/0"}, "mend  --trusted-proxies 0.0.0.0/0: anybody"),
@@ -103,7 +100,6 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
         ({"max_subject_connections": 0}, "note  --max-subject-connections 0"),
         ({"connection_rate": 0}, "note  --connection-rate 0"),
         ({"address_rate": 0}, "note  --address-rate 0"),
-        ({"max_connections": 2_000_000_000}, "mend  --max-connections 2000000000: only"),
         ({"nats_url": None}, "note  the relay's own NATS has no users"),
         (
             {"nats_url": "nats://nats.example.com:4222"},
@@ -143,14 +139,6 @@ def test_a_list_that_others_can_write_is_told(good: dict[str, Any]) -> None:
     good["jwt_revoked_file"].chmod(0o666)
     (found,) = lines(**good)
     assert "can be written by others" in found
-
-
-def test_the_end_of_a_certificate_is_told(good: dict[str, Any]) -> None:
-    """Two weeks ahead, and afterwards."""
-    ends = load_pem_x509_certificate(good["tls_cert"].read_bytes()).not_valid_after_utc.timestamp()
-    assert lines(ends - 15 * 86_400, **good) == []
-    assert "expires in 1.0 days" in lines(ends - 86_400, **good)[0]
-    assert "has expired" in lines(ends + 1, **good)[0]
 
 
 def test_a_loopback_relay_with_tokens_needs_no_certificate(good: dict[str, Any]) -> None:
