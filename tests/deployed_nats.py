@@ -101,8 +101,7 @@ def deployed(folder: Path) -> Iterator[Deployed]:
         text, found = re.subn(line, instead, text, flags=re.MULTILINE)
         assert found == 1
     (folder / "nats").mkdir(parents=True, exist_ok=True)
-    for included in ("accounts.conf", "permissions.conf"):
-        shutil.copy(CONFIG.with_name(included), folder / "nats")
+    shutil.copy(CONFIG.with_name("permissions.conf"), folder / "nats")
     with pytest.MonkeyPatch.context() as patch:
         for user in USERS:
             password = f"{user}-{folder.name}"
