@@ -1,11 +1,13 @@
 """The proxies of ``deploy/haproxy`` and ``deploy/nginx``, started for real before two real relays."""
 
 import asyncio
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -85,12 +87,14 @@ def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) 
 def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]:
     """Run a proxy before two relays; its port."""
     port = free_port()
-    process = subprocess.Popen(
-        configured(kind, folder, port, relays), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    said = folder / "proxy.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            configured(kind, folder, port, relays), stdout=log, stderr=log, start_new_session=True
+        )
 
     def answers() -> bool:
-        assert process.poll() is None, process.communicate()[0].decode()
+        assert process.poll() is None, said.read_text()
         try:
             with urlopen(f"http://127.0.0.1:{port}/health", timeout=PATIENCE) as answer:
                 return bool(answer.status == 200)
@@ -101,8 +105,10 @@ def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]
         eventually(answers, f"{kind} passes on to a relay")
         yield port
     finally:
-        process.kill()
-        process.communicate()
+        # With its workers; at once, since a proxy would wait for its clients.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(params=KINDS)
