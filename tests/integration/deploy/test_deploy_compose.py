@@ -1,4 +1,4 @@
-"""``deploy/compose.yaml`` as docker compose reads it; and its NATS, streams and relay, started without containers."""
+"""``deploy/compose.yaml`` as docker compose reads it; its NATS, streams and relay run without containers."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_each_service_is_bounded_restarted_and_watched(services: dict[str, Any])
 
 
 def test_relays_wait_for_the_streams_and_have_time_to_leave(services: dict[str, Any]) -> None:
-    """NATS is healthy, then the streams are there, then relays start; the stop takes longer than the drain."""
+    """NATS is healthy, then the streams are there, then relays start; a stop is longer than the drain."""
     for name in ("relay-1", "relay-2"):
         needs = {other: need["condition"] for other, need in services[name]["depends_on"].items()}
         assert needs == {"nats": "service_healthy", "streams": "service_completed_successfully"}
@@ -145,7 +145,11 @@ def test_secrets_are_kept(folder: Path) -> None:
 
 def here(command: list[str], folder: Path, nats: str) -> list[str]:
     """A command of the file, with places and addresses outside of containers; without NATS' address."""
-    places = {"/run/secrets": str(folder / "secrets"), "/etc/nats": str(folder / "nats"), "0.0.0.0": "127.0.0.1"}
+    places = {
+        "/run/secrets": str(folder / "secrets"),
+        "/etc/nats": str(folder / "nats"),
+        "0.0.0.0": "127.0.0.1",
+    }
     line = []
     for part in command:
         if part.startswith("--nats-url="):
@@ -163,7 +167,10 @@ def nats_of_the_file(services: dict[str, Any], folder: Path, tmp_path: Path) -> 
     port, monitoring = free_port(), free_port()
     command = here(services["nats"]["command"], folder, "")
     assert command[-1] == "8222"
-    options = [*command[:-1], str(monitoring), "-p", str(port), "-sd", str(tmp_path / "store")]
+    config = folder / "nats" / "nats-server.conf"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace('"/var/lib/nats"', f'"{tmp_path / "store"}"'), encoding="utf-8")
+    options = [*command[:-1], str(monitoring), "-p", str(port)]
     process = subprocess.Popen(
         [str(find_binary()), *options],
         env={**os.environ, **services["nats"]["environment"]},

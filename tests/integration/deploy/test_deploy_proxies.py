@@ -115,9 +115,12 @@ def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]
 def front(request: pytest.FixtureRequest, tmp_path: Path, nats_server: NatsServer) -> Iterator[Front]:
     """Two relays that take one client from an address each, behind a proxy of each kind."""
     options = ("--trusted-proxies", "127.0.0.1", "--max-address-connections", "1")
-    with Relay(nats_server.url, *options) as one, Relay(nats_server.url, *options) as two:
-        with proxy(request.param, tmp_path, (one, two)) as port:
-            yield Front(f"ws://127.0.0.1:{port}/ws", (one, two), nats_server.url)
+    with (
+        Relay(nats_server.url, *options) as one,
+        Relay(nats_server.url, *options) as two,
+        proxy(request.param, tmp_path, (one, two)) as port,
+    ):
+        yield Front(f"ws://127.0.0.1:{port}/ws", (one, two), nats_server.url)
 
 
 def test_sessions_spread_and_are_known_by_their_own_addresses(front: Front) -> None:
@@ -162,6 +165,8 @@ def test_a_relay_that_stops_gets_no_more_clients(front: Front) -> None:
 def test_a_quiet_link_is_not_cut(kind: str) -> None:
     """Every time out of the session's way is at least twice the heartbeat."""
     text = CONFIGS[kind].read_text(encoding="utf-8")
-    found = re.findall(r"^\s*(?:timeout (?:tunnel|client|server)|proxy_(?:read|send)_timeout) (\d+)s", text, re.M)
+    found = re.findall(
+        r"^\s*(?:timeout (?:tunnel|client|server)|proxy_(?:read|send)_timeout) (\d+)s", text, re.M
+    )
     assert len(found) == (3 if kind == "haproxy" else 2)
     assert all(int(seconds) >= 2 * HEARTBEAT for seconds in found)
