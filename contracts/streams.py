@@ -270,7 +270,7 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
     Args:
         nc: a connection of a user who may.
         names: the deployment.
-        replicas: servers of a cluster that hold each stream; None leaves what is there, and new ones have one.
+        replicas: servers of a cluster that hold each stream; None leaves what is there, new ones have one.
 
     Returns:
         A line for each change.
