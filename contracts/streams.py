@@ -264,8 +264,13 @@ async def differences(nc: Client, names: Names) -> list[Difference]:
     return found
 
 
-async def apply(nc: Client, names: Names) -> list[str]:
+async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[str]:
     """Create or alter the streams to be as the contract has them.
+
+    Args:
+        nc: a connection of a user who may.
+        names: the deployment.
+        replicas: servers of a cluster that hold each stream; None leaves what is there, new ones have one.
 
     Returns:
         A line for each change.
@@ -277,6 +282,8 @@ async def apply(nc: Client, names: Names) -> list[str]:
     events: dict[str, Any] | None = None
     for wanted in configurations(names, server_version(nc)):
         name = wanted["name"]
+        if replicas is not None:
+            wanted["num_replicas"] = replicas
         there = await info(nc, name)
         if there and name == names.stream("LATEST") and events and _older(there, events):
             changes.append(await _forget(nc, name, names))

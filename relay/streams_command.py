@@ -1,8 +1,9 @@
 """``tickertape streams``: show the streams beside the contract, make them so, list what was rejected."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from nats.aio.client import Client
+from pydantic import Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from contracts import connect
@@ -18,6 +19,8 @@ class StreamsSettings(NatsSettings):
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
     action: CliPositionalArg[Literal["show", "apply", "rejected"]] = "show"
+    replicas: Annotated[int, Field(ge=1, le=5)] | None = None
+    """apply: servers of a cluster that hold each stream; else what is there stays, and new ones have one."""
 
 
 async def run(settings: StreamsSettings) -> int:
@@ -32,7 +35,9 @@ async def run(settings: StreamsSettings) -> int:
         return 1
     try:
         if settings.action == "apply":
-            for line in await apply(client, names) or ["all streams are as the contract has them"]:
+            for line in await apply(client, names, settings.replicas) or [
+                "all streams are as the contract has them"
+            ]:
                 print(line)
             return 0
         if settings.action == "rejected":

@@ -4,6 +4,7 @@ The file itself is started, with another port and folder: there is no second cop
 """
 
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -99,6 +100,8 @@ def deployed(folder: Path) -> Iterator[Deployed]:
     }.items():
         text, found = re.subn(line, instead, text, flags=re.MULTILINE)
         assert found == 1
+    (folder / "nats").mkdir(parents=True, exist_ok=True)
+    shutil.copy(CONFIG.with_name("permissions.conf"), folder / "nats")
     with pytest.MonkeyPatch.context() as patch:
         for user in USERS:
             password = f"{user}-{folder.name}"

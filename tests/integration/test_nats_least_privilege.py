@@ -1,6 +1,6 @@
 """The deployment's NATS users: each program does all of its work with its own, and nothing else.
 
-The permissions are those of ``deploy/nats/nats-server.conf`` itself.
+The permissions are those of ``deploy/nats`` itself.
 """
 
 import asyncio

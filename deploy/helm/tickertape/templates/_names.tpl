@@ -1,0 +1,40 @@
+{{- define "tickertape.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "tickertape.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: relay
+{{- end }}
+
+{{- define "tickertape.labels" -}}
+{{ include "tickertape.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "tickertape.image" -}}
+{{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
+{{- end }}
+
+{{- /* What cannot be served, said at once instead of by a pod that ends again and again. */ -}}
+{{- define "tickertape.problems" -}}
+{{- if eq .Values.auth.mode "jwt" }}
+{{- if and .Values.auth.existingSecret .Values.auth.jwksUrl }}
+{{- fail "auth.existingSecret and auth.jwksUrl are both set; the keys come from one of them" }}
+{{- else if not (or .Values.auth.existingSecret .Values.auth.jwksUrl) }}
+{{- fail "auth.mode is jwt, and there is no key: set auth.existingSecret or auth.jwksUrl, or auth.mode=none if everybody may read" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetConnections .Values.autoscaling.targetCPU)) }}
+{{- fail "autoscaling is on, and both targetConnections and targetCPU are 0; set one of them" }}
+{{- end }}
+{{- range $name := list "host" "port" "ops-host" "ops-port" "nats-password" "nats-token" "jwt-key" }}
+{{- if hasKey $.Values.options $name }}
+{{- fail (printf "options.%s: the chart sets that itself, or it is a secret that belongs into a Secret" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}

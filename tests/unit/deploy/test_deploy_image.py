@@ -1,0 +1,92 @@
+"""The image: its Dockerfile, and what is in it, without a container engine."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.deploy_options import DEPLOY, program, unknown, unknown_variables
+from tests.relay_process import ROOT, environment
+
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+
+
+def context(folder: Path) -> None:
+    """Copy what is given to the build: what ``.dockerignore`` lets in, without what it takes out again."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*", "nothing goes in that is not named"
+    out = [rule for rule in rules[1:] if not rule.startswith("!")]
+    for rule in rules[1:]:
+        if not rule.startswith("!"):
+            continue
+        source, target = ROOT / rule[1:], folder / rule[1:]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for rule in out:
+        for place in folder.glob(rule):
+            shutil.rmtree(place)
+
+
+def tracked(*folders: str) -> set[str]:
+    """Files of these folders."""
+    done = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_hadolint_finds_no_fault() -> None:
+    """Not even a matter of style."""
+    done = subprocess.run(
+        [program("hadolint"), str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_what_runs_is_started_without_a_shell_by_a_number() -> None:
+    """In exec form, so that signals arrive; the user needs no entry in a file."""
+    final = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    assert "\nUSER 10001:10001\n" in final
+    assert "\nRUN" not in final
+    commands = re.findall(r"\b(CMD|ENTRYPOINT) (.*)", final)
+    assert [kind for kind, _ in commands] == ["CMD", "ENTRYPOINT", "CMD"]
+    check, entry, start = (json.loads(text) for _, text in commands)
+    assert entry == ["tickertape"]
+    assert check == ["tickertape", "check", "--live"]
+    assert unknown(check[1:]) == unknown(start) == []
+    assert re.search(r"^EXPOSE 8080 9464$", final, re.MULTILINE)
+
+
+def test_variables_mean_something_and_only_to_one_command() -> None:
+    """TICKERTAPE_HOST is an address to the relay and a name to the shipper: it is not set for all."""
+    found = set(re.findall(r"\bTICKERTAPE_[A-Z_]+=", DOCKERFILE))
+    assert found == {"TICKERTAPE_DATA_DIR=", "TICKERTAPE_STATE_DIR="}
+    assert unknown_variables("serve", "TICKERTAPE_DATA_DIR=") == []
+    assert unknown_variables("ship", "TICKERTAPE_STATE_DIR=") == []
+
+
+def test_the_package_that_is_built_is_whole(tmp_path: Path) -> None:
+    """From the context alone comes the page, the compiled client, the schema and a command that runs."""
+    context(tmp_path / "context")
+    assert not list((tmp_path / "context").rglob("node_modules"))
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    pip += ["--no-build-isolation", "--root-user-action=ignore", "--target", str(tmp_path / "installed")]
+    subprocess.run([*pip, str(tmp_path / "context")], check=True, capture_output=True)
+    installed = {
+        str(path.relative_to(tmp_path / "installed")) for path in (tmp_path / "installed").rglob("*.*")
+    }
+    wanted = tracked("relay", "contracts/typescript/dist", "contracts/typescript/src", "contracts/schema")
+    assert wanted - installed == set()
+    done = subprocess.run(
+        [sys.executable, "-m", "relay.cli", "--help"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "serve" in done.stdout
