@@ -25,7 +25,8 @@ from relay.core.log import Log, Record
 from relay.core.pacing import FlushPacer, TokenBucket
 from relay.core.session import Session
 from relay.core.snapshot import Snapshot
-from relay.core.stats import Stats
+from relay.core.stats import Example, Stats
+from relay.core.traces import may_be_traced
 
 CATCH_UP_SESSIONS: Final = 32
 """Sessions that may catch up in one turn; the others wait for the next, so that the head stays prompt."""
@@ -231,8 +232,14 @@ class Fanout:
     @property
     def behind(self) -> int:
         """Sessions that are not at their feed's head."""
-        not_at_head = sum(feed.members - len(feed.heads) for feed in self.feeds.values())
-        return not_at_head - sum(not self._can_move(session) for session in self._paced)
+        # Copies: a host may ask from a thread of its own, while the loop lets sessions come and go.
+        not_at_head = sum(feed.members - len(feed.heads) for feed in list(self.feeds.values()))
+        return not_at_head - sum(not self._can_move(session) for session in list(self._paced))
+
+    @property
+    def paced(self) -> int:
+        """Sessions that their own pace keeps from going on."""
+        return sum(self._can_move(session) for session in list(self._paced))
 
     # Time.
 
@@ -392,8 +399,9 @@ class Fanout:
         if unit.records:
             # The oldest stands for its batch: one look for all of them, and never a flattering one.
             oldest, delivered = unit.records[0], members * len(unit.records)
-            self._stats.delay.observe(now - oldest.received, delivered)
-            self._stats.age.observe(now - oldest.timestamp, delivered)
+            example = Example(oldest, now) if may_be_traced(oldest) else None
+            self._stats.delay.observe(now - oldest.received, delivered, example)
+            self._stats.age.observe(now - oldest.timestamp, delivered, example)
 
     def _count(self, unit: Unit, members: int, variant: Variant) -> None:
         stats = self._stats
@@ -401,6 +409,7 @@ class Fanout:
         stats.bytes += members * len(unit.data(variant))
         stats.delivered += members * len(unit.records)
         if unit.gap is not None:
+            stats.gaps[unit.gap.reason] += members
             stats.dropped[unit.gap.reason] += members * unit.gap.dropped
         if unit.conflated:
             stats.conflated += members * unit.conflated

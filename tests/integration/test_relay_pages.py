@@ -202,7 +202,8 @@ def test_metrics_have_their_names_and_types(relay: Relay, accept: str) -> None:
         assert found[f"tickertape_{name}"].documentation
     samples = {sample.name: sample for family in found.values() for sample in family.samples}
     assert samples["tickertape_build_info"].labels["version"]
-    assert samples["tickertape_connections_total"].labels == {"result": "accepted"}
+    results = {sample.labels["result"] for sample in found["tickertape_connections_total"].samples}
+    assert results == {"accepted", "refused"}
     assert "process_resident_memory_bytes" in samples
 
 
@@ -242,4 +243,4 @@ def test_no_label_names_a_client_or_a_subject(relay: Relay) -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels <= {"result", "code", "kind", "reason", "source", "version", "le", "limit"}
+    assert labels <= {"result", "code", "kind", "reason", "source", "version", "le", "limit", "mode"}

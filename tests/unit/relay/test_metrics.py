@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from relay.gate import Gate
 from relay.metrics import RelayCollector, package_version, registry, render
+from relay.readings import Upstream, read
 from tests.fake_link import NOW, Stage
 
 TEXT = "text/plain;version=0.0.4"
@@ -19,7 +20,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 def values(gate: Gate, accept: str, lag: int = 0) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Samples of the relay by name and labels."""
-    body, content_type = render(registry(gate, lambda: lag), accept)
+    body, content_type = render(registry(lambda: read(gate, Upstream(lag), {})), accept)
     parse: Any = parse_openmetrics if content_type.startswith("application/openmetrics") else parse_text
     return {
         (sample.name.removeprefix("tickertape_"), tuple(sorted(sample.labels.items()))): sample.value
@@ -115,7 +116,7 @@ def test_another_thread_may_ask() -> None:
     counting = threading.Thread(target=count)
     counting.start()
     try:
-        collector = RelayCollector(gate, lambda: 0)
+        collector = RelayCollector(lambda: read(gate, Upstream(), {}))
         for _ in range(300):
             names = [metric.name for metric in collector.collect()]
             assert names[-1] == "tickertape_build"
