@@ -89,7 +89,7 @@ class Parts:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tick(self) -> None:
-        clock, lag = asyncio.get_running_loop().time, self.hub.stats.loop_lag
+        clock, lag = self.gate.clock, self.hub.stats.loop_lag
         for turn in itertools.count(1):
             due = clock() + TICK
             await asyncio.sleep(TICK)

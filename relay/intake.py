@@ -283,12 +283,11 @@ class Intake:
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began = self._clock()  # uvloop's own stands still for a turn of the loop
             try:
                 await nc.flush(int(PROBE_EVERY))
-                self._round_trip = loop.time() - began
+                self._round_trip = self._clock() - began
             except (NatsError, OSError, TimeoutError):
                 self._round_trip = None
             await asyncio.sleep(PROBE_EVERY)

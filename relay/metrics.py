@@ -186,7 +186,11 @@ def _buckets(name: str, values: Distribution) -> Iterator[_Sample]:
         so_far += count
         bound = "+Inf" if index == len(values.bounds) else str(values.bounds[index])
         found = exemplars.get(index)
-        shown = found and PrometheusExemplar({"trace_id": found.trace_id}, found.seconds, found.at)
+        shown = found if found is None else _shown(found)
         yield f"{name}_bucket", {"le": bound}, so_far, shown
     yield f"{name}_count", {}, so_far, None
     yield f"{name}_sum", {}, values.total, None
+
+
+def _shown(exemplar: Exemplar) -> PrometheusExemplar:
+    return PrometheusExemplar({"trace_id": exemplar.trace_id}, exemplar.seconds, exemplar.at)

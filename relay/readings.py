@@ -47,7 +47,8 @@ class Upstream(NamedTuple):
     reading: int = 0
 
 
-class Exemplar(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Exemplar:
     """An event of a bucket, and the trace that it belongs to.
 
     Attributes:
