@@ -37,6 +37,9 @@ CATCH_UP_UNITS: Final = 12
 PACED_TURN: Final = 0.05
 """Seconds between two units of a session that has a pace of its own."""
 
+LOOKS: Final = 16
+"""Events of one flush that are looked at for their trace, as examples of a delay; most feeds share them."""
+
 _VARIANTS: Final = tuple(Variant)
 
 
@@ -71,6 +74,9 @@ class Fanout:
         self._max_catch_up = max_catch_up
         self._wake = wake
         self._awake = False
+        self._looks = 0  # at events for their traces, in this flush
+        self._looked_at: Record | None = None
+        self._example: Example | None = None  # that one, if it may be traced
         self._dirty: list[Feed] = []  # feeds with something pending
         self._catching: dict[Session, None] = {}  # writable sessions behind the head
         self._paced: dict[
@@ -246,6 +252,7 @@ class Fanout:
     def flush(self, now: float) -> None:
         """Hand what is pending to the heads, then let some of those behind catch up."""
         self._awake = False
+        self._looks, self._looked_at, self._example = LOOKS, None, None
         dirty, self._dirty = self._dirty, []
         alike: dict[tuple[int, int], Unit] = {}  # by first sequence and number of records
         for feed in dirty:
@@ -399,7 +406,11 @@ class Fanout:
         if unit.records:
             # The oldest stands for its batch: one look for all of them, and never a flattering one.
             oldest, delivered = unit.records[0], members * len(unit.records)
-            example = Example(oldest, now) if may_be_traced(oldest) else None
+            if oldest is not self._looked_at and self._looks:
+                self._looks -= 1
+                self._looked_at = oldest
+                self._example = Example(oldest, now) if may_be_traced(oldest) else None
+            example = self._example if oldest is self._looked_at else None
             self._stats.delay.observe(now - oldest.received, delivered, example)
             self._stats.age.observe(now - oldest.timestamp, delivered, example)
 

@@ -173,6 +173,7 @@ def test_it_counts_the_connections(world: World) -> None:
         "tickertape_nats_round_trip_seconds",
         "tickertape_log_seconds",
         "tickertape_descriptors",
+        "tickertape_monitor_turn_timestamp_seconds",
         'tickertape_ship_events_total{level="error"}',
         'tickertape_gateway_status{gateway="gone", status="UNHEALTHY"}',
         'tickertape_gateway_status{gateway="main", status="HEALTHY"}',
