@@ -168,7 +168,10 @@ class Client:
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in offered else None}
         )
         gate.add(self)
-        gate.results["accepted" if refused is None else "refused"] += 1
+        if refused is None:
+            gate.opened(self._visitor)
+        else:
+            gate.results["refused"] += 1
         try:
             async with asyncio.timeout(None) as self._patience, asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(), name="tickertape-client")

@@ -25,6 +25,7 @@ from relay.history import History
 from relay.intake import Intake
 from relay.origins import Origins
 from relay.readers import Readers
+from relay.readings import Reading, read
 
 log = logging.getLogger("tickertape")
 
@@ -58,6 +59,10 @@ class Parts:
         """Tokens that were refused, by reason."""
         return {} if self.authority is None else self.authority.failures
 
+    def reading(self) -> Reading:
+        """All numbers of this relay now."""
+        return read(self.gate, self.intake.upstream(), self.failures())
+
     async def run(self, loaded: asyncio.Event) -> None:
         """Do what goes on behind the connections, until cancelled.
 
@@ -84,8 +89,11 @@ class Parts:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tick(self) -> None:
+        clock, lag = self.gate.clock, self.hub.stats.loop_lag
         for turn in itertools.count(1):
+            due = clock() + TICK
             await asyncio.sleep(TICK)
+            lag.observe(clock() - due)
             self.hub.tick(self.gate.clock())
             self.gate.ping_some()
             if turn % TIDY_EVERY == 0:

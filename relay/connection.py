@@ -294,8 +294,8 @@ class Connection(asyncio.Protocol):
             self.variant = Variant.DEFLATED
         hub = self._gate.hub
         self._gate.add(self)
-        self._gate.results["accepted" if refused is None else "refused"] += 1
         if refused is None:
+            self._gate.opened(self._visitor)
             if decided.grant is None:
                 self._conn.max_message_size = MAX_AUTH_BYTES
             self._session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
@@ -304,6 +304,7 @@ class Connection(asyncio.Protocol):
                 hub.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
+            self._gate.results["refused"] += 1
             hub.turn_away(self, refused, close_code(refused))
 
     def _refuse(self, error: WireError, status: int | None = None) -> None:

@@ -66,6 +66,7 @@ class Flusher:
 
     def _flushed(self, started: float, cpu: float) -> None:
         now = self._now()
+        self.hub.stats.flush.observe(now - started)
         pacer = self.hub.fanout.pacer
         # The processor's time, not the clock's: on a busy machine flushes are no dearer, only later.
         pacer.flushed(started, time.thread_time() - cpu)

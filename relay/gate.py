@@ -16,6 +16,7 @@ from relay.core.admission import Admission, Limit, Limits, Visitor
 from relay.core.grants import Grant
 from relay.core.hub import Hub
 from relay.core.session import Request, Session, close_code, parse_query
+from relay.core.stats import Histogram
 from relay.entrance import Entrance, Headers
 
 PING_EVERY: Final = 20
@@ -115,6 +116,7 @@ class Gate:
         self.open = True
         self.results: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
+        self.handshakes = Histogram()
         self._wheel: list[set[Member]] = [set() for _ in range(PING_EVERY)]
         self._spoke = 0
         self._joined = 0
@@ -226,6 +228,12 @@ class Gate:
                     ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
                 )
         return wanted, grant
+
+    def opened(self, visitor: Visitor | None) -> None:
+        """A handshake is over, and there is a session."""
+        self.results["accepted"] += 1
+        if visitor is not None:
+            self.handshakes.observe(self.clock() - visitor.arrived)
 
     def admit(self, visitor: Visitor | None, grant: Grant) -> bool:
         """Count a visitor as one of its token's subject; False when that has connections enough."""

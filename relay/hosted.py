@@ -185,7 +185,7 @@ class HostedCollector(Collector):
         parts = self._relay.parts
         if parts is None:
             return []
-        return RelayCollector(parts.gate, lambda: parts.intake.lag, parts.failures).collect()
+        return RelayCollector(parts.reading).collect()
 
 
 async def _emptied(parts: Parts, seconds: float) -> None:

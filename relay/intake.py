@@ -22,6 +22,7 @@ from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info
 from relay import replay
 from relay.core.hub import Hub
 from relay.readers import Readers
+from relay.readings import Upstream
 from relay.vanished import Range, vanished
 
 log = logging.getLogger("tickertape.intake")
@@ -33,6 +34,9 @@ RETRY_DELAY: Final = 0.5
 ABSENT_DELAY: Final = 2.0
 LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds that the start waits for LATEST to have caught up with EVENTS."""
+
+PROBE_EVERY: Final = 5.0
+"""Seconds between two measurements of the way to NATS and back."""
 
 MAX_TO_FILE: Final = 1_000
 """Rejected events that wait to be filed; past it they are only counted."""
@@ -86,12 +90,18 @@ class Intake:
         self._filing = asyncio.Event()
         self._overflow = 0
         self._ending = False
+        self._ups = 0
+        self._round_trip: float | None = None
         self._gone: deque[Range] = deque()  # ahead of the log, in order
 
     @property
     def connected(self) -> bool:
         """True while the relay hears from NATS."""
         return self.hub.upstream_connected
+
+    def upstream(self) -> Upstream:
+        """How the relay stands with NATS."""
+        return Upstream(self.lag, max(0, self._ups - 1), self._round_trip, self._readers.reading)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Connect, load, follow; until cancelled.
@@ -120,6 +130,7 @@ class Intake:
                 tasks.create_task(self._supervise(nc), name="supervise")
                 tasks.create_task(self._readers.run(nc), name="readers")
                 tasks.create_task(self._file_rejected(nc), name="rejected")
+                tasks.create_task(self._probe(nc), name="probe")
         finally:
             self._ending = True
             if self._consumer is not None:
@@ -270,6 +281,17 @@ class Intake:
             )
         await self._follow(nc)
 
+    async def _probe(self, nc: Client) -> None:
+        """Measure the way to NATS and back; None while it does not answer."""
+        while True:
+            began = self._clock()  # uvloop's own stands still for a turn of the loop
+            try:
+                await nc.flush(int(PROBE_EVERY))
+                self._round_trip = self._clock() - began
+            except (NatsError, OSError, TimeoutError):
+                self._round_trip = None
+            await asyncio.sleep(PROBE_EVERY)
+
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
         there = await info(nc, self._stream)
         if there is None:
@@ -291,7 +313,9 @@ class Intake:
             self.hub.skip(delivery.seq, event.reason)
             self._reject(delivery.seq, subject, delivery.data, event)
         else:
-            self.hub.publish(delivery.seq, subject, event, delivery.stored, self._clock())
+            headers = delivery.headers
+            traceparent = None if headers is None else headers.get("traceparent")
+            self.hub.publish(delivery.seq, subject, event, delivery.stored, self._clock(), traceparent)
 
     def _lost(self, reason: str) -> None:
         log.info("the consumer is made again: %s", reason)
@@ -346,6 +370,7 @@ class Intake:
     # The connection.
 
     async def _up(self) -> None:
+        self._ups += 1
         log.info("connected to NATS at %s", connect.shown(self._url))
         if self.loaded:
             self._broken.set()

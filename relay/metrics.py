@@ -1,22 +1,90 @@
-"""Every metric: its name, its help and its unit, read from plain counters when Prometheus asks."""
+"""Every metric: its name, its help and its unit, made of a reading when Prometheus asks.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+``deploy/prometheus/README.md`` shows the table below to operators; a test holds the two together.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as PrometheusExemplar
 
-from relay.core.admission import Limit
-from relay.core.stats import DELAY_BUCKETS, Histogram
-from relay.gate import Gate
+from relay.readings import Distribution, Exemplar, Reading
+
+PREFIX: Final = "tickertape_"
+
+Kind = Literal["counter", "gauge", "histogram", "unknown"]
+Across = Literal["sum", "max", "min"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric.
+
+    Attributes:
+        name: without the prefix, and without a counter's ``_total``.
+        kind: its type.
+        text: its help.
+        label: the only one that it has, if any.
+        across: what the numbers of several processes on one port come to: each takes in the whole stream, and
+            the one that is worst off decides how well the relay is.
+    """
+
+    name: str
+    kind: Kind
+    text: str
+    label: str = ""
+    across: Across = "sum"
+
+
+FAMILIES: Final = (
+    Family("connections", "gauge", "WebSocket connections that are open"),
+    # A counter's family would be called like the gauge's, which OpenMetrics forbids; so it is of no type.
+    Family("connections_total", "unknown", "Handshakes of WebSocket connections", "result"),
+    Family("disconnects", "counter", "Ended connections by close code", "code"),
+    Family(
+        "sessions", "gauge", "Sessions by mode; those that wait for a token or a place are starting", "mode"
+    ),
+    Family("events_received", "counter", "Events taken in from NATS", "kind", "max"),
+    Family("events_rejected", "counter", "Events that broke the contract", "reason", "max"),
+    Family("events_delivered", "counter", "Events written to clients, once per client"),
+    Family("events_dropped", "counter", "Events told in a gap, once per client", "reason"),
+    Family("gaps", "counter", "Gaps told, once per client, those without a known number too", "reason"),
+    Family("events_conflated", "counter", "Events replaced by newer ones in mode latest"),
+    Family("frames_sent", "counter", "Messages written to clients"),
+    Family("bytes_sent", "counter", "Bytes of messages written to clients"),
+    Family("delivery_delay_seconds", "histogram", "From intake to the socket write"),
+    Family("event_age_seconds", "histogram", "From the event's timestamp to the socket write"),
+    Family("flush_duration_seconds", "histogram", "From the beginning of a flush to the end of its writes"),
+    Family("handshake_duration_seconds", "histogram", "From accepting a socket to its session, TLS too"),
+    Family("event_loop_lag_seconds", "histogram", "How late the event loop was, looked at once a second"),
+    Family("feeds", "gauge", "Groups of clients that share filter, mode and rate"),
+    Family("clients_behind", "gauge", "Clients that are not at the head of their feed"),
+    Family("members_parked", "gauge", "Clients that stand still, by what they wait for", "reason"),
+    Family("log_events", "gauge", "Events in memory", across="min"),
+    Family("log_bytes", "gauge", "Bytes of the events in memory"),
+    Family("log_seconds", "gauge", "How far back the events in memory go", across="min"),
+    Family("intake_lag_events", "gauge", "Events of the stream that are not taken in yet", across="max"),
+    Family("replay_readers", "gauge", "Readers of what is older than memory that are at work"),
+    Family("resumes", "counter", "Sessions that began in the past, by where from", "source"),
+    Family("auth_failures", "counter", "Refused tokens", "reason"),
+    Family("sockets", "gauge", "Sockets on the main port, those of requests too"),
+    Family("sockets_unauthenticated", "gauge", "Of them, without a session"),
+    Family("limits_reached", "counter", "Times that a limit kept somebody out", "limit"),
+    Family("nats_connected", "gauge", "1 while the relay hears from NATS", across="min"),
+    Family("nats_reconnects", "counter", "Connections to NATS after the first"),
+    Family("nats_round_trip_seconds", "gauge", "To NATS and back, every 5 s while it answers", across="max"),
+    Family("descriptors", "gauge", "Descriptors that are open"),
+    Family("descriptors_limit", "gauge", "Descriptors that may be open"),
+)
+"""All but ``build_info``."""
+
+_JOINS: Final[dict[Across, Callable[[Iterable[float]], float]]] = {"sum": sum, "max": max, "min": min}
 
 
 def package_version() -> str:
@@ -27,65 +95,64 @@ def package_version() -> str:
         return "0"
 
 
+def together(readings: Sequence[Reading]) -> Reading:
+    """The numbers of several processes as those of one relay; each name as its family says."""
+    numbers: dict[str, dict[str, float]] = {}
+    distributions: dict[str, Distribution] = {}
+    for family in FAMILIES:
+        if family.kind == "histogram":
+            several = [one.distributions[family.name] for one in readings if family.name in one.distributions]
+            if several:
+                distributions[family.name] = _added(several)
+            continue
+        join = _JOINS[family.across]
+        found: dict[str, list[float]] = {}
+        for one in readings:
+            for label, value in one.numbers.get(family.name, {}).items():
+                found.setdefault(label, []).append(value)
+        if found:
+            numbers[family.name] = {label: join(values) for label, values in found.items()}
+    return Reading(numbers, distributions)
+
+
+def _added(several: Sequence[Distribution]) -> Distribution:
+    newest: dict[int, Exemplar] = {}
+    for one in several:
+        for exemplar in one.exemplars:
+            known = newest.get(exemplar.bucket)
+            if known is None or known.at < exemplar.at:
+                newest[exemplar.bucket] = exemplar
+    counts = tuple(map(sum, zip(*(one.counts for one in several), strict=True)))
+    total = sum(one.total for one in several)
+    return Distribution(several[0].bounds, counts, total, tuple(newest.values()))
+
+
 class RelayCollector(Collector):
-    """Turns the relay's counters into metrics.
+    """Turns readings of a relay into metrics.
 
     Args:
-        gate: the connections, and through it the hub.
-        lag: events that the stream holds and the relay has not taken in yet.
-        failures: refused tokens by reason.
+        reading: reads it now.
     """
 
-    def __init__(
-        self, gate: Gate, lag: Callable[[], int], failures: Callable[[], Mapping[str, int]] = dict
-    ) -> None:
-        self._gate = gate
-        self._lag = lag
-        self._failures = failures
+    def __init__(self, reading: Callable[[], Reading]) -> None:
+        self._reading = reading
 
     def collect(self) -> Iterable[Metric]:
-        hub, gate = self._gate.hub, self._gate
-        stats = hub.stats
-        yield _gauge("connections", "WebSocket connections that are open", len(gate))
-        yield _handshakes(gate.results)
-        yield _counter(
-            "disconnects",
-            "Ended connections by close code",
-            "code",
-            {str(k): n for k, n in list(gate.codes.items())},
-        )
-        yield _counter("events_received", "Events taken in from NATS", "kind", stats.received)
-        yield _counter("events_rejected", "Events that broke the contract", "reason", stats.rejected)
-        yield _total("events_delivered", "Events written to clients, once per client", stats.delivered)
-        yield _counter("events_dropped", "Events told in a gap, once per client", "reason", stats.dropped)
-        yield _total("events_conflated", "Events replaced by newer ones in mode latest", stats.conflated)
-        yield _total("frames_sent", "Messages written to clients", stats.frames)
-        yield _total("bytes_sent", "Bytes of messages written to clients", stats.bytes)
-        yield _histogram("delivery_delay_seconds", "From intake to the socket write", stats.delay)
-        yield _histogram("event_age_seconds", "From the event's timestamp to the socket write", stats.age)
-        yield _gauge("feeds", "Groups of clients that share filter, mode and rate", len(hub.fanout.feeds))
-        yield _gauge("clients_behind", "Clients that are not at the head of their feed", hub.fanout.behind)
-        yield _gauge("log_events", "Events in memory", len(hub.log))
-        yield _gauge("log_bytes", "Bytes of the events in memory", hub.log.bytes)
-        yield _gauge("intake_lag_events", "Events of the stream that are not taken in yet", self._lag())
-        yield _counter("resumes", "Sessions that began in the past, by where from", "source", stats.resumes)
-        yield _counter("auth_failures", "Refused tokens", "reason", dict(self._failures()))
-        yield _gauge("sockets", "Sockets on the main port, those of requests too", gate.admission.open)
-        yield _gauge("sockets_unauthenticated", "Of them, without a session", gate.admission.pending)
-        limits = {str(limit): gate.admission.refused[limit] for limit in Limit}
-        yield _counter("limits_reached", "Times that a limit kept somebody out", "limit", limits)
-        yield _gauge("nats_connected", "1 while the relay hears from NATS", int(hub.upstream_connected))
-        build = InfoMetricFamily("tickertape_build", "Version of the relay")
+        reading = self._reading()
+        for family in FAMILIES:
+            metric = Metric(PREFIX + family.name, family.text, family.kind)
+            for name, labels, value, exemplar in _samples(family, reading):
+                metric.add_sample(name, labels, value, exemplar=exemplar)
+            yield metric
+        build = InfoMetricFamily(PREFIX + "build", "Version of the relay")
         build.add_metric([], {"version": package_version()})
         yield build
 
 
-def registry(
-    gate: Gate, lag: Callable[[], int], failures: Callable[[], Mapping[str, int]] = dict
-) -> CollectorRegistry:
+def registry(reading: Callable[[], Reading]) -> CollectorRegistry:
     """All metrics of a relay: its own, and those of its process."""
     made = CollectorRegistry(auto_describe=False)
-    made.register(RelayCollector(gate, lag, failures))
+    made.register(RelayCollector(reading))
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)
@@ -98,38 +165,32 @@ def render(source: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encoder(source), content_type
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"tickertape_{name}", text, value=value)
+_Sample = tuple[str, dict[str, str], float, PrometheusExemplar | None]
 
 
-def _total(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(f"tickertape_{name}", text, value=value)
+def _samples(family: Family, reading: Reading) -> Iterator[_Sample]:
+    name = PREFIX + family.name
+    if family.kind == "histogram":
+        if family.name in reading.distributions:
+            yield from _buckets(name, reading.distributions[family.name])
+        return
+    for value, number in reading.numbers.get(family.name, {}).items():
+        labels = {family.label: value} if family.label else {}
+        yield f"{name}_total" if family.kind == "counter" else name, labels, number, None
 
 
-def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(f"tickertape_{name}", text, labels=[label])
-    # A copy: a host may ask from a thread, while the loop counts.
-    for key, value in list(values.items()):
-        family.add_metric([key], value)
-    return family
-
-
-def _handshakes(results: dict[str, int]) -> Metric:
-    # A counter's family would be called like the gauge's, which OpenMetrics forbids; so it is of no type.
-    family = Metric("tickertape_connections_total", "Handshakes of WebSocket connections", "unknown")
-    for result, count in list(results.items()):
-        family.add_sample("tickertape_connections_total", {"result": result}, count)
-    return family
-
-
-def _histogram(name: str, text: str, values: Histogram) -> Metric:
-    family = HistogramMetricFamily(f"tickertape_{name}", text)
-    family.add_metric([], list(_cumulated(values)), values.total)
-    return family
-
-
-def _cumulated(values: Histogram) -> Iterator[tuple[str, float]]:
+def _buckets(name: str, values: Distribution) -> Iterator[_Sample]:
+    exemplars = {one.bucket: one for one in values.exemplars}
     so_far = 0
-    for bound, count in zip((*map(str, DELAY_BUCKETS), "+Inf"), values.counts, strict=True):
+    for index, count in enumerate(values.counts):
         so_far += count
-        yield bound, so_far
+        bound = "+Inf" if index == len(values.bounds) else str(values.bounds[index])
+        found = exemplars.get(index)
+        shown = found if found is None else _shown(found)
+        yield f"{name}_bucket", {"le": bound}, so_far, shown
+    yield f"{name}_count", {}, so_far, None
+    yield f"{name}_sum", {}, values.total, None
+
+
+def _shown(exemplar: Exemplar) -> PrometheusExemplar:
+    return PrometheusExemplar({"trace_id": exemplar.trace_id}, exemplar.seconds, exemplar.at)

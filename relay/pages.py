@@ -3,7 +3,7 @@
 And what a feed within another application serves beside itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from relay.assets import Assets
 from relay.events_page import EventsPage
 from relay.gate import Gate
 from relay.history import History
+from relay.readings import Reading
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
 
@@ -127,7 +128,7 @@ def ops_pages(
     gate: Gate,
     ready: Callable[[], bool],
     lag: Callable[[], int],
-    failures: Callable[[], Mapping[str, int]] = dict,
+    reading: Callable[[], Reading],
 ) -> ASGIApp:
     """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
@@ -135,9 +136,9 @@ def ops_pages(
         gate: the connections.
         ready: whether clients should be sent here.
         lag: events that are in the stream and not taken in yet.
-        failures: refused tokens by reason.
+        reading: all numbers of the relay, for ``/metrics``.
     """
-    registry = metrics.registry(gate, lag, failures)
+    registry = metrics.registry(reading)
 
     async def all_metrics(request: Request) -> Response:
         body, content_type = metrics.render(registry, request.headers.get("accept", ""))

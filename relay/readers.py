@@ -38,6 +38,9 @@ class Readers:
         names: of subjects and streams.
         patterns: what the relay takes in, as in NATS.
         clock: UNIX seconds that never go back.
+
+    Attributes:
+        reading: how many of them read now.
     """
 
     def __init__(self, names: Names, patterns: tuple[str, ...], clock: Callable[[], float]) -> None:
@@ -47,6 +50,7 @@ class Readers:
         self._patterns = patterns
         self._clock = clock
         self._nc: Client | None = None
+        self.reading = 0
         self._wanted = asyncio.Event()
         self._asked = asyncio.Event()
         self._asking: dict[Session, None] = {}
@@ -123,6 +127,13 @@ class Readers:
                 archive.failed(wanted.number)
 
     async def _read(self, wanted: Wanted) -> Log:
+        self.reading += 1
+        try:
+            return await self._read_stretch(wanted)
+        finally:
+            self.reading -= 1
+
+    async def _read_stretch(self, wanted: Wanted) -> Log:
         hub = self.hub
         epoch, head = hub.epoch, hub.log.head
         first = max(wanted.first, int((await self._info())["state"]["first_seq"]))

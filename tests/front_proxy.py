@@ -1,4 +1,4 @@
-"""A proxy in front of a relay, as it stands before many: it answers instead of it, and cuts what is idle.
+"""A proxy in front of a relay, as it stands before many: it answers instead of it, and cuts connections.
 
 Invariants: what has no rule goes through byte for byte, in both directions; each request has a connection of
 its own; nothing is left when it ends.
@@ -22,20 +22,25 @@ class FrontProxy:
         behind: port of the relay.
         answers: status and JSON body given instead of the relay's answer, by path.
         routes: port that a path leads to instead of the relay's.
-        idle: seconds without a byte after which a connection is cut.
         seen: paths that were asked for.
+        tunnels: what passes bytes on now.
     """
 
     port: int
     behind: int
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     routes: dict[str, int] = field(default_factory=dict)
-    idle: float | None = None
     seen: list[str] = field(default_factory=list)
+    tunnels: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Cut every connection, as proxies do with those that were idle; nobody is told."""
+        for pump in self.tunnels:
+            pump.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -61,16 +66,20 @@ class FrontProxy:
         back, forth = await asyncio.open_connection("127.0.0.1", port)
         forth.write(head)
         pumps = [asyncio.create_task(self._pump(*pair)) for pair in ((reader, forth), (back, writer))]
-        # The first that ends, ends the other: a proxy that cuts says good-bye to nobody.
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        forth.close()
+        self.tunnels.update(pumps)
+        try:
+            # The first that ends, ends the other.
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self.tunnels.difference_update(pumps)
+            forth.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, TimeoutError):
-            while data := await asyncio.wait_for(reader.read(_CHUNK), self.idle):
+        with suppress(OSError):
+            while data := await reader.read(_CHUNK):
                 writer.write(data)
                 await writer.drain()
 

@@ -55,6 +55,12 @@ class MonitorCollector(Collector):
             "How late the event loop's last turn of housekeeping was.",
             value=monitor.loop_lag,
         )
+        # Metrics have a thread of their own: they answer even while nothing is watched any more.
+        yield GaugeMetricFamily(
+            "tickertape_monitor_turn_timestamp_seconds",
+            "When the event loop's last turn of housekeeping was.",
+            value=monitor.turned,
+        )
 
     def _probes(self) -> Iterator[Metric]:
         success = GaugeMetricFamily("probe_success", "1 when the last look found it well.", labels=_LABELS)

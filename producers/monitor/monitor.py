@@ -62,6 +62,7 @@ class Monitor:
         telling: what is still to be told.
         probing: the looks at gateways.
         loop_lag: seconds that housekeeping was late the last time.
+        turned: when that was, UNIX seconds; 0 before the first time.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Monitor:
         self.started = False
         self.refused = 0
         self.loop_lag = 0.0
+        self.turned = 0.0
         self.telling = Telling(publisher, names, lambda *word: self._hearing.word(*word), _say)
         self._id = id
         self._path = path
@@ -230,7 +232,7 @@ class Monitor:
             due = clock() + HOUSEKEEPING
             await asyncio.sleep(HOUSEKEEPING)
             self.loop_lag = max(0.0, clock() - due)
-            now = time.time()
+            self.turned = now = time.time()
             connected = self._client.is_connected
             self.probing.heed(connected)
             for watched in list(self._watched.values()):

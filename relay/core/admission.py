@@ -83,12 +83,14 @@ class Visitor:
         address: what it is counted under.
         socket: what to cut when it has to make room.
         subject: of its token; empty while it has none.
+        arrived: when, seconds.
     """
 
-    __slots__ = ("address", "socket", "subject")
+    __slots__ = ("address", "arrived", "socket", "subject")
 
-    def __init__(self, address: str, socket: Socket) -> None:
+    def __init__(self, address: str, socket: Socket, arrived: float = 0.0) -> None:
         self.address = address
+        self.arrived = arrived
         self.socket = socket
         self.subject = ""
 
@@ -163,7 +165,7 @@ class Admission:
         if limit is not None:
             self.refused[limit] += 1
             return limit
-        visitor = Visitor(key, socket)
+        visitor = Visitor(key, socket, now)
         self.open += 1
         self._addresses[key] += 1
         if limits.unauthenticated and len(self._pending) >= limits.unauthenticated:

@@ -25,7 +25,8 @@ from relay.core.log import Log, Record
 from relay.core.pacing import FlushPacer, TokenBucket
 from relay.core.session import Session
 from relay.core.snapshot import Snapshot
-from relay.core.stats import Stats
+from relay.core.stats import Example, Stats
+from relay.core.traces import may_be_traced
 
 CATCH_UP_SESSIONS: Final = 32
 """Sessions that may catch up in one turn; the others wait for the next, so that the head stays prompt."""
@@ -35,6 +36,9 @@ CATCH_UP_UNITS: Final = 12
 
 PACED_TURN: Final = 0.05
 """Seconds between two units of a session that has a pace of its own."""
+
+LOOKS: Final = 16
+"""Events of one flush that are looked at for their trace, as examples of a delay; most feeds share them."""
 
 _VARIANTS: Final = tuple(Variant)
 
@@ -70,6 +74,9 @@ class Fanout:
         self._max_catch_up = max_catch_up
         self._wake = wake
         self._awake = False
+        self._looks = 0  # at events for their traces, in this flush
+        self._looked_at: Record | None = None
+        self._example: Example | None = None  # that one, if it may be traced
         self._dirty: list[Feed] = []  # feeds with something pending
         self._catching: dict[Session, None] = {}  # writable sessions behind the head
         self._paced: dict[
@@ -231,14 +238,21 @@ class Fanout:
     @property
     def behind(self) -> int:
         """Sessions that are not at their feed's head."""
-        not_at_head = sum(feed.members - len(feed.heads) for feed in self.feeds.values())
-        return not_at_head - sum(not self._can_move(session) for session in self._paced)
+        # Copies: a host may ask from a thread of its own, while the loop lets sessions come and go.
+        not_at_head = sum(feed.members - len(feed.heads) for feed in list(self.feeds.values()))
+        return not_at_head - sum(not self._can_move(session) for session in list(self._paced))
+
+    @property
+    def paced(self) -> int:
+        """Sessions that their own pace keeps from going on."""
+        return sum(self._can_move(session) for session in list(self._paced))
 
     # Time.
 
     def flush(self, now: float) -> None:
         """Hand what is pending to the heads, then let some of those behind catch up."""
         self._awake = False
+        self._looks, self._looked_at, self._example = LOOKS, None, None
         dirty, self._dirty = self._dirty, []
         alike: dict[tuple[int, int], Unit] = {}  # by first sequence and number of records
         for feed in dirty:
@@ -392,8 +406,13 @@ class Fanout:
         if unit.records:
             # The oldest stands for its batch: one look for all of them, and never a flattering one.
             oldest, delivered = unit.records[0], members * len(unit.records)
-            self._stats.delay.observe(now - oldest.received, delivered)
-            self._stats.age.observe(now - oldest.timestamp, delivered)
+            if oldest is not self._looked_at and self._looks:
+                self._looks -= 1
+                self._looked_at = oldest
+                self._example = Example(oldest, now) if may_be_traced(oldest) else None
+            example = self._example if oldest is self._looked_at else None
+            self._stats.delay.observe(now - oldest.received, delivered, example)
+            self._stats.age.observe(now - oldest.timestamp, delivered, example)
 
     def _count(self, unit: Unit, members: int, variant: Variant) -> None:
         stats = self._stats
@@ -401,6 +420,7 @@ class Fanout:
         stats.bytes += members * len(unit.data(variant))
         stats.delivered += members * len(unit.records)
         if unit.gap is not None:
+            stats.gaps[unit.gap.reason] += members
             stats.dropped[unit.gap.reason] += members * unit.gap.dropped
         if unit.conflated:
             stats.conflated += members * unit.conflated

@@ -118,6 +118,7 @@ class Hub:
             session.cursor = head  # also of those whose place is still asked for
         for session, place in places:
             self._write(session, messages.reset(place, self.cursor()))
+            self.stats.gaps["reset"] += 1
 
     def restart_sessions(self) -> None:
         """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
@@ -148,7 +149,15 @@ class Hub:
                 self.snapshot.put(record)
         return self.log.prepend(records, floor)
 
-    def publish(self, seq: int, subject: str, event: Event, stored: float, now: float) -> None:
+    def publish(
+        self,
+        seq: int,
+        subject: str,
+        event: Event,
+        stored: float,
+        now: float,
+        traceparent: str | None = None,
+    ) -> None:
         """Take in the next event of the stream.
 
         Args:
@@ -157,8 +166,9 @@ class Hub:
             event: decoded.
             stored: when the stream stored it, UNIX seconds.
             now: UNIX seconds.
+            traceparent: header of its message, if it had one.
         """
-        record = self.record(seq, subject, event, stored, now)
+        record = self.record(seq, subject, event, stored, now, traceparent)
         before = self.log.head
         self.log.append(record)
         if event.state:
@@ -170,13 +180,21 @@ class Hub:
             self.fanout.offer(record, before)
 
     def record(
-        self, seq: int, subject: str, event: Event, stored: float, received: float | None = None
+        self,
+        seq: int,
+        subject: str,
+        event: Event,
+        stored: float,
+        received: float | None = None,
+        traceparent: str | None = None,
     ) -> Record:
         """Make the record of an event; ``received`` is when the relay took it in, if it just did."""
         route = self.fanout.route(subject)
         item = frames.item(route, seq, event.payload)
         received = stored if received is None else received
-        return Record(seq, route, item, event.state, event.removed, received, event.timestamp, stored)
+        return Record(
+            seq, route, item, event.state, event.removed, received, event.timestamp, stored, traceparent
+        )
 
     def skip(self, seq: int, reason: str) -> None:
         """Pass over an event of the stream that breaks the contract."""

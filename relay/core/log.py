@@ -33,9 +33,12 @@ class Record:
         received: when the relay took it in, UNIX seconds.
         timestamp: the event's own time, UNIX seconds.
         stored: when the stream stored it, UNIX seconds.
+        traceparent: W3C's header of its message, if it had one and just came.
     """
 
-    __slots__ = ("item", "received", "removed", "route", "seq", "state", "stored", "timestamp")
+    __slots__ = (
+        "item", "received", "removed", "route", "seq", "state", "stored", "timestamp", "traceparent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Record:
         received: float,
         timestamp: float,
         stored: float,
+        traceparent: str | None = None,
     ) -> None:
         self.seq = seq
         self.route = route
@@ -56,6 +60,7 @@ class Record:
         self.received = received
         self.timestamp = timestamp
         self.stored = stored
+        self.traceparent = traceparent
 
     def __repr__(self) -> str:
         return f"Record(seq={self.seq}, subject={self.route.subject!r})"
@@ -95,6 +100,12 @@ class Log:
 
     def __repr__(self) -> str:
         return f"Log({self.floor} < {len(self)} records <= {self.head}, {self.bytes} bytes)"
+
+    @property
+    def since(self) -> float | None:
+        """When the stream stored the oldest event in it, UNIX seconds; None while it is empty."""
+        oldest = next(iter(self), None)
+        return None if oldest is None else oldest.stored
 
     def start(self, at: int) -> None:
         """Forget everything; ``at`` is the sequence after which events will come."""

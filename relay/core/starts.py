@@ -98,6 +98,7 @@ class Starts:
     def _begin_reset(self, session: Session, request: Request, now: float) -> None:
         assert request.cursor is not None
         self._stats.resumes["gap"] += 1
+        self._stats.gaps["reset"] += 1
         gap = messages.reset(
             format_cursor(*request.cursor), format_cursor(self._fanout.epoch, self._log.head)
         )

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 
 from contracts.events import SystemLog
 from contracts.wire import Events, Snapshot, Subscribed, Upstream, parse_cursor
+from tests.attacker import count
 from tests.fake_link import gaps, only
 from tests.feed_client import PATIENCE, FeedClient, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
@@ -105,6 +106,7 @@ def test_nats_goes_and_comes_back(nats_server: NatsServer, how: str) -> None:
                 assert feed.seqs() == sorted(set(feed.seqs()))
                 assert set(producer.acknowledged) <= set(feed.seqs())
                 assert gaps(feed.messages) == []
+                assert count(relay, "nats_reconnects_total") == 2
                 states = [message.state for message in only(feed.messages, Upstream)]
                 assert states == ["disconnected", "connected"] * 2
 

@@ -17,7 +17,7 @@ from contracts.wire import parse_cursor
 from relay.pages import DASHBOARD
 from tests.feed_client import PATIENCE, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.relay_process import ROOT, Relay
 
 PROMISED = {
     "connections": "gauge",
@@ -215,7 +215,8 @@ def test_metrics_have_their_names_and_types(relay: Relay, accept: str) -> None:
         assert found[f"tickertape_{name}"].documentation
     samples = {sample.name: sample for family in found.values() for sample in family.samples}
     assert samples["tickertape_build_info"].labels["version"]
-    assert samples["tickertape_connections_total"].labels == {"result": "accepted"}
+    results = {sample.labels["result"] for sample in found["tickertape_connections_total"].samples}
+    assert results == {"accepted", "refused"}
     assert "process_resident_memory_bytes" in samples
 
 
@@ -255,4 +256,19 @@ def test_no_label_names_a_client_or_a_subject(relay: Relay) -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels <= {"result", "code", "kind", "reason", "source", "version", "le", "limit"}
+    assert labels <= {"result", "code", "kind", "reason", "source", "version", "le", "limit", "mode"}
+
+
+def test_the_document_has_every_metric(relay: Relay) -> None:
+    """With its type, its label and its help."""
+    text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()
+    section = text.partition("## Metrics of the relay\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(\w+)`)? *\| (.+) \|$", section, re.MULTILINE)
+    there = []
+    for name, family in metrics(relay, OPENMETRICS).items():
+        if name.startswith("tickertape_"):
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            kind = "gauge" if family.type == "info" else family.type
+            ending = {"counter": "_total", "info": "_info"}.get(family.type, "")
+            there.append((name + ending, kind, "".join(labels), family.documentation))
+    assert rows == there

@@ -78,7 +78,7 @@ def rejected_total(relay: Relay) -> dict[str, int]:
         sample.labels["reason"]: int(sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == "tickertape_events_rejected_total"
+        if sample.name == "tickertape_events_rejected_total" and sample.value
     }
 
 

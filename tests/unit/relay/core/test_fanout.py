@@ -1,7 +1,12 @@
 """Feeds with different filters that want the same events share what is encoded, and only then."""
 
+import pytest
+
+from contracts.events import Event, decode
+from relay.core.fanout import LOOKS
 from relay.core.session import Request
 from tests.fake_link import Stage, seqs
+from tests.feed_client import line
 
 
 def test_what_different_filters_want_alike_is_encoded_once() -> None:
@@ -50,3 +55,44 @@ def test_a_limited_feed_counts_for_itself() -> None:
     stage.settle()
     assert seqs(whole.read()) == [1, 2, 3, 4, 5]
     assert seqs(limited.read()) == [1, 2]
+
+
+def test_few_events_of_a_flush_are_looked_at_for_their_trace() -> None:
+    """However many feeds there are; those that begin with the same event share the look."""
+    stage = Stage()
+    feeds = LOOKS + 5
+    for number in range(feeds):
+        stage.follow(Request((f"log.info.own{number}",)))
+    for number in range(feeds):
+        publish_traced(stage, number + 1, f"own{number}")
+    stage.flush(1.0)
+    examples = stage.hub.stats.delay.examples
+    assert sum(stage.hub.stats.delay.counts) == feeds
+    ((example, seconds),) = examples.values()
+    assert (example.record.seq, example.at) == (LOOKS, stage.now)
+    assert seconds == pytest.approx(1.0)
+    publish_traced(stage, 50, "own0")
+    stage.flush(1.0)
+    ((example, _),) = examples.values()
+    assert example.record.seq == 50
+
+
+def test_feeds_that_begin_with_the_same_event_share_a_look() -> None:
+    """More feeds than looks, and yet the last one's delivery has its example."""
+    stage = Stage()
+    for number in range(LOOKS + 5):
+        stage.follow(Request(("log.info.shared", f"log.info.own{number}")))
+    publish_traced(stage, 1, "shared")
+    stage.log(2, "info", "own3")
+    stage.flush()
+    ((example, _),) = stage.hub.stats.delay.examples.values()
+    assert example.record.seq == 1
+
+
+def publish_traced(stage: Stage, seq: int, source: str) -> None:
+    """An event whose message has a traceparent."""
+    event = line("traced", source=source)
+    found = decode(event.subject, event.encode())
+    assert isinstance(found, Event)
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    stage.hub.publish(seq, event.subject, found, stage.now, stage.now, parent)

@@ -2,7 +2,9 @@
 
 import pytest
 
-from relay.core.stats import DELAY_BUCKETS, Histogram, Stats
+from relay.core.filters import Route
+from relay.core.log import Record
+from relay.core.stats import DELAY_BUCKETS, Example, Histogram, Stats
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,16 @@ def test_two_relays_in_one_process_count_apart() -> None:
     one.delay.observe(1.0, 1)
     assert other.received == {"state": 0, "log": 0}
     assert sum(other.delay.counts) == 0
+
+
+def test_the_newest_example_of_a_bucket_stays() -> None:
+    """One for each, and none for what nobody got."""
+    route = Route("log.info.x")
+    histogram = Histogram((0.1, 1.0))
+    for seq, (seconds, times) in enumerate([(0.05, 1), (0.5, 2), (0.06, 1), (2.0, 0)]):
+        record = Record(seq, route, b"", False, False, 0.0, 0.0, 0.0)
+        histogram.observe(seconds, times, Example(record, float(seq)))
+    found = {
+        bucket: (example.record.seq, seconds) for bucket, (example, seconds) in histogram.examples.items()
+    }
+    assert found == {0: (2, 0.06), 1: (1, 0.5)}

@@ -1,0 +1,292 @@
+"""A real Prometheus with our configuration looks at a relay, a monitor and a shipper after real traffic."""
+
+import asyncio
+import json
+import math
+import re
+import signal
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+from websockets.sync.client import connect
+
+from tests.feed_client import PATIENCE, follow, jetstream, line, publish, run
+from tests.nats_server import NatsServer, free_port
+from tests.prometheus_server import DEPLOYED, Prometheus
+from tests.relay_process import ROOT, Relay, command, environment, eventually
+
+CLIENTS = 7
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+WINDOW = "1m"
+"""For $__rate_interval: longer than the whole test, so that no rate forgets the traffic."""
+
+GATEWAYS = """
+defaults: {{interval: 100ms, timeout: 1s, unhealthy_after: 1, healthy_after: 1}}
+gateways:
+  - {{id: main, type: ctp, probes: [{{kind: tls, address: "127.0.0.1:{tls}", ca: "{ca}"}}]}}
+  - {{id: gone, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{gone}"}}]}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What runs.
+
+    Attributes:
+        relay: with ``CLIENTS`` clients that stay.
+        prometheus: has seen all of it.
+    """
+
+    relay: Relay
+    prometheus: Prometheus
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Everything, and traffic of all kinds."""
+    folder = tmp_path_factory.mktemp("world")
+    ports = [free_port() for _ in range(2)]
+    with ExitStack() as stack:
+        server = stack.enter_context(NatsServer(folder / "nats"))
+        relay = stack.enter_context(Relay(server.url, "--client-rate", "5"))
+        tls = stack.enter_context(shaking_hands(folder))
+        config, logs = folder / "gateways.yaml", folder / "app.log"
+        config.write_text(GATEWAYS.format(tls=tls, ca=folder / "ca.pem", gone=free_port()))
+        logs.write_text("2026-01-01 12:00:00 ERROR margin call\n")
+        nats = ("--nats-url", server.url, "--metrics-port")
+        stack.enter_context(program(folder, "monitor", "--config", str(config), *nats, str(ports[0])))
+        ship = ("ship", str(logs), "--state-dir", str(folder / "state"), "--health-interval", "1")
+        stack.enter_context(program(folder, *ship, *nats, str(ports[1])))
+        targets = {
+            "relays": [relay.ops_url.removeprefix("http://")],
+            "monitors": [f"127.0.0.1:{ports[0]}"],
+            "shippers": [f"127.0.0.1:{ports[1]}"],
+        }
+        prometheus = stack.enter_context(Prometheus(folder, targets))
+        eventually(
+            lambda: [value for _, value in prometheus.query("sum(up)")] == [3.0], "all three are scraped"
+        )
+        for _ in range(CLIENTS):
+            stack.enter_context(connect(relay.ws_url, max_queue=None, proxy=None, compression=None))
+        run(traffic(server.url, relay))
+        yield World(relay, prometheus)
+
+
+@contextmanager
+def program(folder: Path, *arguments: str) -> Iterator[None]:
+    """A producer as a process of its own."""
+    with (folder / f"{arguments[0]}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command(*arguments), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def shaking_hands(folder: Path) -> Iterator[int]:
+    """A server with a certificate, for the probe that looks at it; its authority is ``ca.pem``."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    class Shake(StreamRequestHandler):
+        def handle(self) -> None:
+            try:
+                with context.wrap_socket(self.request, server_side=True) as link:
+                    link.recv(1)
+            except OSError:
+                return  # it left
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Shake) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+async def traffic(nats_url: str, relay: Relay) -> None:
+    """Events delivered, dropped, conflated, rejected and traced; a client that comes back."""
+    async with jetstream(nats_url) as js:
+        async with follow(relay.ws_url, mode="latest", interval_ms=100) as latest:
+            await publish(js, line("traced"), traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
+            await asyncio.gather(*(publish(js, line(f"flood {number}")) for number in range(300)))
+            await js.publish("log.info.x", b"nonsense")
+            await latest.until(lambda: any(getattr(message, "conflated", 0) for message in latest.messages))
+        async with follow(relay.ws_url, mode="complete") as client:
+            await publish(js, line("here"))
+            await client.events(1)
+            cursor = client.cursor
+        await publish(js, line("away"))
+        async with follow(relay.ws_url, mode="complete", cursor=cursor) as client:
+            await client.events(1)
+
+
+def number(world: World, expression: str) -> float:
+    """The one number that an expression comes to; -1 while there is none."""
+    found = world.prometheus.query(expression)
+    return found[0][1] if found else -1.0
+
+
+def test_it_counts_the_connections(world: World) -> None:
+    """As many as there are."""
+    eventually(lambda: number(world, "sum(tickertape_connections)") == CLIENTS, "all connections are counted")
+    eventually(
+        lambda: number(world, "job:tickertape_connections:sum") == CLIENTS, "the rule has worked it out"
+    )
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'tickertape_events_dropped_total{reason="rate"}',
+        'tickertape_gaps_total{reason="rate"}',
+        "tickertape_events_conflated_total",
+        'tickertape_events_rejected_total{reason="bad_json"}',
+        'tickertape_resumes_total{source="log"}',
+        'tickertape_disconnects_total{code="1000"}',
+        "tickertape_handshake_duration_seconds_count",
+        "tickertape_flush_duration_seconds_count",
+        "tickertape_event_loop_lag_seconds_count",
+        "tickertape_nats_round_trip_seconds",
+        "tickertape_log_seconds",
+        "tickertape_descriptors",
+        "tickertape_monitor_turn_timestamp_seconds",
+        'tickertape_ship_events_total{level="error"}',
+        'tickertape_gateway_status{gateway="gone", status="UNHEALTHY"}',
+        'tickertape_gateway_status{gateway="main", status="HEALTHY"}',
+    ],
+)
+def test_the_traffic_shows(world: World, expression: str) -> None:
+    """Each of these was caused above."""
+    eventually(lambda: number(world, expression) > 0, f"{expression} is above zero")
+
+
+def queries(board: Path) -> list[tuple[str, str]]:
+    """Title and expression of each query of a dashboard, with its variables filled in."""
+    found = []
+    for panel in json.loads(board.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            expression = target["expr"].replace("$__rate_interval", WINDOW)
+            expression = expression.replace('"$job"', '"tickertape-relay"')
+            found.append((panel["title"], re.sub(r'"\$(instance|type|gateway)"', '".+"', expression)))
+    return found
+
+
+@pytest.mark.parametrize("board", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_query_of_a_dashboard_returns_data(world: World, board: Path) -> None:
+    """A panel without data is worse than none."""
+    asked = queries(board)
+    assert len(asked) > 15
+    assert not [expression for _, expression in asked if "$" in expression]
+
+    def empty() -> list[str]:
+        return [
+            f"{title}: {expression}"
+            for title, expression in asked
+            if not any(math.isfinite(value) for _, value in world.prometheus.query(expression))
+        ]
+
+    try:
+        eventually(lambda: not empty(), "all panels have data")
+    except TimeoutError:
+        pytest.fail("without data: " + "\n".join(empty()))
+
+
+@pytest.mark.parametrize("board", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_is_whole(board: Path) -> None:
+    """Titles, units, one data source to choose; no panel lies upon another."""
+    content: dict[str, Any] = json.loads(board.read_text())
+    assert content["schemaVersion"] >= 39
+    assert content["templating"]["list"][0]["type"] == "datasource"
+    taken: set[tuple[int, int]] = set()
+    for panel in content["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        assert panel["title"]
+        if panel["type"] != "row":
+            assert panel["datasource"]["uid"] == "${datasource}"
+            assert panel["fieldConfig"]["defaults"]["unit"]
+            assert panel["targets"]
+    identifiers = [panel["id"] for panel in content["panels"]]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_every_recording_rule_returns_data(world: World) -> None:
+    """They are worked out from what is really there."""
+    groups = yaml.safe_load((DEPLOYED / "rules" / "recording.yml").read_text())["groups"]
+    names = [rule["record"] for group in groups for rule in group["rules"]]
+    assert len(names) > 5
+
+    def empty() -> list[str]:
+        return [
+            name
+            for name in names
+            if not any(math.isfinite(value) for _, value in world.prometheus.query(name))
+        ]
+
+    eventually(lambda: not empty(), f"all of {names} have data")
+
+
+def test_no_alert_fails(world: World) -> None:
+    """Prometheus can work out all of them, and what it is looking at alarms it for the gateway alone."""
+    rules = [rule for group in world.prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    assert len([rule for rule in rules if rule["type"] == "alerting"]) == 9
+    assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
+    stirring = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] != "inactive"}
+    assert stirring <= {"TickertapeGatewayUnhealthy"}
+
+
+@pytest.mark.parametrize("histogram", ["delivery_delay_seconds", "event_age_seconds"])
+def test_delays_lead_to_traces(world: World, histogram: str) -> None:
+    """The trace of an event that was delivered stands beside its delay."""
+
+    def traces() -> set[str]:
+        found = world.prometheus.ask(
+            "query_exemplars", query=f"tickertape_{histogram}_bucket", start="0", end="9999999999"
+        )
+        return {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
+
+    eventually(lambda: traces() == {TRACE}, f"{histogram} has its exemplar")
+
+
+@pytest.mark.parametrize("job", ["relay", "monitor", "shipper"])
+def test_the_document_lists_every_metric(world: World, job: str) -> None:
+    """And none that is not there."""
+    text = (DEPLOYED / "README.md").read_text()
+    section = text.partition(f"## Metrics of the {job}\n")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    found = world.prometheus.ask("label/__name__/values", **{"match[]": f'{{job="tickertape-{job}"}}'})
+    ours = {
+        re.sub(r"_(bucket|sum|count)$", "", name) if re.search(r"seconds_(bucket|sum|count)$", name) else name
+        for name in found
+        if re.match(r"(tickertape|probe)_", name) and not name.endswith("_created")
+    }
+    # What was never redacted has no kind yet.
+    assert listed - ours <= {"tickertape_ship_redacted_total"}
+    assert ours <= listed
