@@ -172,17 +172,16 @@ class Gate:
         return [member for spoke in self._wheel for member in spoke]
 
     def farewell(
-        self, sessions: Sequence[Session], wave: int = 0, waves: int = 1, spread_ms: int = RETRY_SPREAD_MS
+        self, sessions: Sequence[Session], part: range | None = None, spread_ms: int = RETRY_SPREAD_MS
     ) -> None:
         """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
 
         Args:
             sessions: all that were there.
-            wave: which part of them is told now.
-            waves: how many parts there are.
-            spread_ms: between the first and the last to come back, of those who are told at once.
+            part: places of those that are told now; None tells all.
+            spread_ms: by how much the last of all is to wait longer than the first.
         """
-        for index in range(wave, len(sessions), waves):
+        for index in range(len(sessions)) if part is None else part:
             wait = 500 + spread_ms * index // len(sessions)
             self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
 

@@ -1,7 +1,7 @@
 """What is logged of those who were refused: each at first, then only how many.
 
-Invariant: in ``WINDOW`` seconds there are at most ``LINES`` lines for each reason and two that add up, however
-many strangers come. Reasons are the close codes, so they are few.
+Invariant: in ``WINDOW`` seconds there are at most ``LINES`` lines for each reason and two that add up,
+however many strangers come. Reasons are the close codes, so they are few.
 """
 
 import logging

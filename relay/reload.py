@@ -5,7 +5,7 @@ Invariants:
 1. Each of them is taken whole or not at all; what cannot be used leaves what was in force as it is.
 2. One line for each signal says what was read again, and what not and why.
 
-What stands in the environment or on the command line cannot change while a process runs: that needs a restart.
+What stands in the environment or on the command line needs a restart.
 """
 
 import asyncio

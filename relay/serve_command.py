@@ -5,8 +5,8 @@ The relay itself knows no producers; the handler that ships its log comes from h
 A relay that ships its log also delivers it, and must not be moved by that to log more. Invariants:
 
 1. Nothing that the shipping itself says is shipped.
-2. Whatever else goes wrong, no more than ``BURST`` lines at once and ``RATE`` a second are; how many were left
-   out is told on standard error, where all lines are.
+2. Whatever else goes wrong, no more than ``BURST`` lines at once and ``RATE`` a second are; how many were
+   left out is told on standard error, where all lines are.
 """
 
 import logging

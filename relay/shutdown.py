@@ -29,8 +29,9 @@ WAVES_SHARE: Final = 0.8
 WAVE_EVERY: Final = 0.1
 """Seconds between two waves of them."""
 
-LITTLE_SPREAD_MS: Final = 1_000
-"""Clients come back spread over so long when the waves alone are spread over ``RETRY_SPREAD_MS``."""
+LEAST_SPREAD_MS: Final = 1_000
+"""Who is told last waits so much longer than who is told first, at least; more where the waves are short, so that
+all come back over ``RETRY_SPREAD_MS`` or more whatever ``--drain`` is."""
 
 LOOK_EVERY: Final = 0.02
 
@@ -121,13 +122,14 @@ async def drain(gate: Gate, main: HttpServer, notice: float, seconds: float, sto
 
 
 async def _say_goodbye(gate: Gate, seconds: float, stopping: StopSignals) -> None:
-    """Say ``bye`` in waves; they alone are spread enough, or the times at which clients come back are."""
+    """Say ``bye`` in waves; whoever is told later waits longer, so that all come back at one even rate."""
     sessions = list(gate.hub.sessions.values())
-    spread = LITTLE_SPREAD_MS if seconds * 1000 >= RETRY_SPREAD_MS else RETRY_SPREAD_MS
+    spread = max(LEAST_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))
     waves = max(1, min(len(sessions), math.floor(seconds / WAVE_EVERY)))
     began = time.monotonic()
     for wave in range(waves):
-        gate.farewell(sessions, wave, waves, spread)
+        part = range(len(sessions) * wave // waves, len(sessions) * (wave + 1) // waves)
+        gate.farewell(sessions, part, spread)
         if wave < waves - 1:
             # By the clock, since a wave takes its time too.
             await stopping.rest(max(0.0, began + (wave + 1) * seconds / waves - time.monotonic()))
