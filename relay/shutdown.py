@@ -30,8 +30,8 @@ WAVE_EVERY: Final = 0.1
 """Seconds between two waves of them."""
 
 LEAST_SPREAD_MS: Final = 1_000
-"""Who is told last waits so much longer than who is told first, at least; more where the waves are short, so that
-all come back over ``RETRY_SPREAD_MS`` or more whatever ``--drain`` is."""
+"""Who is told last waits so much longer than who is told first, at least; more where the waves are short, so
+that all come back over ``RETRY_SPREAD_MS`` or more whatever ``--drain`` is."""
 
 LOOK_EVERY: Final = 0.02
 
