@@ -57,10 +57,14 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": _printable(record.getMessage()),
         }
-        line |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
         if record.exc_info:
             line["exception"] = _printable(self.formatException(record.exc_info))
-        return orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+        extras = {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        try:
+            return _dumps(line | extras)
+        except TypeError:
+            # A number too large for JSON's readers, or text that is no Unicode: as words, it is told at least.
+            return _dumps(line | {name: _plain(value) for name, value in extras.items()})
 
 
 class TextLines(logging.Formatter):
@@ -127,6 +131,10 @@ def _terminal() -> bool:
 def _printable(text: str) -> str:
     # What is no Unicode, such as a file's odd name, is no JSON either.
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _dumps(line: dict[str, Any]) -> str:
+    return orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _plain(value: Any) -> str:
