@@ -63,7 +63,7 @@ class JsonLines(logging.Formatter):
         try:
             return _dumps(line | extras)
         except TypeError:
-            # A number too large for JSON's readers, or text that is no Unicode: as words, it is told at least.
+            # A number too large for JSON's readers, or text that is no Unicode: as words, it is told.
             return _dumps(line | {name: _plain(value) for name, value in extras.items()})
 
 
