@@ -1,13 +1,17 @@
-"""The composition root: builds the relay, runs it, drains it. Reads from top to bottom as it happens."""
+"""The composition root: builds the relay, runs it, drains it. Reads from top to bottom as it happens.
+
+How it drains is in ``relay/shutdown.py``, what SIGHUP does in ``relay/reload.py``.
+"""
 
 import asyncio
 import gc
 import logging
+import os
 import resource
-import signal
 import sys
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from contracts import connect
 from contracts.streams import StreamsError
@@ -19,9 +23,12 @@ from relay.config import RESERVED_DESCRIPTORS, ServeSettings
 from relay.connection import websocket_protocol
 from relay.door import Door
 from relay.embedded import EmbeddedError, EmbeddedNats
-from relay.gate import Gate
+from relay.logs import Shipping
+from relay.metrics import package_version
 from relay.pages import main_pages, ops_pages
+from relay.reload import Reload
 from relay.server import GuardedHttp, HttpServer, ListenError, listen
+from relay.shutdown import drain, first, stop_signals
 from relay.tls import LOOK_EVERY, Certificate, CertificateError
 
 log = logging.getLogger("tickertape")
@@ -30,25 +37,28 @@ DESCRIPTORS: Final = 65_536
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
 
-DRAIN_WAVES: Final = 10
-"""Clients are sent away in so many groups over the first half of the time; the rest is for their answers."""
-
 
 def say(line: str) -> None:
     """Print a line for the operator, at once: whoever starts relays reads it through a pipe."""
     print(line, flush=True)
 
 
-async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) -> int:
+async def serve(
+    settings: ServeSettings, announce: Callable[[str], None] = say, shipping: Shipping | None = None
+) -> int:
     """Run a relay until a signal ends it.
 
     Args:
         settings: what the operator set.
         announce: gets the lines for the operator.
+        shipping: makes what also publishes the relay's own log.
 
     Returns:
         the exit code: 0 after a signal, 1 when it cannot run.
     """
+    began = time.monotonic()
+    stopping, reload = stop_signals(), Reload(settings)
+    log.info("version %s starts", package_version(), extra=_told(settings))
     descriptors = raise_descriptor_limit(settings.max_connections)
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
@@ -66,9 +76,11 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
+    shipped = None if shipping is None else shipping(url)
+    if shipped is not None:
+        log.addHandler(shipped)
     parts = assemble(settings, url, settings.origins(), descriptors, authority)
     gate = parts.gate
-    stopping = stop_signals()
     door = Door(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
     pages = main_pages(gate, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
@@ -77,23 +89,26 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
     code = 0
     servers = [asyncio.create_task(server.run_until_stopped()) for server in (main, ops)]
     background = [asyncio.create_task(parts.run(loaded), name="parts")]
+    background.append(asyncio.create_task(reload.run(parts, certificate), name="reload"))
     if certificate is not None:
         background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
-        await _first(loaded.wait(), *background, stopping.wait())
+        await first(loaded.wait(), *background, stopping.wait())
         if loaded.is_set():
             gate.open = True
             # What lives now lives long: the garbage collector need not look at it again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             announce("ready")
-            await _first(*background, stopping.wait())
+            seconds = time.monotonic() - began
+            log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
+            await first(*background, stopping.wait())
         for task in background:
             if task.done():
                 await task
-        await _drain(gate, main, settings.drain, stopping)
+        await drain(gate, main, settings.drain_notice, settings.drain, stopping)
     except StreamsError as error:
         announce_error(str(error))
         code = 1
@@ -104,8 +119,12 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         for server in (main, ops):
             server.should_exit = True
         await asyncio.gather(*servers)
+        if shipped is not None:
+            log.removeHandler(shipped)
+            await asyncio.to_thread(shipped.close)  # waits until what was logged is in the stream
         if nats is not None:
             await nats.stop()
+    log.info("ended", extra={"code": code, "seconds": round(time.monotonic() - began, 3)})
     return code
 
 
@@ -135,55 +154,21 @@ def raise_descriptor_limit(connections: int = 0) -> int:
     return fit
 
 
-def stop_signals() -> "StopSignals":
-    """Listen for SIGINT and SIGTERM."""
-    stopping = StopSignals()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping
-
-
-class StopSignals:
-    """Counts the signals that ask to stop: the first drains, the second ends at once."""
-
-    def __init__(self) -> None:
-        self._first = asyncio.Event()
-        self._second = asyncio.Event()
-
-    def set(self) -> None:
-        """A signal came."""
-        (self._second if self._first.is_set() else self._first).set()
-
-    async def wait(self) -> None:
-        """Wait for the first."""
-        await self._first.wait()
-
-    @property
-    def twice(self) -> bool:
-        """True once the second came."""
-        return self._second.is_set()
-
-    async def wait_again(self) -> None:
-        """Wait for the second."""
-        await self._second.wait()
-
-
-async def _drain(gate: Gate, main: HttpServer, seconds: float, stopping: StopSignals) -> None:
-    """Let clients go: not ready, no new ones, ``bye`` to each in turn over the time given."""
-    gate.open = False
-    main.stop_accepting()
-    sessions = list(gate.hub.sessions.values())
-    log.info("shutting down: %d clients have %g s to leave", len(sessions), seconds)
-    for wave in range(DRAIN_WAVES):
-        gate.farewell(sessions, wave, DRAIN_WAVES)
-        if len(gate) and not stopping.twice:
-            await _first(asyncio.sleep(seconds / DRAIN_WAVES / 2), stopping.wait_again())
-    deadline = asyncio.get_running_loop().time() + seconds / 2
-    while len(gate) and asyncio.get_running_loop().time() < deadline and not stopping.twice:
-        await _first(asyncio.sleep(0.02), stopping.wait_again())
-    for connection in gate.all():
-        connection.abort()
+def _told(settings: ServeSettings) -> dict[str, Any]:
+    """What the first line says of the settings; nothing that is secret."""
+    return {
+        "version": package_version(),
+        "pid": os.getpid(),
+        "host": settings.host,
+        "auth": settings.auth,
+        "insecure": settings.insecure,
+        "tls": settings.tls_cert is not None,
+        "nats": connect.shown(settings.nats_url) if settings.nats_url else "its own",
+        "subjects": settings.subjects,
+        "client_rate": settings.client_rate,
+        "log_level": settings.log_level,
+        "drain": settings.drain,
+    }
 
 
 async def _refresh(certificate: Certificate) -> None:
@@ -191,17 +176,6 @@ async def _refresh(certificate: Certificate) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY)
         certificate.refresh()
-
-
-async def _first(*waits: object) -> None:
-    """Wait until one of these is done, and cancel those that were begun for this wait alone."""
-    tasks = [wait if isinstance(wait, asyncio.Task) else asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task, wait in zip(tasks, waits, strict=True):
-            if task is not wait and not task.done():
-                task.cancel()
 
 
 def announce_error(message: str) -> None:

@@ -135,7 +135,8 @@ class Client:
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
-        self._gate.closing(self._visitor, code)
+        session = self._session.id if self._session is not None else ""
+        self._gate.closing(self._visitor, code, reason, session)
         if self._closing is None:
             self._closing = code, reason.encode()[:120].decode(errors="ignore")
             self._session = None
@@ -215,7 +216,9 @@ class Client:
                 self._take(session, message)
             except Exception:
                 # A fault of ours ends this session and no other.
-                log.exception("session %s ends on a fault of the relay", session.id)
+                log.exception(
+                    "session %s ends on a fault of the relay", session.id, extra={"session": session.id}
+                )
                 self._gate.hub.bye(session, CloseCode.INTERNAL_ERROR, "a fault of the relay")
 
     def _take(self, session: Session, message: Message) -> None:

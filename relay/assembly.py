@@ -96,17 +96,18 @@ class Parts:
             lag.observe(clock() - due)
             self.hub.tick(self.gate.clock())
             self.gate.ping_some()
+            self.gate.refusals.tick(self.gate.clock(), self.gate.admission.refused)
             if turn % TIDY_EVERY == 0:
                 self.gate.admission.tidy(self.gate.clock())
 
     async def _watch(self, authority: Authority) -> None:
         """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
+        await authority.run(self.end_revoked)
 
-        def changed() -> None:
-            if ended := self.hub.end_revoked(authority.revoked):
-                log.info("%d sessions ended: their tokens were revoked", ended)
-
-        await authority.run(changed)
+    def end_revoked(self) -> None:
+        """End the sessions of tokens that were revoked; called when another list of them counts."""
+        if self.authority is not None and (ended := self.hub.end_revoked(self.authority.revoked)):
+            log.info("%d sessions ended: their tokens were revoked", ended)
 
 
 def assemble(

@@ -41,7 +41,7 @@ COMMANDS: Final = {
         "relay.demo.run:run",
     ),
     "serve": Command(
-        "the relay: NATS in, WebSocket feeds out", "relay.config:ServeSettings", "relay.app:serve"
+        "the relay: NATS in, WebSocket feeds out", "relay.config:ServeSettings", "relay.serve_command:run"
     ),
     "monitor": Command(
         "watch gateways, publish what changes",

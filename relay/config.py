@@ -9,9 +9,11 @@ from pydantic_settings import SettingsConfigDict
 
 from contracts.connect import NatsSettings, NatsUrl
 from contracts.subjects import STREAM_SUBJECTS, check_pattern, covers
+from contracts.subjects import log as log_subject
 from relay.auth.token_settings import TokenSettings, is_loopback, token_problem
 from relay.core.admission import Limits
 from relay.forwarded import Networks
+from relay.logs import Format, Level
 from relay.origins import Origins
 
 RESERVED_DESCRIPTORS: Final = 96
@@ -32,6 +34,12 @@ def _networks(text: str) -> str:
 
 def _origins(text: str) -> str:
     Origins(text)
+    return text
+
+
+def _source(text: str) -> str:
+    if text:
+        log_subject("INFO", text)  # says what is wrong with it
     return text
 
 
@@ -106,6 +114,21 @@ class RelaySettings(NatsSettings, TokenSettings):
     log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="most bytes of them")
     max_catch_up: PositiveInt = Field(1_000, description="most events a lagging client gets one by one")
     drain: NonNegativeFloat = Field(10.0, description="seconds that clients have to leave at shutdown")
+    drain_notice: NonNegativeFloat = Field(
+        2.0,
+        description="seconds before that, not ready and yet accepting, for a load balancer to notice; "
+        "none after a Ctrl-C",
+    )
+    log_format: Format = Field(
+        "auto", description="of the relay's own log; auto: text on a terminal, else json"
+    )
+    log_level: Level = Field("info", description="least level of it")
+    log_level_file: Path | None = Field(
+        None, description="a file with that level, which counts instead; read again at SIGHUP"
+    )
+    log_ship: Annotated[str, AfterValidator(_source)] = Field(
+        "", description="publish that log too, as log.<level>.<this name>; empty: do not"
+    )
     data_dir: Path = Field(default_factory=data_home, description="where the relay's own NATS keeps its data")
     nats_port: Port = Field(4222, description="port of the relay's own NATS; 0 takes a free one")
 

@@ -140,7 +140,8 @@ class Connection(asyncio.Protocol):
             self._receive(data)
         except Exception:
             # A fault of ours ends this session and no other.
-            log.exception("session %s ends on a fault of the relay", self._session and self._session.id)
+            session = self._session.id if self._session is not None else ""
+            log.exception("session %s ends on a fault of the relay", session, extra={"session": session})
             if self._session is not None:
                 self._gate.hub.bye(self._session, CloseCode.INTERNAL_ERROR, "a fault of the relay")
             else:
@@ -220,7 +221,8 @@ class Connection(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
-        self._gate.closing(self._visitor, code)
+        session = self._session.id if self._session is not None else ""
+        self._gate.closing(self._visitor, code, reason, session)
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)

@@ -18,6 +18,7 @@ from relay.core.hub import Hub
 from relay.core.session import Request, Session, close_code, parse_query
 from relay.core.stats import Histogram
 from relay.entrance import Entrance, Headers
+from relay.refusals import Refusals
 
 PING_EVERY: Final = 20
 """Seconds between two pings to a client; two unanswered ones end the connection."""
@@ -50,6 +51,10 @@ _FAULTS: Final = frozenset(CloseCode) - {
     CloseCode.UNAVAILABLE,
 }  # fmt: skip
 """Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
+
+
+_ORDINARY: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
+"""Ends of a session that are no news: its client vanished, or its token has run out."""
 
 
 class Member(Protocol):
@@ -98,6 +103,10 @@ class Gate:
         entrance: decides who may have a session.
         admission: counts who is there.
         message_rate: frames that a client may send within a second.
+
+    Attributes:
+        open: whether clients are let in.
+        leaving: whether the relay is about to end: not ready, though clients may still be let in.
     """
 
     def __init__(
@@ -114,9 +123,11 @@ class Gate:
         self.admission = admission or Admission(Limits())
         self.message_rate = message_rate
         self.open = True
+        self.leaving = False
         self.results: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
         self.handshakes = Histogram()
+        self.refusals = Refusals()
         self._wheel: list[set[Member]] = [set() for _ in range(PING_EVERY)]
         self._spoke = 0
         self._joined = 0
@@ -129,8 +140,8 @@ class Gate:
 
     @property
     def well(self) -> bool:
-        """True while clients are let in and events come."""
-        return self.open and self.hub.upstream_connected
+        """True while clients should come: they are let in, will be for a while, and events come."""
+        return self.open and not self.leaving and self.hub.upstream_connected
 
     def health(self) -> Health:
         """What ``/health`` says."""
@@ -162,17 +173,19 @@ class Gate:
         """The connections that are open now."""
         return [member for spoke in self._wheel for member in spoke]
 
-    def farewell(self, sessions: Sequence[Session], wave: int = 0, waves: int = 1) -> None:
+    def farewell(
+        self, sessions: Sequence[Session], part: range | None = None, spread_ms: int = RETRY_SPREAD_MS
+    ) -> None:
         """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
 
         Args:
             sessions: all that were there.
-            wave: which part of them is told now.
-            waves: how many parts there are.
+            part: places of those that are told now; None tells all.
+            spread_ms: by how much the last of all is to wait longer than the first.
         """
-        for index in range(wave, len(sessions), waves):
-            spread = RETRY_SPREAD_MS * index // len(sessions)
-            self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", 500 + spread)
+        for index in range(len(sessions)) if part is None else part:
+            wait = 500 + spread_ms * index // len(sessions)
+            self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
 
     # Who comes.
 
@@ -196,8 +209,12 @@ class Gate:
             inside = offered.browser
             wanted, grant = self._asked(visitor, peer, headers, query, offered.token)
         except WireError as error:
-            if not inside and close_code(error) in _FAULTS:
-                self._fault(visitor)
+            if not inside:
+                code = close_code(error)
+                if code in _FAULTS:
+                    self._fault(visitor)
+                if code in _FAULTS or code is CloseCode.TOO_MANY:
+                    self.refusals.note(code, error.message, visitor.address if visitor else peer)
             refused = error.with_traceback(None)  # that holds this frame, and the frame the error
             refused.__context__ = None  # likewise
             return Decision(wanted, refused=refused, inside=inside)
@@ -243,12 +260,24 @@ class Gate:
             self.admission.settle(visitor)
         return True
 
-    def closing(self, visitor: Visitor | None, code: int) -> None:
-        """A connection is being closed by us: without a session, that can be its fault."""
-        if code in _FAULTS and visitor is not None and self.admission.unsettled(visitor):
+    def closing(self, visitor: Visitor | None, code: int, reason: str, session: str = "") -> None:
+        """A connection is being closed by us: without a session, that can be its fault.
+
+        Args:
+            visitor: whose it is.
+            code: of the close.
+            reason: as the client is told.
+            session: id of its session; empty when it has none.
+        """
+        if visitor is None:
+            return
+        unsettled = self.admission.unsettled(visitor)
+        if code in _FAULTS and unsettled:
             self._fault(visitor)
             if code == CloseCode.TIMEOUT:
                 self.admission.refused[Limit.AUTH_TIME] += 1
+        if (code in _FAULTS or code == CloseCode.TOO_MANY) and (unsettled or code not in _ORDINARY):
+            self.refusals.note(code, reason, visitor.address, "" if unsettled else session)
 
     def gone(self, visitor: Visitor, *, waiting: bool) -> None:
         """A visitor's connection has ended; called once.

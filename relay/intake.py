@@ -92,6 +92,7 @@ class Intake:
         self._ending = False
         self._ups = 0
         self._round_trip: float | None = None
+        self._lost_since: float | None = None
         self._gone: deque[Range] = deque()  # ahead of the log, in order
 
     @property
@@ -238,6 +239,9 @@ class Intake:
         await consumer.start(self.hub.log.head + 1, self._patterns)
         self._consumer = consumer
         self.hub.set_upstream(True, self._clock())
+        if self._lost_since is not None:
+            away, self._lost_since = self._clock() - self._lost_since, None
+            log.info("events are followed again after %.1f s", away, extra={"away": round(away, 3)})
 
     async def _supervise(self, nc: Client) -> None:
         """Make the consumer again whenever it is lost, from where the log ends."""
@@ -249,6 +253,7 @@ class Intake:
                 if self._consumer is None or not self._consumer.silent(loop.time()):
                     continue
                 log.warning("nothing is heard from NATS; the consumer is made again")
+                self._lost_since = self._lost_since or self._clock()
                 self.hub.set_upstream(False, self._clock())
                 self._broken.set()
             if not nc.is_connected:
@@ -378,6 +383,7 @@ class Intake:
     async def _down(self, reason: str) -> None:
         if self._ending:
             return
+        self._lost_since = self._lost_since or self._clock()
         if connect.refused(reason):
             log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
         else:

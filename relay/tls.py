@@ -50,14 +50,27 @@ class Certificate:
             return False
         self._seen = stamp
         try:
-            # Tried on a context of its own first: a half-written pair must not reach the one that is in use.
-            self._made()
-            self._load(self.context)
+            self._replace()
         except (CertificateError, OSError) as error:
             log.error("%s; the former certificate stays in use", error)
             return False
         log.info("new certificate from %s", self._certificate)
         return True
+
+    async def read_again(self) -> str:
+        """Use what the files hold now, changed or not; what was read.
+
+        Raises:
+            CertificateError: it cannot be used, and the old one stays.
+        """
+        self._seen = self._stamp()
+        self._replace()
+        return f"certificate {self._certificate}"
+
+    def _replace(self) -> None:
+        # Tried on a context of its own first: a half-written pair must not reach the one that is in use.
+        self._made()
+        self._load(self.context)
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
         found: list[tuple[int, int, int] | None] = []

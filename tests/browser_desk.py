@@ -66,7 +66,7 @@ class Relay:
 
     def __init__(self, nats_url: str, folder: Path, client_rate: int, env: Mapping[str, str]) -> None:
         self._options = ["--nats-url", nats_url, "--client-rate", str(client_rate)]
-        self._options += ["--ops-port", "0", "--drain", "1"]
+        self._options += ["--ops-port", "0", "--drain", "1", "--drain-notice", "0"]
         self._folder = folder
         self._env = env
         self._port = 0

@@ -37,9 +37,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The test's environment, without settings that would change what is tested."""
+    """The test's environment, without settings that would change what is tested; logs are for people."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TICKERTAPE_")}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
+    return {**kept, "PYTHONPATH": str(ROOT), "TICKERTAPE_LOG_FORMAT": "text", **more}
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +82,8 @@ class Relay:
     """
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
-        self.options = [*(("--nats-url", nats_url) if nats_url else ()), "--drain", "1", *options]
+        self.options = [*(("--nats-url", nats_url) if nats_url else ()), "--drain", "1"]
+        self.options += ["--drain-notice", "0", *options]
         self.env = env
         self.descriptors: int | None = None
         self.url = ""

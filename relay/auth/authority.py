@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import get_args
 
 from relay.auth.claims import Expected, Reason
-from relay.auth.jwks import Jwks
+from relay.auth.jwks import Jwks, shown
 from relay.auth.key_formats import configured_keys
 from relay.auth.keys import FixedKeys, KeysError
 from relay.auth.revocations import Revocations
@@ -33,11 +33,15 @@ class Authority:
     def __init__(self, settings: TokenSettings, *, wall: Callable[[], float] = time.time) -> None:
         assert settings.jwt_algorithm is not None
         keys = configured_keys(settings)
+        self._settings = settings
+        self._fixed: FixedKeys | None = None
         self._jwks: Jwks | None = None
         if keys is None:
             assert settings.jwt_jwks_url is not None
             self._jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithm)
-        source = self._jwks if keys is None else FixedKeys(keys)
+        else:
+            self._fixed = FixedKeys(keys)
+        source = self._jwks or self._fixed
         assert source is not None
         revoked_file = settings.jwt_revoked_file
         self._revocations = None if revoked_file is None else Revocations(revoked_file)
@@ -90,6 +94,34 @@ class Authority:
             if self._revocations is not None:
                 group.create_task(self._revocations.run(changed), name="revocations")
             await asyncio.get_running_loop().create_future()  # a fixed key needs nothing, for ever
+
+    def readings(self) -> list[Callable[[], Awaitable[str]]]:
+        """What can be read again; each says what it was, or raises a ``MendableError`` and changes nothing.
+
+        Sessions go on whatever key their token was signed with; revoking ends them.
+        """
+        found: list[Callable[[], Awaitable[str]]] = []
+        if self._jwks is not None or self._settings.jwt_key_file is not None:
+            found.append(self._read_keys)
+        if self._revocations is not None:
+            found.append(self._read_revocations)
+        return found
+
+    async def _read_keys(self) -> str:
+        if self._jwks is not None:
+            await self._jwks.load()
+            assert self._settings.jwt_jwks_url is not None
+            return f"keys from {shown(self._settings.jwt_jwks_url)}"
+        keys = await asyncio.to_thread(configured_keys, self._settings)
+        assert self._fixed is not None
+        assert keys is not None
+        self._fixed.keys = keys
+        return f"key file {self._settings.jwt_key_file}"
+
+    async def _read_revocations(self) -> str:
+        assert self._revocations is not None
+        await asyncio.to_thread(self._revocations.read_again)
+        return f"{len(self._revocations)} revocations"
 
     @staticmethod
     async def _fetch(jwks: Jwks) -> None:

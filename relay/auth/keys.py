@@ -86,14 +86,14 @@ class Keys:
         return [key for key in self.keys if key.kid is None or key.kid == kid]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedKeys:
-    """Keys that do not change while the relay runs, as a source of keys for a ``Verifier``."""
+    """Keys that change only when somebody puts others here, as a source of keys for a ``Verifier``."""
 
     keys: Keys
 
     def refresh(self) -> bool:
-        """Tell that no other keys will come."""
+        """Tell that no other keys are on their way."""
         return False
 
 

@@ -9,6 +9,7 @@ Invariants:
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,7 @@ class Revocations:
         self._seen: _Stamp | None = None  # as of the last look
         self._read_at: _Stamp | None = None  # as of the last reading, good or bad
         self._complained = ""
+        self._reading = threading.Lock()  # by the poll in its thread, and by a reload in another
         self._load()
         self._seen = self._read_at
 
@@ -73,6 +75,21 @@ class Revocations:
         Returns:
             True when another list counts from here on.
         """
+        with self._reading:
+            return self._poll()
+
+    def read_again(self) -> None:
+        """Read the file, changed or not.
+
+        Raises:
+            RevocationsError: it is missing or broken; the list from before stays in force.
+        """
+        with self._reading:
+            self._load()
+            self._seen = self._read_at
+            self._complained = ""
+
+    def _poll(self) -> bool:
         try:
             stamp = _stamp(os.stat(self._path))
             replaced = self._seen is None or stamp[2] != self._seen[2]

@@ -91,6 +91,7 @@ class Demo:
         chance = ["--moods", str(moods), *seed]
         relay = [*program, "serve", "--port", str(self.port), "--ops-port", str(self.ops_port)]
         relay += ["--nats-port", str(self.nats_port), "--data-dir", str(folder / "relay"), "--drain", DRAIN]
+        relay += ["--drain-notice", "0", "--log-format", "text"]
         self._relay = Child("relay", relay, output, RELAY_GRACE)
         self._gateways = Child(
             "gateways", ["-m", "relay.demo.gateways", "--ports", str(folder / "ports.json"), *chance], output

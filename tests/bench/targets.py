@@ -161,6 +161,8 @@ def relay(nats_port: int, path: str = LIVE, *options: str) -> Iterator[Target]:
         "0",
         "--auth",
         "none",
+        "--drain-notice",
+        "0",
         *options,
     ]
     with running(OURS, argv) as process:

@@ -189,8 +189,10 @@ def test_a_server_that_takes_no_more_ends_it(fault: Exception) -> None:
     play(part)
 
 
-def test_a_fault_of_ours_ends_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 1011, as the client may come back."""
+def test_a_fault_of_ours_ends_one_session(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With 1011, as the client may come back; the log has its traceback and the session's id."""
 
     async def part() -> None:
         server = Server(Stage())
@@ -201,8 +203,11 @@ def test_a_fault_of_ours_ends_one_session(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(server.stage.hub, "receive", broken)
         serving = server.serve()
         await settled()
+        (session,) = server.stage.hub.sessions
         server.say(type="websocket.receive", text="{}")
         await settled()
+        (fault,) = [record for record in caplog.records if record.exc_info]
+        assert vars(fault)["session"] == session
         assert server.messages()[-1]["code"] == 1011
         assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": "a fault of the relay"}
         server.hang_up()

@@ -1,0 +1,100 @@
+"""``tickertape serve`` as the command line starts it: the log set up, and published too if that is asked for.
+
+The relay itself knows no producers; the handler that ships its log comes from here.
+
+A relay that ships its log also delivers it, and must not be moved by that to log more. Invariants:
+
+1. Nothing that the shipping itself says is shipped.
+2. Whatever else goes wrong, no more than ``BURST`` lines at once and ``RATE`` a second are; how many were
+   left out is told on standard error, where all lines are.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from relay import logs
+from relay.app import say as announce
+from relay.app import serve
+from relay.config import ServeSettings
+
+RATE: Final = 10.0
+BURST: Final = 100
+
+log = logging.getLogger("tickertape.shipping")
+
+
+async def run(settings: ServeSettings) -> int:
+    """Set up the log, and serve.
+
+    Returns:
+        the exit code.
+    """
+    level = settings.log_level
+    if settings.log_level_file is not None:
+        try:
+            level = logs.level_in(settings.log_level_file)
+        except logs.LogLevelError as error:
+            print(f"tickertape serve: {error}", file=sys.stderr)
+            return 1
+    logs.set_up(settings.log_format, level)
+    return await serve(settings, announce, shipping(settings) if settings.log_ship else None)
+
+
+def shipping(settings: ServeSettings) -> logs.Shipping:
+    """What makes the handler, once it is known where NATS is."""
+    from producers.background import in_background
+    from producers.logging import TickertapeHandler
+
+    class OwnLines(TickertapeHandler):
+        """Ships what the relay says, which other programs' handlers leave out."""
+
+        def __init__(self, url: str) -> None:
+            super().__init__(
+                url,
+                settings.log_ship,
+                prefix=settings.subject_prefix,
+                access=settings.access(),
+                capacity=1_000,
+                flush_timeout=2.0,
+            )
+            self._allowance = Allowance(time.monotonic)
+
+        def filter(self, record: logging.LogRecord) -> Any:
+            if in_background() or record.name == log.name or not logging.Filterer.filter(self, record):
+                return False
+            if (left_out := self._allowance.take()) is None:
+                return False
+            if left_out:
+                log.warning("%d lines were not shipped: more than %g a second", left_out, RATE)
+            return True
+
+    return OwnLines
+
+
+class Allowance:
+    """How many lines may be shipped now.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = clock()
+        self._tokens = float(BURST)
+        self._left_out = 0
+
+    def take(self) -> int | None:
+        """Take one; how many were refused since the last that was not, None when this one is."""
+        now = self._clock()
+        self._tokens = min(float(BURST), self._tokens + (now - self._at) * RATE)
+        self._at = now
+        if self._tokens < 1:
+            self._left_out += 1
+            return None
+        self._tokens -= 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out

@@ -1,0 +1,141 @@
+"""Two relays behind haproxy are restarted one after the other under load, as an upgrade does it.
+
+``TICKERTAPE_CHAOS=full`` has 1 000 clients instead of 200.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import orjson
+import pytest
+
+from tests.bench.children import Child, running
+from tests.browser_desk import missing
+from tests.chaos.rolling_clients import largest_share
+from tests.feed_client import jetstream, line, publish
+from tests.nats_server import NatsServer, free_port
+from tests.relay_process import Relay, environment, eventually
+
+CLIENTS: Final = 1_000 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 200
+EVENTS_EVERY: Final = 0.05
+DRAIN: Final = 10.0
+NOTICE: Final = 2.0
+MOST_AT_ONCE: Final = 0.20
+"""Part of all clients that may come back within a second."""
+
+SETTLE: Final = 90.0
+
+
+@contextmanager
+def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[int]:
+    """haproxy in front of two relays; its port."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if program is None:
+        missing("needs haproxy; 'apt-get install haproxy' brings it")
+    port = free_port()
+    ports = {"BALANCER_PORT": port}
+    for name, relay in (("FIRST", first), ("SECOND", second)):
+        ports[f"{name}_PORT"] = relay.host_port[1]
+        ports[f"{name}_OPS_PORT"] = int(relay.ops_url.rpartition(":")[2])
+    said = folder / "haproxy.txt"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [program, "-db", "-f", str(Path(__file__).with_name("balancer.cfg"))],
+            env=environment(**{name: str(value) for name, value in ports.items()}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+
+    def serves() -> bool:
+        assert process.poll() is None, said.read_text()
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    try:
+        eventually(serves, "haproxy has found a relay")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def load(nats_url: str, clients: Child, relays: list[Relay]) -> int:
+    """Publish at an even rate while the relays are restarted in turn; the last event's sequence."""
+    async with jetstream(nats_url) as js:
+        over = asyncio.Event()
+        last = 0
+
+        async def talk() -> None:
+            nonlocal last
+            number = 0
+            while not over.is_set():
+                number += 1
+                last = await publish(js, line(f"line {number} {'x' * 200}"))
+                await asyncio.sleep(EVENTS_EVERY)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk())
+            try:
+                for relay in relays:
+                    code = await asyncio.to_thread(relay.stop)
+                    assert code == 0, relay.log
+                    await asyncio.to_thread(relay.start)
+                    # As an orchestrator waits for readiness; haproxy hears of it within 300 ms.
+                    await asyncio.sleep(1.0)
+            finally:
+                over.set()
+        return last
+
+
+def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Every client gets every event once, none is refused or cut, and they come back at an even rate."""
+    options = ("--drain", str(DRAIN), "--drain-notice", str(NOTICE))
+    with (
+        Relay(nats_server.url, *options) as first,
+        Relay(nats_server.url, *options) as second,
+        balancer(first, second, tmp_path) as port,
+        running("clients", clients_command(port)) as clients,
+    ):
+        assert clients.hear(SETTLE) == {"connected": CLIENTS, "tries": 0}
+        last = asyncio.run(asyncio.wait_for(load(nats_server.url, clients, [first, second]), SETTLE))
+        clients.say(last=last)
+        found = clients.hear(SETTLE)
+        print(f"\n{CLIENTS} clients, {last} events: {orjson.dumps(found).decode()}")
+        assert {name: found[name] for name in ("behind", "lost", "repeated", "gaps")} == {
+            "behind": 0, "lost": 0, "repeated": 0, "gaps": 0,
+        }  # fmt: skip
+        assert found["fewest_events"] == last
+        assert found["returns"] >= CLIENTS, "each had to come back at least once"
+        assert found["refused"] == 0
+        assert found["cut"] == 0
+        assert found["largest_share"] <= MOST_AT_ONCE
+
+
+def clients_command(port: int) -> list[str]:
+    """What runs the clients."""
+    spec: dict[str, Any] = {"port": port, "clients": CLIENTS}
+    return [sys.executable, "-m", "tests.chaos.rolling_clients", orjson.dumps(spec).decode()]
+
+
+@pytest.mark.parametrize(
+    ("times", "share"),
+    [([], 0.0), ([1.0], 0.25), ([1.0, 1.5, 1.9, 2.1], 0.75), ([0.0, 1.0, 2.0], 0.25)],
+)
+def test_the_share_within_a_second_is_counted_wherever_that_second_begins(
+    times: list[float], share: float
+) -> None:
+    """Not by full seconds, between which a wave could hide."""
+    assert largest_share(times, 4) == share
