@@ -23,6 +23,7 @@ from relay.gate import Gate
 from relay.pages import main_pages, ops_pages
 from relay.server import GuardedHttp, HttpServer, ListenError, listen
 from relay.tls import LOOK_EVERY, Certificate, CertificateError
+from relay.workers.place import Place, Server
 
 log = logging.getLogger("tickertape")
 
@@ -39,16 +40,20 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) -> int:
+async def serve(
+    settings: ServeSettings, announce: Callable[[str], None] = say, place: Place | None = None
+) -> int:
     """Run a relay until a signal ends it.
 
     Args:
         settings: what the operator set.
         announce: gets the lines for the operator.
+        place: among other relays on the same port; None stands alone.
 
     Returns:
         the exit code: 0 after a signal, 1 when it cannot run.
     """
+    refuse = place.refused if place else announce_error
     descriptors = raise_descriptor_limit(settings.max_connections)
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
@@ -56,26 +61,29 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
         authority = Authority(settings) if settings.auth == "jwt" else None
         if settings.tls_cert is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
-        main_socket = listen(settings.host, settings.port, "--port")
-        ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
+        main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
+        if place is None:
+            ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
     except (KeysError, RevocationsError, ListenError, EmbeddedError, CertificateError) as error:
-        announce_error(str(error))
+        refuse(str(error))
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
-    parts = assemble(settings, url, settings.origins(), descriptors, authority)
+    parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
     gate = parts.gate
     stopping = stop_signals()
     door = Door(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
     pages = main_pages(gate, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
-    ops = HttpServer(ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.failures), ops_socket)
+    of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.failures)
+    ops: Server = place.ops(of_ops) if place else HttpServer(of_ops, ops_socket)
     loaded = asyncio.Event()
     code = 0
-    servers = [asyncio.create_task(server.run_until_stopped()) for server in (main, ops)]
+    both: tuple[Server, Server] = (main, ops)
+    servers = [asyncio.create_task(server.run_until_stopped()) for server in both]
     background = [asyncio.create_task(parts.run(loaded), name="parts")]
     if certificate is not None:
         background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
@@ -95,13 +103,13 @@ async def serve(settings: ServeSettings, announce: Callable[[str], None] = say) 
                 await task
         await _drain(gate, main, settings.drain, stopping)
     except StreamsError as error:
-        announce_error(str(error))
+        refuse(str(error))
         code = 1
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        for server in (main, ops):
+        for server in both:
             server.should_exit = True
         await asyncio.gather(*servers)
         if nats is not None:
