@@ -8,6 +8,7 @@ Invariants:
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -36,6 +37,9 @@ STEADY: Final = 30.0
 
 ANSWER_TIMEOUT: Final = 1.0
 """Seconds that a worker has to answer for its page of the ops port."""
+
+MOST_ASKED: Final = 8
+"""Questions that may be without an answer, however late; a worker that hangs is asked no more."""
 
 END_TIMEOUT: Final = 10.0
 """Seconds that a worker has to end once it has said its last word."""
@@ -72,6 +76,7 @@ class Slot:
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._asked: dict[int, Answer] = {}
+        self._unanswered = 0
         self._ids = itertools.count(1)
         self._stopping = asyncio.Event()
 
@@ -115,7 +120,8 @@ class Slot:
     def signal(self, number: signal.Signals) -> None:
         """Pass a signal on."""
         if self.pid is not None and self._process is not None:
-            self._process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                self._process.send_signal(number)
 
     async def ask(self, path: str, accept: str = "") -> tuple[int, str] | None:
         """Ask the worker for a page of its ops port.
@@ -124,8 +130,9 @@ class Slot:
             status and body; None when there is no worker, or it does not answer in time.
         """
         writer = self._writer
-        if writer is None:
+        if writer is None or self._unanswered >= MOST_ASKED:
             return None
+        self._unanswered += 1
         number = next(self._ids)
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
@@ -159,8 +166,9 @@ class Slot:
             ours.close()
             return f"could not be started ({error.strerror or error})"
         if self._stopping.is_set():
-            process.terminate()
+            self.signal(signal.SIGTERM)
         reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
+        self._unanswered = 0
         self._writer.write(self._brief)
         try:
             await self._listen(reader)
@@ -183,6 +191,7 @@ class Slot:
             while line := await reader.readline():
                 message = orjson.loads(line)
                 if "id" in message:
+                    self._unanswered -= 1
                     answer = self._asked.get(message["id"])
                     if answer is not None and not answer.done():
                         answer.set_result((message["status"], message["body"]))

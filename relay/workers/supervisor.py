@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from contracts import connect
 from relay.config import ServeSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
-from relay.server import HttpServer, ListenError, listen
+from relay.server import BACKLOG, HttpServer, ListenError, listen
 from relay.workers.pages import supervisor_pages
 from relay.workers.slot import Slot
 from relay.workers.table import Table
@@ -59,6 +59,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
     table = Table.create(settings.workers)
     supervisor = Supervisor(settings, table, url, held.getsockname()[1], announce)
     ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
+    ops_socket.listen(BACKLOG)  # whoever reads its address may ask at once
     serving = asyncio.create_task(ops.run_until_stopped())
     try:
         scheme = "https" if settings.tls_cert else "http"
