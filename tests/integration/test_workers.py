@@ -8,6 +8,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
@@ -94,7 +95,7 @@ class Returning:
         """Read until an event with this message came."""
         cursor: str | None = None
         while True:
-            query = {} if cursor is None else {"cursor": cursor}
+            query: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
             with contextlib.suppress(OSError, ConnectionClosed):
                 async with follow(self._relay.ws_url, **query) as client:
                     self.relays.append(relay_of(client))
@@ -196,7 +197,7 @@ def said(relay: Relay) -> list[str]:
 def test_a_worker_that_dies_again_and_again_waits_longer(relay: Relay) -> None:
     """Twice as long each time, with one line each; the other one serves meanwhile."""
     told = len(said(relay))
-    pauses = []
+    pauses: list[float] = []
     for _ in range(3):
         eventually(lambda: slots(relay)[1]["pid"] is not None, "a worker to kill")
         other, victim = pids(relay)

@@ -26,7 +26,7 @@ def nats_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 def relays(nats: NatsServer | None, *options: str, **env: str) -> Relay:
     """A relay with two workers."""
-    return Relay(nats and nats.url, "--workers", "2", *options, **env)
+    return Relay(nats.url if nats else None, "--workers", "2", *options, **env)
 
 
 def taken(url: str) -> bool:
@@ -73,7 +73,7 @@ def test_a_second_signal_ends_at_once(nats_of_all: NatsServer) -> None:
 
 
 def test_nothing_is_left_behind_a_killed_supervisor(tmp_path: Path) -> None:
-    """Its workers end, and its NATS; clients are told. Another can start then, and loses no NATS by a worker."""
+    """Its workers end, and its NATS; clients are told. Another can start, and keeps NATS without a worker."""
 
     async def still_there(relay: Relay) -> None:
         async with jetstream(relay.nats_url) as js, follow(relay.ws_url) as feed:

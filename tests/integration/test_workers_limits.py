@@ -124,7 +124,7 @@ def test_sessions_of_a_subject(relay: Relay) -> None:
             async with follow(relay.ws_url, token=token, live=False) as feed:
                 return await feed.closed()
         except ConnectionClosed as error:
-            return error.rcvd and error.rcvd.code
+            return error.rcvd.code if error.rcvd else None
 
     async def check() -> None:
         for _ in range(2):
