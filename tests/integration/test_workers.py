@@ -20,7 +20,7 @@ from tests.feed_client import FeedClient, follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay, eventually
 from tests.relay_process import run as run_command
-from tests.worker_desk import kill_worker, number, numbers, pids, ready, slots, status
+from tests.worker_desk import Numbers, kill_worker, number, numbers, pids, ready, slots, status
 
 HOST = socket.gethostname()
 
@@ -117,6 +117,15 @@ async def publish_until(js: JetStreamContext, over: asyncio.Event, last: str) ->
     return [*sent, await publish(js, line(last))]
 
 
+async def look(relay: Relay, until: list[asyncio.Task[None]]) -> list[Numbers]:
+    """Ask for all that never goes back, again and again, and once more when others are done."""
+    seen = []
+    while not all(task.done() for task in until):
+        seen.append(await asyncio.to_thread(numbers, relay, accumulating=True))
+        await asyncio.sleep(0.02)
+    return [*seen, await asyncio.to_thread(numbers, relay, accumulating=True)]
+
+
 def test_a_killed_worker_costs_nothing(relay: Relay) -> None:
     """Clients come back with nothing lost or repeated, the slot with its name; no counter goes back."""
 
@@ -126,21 +135,17 @@ def test_a_killed_worker_costs_nothing(relay: Relay) -> None:
         async with jetstream(relay.nats_url) as js, asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(publish_until(js, over, last))
             following = [tasks.create_task(client.follow(last)) for client in clients]
+            looking = tasks.create_task(look(relay, following))
             while not all(client.relays for client in clients):
                 await asyncio.sleep(0.01)
-            seen = [await asyncio.to_thread(numbers, relay, accumulating=True)]
             victim = clients[0].relays[0]
             slot = int(victim.rpartition("/")[2])
             await asyncio.to_thread(kill_worker, relay, slot)
-            seen.append(await asyncio.to_thread(numbers, relay, accumulating=True))
             over.set()
-            sent = await sending
-            await asyncio.gather(*following)
         assert len(clients[0].relays) > 1
         for client in clients:
-            assert client.seqs == [seq for seq in sent if seq >= client.seqs[0]]
-        seen.append(await asyncio.to_thread(numbers, relay, accumulating=True))
-        for earlier, later in itertools.pairwise(seen):
+            assert client.seqs == [seq for seq in sending.result() if seq >= client.seqs[0]]
+        for earlier, later in itertools.pairwise(looking.result()):
             assert {key: value for key, value in earlier.items() if later.get(key, -1.0) < value} == {}
         state = (await asyncio.to_thread(slots, relay))[slot]
         assert state["status"]["relay"] == victim

@@ -109,8 +109,9 @@ _FILL = """
 import sys
 from relay.workers.table import SharedTally, Table
 tally = SharedTally(Table(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
+print("up", flush=True)
 sys.stdin.read(1)
-print(sum(tally.take(f"@{number}", 1) for _ in range(20) for number in range(100)))
+print(sum(tally.take(f"@{number}", 1) for number in range(20_000)))
 """
 
 
@@ -127,7 +128,10 @@ def test_two_processes_at_once(table: Table) -> None:
         for slot in range(2)
     ]
     for worker in workers:
+        assert worker.stdout
+        worker.stdout.readline()
+    for worker in workers:
         assert worker.stdin
         worker.stdin.write("x")
         worker.stdin.flush()
-    assert sum(int(worker.communicate()[0]) for worker in workers) == 100
+    assert sum(int(worker.communicate()[0]) for worker in workers) == 20_000
