@@ -52,7 +52,8 @@ class Whole:
 
     async def status(self) -> dict[str, Any]:
         """The state of each slot, and what its worker says of itself."""
-        answers = await asyncio.gather(*(slot.ask("/statusz") for slot in self._slots))
+        asking = asyncio.gather(*(slot.ask("/statusz") for slot in self._slots))
+        ready, answers = await asyncio.gather(self.ready(), asking)
         states = [
             orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else None for answer in answers
         ]
@@ -61,7 +62,7 @@ class Whole:
         return {
             "version": next((state["version"] for state in states if state), None),
             "relay": self._host,
-            "ready": await self.ready(),
+            "ready": ready,
             "sessions": {key: sum(one[key] for one in sessions) for key in ("open", "behind")},
             "slots": [
                 {
