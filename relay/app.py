@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import resource
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -30,6 +29,8 @@ from relay.reload import Reload
 from relay.server import GuardedHttp, HttpServer, ListenError, listen
 from relay.shutdown import drain, first, stop_signals
 from relay.tls import LOOK_EVERY, Certificate, CertificateError
+from relay.voice import complain, say
+from relay.workers.place import Place, Server
 
 log = logging.getLogger("tickertape")
 
@@ -38,13 +39,11 @@ GC_THRESHOLDS: Final = (10_000, 50, 100)
 """The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
 
 
-def say(line: str) -> None:
-    """Print a line for the operator, at once: whoever starts relays reads it through a pipe."""
-    print(line, flush=True)
-
-
 async def serve(
-    settings: ServeSettings, announce: Callable[[str], None] = say, shipping: Shipping | None = None
+    settings: ServeSettings,
+    announce: Callable[[str], None] = say,
+    shipping: Shipping | None = None,
+    place: Place | None = None,
 ) -> int:
     """Run a relay until a signal ends it.
 
@@ -52,11 +51,13 @@ async def serve(
         settings: what the operator set.
         announce: gets the lines for the operator.
         shipping: makes what also publishes the relay's own log.
+        place: among other relays on the same port; None stands alone.
 
     Returns:
         the exit code: 0 after a signal, 1 when it cannot run.
     """
     began = time.monotonic()
+    refuse = place.refused if place else complain
     stopping, reload = stop_signals(), Reload(settings)
     log.info("version %s starts", package_version(), extra=_told(settings))
     descriptors = raise_descriptor_limit(settings.max_connections)
@@ -66,28 +67,31 @@ async def serve(
         authority = Authority(settings) if settings.auth == "jwt" else None
         if settings.tls_cert is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
-        main_socket = listen(settings.host, settings.port, "--port")
-        ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
+        main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
+        if place is None:
+            ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
     except (KeysError, RevocationsError, ListenError, EmbeddedError, CertificateError) as error:
-        announce_error(str(error))
+        refuse(str(error))
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
 
     shipped = None if shipping is None else shipping(url)
     if shipped is not None:
         log.addHandler(shipped)
-    parts = assemble(settings, url, settings.origins(), descriptors, authority)
+    parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
     gate = parts.gate
     door = Door(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
     pages = main_pages(gate, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
-    ops = HttpServer(ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading), ops_socket)
+    of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading)
+    ops: Server = place.ops(of_ops) if place else HttpServer(of_ops, ops_socket)
     loaded = asyncio.Event()
     code = 0
-    servers = [asyncio.create_task(server.run_until_stopped()) for server in (main, ops)]
+    both: tuple[Server, Server] = (main, ops)
+    servers = [asyncio.create_task(server.run_until_stopped()) for server in both]
     background = [asyncio.create_task(parts.run(loaded), name="parts")]
     background.append(asyncio.create_task(reload.run(parts, certificate), name="reload"))
     if certificate is not None:
@@ -110,13 +114,13 @@ async def serve(
                 await task
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
     except StreamsError as error:
-        announce_error(str(error))
+        refuse(str(error))
         code = 1
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        for server in (main, ops):
+        for server in both:
             server.should_exit = True
         await asyncio.gather(*servers)
         if shipped is not None:
@@ -176,8 +180,3 @@ async def _refresh(certificate: Certificate) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY)
         certificate.refresh()
-
-
-def announce_error(message: str) -> None:
-    """Say in one line on standard error why the relay cannot run."""
-    print(f"tickertape serve: {message}", file=sys.stderr)

@@ -26,6 +26,7 @@ from relay.intake import Intake
 from relay.origins import Origins
 from relay.readers import Readers
 from relay.readings import Reading, read
+from relay.workers.place import Place
 
 log = logging.getLogger("tickertape")
 
@@ -111,7 +112,12 @@ class Parts:
 
 
 def assemble(
-    settings: RelaySettings, url: str, origins: Origins, connections: int, authority: Authority | None
+    settings: RelaySettings,
+    url: str,
+    origins: Origins,
+    connections: int,
+    authority: Authority | None,
+    place: Place | None = None,
 ) -> Parts:
     """Put a relay's parts together; called within a running event loop.
 
@@ -121,6 +127,7 @@ def assemble(
         origins: pages that may connect.
         connections: for how many there are descriptors.
         authority: verifies tokens; None lets everybody in.
+        place: among other relays on the same port; None stands alone.
     """
     now = clock()
     names = Names(settings.subject_prefix)
@@ -130,7 +137,7 @@ def assemble(
     verify = None if authority is None else authority.verify
     hub = Hub(
         HubSettings(
-            relay=socket.gethostname(),
+            relay=place.relay if place else socket.gethostname(),
             rate=settings.client_rate,
             complete_rate=settings.complete_rate,
             log_events=settings.log_size,
@@ -145,8 +152,13 @@ def assemble(
     flusher.hub = readers.hub = hub
     flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
+    limits = settings.limits(connections)
+    if place:
+        limits = place.limits(settings.limits(connections * place.workers))
     admission = Admission(
-        settings.limits(connections), lambda address: address in unlimited or address in trusted
+        limits,
+        lambda address: address in unlimited or address in trusted,
+        place.tally(connections) if place else None,
     )
     gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
     gate.open = False

@@ -6,7 +6,7 @@ turns every mistake into one line and an exit code: 2 for usage, 1 for what coul
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
@@ -114,25 +114,22 @@ def main(argv: list[str] | None = None) -> int:
         settings = _parse(name, _load(command.settings), rest) if command.settings else rest
     except _UsageError as error:
         return _usage(f"{name}: {error}")
-    import logging
+    from relay.process import configure_log
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
-    )
-    # One line for each thing that matters; libraries speak up from warnings on.
-    for library in ("uvicorn", "websockets", "nats", "asyncio"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    configure_log()
     return _run(name, _load(command.run), settings)
 
 
 def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     import asyncio
 
+    from relay.process import run_async
+
     try:
         result = function(settings)
         if not asyncio.iscoroutine(result):
             return int(result or 0)
-        return _run_async(result)
+        return run_async(result)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -142,17 +139,6 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     except OSError as error:
         print(f"tickertape {name}: {error}", file=sys.stderr)
         return FAILURE
-
-
-def _run_async(work: Coroutine[Any, Any, int]) -> int:
-    import asyncio
-
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(work)
 
 
 class _UsageError(Exception):

@@ -1,6 +1,7 @@
 """What an operator sets for the relay: one frozen model for flags, environment and file."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -18,6 +19,8 @@ from relay.origins import Origins
 
 RESERVED_DESCRIPTORS: Final = 96
 """Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""
+
+MAX_WORKERS: Final = 64
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -175,8 +178,14 @@ class RelaySettings(NatsSettings, TokenSettings):
 class ServeSettings(RelaySettings):
     """Options of ``tickertape serve``; each also as ``TICKERTAPE_<NAME>``."""
 
+    workers: int = Field(
+        1, ge=1, le=MAX_WORKERS, description="processes that share the port, one for each core to be used"
+    )
+
     @model_validator(mode="after")
     def _runs(self) -> Self:
+        if self.workers > 1 and sys.platform != "linux":
+            raise ValueError("workers: only Linux spreads connections over processes; run several relays")
         if (problem := self.problem()) is not None:
             raise ValueError(problem)
         return self

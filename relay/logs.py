@@ -46,7 +46,15 @@ class LogLevelError(MendableError):
 
 
 class JsonLines(logging.Formatter):
-    """Makes one JSON object of a record: time, level, logger, message, its extras, and an exception."""
+    """Makes one JSON object of a record: time, level, logger, message, its extras, and an exception.
+
+    Args:
+        slot: of the worker that speaks.
+    """
+
+    def __init__(self, slot: int | None = None) -> None:
+        super().__init__()
+        self._whose: dict[str, Any] = {} if slot is None else {"slot": slot}
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -57,6 +65,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": _printable(record.getMessage()),
         }
+        line |= self._whose
         if record.exc_info:
             line["exception"] = _printable(self.formatException(record.exc_info))
         extras = {name: value for name, value in record.__dict__.items() if name not in _OWN}
@@ -68,10 +77,14 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """Makes a line for people; extras stand in the message already."""
+    """Makes a line for people; extras stand in the message already.
 
-    def __init__(self) -> None:
-        super().__init__(TEXT_FORM)
+    Args:
+        slot: of the worker that speaks.
+    """
+
+    def __init__(self, slot: int | None = None) -> None:
+        super().__init__(TEXT_FORM if slot is None else f"%(asctime)s %(levelname)-7s [{slot}] %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """One line, also when a stranger chose a part of it."""
@@ -79,15 +92,17 @@ class TextLines(logging.Formatter):
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def set_up(form: Format, level: Level) -> None:
+def set_up(form: Format, level: Level, slot: int | None = None) -> None:
     """Write all that is logged in this process to standard error.
 
     Args:
         form: ``auto`` is text on a terminal, else JSON.
         level: least level of ours.
+        slot: of the worker that this process is.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextLines() if form == "text" or (form == "auto" and _terminal()) else JsonLines())
+    text = form == "text" or (form == "auto" and _terminal())
+    handler.setFormatter(TextLines(slot) if text else JsonLines(slot))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)

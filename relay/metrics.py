@@ -3,7 +3,7 @@
 ``deploy/prometheus/README.md`` shows the table below to operators; a test holds the two together.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
@@ -84,8 +84,6 @@ FAMILIES: Final = (
 )
 """All but ``build_info``."""
 
-_JOINS: Final[dict[Across, Callable[[Iterable[float]], float]]] = {"sum": sum, "max": max, "min": min}
-
 
 def package_version() -> str:
     """Version of the installed package."""
@@ -93,38 +91,6 @@ def package_version() -> str:
         return version("tickertape")
     except PackageNotFoundError:
         return "0"
-
-
-def together(readings: Sequence[Reading]) -> Reading:
-    """The numbers of several processes as those of one relay; each name as its family says."""
-    numbers: dict[str, dict[str, float]] = {}
-    distributions: dict[str, Distribution] = {}
-    for family in FAMILIES:
-        if family.kind == "histogram":
-            several = [one.distributions[family.name] for one in readings if family.name in one.distributions]
-            if several:
-                distributions[family.name] = _added(several)
-            continue
-        join = _JOINS[family.across]
-        found: dict[str, list[float]] = {}
-        for one in readings:
-            for label, value in one.numbers.get(family.name, {}).items():
-                found.setdefault(label, []).append(value)
-        if found:
-            numbers[family.name] = {label: join(values) for label, values in found.items()}
-    return Reading(numbers, distributions)
-
-
-def _added(several: Sequence[Distribution]) -> Distribution:
-    newest: dict[int, Exemplar] = {}
-    for one in several:
-        for exemplar in one.exemplars:
-            known = newest.get(exemplar.bucket)
-            if known is None or known.at < exemplar.at:
-                newest[exemplar.bucket] = exemplar
-    counts = tuple(map(sum, zip(*(one.counts for one in several), strict=True)))
-    total = sum(one.total for one in several)
-    return Distribution(several[0].bounds, counts, total, tuple(newest.values()))
 
 
 class RelayCollector(Collector):

@@ -10,15 +10,13 @@ A relay that ships its log also delivers it, and must not be moved by that to lo
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from relay import logs
-from relay.app import say as announce
-from relay.app import serve
 from relay.config import ServeSettings
+from relay.voice import complain
 
 RATE: Final = 10.0
 BURST: Final = 100
@@ -27,24 +25,44 @@ log = logging.getLogger("tickertape.shipping")
 
 
 async def run(settings: ServeSettings) -> int:
-    """Set up the log, and serve.
+    """Set up the log, and serve: one relay in this process, or a supervisor with several.
 
     Returns:
         the exit code.
     """
-    level = settings.log_level
-    if settings.log_level_file is not None:
-        try:
-            level = logs.level_in(settings.log_level_file)
-        except logs.LogLevelError as error:
-            print(f"tickertape serve: {error}", file=sys.stderr)
-            return 1
-    logs.set_up(settings.log_format, level)
-    return await serve(settings, announce, shipping(settings) if settings.log_ship else None)
+    try:
+        set_up_log(settings)
+    except logs.LogLevelError as error:
+        complain(str(error))
+        return 1
+    if settings.workers > 1:
+        # The supervisor needs no code of a relay's.
+        from relay.workers.supervisor import supervise
+
+        return await supervise(settings)
+    from relay.app import serve
+
+    return await serve(settings, shipping=shipping(settings))
 
 
-def shipping(settings: ServeSettings) -> logs.Shipping:
-    """What makes the handler, once it is known where NATS is."""
+def set_up_log(settings: ServeSettings, slot: int | None = None) -> None:
+    """Log as the operator wants it.
+
+    Args:
+        settings: what the operator set.
+        slot: of a worker, which its lines name.
+
+    Raises:
+        LogLevelError: the file with the level does not say one.
+    """
+    path = settings.log_level_file
+    logs.set_up(settings.log_format, settings.log_level if path is None else logs.level_in(path), slot)
+
+
+def shipping(settings: ServeSettings) -> logs.Shipping | None:
+    """What makes the handler that ships the log, once NATS is known; None where none is asked for."""
+    if not settings.log_ship:
+        return None
     from producers.background import in_background
     from producers.logging import TickertapeHandler
 

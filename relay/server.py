@@ -38,13 +38,14 @@ class ListenError(MendableError):
     """A port cannot be listened on."""
 
 
-def listen(host: str, port: int, option: str) -> socket.socket:
+def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket.socket:
     """Bind an address, before anything else starts.
 
     Args:
         host: name or address.
         port: 0 takes a free one.
         option: name of the option to change, for the error.
+        shared: with other processes of the same user, among whom the system spreads the connections.
 
     Raises:
         ListenError: the address cannot be had.
@@ -53,6 +54,8 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.setblocking(False)
     except OSError as error:

@@ -15,17 +15,15 @@ from enum import StrEnum
 from ipaddress import IPv6Address
 from typing import Final, Protocol
 
-BURST_SECONDS: Final = 10.0
-"""Seconds of its rate that an address may use at once: all behind it come back together after a restart."""
+from relay.core.tally import ALL, OwnTally, Tally
 
 FAULT_COST: Final = 10.0
 """Connections that a refused or unfinished one counts for: strangers run out ten times as fast as clients."""
 
-MAX_ADDRESSES: Final = 100_000
-"""Addresses that are remembered; the one that was heard of longest ago is forgotten first."""
 
-TIDY_MOST: Final = 10_000
-"""Addresses that are forgotten at once; with a hundred thousand the sessions would notice it."""
+_ADDRESS: Final = "@"
+_SUBJECT: Final = "$"
+"""First character of the keys that something is counted under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,43 +93,30 @@ class Visitor:
         self.subject = ""
 
 
-class _Allowance:
-    """Tokens that come back at a rate; may be owed."""
-
-    __slots__ = ("at", "tokens")
-
-    def __init__(self, tokens: float, at: float) -> None:
-        self.tokens = tokens
-        self.at = at
-
-    def refill(self, rate: float, now: float) -> float:
-        if now > self.at:
-            self.tokens = min(rate * BURST_SECONDS, self.tokens + (now - self.at) * rate)
-            self.at = now
-        return self.tokens
-
-
 class Admission:
     """Counts visitors and tells who may not come in.
 
     Args:
         limits: what an operator allows.
         exempt: tells whether an address has no limits of its own, such as a proxy's with many behind.
+        tally: where it is counted; its own by default, and one for all relays that share a port.
 
     Attributes:
         refused: how often each limit was met.
-        open: sockets that are open.
+        open: sockets that are open here.
     """
 
-    def __init__(self, limits: Limits, exempt: Callable[[str], bool] = lambda address: False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        exempt: Callable[[str], bool] = lambda address: False,
+        tally: Tally | None = None,
+    ) -> None:
         self.limits = limits
         self.refused: Counter[Limit] = Counter()
         self.open = 0
         self._exempt = exempt
-        self._all: _Allowance | None = None
-        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
-        self._addresses: Counter[str] = Counter()
-        self._subjects: Counter[str] = Counter()
+        self._tally = tally or OwnTally()
         self._pending: OrderedDict[Visitor, None] = OrderedDict()  # without a session, oldest first
 
     def __repr__(self) -> str:
@@ -156,18 +141,13 @@ class Admission:
         limits = self.limits
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
-        if limit is None and limits.connections and self.open >= limits.connections:
-            limit = Limit.CONNECTIONS
         if limit is None:
-            limit = self._crowded(key)
-        if limit is None and not self._spend_all(now):
-            limit = Limit.CONNECTION_RATE
+            limit = self._enter(key, now)
         if limit is not None:
             self.refused[limit] += 1
             return limit
         visitor = Visitor(key, socket, now)
         self.open += 1
-        self._addresses[key] += 1
         if limits.unauthenticated and len(self._pending) >= limits.unauthenticated:
             oldest, _ = self._pending.popitem(last=False)
             self.refused[Limit.UNAUTHENTICATED] += 1
@@ -189,11 +169,10 @@ class Admission:
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
         if limit is None and key != visitor.address:
-            limit = self._crowded(key)
+            limit = self._join(key)
             if limit is None:
-                self._count_down(self._addresses, visitor.address)
+                self._tally.give(_ADDRESS + visitor.address)
                 visitor.address = key
-                self._addresses[key] += 1
         if limit is not None:
             self.refused[limit] += 1
         return limit
@@ -224,14 +203,12 @@ class Admission:
         if subject == visitor.subject:
             return True
         most = self.limits.subject_connections if allowed is None else allowed
-        if subject and most and self._subjects[subject] >= most:
+        if subject and not self._tally.take(_SUBJECT + subject, most):
             self.refused[Limit.SUBJECT_CONNECTIONS] += 1
             return False
         if visitor.subject:
-            self._count_down(self._subjects, visitor.subject)
+            self._tally.give(_SUBJECT + visitor.subject)
         visitor.subject = subject
-        if subject:
-            self._subjects[subject] += 1
         return True
 
     def leave(self, visitor: Visitor) -> None:
@@ -239,55 +216,41 @@ class Admission:
         del visitor.socket  # it may hold the visitor
         self.open -= 1
         self._pending.pop(visitor, None)
-        self._count_down(self._addresses, visitor.address)
+        self._tally.give(ALL)
+        self._tally.give(_ADDRESS + visitor.address)
         if visitor.subject:
-            self._count_down(self._subjects, visitor.subject)
+            self._tally.give(_SUBJECT + visitor.subject)
 
     def tidy(self, now: float) -> None:
         """Forget addresses that owe nothing, the longest unheard of first; called now and then."""
-        rate = self.limits.address_rate
-        for _ in range(min(TIDY_MOST, len(self._allowances))):
-            key, one = next(iter(self._allowances.items()))
-            if one.refill(rate, now) < rate * BURST_SECONDS:
-                break  # those behind it wait no longer than it takes to fill up
-            del self._allowances[key]
+        self._tally.tidy(self.limits.address_rate, now)
 
     # Inside.
 
-    def _crowded(self, key: str) -> Limit | None:
-        most = self.limits.address_connections
-        if most and self._addresses[key] >= most and not self._exempt(key):
-            return Limit.ADDRESS_CONNECTIONS
-        return None
+    def _enter(self, key: str, now: float) -> Limit | None:
+        """Count one more in all and for its address, or nothing when a limit forbids it."""
+        limits, tally = self.limits, self._tally
+        if not tally.take(ALL, limits.connections):
+            return Limit.CONNECTIONS
+        limit = self._join(key)
+        if limit is None:
+            if not limits.connection_rate or tally.spend(ALL, limits.connection_rate, 1.0, now):
+                return None
+            limit = Limit.CONNECTION_RATE
+            tally.give(_ADDRESS + key)
+        tally.give(ALL)
+        return limit
+
+    def _join(self, key: str) -> Limit | None:
+        most = 0 if self._exempt(key) else self.limits.address_connections
+        return None if self._tally.take(_ADDRESS + key, most) else Limit.ADDRESS_CONNECTIONS
 
     def _spend(self, key: str, cost: float, now: float, *, owing: bool = False) -> Limit | None:
         rate = self.limits.address_rate
         if not rate or self._exempt(key):
             return None
-        one = self._allowances.get(key)
-        if one is None:
-            if len(self._allowances) >= MAX_ADDRESSES:
-                self._allowances.popitem(last=False)
-            one = self._allowances[key] = _Allowance(rate * BURST_SECONDS, now)
-        else:
-            self._allowances.move_to_end(key)
-        tokens = one.refill(rate, now)
-        if tokens < cost and not owing:
-            return Limit.ADDRESS_RATE
-        # What is owed is bounded too: whoever stops is let in again after as long as it took to fill up.
-        one.tokens = max(tokens - cost, -rate * BURST_SECONDS)
-        return None
-
-    def _spend_all(self, now: float) -> bool:
-        rate = self.limits.connection_rate
-        if not rate:
-            return True
-        if self._all is None:
-            self._all = _Allowance(rate * BURST_SECONDS, now)
-        if self._all.refill(rate, now) < 1.0:
-            return False
-        self._all.tokens -= 1.0
-        return True
+        spent = self._tally.spend(_ADDRESS + key, rate, cost, now, owing=owing)
+        return None if spent else Limit.ADDRESS_RATE
 
     def _key(self, address: str) -> str:
         """What an address is counted under: an IPv6 client has a /64 to choose from."""
@@ -300,10 +263,3 @@ class Admission:
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
         return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
-
-    @staticmethod
-    def _count_down(counts: Counter[str], key: str) -> None:
-        if counts[key] > 1:
-            counts[key] -= 1
-        else:
-            del counts[key]

@@ -23,6 +23,7 @@ from contracts.wire import MAX_MESSAGE_BYTES
 from relay.connection import Connection, websocket_protocol
 from relay.core.admission import Admission, Limits
 from relay.core.hub import Hub, HubSettings
+from relay.core.tally import OwnTally
 from relay.door import Door
 from relay.entrance import Entrance
 from relay.gate import Gate
@@ -82,7 +83,10 @@ class Inside:
         self.loop.set_exception_handler(self._unhandled)
         verify = verifier().verify
         self.hub = Hub(HubSettings(log_events=200), self._wake, verify=verify)
-        self.admission = Admission(Limits(connections=100, unauthenticated=20, subject_connections=100))
+        self._tally = OwnTally()
+        self.admission = Admission(
+            Limits(connections=100, unauthenticated=20, subject_connections=100), tally=self._tally
+        )
         self.gate = Gate(
             self.hub, self._now, Entrance(verify, Origins("https://app.example.com")), self.admission
         )
@@ -239,8 +243,7 @@ class Inside:
             "sessions": len(self.hub.sessions),
             "feeds": len(self.hub.fanout.feeds),
             "behind": self.hub.fanout.behind,
-            "addresses": sum(self.admission._addresses.values()),
-            "subjects": sum(self.admission._subjects.values()),
+            "counted for limits": self._tally.counted,
             "lingering": self.door.lingering,
             "requests": len(self._state.tasks),
             "HTTP": len(self._state.connections),

@@ -5,19 +5,17 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from pydantic import TypeAdapter
 
 from contracts.events import Event, decode
 from relay.core.admission import Visitor
 from relay.core.grants import Grant
 from relay.core.session import Request
 from relay.gate import Gate
-from relay.metrics import FAMILIES, RelayCollector, package_version, registry, render, together
-from relay.readings import Reading, Upstream, read
+from relay.metrics import RelayCollector, package_version, registry, render
+from relay.readings import Upstream, read
 from tests.fake_link import NOW, Stage
 from tests.feed_client import line
 
@@ -294,44 +292,3 @@ def test_what_nobody_got_is_no_example() -> None:
     traced(stage, 1, trace_id="a" * 32)
     stage.flush()
     assert exemplars(gate) == {}
-
-
-def test_processes_add_up() -> None:
-    """Sums, the worst of them, and one exemplar of each bucket, the newest; after a way as JSON."""
-    readings = []
-    for index, delay in enumerate((0.001, 0.3)):
-        stage = Stage()
-        gate = Gate(stage.hub, lambda stage=stage: stage.now)  # type: ignore[misc]
-        for _ in range(index + 1):
-            stage.follow()
-        stage.now += index
-        traced(stage, 1, trace_id=f"{index}" * 32)
-        stage.flush()
-        stage.hub.set_upstream(index == 0, stage.now)
-        stage.hub.stats.flush.observe(delay)
-        reading = read(gate, Upstream(lag=index * 7), {})
-        readings.append(TypeAdapter(Reading).validate_json(orjson.dumps(reading)))
-        assert readings[-1] == reading
-    whole = together(readings)
-    numbers = {name: values.get("") for name, values in whole.numbers.items()}
-    assert numbers["events_delivered"] == 3
-    assert numbers["nats_connected"] == 0
-    assert numbers["intake_lag_events"] == 7
-    assert numbers["log_events"] == 1
-    assert whole.numbers["events_received"] == {"state": 0, "log": 1}
-    assert whole.numbers["sessions"]["live"] == 3
-    flush = whole.distributions["flush_duration_seconds"]
-    assert sum(flush.counts) == 2
-    assert flush.total == pytest.approx(0.301)
-    (exemplar,) = whole.distributions["delivery_delay_seconds"].exemplars
-    assert exemplar.trace_id == "1" * 32
-    assert set(whole.numbers) | set(whole.distributions) == {family.name for family in FAMILIES} - {
-        "nats_round_trip_seconds"
-    }
-
-
-def test_processes_that_say_nothing_are_nothing() -> None:
-    """Metrics of a relay whose workers have not answered yet have no numbers."""
-    assert together([]) == Reading()
-    names = [metric.name for metric in RelayCollector(lambda: together([])).collect() if metric.samples]
-    assert names == ["tickertape_build"]

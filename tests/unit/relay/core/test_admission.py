@@ -2,16 +2,8 @@
 
 import pytest
 
-from relay.core.admission import (
-    BURST_SECONDS,
-    FAULT_COST,
-    MAX_ADDRESSES,
-    OURS,
-    Admission,
-    Limit,
-    Limits,
-    Visitor,
-)
+from relay.core.admission import FAULT_COST, OURS, Admission, Limit, Limits, Visitor
+from relay.core.tally import BURST_SECONDS, MAX_ADDRESSES, OwnTally
 
 
 class Socket:
@@ -269,39 +261,43 @@ def test_without_a_limit_a_subject_has_any_number() -> None:
 
 def test_whoever_owes_nothing_is_forgotten() -> None:
     """What is kept of addresses does not grow with those who once were here."""
-    admission = Admission(Limits(address_rate=1.0))
+    tally = OwnTally()
+    admission = Admission(Limits(address_rate=1.0), tally=tally)
     for number in range(100):
         admission.leave(come(admission, f"192.0.2.{number}"))
     admission.fault("192.0.2.1", 0.0)
-    assert len(admission._allowances) == 100
+    assert len(tally.remembered) == 100
     admission.tidy(0.5)
-    assert len(admission._allowances) == 100
+    assert len(tally.remembered) == 100
     admission.tidy(1.0)
-    assert list(admission._allowances) == ["192.0.2.1"]
+    assert tally.remembered == ["@192.0.2.1"]
     admission.tidy(1.0)
     admission.tidy(10.0)
-    assert not admission._allowances
-    assert not admission._addresses
+    assert not tally.remembered
+    assert tally.counted == 0
+    assert repr(tally) == "OwnTally(0 counted, 0 allowances)"
 
 
 def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was heard of longest ago is forgotten first."""
-    monkeypatch.setattr("relay.core.admission.MAX_ADDRESSES", 3)
+    monkeypatch.setattr("relay.core.tally.MAX_ADDRESSES", 3)
     assert MAX_ADDRESSES == 100_000
-    admission = Admission(Limits(address_rate=1.0))
+    tally = OwnTally()
+    admission = Admission(Limits(address_rate=1.0), tally=tally)
     for number in (0, 1, 2, 0, 3, 4):
         come(admission, f"192.0.2.{number}")
-    assert list(admission._allowances) == ["192.0.2.0", "192.0.2.3", "192.0.2.4"]
+    assert tally.remembered == ["@192.0.2.0", "@192.0.2.3", "@192.0.2.4"]
 
 
 def test_many_addresses_are_forgotten_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd that left takes no turn of the event loop for itself."""
-    monkeypatch.setattr("relay.core.admission.TIDY_MOST", 2)
-    admission = Admission(Limits(address_rate=1.0))
+    monkeypatch.setattr("relay.core.tally.TIDY_MOST", 2)
+    tally = OwnTally()
+    admission = Admission(Limits(address_rate=1.0), tally=tally)
     for number in range(5):
         come(admission, f"192.0.2.{number}")
     left = []
     for _ in range(3):
         admission.tidy(100.0)
-        left.append(len(admission._allowances))
+        left.append(len(tally.remembered))
     assert left == [3, 1, 0]

@@ -1,0 +1,1 @@
+"""Several relays on one port: a supervisor that runs none itself, and its workers in stable slots."""

@@ -1,0 +1,215 @@
+"""The supervisor: holds the port, starts the workers, adds up what they tell, and takes the signals.
+
+Invariants:
+
+1. The socket that holds the main port never listens: the system would give it clients whom nobody accepts.
+2. No worker outlives the supervisor: it waits for them, and without it they end by themselves.
+3. A worker that dies costs its own clients a reconnection, and nobody else anything.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from contracts import connect
+from relay.config import ServeSettings
+from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.server import BACKLOG, HttpServer, ListenError, listen
+from relay.voice import complain, say
+from relay.workers.pages import supervisor_pages
+from relay.workers.slot import Slot
+from relay.workers.table import Table
+from relay.workers.whole import Whole
+
+log = logging.getLogger("tickertape.workers")
+
+STOP_GRACE: Final = 5.0
+"""Seconds that workers have beyond ``--drain-notice`` and ``--drain`` before they are killed."""
+
+LOOK_EVERY: Final = 5.0
+"""Seconds between two looks at the workers' numbers: what one counted in that time is lost with a kill -9."""
+
+
+async def supervise(settings: ServeSettings, announce: Callable[[str], None] = say) -> int:
+    """Run several relays on one port until a signal ends them.
+
+    Args:
+        settings: what the operator set.
+        announce: gets the lines for the operator.
+
+    Returns:
+        the exit code: 0 after a signal, 1 when they cannot run, or had to be killed.
+    """
+    nats: EmbeddedNats | None = None
+    try:
+        held = hold(settings.host, settings.port)
+        ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
+        if settings.nats_url is None:
+            nats = EmbeddedNats(settings.data_dir, settings.nats_port)
+            await nats.start()
+    except (ListenError, EmbeddedError) as error:
+        complain(str(error))
+        return 1
+    url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
+    table = Table.create(settings.workers)
+    supervisor = Supervisor(settings, table, url, held.getsockname()[1], announce)
+    ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
+    ops_socket.listen(BACKLOG)  # whoever reads its address may ask at once
+    serving = asyncio.create_task(ops.run_until_stopped())
+    try:
+        scheme = "https" if settings.tls_cert else "http"
+        name: Any = held.getsockname()
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        announce(
+            f"relay: {scheme}://{host}:{name[1]}  metrics: http://{ops.address}/metrics  "
+            f"NATS: {connect.shown(url)}"
+        )
+        return await supervisor.run()
+    finally:
+        ops.should_exit = True
+        await serving
+        held.close()
+        if nats is not None:
+            await nats.stop()
+
+
+def hold(host: str, port: int) -> socket.socket:
+    """Keep a port for the workers, without listening on it.
+
+    Raises:
+        ListenError: somebody else listens there.
+    """
+    if port:
+        # Alone first: another relay of ours would gladly share it, and get half of the clients.
+        listen(host, port, "--port").close()
+    return listen(host, port, "--port", shared=True)
+
+
+class Supervisor:
+    """The slots, and what happens to them.
+
+    Args:
+        settings: what the operator set.
+        table: for limits.
+        url: of NATS.
+        port: that the workers share.
+        announce: gets the lines for the operator.
+    """
+
+    def __init__(
+        self, settings: ServeSettings, table: Table, url: str, port: int, announce: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._changed = asyncio.Event()
+        self._signals: list[signal.Signals] = []
+        host = socket.gethostname()
+        given = plain(settings) | {"nats_url": url, "port": port, "workers": 1}
+        self._slots = [
+            Slot(
+                number,
+                {
+                    "slot": number,
+                    "workers": settings.workers,
+                    "relay": f"{host}/{number}",
+                    "settings": given,
+                },
+                table,
+                self._changed.set,
+            )
+            for number in range(settings.workers)
+        ]
+        self.whole = Whole(host, self._slots)
+
+    def __repr__(self) -> str:
+        return f"Supervisor({self._slots})"
+
+    async def run(self) -> int:
+        """Run until a signal, or until no relay can run.
+
+        Returns:
+            the exit code.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._asked, number)
+        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
+        running = [asyncio.create_task(slot.run(), name=f"worker {slot.number}") for slot in self._slots]
+        looking = asyncio.create_task(self._look(), name="numbers")
+        try:
+            code = await self._watch()
+            return max(code, await self._end(running))
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _watch(self) -> int:
+        """Wait for a signal, or for the word that no relay can run."""
+        while not self._signals:
+            await self._changed.wait()
+            self._changed.clear()
+            if not self.whole.started and all(slot.was_ready for slot in self._slots):
+                self.whole.started = True
+                self._announce("ready")
+            refusals = [slot.refusal for slot in self._slots if slot.refusal and slot.pid is None]
+            # One that cannot come back is no reason to end those that serve.
+            if refusals and not any(slot.ready for slot in self._slots):
+                complain(refusals[0])
+                return 1
+        return 0
+
+    async def _end(self, running: list[asyncio.Task[None]]) -> int:
+        """Let all workers end; kill those that do not."""
+        self.whole.stopping = True
+        loop = asyncio.get_running_loop()
+        number = self._signals[0] if self._signals else signal.SIGTERM
+        for slot in self._slots:
+            slot.stop(number)
+        deadline = loop.time() + self._settings.drain_notice + self._settings.drain + STOP_GRACE
+        code, hurried = 0, False
+        rest: set[asyncio.Task[None]] = set(running)
+        while rest:
+            if len(self._signals) > 1 and not hurried:
+                hurried = True
+                deadline = min(deadline, loop.time() + STOP_GRACE)
+                self._pass_on(self._signals[1])
+            self._changed.clear()
+            change = asyncio.create_task(self._changed.wait())
+            left = max(0.0, deadline - loop.time())
+            await asyncio.wait({change, *rest}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            change.cancel()
+            rest = {task for task in rest if not task.done()}
+            if rest and loop.time() >= deadline:
+                code, deadline = 1, loop.time() + STOP_GRACE
+                log.error("%d workers did not end in time and are killed", len(rest))
+                self._pass_on(signal.SIGKILL)
+        await asyncio.gather(*running)
+        return code
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            await self.whole.collect()
+
+    def _asked(self, number: signal.Signals) -> None:
+        self._signals.append(number)
+        self._changed.set()
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for slot in self._slots:
+            slot.signal(number)
+
+
+def plain(settings: ServeSettings) -> dict[str, Any]:
+    """All settings as JSON has them, secrets in clear: for a worker's brief, and for nothing else."""
+    dumped = settings.model_dump(mode="json")
+    for name in dumped:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            dumped[name] = value.get_secret_value()
+    return dumped
