@@ -105,6 +105,7 @@ def test_a_secret_is_taken_as_it_is() -> None:
         b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ me@host",
         b"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY me@host",
     ],
+    ids=lambda value: "key",
 )
 def test_a_key_is_no_secret(secret: bytes) -> None:
     """Whoever knows a public key could sign with it."""
@@ -175,6 +176,8 @@ def test_a_private_key_object_is_refused(algorithm: Algorithm) -> None:
         ("RS256", b'{"keys": {}}', "no list 'keys'"),
         ("RS256", b'{"keys": []}', "no key for RS256"),
     ],
+    # Keys are others in each process, and names have to be the same in all of them.
+    ids=lambda value: value if isinstance(value, str) else "key",
 )
 def test_a_key_that_does_not_fit_is_refused(algorithm: Algorithm, data: bytes, text: str) -> None:
     """The words say what would fit, and hold none of it."""
