@@ -136,7 +136,7 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
         session = self._session.id if self._session is not None else ""
-        self._gate.closing(self._visitor, code, reason, session)
+        self._gate.closing(self._visitor, code, session)
         if self._closing is None:
             self._closing = code, reason.encode()[:120].decode(errors="ignore")
             self._session = None

@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
         session = self._session.id if self._session is not None else ""
-        self._gate.closing(self._visitor, code, reason, session)
+        self._gate.closing(self._visitor, code, session)
         if self._conn.state is OPEN:
             text = reason.encode()[:120].decode(errors="ignore")
             self._conn.send_close(code, text)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypedDict
 
-from contracts.codes import CloseCode, ErrorCode
+from contracts.codes import CLOSE_CODES, CloseCode, ErrorCode
 from contracts.wire import WireError
 from relay import entrance
+from relay.auth.claims import TokenError
 from relay.core.admission import Admission, Limit, Limits, Visitor
 from relay.core.grants import Grant
 from relay.core.hub import Hub
@@ -202,19 +203,21 @@ class Gate:
             secure: whether the socket itself is encrypted.
         """
         wanted, grant, inside = Request(), None, False
+        why = "page_not_allowed"
         try:
             # A page of another site learns nothing, whatever it offers.
             self.entrance.check_page(peer, headers, secure=secure)
+            why = ""
             offered = entrance.offered(value for name, value in headers if name == "sec-websocket-protocol")
             inside = offered.browser
             wanted, grant = self._asked(visitor, peer, headers, query, offered.token)
         except WireError as error:
-            if not inside:
-                code = close_code(error)
-                if code in _FAULTS:
-                    self._fault(visitor)
-                if code in _FAULTS or code is CloseCode.TOO_MANY:
-                    self.refusals.note(code, error.message, visitor.address if visitor else peer)
+            code = close_code(error)
+            if not inside and code in _FAULTS:
+                self._fault(visitor)
+            if code in _FAULTS or code is CloseCode.TOO_MANY:
+                why = why or (error.reason if isinstance(error, TokenError) else error.code)
+                self.refusals.note(code, why, visitor.address if visitor else peer)
             refused = error.with_traceback(None)  # that holds this frame, and the frame the error
             refused.__context__ = None  # likewise
             return Decision(wanted, refused=refused, inside=inside)
@@ -260,14 +263,13 @@ class Gate:
             self.admission.settle(visitor)
         return True
 
-    def closing(self, visitor: Visitor | None, code: int, reason: str, session: str = "") -> None:
+    def closing(self, visitor: Visitor | None, code: int, session: str) -> None:
         """A connection is being closed by us: without a session, that can be its fault.
 
         Args:
             visitor: whose it is.
             code: of the close.
-            reason: as the client is told.
-            session: id of its session; empty when it has none.
+            session: id of its session; empty when it has none, and then it was told of as refused.
         """
         if visitor is None:
             return
@@ -276,8 +278,9 @@ class Gate:
             self._fault(visitor)
             if code == CloseCode.TIMEOUT:
                 self.admission.refused[Limit.AUTH_TIME] += 1
-        if (code in _FAULTS or code == CloseCode.TOO_MANY) and (unsettled or code not in _ORDINARY):
-            self.refusals.note(code, reason, visitor.address, "" if unsettled else session)
+        ordinary = code in _ORDINARY and not unsettled
+        if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
+            self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, visitor.address, session)
 
     def gone(self, visitor: Visitor, *, waiting: bool) -> None:
         """A visitor's connection has ended; called once.

@@ -1,7 +1,10 @@
 """What is logged of those who were refused: each at first, then only how many.
 
-Invariant: in ``WINDOW`` seconds there are at most ``LINES`` lines for each reason and two that add up,
-however many strangers come. Reasons are the close codes, so they are few.
+Invariants:
+
+1. In ``WINDOW`` seconds there are at most ``LINES`` lines for each close code and two that add up, however
+   many strangers come.
+2. Nothing that a client sent is in them, since a token in the wrong place would be: it is told more.
 """
 
 import logging
@@ -36,7 +39,7 @@ class Refusals:
 
         Args:
             code: of the close that goes with it.
-            reason: as the client is told.
+            reason: a word or two of ours; what the client is told may quote it.
             address: of the client.
             session: id of its session; empty when it never had one.
         """

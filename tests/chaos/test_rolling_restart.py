@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import csv
+import io
 import os
 import shutil
 import subprocess
@@ -12,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import orjson
 import pytest
 
-from tests.bench.children import Child, running
+from tests.bench.children import running
 from tests.browser_desk import missing
 from tests.chaos.rolling_clients import largest_share
 from tests.feed_client import jetstream, line, publish
@@ -26,6 +27,7 @@ from tests.nats_server import NatsServer, free_port
 from tests.relay_process import Relay, environment, eventually
 
 CLIENTS: Final = 1_000 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 200
+NAMES: Final = ("first", "second")
 EVENTS_EVERY: Final = 0.05
 DRAIN: Final = 10.0
 NOTICE: Final = 2.0
@@ -35,17 +37,40 @@ MOST_AT_ONCE: Final = 0.20
 SETTLE: Final = 90.0
 
 
+class Balancer:
+    """A running haproxy.
+
+    Args:
+        port: of the feed.
+        state_port: where it tells what it thinks of its relays.
+    """
+
+    def __init__(self, port: int, state_port: int) -> None:
+        self.port = port
+        self._state = f"http://127.0.0.1:{state_port}/;csv"
+
+    def up(self) -> int:
+        """How many relays it sends clients to."""
+        try:
+            with urlopen(self._state, timeout=5) as answer:
+                rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
+        except OSError:
+            return 0
+        return sum(
+            row["# pxname"] == "relays" and row["svname"] in NAMES and row["status"] == "UP" for row in rows
+        )
+
+
 @contextmanager
-def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[int]:
-    """haproxy in front of two relays; its port."""
+def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[Balancer]:
+    """haproxy in front of two relays, once it has found both."""
     program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if program is None:
         missing("needs haproxy; 'apt-get install haproxy' brings it")
-    port = free_port()
-    ports = {"BALANCER_PORT": port}
-    for name, relay in (("FIRST", first), ("SECOND", second)):
-        ports[f"{name}_PORT"] = relay.host_port[1]
-        ports[f"{name}_OPS_PORT"] = int(relay.ops_url.rpartition(":")[2])
+    ports = {"BALANCER_PORT": free_port(), "STATE_PORT": free_port()}
+    for name, relay in zip(NAMES, (first, second), strict=True):
+        ports[f"{name.upper()}_PORT"] = relay.host_port[1]
+        ports[f"{name.upper()}_OPS_PORT"] = int(relay.ops_url.rpartition(":")[2])
     said = folder / "haproxy.txt"
     with said.open("wb") as output:
         process = subprocess.Popen(
@@ -56,23 +81,21 @@ def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[int]:
             stderr=output,
         )
 
+    found = Balancer(ports["BALANCER_PORT"], ports["STATE_PORT"])
+
     def serves() -> bool:
         assert process.poll() is None, said.read_text()
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        return found.up() == 2
 
     try:
-        eventually(serves, "haproxy has found a relay")
-        yield port
+        eventually(serves, "haproxy has found both relays")
+        yield found
     finally:
         process.terminate()
         process.wait(10)
 
 
-async def load(nats_url: str, clients: Child, relays: list[Relay]) -> int:
+async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
     """Publish at an even rate while the relays are restarted in turn; the last event's sequence."""
     async with jetstream(nats_url) as js:
         over = asyncio.Event()
@@ -93,8 +116,10 @@ async def load(nats_url: str, clients: Child, relays: list[Relay]) -> int:
                     code = await asyncio.to_thread(relay.stop)
                     assert code == 0, relay.log
                     await asyncio.to_thread(relay.start)
-                    # As an orchestrator waits for readiness; haproxy hears of it within 300 ms.
-                    await asyncio.sleep(1.0)
+                    # As an orchestrator waits before it goes on to the next.
+                    await asyncio.to_thread(
+                        eventually, lambda: front.up() == 2, "haproxy knows that it is back"
+                    )
             finally:
                 over.set()
         return last
@@ -106,11 +131,11 @@ def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServ
     with (
         Relay(nats_server.url, *options) as first,
         Relay(nats_server.url, *options) as second,
-        balancer(first, second, tmp_path) as port,
-        running("clients", clients_command(port)) as clients,
+        balancer(first, second, tmp_path) as front,
+        running("clients", clients_command(front.port)) as clients,
     ):
         assert clients.hear(SETTLE) == {"connected": CLIENTS, "tries": 0}
-        last = asyncio.run(asyncio.wait_for(load(nats_server.url, clients, [first, second]), SETTLE))
+        last = asyncio.run(asyncio.wait_for(load(nats_server.url, front, [first, second]), SETTLE))
         clients.say(last=last)
         found = clients.hear(SETTLE)
         print(f"\n{CLIENTS} clients, {last} events: {orjson.dumps(found).decode()}")
