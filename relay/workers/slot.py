@@ -153,7 +153,7 @@ class Slot:
         try:
             with theirs:
                 self._process = process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "relay.workers.worker",
+                    sys.executable, "-P", "-m", "relay.workers.worker_command",
                     str(theirs.fileno()), str(self._table.descriptor),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), self._table.descriptor),
