@@ -2,6 +2,8 @@
 # Node.js with npm, and Chromium.
 PYTHON ?= python3
 VENV := .venv
+# Tests mostly wait for processes: a few more at a time than there are processors.
+JOBS ?= 3
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready
@@ -17,7 +19,7 @@ demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
 
 test: $(DEV) lint typescript $(NEXT_READY)  ## what CI runs
 	$(BIN)/python -m contracts.export --check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 bench: $(DEV)  ## this relay beside its peers; ARGS="--quick" for a short run
 	$(BIN)/tickertape bench $(ARGS)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from nats.js import JetStreamContext
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from contracts.wire import Subscribed, Welcome
 from tests.fake_link import only
@@ -96,7 +96,7 @@ class Returning:
         cursor: str | None = None
         while True:
             query: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
-            with contextlib.suppress(OSError, ConnectionClosed):
+            with contextlib.suppress(OSError, ConnectionClosed, InvalidMessage):
                 async with follow(self._relay.ws_url, **query) as client:
                     self.relays.append(relay_of(client))
                     assert cursor is None or only(client.messages, Subscribed)[0].resumed
