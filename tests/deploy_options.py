@@ -13,16 +13,13 @@ from tests.relay_process import ROOT, run
 
 DEPLOY: Final = ROOT / "deploy"
 
-COMING: Final = {"serve": {"--workers", "--log-format"}, "check": {"--live"}}
-"""Options of this release that are made elsewhere; they need not be here yet."""
-
 
 @cache
 def options(command: str) -> frozenset[str]:
     """What a command takes, as its own help has it."""
     done = run(command, "--help", COLUMNS="200")
     assert done.returncode == 0, done.stderr
-    return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout)) | COMING.get(command, set())
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout))
 
 
 def unknown(line: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ Invariants:
 
 1. It starts fast: nothing is imported but a part of the standard library, and no settings are read that
    it does not need. An option that is not known here leaves all of it to the whole command line.
-2. An answer is there within ``DEADLINE``, from the name's look-up on; NATS is never asked.
+2. An answer is there within ``DEADLINE`` once the host's name is looked up; NATS is never asked.
 """
 
 import os
