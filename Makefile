@@ -47,7 +47,7 @@ schema: $(DEV)  ## write contracts/schema and the TypeScript types anew
 typescript: $(DEV) $(NODE)  ## types, compiled files and tests of the client in TypeScript
 	cd $(TS) && npm run -s check && TICKERTAPE_PYTHON=$(CURDIR)/$(BIN)/python npm test
 
-dist: $(NODE)  ## compile the client in TypeScript; what comes of it is kept
+dist: $(NODE)  ## compile the client in TypeScript and put the page together; what comes of it is kept
 	cd $(TS) && npm run -s build
 
 $(BIN)/python:
