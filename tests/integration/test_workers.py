@@ -157,6 +157,13 @@ def test_a_killed_worker_costs_nothing(relay: Relay) -> None:
 
 def test_ready_once_all_serve_and_while_one_does(relay: Relay) -> None:
     """A load balancer goes on sending clients when one of the workers is away, and none when NATS is."""
+
+    async def deliver() -> None:
+        async with jetstream(relay.nats_url) as js, follow(relay.ws_url) as client:
+            seq = await publish(js, line("counted"))
+            await client.until(lambda: seq in client.seqs())
+
+    run(deliver())
     assert ready(relay)
     one, other = pids(relay)
     os.kill(one, signal.SIGSTOP)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -152,17 +152,19 @@ def test_a_wider_token_widens(relay: Relay, dot: str) -> None:
 @pytest.mark.parametrize(
     ("renewal", "error", "code"),
     [
-        ("x.y.z", "unauthorized", 4401),
-        (forge.token("HS256", claims(), name="other"), "unauthorized", 4401),
-        (forge.token("HS256", claims(exp=1)), "unauthorized", 4401),
-        (token("gateway.>"), "forbidden", 4403),
-        (forge.token("HS256", claims(tickertape=None)), "forbidden", 4403),
+        (lambda: "x.y.z", "unauthorized", 4401),
+        (lambda: forge.token("HS256", claims(), name="other"), "unauthorized", 4401),
+        (lambda: forge.token("HS256", claims(exp=1)), "unauthorized", 4401),
+        (lambda: token("gateway.>"), "forbidden", 4403),
+        (lambda: forge.token("HS256", claims(tickertape=None)), "forbidden", 4403),
     ],
     ids=["garbage", "forged", "expired", "nothing left", "no claim"],
 )
-def test_a_bad_renewal_ends_the_session(relay: Relay, renewal: str, error: str, code: int) -> None:
+def test_a_bad_renewal_ends_the_session(
+    relay: Relay, renewal: Callable[[], str], error: str, code: int
+) -> None:
     """Also while the token that it has is good still: something is wrong with whoever sends it."""
-    message = {"type": "auth", "token": renewal}
+    message = {"type": "auth", "token": renewal()}
     inside = run(browser(relay, message, token=token(sub="bad"), query="?subjects=log.error.z"))
     assert (inside.error, inside.close) == (error, code)
     assert inside.messages[-2]["ref"] == "auth"
