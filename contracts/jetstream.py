@@ -17,8 +17,8 @@ from contracts.errors import MendableError
 
 _API_TIMEOUT: Final = 5.0
 _ASK_AGAIN: Final = 0.5
-"""Seconds after which a question that changes nothing is asked once more: what a cluster is asked while it elects
-a leader is never answered, and the first answer of the new one must not wait for the old question's end."""
+"""Seconds after which a question that changes nothing is asked once more: what a cluster is asked while it
+elects a leader is never answered, and the new leader's answer must not wait for the old question's end."""
 
 _REFUSAL_POLL: Final = 0.05
 _ERROR_NOT_FOUND: Final = 10059
@@ -72,7 +72,12 @@ class Forbidden(StreamsError):
 
 
 async def request(
-    nc: Client, verb: str, body: dict[str, Any] | None = None, *, again: bool = False
+    nc: Client,
+    verb: str,
+    body: dict[str, Any] | None = None,
+    *,
+    again: bool = False,
+    patience: float | None = None,
 ) -> dict[str, Any]:
     """Ask JetStream's API; return its answer, which may hold ``error``.
 
@@ -81,13 +86,15 @@ async def request(
         verb: such as ``STREAM.INFO.EVENTS``.
         body: the request.
         again: ask again while no answer comes; for what may be done twice.
+        patience: seconds to wait for the answer; 5 by default.
 
     Raises:
         Forbidden: this user may not ask that.
         StreamsError: JetStream is not there.
     """
+    patience = patience or _API_TIMEOUT
     try:
-        reply = await _asked(nc, verb, orjson.dumps(body or {}), again)
+        reply = await _asked(nc, verb, orjson.dumps(body or {}), again, patience)
     except NoRespondersError:
         raise StreamsError(
             "the NATS server has no JetStream",
@@ -97,7 +104,7 @@ async def request(
         ) from None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
-            f"JetStream did not answer {verb} within {_API_TIMEOUT:.0f} s",
+            f"JetStream did not answer {verb} within {patience:.0f} s",
             "look at the server's log; a cluster may be without a leader",
             passing=True,
         ) from None
@@ -111,22 +118,22 @@ async def request(
     return answer
 
 
-async def _asked(nc: Client, verb: str, body: bytes, again: bool) -> Msg:
+async def _asked(nc: Client, verb: str, body: bytes, again: bool, patience: float) -> Msg:
     """Ask, and look for a refusal meanwhile: NATS leaves what is not allowed without an answer."""
     subject = f"$JS.API.{verb}"
     before = nc.last_error
     now = asyncio.get_running_loop().time
-    asking = [asyncio.ensure_future(nc.request(subject, body, timeout=_API_TIMEOUT))]
+    asking = [asyncio.ensure_future(nc.request(subject, body, timeout=patience))]
     asked = now()
     try:
         while not (
-            ended := (
-                await asyncio.wait(asking, timeout=_REFUSAL_POLL, return_when=asyncio.FIRST_COMPLETED)
-            )[0]
+            ended := (await asyncio.wait(asking, timeout=_REFUSAL_POLL, return_when=asyncio.FIRST_COMPLETED))[
+                0
+            ]
         ):
             if again and now() - asked > _ASK_AGAIN:
                 # The first one's time is that of all.
-                asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=_API_TIMEOUT)))
+                asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=patience)))
                 asked = now()
             if (error := nc.last_error) is None or "permissions violation" not in (
                 text := str(error).lower()

@@ -51,7 +51,15 @@ class Churn:
     async def run(self, seconds: float) -> None:
         """Open connections for so long."""
         began = time.monotonic()
-        ways = (self._polite, self._rude, self._latest, self._returning, self._deaf, self._hasty, self._refused)
+        ways = (
+            self._polite,
+            self._rude,
+            self._latest,
+            self._returning,
+            self._deaf,
+            self._hasty,
+            self._refused,
+        )
         async with asyncio.TaskGroup() as tasks:
             while (gone := time.monotonic() - began) < seconds:
                 while self.made < gone * self._rate:
@@ -137,7 +145,7 @@ async def publish(nats_url: str, rate: float, over: asyncio.Event) -> int:
         while not over.is_set():
             while count < (time.monotonic() - began) * rate:
                 text = f"line {count:09d} {'x' * 180}"
-                event = SystemLog(level="INFO", message=text, source="abcd"[count % 4])  # type: ignore[arg-type]
+                event = SystemLog(level="INFO", message=text, source="abcd"[count % 4])
                 ticket = await publisher.submit(event.subject, event.encode())
                 ticket.add_done_callback(lambda done: done.result())
                 count += 1

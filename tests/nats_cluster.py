@@ -22,7 +22,7 @@ from tests.nats_server import NatsServer, free_port
 
 SIZE: Final = 3
 PATIENCE: Final = 90.0
-"""Seconds until a cluster has a leader, or a server that came back has caught up; only a failing test waits so long."""
+"""Seconds until a cluster has a leader, or a server has caught up; only a failing test waits so long."""
 
 
 class NatsCluster:

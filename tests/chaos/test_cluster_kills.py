@@ -1,4 +1,4 @@
-"""The leader of EVENTS is killed, again and again, in a cluster of three: clients miss nothing and wait seconds.
+"""The leader of EVENTS is killed in a cluster of three: clients miss nothing and wait seconds.
 
 ``TICKERTAPE_CHAOS=full`` kills 20 times under 200 clients instead of once under 20;
 ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from contracts.connect import close
 from contracts.events import SystemLog
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, parse_cursor
-from producers.publisher import Publisher
+from producers.publisher import Publisher, Ticket
 from tests.nats_cluster import NatsCluster, asker, cluster, current, provision
 from tests.relay_process import Relay
 
@@ -44,7 +44,7 @@ SETTLE: Final = 60.0
 
 
 class Client:
-    """Follows everything in mode complete, and comes back with its cursor; no sequence may miss or come twice.
+    """Follows everything in mode complete, and comes back with its cursor; none may miss or come twice.
 
     Attributes:
         last: sequence of the newest event.
@@ -146,7 +146,7 @@ class Source:
                 await asyncio.sleep(0.01)
             await publisher.close()
 
-    def _settled(self, ticket: "asyncio.Future[object]") -> None:
+    def _settled(self, ticket: Ticket) -> None:
         if (error := ticket.exception()) is not None:
             self.failures.append(str(error))
             return
@@ -166,7 +166,9 @@ async def arrive(clients: list[Client], seq: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def haunt(nodes: NatsCluster, clients: list[Client], source: Source, choose: random.Random) -> list[float]:
+async def haunt(
+    nodes: NatsCluster, clients: list[Client], source: Source, choose: random.Random
+) -> list[float]:
     """Kill the leader so many times; the longest silence that each cost."""
     silences = []
     nc = await asker(nodes.url)
@@ -248,12 +250,15 @@ def test_killing_the_leader_loses_and_repeats_nothing(tmp_path: Path) -> None:
     numbers = clients[0].numbers
     assert numbers is not None
     print(
-        f"{KILLS} kills, {last} events to {CLIENTS} clients, {sum(c.connections for c in clients)} connections: "
+        f"{KILLS} kills, {last} events to {CLIENTS} clients, "
+        f"{sum(c.connections for c in clients)} connections: "
         f"lost {sum(c.lost for c in clients)}, repeated {sum(c.repeated for c in clients)}; "
         f"longest silence {max(silences):.1f} s, median {statistics.median(silences):.1f} s"
     )
     assert source.failures == []
-    assert sorted(numbers) == list(range(1, source.made + 1)), "an event is in the stream twice, or not at all"
+    assert sorted(numbers) == list(range(1, source.made + 1)), (
+        "an event is in the stream twice, or not at all"
+    )
     assert [c for c in clients if c.lost or c.repeated or c.gaps] == []
     assert {c.seen for c in clients} == {last}
     assert max(silences) <= SILENCE

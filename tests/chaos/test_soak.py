@@ -1,7 +1,7 @@
 """A relay under steady events and clients that come and go: after it has warmed up, its memory stays flat.
 
-``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for as many; else it is left out,
-since nothing short says much of memory: ``tests/integration/test_churn.py`` counts what is left instead.
+``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for as many; else it is left
+out, since nothing short says much of memory: ``tests/integration/test_churn.py`` counts what is left instead.
 """
 
 import asyncio

@@ -25,8 +25,8 @@ LOG: Final = 500
 """Events in memory; full before the first count."""
 
 SLACK: Final = 100
-"""Objects of one type that may be more, since the log lets go of events in blocks; one that every seventh client
-leaves behind would be 285."""
+"""Objects of one type that may be more, since the log lets go of events in blocks; one that every seventh
+client leaves behind would be 285."""
 
 
 def counts(relay: Relay) -> dict[str, int]:
@@ -75,7 +75,9 @@ def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
         before = quiet(relay)
         churn = asyncio.run(turmoil(relay, nats_server.url, SECONDS))
         after = quiet(relay)
-    print(f"{churn.made} connections, {len(churn.failed)} failed; tasks {before['tasks']} and {after['tasks']}")
+    print(
+        f"{churn.made} connections, {len(churn.failed)} failed; tasks {before['tasks']} and {after['tasks']}"
+    )
     assert churn.failed == []
     assert churn.made >= 0.9 * RATE * SECONDS
     more = {name: number - before.get(name, 0) for name, number in after.items()}
