@@ -79,13 +79,14 @@ class OrderedConsumer:
         self._subscription: Subscription | None = None
         self._over = False
 
-    async def start(self, first: int, subjects: tuple[str, ...] = ()) -> None:
+    async def start(self, first: int, subjects: tuple[str, ...] = (), patience: float | None = None) -> None:
         """Begin at the first message whose sequence is ``first`` or later.
 
         Args:
             first: 1 or more; may lie beyond the end of the stream.
             subjects: patterns as in NATS; none means all. A single one stands in the subject of the request,
                 too, so that a user's permissions can be for that one alone.
+            patience: seconds that the server may take; None leaves it to ``request``.
 
         Raises:
             StreamsError: the server refuses the consumer.
@@ -119,6 +120,7 @@ class OrderedConsumer:
                 self._nc,
                 verb,
                 {"stream_name": self._stream, "config": config},
+                patience=patience,
             )
             if "error" in answer:
                 raise StreamsError(

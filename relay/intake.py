@@ -31,6 +31,11 @@ CHECK_EVERY: Final = 0.5
 """Seconds between looks at whether the consumer is still heard."""
 
 RETRY_DELAY: Final = 0.5
+HASTY_TRIES: Final = 3
+HASTY: Final = 2.0
+"""Seconds for the first tries to make a consumer again: a cluster can place it on the very server that has
+just died, and then never answers, while the next try is placed anew. Later ones get a busy server's time."""
+
 ABSENT_DELAY: Final = 2.0
 LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds that the start waits for LATEST to have caught up with EVENTS."""
@@ -233,10 +238,10 @@ class Intake:
             kept = self.hub.warm([one for one in found if one[0] > floor], floor)
             log.info("%d events from the stream's tail are in memory", kept)
 
-    async def _follow(self, nc: Client) -> None:
+    async def _follow(self, nc: Client, patience: float | None = None) -> None:
         self._broken.clear()
         consumer = OrderedConsumer(nc, self._stream, self._take, self._lost)
-        await consumer.start(self.hub.log.head + 1, self._patterns)
+        await consumer.start(self.hub.log.head + 1, self._patterns, patience)
         self._consumer = consumer
         self.hub.set_upstream(True, self._clock())
         if self._lost_since is not None:
@@ -246,6 +251,7 @@ class Intake:
     async def _supervise(self, nc: Client) -> None:
         """Make the consumer again whenever it is lost, from where the log ends."""
         loop = asyncio.get_running_loop()
+        tries = 0
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), CHECK_EVERY)
@@ -259,14 +265,17 @@ class Intake:
             if not nc.is_connected:
                 await asyncio.sleep(CHECK_EVERY / 5)
                 continue
+            tries += 1
             try:
-                await self._resume(nc)
+                await self._resume(nc, HASTY if tries <= HASTY_TRIES else None)
+                tries = 0
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 log.warning("events cannot be followed yet: %s", error)
                 self.hub.set_upstream(False, self._clock())
+                self._broken.set()  # however far it came
                 await asyncio.sleep(RETRY_DELAY)
 
-    async def _resume(self, nc: Client) -> None:
+    async def _resume(self, nc: Client, patience: float | None) -> None:
         if self._consumer is not None:
             await self._consumer.stop()
             self._consumer = None
@@ -284,7 +293,7 @@ class Intake:
             self._gone = deque(
                 await vanished(nc, self._stream, self.hub.log.head + 1, int(state["last_seq"]))
             )
-        await self._follow(nc)
+        await self._follow(nc, patience)
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""

@@ -163,6 +163,10 @@ class NatsServer:
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        # Its threads stop one by one; until the last has, it can still answer.
+        threads = Path(f"/proc/{self.pid}/task")
+        while any(_state(stat) not in "Tt" for stat in threads.glob("*/stat")):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let a frozen server go on (SIGCONT)."""
@@ -232,6 +236,11 @@ class NatsServer:
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError("the server does not run")
         return self._process
+
+
+def _state(stat: Path) -> str:
+    """Letter of a thread's state in Linux."""
+    return stat.read_text().rpartition(")")[2].split()[0]
 
 
 def _answers(port: int) -> bool:

@@ -79,6 +79,7 @@ class Relay:
 
     Attributes:
         descriptors: most that the next process may have, as after ``ulimit -n``; None changes nothing.
+        program: what the next process runs, in place of the command line itself.
     """
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
@@ -86,6 +87,7 @@ class Relay:
         self.options += ["--drain-notice", "0", *options]
         self.env = env
         self.descriptors: int | None = None
+        self.program: list[str] = command()
         self.url = ""
         self.ops_url = ""
         self.nats_url = nats_url or ""
@@ -138,7 +140,7 @@ class Relay:
         ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
         ports.append(self.ops_url.rpartition(":")[2] or "0")
         self.lines, self.log = [], []
-        line = command("serve", *ports, *self.options)
+        line = [*self.program, "serve", *ports, *self.options]
         if self.descriptors is not None:
             line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
         self._process = subprocess.Popen(

@@ -1,0 +1,73 @@
+"""A relay under steady events and clients that come and go: after it has warmed up, its memory stays flat.
+
+``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for as many; else it is left
+out, since nothing short says much of memory: ``tests/integration/test_churn.py`` counts what is left instead.
+"""
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.churn import Churn, publish
+from tests.feed_client import FeedClient, follow
+from tests.nats_server import NatsServer
+from tests.relay_process import Relay
+
+MINUTES: Final = float(
+    os.environ.get("TICKERTAPE_SOAK_MINUTES") or (30 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 0)
+)
+WARM: Final = 300.0
+"""Seconds after which memory has to be flat; by then the log in memory is full several times over."""
+
+CHURN: Final = 50.0
+EVENTS: Final = 200.0
+STEADY: Final = 20
+"""Clients that stay."""
+
+SAMPLE: Final = 10.0
+MIB: Final = 1024 * 1024
+
+
+async def stay(client: FeedClient) -> None:
+    while True:
+        await client.read()
+        client.messages.clear()
+
+
+async def soak(relay: Relay, nats_url: str, seconds: float) -> tuple[list[tuple[float, int, int]], Churn]:
+    """Samples of time, resident bytes and descriptors."""
+    samples: list[tuple[float, int, int]] = []
+    began = time.monotonic()
+    over = asyncio.Event()
+    churn = Churn(relay.ws_url, CHURN)
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(publish(nats_url, EVENTS, over))
+        clients = [await stack.enter_async_context(follow(relay.ws_url)) for _ in range(STEADY)]
+        staying = [tasks.create_task(stay(client)) for client in clients]
+        coming = tasks.create_task(churn.run(seconds))
+        while not coming.done():
+            await asyncio.wait({coming}, timeout=SAMPLE)
+            descriptors = len(list(Path(f"/proc/{relay.pid}/fd").iterdir()))
+            samples.append((time.monotonic() - began, relay.resident_bytes, descriptors))
+            print(f"{samples[-1][0]:6.0f} s {samples[-1][1] / MIB:7.2f} MiB {descriptors} fds", flush=True)
+        over.set()
+        await publishing
+        for task in staying:
+            task.cancel()
+    return samples, churn
+
+
+@pytest.mark.skipif(MINUTES <= WARM / 60, reason="a soak takes half an hour: TICKERTAPE_CHAOS=full")
+def test_memory_stays_flat(nats_server: NatsServer) -> None:
+    """After five minutes the relay's memory moves within 5 MiB, whatever comes and goes."""
+    with Relay(nats_server.url, "--client-rate", "0", "--log-size", "20000") as relay:
+        samples, churn = asyncio.run(soak(relay, nats_server.url, MINUTES * 60))
+    warm = [resident for at, resident, _ in samples if at >= WARM]
+    print(f"{churn.made} connections; {min(warm) / MIB:.1f} to {max(warm) / MIB:.1f} MiB after {WARM:.0f} s")
+    assert churn.failed == []
+    assert max(warm) - min(warm) <= 5 * MIB

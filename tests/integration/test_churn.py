@@ -1,0 +1,86 @@
+"""After clients came and went, nothing of them is left in the relay: no object, task or descriptor."""
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from tests.churn import Churn, publish
+from tests.counted_relay import PREFIX, SIGNAL
+from tests.feed_client import follow
+from tests.nats_server import NatsServer
+from tests.relay_process import PATIENCE, Relay, eventually
+
+RATE: Final = 50.0
+EVENTS: Final = 200.0
+WARM: Final = 5.0
+"""Seconds of churn before the first count: what is made once and kept is then there."""
+
+SECONDS: Final = 40.0
+LOG: Final = 500
+"""Events in memory; full before the first count."""
+
+SLACK: Final = 100
+"""Objects of one type that may be more, since the log lets go of events in blocks; one that every seventh
+client leaves behind would be 285."""
+
+
+def counts(relay: Relay) -> dict[str, int]:
+    """What lives in the relay, and its descriptors."""
+    before = sum(line.startswith(PREFIX) for line in relay.lines)
+    relay.signal(signal.Signals(SIGNAL))
+    eventually(
+        lambda: sum(line.startswith(PREFIX) for line in relay.lines) > before, "the relay counts its objects"
+    )
+    newest = next(line for line in reversed(relay.lines) if line.startswith(PREFIX))
+    found: dict[str, int] = orjson.loads(newest.removeprefix(PREFIX))
+    found["descriptors"] = len(list(Path(f"/proc/{relay.pid}/fd").iterdir()))
+    return found
+
+
+def quiet(relay: Relay) -> dict[str, int]:
+    """Count when what was going on has come to rest: two counts in a row with the same sockets and tasks."""
+    deadline = time.monotonic() + PATIENCE
+    one = counts(relay)
+    while True:
+        time.sleep(1.0)
+        other = counts(relay)
+        if one == other or time.monotonic() > deadline:
+            return other
+        one = other
+
+
+async def turmoil(relay: Relay, nats_url: str, seconds: float) -> Churn:
+    """Clients come and go under a steady flow of events, beside one that stays."""
+    over = asyncio.Event()
+    churn = Churn(relay.ws_url, RATE)
+    async with follow(relay.ws_url), asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(publish(nats_url, EVENTS, over))
+        await churn.run(seconds)
+        over.set()
+        assert await publishing > LOG
+    return churn
+
+
+def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
+    """Objects of each type, tasks and descriptors are as many after 2 000 clients as after the first ones."""
+    relay = Relay(nats_server.url, "--client-rate", "0", "--log-size", str(LOG))
+    relay.program = [sys.executable, "-m", "tests.counted_relay"]
+    with relay:
+        asyncio.run(turmoil(relay, nats_server.url, WARM))
+        before = quiet(relay)
+        churn = asyncio.run(turmoil(relay, nats_server.url, SECONDS))
+        after = quiet(relay)
+    print(
+        f"{churn.made} connections, {len(churn.failed)} failed; tasks {before['tasks']} and {after['tasks']}"
+    )
+    assert churn.failed == []
+    assert churn.made >= 0.9 * RATE * SECONDS
+    more = {name: number - before.get(name, 0) for name, number in after.items()}
+    assert {name: number for name, number in more.items() if number > SLACK} == {}
+    assert after["tasks"] == before["tasks"]
+    assert after["descriptors"] == before["descriptors"]
