@@ -29,7 +29,7 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-chaos: $(DEV)  ## the law on real sockets, in full, and ten minutes of log on the page
+chaos: $(DEV)  ## the law on real sockets in full, kills in a cluster, a soak of 30 minutes, ten of log on the page
 	TICKERTAPE_CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos tests/e2e/test_dashboard_speed.py
 
 audit: $(DEV)  ## known weaknesses of what is locked; asks PyPI's database, and fails where that cannot be reached

@@ -7,6 +7,7 @@ from tests.bench.plan import Comeback, Intake, Memory, Replay, Results
 from tests.bench.run import Row
 from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
+from tests.bench.starting import Starting
 from tests.bench.strangers import CLIENTS, SOURCES, Siege
 from tests.bench.targets import NATS, OURS, PLAIN
 from tests.bench.tokens import TokenCost
@@ -81,6 +82,7 @@ def figures(results: Results) -> list[Figure]:
         *_sdk(results.sdk),
         _tokens(results.tokens),
         *(figure for sources in SOURCES for figure in _strangers(sources, results.strangers)),
+        _starting(results.starting),
     ]
 
 
@@ -265,6 +267,13 @@ def _tokens(rows: list[TokenCost]) -> Figure:
         each = ", ".join(f"{row.algorithm} {row.fresh:.0f} ({row.known:.0f} known)" for row in rows)
         found = (f"{each} us", all(max(row.fresh, row.known) <= 200 for row in rows))
     return _figure("verifying a token, each algorithm", "<= 200 us", found)
+
+
+def _starting(found: Starting | None) -> Figure:
+    taken = None
+    if found is not None:
+        taken = (f"{found.middle:.2f} s, at most {max(found.seconds):.2f} s", found.middle <= 2)
+    return _figure("from the start to ready, NATS up", "<= 2 s", taken)
 
 
 def _strangers(sources: int, rows: list[Siege]) -> list[Figure]:

@@ -7,6 +7,7 @@ from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
 from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
+from tests.bench.starting import Starting
 from tests.bench.strangers import Siege
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN
 from tests.bench.tokens import TokenCost
@@ -14,7 +15,7 @@ from tests.bench.tokens import TokenCost
 SCENARIOS: Final = (
     "same", "most", "idle", "memory", "intake",
     "stalled", "filters", "comeback", "replay", "deflate", "growth", "monitor", "ship", "sdk",
-    "tokens", "strangers",
+    "tokens", "strangers", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -39,6 +40,7 @@ class Plan:
         gateways: in ``monitor``.
         lines: in ``ship``.
         siege: seconds of each attack in ``strangers``; ``strangers`` of them come a second.
+        stored: events in the stream in ``start``.
     """
 
     only: tuple[str, ...] = SCENARIOS
@@ -57,6 +59,7 @@ class Plan:
     lines: int = 300_000
     siege: float = 30
     strangers: float = 2_000
+    stored: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +203,4 @@ class Results:
     sdk: Sdk | None = None
     tokens: list[TokenCost] = field(default_factory=list)
     strangers: list[Siege] = field(default_factory=list)
+    starting: Starting | None = None

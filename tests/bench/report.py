@@ -136,6 +136,7 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
             }
             for row in results.strangers
         ],
+        "start": asdict(results.starting) if results.starting else None,
         "figures": [asdict(figure) for figure in figures(results)],
     }
 

@@ -6,8 +6,8 @@ idle    latency of our relay with next to nothing to do.
 memory  what an idle connection costs our relay.
 intake  how many events our relay takes in from JetStream on one core, beside bare nats-py.
 
-Those of ``variants``, ``returns``, ``monitoring``, ``shipping``, ``sdk``, ``tokens`` and ``strangers`` come
-after these.
+Those of ``variants``, ``returns``, ``monitoring``, ``shipping``, ``sdk``, ``tokens``, ``strangers`` and
+``starting`` come after these.
 """
 
 import math
@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.bench import monitoring, returns, sdk, shipping, strangers, targets, tokens, variants
+from tests.bench import monitoring, returns, sdk, shipping, starting, strangers, targets, tokens, variants
 from tests.bench.children import BenchError, Child, module
 from tests.bench.plan import Intake, Memory, Plan, Results
 from tests.bench.run import Load, Row, measure
@@ -80,6 +80,8 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
             tokens.tokens(say, results.tokens)
         if "strangers" in plan.only:
             strangers.strangers(plan.strangers, plan.siege, plan.seconds, say, results.strangers)
+        if "start" in plan.only:
+            results.starting = starting.start(plan.stored, say)
     return results
 
 

@@ -174,7 +174,7 @@ def relay(nats_port: int, path: str = LIVE, *options: str) -> Iterator[Target]:
                     break
             if time.monotonic() > deadline:
                 raise BenchError(f"{OURS} is not ready after {_READY_SECONDS:.0f} s; see its /readyz")
-            time.sleep(0.1)
+            time.sleep(0.01)
         yield Target(OURS, process, port, "tickertape", path, nats_port, ops_port)
 
 

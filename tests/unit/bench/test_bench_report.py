@@ -16,6 +16,7 @@ from tests.bench.run import Load, Row
 from tests.bench.sdk import Sdk
 from tests.bench.search import most_sustained
 from tests.bench.shipping import Shipping
+from tests.bench.starting import Starting
 from tests.bench.strangers import Siege
 from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, sum_of
 from tests.bench.tokens import TokenCost
@@ -56,6 +57,7 @@ _RESULTS = Results(
     sdk=_SDK,
     tokens=_TOKENS,
     strangers=[_SIEGE, replace(_SIEGE, sources=1)],
+    starting=Starting(100_000, (0.6, 0.7, 0.9)),
 )
 
 
@@ -72,7 +74,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """Each figure that is reached is ok, and the one that is not is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 33
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 34
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,7 @@ def test_figures_are_judged() -> None:
         (37, {"strangers": [replace(_SIEGE, beside_p99=25.1)]}),
         (38, {"strangers": [replace(_SIEGE, rss_most=80_100_000)]}),
         (42, {"strangers": [replace(_SIEGE, sources=1, rss_after=80_100_000)]}),
+        (43, {"starting": Starting(100_000, (1.0, 2.1, 2.2))}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
@@ -188,7 +191,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["intake"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 33
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 34
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
