@@ -40,6 +40,8 @@ const tiles = new Tiles(
 let drawing = false;
 /** What comes is of the past: it counts at its own time, not as a burst of now. */
 let history = false;
+/** The page has been at the present: what is passed over from then on is a loss to its reader. */
+let current = false;
 
 const tab = window.tickertapeToken;
 
@@ -83,6 +85,7 @@ function pick(gateway) {
 const handlers = {
   onLink(standing) {
     history = standing.phase === "catching-up";
+    current ||= standing.phase === "live";
     bar.setLink(standing, present());
     showBadge(gateways.down, bar.stale);
   },
@@ -123,9 +126,11 @@ const handlers = {
   },
   onGap(gap) {
     const now = present();
-    bar.addGap(gap);
+    // A page that opens gets the newest of the past, and the rest when its reader asks for it.
+    const older = !current && gap.reason === "slow";
+    if (!older) bar.addGap(gap);
     // What is passed over in history did not happen now, and nothing says when it did.
-    panel.gap(gap, history ? NaN : now);
+    panel.gap(older ? { ...gap, reason: "older" } : gap, history ? NaN : now);
     draw();
   },
   onUpstream(upstream) {
@@ -226,6 +231,11 @@ function tick() {
   draw();
 }
 
+byId("tiles").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !past.key) return;
+  event.stopPropagation();
+  past.close();
+});
 byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
 beginTheme();

@@ -22,7 +22,8 @@ const ROW_CHARACTERS = 1_000;
  * @property {string} to cursor: up to and with it
  * @property {number|null} dropped events that did not come; null where nobody can know
  * @property {Record<string, number>} by
- * @property {string} reason as the relay says it, or `filter` or `link`: this page did not ask for them
+ * @property {string} reason as the relay says it; `filter` or `link`: this page did not ask for
+ *   them; `older`: they were there before the page was
  * @property {import("/assets/filters.js").Ask} [ask] what was asked for when it came about
  * @property {string} state empty, `loading`, or why it could not be loaded
  * @property {Line[]} parts the gaps that it joins
@@ -107,11 +108,13 @@ export function eventLine(item, bytes, now, base = 0) {
 /** Reasons that nothing can be loaded after, and those of this page. */
 const GONE = ["retention", "reset"];
 const UNASKED = ["filter", "link"];
+const OLDER = "older";
 
 function gapMessage({ dropped, by, reason }) {
   if (UNASKED.includes(reason)) return STRINGS.gap[reason];
   const what = dropped === null ? STRINGS.gap.unknown : STRINGS.gap.events(dropped, count(dropped));
   if (GONE.includes(reason)) return STRINGS.gap[reason](what, dropped);
+  if (reason === OLDER) return STRINGS.gap.older(what, dropped);
   const parts = Object.entries(by).sort((a, b) => b[1] - a[1]);
   const detail = parts.map(([name, number]) => STRINGS.gap.part(count(number), name)).join(", ");
   return STRINGS.gap.passed(what, reason, detail);

@@ -33,6 +33,6 @@ export function heardTime(time) {
 
 /** Ask the relay for its time. */
 export async function askTime() {
-  const answer = await fetch("/health", { method: "HEAD", cache: "no-store" }).catch(() => null);
+  const answer = await fetch("/health", { cache: "no-store" }).catch(() => null);
   heardTime(answer?.headers.get("Date"));
 }

@@ -231,6 +231,7 @@ export const STRINGS = {
       `${what} ${plural(dropped, "is", "are")} gone: the stream was lost or made anew (reset)`,
     filter: "Lines that the filter held back are not here",
     link: "Lines between the linked place and this one are not here",
+    older: (what, dropped) => `${what} from before this page was opened ${plural(dropped, "is", "are")} not shown`,
     passed: (what, reason, detail) => `${what} passed over (${reason})${detail ? `: ${detail}` : ""}`,
     part: (number, name) => `${number} ${name}`,
     unloaded: (reason) => ` (not loaded: ${reason})`,
