@@ -196,6 +196,10 @@ async def connect(
         error_cb=failed,
         **client.access_options(),
     )
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        # nats-py swallows a cancellation in some turns of its handshake; who cancelled would wait for ever.
+        await close(client)
+        raise asyncio.CancelledError
     await up()
     return client
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from contracts import connect
+from contracts.access import AccessError
 from contracts.streams import StreamsError
 from relay.assembly import assemble
 from relay.auth.authority import Authority
@@ -113,7 +114,7 @@ async def serve(
             if task.done():
                 await task
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
-    except StreamsError as error:
+    except (StreamsError, AccessError) as error:
         refuse(str(error))
         code = 1
     finally:

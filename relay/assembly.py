@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,9 @@ from relay.readings import Reading, read
 from relay.workers.place import Place
 
 log = logging.getLogger("tickertape")
+
+ASK_AGAIN: Final = 3.0
+"""Seconds after which what was cancelled, and goes on, is cancelled again."""
 
 TIDY_EVERY: Final = 5
 """Ticks between two looks at what can be forgotten of addresses."""
@@ -85,9 +88,7 @@ class Parts:
             for task in done:
                 await task
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _tick(self) -> None:
         clock, lag = self.gate.clock, self.hub.stats.loop_lag
@@ -163,3 +164,13 @@ def assemble(
     gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
     gate.open = False
     return Parts(hub, gate, flusher.intake, History(hub, readers), authority)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: a library, or a wait that has just ended, may swallow it."""
+    rest = set(tasks)
+    while rest:
+        for task in rest:
+            task.cancel()
+        _, rest = await asyncio.wait(rest, timeout=ASK_AGAIN)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -51,7 +51,7 @@ with warnings.catch_warnings():
         """Checks a monitor's file when one is given, else the relay's settings, NATS and this machine."""
 
         file: CliPositionalArg[Path | None] = None
-    workers: int = Field(1, ge=1, le=MAX_WORKERS, description="as for serve, whose settings these are")
+        workers: int = Field(1, ge=1, le=MAX_WORKERS, description="as for serve, whose settings these are")
         json: bool = Field(False, description="one JSON object on standard output, for programs")  # type: ignore[assignment]
         live: bool = Field(False, description="only ask the relay on its ops port whether it lives")
         ready: bool = Field(False, description="only ask it whether clients should be sent there")

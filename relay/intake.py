@@ -49,6 +49,10 @@ MAX_TO_FILE: Final = 1_000
 MAX_TO_FILE_BYTES: Final = 16 * 1024 * 1024
 """Bytes of them, likewise."""
 
+MAX_SUBJECT: Final = 3_800
+"""Bytes of a subject that an event is filed under: a server closes the connection over a control line of more
+than 4 096, which names the place of the answer too. The whole of a longer one is in a header."""
+
 HEADER_ROOM: Final = 4 * 1024
 """Bytes of a message that the headers of a rejected event may take. NATS ends the connection of whoever sends
 more than it takes, headers included, and an event may be as large as it takes without them."""
@@ -95,6 +99,7 @@ class Intake:
         self._filing = asyncio.Event()
         self._overflow = 0
         self._ending = False
+        self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
         self._ups = 0
         self._round_trip: float | None = None
         self._lost_since: float | None = None
@@ -284,15 +289,20 @@ class Intake:
         head = self.hub.log.head
         if epoch_of(there["created"]) != self.hub.epoch or int(state["last_seq"]) < head:
             log.warning("stream %s is not the one it was; all clients start afresh", self._stream)
+            self._afresh = True
             await provision(nc, self._names)
             await self._begin(nc)
-            self.hub.restart_sessions()
+        elif self._afresh:
+            await self._load_latest(nc)  # which failed when it began
         else:
             if int(state["first_seq"]) > head + 1:
                 self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
             self._gone = deque(
                 await vanished(nc, self._stream, self.hub.log.head + 1, int(state["last_seq"]))
             )
+        if self._afresh:
+            self.hub.restart_sessions()
+            self._afresh = False
         await self._follow(nc, patience)
 
     async def _probe(self, nc: Client) -> None:
@@ -358,13 +368,16 @@ class Intake:
                     "Tickertape-Sequence": str(seq),
                     "Nats-Msg-Id": f"{self.hub.epoch}-{seq}",
                 }
-                body = data[: nc.max_payload - HEADER_ROOM]
+                place, room = self._names.subject(f"rejected.{subject}"), HEADER_ROOM
+                if len(place.encode()) > MAX_SUBJECT:
+                    headers["Tickertape-Subject"] = place
+                    room += len(place.encode())
+                    place = place.encode()[:MAX_SUBJECT].decode(errors="ignore").rpartition(".")[0]
+                body = data[: nc.max_payload - room]
                 if len(body) < len(data):
                     headers["Tickertape-Size"] = str(len(data))
                 try:
-                    await stream.publish(
-                        self._names.subject(f"rejected.{subject}"), body, timeout=2.0, headers=headers
-                    )
+                    await stream.publish(place, body, timeout=2.0, headers=headers)
                 except (NatsError, OSError, TimeoutError) as error:
                     log.warning("event %d could not be filed as rejected yet: %s", seq, error)
                     await asyncio.sleep(RETRY_DELAY)

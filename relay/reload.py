@@ -61,6 +61,10 @@ class Reload:
                 done.append(await read())
             except (MendableError, OSError) as error:
                 failed.append(str(error))
+            except Exception as error:
+                # Whatever a file holds, the relay goes on with what it has.
+                log.exception("a file could not be read again")
+                failed.append(repr(error))
 
         for read in [] if parts.authority is None else parts.authority.readings():
             await one(read)

@@ -7,10 +7,11 @@ import pytest
 from nats.aio.client import Client
 
 from contracts import consumer, streams
-from contracts.streams import StreamsError
+from contracts.streams import Names, StreamsError, provision
+from relay import replay
 from relay.assembly import assemble
 from relay.config import ServeSettings
-from tests.feed_client import PATIENCE, jetstream, line, publish, run
+from tests.feed_client import PATIENCE, connection, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
 
 
@@ -50,3 +51,40 @@ def test_a_consumer_that_was_refused_is_tried_again(
     run(body())
     assert refusals == []
     assert len(asked) >= 2
+
+
+def test_states_of_another_stream_are_loaded_though_the_first_try_fails(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EVENTS is made anew while LATEST cannot be read: its states are there as soon as it can."""
+    real = replay.read
+    refusals = [StreamsError("JetStream did not answer", "wait", passing=True)]
+
+    def refusing(*given: Any, **more: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return real(*given, **more)
+
+    async def body() -> None:
+        settings = ServeSettings(nats_url=nats_server.url)
+        parts = assemble(settings, nats_server.url, settings.origins(), 100, None)
+        loaded = asyncio.Event()
+        running = asyncio.create_task(parts.run(loaded))
+        try:
+            await loaded.wait()
+            hub, before = parts.hub, parts.hub.epoch
+            async with connection(nats_server.url) as nc, jetstream(nats_server.url) as js:
+                await publish(js, status("old"))
+                monkeypatch.setattr(replay, "read", refusing)
+                for stream in ("LATEST", "EVENTS"):
+                    await js.delete_stream(stream)
+                await provision(nc, Names())
+                await publish(js, status("new"))
+                async with asyncio.timeout(PATIENCE):
+                    while hub.epoch == before or refusals or len(hub.snapshot) != 1:
+                        await asyncio.sleep(0.02)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run(body())

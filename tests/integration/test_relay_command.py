@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from contracts.wire import Bye
 from tests.fake_link import only
 from tests.feed_client import follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer, free_port
-from tests.relay_process import Relay, eventually
+from tests.relay_process import ROOT, Relay, eventually
 from tests.relay_process import run as run_command
 
 
@@ -285,3 +287,29 @@ def test_overlapping_subjects_are_taken_in_once(nats_server: NatsServer, subject
 
     with Relay(nats_server.url, "--subjects", subjects) as relay:
         run(check(relay))
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.03])
+def test_a_signal_while_its_own_nats_starts_is_heeded(tmp_path: Path, delay: float) -> None:
+    """Whatever the relay is doing at that moment, it ends."""
+    command = [
+        sys.executable,
+        "-m",
+        "relay.cli",
+        "serve",
+        "--port",
+        "0",
+        "--ops-port",
+        "0",
+        "--nats-port",
+        "0",
+    ]
+    relay = subprocess.Popen([*command, "--data-dir", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        eventually((tmp_path / "nats.conf").exists, "its NATS is about to start")
+        time.sleep(delay)  # into its start: that is where a signal used to be lost
+        relay.send_signal(signal.SIGTERM)
+        assert relay.wait(20) == 0
+    finally:
+        relay.kill()
+        relay.wait()

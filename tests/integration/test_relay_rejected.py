@@ -170,3 +170,25 @@ def test_a_level_may_be_spelled_otherwise(nats_server: NatsServer, level: str) -
 
     with Relay(nats_server.url) as relay:
         run(check(relay))
+
+
+def test_a_subject_that_is_too_long_to_file_under_costs_no_connection(nats_server: NatsServer) -> None:
+    """The event is filed under the beginning of it, with the whole in a header, and all else goes on."""
+    subject = f"log.info.{'x' * 4_060}"
+
+    async def check(relay: Relay) -> None:
+        async with (
+            connection(nats_server.url) as nc,
+            jetstream(nats_server.url) as js,
+            follow(relay.ws_url) as client,
+        ):
+            await nc.publish(subject, b"no event")  # with a place for an answer it would be too long already
+            ((place, body, headers),) = await filed(js, 1)
+            assert (place, body) == ("rejected.log.info", b"no event")
+            assert headers["Tickertape-Subject"] == f"rejected.{subject}"
+            seq = await publish(js, line("after it"))
+            await client.until(lambda: seq in client.seqs())
+            assert [m.type for m in client.messages if m.type == "upstream"] == []
+
+    with Relay(nats_server.url) as relay:
+        run(check(relay))
