@@ -106,6 +106,8 @@ class Channel:
     async def _listen(self) -> None:
         try:
             while line := await self._reader.readline():
+                if not line.endswith(b"\n"):
+                    break  # the supervisor died in the middle of it
                 task = asyncio.create_task(self._answer(orjson.loads(line)), name="answer")
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
