@@ -6,6 +6,7 @@ and tells how it is doing. When the supervisor dies, however it does, the worker
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 import orjson
 from starlette.types import ASGIApp
+
+log = logging.getLogger("tickertape.workers")
 
 MAX_LINE: Final = 16 * 1024 * 1024
 _LENGTH: Final = 8
@@ -106,6 +109,8 @@ class Channel:
     async def _listen(self) -> None:
         try:
             while line := await self._reader.readline():
+                if not line.endswith(b"\n"):
+                    break  # the supervisor died in the middle of it
                 task = asyncio.create_task(self._answer(orjson.loads(line)), name="answer")
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
@@ -116,8 +121,13 @@ class Channel:
     async def _answer(self, asked: dict[str, Any]) -> None:
         status, body = 503, b""
         if self._pages is not None:
-            status, body = await page(self._pages, asked["path"], asked["accept"])
-        self.tell(id=asked["id"], status=status, body=body.decode())
+            try:
+                status, body = await page(self._pages, asked["path"], asked["accept"])
+            except Exception:
+                # A question without an answer counts for good, and after some the worker is asked no more.
+                log.exception("page %s of the ops port failed", asked["path"])
+                status, body = 500, b""
+        self.tell(id=asked["id"], status=status, body=body.decode(errors="replace"))
 
 
 def end_orphan() -> None:

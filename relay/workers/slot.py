@@ -5,6 +5,7 @@ Invariants:
 1. A slot has one process at most, and its number, and so its relay's name, stays the same.
 2. After ``stop`` no process is started any more.
 3. What a worker that died had counted is kept in ``totals``, and no longer counts for limits.
+4. Whatever goes wrong with one worker is that worker's death, and the next one is started.
 """
 
 import asyncio
@@ -95,7 +96,10 @@ class Slot:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             self.since = loop.time()
-            how = await self._one()
+            try:
+                how = await self._one()
+            except Exception as error:
+                how = f"could not be run ({error!r})"
             self.ready = False
             self._table.empty(self.number)
             self.totals.bury()
@@ -167,14 +171,20 @@ class Slot:
             return f"could not be started ({error.strerror or error})"
         if self._stopping.is_set():
             self.signal(signal.SIGTERM)
-        reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
-        self._unanswered = 0
-        self._writer.write(self._brief)
+        fault: Exception | None = None
         try:
+            reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
+            self._unanswered = 0
+            self._writer.write(self._brief)
             await self._listen(reader)
+        except Exception as error:
+            fault = error  # its process has still to be ended, and waited for
         finally:
-            self._writer.close()
-            self._writer = None
+            if self._writer is None:
+                ours.close()
+            else:
+                self._writer.close()
+                self._writer = None
             for answer in self._asked.values():
                 if not answer.done():
                     answer.set_result(None)
@@ -182,6 +192,8 @@ class Slot:
                 # It has closed its end: it is ending, or as good as dead.
                 await self._wait_or_kill(process)
         code = await process.wait()
+        if fault is not None:
+            return f"could not be listened to ({fault!r})"
         if code == REFUSED:
             return f"cannot run ({self.refusal})"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -189,6 +201,8 @@ class Slot:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
+                if not line.endswith(b"\n"):
+                    break  # it died in the middle of it
                 message = orjson.loads(line)
                 if "id" in message:
                     self._unanswered -= 1

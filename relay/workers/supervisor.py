@@ -5,6 +5,7 @@ Invariants:
 1. The socket that holds the main port never listens: the system would give it clients whom nobody accepts.
 2. No worker outlives the supervisor: it waits for them, and without it they end by themselves.
 3. A worker that dies costs its own clients a reconnection, and nobody else anything.
+4. Signals are heard from the first moment on: one that comes during the start ends it in good order.
 """
 
 import asyncio
@@ -45,19 +46,26 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
     Returns:
         the exit code: 0 after a signal, 1 when they cannot run, or had to be killed.
     """
+    heard = Heard()
     nats: EmbeddedNats | None = None
     try:
         held = hold(settings.host, settings.port)
         ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
-            await nats.start()
+            await _start(nats, heard)
     except (ListenError, EmbeddedError) as error:
         complain(str(error))
         return 1
+    if heard.stops:
+        held.close()
+        ops_socket.close()
+        if nats is not None:
+            await nats.stop()
+        return 0
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
     table = Table.create(settings.workers)
-    supervisor = Supervisor(settings, table, url, held.getsockname()[1], announce)
+    supervisor = Supervisor(settings, table, url, held.getsockname()[1], heard, announce)
     ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
     ops_socket.listen(BACKLOG)  # whoever reads its address may ask at once
     serving = asyncio.create_task(ops.run_until_stopped())
@@ -90,6 +98,45 @@ def hold(host: str, port: int) -> socket.socket:
     return listen(host, port, "--port", shared=True)
 
 
+async def _start(nats: EmbeddedNats, heard: "Heard") -> None:
+    """Start NATS, unless a signal comes first; what there is of it then is for ``stop``."""
+    starting = asyncio.create_task(nats.start(), name="start of nats-server")
+    stop = asyncio.create_task(heard.changed.wait())
+    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if starting.done():
+        await starting
+    else:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+
+class Heard:
+    """The signals that came, from its making on.
+
+    Attributes:
+        stops: those that end the supervisor, in their order.
+        changed: set when one came; others may set it too.
+        pass_on: gets SIGHUP; nobody does while there is no worker.
+    """
+
+    def __init__(self) -> None:
+        self.stops: list[signal.Signals] = []
+        self.changed = asyncio.Event()
+        self.pass_on: Callable[[signal.Signals], None] = lambda _: None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.pass_on(signal.SIGHUP))
+
+    def __repr__(self) -> str:
+        return f"Heard({self.stops})"
+
+    def _stop(self, number: signal.Signals) -> None:
+        self.stops.append(number)
+        self.changed.set()
+
+
 class Supervisor:
     """The slots, and what happens to them.
 
@@ -98,16 +145,23 @@ class Supervisor:
         table: for limits.
         url: of NATS.
         port: that the workers share.
+        heard: signals, those too that came before.
         announce: gets the lines for the operator.
     """
 
     def __init__(
-        self, settings: ServeSettings, table: Table, url: str, port: int, announce: Callable[[str], None]
+        self,
+        settings: ServeSettings,
+        table: Table,
+        url: str,
+        port: int,
+        heard: Heard,
+        announce: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._announce = announce
-        self._changed = asyncio.Event()
-        self._signals: list[signal.Signals] = []
+        self._changed = heard.changed
+        self._signals = heard.stops
         host = socket.gethostname()
         given = plain(settings) | {"nats_url": url, "port": port, "workers": 1}
         self._slots = [
@@ -125,6 +179,7 @@ class Supervisor:
             for number in range(settings.workers)
         ]
         self.whole = Whole(host, self._slots)
+        heard.pass_on = self._pass_on
 
     def __repr__(self) -> str:
         return f"Supervisor({self._slots})"
@@ -135,10 +190,6 @@ class Supervisor:
         Returns:
             the exit code.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._asked, number)
-        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
         running = [asyncio.create_task(slot.run(), name=f"worker {slot.number}") for slot in self._slots]
         looking = asyncio.create_task(self._look(), name="numbers")
         try:
@@ -194,11 +245,10 @@ class Supervisor:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            await self.whole.collect()
-
-    def _asked(self, number: signal.Signals) -> None:
-        self._signals.append(number)
-        self._changed.set()
+            try:
+                await self.whole.collect()
+            except Exception:
+                log.exception("the workers' numbers could not be read; the next look is in %g s", LOOK_EVERY)
 
     def _pass_on(self, number: signal.Signals) -> None:
         for slot in self._slots:

@@ -1,0 +1,32 @@
+"""Tests of a worker's answers to its supervisor."""
+
+import asyncio
+import socket
+from typing import Any
+
+import orjson
+
+from relay.workers.channel import Channel
+from relay.workers.slot import MOST_ASKED
+
+
+def test_a_page_that_raises_is_answered() -> None:
+    """Every question gets its answer, with 500."""
+
+    async def failing(*_: Any) -> None:
+        raise RuntimeError("no page")
+
+    async def check() -> None:
+        ours, theirs = socket.socketpair()
+        channel = await Channel.open(theirs)
+        channel.serve(failing)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        async with asyncio.timeout(10):
+            for number in range(MOST_ASKED + 1):
+                writer.write(orjson.dumps({"id": number, "path": "/metrics", "accept": ""}) + b"\n")
+                answer = orjson.loads(await reader.readline())
+                assert answer == {"id": number, "status": 500, "body": ""}
+        await channel.close()
+        writer.close()
+
+    asyncio.run(check())

@@ -1,0 +1,42 @@
+"""Tests of the supervisor's regular look at its workers' numbers."""
+
+import asyncio
+import logging
+
+import pytest
+
+from relay.config import ServeSettings
+from relay.workers import supervisor as module
+from relay.workers.supervisor import Heard, Supervisor
+from relay.workers.table import Table
+
+
+def test_a_look_that_fails_is_told_and_the_next_one_comes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Numbers that cannot be read are no reason to look no more."""
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.001)
+
+    async def check() -> None:
+        settings = ServeSettings(workers=1)
+        supervisor = Supervisor(settings, Table.create(1), "nats://127.0.0.1:1", 1, Heard(), print)
+        looks, again = 0, asyncio.Event()
+
+        async def collect() -> list[object]:
+            nonlocal looks
+            looks += 1
+            if looks > 1:
+                again.set()
+                return []
+            raise ValueError("not an exposition")
+
+        monkeypatch.setattr(supervisor.whole, "collect", collect)
+        looking = asyncio.create_task(supervisor._look())
+        async with asyncio.timeout(10):
+            await again.wait()
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+    with caplog.at_level(logging.ERROR, "tickertape.workers"):
+        asyncio.run(check())
+    assert "not an exposition" in caplog.text
