@@ -38,6 +38,7 @@ export class Feed implements Client {
   readonly #upstreams = new Signal<Upstream>();
   readonly #states = new Signal<State>();
   readonly #messages = new Signal<RelayMessage>();
+  readonly #renewals = new Signal<string>();
   readonly #listeners = new Set<Listener>();
   readonly #routes = new Map<string, Listener[]>();
   #phase: "new" | "loading" | "running" | "closed" = "new";
@@ -64,6 +65,7 @@ export class Feed implements Client {
           if (state.phase === "closed") this.#phase = "closed";
           this.#states.emit(state);
         },
+        renewed: (token) => this.#renewals.emit(token),
       },
       tokens,
       Socket,
@@ -101,6 +103,10 @@ export class Feed implements Client {
 
   onMessage(handler: (message: RelayMessage) => void): Off {
     return this.#messages.add(handler);
+  }
+
+  onRenewal(handler: (token: string) => void): Off {
+    return this.#renewals.add(handler);
   }
 
   setFilter(filter: Filter): void {
