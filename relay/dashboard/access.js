@@ -48,7 +48,6 @@ export class Access {
   /** The relay wants no token. */
   #open = false;
   #welcomed = false;
-  #subscribed = false;
   /** A session ran with this token: when it is refused now, it has ended. */
   #proven = false;
   #authRefused = false;
@@ -130,23 +129,30 @@ export class Access {
     return token !== "";
   }
 
+  /**
+   * The relay goes on with a token; the message that says until when is yet to be heard.
+   * @param {string} token
+   */
+  taken(token) {
+    const { offered } = this;
+    this.#use(token);
+    this.#proven = true;
+    // The reader may have given another one since.
+    if (offered !== token) this.offered = offered;
+  }
+
   /** Hear what the relay says. @param {Record<string, any>} message */
   hear(message) {
     switch (message.type) {
       case "welcome":
         this.#welcomed = this.#proven = true;
-        this.#authRefused = this.#subscribed = this.kept = false;
+        this.#authRefused = this.kept = false;
         this.ask = "";
         this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: false });
         break;
       case "subscribed":
-        // The first one of a session answers no token.
-        if (this.offered && this.#subscribed) {
-          this.#use(this.offered);
-          this.#proven = true;
-          this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: false });
-        }
-        this.#subscribed = true;
+        // The end of the token that counts; it also answers filters, and says so of that one again.
+        if (message.expires_at !== undefined) this.#set({ endsAt: parseTime(message.expires_at, 0) });
         break;
       case "token_expiring":
         this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: true });

@@ -125,6 +125,7 @@ export class Link {
     this.#client = client;
     const mine = (handle) => (what) => client === this.#client && handle(what);
     client.onState(mine((state) => this.#changed(state)));
+    client.onRenewal(mine((token) => this.#access.taken(token)));
     client.onMessage(mine((message) => this.#receive(message)));
     client.onUpstream(mine((upstream) => this.#handlers.onUpstream(upstream)));
   }

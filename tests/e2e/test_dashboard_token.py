@@ -42,6 +42,15 @@ GATEWAY: Final = "gateway.status.ctp.main"
 WARNED: Final = 40
 """Seconds that a token lasts which a relay warns of at once."""
 
+BOTH: Final = """(token) => {
+  const level = document.querySelector("#level");
+  level.value = "ERROR";
+  level.dispatchEvent(new Event("change", { bubbles: true }));
+  document.querySelector("#token").value = token;
+  document.querySelector("#token-form").requestSubmit();
+}"""
+"""Choose another level, and give the page its next token."""
+
 
 def token(life: float = 3600, *subjects: str, key: str = KEY, name: str = "reader") -> str:
     """A token for this relay; ``life`` in seconds, everything without ``subjects``."""
@@ -278,6 +287,33 @@ def test_a_renewal_that_is_refused_costs_nothing(nats_server: NatsServer, tmp_pa
             assert len(desk.sockets) == 2
             await give(desk, token())
             await expect(page.locator("#banner")).to_be_hidden()
+            assert len(desk.sockets) == 2
+
+    run(work())
+
+
+def test_a_refused_renewal_costs_nothing_while_a_filter_is_on_its_way(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """The answer to a filter is not taken for that to the token which was sent right after it."""
+
+    async def work() -> None:
+        async with desk_with_tokens(nats_server, tmp_path) as desk:
+            page = desk.page
+            await desk.visit(f"/#token={token(WARNED)}")
+            await desk.live()
+            await expect(page.locator("#token")).to_be_visible()
+            sent: list[str] = []
+            desk.sockets[0].on("framesent", lambda data: sent.append(orjson.loads(data)["type"]))
+            # In one go: no answer of the relay can come between the two.
+            await page.evaluate(BOTH, token(key="x" * 40))
+            await headline(desk, "New token not taken")
+            await desk.live()
+            assert sent == ["subscribe", "auth"]
+            assert len(desk.sockets) == 2
+            await give(desk, token())
+            await expect(page.locator("#banner")).to_be_hidden()
+            await expect(page.locator("#token-ends")).to_contain_text("token until ")
             assert len(desk.sockets) == 2
 
     run(work())

@@ -54,6 +54,8 @@ export interface Client {
     onState(handler: (state: State) => void): Off;
     /** Hear each message of the relay, after its events were handed on; for what has no handler of its own. */
     onMessage(handler: (message: RelayMessage) => void): Off;
+    /** Hear which next token the relay took, before the message that says so is handed on. */
+    onRenewal(handler: (token: string) => void): Off;
     /** Follow something else from here on, at the same place; what is omitted takes its default. */
     setFilter(filter: Filter): void;
     /** Ask `token` for the next one now, and go on with it. */

@@ -22,6 +22,7 @@ export declare class Feed implements Client {
     onUpstream(handler: (upstream: Upstream) => void): Off;
     onState(handler: (state: State) => void): Off;
     onMessage(handler: (message: RelayMessage) => void): Off;
+    onRenewal(handler: (token: string) => void): Off;
     setFilter(filter: Filter): void;
     renew(): void;
     reconnect(): void;

@@ -9,7 +9,7 @@
  */
 import { loadCursor, saveCursor } from "./cursors.js";
 import { Link } from "./link.js";
-import { covers, isPattern, union } from "./patterns.js";
+import { covers, fits, isPattern, union } from "./patterns.js";
 import { call, Signal } from "./signal.js";
 import { CatchUp } from "./state.js";
 import { Tokens } from "./tokens.js";
@@ -26,6 +26,7 @@ export class Feed {
     #upstreams = new Signal();
     #states = new Signal();
     #messages = new Signal();
+    #renewals = new Signal();
     #listeners = new Set();
     #routes = new Map();
     #phase = "new";
@@ -51,6 +52,7 @@ export class Feed {
                     this.#phase = "closed";
                 this.#states.emit(state);
             },
+            renewed: (token) => this.#renewals.emit(token),
         }, tokens, Socket);
         this.#schedule();
     }
@@ -81,6 +83,9 @@ export class Feed {
     }
     onMessage(handler) {
         return this.#messages.add(handler);
+    }
+    onRenewal(handler) {
+        return this.#renewals.add(handler);
     }
     setFilter(filter) {
         this.#given = filter;
@@ -141,7 +146,12 @@ export class Feed {
         url.protocol = url.protocol.replace("http", "ws");
         if (url.pathname === "/")
             url.pathname = "/ws";
-        const { type, ...filter } = (this.#asked = this.#filter());
+        this.#asked = this.#filter();
+        // Subjects that are too long for an address: wider ones until the session begins, which is asked for these.
+        const { subjects } = this.#asked;
+        if (subjects && !fits(subjects))
+            this.#asked.subjects = union(subjects);
+        const { type, ...filter } = this.#asked;
         for (const [name, value] of Object.entries(filter))
             url.searchParams.set(name, String(value));
         if (this.cursor)

@@ -6,6 +6,8 @@
  * 2. A link that is silent for longer than its heartbeat and ten seconds is dead, whatever the socket says.
  * 3. While it is closed there is no timer, no listener and no socket.
  * 4. Waits are durations: no clock is compared with the relay's.
+ * 5. The relay answers in order, an `auth` with the same `subscribed` as a `subscribe`: a token counts as taken
+ *    only at the answer to the message that brought it.
  */
 import { type CatchUp, type State } from "./state.js";
 import { type Tokens } from "./tokens.js";
@@ -29,6 +31,8 @@ export interface LinkUser {
     receive(message: RelayMessage): void;
     /** The state is another one. */
     changed(state: State): void;
+    /** The relay goes on with this token. */
+    renewed(token: string): void;
 }
 export declare class Link {
     #private;

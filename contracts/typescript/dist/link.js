@@ -6,6 +6,8 @@
  * 2. A link that is silent for longer than its heartbeat and ten seconds is dead, whatever the socket says.
  * 3. While it is closed there is no timer, no listener and no socket.
  * 4. Waits are durations: no clock is compared with the relay's.
+ * 5. The relay answers in order, an `auth` with the same `subscribed` as a `subscribe`: a token counts as taken
+ *    only at the answer to the message that brought it.
  */
 import { closeRule, waitBefore } from "./closing.js";
 import { LOOK_MS } from "./state.js";
@@ -30,6 +32,10 @@ export class Link {
     #socket = null;
     #listening = null;
     #turn = 0;
+    /** Which question for a next token counts. */
+    #question = 0;
+    /** What is yet to be answered by `subscribed`: the token of an `auth`, empty for a filter. */
+    #unanswered = [];
     #attempt = 0;
     #host = "";
     /** Nothing is under way: the next attempt waits for its time, or for the network. */
@@ -46,7 +52,7 @@ export class Link {
     #due = 0;
     #beganAt = 0;
     #bye = null;
-    #refusedAuth = false;
+    #refusedAuth = "";
     #fault = "";
     constructor(user, tokens, Socket) {
         this.#user = user;
@@ -77,12 +83,21 @@ export class Link {
     }
     /** Send a message, if there is somebody to send it to. */
     send(message) {
-        if (this.#socket?.readyState === 1)
-            this.#socket.send(JSON.stringify(message));
+        if (this.#socket?.readyState !== 1)
+            return;
+        this.#socket.send(JSON.stringify(message));
+        if (message.type !== "ping")
+            this.#unanswered.push(message.type === "auth" ? message.token : "");
     }
     /** The session follows something from here on; `past` tells when it has caught up, if it has to. */
     follow(past) {
-        this.#tokens?.taken();
+        const token = this.#unanswered.shift();
+        if (token) {
+            this.#tokens?.taken(token);
+            this.#question++;
+            clearTimeout(this.#timers.renew);
+            this.#user.renewed(token);
+        }
         if (this.begun)
             return;
         this.begun = true;
@@ -157,8 +172,9 @@ export class Link {
                 void this.#renew(0);
                 break;
             case "error":
-                this.#refusedAuth = message.ref === "auth";
+                this.#refusedAuth = message.ref === "auth" ? this.#authAnswered() : "";
                 if (this.#refusedAuth && message.code === "unavailable") {
+                    this.#refusedAuth = "";
                     this.#tokens?.postponed();
                     this.#renewLater(0);
                 }
@@ -240,10 +256,17 @@ export class Link {
                 this.#look(past);
         }, LOOK_MS);
     }
+    /** The token of the `auth` that is answered now; what was sent before it was answered before it. */
+    #authAnswered() {
+        const place = this.#unanswered.findIndex(Boolean);
+        return this.#unanswered.splice(0, place + 1).pop() ?? "";
+    }
     async #renew(attempt) {
-        const turn = this.#turn;
-        const token = await this.#tokens?.next().catch(() => null);
-        if (turn !== this.#turn)
+        clearTimeout(this.#timers.renew);
+        const question = ++this.#question;
+        // Before a session begins, its first answer might be that of both.
+        const token = this.begun ? await this.#tokens?.next().catch(() => null) : null;
+        if (question !== this.#question)
             return;
         if (token)
             this.send({ type: "auth", token });
@@ -251,12 +274,12 @@ export class Link {
             this.#renewLater(attempt);
     }
     #renewLater(attempt) {
-        clearTimeout(this.#timers.renew);
         const wait = RENEW_MS + waitBefore(attempt);
         this.#timers.renew = setTimeout(() => void this.#renew(attempt + 1), wait);
     }
     #drop() {
         this.#turn++;
+        this.#question++;
         for (const timer of Object.values(this.#timers))
             clearTimeout(timer);
         const socket = this.#socket;
@@ -264,7 +287,10 @@ export class Link {
         this.#socket = this.#bye = null;
         this.#fault = "";
         this.#heartbeatMs = 0;
-        this.begun = this.#idle = this.#refusedAuth = false;
+        this.#refusedAuth = "";
+        this.begun = this.#idle = false;
+        // The address has the first filter.
+        this.#unanswered = [""];
         this.#tokens?.postponed();
         if (!socket)
             return;

@@ -7,5 +7,7 @@
 export declare function isPattern(text: string): boolean;
 /** Tell whether every subject that `narrow` selects, `wide` selects too; a subject is its own pattern. */
 export declare function covers(wide: string, narrow: string): boolean;
+/** Tell whether an address has room for them. */
+export declare function fits(patterns: readonly string[]): boolean;
 /** The least patterns that select what all of these do, sorted; wider ones where those would be too many. */
 export declare function union(patterns: Iterable<string>): string[];

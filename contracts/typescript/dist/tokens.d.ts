@@ -29,17 +29,21 @@ export declare class Tokens {
      * @throws TokenError there is none
      */
     next(): Promise<string | null>;
-    /** The relay took the token in use, or the next one. */
-    taken(): void;
+    /**
+     * The relay took a token.
+     *
+     * @param token which is the one in use from here on; by default the one that is
+     */
+    taken(token?: string): void;
     /** The relay cannot look at the next token now. */
     postponed(): void;
     /**
      * The relay refused a token.
      *
      * @param why in its words
-     * @param next it was the next one; otherwise the one in use has ended, and the next one may be good
+     * @param token one that was to be the next; without it the one in use has ended, and the next one may be good
      */
-    refused(why: string, next: boolean): void;
+    refused(why: string, token: string): void;
     /** Be asked anew: whoever says so has done something about it. */
     forgive(): void;
 }

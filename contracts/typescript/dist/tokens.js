@@ -66,10 +66,15 @@ export class Tokens {
         this.#next = token;
         return token;
     }
-    /** The relay took the token in use, or the next one. */
-    taken() {
-        this.#current = this.#next || this.#current;
-        this.#next = "";
+    /**
+     * The relay took a token.
+     *
+     * @param token which is the one in use from here on; by default the one that is
+     */
+    taken(token = this.#current) {
+        this.#current = token;
+        if (this.#next === token)
+            this.#next = "";
         this.#strikes = 0;
     }
     /** The relay cannot look at the next token now. */
@@ -80,11 +85,11 @@ export class Tokens {
      * The relay refused a token.
      *
      * @param why in its words
-     * @param next it was the next one; otherwise the one in use has ended, and the next one may be good
+     * @param token one that was to be the next; without it the one in use has ended, and the next one may be good
      */
-    refused(why, next) {
+    refused(why, token) {
         this.#why = why;
-        this.#refused = (next && this.#next) || this.#current;
+        this.#refused = token || this.#current;
         if (this.#refused === this.#current)
             this.#current = this.#next;
         this.#next = "";

@@ -11,7 +11,7 @@
 import type { Client, Filter, Options, Received } from "./client.js";
 import { loadCursor, saveCursor } from "./cursors.js";
 import { Link, type WebSocketMaker } from "./link.js";
-import { covers, isPattern, union } from "./patterns.js";
+import { covers, fits, isPattern, union } from "./patterns.js";
 import { call, Signal, type Off } from "./signal.js";
 import { CatchUp, type State, type Upstream } from "./state.js";
 import { Tokens } from "./tokens.js";
@@ -38,6 +38,7 @@ export class Feed implements Client {
   readonly #upstreams = new Signal<Upstream>();
   readonly #states = new Signal<State>();
   readonly #messages = new Signal<RelayMessage>();
+  readonly #renewals = new Signal<string>();
   readonly #listeners = new Set<Listener>();
   readonly #routes = new Map<string, Listener[]>();
   #phase: "new" | "loading" | "running" | "closed" = "new";
@@ -64,6 +65,7 @@ export class Feed implements Client {
           if (state.phase === "closed") this.#phase = "closed";
           this.#states.emit(state);
         },
+        renewed: (token) => this.#renewals.emit(token),
       },
       tokens,
       Socket,
@@ -101,6 +103,10 @@ export class Feed implements Client {
 
   onMessage(handler: (message: RelayMessage) => void): Off {
     return this.#messages.add(handler);
+  }
+
+  onRenewal(handler: (token: string) => void): Off {
+    return this.#renewals.add(handler);
   }
 
   setFilter(filter: Filter): void {
@@ -162,7 +168,11 @@ export class Feed implements Client {
     const url = new URL(this.#url, globalThis.location?.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (url.pathname === "/") url.pathname = "/ws";
-    const { type, ...filter } = (this.#asked = this.#filter());
+    this.#asked = this.#filter();
+    // Subjects that are too long for an address: wider ones until the session begins, which is asked for these.
+    const { subjects } = this.#asked;
+    if (subjects && !fits(subjects)) this.#asked.subjects = union(subjects);
+    const { type, ...filter } = this.#asked;
     for (const [name, value] of Object.entries(filter)) url.searchParams.set(name, String(value));
     if (this.cursor) url.searchParams.set("cursor", this.cursor);
     else if (this.#options.since) url.searchParams.set("since", this.#options.since);

@@ -32,14 +32,18 @@ export function covers(wide: string, narrow: string): boolean {
   return outer.every((token, place) => token === "*" || token === inner[place]);
 }
 
+/** Tell whether an address has room for them. */
+export function fits(patterns: readonly string[]): boolean {
+  return encodeURIComponent(patterns.join()).length <= MAX_LENGTH;
+}
+
 /** The least patterns that select what all of these do, sorted; wider ones where those would be too many. */
 export function union(patterns: Iterable<string>): string[] {
   let wide = [...new Set(patterns)];
   for (let tokens = 3; ; tokens--) {
     if (wide.length <= MAX_COMPARED)
       wide = wide.filter((one) => !wide.some((other) => other !== one && covers(other, one)));
-    if (wide.length <= MAX_SUBJECTS && encodeURIComponent(wide.join()).length <= MAX_LENGTH)
-      return wide.sort();
+    if (wide.length <= MAX_SUBJECTS && fits(wide)) return wide.sort();
     wide = [...new Set(wide.map((pattern) => cut(pattern, tokens)))];
   }
 }

@@ -76,6 +76,29 @@ describe("waiting", () => {
   });
 });
 
+describe("the filter", () => {
+  it("that is too long for an address is wider there, and exact once the session begins", async () => {
+    const client = await follow();
+    const subjects = Array.from({ length: 64 }, (_, n) => `gateway.status.ctp.${"x".repeat(60)}${n}`);
+    FakeSocket.last.begins();
+    client.setFilter({ subjects, level: "WARN" });
+    await pass(0);
+    const exact = { type: "subscribe", subjects, level: "WARN" };
+    expect(FakeSocket.last.sent).toEqual([exact]);
+    FakeSocket.last.says(subscribed("e-2"));
+    for (const cursor of ["e-2", "e-3"]) {
+      FakeSocket.last.ends();
+      await pass(1_000);
+      expect(FakeSocket.last.query).toEqual({ subjects: "gateway.status.ctp.>", level: "WARN", cursor });
+      FakeSocket.last.begins("e-3", true);
+      expect(FakeSocket.last.sent).toEqual([exact]);
+      FakeSocket.last.says(subscribed("e-3"));
+      await pass(0);
+      expect(FakeSocket.last.sent.length).toBe(1);
+    }
+  });
+});
+
 describe("the place", () => {
   it("is the last one told, and the end of a gap only after a reset", async () => {
     const client = await follow();

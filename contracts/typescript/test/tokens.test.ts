@@ -151,4 +151,93 @@ describe("a token", () => {
     await pass(0);
     expect(FakeSocket.last.sent).toEqual([{ type: "auth", token: JWT("new") }]);
   });
+
+  it("is not taken by the answer to a filter, and costs the one in use nothing when it is refused", async () => {
+    let now = JWT("good");
+    const client = await follow({ token: () => now });
+    const taken: string[] = [];
+    client.onRenewal((token) => taken.push(token));
+    FakeSocket.last.begins();
+    client.setFilter({ subjects: ["gateway.>"] });
+    await pass(0);
+    now = JWT("bad");
+    client.renew();
+    await pass(0);
+    expect(FakeSocket.last.sent.map(({ type }) => type)).toEqual(["subscribe", "auth"]);
+    FakeSocket.last.says(subscribed("e-1"));
+    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.ends(4401);
+    await pass(500);
+    expect(client.state.phase).toBe("reconnecting");
+    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.good.s");
+    expect(taken).toEqual([]);
+  });
+
+  it("is taken in the order in which it was sent, and the one after it may be refused", async () => {
+    let now = JWT("a");
+    const client = await follow({ token: () => now });
+    const taken: string[] = [];
+    client.onRenewal((token) => taken.push(token));
+    FakeSocket.last.begins();
+    for (const name of ["b", "c"]) {
+      now = JWT(name);
+      client.renew();
+      await pass(0);
+    }
+    client.setFilter({ subjects: ["gateway.>"] });
+    await pass(0);
+    FakeSocket.last.says(subscribed("e-1", true));
+    expect(taken).toEqual([JWT("b")]);
+    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.ends(4401);
+    await pass(500);
+    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.b.s");
+  });
+
+  it("that cannot be looked at is not taken by the answer to a filter", async () => {
+    let now = JWT("a");
+    const client = await follow({ token: () => now });
+    FakeSocket.last.begins();
+    now = JWT("b");
+    client.renew();
+    await pass(0);
+    client.setFilter({ subjects: ["gateway.>"] });
+    await pass(0);
+    FakeSocket.last.says({ type: "error", code: "unavailable", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.says(subscribed("e-1"));
+    FakeSocket.last.ends();
+    await pass(500);
+    expect(FakeSocket.last.protocols[1]).toBe("bearer.h.a.s");
+  });
+
+  it("is not asked for any more once the relay took the next one", async () => {
+    let now = JWT("old");
+    let asked = 0;
+    let answer: ((token: string) => void) | null = null;
+    let slow = false;
+    const client = await follow({
+      token: () => {
+        asked++;
+        return slow ? new Promise((resolve) => (answer = resolve)) : now;
+      },
+    });
+    FakeSocket.last.begins();
+    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
+    await pass(0);
+    now = JWT("new");
+    client.renew();
+    await pass(0);
+    // Asked once more before the answer is there.
+    slow = true;
+    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
+    FakeSocket.last.says(subscribed("e-1", true));
+    (answer as unknown as (token: string) => void)(now);
+    asked = 0;
+    for (let n = 0; n < 12; n++) {
+      await pass(5_000);
+      FakeSocket.last.says({ type: "heartbeat", cursor: "e-1", time: "" });
+    }
+    expect(asked).toBe(0);
+    expect(client.state.phase).toBe("live");
+  });
 });
