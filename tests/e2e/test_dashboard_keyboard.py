@@ -125,6 +125,10 @@ def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsSe
             await page.keyboard.press("Escape")
             await expect(page.locator("#history")).to_be_hidden()
             await expect(page.locator(tile)).to_be_focused()
+            await page.locator(tile).click()
+            await expect(page.locator("#history")).to_be_visible()
+            await page.keyboard.press("Escape")
+            await expect(page.locator("#history")).to_be_hidden()
 
     asyncio.run(work())
 

@@ -185,3 +185,23 @@ def test_a_stream_that_was_made_anew_goes_on_below_a_gap(nats_server: NatsServer
             await expect(desk.page.locator(".tile")).to_have_count(0)
 
     run(work())
+
+
+def test_what_was_before_the_page_is_no_loss(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A page that opens on a long past says that it does not show it, and counts nothing as passed over."""
+    past = [log(f"before {number}") for number in range(1_200)]
+
+    async def work() -> None:
+        async with open_desk(nats_server, tmp_path, *past) as desk:
+            await expect(desk.line("before 1199")).to_be_visible()
+            await desk.page.locator("#feed").focus()
+            await desk.page.keyboard.press("Home")
+            gap = desk.line("200 events from before this page was opened are not shown")
+            await expect(gap).to_be_visible()
+            await expect(desk.page.locator("#lost-box")).to_be_hidden()
+            await gap.locator("button").click()
+            await expect(gap).to_have_count(0)
+            await desk.page.keyboard.press("Home")
+            await expect(desk.line("before 0")).to_be_visible()
+
+    run(work())
