@@ -114,9 +114,9 @@ def main(argv: list[str] | None = None) -> int:
         settings = _parse(name, _load(command.settings), rest) if command.settings else rest
     except _UsageError as error:
         return _usage(f"{name}: {error}")
-    from relay.process import configure_log
+    from relay import logs
 
-    configure_log()
+    logs.set_up("text", "info")
     return _run(name, _load(command.run), settings)
 
 

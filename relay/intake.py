@@ -21,6 +21,7 @@ from contracts.events import Event, Rejected, decode
 from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
+from relay.filing import Filing
 from relay.readers import Readers
 from relay.readings import Upstream
 from relay.vanished import Range, vanished
@@ -42,20 +43,6 @@ LATEST_LAG_TIMEOUT: Final = 3.0
 
 PROBE_EVERY: Final = 5.0
 """Seconds between two measurements of the way to NATS and back."""
-
-MAX_TO_FILE: Final = 1_000
-"""Rejected events that wait to be filed; past it they are only counted."""
-
-MAX_TO_FILE_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of them, likewise."""
-
-MAX_SUBJECT: Final = 3_800
-"""Bytes of a subject that an event is filed under: a server closes the connection over a control line of more
-than 4 096, which names the place of the answer too. The whole of a longer one is in a header."""
-
-HEADER_ROOM: Final = 4 * 1024
-"""Bytes of a message that the headers of a rejected event may take. NATS ends the connection of whoever sends
-more than it takes, headers included, and an event may be as large as it takes without them."""
 
 
 class Intake:
@@ -94,10 +81,7 @@ class Intake:
         self._nc: Client | None = None
         self._consumer: OrderedConsumer | None = None
         self._broken = asyncio.Event()
-        self._to_file: deque[tuple[int, str, bytes, Rejected]] = deque()
-        self._to_file_bytes = 0
-        self._filing = asyncio.Event()
-        self._overflow = 0
+        self._filing = Filing(names)
         self._ending = False
         self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
         self._ups = 0
@@ -140,7 +124,7 @@ class Intake:
                 tasks.create_task(self._warm(nc, head), name="warm")
                 tasks.create_task(self._supervise(nc), name="supervise")
                 tasks.create_task(self._readers.run(nc), name="readers")
-                tasks.create_task(self._file_rejected(nc), name="rejected")
+                tasks.create_task(self._filing.run(nc), name="rejected")
                 tasks.create_task(self._probe(nc), name="probe")
         finally:
             self._ending = True
@@ -335,7 +319,7 @@ class Intake:
             self.hub.fanout.hole(self._gone.popleft()[1], self._clock())
         if isinstance(event, Rejected):
             self.hub.skip(delivery.seq, event.reason)
-            self._reject(delivery.seq, subject, delivery.data, event)
+            self._filing.add(f"{self.hub.epoch}-{delivery.seq}", subject, delivery.data, event)
         else:
             headers = delivery.headers
             traceparent = None if headers is None else headers.get("traceparent")
@@ -344,55 +328,6 @@ class Intake:
     def _lost(self, reason: str) -> None:
         log.info("the consumer is made again: %s", reason)
         self._broken.set()
-
-    def _reject(self, seq: int, subject: str, data: bytes, why: Rejected) -> None:
-        if len(self._to_file) >= MAX_TO_FILE or self._to_file_bytes + len(data) > MAX_TO_FILE_BYTES:
-            self._overflow += 1
-            if self._overflow == 1:
-                log.warning("more events are rejected than can be filed; the rest is only counted")
-            return
-        self._to_file.append((seq, subject, data, why))
-        self._to_file_bytes += len(data)
-        self._filing.set()
-
-    async def _file_rejected(self, nc: Client) -> None:
-        """Put what was rejected where its maker can find it, beside the flow of events."""
-        stream = nc.jetstream()
-        while True:
-            await self._filing.wait()
-            self._filing.clear()
-            while self._to_file:
-                seq, subject, data, why = self._to_file[0]
-                headers = {
-                    "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(why))[:500],
-                    "Tickertape-Sequence": str(seq),
-                    "Nats-Msg-Id": f"{self.hub.epoch}-{seq}",
-                }
-                place, room = self._names.subject(f"rejected.{subject}"), HEADER_ROOM
-                if len(place.encode()) > MAX_SUBJECT:
-                    headers["Tickertape-Subject"] = place
-                    room += len(place.encode())
-                    place = place.encode()[:MAX_SUBJECT].decode(errors="ignore").rpartition(".")[0]
-                body = data[: nc.max_payload - room]
-                if len(body) < len(data):
-                    headers["Tickertape-Size"] = str(len(data))
-                try:
-                    await stream.publish(place, body, timeout=2.0, headers=headers)
-                except (NatsError, OSError, TimeoutError) as error:
-                    log.warning("event %d could not be filed as rejected yet: %s", seq, error)
-                    await asyncio.sleep(RETRY_DELAY)
-                    if nc.is_connected and self._overflow:
-                        self._filed()
-                    continue
-                self._filed()
-            if self._overflow:
-                log.warning("%d rejected events were only counted", self._overflow)
-                self._overflow = 0
-
-    def _filed(self) -> None:
-        """Let go of the oldest that waits to be filed."""
-        _, _, data, _ = self._to_file.popleft()
-        self._to_file_bytes -= len(data)
 
     # The connection.
 
