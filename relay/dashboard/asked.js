@@ -1,7 +1,7 @@
 /** What was asked for where in the stream, and what is missing once more is wanted. */
 
 import { covers, same } from "/assets/filters.js";
-import { readCursor } from "/assets/place.js";
+import { readCursor } from "/assets/cursor.js";
 
 /** @typedef {import("/assets/filters.js").Ask} Ask */
 

@@ -5,7 +5,7 @@
  * has never heard of; a message of several lines stands in one row, its breaks shown as a sign.
  */
 
-import { readCursor } from "/assets/place.js";
+import { readCursor } from "/assets/cursor.js";
 import { word } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { count, parseTime } from "/assets/times.js";

@@ -10,7 +10,7 @@
 
 import { connect } from "/assets/client/index.js";
 import { Access } from "/assets/access.js";
-import { readCursor } from "/assets/place.js";
+import { readCursor } from "/assets/cursor.js";
 import { askTime, heardTime, offset } from "/assets/present.js";
 
 const FEED = "/ws";

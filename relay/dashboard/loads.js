@@ -7,7 +7,7 @@
 
 import { readPage, PAGE } from "/assets/pages.js";
 import { canLoad, eventLine, gapLine, noticeLine } from "/assets/lines.js";
-import { readCursor } from "/assets/place.js";
+import { readCursor } from "/assets/cursor.js";
 import { present } from "/assets/present.js";
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";

@@ -14,7 +14,7 @@ import { askFor, same, testOf, writeAddress } from "/assets/filters.js";
 import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { Loads } from "/assets/loads.js";
 import { Logs } from "/assets/logs.js";
-import { readCursor } from "/assets/place.js";
+import { readCursor } from "/assets/cursor.js";
 import { present } from "/assets/present.js";
 import { STRINGS } from "/assets/strings.js";
 import { count } from "/assets/times.js";

@@ -37,7 +37,7 @@ from contracts.streams import (
 from relay.config import RelaySettings
 from relay.doctor.finding import Finding
 from relay.doctor.ports import program_on
-from relay.doctor.room import replicas, storage
+from relay.doctor.storage import replicas, storage
 from relay.embedded import OWN_NAME
 from relay.server import ListenError, listen
 

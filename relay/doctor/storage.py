@@ -77,7 +77,7 @@ def replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> l
             Finding.note(
                 "streams",
                 f"stream {events['config']['name']} has one copy: no feed while its server is away",
-                "give it three with 'nats stream edit --replicas 3'",
+                "give it three with 'tickertape streams apply --replicas 3'",
             )
         )
     return found

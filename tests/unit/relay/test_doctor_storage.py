@@ -6,7 +6,7 @@ import pytest
 
 from contracts.streams import Names
 from relay.doctor.nats import Skew, judged
-from relay.doctor.room import replicas, storage
+from relay.doctor.storage import replicas, storage
 
 GIB = 2**30
 NAMES = Names()
