@@ -241,5 +241,7 @@ def test_a_phone_shows_all_of_the_question_for_a_token(nats_server: NatsServer, 
                     await desk.page.locator("#token").fill(token())
                     await desk.page.locator("#token").press("Enter")
                     await expect(desk.page.locator("#token-forget")).to_be_visible()
+                    await desk.live()
+                    await expect(desk.page.locator("#banner")).to_be_hidden()
 
     run(work())
