@@ -76,7 +76,7 @@ $(NEXT_READY): $(NEXT)/package-lock.json $(NEXT)/.npmrc $(TS)/package.json $(wil
 	cd $(NEXT) && mv "$$(npm pack --silent $(CURDIR)/$(TS))" tickertape.tgz && npm ci --no-progress
 	touch $@
 
-UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header
 lock:  ## needs uv
 	$(UV) pyproject.toml --extra build -o deploy/requirements.txt
 	$(UV) pyproject.toml --extra build --extra dev -o tests/requirements.txt
