@@ -37,7 +37,7 @@ class Delivery(NamedTuple):
         seq: its sequence in the stream.
         subject: as it stands in NATS.
         data: its body.
-        stored: when the stream stored it, UNIX seconds.
+        stored_ns: when the stream stored it, UNIX nanoseconds.
         pending: how many more the consumer has.
         headers: None when it has none.
     """
@@ -45,7 +45,7 @@ class Delivery(NamedTuple):
     seq: int
     subject: str
     data: bytes
-    stored: float
+    stored_ns: int
     pending: int
     headers: dict[str, str] | None
 
@@ -162,9 +162,7 @@ class OrderedConsumer:
         self._heard = self._loop.time()
         self.pending = int(tokens[at + 3])
         self._handle(
-            Delivery(
-                int(tokens[at]), msg.subject, msg.data, int(tokens[at + 2]) / 1e9, self.pending, msg.headers
-            )
+            Delivery(int(tokens[at]), msg.subject, msg.data, int(tokens[at + 2]), self.pending, msg.headers)
         )
 
     async def _control(self, msg: Msg) -> None:

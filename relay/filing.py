@@ -77,7 +77,7 @@ class Filing:
                 cursor, subject, data, why = self._waiting[0]
                 headers = {
                     "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(why))[:500],
-                    "Tickertape-Sequence": cursor.rpartition("-")[2],
+                    "Tickertape-Sequence": cursor.split("-")[1],
                     "Nats-Msg-Id": cursor,
                 }
                 place, room = self._names.subject(f"rejected.{subject}"), HEADER_ROOM

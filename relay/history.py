@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 import orjson
 
 from contracts.codes import ErrorCode
-from contracts.wire import WireError, format_cursor, parse_cursor
+from contracts.wire import Cursor, WireError, parse_cursor
 from relay.core.feed import Gap
 from relay.core.filters import Filter
 from relay.core.hub import Hub
@@ -34,13 +34,13 @@ class Query:
 
     Attributes:
         request: filter and start, as for the feed.
-        until: last sequence, with its epoch; None means the newest.
+        until: last position; None means the newest.
         limit: most events.
         newest_first: whether they are taken from the end; they are in stream order all the same.
     """
 
     request: Request
-    until: tuple[str, int] | None
+    until: Cursor | None
     limit: int
     newest_first: bool
 
@@ -97,9 +97,8 @@ class _Page:
         self.gap = Gap(start, end, "retention")
 
     def note_holes(self, log: Log, after: int, upto: int) -> None:
-        for hole in log.holes:
-            if hole.end > after and hole.start < upto:
-                self.lost(max(after, hole.start), min(upto, hole.end))
+        for hole in log.holes_between(after, upto):
+            self.lost(max(after, hole.start), min(upto, hole.end))
 
 
 class History:
@@ -129,9 +128,9 @@ class History:
             StreamsError: NATS is away.
         """
         hub = self._hub
-        end = hub.log.head if query.until is None else min(self._own(query.until), hub.log.head)
+        end = hub.log.head if query.until is None else min(await self._own(query.until), hub.log.head)
         if query.request.cursor is not None:
-            start = self._own(query.request.cursor)
+            start = await self._own(query.request.cursor)
         elif query.request.since is not None:
             moment = query.request.since.at(now)
             reaches = hub.log.reaches(moment)
@@ -146,15 +145,27 @@ class History:
             more = page.place < end
         return b'{"events":[%b],"cursor":"%b","more":%b%b}' % (
             b",".join(record.item for record in page.found),
-            format_cursor(hub.epoch, page.place).encode(),
+            hub.fanout.cursor(page.place).encode(),
             b"true" if more else b"false",
             b',"gap":' + orjson.dumps(page.gap.fields(hub.epoch)) if page.gap is not None else b"",
         )
 
-    def _own(self, cursor: tuple[str, int]) -> int:
-        if cursor[0] != self._hub.epoch:
-            raise WireError(ErrorCode.BAD_CURSOR, f"cursor {format_cursor(*cursor)} is of another stream")
-        return cursor[1]
+    async def _own(self, cursor: Cursor) -> int:
+        """Return the sequence of a cursor of this stream.
+
+        Raises:
+            WireError: it is of another stream, or of a part that this one has lost.
+            StreamsError: NATS is away.
+        """
+        if cursor.epoch != self._hub.epoch:
+            raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")
+        if cursor.sequence <= self._hub.log.head:
+            valid = self._hub.starts.knows(cursor)
+            if valid is None:
+                valid = not await self._readers.lost(cursor, {})
+            if not valid:
+                raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of a part that the stream lost")
+        return cursor.sequence
 
     async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> "_Page":
         page = _Page(place)

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.codes import ErrorCode
-from contracts.wire import WireError, format_cursor
+from contracts.wire import WireError
 from relay import metrics
 from relay.answers import headers_of, peer, refusal
 from relay.assets import Assets
@@ -175,7 +175,7 @@ def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
         "log": {
             "events": len(hub.log),
             "bytes": hub.log.bytes,
-            "from": format_cursor(hub.epoch, hub.log.floor),
+            "from": hub.fanout.cursor(hub.log.floor),
         },
         "sessions": {"open": len(hub.sessions), "behind": hub.fanout.behind},
         "feeds": [

@@ -18,6 +18,7 @@ from contracts.wire import (
     MAX_QUERY_BYTES,
     Auth,
     ClientMessage,
+    Cursor,
     Mode,
     Ping,
     Subscribe,
@@ -74,7 +75,7 @@ class Request:
         level: least level.
         mode: how gaps and speed are traded.
         interval_ms: least time between two batches in mode ``latest``.
-        cursor: epoch and sequence to go on from.
+        cursor: position to go on from.
         since: ``earliest``, or seconds back from now, or a time as UNIX seconds.
     """
 
@@ -82,7 +83,7 @@ class Request:
     level: str = "DEBUG"
     mode: Mode = "live"
     interval_ms: int = DEFAULT_INTERVAL_MS
-    cursor: tuple[str, int] | None = None
+    cursor: Cursor | None = None
     since: "Since | None" = None
 
 

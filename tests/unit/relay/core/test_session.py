@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from contracts.codes import CloseCode, ErrorCode
-from contracts.wire import MAX_SUBJECTS, Auth, Ping, Subscribe, WireError, parse_client
+from contracts.wire import MAX_SUBJECTS, Auth, Cursor, Ping, Subscribe, WireError, parse_client
 from relay.core.session import (
     TABLE,
     Action,
@@ -40,7 +40,7 @@ def test_a_query_says_what_a_subscribe_says() -> None:
     assert asked == subscribe(
         subjects=["log.>", "gateway.*.ctp.a"], level="WARN", mode="latest", interval_ms=250, cursor="e1-7"
     )
-    assert asked == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, ("e1", 7), None)
+    assert asked == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, Cursor("e1", 7), None)
 
 
 def test_unknown_keys_are_passed_over() -> None:
