@@ -35,8 +35,9 @@ def test_a_cursor_of_the_first_version_is_read() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "a-", "-1", "a-01", "a--1", "a-1 ", " a-1", "A-1", "a-1\n", "a-1-", "a-1-0", "a-1-01", "a-1-1-1",
-     "a-1-" + "9" * 20, "a" * 17 + "-1", "a-²", f"a-{2**64}", "a-" + "9" * 21, "a-" + "9" * 10_000],
+    ["", "-", "a-", "-1", "a-01", "a--1", "a-1 ", " a-1", "A-1", "a-1\n", "a-1-", "a-1-0", "a-1-01",
+     "a-1-1-1", "a-1-" + "9" * 20,
+     "a" * 17 + "-1", "a-²", f"a-{2**64}", "a-" + "9" * 21, "a-" + "9" * 10_000],
 )  # fmt: skip
 def test_other_texts_are_no_cursors(text: str) -> None:
     """A malformed cursor, or one past the last sequence, is refused in a short line."""

@@ -80,9 +80,8 @@ def test_whatever_comes_all_is_told_in_order(seqs: set[int]) -> None:
     """Messages and ranges cover every sequence up to the last message once."""
     bench = Bench()
     bench.receive(*sorted(seqs))
-    covered = [
-        seq for one in bench.told for seq in ([one] if isinstance(one, int) else range(one[0], one[1] + 1))
-    ]
+    spans = [(one, one) if isinstance(one, int) else one for one in bench.told]
+    covered = [seq for first, last in spans for seq in range(first, last + 1)]
     assert covered == list(range(1, max(seqs, default=0) + 1))
 
 

@@ -227,7 +227,8 @@ class Law(RuleBasedStateMachine):
         self.epoch = "e"
         self.last = head  # the stream's last sequence; the relay hears of it with the next one that it keeps
         self.messages = 0
-        self.stored: dict[int, int] = {head: self.stamp()}  # when the stream stored each message that it has
+        self.given = {head: self.stamp()}  # when the stream stored the message of each sequence
+        self.stored = dict(self.given)  # of those that it still has
         self.hub.begin(self.epoch, head, self.stored[head])
         self.hub.set_upstream(True, self.now)
         self.lost = ""
@@ -267,7 +268,7 @@ class Law(RuleBasedStateMachine):
     def store(self, subject: str, data: bytes = b"") -> Delivery:
         """Let the stream store a message."""
         self.last += 1
-        self.stored[self.last] = self.stamp()
+        self.stored[self.last] = self.given[self.last] = self.stamp()
         return Delivery(self.last, subject, data, self.stored[self.last], 0, None)
 
     def wake(self) -> None:
@@ -297,23 +298,23 @@ class Law(RuleBasedStateMachine):
     ) -> None:
         """A client comes with a cursor that some client was given, perhaps by a relay that is ahead."""
         beyond = Cursor(self.epoch, self.hub.log.head + 3)
-        cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors))
-        client = self.open(Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor), token)
-        stored_ns = self.stored.get(cursor.sequence)
-        disproved = cursor.epoch != self.epoch or (
-            not ahead
-            and (
-                cursor.sequence > self.last
-                or (cursor.stored_ns is not None and stored_ns is not None and stored_ns != cursor.stored_ns)
-            )
-        )
+        cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors[-6:]))
+        request = Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor)
+        self.resume(request, cursor, token, ahead)
+
+    def resume(self, request: Request, cursor: Cursor, token: str, ahead: bool = False) -> None:
+        client = self.open(request, token)
+        gone = cursor.epoch != self.epoch or (not ahead and cursor.sequence > self.last)
+        other = cursor.stored_ns is not None and self.given.get(cursor.sequence, 0) != cursor.stored_ns
         while self.asked:
             session = self.asked.pop()
             assert session.request is not None
-            place = None if disproved else cursor.sequence
-            self.hub.located(session, session.request, place, self.now)
-        if client.closed is None:
-            assert (client.resets == 1) == disproved, "what the stream lost is told, and nothing else"
+            disproved = gone or (other and cursor.sequence in self.stored)
+            self.hub.located(session, session.request, None if disproved else cursor.sequence, self.now)
+        if client.closed is None and (gone or (other and cursor.sequence in self.stored)):
+            assert client.resets == 1, "what the stream lost is told"
+        elif client.closed is None and not other:
+            assert client.resets == 0, "what the stream has is not"
 
     @rule(times=st.integers(1, 3))
     def read(self, times: int) -> None:
@@ -358,14 +359,22 @@ class Law(RuleBasedStateMachine):
         for seq in seqs:
             self.stored.pop(seq, None)
 
-    @rule(lost=st.integers(1, 8), regrown=st.integers(0, 12), subject=st.sampled_from(SUBJECTS))
-    def fail_power(self, lost: int, regrown: int, subject: str) -> None:
+    @rule(
+        lost=st.integers(1, 8),
+        regrown=st.integers(0, 12),
+        more=st.integers(0, 12),
+        subject=st.sampled_from(SUBJECTS),
+        mode=MODES,
+    )
+    def fail_power(self, lost: int, regrown: int, more: int, subject: str, mode: Mode) -> None:
         """The stream loses its newest messages, and stores others before the relay is back."""
         kept = max(self.first, self.last - lost)
         if kept == self.last or self.hub.log.head not in self.stored or self.hub.log.head <= kept:
             return
-        for seq in range(kept + 1, self.last + 1):
-            self.stored.pop(seq, None)
+        # What was told last is what such a failure takes back.
+        self.cursors += [client.cursor for client in self.clients[-3:] if client.cursor is not None]
+        newest = Cursor(self.epoch, self.hub.log.head, self.stored[self.hub.log.head])
+        self.forget(range(kept + 1, self.last + 1))
         self.published = [(seq, what) for seq, what in self.published if seq <= kept]
         self.last = kept
         for _ in range(regrown):
@@ -375,6 +384,8 @@ class Law(RuleBasedStateMachine):
         self.newest.clear()
         self.hub.restart_sessions()
         self.gaps.restart()
+        self.publish(subject, more, 0)
+        self.resume(Request(mode=mode, cursor=newest), newest, "everything")
 
     @rule(head=st.sampled_from([0, 7, STRETCH - 3]))
     def replace(self, head: int) -> None:
@@ -384,7 +395,8 @@ class Law(RuleBasedStateMachine):
         self.last = head
         self.published.clear()
         self.newest.clear()
-        self.stored = {head: self.stamp()}
+        self.given = {head: self.stamp()}
+        self.stored = dict(self.given)
         self.hub.begin(self.epoch, head, self.stored[head])
         self.hub.restart_sessions()
         self.gaps.restart()
