@@ -53,7 +53,7 @@ class Filing:
         """File an event when NATS takes it; the same one, filed by several relays, is filed once.
 
         Args:
-            cursor: of its place.
+            cursor: epoch, time and sequence of its place, with dashes; the same at every relay.
             subject: without prefix.
             data: as it came.
             why: it is rejected.
@@ -77,7 +77,7 @@ class Filing:
                 cursor, subject, data, why = self._waiting[0]
                 headers = {
                     "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(why))[:500],
-                    "Tickertape-Sequence": cursor.split("-")[1],
+                    "Tickertape-Sequence": cursor.rpartition("-")[2],
                     "Nats-Msg-Id": cursor,
                 }
                 place, room = self._names.subject(f"rejected.{subject}"), HEADER_ROOM

@@ -346,7 +346,7 @@ class Intake:
         event = decode(subject, delivery.data)
         if isinstance(event, Rejected):
             self.hub.skip(seq, event.reason, stored_ns)
-            self._filing.add(self.hub.cursor(), subject, delivery.data, event)
+            self._filing.add(f"{self.hub.epoch}-{stored_ns}-{seq}", subject, delivery.data, event)
         else:
             headers = delivery.headers
             traceparent = None if headers is None else headers.get("traceparent")
