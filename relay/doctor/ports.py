@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
+from contracts.listeners import ListenError
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
 from relay.doctor.alive import ask, first_line
 from relay.doctor.finding import Finding
-from relay.server import ListenError, listen
+from relay.server import listen
 
 
 def ports(settings: RelaySettings) -> list[Finding]:
