@@ -52,7 +52,8 @@ async def http_exception(request: Request, error: Exception) -> Response:
     }.get(HTTPStatus(error.status_code), str(error.detail).lower())
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers.setdefault("Allow", "GET, HEAD")  # files do not say so themselves
+        # Of files it does not say them itself, of other pages in any order.
+        headers["Allow"] = ", ".join(sorted(headers.get("Allow", "GET, HEAD").split(", ")))
     return http_refusal(error.status_code, message, headers)
 
 

@@ -145,6 +145,7 @@ class Connection(asyncio.Protocol):
         conn = self._conn
         conn.receive_data(data)
         events: list[Any] = conn.events_received()
+        last = conn.data_to_send()  # of a frame that breaks the protocol, behind all others
         flooded = self._too_many([one for one in events if isinstance(one, Frame)], len(data))
         for event in events:
             if not isinstance(event, Frame):
@@ -155,6 +156,8 @@ class Connection(asyncio.Protocol):
                     self._send_own()  # it was the last: what came behind it is not answered
         if flooded:
             self._flooded()
+        for data in last:
+            self._put(data)
         self._send_own()
 
     def _frame(self, frame: Frame) -> None:

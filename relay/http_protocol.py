@@ -38,9 +38,6 @@ _METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
 _ALLOW: Final = {"Allow": "GET, HEAD"}
 _VERSIONS: Final = ("1.0", "1.1")
 _BLANK_LINE: Final = b"\r\n\r\n"
-_HOST: Final = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
-"""Bytes of a ``Host`` (RFC 3986, 3.2.2); a browser sends nothing else."""
-
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 
@@ -158,10 +155,7 @@ class GuardedHttp(HttpToolsProtocol):
         hosts = [value.strip(b" \t") for name, value in self.headers if name == b"host"]
         if len(hosts) > 1 or (not hosts and version != "1.0"):
             self._break_off(400, f"{len(hosts) or 'no'} Host headers; send one")
-        host = hosts[0] if hosts else b""
-        if _HOST.fullmatch(host) is None:
-            self._break_off(400, "the Host header is no name or address")
-        self._check_target(host if hosts else None)
+        self._check_target(hosts[0] if hosts else None)
 
     def _check_target(self, host: bytes | None) -> None:
         """Reduce the target to path and query (RFC 9112, 3.2)."""

@@ -54,6 +54,8 @@ class WebSocket(ServerProtocol):
 
     def recv_frame(self, frame: Frame) -> None:
         """Put what answers a frame (a pong, a close, the end) right behind it among the events."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None  # a client may go in the middle of a message, as RFC 6455, 5.4 has it
         super().recv_frame(frame)
         self.events.extend(cast(list[Any], self.data_to_send()))
 
