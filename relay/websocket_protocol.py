@@ -25,9 +25,10 @@ _DEFLATE: Final = [
     ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
 ]
 
-_SPARE: Final = 64
-"""Bytes beyond the largest message that websockets may unpack: at exactly the limit it calls a compressed
-message too large, because some of its input is still unread. ``largest`` is for its user to check."""
+_SPARE: Final = 1024
+"""Bytes beyond the largest message that websockets may read and unpack: what does not get smaller by
+compression is a little larger for it, and at exactly the limit websockets calls a compressed one too large
+because some of its input is still unread. ``largest`` is for its user to check."""
 
 
 class WebSocket(ServerProtocol):
