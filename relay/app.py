@@ -10,7 +10,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from contracts import connect
@@ -107,18 +107,15 @@ async def serve(
         address = f"{'https' if certificate else 'http'}://{main.address}"
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
         await first(loaded.wait(), *watched, stopping.wait())
-        if loaded.is_set() and not any(task.done() for task in watched):
+        if loaded.is_set() and not _ended(watched):
             gate.open = True
-            # What lives now lives long: the garbage collector need not look at it again.
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
+            _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began
             log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
             await first(*watched, stopping.wait())
-        for task in watched:
-            if task.done():
-                await task
+        for task in _ended(watched):
+            await task  # raises what ended it
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
     except (StreamsError, AccessError, ListenError, EmbeddedError) as error:
         refuse(str(error))
@@ -138,6 +135,16 @@ async def serve(
             await nats.stop()
     log.info("ended", extra={"code": code, "seconds": round(time.monotonic() - began, 3)})
     return code
+
+
+def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+    return [task for task in tasks if task.done()]
+
+
+def _settle_memory() -> None:
+    """Spare the garbage collector what lives now, since it lives long."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _listen_for_ops(settings: ServeSettings, main_port: int) -> socket.socket:

@@ -24,7 +24,9 @@ MAX_STRETCHES: Final = 32
 """Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
 
 
-_OWN_KEYS: Final = ("until", "limit", "order")
+OWN_KEYS: Final = ("until", "limit", "order")
+"""Parameters beside those of the feed."""
+
 _LIMIT: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -51,7 +53,7 @@ def parse(query: str) -> Query:
     Raises:
         WireError: a value is not legal.
     """
-    values = read_query(query, (*QUERY_KEYS, *_OWN_KEYS))
+    values = read_query(query, (*QUERY_KEYS, *OWN_KEYS))
     limit, order = values.get("limit", str(DEFAULT_LIMIT)), values.get("order", "oldest")
     try:
         until = parse_cursor(values["until"]) if "until" in values else None

@@ -95,39 +95,43 @@ async def run(settings: MonitorSettings) -> int:
                 settings.health_interval,
             )
             try:
-                port = (
-                    metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
-                    if settings.metrics_port
-                    else None
-                )
-            except ListenError as error:
-                say(PROGRAM, str(error))
-                return 1
-            loop = asyncio.get_running_loop()
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
-            working = asyncio.create_task(monitor.run(stop), name="monitor")
-            stopping = asyncio.create_task(_stopped(stop, port), name="stop")
-            try:
-                await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                stop.set()
-                if not working.done() and not monitor.started:
-                    working.cancel()  # still waiting for NATS
-                await asyncio.wait({working})
-            finally:
-                working.cancel()
-                loop.remove_signal_handler(signal.SIGHUP)
-            try:
-                if not working.cancelled():
-                    working.result()
-                await stopping
+                await _work(settings, monitor, stop)
             except (ListenError, StreamsError, OSError) as error:
                 say(PROGRAM, str(error))
                 return 1
-            finally:
-                stopping.cancel()
             await publisher.close(0.0)
     return 0
+
+
+async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event) -> None:
+    """Let a monitor work until ``stop`` is set, or what it needs is lost.
+
+    Raises:
+        ListenError: the port for metrics cannot be listened on, or is not any more.
+        StreamsError: JetStream cannot serve.
+        OSError: the credentials cannot be read.
+    """
+    port = None
+    if settings.metrics_port:
+        port = metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
+    working = asyncio.create_task(monitor.run(stop), name="monitor")
+    stopping = asyncio.create_task(_stopped(stop, port), name="stop")
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        if not working.done() and not monitor.started:
+            working.cancel()  # still waiting for NATS
+        await asyncio.wait({working})
+        if not working.cancelled():
+            working.result()
+        await stopping
+    finally:
+        stopping.cancel()
+        working.cancel()
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def _stopped(stop: asyncio.Event, port: MetricsPort | None) -> None:

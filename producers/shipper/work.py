@@ -116,8 +116,7 @@ async def work(
         shipper = Shipper(files, sink, wake, limit, functools.partial(say, PROGRAM))
         if settings.metrics_port:
             port = standing.serve(shipper, counts, settings.metrics_host, settings.metrics_port)
-            watching = await stack.enter_async_context(_beside(port.watch()))
-            watching.add_done_callback(lambda _: stop.set())
+            (await stack.enter_async_context(_beside(port.watch()))).add_done_callback(lambda _: stop.set())
         if publisher is not None:
             await stack.enter_async_context(_beside(_report(settings, shipper, counts, publisher)))
         if settings.once and sys.stderr.isatty():
