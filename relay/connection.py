@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         conn.receive_data(data)
         events: list[Any] = conn.events_received()
         last = conn.data_to_send()  # of a frame that breaks the protocol, behind all others
-        flooded = self._too_many([one for one in events if isinstance(one, Frame)], len(data))
+        flooded = self._too_many(events, len(data))
         for event in events:
             if not isinstance(event, Frame):
                 self._put(event)
@@ -236,9 +236,13 @@ class Connection(asyncio.Protocol):
 
     # Inside.
 
-    def _too_many(self, frames: list[Frame], size: int) -> bool:
-        counted = sum(not is_large_fragment(frame) for frame in frames)
-        self._rate.read(self._gate.clock(), size, counted, sum(len(frame.data) for frame in frames))
+    def _too_many(self, events: list[Any], size: int) -> bool:
+        counted = unpacked = 0
+        for event in events:
+            if isinstance(event, Frame):
+                unpacked += len(event.data)
+                counted += not is_large_fragment(event)
+        self._rate.read(self._gate.clock(), size, counted, unpacked)
         waiting = self._session is not None and self._session.state is State.WAITING
         return self._rate.spent > most(self._gate.message_rate, known=not waiting)
 

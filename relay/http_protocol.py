@@ -54,6 +54,7 @@ class GuardedHttp(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0  # since the end of the head before
+    _wanted: bytes | None = None  # what the head asks to upgrade to
     _tail = b""  # last bytes of them: a blank line may come in pieces
     _why: tuple[int, str, Mapping[str, str]] = (400, "not an HTTP request", {})
 
@@ -156,6 +157,7 @@ class GuardedHttp(HttpToolsProtocol):
         if len(hosts) > 1 or (not hosts and version != "1.0"):
             self._break_off(400, f"{len(hosts) or 'no'} Host headers; send one")
         self._check_target(hosts[0] if hosts else None)
+        self._wanted = self._find_upgrade(version)
 
     def _check_target(self, host: bytes | None) -> None:
         """Reduce the target to path and query (RFC 9112, 3.2)."""
@@ -178,12 +180,14 @@ class GuardedHttp(HttpToolsProtocol):
     # Upgrades.
 
     def _get_upgrade(self) -> bytes | None:
-        """Return ``websocket`` when that is asked for, in however many header lines, else None."""
-        if self.parser.get_http_version() != "1.1":
+        """Return ``websocket`` when the head asks for that, else None."""
+        return self._wanted
+
+    def _find_upgrade(self, version: str) -> bytes | None:
+        """Read what a whole head asks for, in however many header lines."""
+        if version != "1.1" or b"upgrade" not in self._listed(b"connection"):
             return None  # RFC 9110, 7.8
-        if b"upgrade" in self._listed(b"connection") and b"websocket" in self._listed(b"upgrade"):
-            return b"websocket"
-        return None
+        return b"websocket" if b"websocket" in self._listed(b"upgrade") else None
 
     def _listed(self, name: bytes) -> set[bytes]:
         values = (value for own, value in self.headers if own == name)

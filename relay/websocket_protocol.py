@@ -58,7 +58,8 @@ class WebSocket(ServerProtocol):
         if frame.opcode is Opcode.CLOSE:
             self.current_size = None  # a client may go in the middle of a message, as RFC 6455, 5.4 has it
         super().recv_frame(frame)
-        self.events.extend(cast(list[Any], self.data_to_send()))
+        if self.writes:
+            self.events.extend(cast(list[Any], self.data_to_send()))
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Select ours, or none when none is offered."""
