@@ -159,7 +159,7 @@ def test_an_unknown_key_of_the_address_is_no_token(relay: Relay, honest_token: s
         query = f"?{key}={honest_token}"
         answer = exchange(relay, get(f"/events{query}"))
         assert (answer.status, answer.code) == (400, "bad_query")
-        inside = run(browser(relay, {"type": "ping"}, query=query))
+        inside = run(browser(relay, query=query))
         assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "bad_query", 4400)
         assert honest_token[:10] not in f"{answer.message}{inside.messages}"
 
