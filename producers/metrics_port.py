@@ -13,7 +13,7 @@ class MetricsPort:
 
     Args:
         host: address to listen on.
-        port: of it.
+        port: of that address.
         registry: whose metrics are served.
 
     Raises:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds: one set of rules for every request head, whatever it asks for.
+"""uvicorn's HTTP protocol with bounds: one set of rules for every request head, on every path.
 
 Invariants:
 
@@ -23,7 +23,7 @@ from relay.core.admission import Limit, Visitor
 from relay.door import Door
 
 HEAD_TIMEOUT: Final = 5.0
-"""Seconds that a client has to send a request's head; uvicorn itself waits for ever."""
+"""Seconds that a client has to send a request's head; uvicorn itself waits without end."""
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a request's head; uvicorn's parser has no limit."""
@@ -132,7 +132,7 @@ class GuardedHttp(HttpToolsProtocol):
         while self._answers and self._answers[0].response_complete:
             self._answers.popleft()
         if self._answers and self.parser.should_upgrade() and self._should_upgrade():
-            # The socket would get another owner, and the answer's task nobody who tells it of its end.
+            # The socket would get another owner, and the answer's task would never hear of its end.
             self._break_off(400, "an upgrade behind a request without an answer; wait for it")
         before = self.cycle
         super().on_headers_complete()

@@ -55,7 +55,7 @@ class MessageRate:
 
         Args:
             now: seconds.
-            size: bytes of it.
+            size: its bytes.
         """
         self._add(now, 1, size)
 

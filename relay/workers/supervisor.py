@@ -101,7 +101,7 @@ def hold(host: str, port: int, ops_port: int) -> socket.socket:
         ops_port: that is taken already.
 
     Raises:
-        ListenError: somebody else listens there.
+        ListenError: another program listens there.
     """
     if port:
         try:
@@ -115,7 +115,7 @@ def _probe(host: str, port: int) -> None:
     """Listen alone for a moment: another relay of ours would share the port, and its clients.
 
     Raises:
-        ListenError: somebody else listens there.
+        ListenError: another program listens there.
     """
     listen(host, port, "--port").close()
 

@@ -200,7 +200,7 @@ def test_a_producer_whose_metrics_cannot_be_served_ends(
 def test_a_producer_whose_metrics_are_not_served_any_more_ends(
     nats_server: NatsServer, producers: dict[str, list[str]], program: str
 ) -> None:
-    """With one line and 1, though all else goes on."""
+    """With one line and 1, though all else works."""
     port = free_port()
     arguments = [*producers[program], "--nats-url", nats_server.url, "--metrics-port", str(port)]
     with producer(*arguments, ready=READY[program]) as (process, said):
@@ -252,7 +252,7 @@ def _bound(thief: socket.socket, port: int) -> bool:
 
 
 def test_a_nats_that_ends_is_started_again(tmp_path: Path) -> None:
-    """As long as its port is free, the relay goes on."""
+    """As long as its port is free, the relay stays."""
     with Relay(None, "--data-dir", str(tmp_path), "--nats-port", "0") as relay:
         for _ in range(2):
             children = Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text().split()

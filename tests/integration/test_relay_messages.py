@@ -128,7 +128,7 @@ def close_code(answer: bytes) -> int:
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES - 1, 830_000, 32_768])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, size: int) -> None:
-    """1 MiB is 1 MiB: answered, and the session goes on."""
+    """1 MiB is 1 MiB: answered, and the session stays open."""
     answer = said(
         relay, SHAPES[shape](ping(size)), frame(0x89, b"still there"), until=re.compile(b"still there|<8>")
     )

@@ -1,4 +1,4 @@
-"""Every error of a page is JSON with ``code`` and ``message``, whoever refuses the request."""
+"""Every error of a page is JSON with ``code`` and ``message``, wherever it comes from."""
 
 import asyncio
 from collections.abc import Callable
