@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
@@ -13,7 +12,7 @@ from relay.core.feed import Gap
 from relay.core.filters import Filter
 from relay.core.hub import Hub
 from relay.core.log import Log, Record
-from relay.core.session import Request, parse_query
+from relay.core.session import QUERY_KEYS, Request, read_query, request_from
 from relay.readers import Readers
 
 MAX_LIMIT: Final = 1_000
@@ -24,6 +23,9 @@ MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 MAX_STRETCHES: Final = 32
 """Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
 
+
+OWN_KEYS: Final = ("until", "limit", "order")
+"""Parameters beside those of the feed."""
 
 _LIMIT: Final = re.compile(r"\d{1,9}", re.ASCII)
 
@@ -51,30 +53,17 @@ def parse(query: str) -> Query:
     Raises:
         WireError: a value is not legal.
     """
-    own = {"until": "", "limit": str(DEFAULT_LIMIT), "order": "oldest"}
-    seen: set[str] = set()
-    rest = []
+    values = read_query(query, (*QUERY_KEYS, *OWN_KEYS))
+    limit, order = values.get("limit", str(DEFAULT_LIMIT)), values.get("order", "oldest")
     try:
-        for key, value in parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32):
-            if key in own:
-                if key in seen:
-                    raise WireError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
-                seen.add(key)
-                own[key] = value
-            else:
-                rest.append((key, value))
-    except ValueError as error:
-        raise WireError(ErrorCode.BAD_QUERY, str(error)) from None
-    try:
-        until = parse_cursor(own["until"]) if "until" in seen else None
+        until = parse_cursor(values["until"]) if "until" in values else None
     except ValueError as error:
         raise WireError(ErrorCode.BAD_CURSOR, str(error)) from None
-    if not _LIMIT.fullmatch(own["limit"]) or not 1 <= int(own["limit"]) <= MAX_LIMIT:
-        raise WireError(ErrorCode.BAD_QUERY, f"limit {own['limit']!r:.20} is not in 1..{MAX_LIMIT}")
-    order = own["order"]
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise WireError(ErrorCode.BAD_QUERY, f"limit {limit!r:.20} is not in 1..{MAX_LIMIT}")
     if order not in ("oldest", "newest"):
         raise WireError(ErrorCode.BAD_QUERY, f"order {order!r:.20} is neither oldest nor newest")
-    return Query(parse_query(urlencode(rest)), until, int(own["limit"]), newest_first=order == "newest")
+    return Query(request_from(values), until, int(limit), newest_first=order == "newest")
 
 
 class _Page:

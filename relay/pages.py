@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contracts.codes import ErrorCode
 from contracts.wire import WireError
 from relay import metrics
-from relay.answers import headers_of, peer, refusal
+from relay.answers import UPGRADE_HEADERS, fault, headers_of, http_exception, http_refusal, peer, refusal
 from relay.assets import Assets
 from relay.events_page import EventsPage
 from relay.gate import Gate
@@ -113,15 +114,21 @@ def _beside_the_feed(gate: Gate, history: History) -> list[BaseRoute]:
 
 async def _upgrade_required(request: Request) -> Response:
     path = request.url.path
-    return JSONResponse(
-        {"code": "upgrade_required", "message": f"{path} is a WebSocket: connect with ws:// or wss://"},
-        status_code=426,
-        headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-    )
+    return http_refusal(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
 def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
-    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), Middleware(_Guard, gate=gate)])
+    # The headers are outside of Starlette, so that its answer to a fault has them too.
+    return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)]))
+
+
+def site(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> ASGIApp:
+    """Build pages whose errors are JSON, as all of ours are."""
+    return Starlette(
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={HTTPException: http_exception, Exception: fault},
+    )
 
 
 def ops_pages(
@@ -153,8 +160,8 @@ def ops_pages(
     async def status(request: Request) -> Response:
         return JSONResponse(_status(gate, ready(), lag()))
 
-    return Starlette(
-        routes=[
+    return site(
+        [
             Route("/metrics", all_metrics),
             Route("/livez", live),
             Route("/readyz", readiness),

@@ -6,11 +6,12 @@ Read when they are asked for, from the monitor's state: nothing is counted twice
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from contracts.events import Status
+from producers.metrics_port import MetricsPort
 from producers.monitor.health import Outcome
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ class MonitorCollector(Collector):
         yield from (state, flapping, silenced)
 
 
-def serve(monitor: "Monitor", host: str, port: int) -> None:
-    """Serve ``/metrics`` from a thread of its own, for as long as the program runs.
+def serve(monitor: "Monitor", host: str, port: int) -> MetricsPort:
+    """Serve ``/metrics``, for as long as the program runs.
 
     Raises:
-        OSError: the port is taken.
+        ListenError: the port cannot be listened on.
     """
     registry = CollectorRegistry()
     registry.register(MonitorCollector(monitor))
-    start_http_server(port, addr=host, registry=registry)
+    return MetricsPort(host, port, registry)

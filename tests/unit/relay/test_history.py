@@ -115,6 +115,16 @@ def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"), [("subject", "subjects"), ("limits", "limit"), ("untill", "until")]
+)
+def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
+    """Among those of history."""
+    with pytest.raises(WireError, match=f"did you mean '{meant}'") as caught:
+        parse(f"{key}=5")
+    assert caught.value.code is ErrorCode.BAD_QUERY
+
+
 @pytest.mark.parametrize("query", ["cursor=f-3", "until=f-3"])
 def test_a_cursor_of_another_stream_is_refused(query: str) -> None:
     """Its places mean nothing here."""
