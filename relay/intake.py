@@ -18,10 +18,11 @@ from contracts import connect
 from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
 from contracts.events import Event, Rejected, decode
+from contracts.message_headers import added
 from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
-from relay.filing import Filing
+from relay.filing import DeadLetter, Filing
 from relay.readers import Readers
 from relay.readings import Upstream
 from relay.vanished import Range, vanished
@@ -192,7 +193,8 @@ class Intake:
             there = await info(nc, latest)
         async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
             for delivery in batch:
-                origin = (delivery.headers or {}).get("Nats-Stream-Source", "").split(" ")
+                # The server's own, also behind a producer's headers that break the format.
+                origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
                 subject = self._names.bare(delivery.subject)
@@ -319,7 +321,8 @@ class Intake:
             self.hub.fanout.hole(self._gone.popleft()[1], self._clock())
         if isinstance(event, Rejected):
             self.hub.skip(delivery.seq, event.reason)
-            self._filing.add(f"{self.hub.epoch}-{delivery.seq}", subject, delivery.data, event)
+            cursor = f"{self.hub.epoch}-{delivery.seq}"
+            self._filing.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
         else:
             headers = delivery.headers
             traceparent = None if headers is None else headers.get("traceparent")
