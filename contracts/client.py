@@ -177,6 +177,11 @@ class SafeClient(Client):
         await self._process_op_err(error)
 
 
+def faults(client: Client) -> int:
+    """Connections of a client that ended because what came could not be read; 0 for another's client."""
+    return client.faults if isinstance(client, SafeClient) else 0
+
+
 class _Parser:
     """Our parser in the place of nats-py's: hands on what it finds."""
 
@@ -251,4 +256,4 @@ class _Transport(TcpTransport):
             await asyncio.wait_for(super().wait_closed(), CLOSE_TIMEOUT)  # type: ignore[no-untyped-call]
 
 
-__all__ = ["SafeClient", "TlsRefused", "UnreadableError"]
+__all__ = ["SafeClient", "TlsRefused", "UnreadableError", "faults"]

@@ -105,6 +105,9 @@ class Filing:
                         self._filed()
                     continue
                 self._filed()
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # wait_for, in nats-py, forgets a cancellation that comes together with the answer.
+                    raise asyncio.CancelledError
             if self._overflow:
                 log.warning("%d rejected events were only counted", self._overflow)
                 self._overflow = 0

@@ -17,12 +17,13 @@ from nats.errors import Error as NatsError
 from contracts import connect
 from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
-from contracts.events import Event, Rejected, decode
+from contracts.events import Event, Reason, Rejected, decode
 from contracts.message_headers import added
 from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
 from relay.filing import DeadLetter, Filing
+from relay.last_resort import Stumbles, find
 from relay.readers import Readers
 from relay.readings import Upstream
 from relay.vanished import Range, vanished
@@ -81,6 +82,8 @@ class Intake:
         self._stream = names.stream("EVENTS")
         self._nc: Client | None = None
         self._consumer: OrderedConsumer | None = None
+        self._stumbles: Stumbles | None = None
+        self._expecting = False  # a consumer is made, and nothing has come of it yet
         self._broken = asyncio.Event()
         self._filing = Filing(names)
         self._ending = False
@@ -117,6 +120,7 @@ class Intake:
             on_error=self._error,
         )
         nc = self._nc
+        self._stumbles = Stumbles(nc)
         try:
             head = await self._start(nc)
             self.loaded = True
@@ -232,8 +236,15 @@ class Intake:
     async def _follow(self, nc: Client, patience: float | None = None) -> None:
         self._broken.clear()
         consumer = OrderedConsumer(nc, self._stream, self._take, self._lost)
+        self._expecting = True
         await consumer.start(self.hub.log.head + 1, self._patterns, patience)
         self._consumer = consumer
+        if self._expecting and not consumer.pending:
+            self._flows()
+
+    def _flows(self) -> None:
+        """Events are heard: not merely a consumer is there, whose first message may end the connection."""
+        self._expecting = False
         self.hub.set_upstream(True, self._clock())
         if self._lost_since is not None:
             away, self._lost_since = self._clock() - self._lost_since, None
@@ -289,7 +300,28 @@ class Intake:
         if self._afresh:
             self.hub.restart_sessions()
             self._afresh = False
+        if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
+            await self._pass_over(nc, int(state["last_seq"]))
         await self._follow(nc, patience)
+
+    async def _pass_over(self, nc: Client, last: int) -> None:
+        """File the message that keeps ending the connection, and leave it behind."""
+        found = await find(nc, self._stream, self.hub.log.head, last, self._patterns)
+        if found is None:
+            return
+        seq, stored = found
+        why = "it has ended the connection to NATS twice" + ("" if stored else ", and cannot be fetched")
+        log.error("event %d cannot be parsed and is passed over: %s; tell its maker and ours", seq, why)
+        self.hub.skip(seq, Reason.UNREADABLE)
+        self._filing.add(
+            DeadLetter(
+                f"{self.hub.epoch}-{seq}",
+                self._names.bare(stored.subject) if stored else "unreadable",
+                stored.data if stored else None,
+                Rejected(Reason.UNREADABLE, why),
+                stored.header_block if stored else None,
+            )
+        )
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""
@@ -314,6 +346,8 @@ class Intake:
     # Events.
 
     def _take(self, delivery: Delivery) -> None:
+        if self._expecting:
+            self._flows()
         subject = self._names.bare(delivery.subject)
         self.lag = delivery.pending
         event = decode(subject, delivery.data)
@@ -344,6 +378,7 @@ class Intake:
         if self._ending:
             return
         self._lost_since = self._lost_since or self._clock()
+        self._expecting = False
         if connect.refused(reason):
             log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
         else:

@@ -1,4 +1,4 @@
-"""The parser of NATS' client protocol: whole, byte by byte, at every cut, with more behind, past its bounds."""
+"""The parser of NATS' client protocol: whole, byte by byte, at every cut, and past its bounds."""
 
 import contextlib
 from itertools import pairwise
