@@ -23,7 +23,7 @@ from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info
 from relay import replay
 from relay.core.hub import Hub
 from relay.filing import DeadLetter, Filing
-from relay.last_resort import Stumbles, find
+from relay.last_resort import Stumbles, dead_letter, find
 from relay.readers import Readers
 from relay.readings import Upstream
 from relay.vanished import Range, vanished
@@ -307,21 +307,9 @@ class Intake:
     async def _pass_over(self, nc: Client, last: int) -> None:
         """File the message that keeps ending the connection, and leave it behind."""
         found = await find(nc, self._stream, self.hub.log.head, last, self._patterns)
-        if found is None:
-            return
-        seq, stored = found
-        why = "it has ended the connection to NATS twice" + ("" if stored else ", and cannot be fetched")
-        log.error("event %d cannot be parsed and is passed over: %s; tell its maker and ours", seq, why)
-        self.hub.skip(seq, Reason.UNREADABLE)
-        self._filing.add(
-            DeadLetter(
-                f"{self.hub.epoch}-{seq}",
-                self._names.bare(stored.subject) if stored else "unreadable",
-                stored.data if stored else None,
-                Rejected(Reason.UNREADABLE, why),
-                stored.header_block if stored else None,
-            )
-        )
+        if found is not None:
+            self.hub.skip(found.seq, Reason.UNREADABLE)
+            self._filing.add(dead_letter(found, self.hub.epoch, self._names))
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""

@@ -6,6 +6,7 @@ it.
 """
 
 import asyncio
+import logging
 from typing import Final, NamedTuple
 
 from nats.aio.client import Client
@@ -14,8 +15,12 @@ from nats.errors import Error as NatsError
 from contracts import direct_get
 from contracts.client import faults
 from contracts.direct_get import Stored
-from contracts.streams import StreamsError
+from contracts.events import Reason, Rejected
+from contracts.streams import Names, StreamsError
 from contracts.subjects import matches
+from relay.filing import DeadLetter
+
+log = logging.getLogger("tickertape.intake")
 
 TRIES: Final = 2
 """Times that a message ends the connection before it is passed over: once can be the network's fault."""
@@ -93,4 +98,18 @@ async def find(
     return None
 
 
-__all__ = ["Stumbles", "Unparsed", "find"]
+def dead_letter(found: Unparsed, epoch: str, names: Names) -> DeadLetter:
+    """Make the dead letter of a message that is passed over, and log that it is."""
+    seq, stored = found
+    why = "it has ended the connection to NATS twice" + ("" if stored else ", and cannot be fetched")
+    log.error("event %d cannot be parsed and is passed over: %s; report it as a bug of the relay", seq, why)
+    return DeadLetter(
+        f"{epoch}-{seq}",
+        names.bare(stored.subject) if stored else "unreadable",
+        stored.data if stored else None,
+        Rejected(Reason.UNREADABLE, why),
+        stored.header_block if stored else None,
+    )
+
+
+__all__ = ["Stumbles", "Unparsed", "dead_letter", "find"]
