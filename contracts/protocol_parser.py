@@ -110,11 +110,14 @@ class ProtocolParser:
                 if data[stop : stop + 2] != b"\r\n":
                     raise ProtocolError(f"a message of {total} bytes is not followed by CR LF")
                 position = stop + 2
+                fields: tuple[int, bytes, bytes, bytes | None, bytes]
                 if header_size is None:
-                    yield Message(sid, subject, reply, None, data[start:stop])
+                    fields = (sid, subject, reply, None, data[start:stop])
                 else:
                     body = start + header_size
-                    yield Message(sid, subject, reply, data[start:body], data[body:stop])
+                    fields = (sid, subject, reply, data[start:body], data[body:stop])
+                # Half the time of Message(...), which matters at 100 000 a second.
+                yield tuple.__new__(Message, fields)
             else:
                 position = end + 2
                 operation = _operation(line)

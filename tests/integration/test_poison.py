@@ -16,6 +16,8 @@ import pytest
 
 from contracts.events import Status
 from contracts.wire import Snapshot
+from relay.streams_command import StreamsSettings
+from relay.streams_command import run as streams
 from tests.fake_link import only
 from tests.feed_client import follow, jetstream, line, publish, run, status
 from tests.integration.test_relay_rejected import filed, rejected_total
@@ -34,6 +36,15 @@ REPLIES: Final = (
     b"$JS.ACK\xff.E.c.1.1.1.1.1",
 )
 """Reply subjects of strangers; a server itself refuses those under ``$JS.ACK.``."""
+
+REFUSALS: Final = {
+    8: "still breaks the contract",
+    9: "not all of its body",
+    10: "not all of its body",
+    11: "subject is illegal",
+    12: "is not in REJECTED",
+}
+"""Why a dead letter is not replayed, by its sequence."""
 
 
 @pytest.fixture
@@ -189,6 +200,43 @@ def test_what_strangers_send_to_an_inbox_is_no_matter(nats_server: NatsServer, r
 
     with Relay(nats_server.url) as relay:
         run(check(relay))
+
+
+def test_a_rejected_event_is_replayed_only_when_it_can_be(
+    nats_server: NatsServer, raw: RawPublisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says what came of it, whatever lies in the stream."""
+
+    def letter(seq: int, subject: bytes, data: bytes, more: bytes = b"") -> Message:
+        block = b"NATS/1.0\r\nTickertape-Sequence: %d\r\nNats-Msg-Id: e-%d\r\n%b\r\n" % (seq, seq, more)
+        return Message(b"rejected." + subject, data, block)
+
+    def said(seq: int | None) -> list[str]:
+        """What the command prints; its code is 1 only when it refuses."""
+        settings = StreamsSettings(action="rejected", nats_url=nats_server.url, replay=seq)
+        code = run(streams(settings))
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert code == (1 if printed.out.startswith("tickertape streams: ") else 0)
+        return printed.out.splitlines()
+
+    with Relay(nats_server.url):
+        raw.publish(
+            letter(7, PLACE, event(0)),
+            letter(8, PLACE, b"{}"),
+            letter(9, PLACE, event(0), b"Tickertape-Size: 999999\r\n"),
+            letter(10, PLACE, b"", b"Tickertape-Body: unavailable\r\n"),
+            letter(11, b"\xff\x1b[2J", event(0)),
+            Message(b"rejected.\xfe", b"\xff", b"NATS/1.0"),
+        )
+        listed = said(None)
+        assert len(listed) == 6
+        assert all(text.isprintable() for text in listed)
+        for _ in range(2):
+            assert said(7) == [f"event 7 on {PLACE.decode()} is event 1 now"]
+        for seq, why in REFUSALS.items():
+            (text,) = said(seq)
+            assert why in text
 
 
 @pytest.fixture
