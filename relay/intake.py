@@ -17,12 +17,14 @@ from contracts import connect
 from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
 from contracts.direct_get import nanoseconds, stored_at
-from contracts.events import Event, Rejected, decode
+from contracts.events import Event, Reason, Rejected, decode
+from contracts.message_headers import added
 from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
-from relay.filing import Filing
+from relay.filing import DeadLetter, Filing
 from relay.gap_detector import GapDetector
+from relay.last_resort import Stumbles, dead_letter, find
 from relay.range_reader import RangeReader
 from relay.readers import Readers
 from relay.readings import Upstream
@@ -82,6 +84,8 @@ class Intake:
         self._stream = self._range.stream
         self._nc: Client | None = None
         self._consumer: OrderedConsumer | None = None
+        self._stumbles: Stumbles | None = None
+        self._expecting = False  # a consumer is made, and nothing has come of it yet
         self._broken = asyncio.Event()
         self._filing = Filing(names)
         self._ending = False
@@ -119,6 +123,7 @@ class Intake:
             on_error=self._error,
         )
         nc = self._nc
+        self._stumbles = Stumbles(nc)
         try:
             head = await self._start(nc)
             self.loaded = True
@@ -201,7 +206,8 @@ class Intake:
             there = await info(nc, latest)
         async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
             for delivery in batch:
-                origin = (delivery.headers or {}).get("Nats-Stream-Source", "").split(" ")
+                # The server's own, also behind a producer's headers that break the format.
+                origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
                 subject = self._names.bare(delivery.subject)
@@ -239,8 +245,15 @@ class Intake:
         self._broken.clear()
         self._gaps.restart()
         consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._lost)
+        self._expecting = True
         await consumer.start(self.hub.log.head + 1, self._range.filters, patience)
         self._consumer = consumer
+        if self._expecting and not consumer.pending:
+            self._flows()
+
+    def _flows(self) -> None:
+        """Events are heard: not merely a consumer is there, whose first message may end the connection."""
+        self._expecting = False
         self.hub.set_upstream(True, self._clock())
         if self._lost_since is not None:
             away, self._lost_since = self._clock() - self._lost_since, None
@@ -297,7 +310,21 @@ class Intake:
         if self._afresh:
             self.hub.restart_sessions()
             self._afresh = False
+        if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
+            await self._pass_over(nc, int(state["last_seq"]))
         await self._follow(nc, patience)
+
+    async def _pass_over(self, nc: Client, last: int) -> None:
+        """File the message that keeps ending the connection, and leave it behind."""
+        head = self.hub.log.head
+        found = await find(nc, self._stream, head, last, self._range.filters)
+        if found is None:
+            return
+        if found.seq > head + 1:
+            self._missing(found.seq - 1)
+        stored_ns = None if found.stored is None else found.stored.stored_ns
+        self.hub.skip(found.seq, Reason.UNREADABLE, stored_ns)
+        self._filing.add(dead_letter(found, self.hub.epoch, self._names))
 
     async def _newest_is_lost(self, nc: Client) -> bool:
         """Tell whether the stream has given the newest message's place to another since it was taken in.
@@ -337,6 +364,8 @@ class Intake:
         self.hub.fanout.hole(end, self._clock())
 
     def _take(self, delivery: Delivery) -> None:
+        if self._expecting:
+            self._flows()
         self.lag = delivery.pending
         seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
         if not self._range.is_event(delivery.subject):
@@ -346,7 +375,8 @@ class Intake:
         event = decode(subject, delivery.data)
         if isinstance(event, Rejected):
             self.hub.skip(seq, event.reason, stored_ns)
-            self._filing.add(f"{self.hub.epoch}-{stored_ns}-{seq}", subject, delivery.data, event)
+            cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
+            self._filing.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
         else:
             headers = delivery.headers
             traceparent = None if headers is None else headers.get("traceparent")
@@ -368,6 +398,7 @@ class Intake:
         if self._ending:
             return
         self._lost_since = self._lost_since or self._clock()
+        self._expecting = False
         if connect.refused(reason):
             log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
         else:

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
+from contracts import direct_get
 from contracts.consumer import Delivery
 from contracts.direct_get import stored_at
 from contracts.events import Event, decode, format_time
@@ -28,7 +28,6 @@ log = logging.getLogger("tickertape.readers")
 
 READERS: Final = 2
 RETRY_DELAY: Final = 0.5
-REQUEST_TIMEOUT: Final = 5.0
 _UNBOUNDED: Final = 1 << 62
 _FAILURES: Final = (StreamsError, NatsError, OSError, TimeoutError)
 
@@ -122,17 +121,15 @@ class Readers:
         if moment <= 0:
             return max(0, int(state["first_seq"]) - 1)
         assert self._nc is not None
-        query = orjson.dumps({"batch": 1, "start_time": format_time(moment), "next_by_subj": ">"})
         try:
-            reply = await self._nc.request(
-                f"$JS.API.DIRECT.GET.{self._stream}", query, timeout=REQUEST_TIMEOUT
+            found = await direct_get.get(
+                self._nc, self._stream, batch=1, start_time=format_time(moment), next_by_subj=">"
             )
         except NoRespondersError:
             raise StreamsError(
                 f"stream {self._stream} allows no direct reads", "'tickertape streams apply'"
             ) from None
-        found = (reply.headers or {}).get("Nats-Sequence")
-        return int(state["last_seq"]) if found is None else int(found) - 1
+        return int(state["last_seq"]) if found is None else found.seq - 1
 
     async def _read_wanted(self) -> None:
         archive = self.hub.fanout.archive
