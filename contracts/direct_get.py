@@ -15,7 +15,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from contracts import subjects
-from contracts.jetstream import StreamsError
+from contracts.jetstream import Forbidden, StreamsError, ask
 from contracts.message_headers import Headers, added
 
 TIMEOUT: Final = 5.0
@@ -70,14 +70,14 @@ async def stored_at(nc: Client, stream: str, seq: int) -> int | None:
     """Ask a stream when it stored a message.
 
     Returns:
-        UNIX nanoseconds; None when the message is not there, or the stream allows no direct reads.
+        UNIX nanoseconds; None when the message is not there, or direct reads are not allowed.
 
     Raises:
         StreamsError: the stream does not answer.
     """
     try:
-        found = await get(nc, stream, seq=seq)
-    except NoRespondersError:
+        found = stored(await ask(nc, f"DIRECT.GET.{stream}", orjson.dumps({"seq": seq}), patience=TIMEOUT))
+    except (Forbidden, NoRespondersError):
         return None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(

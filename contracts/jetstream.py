@@ -94,7 +94,7 @@ async def request(
     """
     patience = patience or _API_TIMEOUT
     try:
-        reply = await _asked(nc, verb, orjson.dumps(body or {}), again, patience)
+        reply = await ask(nc, verb, orjson.dumps(body or {}), again, patience)
     except NoRespondersError:
         raise StreamsError(
             "the NATS server has no JetStream",
@@ -121,8 +121,17 @@ async def request(
     return answer
 
 
-async def _asked(nc: Client, verb: str, body: bytes, again: bool, patience: float) -> Msg:
-    """Ask, and look for a refusal meanwhile: NATS leaves what is not allowed without an answer."""
+async def ask(nc: Client, verb: str, body: bytes, again: bool = False, patience: float = _API_TIMEOUT) -> Msg:
+    """Ask, and look for a refusal meanwhile: NATS leaves what is not allowed without an answer.
+
+    Args:
+        nc, verb, again, patience: as in ``request``.
+        body: the request.
+
+    Raises:
+        Forbidden: this user may not ask that.
+        NatsError: no answer came.
+    """
     subject = f"$JS.API.{verb}"
     before = nc.last_error
     now = asyncio.get_running_loop().time
@@ -183,6 +192,7 @@ __all__ = [
     "Forbidden",
     "StreamsAbsent",
     "StreamsError",
+    "ask",
     "info",
     "refused",
     "request",

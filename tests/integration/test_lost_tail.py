@@ -182,3 +182,31 @@ def test_a_cursor_of_the_part_that_a_cluster_lost(tmp_path: Path) -> None:
                 await nc.close()
 
     run(watch(), 8 * PATIENCE)
+
+
+def test_a_user_who_may_not_read_directly(tmp_path: Path) -> None:
+    """Then nothing is disproved, and nobody waits for an answer that NATS does not give."""
+    users = (
+        "authorization { users: [{user: all, password: x}, {user: relay, password: x, permissions: "
+        '{publish: {allow: ">", deny: "$JS.API.DIRECT.GET.>"}, subscribe: ">"}}] }'
+    )
+
+    async def watch(server: NatsServer, relay: Relay, everybody: str) -> None:
+        async with follow(relay.ws_url, mode="complete") as feed:
+            await publish_some(everybody, "old", KEPT)
+            await feed.events(KEPT)
+            server.kill()
+            server.start()
+            await publish_some(everybody, "new", 1)
+            await feed.events(KEPT + 1)
+        epoch, sequence, stored_ns = parse_cursor(feed.cursor)
+        assert stored_ns is not None
+        older = f"{epoch}-{sequence - 3}-{stored_ns}"  # beyond the relay's memory, and wrong
+        async with follow(relay.ws_url, mode="complete", cursor=older) as again:
+            assert again.messages[-1].resumed  # type: ignore[union-attr]
+            assert len(await again.events(3)) == 3
+
+    with NatsServer(tmp_path / "nats", config=users) as server:
+        everybody = f"nats://all:x@127.0.0.1:{server.port}"
+        with Relay(f"nats://relay:x@127.0.0.1:{server.port}", "--log-size", "1") as relay:
+            run(watch(server, relay, everybody), 4 * PATIENCE)
