@@ -21,9 +21,7 @@ from websockets.typing import Subprotocol
 from contracts.events import SystemLog
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from producers.publisher import Publisher
-
-PATIENCE: Final = 30.0
-"""Seconds that one connection may take; only a failing run takes so long."""
+from tests.patience import PATIENCE
 
 MESSAGES: Final = 5
 """That a client reads before it goes."""

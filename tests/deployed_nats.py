@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from contracts import connect
 from contracts.access import Access
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 from tests.relay_process import ROOT, run
 
 CONFIG: Final = ROOT / "deploy" / "nats" / "nats-server.conf"
@@ -81,7 +82,7 @@ async def ask(client: Client, subject: str, body: object = b"", **headers: str) 
     """A question to JetStream, or a message that it acknowledges: the answer."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    reply = await client.request(subject, data, timeout=5.0, headers=named or None)
+    reply = await client.request(subject, data, timeout=PATIENCE, headers=named or None)
     answer: dict[str, Any] = orjson.loads(reply.data)
     return answer
 

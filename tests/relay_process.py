@@ -23,10 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-ROOT: Final = Path(__file__).parents[1]
-PATIENCE: Final = 30.0
-"""Seconds that anything may take; only a failing test waits that long."""
+from tests.patience import PATIENCE as PATIENCE
 
+ROOT: Final = Path(__file__).parents[1]
 _LISTENING: Final = re.compile(r"relay: (https?://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
 _running: set["Relay"] = set()
 

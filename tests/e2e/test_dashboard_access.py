@@ -3,11 +3,9 @@
 Every wait is for a state of the page.
 """
 
-import asyncio
 import os
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pytest
 
@@ -19,7 +17,7 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser_desk import ROOT, Desk, missing, open_desk
+from tests.browser_desk import ROOT, Desk, missing, open_desk, run
 from tests.dashboard_scene import LINES, MAIN, open_scene
 
 pytestmark = pytest.mark.browser
@@ -42,11 +40,6 @@ OVERLAPS: Final = """(tile) => {
 FINDINGS: Final = """(tags) => axe.run(document, { runOnly: tags }).then(({ violations }) =>
   violations.flatMap(({ id, impact, help, nodes }) =>
     nodes.map(({ target, failureSummary }) => `${impact} ${id} (${help}), ${target}: ${failureSummary}`)))"""
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 def axe() -> str:

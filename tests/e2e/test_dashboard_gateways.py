@@ -6,7 +6,6 @@ Every wait is for a state of the page, none for a time.
 import asyncio
 import os
 import re
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,11 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import Route, expect
 
-from tests.browser_desk import Desk, open_desk
+from tests.browser_desk import Desk, open_desk, run
 
 pytestmark = pytest.mark.browser
 
 MANY = 1_000
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 def change(

@@ -8,9 +8,8 @@ ten minutes of log.
 import asyncio
 import os
 import random
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nats
 import pytest
@@ -24,7 +23,7 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import CDPSession, expect
 
-from tests.browser_desk import PATIENCE_MS, Desk, open_desk
+from tests.browser_desk import PATIENCE_MS, Desk, open_desk, run
 from tests.log_desk import log
 
 pytestmark = pytest.mark.browser
@@ -68,11 +67,6 @@ MOVES: Final = """() => {
   window.moves_end = () => [times, (performance.now() - start) / 1000];
 }"""
 """Counts how often tiles change places, and the seconds, until ``moves_end`` is called."""
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 def told(gaps: list[float]) -> str:

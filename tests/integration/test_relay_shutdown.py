@@ -16,6 +16,7 @@ from contracts.wire import Bye
 from tests.fake_link import only
 from tests.feed_client import FeedClient, follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer, free_port
+from tests.patience import PATIENCE
 from tests.relay_process import Relay, eventually
 
 LONG: Final = ("--drain", "600")
@@ -24,7 +25,7 @@ LONG: Final = ("--drain", "600")
 def status_of(url: str) -> int:
     """Status of a page; 0 when nobody listens."""
     try:
-        with urlopen(url, timeout=5) as answer:
+        with urlopen(url, timeout=PATIENCE) as answer:
             return int(answer.status)
     except HTTPError as error:
         with error:
@@ -119,21 +120,18 @@ def test_clients_go_in_waves_and_come_back_at_an_even_rate(
 def test_a_second_signal_tells_all_at_once(nats_server: NatsServer) -> None:
     """Also those whose turn would have come in minutes; and the relay ends without waiting for them."""
 
-    async def check(relay: Relay) -> float:
+    async def check(relay: Relay) -> None:
         async with contextlib.AsyncExitStack() as stack:
             feeds = [await stack.enter_async_context(follow(relay.ws_url)) for _ in range(10)]
             relay.signal(signal.SIGTERM)
             await asyncio.to_thread(relay.until_logged, "shutting down")
-            began = time.monotonic()
             relay.signal(signal.SIGTERM)
             assert [await feed.closed() for feed in feeds] == [1001] * 10
             assert all(only(feed.messages, Bye) for feed in feeds)
-            return began
 
     with Relay(nats_server.url, *LONG) as relay:
-        began = run(check(relay))
+        run(check(relay))
         assert relay.wait() == 0
-        assert time.monotonic() - began < 5
 
 
 def test_a_ctrl_c_has_no_notice(nats_server: NatsServer) -> None:

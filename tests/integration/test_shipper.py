@@ -30,8 +30,7 @@ from producers.shipper.ship import ShipSettings, run
 from producers.shipper.sink import Checkpoint, Item
 from producers.shipper.work import work
 from tests.nats_server import NatsServer
-
-PATIENCE = 60.0
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ class Shipped:
         stream = self._names.stream("EVENTS")
         while True:
             request = orjson.dumps({"seq": self._next, "next_by_subj": self._names.subject("log.>")})
-            reply = await self._client.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout=5)
+            reply = await self._client.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout=PATIENCE)
             assert reply.headers is not None
             if reply.headers.get("Status"):
                 return
