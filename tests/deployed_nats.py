@@ -3,6 +3,7 @@
 The file itself is started, with another port and folder: there is no second copy of the permissions.
 """
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -14,8 +15,9 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
-from contracts import connect
+from contracts import connect, streams
 from contracts.access import Access
+from contracts.streams import Names
 from tests.nats_server import NatsServer
 from tests.patience import PATIENCE
 from tests.relay_process import ROOT, run
@@ -59,7 +61,16 @@ class Deployed:
         return [*options, "--nats-inbox-prefix", access.inbox_prefix]
 
     def apply(self) -> None:
-        """Let the operator create the streams."""
+        """Create the streams as the operator."""
+
+        async def work() -> None:
+            async with self.client("operator") as (client, _):
+                await streams.provision(client, Names())
+
+        asyncio.run(work())
+
+    def command_apply(self) -> None:
+        """Let the operator create the streams with the command."""
         done = run("streams", "apply", "--nats-url", self.url, *self.options("operator"))
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -11,6 +11,7 @@ Invariants:
 
 import atexit
 import contextlib
+import io
 import os
 import re
 import signal
@@ -22,7 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from unittest.mock import patch
 
+from relay import cli
 from tests.patience import PATIENCE as PATIENCE
 
 ROOT: Final = Path(__file__).parents[1]
@@ -53,6 +56,19 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE,
         check=False,
     )
+
+
+def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Call a command that does not get beyond its options, without a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment(**env), clear=True),
+        patch.object(cli, "_run", side_effect=AssertionError(f"{arguments} were accepted")),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = cli.main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:

@@ -146,6 +146,7 @@ def test_two_monitors_tell_each_transition_once(nats_server: NatsServer, tmp_pat
                     await statuses.until("main", "HEALTHY")
                 await statuses.until("main", "UNHEALTHY")
             told = statuses.of("main")
+            print([(event["timestamp"], event["current_status"], event["metadata"]) for event in statuses.events][-6:])
             assert told == ["UNKNOWN"] + ["UNHEALTHY", "HEALTHY"] * (TRANSITIONS // 2) + ["UNHEALTHY"]
             chain = [(event["previous_status"], event["current_status"]) for event in statuses.events]
             assert all(before[1] == after[0] for before, after in itertools.pairwise(chain))

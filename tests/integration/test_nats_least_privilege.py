@@ -92,7 +92,7 @@ def texts(feed: FeedClient) -> list[str]:
 
 def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) -> None:
     """Streams, feed, monitor, shipper, publisher, a kill, a rejected event: and no permission is missed."""
-    nats.apply()
+    nats.command_apply()
     log, config = tmp_path / "app.log", tmp_path / "gateways.yaml"
     gateway = socket.create_server(("127.0.0.1", 0), backlog=128)
     port = gateway.getsockname()[1]
@@ -207,7 +207,7 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
             )
             assert lost.returncode == 1
             assert "create the streams with 'tickertape streams apply'" in lost.stderr
-            nats.apply()
+            nats.command_apply()
             relay.until_ready()
             monitor.until("watching 1 gateways")
             assert sum(absent in line for line in relay.log) == 1

@@ -14,10 +14,11 @@ import pytest
 from nats.js.api import StreamConfig
 
 from contracts.wire import Bye
+from relay import cli
 from tests.fake_link import only
 from tests.feed_client import follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer, free_port
-from tests.relay_process import PATIENCE, ROOT, Relay, eventually
+from tests.relay_process import PATIENCE, ROOT, Relay, eventually, refuse
 from tests.relay_process import run as run_command
 
 
@@ -48,7 +49,8 @@ def port_of(url: str) -> int:
 
 def told(code: int, *arguments: str, **env: str) -> str:
     """Run ``serve`` that cannot run; its one line."""
-    done = run_command("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
+    call = refuse if code == cli.USAGE else run_command
+    done = call("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line and " WARNING " not in line]
     assert len(lines) == 1, done.stderr
