@@ -254,7 +254,7 @@ async def open_desk(
     async with AsyncExitStack() as stack:
         client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
         stack.push_async_callback(client.close)
-        jetstream = client.jetstream()
+        jetstream = client.jetstream(timeout=PATIENCE)
 
         async def raw(subject: str, payload: bytes) -> None:
             await jetstream.publish(subject, payload)

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.nats_server import NatsServer, find_binary
 
-# The tests start a thousand processes. Where the environment forbids it to keep what was compiled, as that of many
-# containers does, each of them would compile the product's modules for itself.
+# The tests start a thousand processes. Where the environment forbids to keep what was compiled, as that of
+# many containers does, each of them would compile the product's modules for itself.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

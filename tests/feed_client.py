@@ -157,7 +157,7 @@ async def connection(nats_url: str) -> AsyncIterator[Nats]:
 async def jetstream(nats_url: str) -> AsyncIterator[JetStreamContext]:
     """A JetStream client."""
     async with connection(nats_url) as nc:
-        yield nc.jetstream()
+        yield nc.jetstream(timeout=PATIENCE)
 
 
 async def publish(js: JetStreamContext, event: EventModel, prefix: str = "", **headers: str) -> int:

@@ -370,11 +370,12 @@ def test_an_expired_token_is_asked_for_and_nothing_is_lost(nats_server: NatsServ
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             page = desk.page
-            await desk.visit(f"/#token={token(5)}")
+            await desk.visit(f"/#token={token(WARNED)}")
             await desk.live()
             for number in range(3):
                 await desk.log(f"line {number}")
             await expect(desk.line("line 2")).to_be_visible()
+            await give(desk, token(6))
             await headline(desk, "The token is no longer good")
             await expect(page.get_by_role("alert")).to_have_text("The token has expired.")
             await expect(page.locator("body")).to_have_attribute("data-stale", "true")
