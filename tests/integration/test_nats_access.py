@@ -8,8 +8,11 @@ import logging
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import nkeys
 import pytest
@@ -32,6 +35,7 @@ from tests.relay_process import PATIENCE, Relay, command, environment, run
 PASSWORD = "s3cret-of-this-test"
 WRONG = "not-the-password-either"
 EVENT = '{"message":"hello"}'
+Ended: TypeAlias = subprocess.CompletedProcess[str]
 
 
 class Authority:
@@ -99,6 +103,14 @@ def published(url: str, *options: str, **env: str) -> subprocess.CompletedProces
     return run("publish", "log.info.x", EVENT, "--nats-url", url, "--deadline", "10", *options, **env)
 
 
+def together(
+    *commands: Callable[[], subprocess.CompletedProcess[str]],
+) -> list[subprocess.CompletedProcess[str]]:
+    """What comes of commands that are run side by side: those that are refused mostly wait."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return [one.result() for one in [pool.submit(command) for command in commands]]
+
+
 def assert_taken(server: NatsServer, *options: str, **env: str) -> None:
     """Streams are made and an event is published with these."""
     made = run("streams", "apply", "--nats-url", server.url, *options, **env)
@@ -110,11 +122,11 @@ def assert_taken(server: NatsServer, *options: str, **env: str) -> None:
 def assert_refused(server: NatsServer, expected: str, *options: str, **env: str) -> None:
     """Every command that asks once says the same line, and ends with 1."""
     url = server.url
-    for done in (
-        published(url, *options, **env),
-        run("check", "--nats-url", url, *options, **env),
-        run("streams", "show", "--nats-url", url, *options, **env),
-        run("ship", "--status", "--nats-url", url, *options, **env),
+    for done in together(
+        partial(published, url, *options, **env),
+        partial(run, "check", "--nats-url", url, *options, **env),
+        partial(run, "streams", "show", "--nats-url", url, *options, **env),
+        partial(run, "ship", "--status", "--nats-url", url, *options, **env),
     ):
         # What 'check' finds is on standard output, like all that it has to say.
         said = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
@@ -159,7 +171,11 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
         )
         assert_refused(server, "a connection without credentials: Authorization Violation")
         url = server.url.replace("nats://", f"nats://app:{WRONG}@")
-        for done in (published(url), run("check", "--nats-url", url), published(server.url, *credentials)):
+        for done in together(
+            partial(published, url),
+            partial(run, "check", "--nats-url", url),
+            partial(published, server.url, *credentials),
+        ):
             assert done.returncode == 1
             assert WRONG not in done.stdout + done.stderr
             assert "refuses the credentials" in done.stdout + done.stderr

@@ -31,6 +31,7 @@ from producers.shipper.sink import Checkpoint, Item
 from producers.shipper.work import work
 from tests.nats_server import NatsServer
 from tests.patience import PATIENCE
+from tests.relay_process import refuse
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Pat
 )
 def test_a_wrong_use_is_one_line(options: tuple[str, ...], told: str) -> None:
     """It says what is wrong, and ends with 2."""
-    done = ship_command(*options)
+    done = refuse("ship", *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
