@@ -30,7 +30,7 @@ from relay.config import ServeSettings
 from tests.feed_client import follow, line
 from tests.feed_client import run as run_feed
 from tests.nats_server import NatsServer, free_port
-from tests.relay_process import PATIENCE, Relay, command, environment, run
+from tests.relay_process import PATIENCE, Relay, command, environment, eventually, run
 
 PASSWORD = "s3cret-of-this-test"
 WRONG = "not-the-password-either"
@@ -217,7 +217,8 @@ def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 while len(told) < 2:
                     await asyncio.sleep(0.02)
-            await asyncio.sleep(0.6)  # some more tries
+                while server.log.count("authentication error") < 4:  # some more tries
+                    await asyncio.sleep(0.02)
             await publisher.close(0.0)
 
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
@@ -229,8 +230,14 @@ def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureF
     """In the error of what it publishes, and in its log if it asked for no call; without the password."""
     access = Access(user="app", password=WRONG)
 
+    def refusals() -> int:
+        return sum("refuses the credentials" in record.message for record in caplog.records)
+
     async def check(url: str) -> None:
         async with Publisher(url, access=access, deadline=0.5) as publisher:
+            async with asyncio.timeout(PATIENCE):
+                while not caplog.records:
+                    await asyncio.sleep(0.02)
             with pytest.raises(PublishError) as caught:
                 await publisher.publish(line("in vain"))
         assert "NATS at nats://" in str(caught.value)
@@ -243,9 +250,10 @@ def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureF
             server.url, "app", access={"user": "app", "password": WRONG}, flush_timeout=0.5
         )
         handler.handle(logging.LogRecord("x", logging.INFO, "x.py", 1, "in vain", (), None))
+        eventually(lambda: refusals() == 2, "the handler has told of it")
         handler.flush()
         handler.close()
-    assert sum("refuses the credentials" in record.message for record in caplog.records) == 2
+    assert refusals() == 2
     assert WRONG not in caplog.text
 
 

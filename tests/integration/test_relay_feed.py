@@ -1,6 +1,7 @@
 """What a client sees of a real relay on a real NATS: events, filters, snapshots, slowness."""
 
 import asyncio
+import time
 from typing import Any
 
 import nats
@@ -117,7 +118,7 @@ def test_what_the_relay_does_not_take_in_is_not_in_its_snapshot(nats_server: Nat
 
 def test_snapshot_then_live_under_load(nats_server: NatsServer) -> None:
     """Whoever comes while states change misses no change and sees none twice."""
-    total = 600
+    total = 300
 
     async def check(relay: Relay) -> None:
         async def change() -> None:
@@ -152,6 +153,7 @@ def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> 
 
     async def check(relay: Relay) -> None:
         async with connection(nats_server.url) as nc, follow(relay.ws_url) as feed:
+            began = time.monotonic()
             for number in range(2000):
                 event = status("a") if number % 20 == 0 else line(f"{number}")
                 await nc.publish(event.subject, event.encode())
@@ -167,7 +169,8 @@ def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> 
             assert len(feed.seqs()) + dropped() == 2001
             events = [item.event for message in only(feed.messages, Events) for item in message.events]
             assert sum(event["event_type"] == "gateway_status_change" for event in events) == 100
-            assert sum(event["event_type"] == "system_log" for event in events) < 500
+            most = 100 + 100 * (time.monotonic() - began) + 1
+            assert sum(event["event_type"] == "system_log" for event in events) <= most
             assert events[-1]["message"] == "last"
             assert {gap.reason for gap in only(feed.messages, Gap)} == {"rate"}
             assert set().union(*(gap.by for gap in only(feed.messages, Gap))) == {"log.info"}

@@ -164,7 +164,7 @@ def test_it_says_what_to_do_with_a_bad_token(relay: Relay, tmp_path: Path) -> No
 
 def test_an_expired_token_ends_it(relay: Relay) -> None:
     """Who gave a token once is told before its end, and at its end."""
-    with tail(relay.ws_url, TICKERTAPE_TOKEN=token(4)) as running:
+    with tail(relay.ws_url, TICKERTAPE_TOKEN=token(10)) as running:
         running.noted("--token-file lets it be renewed")
         assert running.process.wait(PATIENCE) == 1
     assert running.notes[-1] == (
@@ -175,8 +175,8 @@ def test_an_expired_token_ends_it(relay: Relay) -> None:
 def test_a_renewed_file_renews_the_session(relay: Relay, tmp_path: Path) -> None:
     """The next token goes to the running session: nothing is lost or repeated, and no connection is made."""
     file = tmp_path / "token"
-    file.write_text(token(8))
-    ends = time.time() + 8
+    file.write_text(token(15))
+    ends = time.time() + 15
     with tail(relay.ws_url, "--token-file", str(file)) as running:
         running.noted(f"put the next one into {file}")
         follows(relay, running)
