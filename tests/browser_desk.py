@@ -10,10 +10,8 @@ its own cache, storage and pages. A browser belongs to an event loop, so they sh
 
 import asyncio
 import os
-import re
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,6 +32,7 @@ from playwright.async_api import (
 )
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+from tests import relay_process
 from tests.nats_server import NatsServer
 from tests.patience import PATIENCE
 
@@ -125,59 +124,31 @@ def missing(reason: str) -> NoReturn:
 
 
 class Relay:
-    """A relay as a child process, on the same port from its first start on.
+    """A relay as a child process, for work in an event loop; on the same port from its first start on."""
 
-    Attributes:
-        metrics_address: of its metrics; empty before the first start.
-    """
-
-    def __init__(self, nats_url: str, folder: Path, client_rate: int, env: Mapping[str, str]) -> None:
-        self._options = ["--nats-url", nats_url, "--client-rate", str(client_rate)]
-        self._options += ["--ops-port", "0", "--drain", "1", "--drain-notice", "0"]
-        self._folder = folder
-        self._env = env
-        self._port = 0
-        self.metrics_address = ""
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, nats_url: str, client_rate: int, env: Mapping[str, str]) -> None:
+        self._relay = relay_process.Relay(nats_url, "--client-rate", str(client_rate), **env)
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return self._relay.url
+
+    @property
+    def metrics_address(self) -> str:
+        return f"{self._relay.ops_url}/metrics"
+
+    @property
+    def log(self) -> str:
+        """What it has said since its last start."""
+        return "".join(self._relay.lines + self._relay.log)
 
     async def start(self) -> None:
         """Start it, and return when it says that it is ready."""
-        with (self._folder / "relay.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "relay.cli", "serve", "--port", str(self._port), *self._options),
-                cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._env},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        async with asyncio.timeout(PATIENCE):
-            await self._until_ready(self._process)
-
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            text = line.decode()
-            if not self._port and (found := re.search(r"http://127\.0\.0\.1:(\d+)", text)):
-                self._port = int(found[1])
-            if found := re.search(r"metrics: (http://\S+)", text):
-                self.metrics_address = found[1]
-            if text.strip() == "ready":
-                return
-        pytest.fail(f"the relay ended: {(self._folder / 'relay.log').read_text()[-2000:]}")
+        await asyncio.to_thread(self._relay.start)
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, and wait for its end; one that does not run stays so."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.send_signal(how)
-        await process.communicate()
+        await asyncio.to_thread(self._relay.end, how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +233,8 @@ async def open_desk(
         async def publish(event: EventModel) -> None:
             await raw(event.subject, event.encode())
 
-        relay = Relay(server.url, folder, client_rate, env or {})
+        relay = Relay(server.url, client_rate, env or {})
+        stack.callback(lambda: (folder / "relay.log").write_text(relay.log))
         stack.push_async_callback(relay.stop)
         await relay.start()
         for event in first:

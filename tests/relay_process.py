@@ -26,6 +26,7 @@ from typing import Final, Self
 from unittest.mock import patch
 
 from relay import cli
+from tests import warm_start
 from tests.patience import PATIENCE as PATIENCE
 
 ROOT: Final = Path(__file__).parents[1]
@@ -94,7 +95,7 @@ class Relay:
 
     Attributes:
         descriptors: most that the next process may have, as after ``ulimit -n``; None changes nothing.
-        program: what the next process runs, in place of the command line itself.
+        program: what the next process runs, in place of the command line itself; a fresh interpreter.
     """
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
@@ -102,13 +103,13 @@ class Relay:
         self.options += ["--drain-notice", "0", *options]
         self.env = env
         self.descriptors: int | None = None
-        self.program: list[str] = command()
+        self.program: list[str] | None = None
         self.url = ""
         self.ops_url = ""
         self.nats_url = nats_url or ""
         self.lines: list[str] = []
         self.log: list[str] = []
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | warm_start.Process | None = None
         self._readers: list[threading.Thread] = []
 
     def __repr__(self) -> str:
@@ -155,20 +156,7 @@ class Relay:
         ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
         ports.append(self.ops_url.rpartition(":")[2] or "0")
         self.lines, self.log = [], []
-        line = [*self.program, "serve", *ports, *self.options]
-        if self.descriptors is not None:
-            line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
-        self._process = subprocess.Popen(
-            line,
-            cwd=ROOT,
-            env=environment(**self.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A Ctrl-C is for the tests, which then end the relay themselves.
-            start_new_session=True,
-        )
+        self._process = self._launch(["serve", *ports, *self.options])
         _running.add(self)
         self._readers = [
             threading.Thread(target=lines.extend, args=[stream], daemon=True)
@@ -182,6 +170,25 @@ class Relay:
         if ready:
             self.until_ready()
 
+    def _launch(self, arguments: list[str]) -> "subprocess.Popen[str] | warm_start.Process":
+        env = environment(**self.env)
+        if self.program is None and self.descriptors is None:
+            return warm_start.start(arguments, env, ROOT)
+        line = [*(self.program or command()), *arguments]
+        if self.descriptors is not None:
+            line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
+        return subprocess.Popen(
+            line,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A Ctrl-C is for the tests, which then end the relay themselves.
+            start_new_session=True,
+        )
+
     def until_ready(self) -> None:
         """Wait until the relay says that it serves."""
         self._until(lambda: "ready\n" in self.lines, "the relay is ready")
@@ -189,6 +196,12 @@ class Relay:
     def until_logged(self, text: str) -> None:
         """Wait for a line of the relay's log."""
         self._until(lambda: any(text in line for line in self.log), f"the relay says {text!r}")
+
+    def end(self, how: signal.Signals) -> None:
+        """End it with a signal, and wait for its end; one that does not run stays so."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -250,7 +263,7 @@ class Relay:
         except TimeoutError as error:
             raise TimeoutError(f"{error}; {''.join(self.log)[-2000:]}") from None
 
-    def _expect_running(self) -> subprocess.Popen[str]:
+    def _expect_running(self) -> "subprocess.Popen[str] | warm_start.Process":
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError(f"the relay does not run: {''.join(self.log)[-2000:]}")
         return self._process

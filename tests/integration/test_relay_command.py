@@ -18,7 +18,7 @@ from relay import cli
 from tests.fake_link import only
 from tests.feed_client import follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer, free_port
-from tests.relay_process import PATIENCE, ROOT, Relay, eventually, refuse
+from tests.relay_process import PATIENCE, ROOT, Relay, command, eventually, refuse
 from tests.relay_process import run as run_command
 
 
@@ -61,8 +61,10 @@ def told(code: int, *arguments: str, **env: str) -> str:
 
 
 def embedded(folder: Path, *options: str) -> Relay:
-    """A relay with a NATS of its own."""
-    return Relay(None, "--data-dir", str(folder), "--nats-port", "0", *options)
+    """A relay with a NATS of its own, in a fresh interpreter: a start is what these tests are about."""
+    relay = Relay(None, "--data-dir", str(folder), "--nats-port", "0", *options)
+    relay.program = command()
+    return relay
 
 
 def test_a_relay_brings_its_own_nats(tmp_path: Path) -> None:
