@@ -146,12 +146,6 @@ def test_two_monitors_tell_each_transition_once(nats_server: NatsServer, tmp_pat
                     await statuses.until("main", "HEALTHY")
                 await statuses.until("main", "UNHEALTHY")
             told = statuses.of("main")
-            print(
-                [
-                    (event["timestamp"], event["current_status"], event["metadata"])
-                    for event in statuses.events
-                ][-6:]
-            )
             assert told == ["UNKNOWN"] + ["UNHEALTHY", "HEALTHY"] * (TRANSITIONS // 2) + ["UNHEALTHY"]
             chain = [(event["previous_status"], event["current_status"]) for event in statuses.events]
             assert all(before[1] == after[0] for before, after in itertools.pairwise(chain))
@@ -358,7 +352,7 @@ def test_its_metrics(nats_server: NatsServer, tmp_path: Path) -> None:
                     text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
         labels = f'{{gateway="main",probe="tcp 127.0.0.1:{gateway}",type="ctp"}}'
         assert f"probe_success{labels} 1.0" in text
-        assert f"probe_duration_seconds{labels} 0.0" in text
+        assert f"probe_duration_seconds{labels} " in text
         assert 'tickertape_gateway_status{gateway="main",status="HEALTHY",type="ctp"} 1.0' in text
         assert "tickertape_monitor_transitions_total 2.0" in text
 

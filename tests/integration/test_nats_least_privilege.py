@@ -201,7 +201,7 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
                 "log.info.x",
                 '{"message":"m"}',
                 "--deadline",
-                "0.5",
+                "5",
                 *url,
                 *nats.options("publisher"),
             )

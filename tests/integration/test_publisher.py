@@ -180,7 +180,8 @@ def test_no_stream_is_told(nats_url: str, nats_prefix: str) -> None:
     """Without streams the deadline's error says how to make them."""
 
     async def main() -> None:
-        async with Publisher(nats_url, prefix=nats_prefix, deadline=0.6) as publisher:
+        async with Publisher(nats_url, prefix=nats_prefix, deadline=3.0) as publisher:
+            await publisher.connected()
             with pytest.raises(PublishError, match=r"no stream takes this subject.*streams apply"):
                 await publisher.publish(line("lost"))
 

@@ -18,6 +18,7 @@ from tests.attacker import bearer, browser, claims, count, exchange, get, upgrad
 from tests.fake_link import only
 from tests.feed_client import FeedClient, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 from tests.relay_process import Relay
 
 SECRET = forge.public_pem("HS256").decode()
@@ -89,7 +90,7 @@ def test_a_renewed_session_goes_on(relay: Relay, dot: str) -> None:
             told = await feed.one(Subscribed)
             assert told.resumed
             assert told.expires_at is not None
-            assert parse_time(told.expires_at).timestamp() == pytest.approx(time.time() + 3600, abs=10)
+            assert parse_time(told.expires_at).timestamp() == pytest.approx(time.time() + 3600, abs=PATIENCE)
             await feed.events(10)
             assert feed.seqs() == sent
             assert not only(feed.messages, Bye)
