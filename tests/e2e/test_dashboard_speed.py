@@ -30,13 +30,13 @@ pytestmark = pytest.mark.browser
 
 FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
 GATEWAYS: Final = 1_000
-CHANGES: Final = 4_000
+CHANGES: Final = 4_000 if FULL else 1_600
 CHANGES_PER_SECOND: Final = 400.0
 KEPT: Final = 50_000
 """Lines that the page keeps."""
 
-MORE: Final = 600_000 if FULL else 60_000
-"""Lines beyond those; more than all that is kept, so that each that is kept was dropped once."""
+MORE: Final = 600_000 if FULL else 30_000
+"""Lines beyond those; in full, more than all that is kept, so that each that is kept was dropped once."""
 
 GROWTH_MB: Final = 20.0
 CHUNK: Final = 5_000

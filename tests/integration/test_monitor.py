@@ -123,10 +123,10 @@ class Statuses:
         async with asyncio.timeout(PATIENCE):
             while self.of(gateway)[-len(statuses) :] != list(statuses):
                 await asyncio.sleep(0.03)
-                with contextlib.suppress(
-                    NatsError, TimeoutError
-                ):  # the server may be away; the next turn asks again
-                    await self.read()
+                # The server may be away, and the question lost: the next turn asks again.
+                with contextlib.suppress(NatsError, TimeoutError):
+                    async with asyncio.timeout(5.0):
+                        await self.read()
 
 
 @contextlib.asynccontextmanager

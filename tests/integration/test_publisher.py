@@ -51,15 +51,19 @@ async def provisioned(url: str, prefix: str = "") -> AsyncIterator[Client]:
 async def stored(client: Client, subject: str, stream: str = "EVENTS") -> list[dict[str, Any]]:
     """Events of a subject as the stream has them, in order."""
     events: list[dict[str, Any]] = []
-    sequence = 1
-    while True:
-        request = orjson.dumps({"seq": sequence, "next_by_subj": subject})
-        reply = await client.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout=PATIENCE)
-        if reply.headers and reply.headers.get("Status") == "404":
-            return events
-        assert reply.headers is not None
-        sequence = int(reply.headers["Nats-Sequence"]) + 1
-        events.append(orjson.loads(reply.data))
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    sequence, before = 1, -1
+    while len(events) > before:
+        before = len(events)
+        wish = orjson.dumps({"seq": sequence, "next_by_subj": subject, "batch": 500})
+        await client.publish(f"$JS.API.DIRECT.GET.{stream}", wish, reply=inbox)
+        while (answer := await answers.next_msg(PATIENCE)).data:
+            assert answer.headers is not None
+            sequence = int(answer.headers["Nats-Sequence"]) + 1
+            events.append(orjson.loads(answer.data))
+    await answers.unsubscribe()
+    return events
 
 
 def test_an_event_is_acknowledged_with_its_place(nats_url: str, nats_prefix: str) -> None:

@@ -221,19 +221,19 @@ def test_many_clients_get_the_same(nats_server: NatsServer) -> None:
         async def watch() -> list[str]:
             async with follow(relay.ws_url) as feed:
                 started.release()
-                return await feed.texts(1000)
+                return await feed.texts(500)
 
         started = asyncio.Semaphore(0)
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(watch()) for _ in range(40)]
+            watching = [tasks.create_task(watch()) for _ in range(20)]
             for _ in watching:
                 await started.acquire()
             async with connection(nats_server.url) as nc:
-                for number in range(1000):
+                for number in range(500):
                     event = line(f"{number}")
                     await nc.publish(event.subject, event.encode())
                 await nc.flush()
-        assert [task.result() for task in watching] == [[f"{n}" for n in range(1000)]] * 40
+        assert [task.result() for task in watching] == [[f"{n}" for n in range(500)]] * 20
 
     with Relay(nats_server.url, "--client-rate", "0") as relay:
         run(check(relay))
