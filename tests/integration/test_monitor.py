@@ -310,7 +310,7 @@ def test_it_stops_while_it_waits_for_nats(
     async def main() -> None:
         settings = MonitorSettings(nats_url=nats_server.url, config=configured(tmp_path, 1, None), id="m1")
         async with monitoring(settings):
-            await says(capsys, "waiting for it")
+            await says(capsys, f"NATS at {nats_server.url}")
 
     asyncio.run(main())
 
