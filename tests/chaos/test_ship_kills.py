@@ -76,7 +76,8 @@ async def lines_of(url: str) -> dict[str, list[int]]:
     client = await nats.connect(url)
     try:
         js = client.jetstream()
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        # A busy machine may ask it less often than every five seconds, after which the server would drop it.
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=SETTLE)
         consumer = await js.pull_subscribe("log.>", stream="EVENTS", config=config)
         found: dict[str, list[int]] = defaultdict(list)
         while True:
