@@ -239,7 +239,7 @@ def test_clients_are_told_that_the_relay_ends(nats_server: NatsServer) -> None:
             assert len(set(waits)) > 10
             assert 0 < min(waits) < max(waits) < 20_000
 
-    with Relay(nats_server.url) as relay:
+    with Relay(nats_server.url, "--drain", "5") as relay:
         run(check(relay))
         assert relay.wait() == 0
         assert not listening(port_of(relay.url))

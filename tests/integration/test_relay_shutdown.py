@@ -164,12 +164,12 @@ def test_how_it_went_is_said(nats_server: NatsServer) -> None:
             relay.signal(signal.SIGTERM)
             assert await feed.closed() == 1001
 
-    with Relay(nats_server.url, "--drain-notice", "0.1") as relay:
+    with Relay(nats_server.url, "--drain-notice", "0.1", "--drain", "60") as relay:
         run(check(relay))
         assert relay.wait() == 0
     said = [text.split(None, 3)[3].strip() for text in relay.log[-4:]]
     assert said[0].startswith("not ready any more")
-    assert said[1] == "shutting down: 1 clients have 1 s to leave"
+    assert said[1] == "shutting down: 1 clients have 60 s to leave"
     assert said[2].startswith("drained in ")
     assert said[2].endswith(": 1 clients left, 0 were cut")
     assert said[3] == "ended"

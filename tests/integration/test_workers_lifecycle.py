@@ -49,7 +49,7 @@ def test_a_drain_in_good_order(nats_of_all: NatsServer) -> None:
                 assert await feed.closed() == 1001
                 assert len(only(feed.messages, Bye)) == 1
 
-    with relays(nats_of_all) as relay:
+    with relays(nats_of_all, "--drain", "5") as relay:
         workers = pids(relay)
         run(check(relay))
         assert relay.wait() == 0
