@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -47,16 +48,15 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself."""
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(**env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    process = warm_start.start(arguments, environment(**env), ROOT)
+    with ThreadPoolExecutor(2) as pool, process.stdout, process.stderr:
+        said = [pool.submit(stream.read) for stream in (process.stdout, process.stderr)]
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+        out, err = (one.result() for one in said)
+    return subprocess.CompletedProcess(arguments, code, out, err)
 
 
 def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

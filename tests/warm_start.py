@@ -28,7 +28,16 @@ from pathlib import Path
 from typing import Final, TextIO
 
 ROOT: Final = Path(__file__).parents[1]
-MODULES: Final = ("relay.cli", "relay.serve_command", "relay.app", "relay.config", "uvloop")
+MODULES: Final = (
+    "relay.cli",
+    "relay.serve_command",
+    "relay.app",
+    "relay.check",
+    "relay.streams_command",
+    "producers.publish_command",
+    "producers.shipper.ship",
+    "uvloop",
+)
 _HEAD: Final = 4
 """Bytes that say how long an order is."""
 
