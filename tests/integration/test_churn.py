@@ -11,7 +11,8 @@ import orjson
 
 from tests.churn import Churn, publish
 from tests.counted_relay import PREFIX, SIGNAL
-from tests.feed_client import follow
+from tests.feed_client import follow, jetstream, line
+from tests.feed_client import publish as publish_one
 from tests.nats_server import NatsServer
 from tests.relay_process import PATIENCE, Relay, eventually
 
@@ -64,6 +65,10 @@ async def turmoil(relay: Relay, nats_url: str, clients: int) -> Churn:
         await staying.events(LOG)
         over.set()
         await publishing
+        # What came in one go leaves the log with what comes after it.
+        async with jetstream(nats_url) as js:
+            for number in range(2 * LOG):
+                await publish_one(js, line(f"line {number:09d} {'x' * 180}", source="abcd"[number % 4]))
     return churn
 
 
