@@ -8,7 +8,7 @@ Invariants:
 
 1. The process that is forked has imported modules, and nothing more: no thread, no loop, no open connection.
 2. A process that was forked is reaped by its parent, which hands its status on; ``wait`` returns after that.
-3. When the process of the tests ends, so does the one that is forked.
+3. When the process of the tests ends, so does the one that is forked; its starter ends each fork.
 """
 
 import contextlib
