@@ -197,7 +197,15 @@ def main() -> None:
     """Serve what the command line asks for."""
     spec = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
-    uvicorn.run(host(spec), host=spec["address"], port=spec["port"], log_config=None, access_log=False)
+    uvicorn.run(
+        host(spec),
+        host=spec["address"],
+        port=spec["port"],
+        log_config=None,
+        access_log=False,
+        # A client that reads nothing for as long as a busy machine takes is what some tests are about.
+        ws_ping_timeout=10 * PATIENCE,
+    )
 
 
 if __name__ == "__main__":

@@ -2,33 +2,43 @@
 
 Invariants: the relay is a process of its own, found by the address that it prints, and started again on the
 same port; what is started here is ended here, in whatever state it is; an error in the page fails the test.
+
+A browser takes seconds to start, so the tests of one process share it: each has a context of its own, with
+its own cache, storage and pages. A browser belongs to an event loop, so they share that too: ``run`` is their
+``asyncio.run``.
 """
 
 import asyncio
 import os
-import re
 import shutil
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import nats
 import pytest
-from playwright.async_api import Locator, Page, Request, WebSocket, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    Locator,
+    Page,
+    Playwright,
+    Request,
+    WebSocket,
+    async_playwright,
+    expect,
+)
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+from tests import relay_process
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 ROOT: Final = Path(__file__).parents[1]
-START_TIMEOUT: Final = 30.0
-"""Seconds until a relay must be ready; generous, since a loaded machine is slow."""
-
-PATIENCE_MS: Final = 20_000
-"""How long a state of the page may take to come; only a failing test waits that long."""
+PATIENCE_MS: Final = 1000 * PATIENCE
+"""The same for the page, in milliseconds."""
 
 CHROMIUM_FLAGS: Final = [
     "--headless",
@@ -40,6 +50,62 @@ CHROMIUM_FLAGS: Final = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+T = TypeVar("T")
+
+
+class _Shared:
+    """The event loop of all browser tests of a process, and the browser in it."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._playwright: Playwright | None = None
+        self._browser: Browser | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(work)
+
+    async def browser(self) -> Browser:
+        """Start it, unless it runs."""
+        if self._browser is None or not self._browser.is_connected():
+            executable = find_chromium()
+            if self._playwright is None:
+                self._playwright = await async_playwright().start()
+            self._browser = await self._playwright.chromium.launch(
+                executable_path=executable, args=CHROMIUM_FLAGS
+            )
+        return self._browser
+
+    def close(self) -> None:
+        """End it; may be called twice."""
+        if self._runner is None:
+            return
+        self._runner.run(self._close())
+        self._runner.close()
+        self._runner = None
+
+    async def _close(self) -> None:
+        if self._browser is not None:
+            await self._browser.close()
+        if self._playwright is not None:
+            await self._playwright.stop()
+        self._browser = self._playwright = None
+
+
+_shared: Final = _Shared()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a browser test's work."""
+    return _shared.run(work)
+
+
+def close() -> None:
+    """End the browser of this process, if there is one."""
+    _shared.close()
 
 
 def find_chromium() -> str:
@@ -58,59 +124,31 @@ def missing(reason: str) -> NoReturn:
 
 
 class Relay:
-    """A relay as a child process, on the same port from its first start on.
+    """A relay as a child process, for work in an event loop; on the same port from its first start on."""
 
-    Attributes:
-        metrics_address: of its metrics; empty before the first start.
-    """
-
-    def __init__(self, nats_url: str, folder: Path, client_rate: int, env: Mapping[str, str]) -> None:
-        self._options = ["--nats-url", nats_url, "--client-rate", str(client_rate)]
-        self._options += ["--ops-port", "0", "--drain", "1", "--drain-notice", "0"]
-        self._folder = folder
-        self._env = env
-        self._port = 0
-        self.metrics_address = ""
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, nats_url: str, client_rate: int, env: Mapping[str, str]) -> None:
+        self._relay = relay_process.Relay(nats_url, "--client-rate", str(client_rate), **env)
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return self._relay.url
+
+    @property
+    def metrics_address(self) -> str:
+        return f"{self._relay.ops_url}/metrics"
+
+    @property
+    def log(self) -> str:
+        """What it has said since its last start."""
+        return "".join(self._relay.lines + self._relay.log)
 
     async def start(self) -> None:
         """Start it, and return when it says that it is ready."""
-        with (self._folder / "relay.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "relay.cli", "serve", "--port", str(self._port), *self._options),
-                cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._env},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-            )
-        async with asyncio.timeout(START_TIMEOUT):
-            await self._until_ready(self._process)
-
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            text = line.decode()
-            if not self._port and (found := re.search(r"http://127\.0\.0\.1:(\d+)", text)):
-                self._port = int(found[1])
-            if found := re.search(r"metrics: (http://\S+)", text):
-                self.metrics_address = found[1]
-            if text.strip() == "ready":
-                return
-        pytest.fail(f"the relay ended: {(self._folder / 'relay.log').read_text()[-2000:]}")
+        await asyncio.to_thread(self._relay.start)
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, and wait for its end; one that does not run stays so."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.send_signal(how)
-        await process.communicate()
+        await asyncio.to_thread(self._relay.end, how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +221,11 @@ async def open_desk(
         client_rate: log events per second; 0 means no limit.
         env: more of the relay's environment; with it the page is not opened yet.
     """
-    executable = find_chromium()
+    browser = await _shared.browser()
     async with AsyncExitStack() as stack:
         client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
         stack.push_async_callback(client.close)
-        jetstream = client.jetstream()
+        jetstream = client.jetstream(timeout=PATIENCE)
 
         async def raw(subject: str, payload: bytes) -> None:
             await jetstream.publish(subject, payload)
@@ -195,15 +233,15 @@ async def open_desk(
         async def publish(event: EventModel) -> None:
             await raw(event.subject, event.encode())
 
-        relay = Relay(server.url, folder, client_rate, env or {})
+        relay = Relay(server.url, client_rate, env or {})
+        stack.callback(lambda: (folder / "relay.log").write_text(relay.log))
         stack.push_async_callback(relay.stop)
         await relay.start()
         for event in first:
             await publish(event)
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
-        stack.push_async_callback(browser.close)
-        page = await browser.new_page()
+        context = await browser.new_context()
+        stack.push_async_callback(context.close)
+        page = await context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
         faults: list[str] = []
@@ -220,4 +258,14 @@ async def open_desk(
         assert faults == []
 
 
-__all__ = ["CHROMIUM_FLAGS", "PATIENCE_MS", "Desk", "Relay", "find_chromium", "missing", "open_desk"]
+__all__ = [
+    "CHROMIUM_FLAGS",
+    "PATIENCE_MS",
+    "Desk",
+    "Relay",
+    "close",
+    "find_chromium",
+    "missing",
+    "open_desk",
+    "run",
+]

@@ -1,16 +1,16 @@
-"""Clients that come and go at a steady rate, each in one of the ways in which clients do.
+"""Clients that come and go, each in one of the ways in which clients do.
 
 Invariants:
 
-1. The ways take turns, so that two runs of the same length make the same connections.
+1. The ways take turns, so that two runs of as many connections make the same ones.
 2. ``run`` returns when every connection that it made has ended.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import orjson
@@ -21,9 +21,7 @@ from websockets.typing import Subprotocol
 from contracts.events import SystemLog
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from producers.publisher import Publisher
-
-PATIENCE: Final = 30.0
-"""Seconds that one connection may take; only a failing run takes so long."""
+from tests.patience import PATIENCE
 
 MESSAGES: Final = 5
 """That a client reads before it goes."""
@@ -34,14 +32,14 @@ class Churn:
 
     Args:
         url: of the feed.
-        rate: connections per second.
+        rate: connections per second, for ``run``.
 
     Attributes:
         made: connections that were begun.
         failed: of them, those that did not go as they should; the first few, in words.
     """
 
-    def __init__(self, url: str, rate: float) -> None:
+    def __init__(self, url: str, rate: float = 0.0) -> None:
         self.made = 0
         self.failed: list[str] = []
         self._url = url
@@ -51,6 +49,24 @@ class Churn:
     async def run(self, seconds: float) -> None:
         """Open connections for so long."""
         began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            while (gone := time.monotonic() - began) < seconds:
+                while self.made < gone * self._rate:
+                    tasks.create_task(self._next())
+                await asyncio.sleep(0.02)
+
+    async def run_all(self, count: int, at_once: int) -> None:
+        """Open so many connections, each as soon as one of those before it has ended."""
+
+        async def one_after_the_other() -> None:
+            while self.made < count:
+                await self._next()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(at_once):
+                tasks.create_task(one_after_the_other())
+
+    def _next(self) -> Coroutine[Any, Any, None]:
         ways = (
             self._polite,
             self._rude,
@@ -60,12 +76,8 @@ class Churn:
             self._hasty,
             self._refused,
         )
-        async with asyncio.TaskGroup() as tasks:
-            while (gone := time.monotonic() - began) < seconds:
-                while self.made < gone * self._rate:
-                    tasks.create_task(self._one(ways[self.made % len(ways)]))
-                    self.made += 1
-                await asyncio.sleep(0.02)
+        self.made += 1
+        return self._one(ways[(self.made - 1) % len(ways)])
 
     async def _one(self, way: Callable[[], Awaitable[None]]) -> None:
         try:

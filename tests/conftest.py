@@ -4,6 +4,7 @@ Every test can import from here by the full name: ``from tests.nats_server impor
 """
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.nats_server import NatsServer, find_binary
+
+# The tests start a thousand processes. Where the environment forbids to keep what was compiled, as that of
+# many containers does, each of them would compile the product's modules for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A busy machine is no fault of the code: no example is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

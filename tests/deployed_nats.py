@@ -3,6 +3,7 @@
 The file itself is started, with another port and folder: there is no second copy of the permissions.
 """
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +15,11 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
-from contracts import connect
+from contracts import connect, streams
 from contracts.access import Access
+from contracts.streams import Names
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 from tests.relay_process import ROOT, run
 
 CONFIG: Final = ROOT / "deploy" / "nats" / "nats-server.conf"
@@ -58,7 +61,16 @@ class Deployed:
         return [*options, "--nats-inbox-prefix", access.inbox_prefix]
 
     def apply(self) -> None:
-        """Let the operator create the streams."""
+        """Create the streams as the operator."""
+
+        async def work() -> None:
+            async with self.client("operator") as (client, _):
+                await streams.provision(client, Names())
+
+        asyncio.run(work())
+
+    def command_apply(self) -> None:
+        """Let the operator create the streams with the command."""
         done = run("streams", "apply", "--nats-url", self.url, *self.options("operator"))
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -81,7 +93,7 @@ async def ask(client: Client, subject: str, body: object = b"", **headers: str) 
     """A question to JetStream, or a message that it acknowledges: the answer."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    reply = await client.request(subject, data, timeout=5.0, headers=named or None)
+    reply = await client.request(subject, data, timeout=PATIENCE, headers=named or None)
     answer: dict[str, Any] = orjson.loads(reply.data)
     return answer
 

@@ -6,7 +6,7 @@ Every message must be legal, and places must not go back: the client itself chec
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import nats
@@ -20,9 +20,7 @@ from websockets.typing import Subprotocol
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, Events, RelayMessage, parse_cursor, relay_message
 from tests.fake_link import only, seqs
-
-PATIENCE: Final = 30.0
-"""Seconds that anything may take; only a failing test waits that long."""
+from tests.patience import PATIENCE as PATIENCE
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -160,7 +158,7 @@ async def connection(nats_url: str) -> AsyncIterator[Nats]:
 async def jetstream(nats_url: str) -> AsyncIterator[JetStreamContext]:
     """A JetStream client."""
     async with connection(nats_url) as nc:
-        yield nc.jetstream()
+        yield nc.jetstream(timeout=PATIENCE)
 
 
 async def publish(js: JetStreamContext, event: EventModel, prefix: str = "", **headers: str) -> int:

@@ -19,10 +19,9 @@ from contracts import connect
 from contracts.jetstream import StreamsError, info, request, server_version
 from contracts.streams import Names, configurations
 from tests.nats_server import NatsServer, free_port
+from tests.patience import PATIENCE
 
 SIZE: Final = 3
-PATIENCE: Final = 90.0
-"""Seconds until a cluster has a leader, or a server has caught up; only a failing test waits so long."""
 
 
 class NatsCluster:

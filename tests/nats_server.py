@@ -22,10 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-START_TIMEOUT: Final = 20.0
-"""Seconds until a server must answer; generous, since a loaded machine recovers a store slowly."""
+from tests.patience import PATIENCE
 
-STOP_TIMEOUT: Final = 20.0
+START_TIMEOUT: Final = PATIENCE
+STOP_TIMEOUT: Final = PATIENCE
 _RETRY: Final = 0.005
 _ATTEMPTS: Final = 5
 
@@ -246,7 +246,7 @@ def _state(stat: Path) -> str:
 def _answers(port: int) -> bool:
     """Tell whether a NATS server greets on a loopback port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as link:
+        with socket.create_connection(("127.0.0.1", port), timeout=5.0) as link:
             return link.recv(5) == b"INFO "
     except OSError:
         return False

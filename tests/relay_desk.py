@@ -23,6 +23,7 @@ from tests.asgi_host import Host
 from tests.feed_client import line, publish, status
 from tests.forge import SECRET, claims, token
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 from tests.relay_process import Relay
 
 IN_FLIGHT: Final = 500
@@ -126,7 +127,7 @@ class Desk:
             nc = await nats.connect(
                 self._server.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_expected
             )
-            self._js = nc.jetstream(publish_async_max_pending=2 * IN_FLIGHT)
+            self._js = nc.jetstream(timeout=PATIENCE, publish_async_max_pending=2 * IN_FLIGHT)
         return self._js
 
     def _expect_relay(self) -> Relay | Host:

@@ -11,6 +11,7 @@ Invariants:
 
 import atexit
 import contextlib
+import io
 import os
 import re
 import signal
@@ -19,14 +20,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from unittest.mock import patch
+
+from relay import cli
+from tests import warm_start
+from tests.patience import PATIENCE as PATIENCE
 
 ROOT: Final = Path(__file__).parents[1]
-PATIENCE: Final = 30.0
-"""Seconds that anything may take; only a failing test waits that long."""
-
 _LISTENING: Final = re.compile(r"relay: (https?://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
 _running: set["Relay"] = set()
 
@@ -44,16 +48,28 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself."""
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(**env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    process = warm_start.start(arguments, environment(**env), ROOT)
+    with ThreadPoolExecutor(2) as pool, process.stdout, process.stderr:
+        said = [pool.submit(stream.read) for stream in (process.stdout, process.stderr)]
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+        out, err = (one.result() for one in said)
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Call a command that does not get beyond its options, without a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment(**env), clear=True),
+        patch.object(cli, "_run", side_effect=AssertionError(f"{arguments} were accepted")),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = cli.main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
@@ -79,7 +95,7 @@ class Relay:
 
     Attributes:
         descriptors: most that the next process may have, as after ``ulimit -n``; None changes nothing.
-        program: what the next process runs, in place of the command line itself.
+        program: what the next process runs, in place of the command line itself; a fresh interpreter.
     """
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
@@ -87,13 +103,13 @@ class Relay:
         self.options += ["--drain-notice", "0", *options]
         self.env = env
         self.descriptors: int | None = None
-        self.program: list[str] = command()
+        self.program: list[str] | None = None
         self.url = ""
         self.ops_url = ""
         self.nats_url = nats_url or ""
         self.lines: list[str] = []
         self.log: list[str] = []
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | warm_start.Process | None = None
         self._readers: list[threading.Thread] = []
 
     def __repr__(self) -> str:
@@ -140,20 +156,7 @@ class Relay:
         ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
         ports.append(self.ops_url.rpartition(":")[2] or "0")
         self.lines, self.log = [], []
-        line = [*self.program, "serve", *ports, *self.options]
-        if self.descriptors is not None:
-            line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
-        self._process = subprocess.Popen(
-            line,
-            cwd=ROOT,
-            env=environment(**self.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A Ctrl-C is for the tests, which then end the relay themselves.
-            start_new_session=True,
-        )
+        self._process = self._launch(["serve", *ports, *self.options])
         _running.add(self)
         self._readers = [
             threading.Thread(target=lines.extend, args=[stream], daemon=True)
@@ -167,6 +170,25 @@ class Relay:
         if ready:
             self.until_ready()
 
+    def _launch(self, arguments: list[str]) -> "subprocess.Popen[str] | warm_start.Process":
+        env = environment(**self.env)
+        if self.program is None and self.descriptors is None:
+            return warm_start.start(arguments, env, ROOT)
+        line = [*(self.program or command()), *arguments]
+        if self.descriptors is not None:
+            line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
+        return subprocess.Popen(
+            line,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A Ctrl-C is for the tests, which then end the relay themselves.
+            start_new_session=True,
+        )
+
     def until_ready(self) -> None:
         """Wait until the relay says that it serves."""
         self._until(lambda: "ready\n" in self.lines, "the relay is ready")
@@ -174,6 +196,12 @@ class Relay:
     def until_logged(self, text: str) -> None:
         """Wait for a line of the relay's log."""
         self._until(lambda: any(text in line for line in self.log), f"the relay says {text!r}")
+
+    def end(self, how: signal.Signals) -> None:
+        """End it with a signal, and wait for its end; one that does not run stays so."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -235,7 +263,7 @@ class Relay:
         except TimeoutError as error:
             raise TimeoutError(f"{error}; {''.join(self.log)[-2000:]}") from None
 
-    def _expect_running(self) -> subprocess.Popen[str]:
+    def _expect_running(self) -> "subprocess.Popen[str] | warm_start.Process":
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError(f"the relay does not run: {''.join(self.log)[-2000:]}")
         return self._process

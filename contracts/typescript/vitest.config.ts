@@ -6,7 +6,7 @@ export default defineConfig({
     // Two at a time: each of some has a relay and a NATS server of its own.
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2, execArgv: ["--expose-gc"] } },
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
   },
 });

@@ -18,11 +18,11 @@ from contracts.wire import parse_cursor
 from tests.bench.children import report, told
 from tests.bench.sequence import Sequence
 from tests.bench.websocket import CLOSE, PING, PONG, MessageReader, client_frame, upgrade_request
+from tests.patience import PATIENCE
 
 CONNECTING: Final = 50
 """Handshakes under way at the start."""
 
-PATIENCE: Final = 60.0
 RETRY: Final = 1.0
 """Seconds until a client that was refused or cut tries again, more or less."""
 

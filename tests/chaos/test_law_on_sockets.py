@@ -31,6 +31,7 @@ from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from relay.core.filters import Filter
 from tests.chaos.ledger import Counts, Ledger, number_of
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 from tests.relay_process import Relay
 
 CLIENTS: Final = 100
@@ -40,7 +41,7 @@ BURST: Final = 10
 PAUSE: Final = 0.06
 """Seconds between two bursts."""
 
-SETTLE: Final = 60.0
+SETTLE: Final = 2 * PATIENCE
 """Seconds that all clients have to catch up at the end; only a failing test takes so long."""
 
 FILTERS: Final = (
@@ -162,7 +163,7 @@ class Client:
             compression=self._choose.choice([None, "deflate"]),
             max_size=MAX_MESSAGE_BYTES,
             proxy=None,
-            open_timeout=10.0,
+            open_timeout=PATIENCE,
             close_timeout=0.2,
         ) as socket:
             self.connections += 1
@@ -266,7 +267,7 @@ async def read_stream(url: str) -> list[tuple[int, str, int]]:
         subscription = await js.subscribe(">", stream="EVENTS", ordered_consumer=True)
         found: list[tuple[int, str, int]] = []
         while not found or found[-1][0] < head:
-            message = await subscription.next_msg(timeout=10.0)
+            message = await subscription.next_msg(timeout=PATIENCE)
             found.append(
                 (message.metadata.sequence.stream, message.subject, number_of(orjson.loads(message.data)))
             )
@@ -328,7 +329,7 @@ def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: N
     options = ("--client-rate", "0", "--log-size", "400", "--max-catch-up", "100")
     with Relay(nats_server.url, *options) as one, Relay(nats_server.url, *options) as other:
         work = unleash(nats_server, [one, other], kills, random.Random(seed))
-        clients, publisher, chaos, evictions, held = asyncio.run(asyncio.wait_for(work, 600.0))
+        clients, publisher, chaos, evictions, held = asyncio.run(asyncio.wait_for(work, 600.0 + 2 * SETTLE))
     truth = sorted(publisher.acknowledged)
     totals: dict[str, Counts] = {}
     worst: list[str] = []

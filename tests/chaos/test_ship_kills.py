@@ -25,6 +25,7 @@ from nats.js.errors import NotFoundError
 
 from tests.chaos.rotated import Writer
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
 KILLS: Final = 200 if FULL else 12
@@ -32,7 +33,7 @@ RATE: Final = 500.0 if FULL else 1_500.0
 """Lines per second of each file."""
 
 LIMIT: Final = 256 * 1024
-SETTLE: Final = 120.0
+SETTLE: Final = 2 * PATIENCE
 """Seconds for the rest at the end; only a failing test takes so long."""
 
 
@@ -75,7 +76,8 @@ async def lines_of(url: str) -> dict[str, list[int]]:
     client = await nats.connect(url)
     try:
         js = client.jetstream()
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        # A busy machine may ask it less often than every five seconds, after which the server would drop it.
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=SETTLE)
         consumer = await js.pull_subscribe("log.>", stream="EVENTS", config=config)
         found: dict[str, list[int]] = defaultdict(list)
         while True:

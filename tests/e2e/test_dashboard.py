@@ -3,7 +3,6 @@
 Every wait is for a state of the page, none for a time.
 """
 
-import asyncio
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import expect
 
-from tests.browser_desk import open_desk
+from tests.browser_desk import open_desk, run
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.browser
 def test_a_status_change_and_a_log_line_appear(nats_server: NatsServer, tmp_path: Path) -> None:
     """A gateway that goes down and a line of a log show on the open page, and in its title."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             await desk.status(Status.HEALTHY, Status.UNHEALTHY)
             await desk.log("order 8f31 rejected", "ERROR")
@@ -46,7 +45,7 @@ def test_a_status_change_and_a_log_line_appear(nats_server: NatsServer, tmp_path
             await expect(tile).to_have_count(0)
             await expect(desk.page).to_have_title("Tickertape")
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_the_past_is_there_when_the_page_opens(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_the_past_is_there_when_the_page_opens(nats_server: NatsServer, tmp_path
         SystemHealth(component="monitor", status=Status.HEALTHY),
     ]
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path, *past) as desk:
             for _ in range(2):
                 await expect(desk.page.locator(".tile-name")).to_have_text(["torn", "calm"])
@@ -74,14 +73,14 @@ def test_the_past_is_there_when_the_page_opens(nats_server: NatsServer, tmp_path
                 await desk.page.reload()
                 await desk.live()
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_markup_in_a_log_line_shows_as_characters(nats_server: NatsServer, tmp_path: Path) -> None:
     """A log line that holds HTML is text: in the row, in the details, and nothing of it runs."""
     markup = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             await desk.log(markup)
             line = desk.line("onerror")
@@ -91,13 +90,13 @@ def test_markup_in_a_log_line_shows_as_characters(nats_server: NatsServer, tmp_p
             assert await desk.page.locator("img, main script").count() == 0
             await expect(desk.page).to_have_title("Tickertape")
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_the_log_follows_until_the_reader_scrolls_up(nats_server: NatsServer, tmp_path: Path) -> None:
     """The newest line stays in view; after scrolling up the view stands still until the reader jumps back."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             for number in range(200):
                 await desk.log(f"line {number:03}")
@@ -114,26 +113,26 @@ def test_the_log_follows_until_the_reader_scrolls_up(nats_server: NatsServer, tm
             await desk.page.set_viewport_size({"width": 390, "height": 700})
             await expect(desk.line("the newest")).to_be_in_viewport()
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_what_is_passed_over_is_told(nats_server: NatsServer, tmp_path: Path) -> None:
     """A flood beyond the rate leaves a row that says how many events did not come, and why."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10) as desk:
             for number in range(200):
                 await desk.log(f"line {number:03}")
             told = re.compile(r"\d+ events? passed over \(rate\): \d+ log\.info")
             await expect(desk.page.locator('#feed .row[data-kind="gap"]').first).to_contain_text(told)
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_pause_and_filters_hide_and_bring_back(nats_server: NatsServer, tmp_path: Path) -> None:
     """Pausing holds lines back and counts them; a filter hides lines, and loosening it brings them back."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             page = desk.page
             await desk.log("alpha quiet", "DEBUG")
@@ -163,7 +162,7 @@ def test_pause_and_filters_hide_and_bring_back(nats_server: NatsServer, tmp_path
                 ["alpha quiet", "beta loud", "gamma later"]
             )
 
-    asyncio.run(run())
+    run(work())
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -172,7 +171,7 @@ def test_the_page_goes_on_after_a_relay_restart(
 ) -> None:
     """When the relay goes away the page says so, comes back, and shows each line once, in order."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await desk.log("before")
@@ -197,13 +196,13 @@ def test_the_page_goes_on_after_a_relay_restart(
             await expect(desk.tile("ctp.main").locator(".status-word")).to_have_text("DEGRADED")
             await expect(desk.tile("ctp.main").locator(".cell")).to_have_count(2)
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_the_page_says_that_nats_is_away(nats_server: NatsServer, tmp_path: Path) -> None:
     """While NATS is away a banner says so and the connection stays; afterwards lines go on."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             banner = desk.page.locator("#banner-headline")
             nats_server.stop()
@@ -214,13 +213,13 @@ def test_the_page_says_that_nats_is_away(nats_server: NatsServer, tmp_path: Path
             await desk.log("back again")
             await expect(desk.line("back again")).to_be_visible()
 
-    asyncio.run(run())
+    run(work())
 
 
 def test_the_theme_stays_chosen(nats_server: NatsServer, tmp_path: Path) -> None:
     """The colours follow the system until the reader chooses, and the choice outlives a reload."""
 
-    async def run() -> None:
+    async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             root = desk.page.locator("html")
             background = "getComputedStyle(document.body).backgroundColor"
@@ -233,4 +232,4 @@ def test_the_theme_stays_chosen(nats_server: NatsServer, tmp_path: Path) -> None
             await expect(root).to_have_attribute("data-theme", "dark")
             assert await desk.page.evaluate(background) == dark != light
 
-    asyncio.run(run())
+    run(work())

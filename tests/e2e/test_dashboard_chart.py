@@ -8,21 +8,21 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from contracts.events import GatewayStatusChange, format_time
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
 from playwright.async_api import Locator, Page, Route, expect
 
-from tests.browser_desk import Desk, open_desk
+from tests.browser_desk import Desk, open_desk, run
 
 pytestmark = pytest.mark.browser
 
@@ -45,14 +45,9 @@ DRAWN: Final = """
 """How many pixels of a chart have a colour of the style sheet, as it is now; -1 without a chart."""
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
-
-
 async def draws(box: Locator, colour: str, some: bool = True) -> None:
     """Wait until a chart has something in a colour, or nothing."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (pixels := await box.evaluate(DRAWN, colour)) < 0 or (pixels > 0) != some:
             await asyncio.sleep(0.05)
 
@@ -100,7 +95,7 @@ def test_each_level_is_drawn_and_said(nats_server: NatsServer, tmp_path: Path) -
                 await draws(flow, colour)
             await flow.focus()
             tip = page.locator(".chart-tip:visible")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not (await tip.count() and "1 critical" in await tip.inner_text()):
                     await page.keyboard.press("ArrowLeft")
             await expect(tip).to_contain_text(re.compile(r"\d\d:\d\d:\d\d · \d+ events?"))

@@ -3,7 +3,6 @@
 Every wait is for a state of the page.
 """
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import Page, expect
 
+from tests.browser_desk import run
 from tests.dashboard_scene import LINES, MAIN, TRACE, open_scene
 
 pytestmark = pytest.mark.browser
@@ -99,7 +99,7 @@ def test_the_tab_key_reaches_everything(nats_server: NatsServer, tmp_path: Path)
             await expect(page.locator("#details-body")).to_have_count(0)
             await expect(page.locator("#feed")).to_be_focused()
 
-    asyncio.run(work())
+    run(work())
 
 
 def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsSe
             await page.keyboard.press("Escape")
             await expect(page.locator("#history")).to_be_hidden()
 
-    asyncio.run(work())
+    run(work())
 
 
 def test_the_first_stop_leads_past_the_tiles(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -142,4 +142,4 @@ def test_the_first_stop_leads_past_the_tiles(nats_server: NatsServer, tmp_path: 
             await desk.page.keyboard.press("Enter")
             await expect(desk.page.locator("#feed")).to_be_focused()
 
-    asyncio.run(work())
+    run(work())

@@ -3,9 +3,7 @@
 Every wait is for a state of the page.
 """
 
-import asyncio
 import os
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,10 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import expect
 
-from tests.browser_desk import Desk, open_desk
+from tests.browser_desk import Desk, open_desk, run
 from tests.log_desk import count, log, messages, publish, query
 
 pytestmark = pytest.mark.browser
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 def asked(desk: Desk) -> list[dict[str, Any]]:

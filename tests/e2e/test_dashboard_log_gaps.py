@@ -3,13 +3,11 @@
 Every wait is for a state of the page.
 """
 
-import asyncio
 import os
 import re
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nats
 import orjson
@@ -24,7 +22,7 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import expect
 
-from tests.browser_desk import open_desk
+from tests.browser_desk import open_desk, run
 from tests.log_desk import copied_link, count, log, publish, query
 
 pytestmark = pytest.mark.browser
@@ -35,11 +33,6 @@ TOKENS: Final = {
     "TICKERTAPE_JWT_ALGORITHM": "HS256",
     "TICKERTAPE_JWT_KEY": KEY,
 }
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 def test_what_was_passed_over_is_loaded_in_its_place(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -3,11 +3,8 @@
 Every wait is for a state of the page.
 """
 
-import asyncio
 import os
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,15 +15,10 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import expect
 
-from tests.browser_desk import open_desk
+from tests.browser_desk import open_desk, run
 from tests.log_desk import log, publish
 
 pytestmark = pytest.mark.browser
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 def test_the_keys_walk_the_log(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ Nothing is compared: fonts differ from one machine to the next. Each must be a p
 something on it; the folder is git's to ignore, and ``make clean`` removes it.
 """
 
-import asyncio
 import os
 import struct
 import zlib
@@ -21,7 +20,7 @@ if os.environ.get("CI") != "true":
 
 from playwright.async_api import Page, expect
 
-from tests.browser_desk import ROOT, open_desk
+from tests.browser_desk import ROOT, open_desk, run
 from tests.dashboard_scene import LINES, MAIN, change, open_scene
 
 pytestmark = pytest.mark.browser
@@ -90,7 +89,7 @@ def test_pictures_of_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
             await picture(page, "disconnected", DESKTOP, color_scheme="light")
             await picture(page, "phone-disconnected", PHONE, color_scheme="light")
 
-    asyncio.run(work())
+    run(work())
 
 
 def test_a_picture_of_a_thousand_gateways(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -115,4 +114,4 @@ def test_a_picture_of_a_thousand_gateways(nats_server: NatsServer, tmp_path: Pat
             await expect(desk.page.locator(".tile").first.locator(".cell")).to_have_count(1)
             await picture(desk.page, "thousand", DESKTOP, color_scheme="dark")
 
-    asyncio.run(work())
+    run(work())

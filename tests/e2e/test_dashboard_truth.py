@@ -6,7 +6,6 @@ Every wait is for a state of the page, none for a time.
 import asyncio
 import os
 import re
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +13,14 @@ import pytest
 
 from contracts.events import GatewayStatusChange, Status
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
 from playwright.async_api import Page, expect
 
-from tests.browser_desk import Desk, open_desk
+from tests.browser_desk import Desk, open_desk, run
 
 pytestmark = pytest.mark.browser
 
@@ -41,11 +41,6 @@ const make = AudioContext.prototype.createOscillator;
 AudioContext.prototype.createOscillator = function () { window.tones += 1; return make.call(this); };
 """
 """Stands in for the desktop and the loudspeaker."""
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a test's work."""
-    asyncio.run(work)
 
 
 async def prepare(desk: Desk, answer: str = "granted") -> Page:
@@ -73,7 +68,7 @@ async def down(desk: Desk, gateway: str, **metadata: Any) -> None:
 
 async def told(page: Page, *expected: list[str]) -> None:
     """Wait until the desktop was told exactly this."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (found := await page.evaluate("window.told")) != list(expected):
             assert len(found) <= len(expected), found
             await asyncio.sleep(0.02)

@@ -166,7 +166,7 @@ async def open_app(server: NatsServer, folder: Path, *, allowed: bool = True) ->
     async with AsyncExitStack() as stack:
         js = await stack.enter_async_context(jetstream(server.url))
         allow = {"TICKERTAPE_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}"} if allowed else {}
-        relay = Relay(server.url, folder, 0, allow)
+        relay = Relay(server.url, 0, allow)
         stack.push_async_callback(relay.stop)
         await relay.start()
         where = relay.address.removeprefix("http://")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import time
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
@@ -15,10 +14,11 @@ from contracts.wire import MAX_MESSAGE_BYTES
 from tests.feed_client import FeedClient, jetstream, line, publish
 from tests.fuzz.cases import END, PLAIN, SECRET, WAIT, Case
 from tests.fuzz.inside import FoundError
+from tests.patience import PATIENCE
 from tests.relay_process import Relay, eventually
 
 AT_ONCE: Final = 32
-PATIENCE: Final = 1.0
+ANSWER_WAIT: Final = 1.0
 """Seconds that a stranger waits for an answer to its last word."""
 
 CPU_SECONDS: Final = 0.25
@@ -65,16 +65,16 @@ class Outside:
             files, memory = self._files(), self.relay.resident_bytes
             for start in range(0, len(cases), AT_ONCE):
                 some = cases[start : start + AT_ONCE]
-                cpu, began = self._cpu(), time.monotonic()
+                cpu = self._cpu()
                 await asyncio.gather(*map(self._one, some))
                 spent = self._cpu() - cpu
                 self.events += 1
                 await publish(js, line(f"{self.events}", "ERROR"))
                 try:
-                    await asyncio.wait_for(honest.events(self.events), 10)
+                    await asyncio.wait_for(honest.events(self.events), PATIENCE)
                 except TimeoutError:
                     raise self._found(f"the honest client did not get event {self.events}", some) from None
-                if spent > CPU_SECONDS * len(some) or time.monotonic() - began > 30:
+                if spent > CPU_SECONDS * len(some):
                     raise self._found(f"{spent:.2f} s of CPU", some)
                 if told := [text for text in self.relay.log if _FAULTS.search(text)]:
                     raise self._found("".join(told), some)
@@ -83,8 +83,8 @@ class Outside:
     def _calm(self, files: int, memory: int) -> None:
         """Wait until nothing is left of the strangers."""
         try:
-            eventually(lambda: self._metric("tickertape_sockets") == 1, "the honest client is alone", 40)
-            eventually(lambda: self._files() <= files, "the files of strangers are closed", 5)
+            eventually(lambda: self._metric("tickertape_sockets") == 1, "the honest client is alone")
+            eventually(lambda: self._files() <= files, "the files of strangers are closed")
         except TimeoutError as error:
             raise FoundError(f"{error}; sockets: {self._metric('tickertape_sockets')}") from None
         for name, left in (("connections", 1), ("feeds", 1), ("sockets_unauthenticated", 0)):
@@ -103,7 +103,7 @@ class Outside:
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 with contextlib.suppress(OSError, TimeoutError):
-                    await asyncio.wait_for(_play(case, reader, writer), 10)
+                    await asyncio.wait_for(_play(case, reader, writer), PATIENCE)
             finally:
                 writer.transport.abort()
 
@@ -138,7 +138,7 @@ async def _play(case: Case, reader: asyncio.StreamReader, writer: asyncio.Stream
             elif step == END:
                 writer.write_eof()
                 break
-        await asyncio.wait([heard], timeout=PATIENCE if case.stays else 0.02)
+        await asyncio.wait([heard], timeout=ANSWER_WAIT if case.stays else 0.02)
     finally:
         heard.cancel()
         await asyncio.wait([heard])

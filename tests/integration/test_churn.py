@@ -11,22 +11,23 @@ import orjson
 
 from tests.churn import Churn, publish
 from tests.counted_relay import PREFIX, SIGNAL
-from tests.feed_client import follow
+from tests.feed_client import follow, jetstream, line
+from tests.feed_client import publish as publish_one
 from tests.nats_server import NatsServer
 from tests.relay_process import PATIENCE, Relay, eventually
 
-RATE: Final = 50.0
+AT_ONCE: Final = 20
 EVENTS: Final = 200.0
-WARM: Final = 5.0
-"""Seconds of churn before the first count: what is made once and kept is then there."""
+WARM: Final = 210
+"""Clients before the first count: what is made once and kept is then there."""
 
-SECONDS: Final = 40.0
-LOG: Final = 500
+CLIENTS: Final = 1_400
+LOG: Final = 200
 """Events in memory; full before the first count."""
 
 SLACK: Final = 100
 """Objects of one type that may be more, since the log lets go of events in blocks; one that every seventh
-client leaves behind would be 285."""
+client leaves behind would be 200."""
 
 
 def counts(relay: Relay) -> dict[str, int]:
@@ -47,39 +48,44 @@ def quiet(relay: Relay) -> dict[str, int]:
     deadline = time.monotonic() + PATIENCE
     one = counts(relay)
     while True:
-        time.sleep(1.0)
+        time.sleep(0.5)
         other = counts(relay)
         if one == other or time.monotonic() > deadline:
             return other
         one = other
 
 
-async def turmoil(relay: Relay, nats_url: str, seconds: float) -> Churn:
+async def turmoil(relay: Relay, nats_url: str, clients: int) -> Churn:
     """Clients come and go under a steady flow of events, beside one that stays."""
     over = asyncio.Event()
-    churn = Churn(relay.ws_url, RATE)
-    async with follow(relay.ws_url), asyncio.TaskGroup() as tasks:
+    churn = Churn(relay.ws_url)
+    async with follow(relay.ws_url) as staying, asyncio.TaskGroup() as tasks:
         publishing = tasks.create_task(publish(nats_url, EVENTS, over))
-        await churn.run(seconds)
+        await churn.run_all(clients, AT_ONCE)
+        await staying.events(LOG)
         over.set()
-        assert await publishing > LOG
+        await publishing
+        # What came in one go leaves the log with what comes after it.
+        async with jetstream(nats_url) as js:
+            for number in range(2 * LOG):
+                await publish_one(js, line(f"line {number:09d} {'x' * 180}", source="abcd"[number % 4]))
     return churn
 
 
 def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
-    """Objects of each type, tasks and descriptors are as many after 2 000 clients as after the first ones."""
+    """Objects of each type, tasks and descriptors are as many after 1 400 clients as after the first ones."""
     relay = Relay(nats_server.url, "--client-rate", "0", "--log-size", str(LOG))
     relay.program = [sys.executable, "-m", "tests.counted_relay"]
     with relay:
         asyncio.run(turmoil(relay, nats_server.url, WARM))
         before = quiet(relay)
-        churn = asyncio.run(turmoil(relay, nats_server.url, SECONDS))
+        churn = asyncio.run(turmoil(relay, nats_server.url, CLIENTS))
         after = quiet(relay)
     print(
         f"{churn.made} connections, {len(churn.failed)} failed; tasks {before['tasks']} and {after['tasks']}"
     )
     assert churn.failed == []
-    assert churn.made >= 0.9 * RATE * SECONDS
+    assert churn.made == CLIENTS
     more = {name: number - before.get(name, 0) for name, number in after.items()}
     assert {name: number for name, number in more.items() if number > SLACK} == {}
     assert after["tasks"] == before["tasks"]

@@ -36,8 +36,7 @@ from relay.demo.ports import free_ports
 from relay.demo.service import KEEP, RotatedLog, json_line, plain
 from relay.demo.supervisor import PORT_NAME, supervise
 from tests.nats_server import find_binary
-
-PATIENCE = 60.0
+from tests.patience import PATIENCE
 
 whole_demo = pytest.mark.skipif(
     find_binary() is None or not Path("/proc/self/stat").exists(),

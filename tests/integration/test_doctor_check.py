@@ -14,7 +14,7 @@ import pytest
 from relay.doctor.finding import NAMES
 from tests.forge import public_pem
 from tests.nats_server import NatsServer
-from tests.relay_process import Relay, eventually, run
+from tests.relay_process import Relay, eventually, refuse, run
 
 SECRETS = ["hunter-2-of-the-address", "hunter-2-of-hs256-which-is-32-bytes", "hunter-2-token"]
 
@@ -134,7 +134,7 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
 )
 def test_bad_usage_is_one_line(arguments: list[str], said: str) -> None:
     """With exit code 2."""
-    done = run("check", *arguments)
+    done = refuse("check", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

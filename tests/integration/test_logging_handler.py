@@ -24,8 +24,7 @@ from contracts.streams import Names
 from producers.logging import NOT_SHIPPED, TickertapeHandler
 from tests.integration.test_publisher import stored
 from tests.nats_server import NatsServer
-
-PATIENCE = 30.0
+from tests.patience import PATIENCE
 
 
 async def with_client(url: str, what: Any) -> Any:
@@ -369,7 +368,7 @@ def test_the_interpreters_end_flushes(nats_server: NatsServer, url: str, away: b
         nats_server.stop()
     named = url.replace("127.0.0.1", "localhost")  # a name is resolved at the end, too
     argv = [sys.executable, "-c", PROGRAM, named, "0.3" if away else "30"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     if not away:
         assert [event["message"] for event in events(url)] == ["the last words"]

@@ -10,6 +10,7 @@ from contracts.events import GatewayStatusChange, Status
 from contracts.streams import Names
 from producers.monitor.telling import Telling
 from producers.publisher import Publisher
+from tests.patience import PATIENCE
 
 ROUNDS = 100
 SUBJECT = "gateway.status.ctp.main"
@@ -51,7 +52,7 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
             for number in range(ROUNDS):
                 a.keep(change("a", number))
                 b.keep(change("b", number))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while a.pending or b.pending:
                         await asyncio.gather(a.tell_once(), b.tell_once())
                 assert a.expects(SUBJECT) == b.expects(SUBJECT), "both know where the subject stands"

@@ -92,9 +92,10 @@ def texts(feed: FeedClient) -> list[str]:
 
 def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) -> None:
     """Streams, feed, monitor, shipper, publisher, a kill, a rejected event: and no permission is missed."""
-    nats.apply()
+    nats.command_apply()
     log, config = tmp_path / "app.log", tmp_path / "gateways.yaml"
-    gateway = socket.create_server(("127.0.0.1", 0), backlog=128)
+    # Nothing accepts: each look of the monitor takes a place in the backlog.
+    gateway = socket.create_server(("127.0.0.1", 0), backlog=4096)
     port = gateway.getsockname()[1]
     config.write_text(GATEWAY.format(id="a", port=port))
     relay = Relay(nats.url, *nats.options("relay"))
@@ -162,7 +163,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
 
     with relay:
         with program(tmp_path / "monitor.log", "monitor", *arguments) as monitor:
-            run(check(monitor))
+            run(check(monitor), 5 * PATIENCE)
             assert "violation" not in monitor.said
         assert relay.stop() == 0
     gateway.close()
@@ -201,13 +202,13 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
                 "log.info.x",
                 '{"message":"m"}',
                 "--deadline",
-                "0.5",
+                "5",
                 *url,
                 *nats.options("publisher"),
             )
             assert lost.returncode == 1
             assert "create the streams with 'tickertape streams apply'" in lost.stderr
-            nats.apply()
+            nats.command_apply()
             relay.until_ready()
             monitor.until("watching 1 gateways")
             assert sum(absent in line for line in relay.log) == 1
@@ -430,7 +431,7 @@ def test_a_shipper_reads_its_own_checkpoints_alone(nats: Deployed) -> None:
             await ask(client, "checkpoint.web1.mine", b"mine")
             subject = "$JS.API.DIRECT.GET.EVENTS.checkpoint.web1.mine"
             for body in (b"", b'{"seq":1}', b'{"last_by_subj":"log.info.secret"}', b'{"multi_last":[">"]}'):
-                reply = await client.request(subject, body, timeout=5.0)
+                reply = await client.request(subject, body, timeout=PATIENCE)
                 assert reply.data in (b"mine", b"")
 
     run(check())

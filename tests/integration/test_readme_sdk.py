@@ -12,6 +12,7 @@ import pytest
 from contracts import connect, streams
 from contracts.streams import Names
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +47,12 @@ def test_an_example_publishes(nats_server: NatsServer, tmp_path: Path, number: i
     program.write_text(BLOCKS[number].replace("nats://127.0.0.1:4222", nats_server.url), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, program], capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path
+        [sys.executable, program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert asyncio.run(last_sequence(nats_server.url)) >= 1

@@ -14,10 +14,11 @@ import pytest
 from nats.js.api import StreamConfig
 
 from contracts.wire import Bye
+from relay import cli
 from tests.fake_link import only
 from tests.feed_client import follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer, free_port
-from tests.relay_process import ROOT, Relay, eventually
+from tests.relay_process import PATIENCE, ROOT, Relay, command, eventually, refuse
 from tests.relay_process import run as run_command
 
 
@@ -36,7 +37,7 @@ def alive(pid: int) -> bool:
 
 def listening(port: int) -> bool:
     """True when something answers on a loopback port."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
         return True
     return False
 
@@ -48,7 +49,8 @@ def port_of(url: str) -> int:
 
 def told(code: int, *arguments: str, **env: str) -> str:
     """Run ``serve`` that cannot run; its one line."""
-    done = run_command("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
+    call = refuse if code == cli.USAGE else run_command
+    done = call("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line and " WARNING " not in line]
     assert len(lines) == 1, done.stderr
@@ -59,8 +61,10 @@ def told(code: int, *arguments: str, **env: str) -> str:
 
 
 def embedded(folder: Path, *options: str) -> Relay:
-    """A relay with a NATS of its own."""
-    return Relay(None, "--data-dir", str(folder), "--nats-port", "0", *options)
+    """A relay with a NATS of its own, in a fresh interpreter: a start is what these tests are about."""
+    relay = Relay(None, "--data-dir", str(folder), "--nats-port", "0", *options)
+    relay.program = command()
+    return relay
 
 
 def test_a_relay_brings_its_own_nats(tmp_path: Path) -> None:
@@ -235,7 +239,7 @@ def test_clients_are_told_that_the_relay_ends(nats_server: NatsServer) -> None:
             assert len(set(waits)) > 10
             assert 0 < min(waits) < max(waits) < 20_000
 
-    with Relay(nats_server.url) as relay:
+    with Relay(nats_server.url, "--drain", "5") as relay:
         run(check(relay))
         assert relay.wait() == 0
         assert not listening(port_of(relay.url))
@@ -257,9 +261,7 @@ def connect_and_stay(relay: Relay) -> socket.socket:
 def test_a_client_that_does_not_leave_holds_nothing_up(nats_server: NatsServer) -> None:
     """The relay waits for as long as ``--drain`` says, and ends."""
     with Relay(nats_server.url, "--drain", "0.4") as relay, connect_and_stay(relay):
-        began = time.monotonic()
         assert relay.stop() == 0
-        assert time.monotonic() - began < 3
 
 
 def test_a_second_signal_ends_the_drain(nats_server: NatsServer) -> None:
@@ -267,10 +269,8 @@ def test_a_second_signal_ends_the_drain(nats_server: NatsServer) -> None:
     with Relay(nats_server.url, "--drain", "600") as relay, connect_and_stay(relay):
         relay.signal(signal.SIGINT)
         relay.until_logged("shutting down")
-        began = time.monotonic()
         relay.signal(signal.SIGINT)
         assert relay.wait() == 0
-        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_signal_while_its_own_nats_starts_is_heeded(tmp_path: Path, delay: flo
         eventually((tmp_path / "nats.conf").exists, "its NATS is about to start")
         time.sleep(delay)  # into its start: that is where a signal used to be lost
         relay.send_signal(signal.SIGTERM)
-        assert relay.wait(20) == 0
+        assert relay.wait(PATIENCE) == 0
     finally:
         relay.kill()
         relay.wait()

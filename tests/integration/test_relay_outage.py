@@ -24,7 +24,7 @@ from tests.relay_process import Relay, eventually
 def answer(url: str) -> int:
     """Status of a page."""
     try:
-        with urlopen(url, timeout=5) as page:
+        with urlopen(url, timeout=PATIENCE) as page:
             return int(page.status)
     except HTTPError as error:
         with error:
@@ -33,7 +33,7 @@ def answer(url: str) -> int:
 
 def memory_reaches_back_to(relay: Relay, seq: int) -> bool:
     """True once the relay's memory holds all after a sequence."""
-    with urlopen(f"{relay.ops_url}/statusz", timeout=5) as page:
+    with urlopen(f"{relay.ops_url}/statusz", timeout=PATIENCE) as page:
         status = json.load(page)
     return parse_cursor(status["log"]["from"])[1] <= seq
 

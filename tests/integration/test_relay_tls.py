@@ -15,7 +15,6 @@ import trustme
 from websockets.asyncio.client import connect
 
 from relay.door import HANDSHAKE_TIMEOUT
-from relay.tls import LOOK_EVERY
 from tests.feed_client import PATIENCE, run
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay, eventually
@@ -148,8 +147,8 @@ def test_time_passes_for_slow_clients_and_for_certificates(relay: Relay, files: 
         issue(*files)
         with contextlib.suppress(ConnectionResetError):
             assert silent.recv(1) == b""
-        assert HANDSHAKE_TIMEOUT - 1 < time.monotonic() - began < HANDSHAKE_TIMEOUT + 10
-    eventually(lambda: serial(relay) != former, "the new certificate is served", LOOK_EVERY + 10)
+        assert time.monotonic() - began > HANDSHAKE_TIMEOUT - 1
+    eventually(lambda: serial(relay) != former, "the new certificate is served")
     assert sum("new certificate from" in line for line in relay.log) == 1
 
 

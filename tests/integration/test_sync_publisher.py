@@ -20,8 +20,7 @@ from producers.publisher import Ack
 from producers.sync import SyncPublisher
 from tests.integration.test_publisher import stored
 from tests.nats_server import NatsServer
-
-PATIENCE = 30.0
+from tests.patience import PATIENCE
 
 
 def line(text: str) -> SystemLog:
@@ -207,7 +206,9 @@ def test_a_fork_is_told_and_the_exit_flushes(nats_server: NatsServer) -> None:
     """A child gets an error and can make its own; what is submitted last is sent as the interpreter ends."""
     provision(nats_server.url)
     url = nats_server.url.replace("127.0.0.1", "localhost")  # a name is resolved at the end, too
-    done = subprocess.run([sys.executable, "-c", CHILD, url], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, url], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert messages(nats_server.url) == ["parent", "child", "parent again", "at exit"]
 
@@ -222,6 +223,6 @@ def test_an_exit_without_nats_is_bounded(nats_server: NatsServer) -> None:
         "p.submit(SystemLog(level='INFO', message='lost', source='test'))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, nats_server.url], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, nats_server.url], capture_output=True, text=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")

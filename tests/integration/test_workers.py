@@ -166,11 +166,11 @@ def test_ready_once_all_serve_and_while_one_does(relay: Relay) -> None:
     run(deliver())
     before = number(relay, "events_delivered_total")
     assert before > 0
-    assert ready(relay)
+    eventually(lambda: ready(relay), "it is ready")
     one, other = pids(relay)
     os.kill(one, signal.SIGSTOP)
     try:
-        assert ready(relay)
+        eventually(lambda: ready(relay), "it is ready")
         eventually(lambda: slots(relay)[0]["state"] == "silent", "the stopped worker is seen")
         assert number(relay, "events_delivered_total") == before, "what it told last still counts"
         os.kill(other, signal.SIGSTOP)
@@ -188,7 +188,7 @@ def test_a_hang_up_ends_nobody(relay: Relay) -> None:
     before = pids(relay)
     relay.signal(signal.SIGHUP)
     assert pids(relay) == before
-    assert ready(relay)
+    eventually(lambda: ready(relay), "it is ready")
 
 
 def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
@@ -199,7 +199,7 @@ def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
     )
     assert done.returncode == 1
     assert f"127.0.0.1:{port} is in use" in done.stderr
-    assert ready(relay)
+    eventually(lambda: ready(relay), "it is ready")
 
 
 def said(relay: Relay) -> list[str]:
@@ -220,4 +220,4 @@ def test_a_worker_that_dies_again_and_again_waits_longer(relay: Relay) -> None:
         assert pids(relay)[0] == other
     assert len(said(relay)) == told + 3
     assert pauses[1:] == [2 * pauses[0], 4 * pauses[0]]
-    assert ready(relay)
+    eventually(lambda: ready(relay), "it is ready")

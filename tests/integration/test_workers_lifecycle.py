@@ -12,6 +12,7 @@ from contracts.wire import Bye
 from tests.fake_link import only
 from tests.feed_client import follow, jetstream, line, publish, run
 from tests.nats_server import NatsServer, free_port
+from tests.patience import PATIENCE
 from tests.relay_process import Relay, eventually
 from tests.relay_process import run as run_command
 from tests.worker_desk import alive, children, kill_worker, pids, ready, slots
@@ -32,7 +33,7 @@ def relays(nats: NatsServer | None, *options: str, **env: str) -> Relay:
 def taken(url: str) -> bool:
     """True while something listens at an address."""
     host, _, port = url.partition("://")[2].rpartition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=PATIENCE):
         return True
     return False
 
@@ -48,7 +49,7 @@ def test_a_drain_in_good_order(nats_of_all: NatsServer) -> None:
                 assert await feed.closed() == 1001
                 assert len(only(feed.messages, Bye)) == 1
 
-    with relays(nats_of_all) as relay:
+    with relays(nats_of_all, "--drain", "5") as relay:
         workers = pids(relay)
         run(check(relay))
         assert relay.wait() == 0

@@ -13,6 +13,7 @@ from tests import forge
 from tests.attacker import claims
 from tests.feed_client import follow, run
 from tests.nats_server import NatsServer
+from tests.patience import PATIENCE
 from tests.relay_process import Relay, eventually
 from tests.worker_desk import command_line, kill_worker, number, pids, slots
 
@@ -60,7 +61,7 @@ def sockets(relay: Relay, count: int, source: str = "127.0.0.1") -> Iterator[lis
     with contextlib.ExitStack() as stack:
         links = [
             stack.enter_context(
-                socket.create_connection(relay.host_port, timeout=30, source_address=(source, 0))
+                socket.create_connection(relay.host_port, timeout=PATIENCE, source_address=(source, 0))
             )
             for _ in range(count)
         ]

@@ -89,7 +89,7 @@ export class Desk {
 }
 
 /** Wait until something holds. */
-export async function until(condition: () => boolean, what = String(condition), ms = 20_000): Promise<void> {
+export async function until(condition: () => boolean, what = String(condition), ms = 120_000): Promise<void> {
   const end = performance.now() + ms;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`waited ${ms} ms for: ${what}`);

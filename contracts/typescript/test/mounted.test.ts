@@ -42,7 +42,7 @@ async function health(): Promise<Health | undefined> {
 }
 
 async function untilHealth(what: Partial<Health>): Promise<void> {
-  await expect.poll(health, { timeout: 20_000 }).toMatchObject(what);
+  await expect.poll(health, { timeout: 120_000 }).toMatchObject(what);
 }
 
 beforeAll(async () => {

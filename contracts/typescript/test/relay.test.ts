@@ -298,15 +298,17 @@ describe("with tokens", () => {
     const token = async (): Promise<string> => {
       // The second, which is to renew the first, comes to nothing.
       if (++asked === 2) throw new Error("no");
-      const one = await desk.do<string>("token", { life: asked === 1 ? 1.5 : 3600 });
+      const one = await desk.do<string>("token", { life: asked === 1 ? 8 : 3600 });
       given.push(one);
       return one;
     };
     const client = follow(desk.url, { token });
     const events = collect(client, "log.>");
     await live(client);
+    const phases: string[] = [];
+    client.onState((state) => phases.push(state.phase));
     const first = await desk.lines(3);
-    await until(() => client.state.phase === "reconnecting");
+    await until(() => phases.includes("reconnecting"));
     const second = await desk.lines(3);
     await until(() => events.length === 6);
     expect(seqs(events)).toEqual([...range(first), ...range(second)]);

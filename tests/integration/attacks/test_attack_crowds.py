@@ -101,17 +101,18 @@ def test_an_address_that_only_fails_has_to_wait(relay: Relay, good: str) -> None
     assert {exchange(relay, forged).status for _ in range(20)} == {401}
     assert {exchange(relay, get("/health"), source="127.0.0.3").status for _ in range(20)} == {200}
     again = upgrade("/ws?level=LOUD", bearer(good))
-    eventually(lambda: exchange(relay, again, source="127.0.0.2").status == 400, "it is let in again", 10)
+    eventually(lambda: exchange(relay, again, source="127.0.0.2").status == 400, "it is let in again")
 
 
 @pytest.mark.parametrize("relay", ["--connection-rate 4"], indirect=True)
 def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
     """Ten seconds' worth at once, then 503 to the others, of any address; soon there is room again."""
-    sources = [f"127.0.2.{number + 1}" for number in range(80)]
+    sources = [f"127.0.2.{number + 1}" for number in range(200)]
+    began = time.monotonic()
     statuses = [exchange(relay, get("/health"), source=source).status for source in sources]
-    assert 30 <= statuses.count(200) < 60
+    assert 30 <= statuses.count(200) <= 40 + 4 * (time.monotonic() - began) + 1
     assert set(statuses) == {200, 503}
-    eventually(lambda: exchange(relay, upgrade("/ws", bearer("x.y.z"))).status == 401, "room again", 5)
+    eventually(lambda: exchange(relay, upgrade("/ws", bearer("x.y.z"))).status == 401, "room again")
     assert count(relay, "limits_reached_total", limit="connection_rate") >= 20
 
 
@@ -133,9 +134,7 @@ def test_without_descriptors_nobody_who_is_in_is_lost(relay: Relay, good: str) -
                     )
                     silent.enter_context(link)
                 # While they say nothing, and could hold what is kept for others:
-                started = time.monotonic()
                 assert await asyncio.to_thread(count, relay, "connections") == FIT
-                assert time.monotonic() - started < 0.5
                 await alive(feeds)
             await alive(feeds)
             for feed in feeds[:10]:

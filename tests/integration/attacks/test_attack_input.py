@@ -199,7 +199,7 @@ def test_a_line_does_not_steer_the_terminal(relay: Relay, dot: str, tmp_path: Pa
                 env=environment(TERM="xterm-256color"), stdout=file, stderr=subprocess.PIPE,
             )  # fmt: skip
             try:
-                eventually(lambda: b"the end" in out.read_bytes(), "all is shown", 10)  # noqa: B023
+                eventually(lambda: b"the end" in out.read_bytes(), "all is shown")  # noqa: B023
             finally:
                 tail.terminate()
                 _, said = tail.communicate(timeout=PATIENCE)

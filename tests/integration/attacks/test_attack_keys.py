@@ -1,6 +1,7 @@
 """Keys behind an address: rotated while the relay runs, away, not there yet, and asked for by strangers."""
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from contracts.wire import Error, Pong
+from relay.auth.jwks import ASKED_EVERY
 from tests import forge
 from tests.attacker import bearer, browser, claims, exchange, upgrade
 from tests.feed_client import follow, run
@@ -114,16 +116,17 @@ def test_a_new_key_counts_within_seconds(relay: Relay, issuer: Issuer) -> None:
     issuer.keys.append("second")
     answer = exchange(relay, upgrade("/ws", bearer(token("second"))))
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "unavailable", "1")
-    eventually(lambda: status(relay, token("second")) == 101, "the new key counts", 3)
+    eventually(lambda: status(relay, token("second")) == 101, "the new key counts")
     assert status(relay, token("first")) == 101
     assert issuer.fetches == 2
 
 
 def test_unknown_keys_do_not_make_the_relay_fetch_each_time(relay: Relay, issuer: Issuer) -> None:
     """One fetch in 10 s, whatever strangers send; what they send is never good, nor an address."""
+    began = time.monotonic()
     assert exchange(relay, upgrade("/ws", bearer(token("forged")))).status == 503
     eventually(lambda: issuer.fetches == 2, "the keys are fetched anew")
-    eventually(lambda: status(relay, token("forged")) == 401, "the fetch is over", 3)
+    eventually(lambda: status(relay, token("forged")) == 401, "the fetch is over")
     names = [f"forged-{number}" for number in range(20)]
     for kid in (*names, "../../etc/passwd", "' OR 1=1 --", issuer.url, "secret", "FIRST"):
         answer = exchange(relay, upgrade("/ws", bearer(token("first", kid))))
@@ -133,7 +136,7 @@ def test_unknown_keys_do_not_make_the_relay_fetch_each_time(relay: Relay, issuer
     # A known id does not make another's signature good; nor does a secret that stands in the set.
     assert status(relay, token("first", signed="other")) == 401
     assert status(relay, forge.token("HS256", claims(), kid="secret")) == 401
-    assert issuer.fetches == 2
+    assert issuer.fetches <= 2 + (time.monotonic() - began) / ASKED_EVERY
 
 
 def test_while_the_issuer_is_away_its_last_keys_count(relay: Relay, issuer: Issuer) -> None:
@@ -144,7 +147,7 @@ def test_while_the_issuer_is_away_its_last_keys_count(relay: Relay, issuer: Issu
     assert status(relay, token("first")) == 101
     # Tries go on by themselves; what comes then is no key set either.
     issuer.broken, issuer.status = True, 200
-    eventually(lambda: issuer.fetches >= 3, "it was asked once more", 5)
+    eventually(lambda: issuer.fetches >= 3, "it was asked once more")
     assert status(relay, token("first")) == 101
     relay.until_logged("the keys from before still count")
 
@@ -186,7 +189,7 @@ def test_without_keys_clients_are_told_to_come_back(nats: NatsServer, prefix: st
             assert inside.messages[0]["retry"]
             assert inside.messages[1]["retry_after_ms"] == 1000
             away.status = 200
-            eventually(lambda: status(relay, token("late")) == 101, "the key counts", 10)
+            eventually(lambda: status(relay, token("late")) == 101, "the key counts")
             assert status(relay, token("late", signed="other")) == 401
     finally:
         away.close()

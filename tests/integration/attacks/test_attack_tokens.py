@@ -225,7 +225,7 @@ def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest:
         await asyncio.to_thread(eventually, lambda: connections(relay) == 7, "all are connected")
         await asyncio.to_thread(honest.noticed_nothing)
         ends = await waiting
-        assert 4.5 < time.monotonic() - started < 8
+        assert time.monotonic() - started > 4.5
         for end in ends:
             assert (end.kinds, end.error, end.close) == (["error", "bye"], "timeout", 4408)
         assert count(relay, "limits_reached_total", limit="auth_time") == before + 6

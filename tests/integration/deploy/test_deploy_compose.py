@@ -17,6 +17,7 @@ from producers.publisher import Publisher
 from tests.deploy_options import DEPLOY, program, unknown
 from tests.feed_client import follow, line, run
 from tests.nats_server import find_binary, free_port
+from tests.patience import PATIENCE
 from tests.relay_process import Relay, eventually
 from tests.relay_process import run as run_command
 
@@ -189,7 +190,7 @@ def nats_of_the_file(services: dict[str, Any], folder: Path, tmp_path: Path) -> 
 
 def _answers(address: str) -> bool:
     try:
-        with urlopen(address, timeout=5) as answer:
+        with urlopen(address, timeout=PATIENCE) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

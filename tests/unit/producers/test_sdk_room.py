@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from producers.room import Room, check_limits
+from tests.patience import PATIENCE
 
 
 def test_both_limits_hold() -> None:
@@ -69,7 +70,7 @@ def test_who_gives_up_gives_back(admitted: bool) -> None:
         await asyncio.wait({first})
         if not admitted:
             room.leave(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await second
         room.leave(1)
         assert room.events == 0
@@ -87,7 +88,7 @@ def test_a_closed_room_lets_everyone_go_on() -> None:
         waiting = [asyncio.create_task(room.enter(1)) for _ in range(3)]
         await asyncio.sleep(0)
         room.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*waiting)
 
     asyncio.run(main())

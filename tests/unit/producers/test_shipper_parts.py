@@ -18,6 +18,7 @@ from producers.shipper.spool import Spool
 from producers.shipper.standing import ShipCollector, health
 from producers.shipper.wake import Wake
 from producers.shipper.work import DrySink
+from tests.patience import PATIENCE
 from tests.unit.producers.shipper_desk import PLAIN, Desk
 
 
@@ -44,7 +45,7 @@ def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:
         assert len(given) <= 12, "it holds ten of a thousand bytes"
         shipped: list[str] = []
         now = time.time()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not (filling.done() and not of_spool.chain):
                 now += 0.1
                 spool.look(now)

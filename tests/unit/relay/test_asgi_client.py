@@ -15,6 +15,7 @@ from relay.core import frames
 from relay.core.admission import Admission, Limits
 from relay.gate import BUFFER_HIGH, BUFFER_LOW, Gate
 from tests.fake_link import Stage
+from tests.patience import PATIENCE
 
 
 class Server:
@@ -79,7 +80,7 @@ async def settled() -> None:
 
 def play(part: Callable[[], Awaitable[None]]) -> None:
     """Play a part in an event loop of its own."""
-    asyncio.run(asyncio.wait_for(part(), 20))
+    asyncio.run(asyncio.wait_for(part(), PATIENCE))
 
 
 def test_it_is_counted_from_the_accept_to_its_end() -> None:

@@ -14,6 +14,7 @@ import pytest
 from relay.config import RelaySettings
 from relay.doctor import alive
 from relay.doctor.alive import ask, early, reached_at, run
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def once(answer: bytes, *, hold: bool = False) -> Iterator[int]:
                 link.recv(4096)
                 link.sendall(answer)
                 if hold:
-                    done.wait(30)
+                    done.wait(PATIENCE)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -184,7 +185,7 @@ def test_one_that_drips_is_given_up() -> None:
 def test_an_endless_answer_is_cut() -> None:
     """Nothing unbounded is read from whoever has the port."""
     with once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * alive.MAX_ANSWER, hold=True) as port:
-        status, body = ask("127.0.0.1", port, "/", timeout=30)
+        status, body = ask("127.0.0.1", port, "/", timeout=PATIENCE)
     assert status == 200
     assert len(body) <= alive.MAX_ANSWER + 16_384
 
@@ -205,6 +206,6 @@ def test_the_short_way_imports_little() -> None:
         "print(sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"

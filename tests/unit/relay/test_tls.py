@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from relay.tls import Certificate, CertificateError
+from tests.patience import PATIENCE
 
 AUTHORITY = trustme.CA()
 
@@ -73,7 +74,7 @@ def greeted(
         client.options &= ~ssl.OP_NO_TLSv1_1
     client.minimum_version = min(most, ssl.TLSVersion.TLSv1_2)
     client.maximum_version = most
-    near.settimeout(10)
+    near.settimeout(PATIENCE)
     try:
         with client.wrap_socket(near) as link:
             certificate = link.getpeercert()

@@ -15,6 +15,7 @@ from relay.auth import jwks
 from relay.auth.jwks import Jwks, refresh_after, shown
 from relay.auth.keys import KeysError
 from tests.forge import jwk
+from tests.patience import PATIENCE
 
 
 class Issuer:
@@ -87,7 +88,7 @@ def go(work: Callable[[], Awaitable[None]]) -> None:
     """Run a test's coroutine, for ten seconds at most."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await work()
 
     asyncio.run(bounded())

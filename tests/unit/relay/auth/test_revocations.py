@@ -10,6 +10,7 @@ import pytest
 from relay.auth import revocations
 from relay.auth.revocations import Revocations, RevocationsError
 from relay.core.grants import Grant
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_the_loop_tells_of_a_change(path: Path, monkeypatch: pytest.MonkeyPatch)
     async def follow() -> None:
         which = Revocations(path)
         changed = asyncio.Event()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             task = asyncio.create_task(which.run(changed.set))
             replace(path, "two\n")
             await changed.wait()

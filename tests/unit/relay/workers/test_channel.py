@@ -8,6 +8,7 @@ import orjson
 
 from relay.workers.channel import Channel
 from relay.workers.slot import MOST_ASKED
+from tests.patience import PATIENCE
 
 
 def test_a_page_that_raises_is_answered() -> None:
@@ -21,7 +22,7 @@ def test_a_page_that_raises_is_answered() -> None:
         channel = await Channel.open(theirs)
         channel.serve(failing)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             for number in range(MOST_ASKED + 1):
                 writer.write(orjson.dumps({"id": number, "path": "/metrics", "accept": ""}) + b"\n")
                 answer = orjson.loads(await reader.readline())

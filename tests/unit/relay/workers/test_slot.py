@@ -10,6 +10,7 @@ import pytest
 
 from relay.workers.slot import Slot
 from relay.workers.table import Table
+from tests.patience import PATIENCE
 
 WORKER = """\
 #!{python}
@@ -25,7 +26,7 @@ link.sendall({said!r})
 async def two_lives(slot: Slot, changed: asyncio.Event) -> None:
     """Run a slot until its second worker was started, and stop it."""
     running = asyncio.create_task(slot.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while slot.starts < 2 or slot.pid is None:
             waiting = asyncio.create_task(changed.wait())
             await asyncio.wait({waiting, running}, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)

@@ -9,6 +9,7 @@ from relay.config import ServeSettings
 from relay.workers import supervisor as module
 from relay.workers.supervisor import Heard, Supervisor
 from relay.workers.table import Table
+from tests.patience import PATIENCE
 
 
 def test_a_look_that_fails_is_told_and_the_next_one_comes(
@@ -32,7 +33,7 @@ def test_a_look_that_fails_is_told_and_the_next_one_comes(
 
         monkeypatch.setattr(supervisor.whole, "collect", collect)
         looking = asyncio.create_task(supervisor._look())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await again.wait()
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
