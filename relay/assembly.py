@@ -149,6 +149,7 @@ def assemble(
         readers.fetch,
         readers.ask,
         verify,
+        _report,
     )
     flusher.hub = readers.hub = hub
     flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
@@ -164,6 +165,10 @@ def assemble(
     gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
     gate.open = False
     return Parts(hub, gate, flusher.intake, History(hub, readers), authority)
+
+
+def _report(session: str, error: Exception) -> None:
+    log.error("session %s ended with an internal error", session, exc_info=error, extra={"session": session})
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -8,13 +8,14 @@ Invariants:
 1. A shared frame is written only in state OPEN; what the protocol itself has to send goes out first.
 2. The session is told at once when the transport is full and when it has room again.
 3. Every connection that was counted as opened is counted as closed, with one code.
+4. An exception in what the transport or the clock calls ends this connection, and nothing else.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Concatenate, Final, ParamSpec, cast
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, NegotiationError
@@ -29,6 +30,7 @@ from contracts.codes import CloseCode, ErrorCode
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
 from relay.answers import refusal
 from relay.core.admission import Limit, Visitor
+from relay.core.faults import REASON
 from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
@@ -42,8 +44,6 @@ from relay.gate import (
     UNKNOWN_SHARE,
     Gate,
 )
-
-log = logging.getLogger("tickertape.connection")
 
 MAX_MISSED: Final = 2
 """Unanswered pings after which a client is given up."""
@@ -70,6 +70,24 @@ class _Handshake(ServerProtocol):
             return Subprotocol(SUBPROTOCOL)
         # Without what they are called: one may hold a token.
         raise NegotiationError(f"none of the {len(subprotocols)} subprotocols offered is {SUBPROTOCOL}")
+
+
+P = ParamSpec("P")
+
+
+def _contained(
+    method: Callable[Concatenate["Connection", P], None],
+) -> Callable[Concatenate["Connection", P], None]:
+    """Let an exception end the connection that it comes from, and nothing else."""
+
+    @wraps(method)
+    def guarded(connection: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(connection, *args, **kwargs)
+        except Exception as error:
+            connection.fault(error)
+
+    return guarded
 
 
 def websocket_protocol(gate: Gate) -> Callable[..., "Connection"]:
@@ -135,19 +153,8 @@ class Connection(asyncio.Protocol):
         transport.set_protocol(self)
         self.send = transport.write
 
+    @_contained
     def data_received(self, data: bytes) -> None:
-        try:
-            self._receive(data)
-        except Exception:
-            # A fault of ours ends this session and no other.
-            session = self._session.id if self._session is not None else ""
-            log.exception("session %s ends on a fault of the relay", session, extra={"session": session})
-            if self._session is not None:
-                self._gate.hub.bye(self._session, CloseCode.INTERNAL_ERROR, "a fault of the relay")
-            else:
-                self.abort()
-
-    def _receive(self, data: bytes) -> None:
         self._missed = 0
         if len(data) <= PIECE or self._conn.state is CONNECTING:
             self._parse(data)
@@ -177,9 +184,13 @@ class Connection(asyncio.Protocol):
         self._send_own()
 
     def eof_received(self) -> bool:
+        self._end_of_input()
+        return False
+
+    @_contained
+    def _end_of_input(self) -> None:
         if self._conn.state is not CONNECTING:
             self._conn.receive_eof()
-        return False
 
     def pause_writing(self) -> None:
         if self._session is not None:
@@ -189,6 +200,7 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._gate.hub.resumed(self._session)
 
+    @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
         if session is not None:
@@ -235,6 +247,7 @@ class Connection(asyncio.Protocol):
         """Cut the connection, whatever is still to be said."""
         self._transport.abort()
 
+    @_contained
     def ping(self) -> None:
         """Ask whether the client is there; give it up when it answered none of the last ones."""
         if self._missed >= MAX_MISSED and self._session is not None:
@@ -243,6 +256,21 @@ class Connection(asyncio.Protocol):
         self._missed += 1
         if self._conn.state is OPEN:
             self._transport.write(_PING)
+
+    def fault(self, error: Exception) -> None:
+        """End it on an internal error; what has no session yet is answered as far as it can be."""
+        if self._session is not None:
+            self._gate.hub.fault(self._session, error)
+            return
+        self._gate.request_failed("a handshake", error)
+        try:
+            if self._conn.state is CONNECTING:
+                self._refuse(WireError(ErrorCode.INTERNAL, REASON))
+            elif self._conn.state is OPEN:
+                self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
+                self._send_own()
+        finally:
+            self._transport.close()
 
     # Inside.
 

@@ -4,10 +4,12 @@ And what a feed within another application serves beside itself.
 """
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -19,6 +21,7 @@ from contracts.wire import WireError, format_cursor
 from relay import metrics
 from relay.answers import headers_of, peer, refusal
 from relay.assets import Assets
+from relay.core.faults import REASON
 from relay.events_page import EventsPage
 from relay.gate import Gate
 from relay.history import History
@@ -121,7 +124,31 @@ async def _upgrade_required(request: Request) -> Response:
 
 
 def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
-    return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders), Middleware(_Guard, gate=gate)])
+    async def failed(request: Request, error: Exception) -> Response:
+        # Starlette raises it again, and the server logs it.
+        gate.hub.stats.errors["request"] += 1
+        return refusal(WireError(ErrorCode.INTERNAL, REASON))
+
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_SecurityHeaders), Middleware(_Guard, gate=gate)],
+        exception_handlers={HTTPException: _no_such_page, Exception: failed},
+    )
+
+
+async def _no_such_page(request: Request, error: Exception) -> Response:
+    """Answer 404 and 405 in the form of all other refusals."""
+    assert isinstance(error, HTTPException)
+    answer = refusal(WireError(ErrorCode.BAD_QUERY, _why(request, error)), error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _why(request: Request, error: HTTPException) -> str:
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "GET")
+        return f"{request.method[:20]} is not for this page; use {allowed}"
+    return f"no page at {request.url.path[:80]}"
 
 
 def ops_pages(
