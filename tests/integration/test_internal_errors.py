@@ -120,7 +120,7 @@ def test_the_victim_ends_and_its_neighbour_lives_on(program: Program) -> None:
     if isinstance(program.process, Relay):
         with urlopen(f"{program.process.ops_url}/metrics", timeout=PATIENCE) as metrics:
             numbers = metrics.read().decode()
-        assert f'tickertape_internal_errors_total{{ended="session"}} {count}.0' in numbers
+        assert f'tickertape_internal_errors_total{{kind="session"}} {count}.0' in numbers
         assert f'tickertape_disconnects_total{{code="1011"}} {count}.0' in numbers
 
 
