@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.streams import Names
 from relay.auth.authority import Authority
 from relay.config import RelaySettings
 from relay.core.admission import Admission
@@ -131,7 +130,7 @@ def assemble(
         place: among other relays on the same port; None stands alone.
     """
     now = clock()
-    names = Names(settings.subject_prefix)
+    names = settings.names()
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
     flusher = Flusher(now)
     readers = Readers(names, patterns, now)

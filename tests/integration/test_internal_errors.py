@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -78,9 +78,9 @@ async def fill(url: str) -> None:
             await publish(js, line(f"{number}"))
 
 
-def query_of(place: str) -> dict[str, str]:
+def query_of(place: str) -> dict[str, Any]:
     """What the victim of a place asks for."""
-    query = {"subjects": subject(place)}
+    query: dict[str, Any] = {"subjects": subject(place)}
     if place == READERS[0]:
         return {**query, "since": SINCE}
     if place == READERS[1] or place in IN_THE_PAST:

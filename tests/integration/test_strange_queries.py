@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -107,21 +108,17 @@ def ask_feed(relay: Relay, query: str) -> str:
 
 def ask_history(relay: Relay, query: str) -> str:
     """Status of a page of history; its body is JSON in any case."""
-    with socket.create_connection(relay.host_port, PATIENCE) as plug:
-        head = f"GET /events?{query} HTTP/1.1\r\nHost: {relay.host_port[0]}:{relay.host_port[1]}\r\n"
-        plug.sendall(f"{head}Connection: close\r\n\r\n".encode())
-        heard = b""
-        while more := plug.recv(65_536):
-            heard += more
-    head, _, body = heard.partition(b"\r\n\r\n")
-    assert b"application/json" in head, (query, heard)
-    if b"chunked" in head:
-        body = body[body.index(b"{") : body.rindex(b"}") + 1]
-        body = b"".join(body.split(b"\r\n")[::2]) if b"\r\n" in body else body
-    status = head[9:12].decode()
-    if status != "200":
-        assert set(orjson.loads(body)) == {"code", "message"}, query
-    return status
+    connection = HTTPConnection(*relay.host_port, timeout=PATIENCE)
+    try:
+        connection.request("GET", f"/events?{query}")
+        answer = connection.getresponse()
+        body = orjson.loads(answer.read())
+    finally:
+        connection.close()
+    assert answer.headers["content-type"] == "application/json", query
+    if answer.status != 200:
+        assert set(body) == {"code", "message"}, query
+    return str(answer.status)
 
 
 def internal_errors(relay: Relay) -> float:

@@ -10,7 +10,7 @@ from contracts.wire import Events, Heartbeat
 from relay.core import fanout as fanout_module
 from relay.core.archive import STRETCH
 from relay.core.faults import REASON
-from relay.core.feed import Feed
+from relay.core.feed import Feed, Unit
 from relay.core.grants import Grant
 from relay.core.session import Request, Session, Since, State
 from relay.core.starts import Starts
@@ -101,14 +101,14 @@ def making_of_a_unit(scene: Scene) -> None:
 
 def encoding_of_a_unit(scene: Scene) -> None:
     scene.enter()
-    real = fanout_module.Unit.data
+    real = Unit.data
 
     def broken(unit: Any, variant: Any) -> bytes:
         if any(record.seq == 1 for record in unit.records):
             raise InjectedError
         return real(unit, variant)
 
-    scene.patch.setattr(fanout_module.Unit, "data", broken)
+    scene.patch.setattr(Unit, "data", broken)
     # A neighbour that asks for less has a feed of its own, and gets a unit that can be encoded.
     scene.stage.say(scene.neighbours, type="subscribe", subjects=["log.*.y"])
     scene.stage.log(1, "error")
