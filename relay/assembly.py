@@ -148,7 +148,7 @@ def assemble(
         readers.fetch,
         readers.ask,
         verify,
-        _report,
+        session_failed,
     )
     flusher.hub = readers.hub = hub
     flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
@@ -166,7 +166,8 @@ def assemble(
     return Parts(hub, gate, flusher.intake, History(hub, readers), authority)
 
 
-def _report(session: str, error: Exception) -> None:
+def session_failed(session: str, error: Exception) -> None:
+    """Log an internal error that ends a session, with the session's id."""
     log.error("session %s ended with an internal error", session, exc_info=error, extra={"session": session})
 
 

@@ -4,8 +4,8 @@ A browser sends ``Origin`` with every WebSocket handshake, and a page cannot for
 are let through: they could send anything.
 
 Desktop apps (Electron, Tauri, extensions, webviews) have a scheme of their own in place of http: a browser
-engine writes their origin as ``scheme://host``, and that of a page without an origin as ``null``. The allow list
-alone lets them in, and they say nothing about names of the relay.
+engine writes their origin as ``scheme://host``, and that of a page without an origin as ``null``. They are
+let in where they are listed, and say nothing about names of the relay.
 """
 
 import re
@@ -24,8 +24,8 @@ _WEB: Final = frozenset({"http", "https", "ws", "wss", "ftp", "file"})
 """Schemes of the web, which no app can have; an origin of theirs is http or https, or ``file://``."""
 
 _BARE: Final = frozenset({"null", "file://"})
-"""Origins without a host: that of a sandboxed page, and of files in an app. Pages that have nothing to do with
-each other share them, so they are let in only where they are listed as they stand here."""
+"""Origins without a host: that of a sandboxed page, and of files in an app. Pages that have nothing to do
+with each other share them: listed as they stand here, or not let in."""
 
 Origin = tuple[str, str, int]
 """Scheme, host in lower case, and port."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
@@ -17,6 +16,7 @@ from contracts.codes import ErrorCode
 from contracts.errors import MendableError
 from relay.core.admission import Limit, Visitor
 from relay.door import Door
+from relay.listener import Listener, bind
 
 BACKLOG: Final = 4096
 HEAD_TIMEOUT: Final = 5.0
@@ -38,8 +38,8 @@ class ListenError(MendableError):
     """A port cannot be listened on."""
 
 
-def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket.socket:
-    """Bind an address, before anything else starts.
+def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listener:
+    """Bind a port at all addresses of a host, before anything else starts.
 
     Args:
         host: name or address.
@@ -51,13 +51,7 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket
         ListenError: the address cannot be had.
     """
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.setblocking(False)
+        return bind(host, port, shared=shared)
     except OSError as error:
         where = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
@@ -65,7 +59,6 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket
         raise ListenError(
             f"{where} cannot be listened on: {error.strerror or error}", f"give another {option}"
         ) from None
-    return listener
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -215,7 +208,7 @@ class HttpServer(uvicorn.Server):
 
     Args:
         app: the pages.
-        listener: a bound socket.
+        listener: bound sockets.
         websocket: builds what an upgrade is handed to; None serves no WebSocket.
         http: builds what a socket is handed to.
     """
@@ -223,7 +216,7 @@ class HttpServer(uvicorn.Server):
     def __init__(
         self,
         app: ASGIApp,
-        listener: socket.socket,
+        listener: Listener,
         websocket: Callable[..., asyncio.Protocol] | None = None,
         http: Callable[..., asyncio.Protocol] = GuardedHttp,
     ) -> None:
@@ -253,8 +246,7 @@ class HttpServer(uvicorn.Server):
     @property
     def address(self) -> str:
         """``host:port`` that it listens on."""
-        name: Any = self._listener.getsockname()
-        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        return self._listener.address
 
     def stop_accepting(self) -> None:
         """Close the listener; connections that are open stay."""
@@ -263,4 +255,4 @@ class HttpServer(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         """Serve until ``should_exit`` is set."""
-        await self.serve(sockets=[self._listener])
+        await self.serve(sockets=self._listener.sockets)

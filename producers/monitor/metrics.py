@@ -6,11 +6,12 @@ Read when they are asked for, from the monitor's state: nothing is counted twice
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from contracts.events import Status
+from producers.metrics_server import serve_metrics
 from producers.monitor.health import Outcome
 
 if TYPE_CHECKING:
@@ -106,4 +107,4 @@ def serve(monitor: "Monitor", host: str, port: int) -> None:
     """
     registry = CollectorRegistry()
     registry.register(MonitorCollector(monitor))
-    start_http_server(port, addr=host, registry=registry)
+    serve_metrics(host, port, registry)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 from nats.aio.client import Client
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.text import Text
 from contracts import subjects
 from contracts.events import Status, SystemHealth
 from contracts.streams import Names
+from producers.metrics_server import serve_metrics
 from producers.shipper.lineage import Lineage
 from producers.shipper.parse import Counts
 from producers.shipper.shipper import Shipper
@@ -118,7 +119,7 @@ def serve(shipper: Shipper, counts: Counts, host: str, port: int) -> None:
     """
     registry = CollectorRegistry()
     registry.register(ShipCollector(shipper, counts))
-    start_http_server(port, addr=host, registry=registry)
+    serve_metrics(host, port, registry)
 
 
 async def show(client: Client, names: Names, host: str, console: Console) -> bool:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from contracts import connect
 from relay.config import ServeSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.listener import Listener
 from relay.server import BACKLOG, HttpServer, ListenError, listen
 from relay.voice import complain, say
 from relay.workers.pages import supervisor_pages
@@ -65,16 +66,14 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
         return 0
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
     table = Table.create(settings.workers)
-    supervisor = Supervisor(settings, table, url, held.getsockname()[1], heard, announce)
+    supervisor = Supervisor(settings, table, url, held.port, heard, announce)
     ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
     ops_socket.listen(BACKLOG)  # whoever reads its address may ask at once
     serving = asyncio.create_task(ops.run_until_stopped())
     try:
         scheme = "https" if settings.tls_cert else "http"
-        name: Any = held.getsockname()
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
         announce(
-            f"relay: {scheme}://{host}:{name[1]}  metrics: http://{ops.address}/metrics  "
+            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
             f"NATS: {connect.shown(url)}"
         )
         return await supervisor.run()
@@ -86,7 +85,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
             await nats.stop()
 
 
-def hold(host: str, port: int) -> socket.socket:
+def hold(host: str, port: int) -> Listener:
     """Keep a port for the workers, without listening on it.
 
     Raises:

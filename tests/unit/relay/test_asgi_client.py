@@ -196,7 +196,7 @@ def test_a_fault_of_ours_ends_one_session(
     """With 1011, as the client may come back; the log has its traceback and the session's id."""
 
     async def part() -> None:
-        server = Server(Stage(report=assembly._report))
+        server = Server(Stage(report=assembly.session_failed))
 
         def broken(*arguments: Any) -> None:
             raise ZeroDivisionError
