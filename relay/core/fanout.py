@@ -421,9 +421,13 @@ class Fanout:
 
     def _send(self, feed: Feed, senders: list[Callable[[bytes], None]], data: bytes) -> None:
         """Write to members of a feed that stand at its head; one whose write fails ends alone."""
-        for send in senders:
+        rest = iter(senders)
+        done = False
+        while not done:
             try:
-                send(data)
+                for send in rest:  # the tightest loop of all: what guards it is outside
+                    send(data)
+                done = True
             except Exception as error:
                 for session in [one for one in feed.heads if one.send is send]:
                     self._fault(session, error)
