@@ -205,6 +205,33 @@ def _messages() -> dict[str, Any]:
                     "description": "Its sequence in the stream EVENTS.",
                 },
                 "Nats-Msg-Id": {"type": "string", "description": "<epoch>-<sequence>: filed once."},
+                "Tickertape-Raw-Subject": {
+                    "type": "string",
+                    "contentEncoding": "base64",
+                    "description": "The original subject as NATS has it, when it is illegal; the address "
+                    "then has =XX for each byte outside A-Za-z0-9_- and the dot. It cannot be replayed.",
+                },
+                "Tickertape-Raw-Headers": {
+                    "type": "string",
+                    "contentEncoding": "base64",
+                    "description": "The original header block, beside Tickertape-Raw-Subject.",
+                },
+                "Tickertape-Raw-Headers-Size": {
+                    "type": "string",
+                    "description": "Bytes of the original header block, when not all of it had room.",
+                },
+                "Tickertape-Subject": {
+                    "type": "string",
+                    "description": "The address in full, when it is too long for a subject.",
+                },
+                "Tickertape-Size": {
+                    "type": "string",
+                    "description": "Bytes of the original body, when not all of it had room.",
+                },
+                "Tickertape-Body": {
+                    "const": "unavailable",
+                    "description": "The original bytes could not be read; the body is empty.",
+                },
             },
             "required": ["Tickertape-Reason", "Tickertape-Sequence", "Nats-Msg-Id"],
         },

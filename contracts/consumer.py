@@ -11,6 +11,7 @@ Invariants:
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -18,7 +19,9 @@ from typing import Any, Final, NamedTuple
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
+from contracts.message_headers import Headers
 from contracts.streams import StreamsError, request
 
 HEARTBEAT: Final = 1.0
@@ -35,19 +38,21 @@ class Delivery(NamedTuple):
 
     Attributes:
         seq: its sequence in the stream.
-        subject: as it stands in NATS.
+        subject: as it stands in NATS; may be illegal, which ``decode`` rejects.
         data: its body.
-        stored: when the stream stored it, UNIX seconds.
+        stored_ns: when the stream stored it, UNIX nanoseconds.
         pending: how many more the consumer has.
-        headers: None when it has none.
+        headers: None when it has none, or a block that breaks the format.
+        header_block: as it came; None when it has none.
     """
 
     seq: int
     subject: str
     data: bytes
-    stored: float
+    stored_ns: int
     pending: int
     headers: dict[str, str] | None
+    header_block: bytes | None = None
 
 
 class OrderedConsumer:
@@ -154,18 +159,21 @@ class OrderedConsumer:
         # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sequence>.<own>.<time>.<pending>
         tokens = reply.split(".")
         at = 5 if len(tokens) == 9 else 7
-        own = int(tokens[at + 1])
+        try:
+            seq, own, stored, pending = map(int, tokens[at : at + 4])
+        except ValueError:
+            return  # not of JetStream: anyone may publish to an inbox, with a reply subject of their own
         if own != self._expected:
             self._fail(f"message {self._expected} of the consumer is missing, {own} came")
             return
         self._expected = own + 1
         self._heard = self._loop.time()
-        self.pending = int(tokens[at + 3])
-        self._handle(
-            Delivery(
-                int(tokens[at]), msg.subject, msg.data, int(tokens[at + 2]) / 1e9, self.pending, msg.headers
-            )
-        )
+        self.pending = pending
+        headers, block = msg.headers, None
+        if isinstance(headers, Headers):
+            block = headers.raw
+            headers = headers if headers.well_formed and headers else None
+        self._handle(Delivery(seq, msg.subject, msg.data, stored, pending, headers, block))
 
     async def _control(self, msg: Msg) -> None:
         headers = msg.headers or {}
@@ -175,9 +183,10 @@ class OrderedConsumer:
             stalled = headers.get("Nats-Consumer-Stalled")
             if msg.reply or stalled:
                 # Answered in its turn, after what came before was handled: that is the backpressure.
-                await self._nc.publish(msg.reply or stalled or "")
+                with contextlib.suppress(NatsError):  # no subject to publish on, or no connection
+                    await self._nc.publish(msg.reply or stalled or "")
             last = headers.get("Nats-Last-Consumer")
-            if last is not None and int(last) >= self._expected:
+            if last is not None and last.isdigit() and int(last) >= self._expected:
                 self._fail(f"messages {self._expected} to {last} of the consumer are missing")
         elif status is not None:
             self._fail(f"the server ended the consumer: {headers.get('Description', status)}")

@@ -18,7 +18,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from contracts import json_text, subjects
-from contracts.subjects import EventType, Subject, SubjectError
+from contracts.subjects import EventType, IllegalSubject, Subject, SubjectError
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Largest payload of an event."""
@@ -228,6 +228,7 @@ class Reason(StrEnum):
     BAD_FIELD = "bad_field"
     BAD_SUBJECT = "bad_subject"
     SUBJECT_MISMATCH = "subject_mismatch"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +267,12 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
     """Check a message against the contract.
 
     Args:
-        subject: without the deployment's prefix.
+        subject: without the deployment's prefix; may hold whatever a server stores.
         payload: the body of the message.
     """
+    place = _place(subject)
+    if type(place) is IllegalSubject:
+        return Rejected(Reason.BAD_SUBJECT, str(place))
     if len(payload) > MAX_EVENT_BYTES:
         return Rejected(Reason.TOO_LARGE, f"{len(payload)} bytes; at most {MAX_EVENT_BYTES}")
     try:
@@ -303,7 +307,6 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         return Rejected(Reason.BAD_FIELD, f"{field}: {first['msg']}")
-    place = _place(subject)
     if isinstance(place, SubjectError):
         return Rejected(Reason.BAD_SUBJECT, str(place))
     if place.event_type != event_type:
@@ -330,6 +333,8 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
 
 @lru_cache(maxsize=65_536)
 def _place(subject: str) -> Subject | SubjectError:
+    if (why := subjects.fault(subject)) is not None:
+        return IllegalSubject(subjects.spell(subject), why)
     try:
         return subjects.parse(subject)
     except SubjectError as error:

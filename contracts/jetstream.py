@@ -108,9 +108,12 @@ async def request(
             "look at the server's log; a cluster may be without a leader",
             passing=True,
         ) from None
-    answer = orjson.loads(reply.data)
-    assert isinstance(answer, dict)
-    error = answer.get("error")
+    try:
+        answer = orjson.loads(reply.data)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict) or not isinstance(error := answer.get("error") or {}, dict):
+        raise StreamsError(f"the answer to {verb} cannot be read", "it is asked again", passing=True)
     if error and error.get("err_code") in (10039, 10076):
         raise StreamsError(
             f"JetStream is not enabled: {error.get('description')}", "enable it for this account"

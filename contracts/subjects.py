@@ -37,6 +37,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPED_BYTE = re.compile(r"=([0-9A-F]{2})")
 _LEGAL_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+")
 _PATTERN_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
+_ILLEGAL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]|(?:^|\.)(?:[*>]?)(?:\.|$)")
 _PLAIN_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
@@ -56,6 +57,10 @@ class SubjectError(ValueError):
     def __str__(self) -> str:
         shown = self.what if len(self.what) <= 80 else self.what[:77] + "..."
         return f"{shown!r} {self.why}"
+
+
+class IllegalSubject(SubjectError):
+    """A subject that no event may be on, of whatever type; a NATS server stores it all the same."""
 
 
 class EventType(StrEnum):
@@ -200,6 +205,30 @@ def level_of(subject: str) -> str | None:
         return None
     level = rest.partition(".")[0]
     return level.upper() if level.islower() and level.upper() in LEVELS else None
+
+
+def fault(subject: str) -> str | None:
+    """Tell why a subject is illegal, as the end of a sentence; None for a legal one.
+
+    A NATS server stores all subjects without spaces, tabs and line ends. Legal is what a pattern can name:
+    UTF-8, without white space and control characters, no token empty or a wildcard.
+
+    Args:
+        subject: as the client has it, with bytes that are not UTF-8 as lone surrogates.
+    """
+    try:
+        subject.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    if _ILLEGAL.search(subject):
+        return "has white space, a control character, a wildcard or an empty token"
+    return None
+
+
+def spell(subject: str) -> str:
+    """Write any subject in legal characters: bytes outside ``A-Za-z0-9_-`` and ``.`` become ``=XX``."""
+    data = subject.encode(errors="surrogateescape")
+    return "".join(chr(byte) if byte in _PLAIN_BYTES or byte == 0x2E else f"={byte:02X}" for byte in data)
 
 
 def is_state(subject: str) -> bool:

@@ -5,7 +5,7 @@ described here for the exported schemas, for clients in Python, and for tests.
 """
 
 import re
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
@@ -29,10 +29,10 @@ Mode = Literal["live", "complete", "latest"]
 LevelName = Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
 GapReason = Literal["rate", "slow", "retention", "reset"]
 
-_CURSOR = re.compile(r"([0-9a-z]{1,16})-(0|[1-9][0-9]{0,19})", re.ASCII)
+_CURSOR = re.compile(r"([0-9a-z]{1,16})-(0|[1-9][0-9]{0,19})(?:-([1-9][0-9]{0,18}))?", re.ASCII)
 _MAX_SEQUENCE: Final = 2**64 - 1
 
-CURSOR_PATTERN: Final = r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})$"
+CURSOR_PATTERN: Final = r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})(-[1-9][0-9]{0,18})?$"
 CursorText = Annotated[str, Field(pattern=CURSOR_PATTERN)]
 
 # Any text is parsed, so that the relay can answer a wrong one with the error code that fits; the schema tells
@@ -42,13 +42,32 @@ ModeAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_ar
 CursorAsked = Annotated[str, WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})]
 
 
-def format_cursor(epoch: str, sequence: int) -> str:
-    """Write a place in the stream: ``<epoch>-<sequence>``."""
-    return f"{epoch}-{sequence}"
+class Cursor(NamedTuple):
+    """A position in the stream; opaque to clients.
+
+    Attributes:
+        epoch: tells one stream from another that has taken its name.
+        sequence: of the last message before the position.
+        stored_ns: when the stream stored that message, UNIX nanoseconds. A server that lost its newest
+            messages in a power failure gives their sequences to others; this tells which of them was meant.
+            None where there is no message, where the time is not known, and in cursors of 0.1.0.
+    """
+
+    epoch: str
+    sequence: int
+    stored_ns: int | None = None
+
+    def __str__(self) -> str:
+        return format_cursor(*self)
 
 
-def parse_cursor(text: str) -> tuple[str, int]:
-    """Read a cursor into its epoch and sequence.
+def format_cursor(epoch: str, sequence: int, stored_ns: int | None = None) -> str:
+    """Write a position in the stream: ``<epoch>-<sequence>[-<stored_ns>]``."""
+    return f"{epoch}-{sequence}-{stored_ns}" if stored_ns else f"{epoch}-{sequence}"
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Read a cursor.
 
     Raises:
         ValueError: it is malformed.
@@ -56,7 +75,7 @@ def parse_cursor(text: str) -> tuple[str, int]:
     found = _CURSOR.fullmatch(text)
     if found is None or int(found[2]) > _MAX_SEQUENCE:
         raise ValueError(f"{text[:60]!r} is not a cursor; send back one that the relay gave")
-    return found[1], int(found[2])
+    return Cursor(found[1], int(found[2]), int(found[3]) if found[3] else None)
 
 
 class Message(BaseModel):

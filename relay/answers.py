@@ -1,16 +1,66 @@
-"""Answers over HTTP: refusals in the words of the protocol, who may read them, and large ones in pieces."""
+"""Answers over HTTP: refusals in the words of the protocol, who may read them, and large ones in pieces.
 
+Every error is a JSON object with ``code`` and ``message``, whatever refuses the request.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from contracts.codes import CLOSE_CODES, ErrorCode
 from contracts.wire import WireError
+from relay.core.faults import REASON
 from relay.core.session import RETRY_AFTER_MS, close_code
 from relay.entrance import Entrance, Headers, value_of
 
 _PIECE: Final = 64 * 1024
+
+WEBSOCKET_VERSION: Final = "13"
+UPGRADE_HEADERS: Final = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": WEBSOCKET_VERSION,
+}
+"""Headers of a 426."""
+
+_STATUS_CODES: Final[dict[int, str]] = {
+    HTTPStatus.UPGRADE_REQUIRED: "upgrade_required",
+    HTTPStatus.INTERNAL_SERVER_ERROR: ErrorCode.INTERNAL,
+}
+
+
+def http_error(status: int, message: str) -> dict[str, str]:
+    """Build the body of an answer to a request that HTTP itself refuses."""
+    return {"code": _STATUS_CODES.get(status, ErrorCode.BAD_QUERY), "message": message}
+
+
+def http_refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Build the answer to a request that HTTP itself refuses."""
+    return JSONResponse(http_error(status, message), status, headers=headers)
+
+
+async def http_exception(request: Request, error: Exception) -> Response:
+    """Answer what Starlette refuses: an unknown path, a method that a path has not."""
+    assert isinstance(error, HTTPException)
+    message = {
+        HTTPStatus.NOT_FOUND: f"nothing at {request.url.path[:80]}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see Allow",
+    }.get(HTTPStatus(error.status_code), str(error.detail).lower())
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Of files it does not say them itself, of other pages in any order.
+        headers["Allow"] = ", ".join(sorted(headers.get("Allow", "GET, HEAD").split(", ")))
+    return http_refusal(error.status_code, message, headers)
+
+
+async def fault(request: Request, error: Exception) -> Response:
+    """Answer a request that ends in a fault of the relay; Starlette raises it again, so that it is logged."""
+    return http_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
 
 
 def refusal(error: WireError, status: int | None = None) -> Response:

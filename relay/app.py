@@ -9,11 +9,12 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from contracts import connect
 from contracts.access import AccessError
+from contracts.listeners import ListenError
 from contracts.streams import StreamsError
 from relay.assembly import assemble
 from relay.auth.authority import Authority
@@ -23,11 +24,13 @@ from relay.config import RESERVED_DESCRIPTORS, ServeSettings
 from relay.connection import websocket_protocol
 from relay.door import Door
 from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.http_protocol import GuardedHttp
+from relay.listener import Listener
 from relay.logs import Shipping
 from relay.metrics import package_version
 from relay.pages import main_pages, ops_pages
 from relay.reload import Reload
-from relay.server import GuardedHttp, HttpServer, ListenError, listen
+from relay.server import HttpServer, listen, one_port
 from relay.shutdown import drain, first, stop_signals
 from relay.tls import LOOK_EVERY, Certificate, CertificateError
 from relay.voice import complain, say
@@ -70,7 +73,7 @@ async def serve(
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
         if place is None:
-            ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
+            ops_socket = _listen_for_ops(settings, main_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
@@ -92,38 +95,39 @@ async def serve(
     loaded = asyncio.Event()
     code = 0
     both: tuple[Server, Server] = (main, ops)
-    servers = [asyncio.create_task(server.run_until_stopped()) for server in both]
+    servers = [asyncio.create_task(server.run_until_stopped(), name="server") for server in both]
     background = [asyncio.create_task(parts.run(loaded), name="parts")]
     background.append(asyncio.create_task(reload.run(parts, certificate), name="reload"))
     if certificate is not None:
         background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
+    if nats is not None and nats.watch is not None:
+        background.append(nats.watch)
+    watched = [*servers, *background]
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
-        await first(loaded.wait(), *background, stopping.wait())
-        if loaded.is_set():
+        await first(loaded.wait(), *watched, stopping.wait())
+        if loaded.is_set() and not _ended(watched):
             gate.open = True
-            # What lives now lives long: the garbage collector need not look at it again.
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
+            _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began
             log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
-            await first(*background, stopping.wait())
-        for task in background:
-            if task.done():
-                await task
+            await first(*watched, stopping.wait())
+        for task in _ended(watched):
+            await task  # raises what ended it
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
-    except (StreamsError, AccessError) as error:
+    except (StreamsError, AccessError, ListenError, EmbeddedError) as error:
         refuse(str(error))
         code = 1
+        await drain(gate, main, 0.0, settings.drain, stopping)  # clients are told, and find another relay
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         for server in both:
             server.should_exit = True
-        await asyncio.gather(*servers)
+        await asyncio.gather(*servers, return_exceptions=True)
         if shipped is not None:
             log.removeHandler(shipped)
             await asyncio.to_thread(shipped.close)  # waits until what was logged is in the stream
@@ -131,6 +135,23 @@ async def serve(
             await nats.stop()
     log.info("ended", extra={"code": code, "seconds": round(time.monotonic() - began, 3)})
     return code
+
+
+def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+    return [task for task in tasks if task.done()]
+
+
+def _settle_memory() -> None:
+    """Spare the garbage collector what lives now, since it lives long."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
+    try:
+        return listen(settings.ops_host, settings.ops_port, "--ops-port")
+    except ListenError as error:
+        raise one_port(error, settings.ops_port, main_port) from None
 
 
 def raise_descriptor_limit(connections: int = 0) -> int:

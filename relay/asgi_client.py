@@ -33,12 +33,11 @@ from relay.gate import (
     BUFFER_HIGH,
     BUFFER_LOW,
     CLOSE_TIMEOUT,
-    FRAME_BYTES,
     MAX_AUTH_BYTES,
-    UNKNOWN_SHARE,
     Decision,
     Gate,
 )
+from relay.message_rate import MessageRate, most
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -90,8 +89,7 @@ class Client:
         self._patience: asyncio.Timeout | None = None  # while it is served
         self._code = 1006
         self._most = MAX_MESSAGE_BYTES
-        self._second = 0
-        self._messages = 0  # that came in that second
+        self._rate = MessageRate()
 
     def __repr__(self) -> str:
         return f"Client({self._session!r}, {self._waiting} bytes wait)"
@@ -246,15 +244,11 @@ class Client:
         gate, text = self._gate, message.get("text")
         data = message.get("bytes") or b"" if text is None else text.encode()
         now = gate.clock()
-        if int(now) != self._second:
-            self._second, self._messages = int(now), 0
-        self._messages += 1 + len(data) // FRAME_BYTES
-        most = gate.message_rate
-        if session.state is State.WAITING:
-            most = max(1, int(most * UNKNOWN_SHARE))
-        if self._messages > most:
+        self._rate.message(now, len(data))
+        allowed = most(gate.message_rate, known=session.state is not State.WAITING)
+        if self._rate.spent > allowed:
             gate.admission.refused[Limit.MESSAGE_RATE] += 1
-            reason = f"more than {most} messages in a second"
+            reason = f"more than {allowed} messages in a second"
             gate.hub.bye(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
             gate.hub.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")

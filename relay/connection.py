@@ -1,49 +1,40 @@
 """One WebSocket connection: websockets' Sans-I/O protocol inside an asyncio.Protocol.
 
-uvicorn hands an upgrade request to this class, with its bytes. From then on the transport is ours: no task,
-no queue and no timer of its own for each connection.
+``relay/http_protocol.py`` reads the head of an upgrade request, as of any other, and hands it to this class.
+From then on the transport is ours: no task, no queue and no timer of its own for each connection.
 
 Invariants:
 
 1. A shared frame is written only in state OPEN; what the protocol itself has to send goes out first.
 2. The session is told at once when the transport is full and when it has room again.
 3. Every connection that was counted as opened is counted as closed, with one code.
-4. An exception in what the transport or the clock calls ends this connection, and nothing else.
+4. What a client sent is answered in its order: a pong goes out before the answer to a later message.
+5. An exception in what the transport or the clock calls ends this connection, and nothing else.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from http import HTTPStatus
 from typing import Any, Concatenate, Final, ParamSpec, cast
+from urllib.parse import unquote
 
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake, NegotiationError
-from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from contracts.codes import CloseCode, ErrorCode
-from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
-from relay.answers import refusal
+from contracts.wire import MAX_MESSAGE_BYTES, WireError
 from relay.core.admission import Limit, Visitor
 from relay.core.faults import REASON
 from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
 from relay.door import peer_of
-from relay.gate import (
-    BUFFER_HIGH,
-    BUFFER_LOW,
-    CLOSE_TIMEOUT,
-    FRAME_BYTES,
-    MAX_AUTH_BYTES,
-    UNKNOWN_SHARE,
-    Gate,
-)
+from relay.gate import BUFFER_HIGH, BUFFER_LOW, CLOSE_TIMEOUT, MAX_AUTH_BYTES, Gate
+from relay.message_rate import MessageRate, most
+from relay.websocket_protocol import WebSocket, is_large_fragment, refused, request_of
 
 MAX_MISSED: Final = 2
 """Unanswered pings after which a client is given up."""
@@ -52,24 +43,6 @@ PIECE: Final = 512
 """Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
 
 _PING: Final = b"\x89\x00"
-
-
-# No context is kept, so that compressed frames can be shared, and a connection costs no window of its own.
-_DEFLATE: Final = [
-    ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
-]
-
-
-class _Handshake(ServerProtocol):
-    """Accepts our subprotocol, none at all, and refuses when only others are offered."""
-
-    def select_subprotocol(self, subprotocols: Any) -> Subprotocol | None:
-        if not subprotocols:
-            return None
-        if SUBPROTOCOL in subprotocols:
-            return Subprotocol(SUBPROTOCOL)
-        # Without what they are called: one may hold a token.
-        raise NegotiationError(f"none of the {len(subprotocols)} subprotocols offered is {SUBPROTOCOL}")
 
 
 P = ParamSpec("P")
@@ -99,15 +72,13 @@ class Connection(asyncio.Protocol):
     """One client's socket; also the ``Link`` of its session."""
 
     __slots__ = (
-        "_bytes",
         "_conn",
         "_cut",
         "_deaf",
-        "_frames",
         "_gate",
         "_missed",
         "_parts",
-        "_second",
+        "_rate",
         "_session",
         "_transport",
         "_visitor",
@@ -120,7 +91,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._conn = _Handshake(extensions=_DEFLATE, max_size=MAX_MESSAGE_BYTES)
+        self._conn = WebSocket()
         self._parts: bytearray | None = None  # of a message that comes in fragments
         self._session: Session | None = None
         self._visitor: Visitor | None = None
@@ -128,9 +99,7 @@ class Connection(asyncio.Protocol):
         self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
         self._deaf = False  # to a client that was told that it sends too much
         self._missed = 0
-        self._second = 0
-        self._frames = 0  # that the client sent in that second
-        self._bytes = 0
+        self._rate = MessageRate()
         self.spoke = -1
         self.variant = Variant.PLAIN
 
@@ -154,9 +123,22 @@ class Connection(asyncio.Protocol):
         self.send = transport.write
 
     @_contained
+    def handshake(self, target: str, headers: Sequence[tuple[str, str]], method: str = "GET") -> None:
+        """Answer an upgrade request.
+
+        Args:
+            target: path and query, undecoded; ASCII.
+            headers: names and values, in order.
+            method: of the request.
+        """
+        self._handshake(request_of(target, headers, method))
+
+    @_contained
     def data_received(self, data: bytes) -> None:
+        if self._conn.state is CONNECTING:
+            return  # its handshake was refused, or has a fault
         self._missed = 0
-        if len(data) <= PIECE or self._conn.state is CONNECTING:
+        if len(data) <= PIECE:
             self._parse(data)
             return
         for place in range(0, len(data), PIECE):
@@ -167,21 +149,27 @@ class Connection(asyncio.Protocol):
             return
         conn = self._conn
         conn.receive_data(data)
-        events = conn.events_received()
-        if conn.state is not CONNECTING and self._too_many(events, len(data)):
-            self._flooded()
-            return
+        events: list[Any] = conn.events_received()
+        last = conn.data_to_send()  # of a frame that breaks the protocol, behind all others
+        flooded = self._too_many(events, len(data))
         for event in events:
-            if isinstance(event, Request):
-                self._handshake(event)
-                # The parser's generator keeps the request for as long as the connection lives.
-                event.headers.clear()
-            elif isinstance(event, Frame):
-                if event.opcode is Opcode.TEXT or event.opcode is Opcode.CONT:
-                    self._text(event.data, event.fin)
-                elif event.opcode is Opcode.BINARY and conn.state is OPEN:
-                    conn.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
+            if not isinstance(event, Frame):
+                self._put(event)
+            elif not flooded:
+                self._frame(event)
+                if conn.writes:
+                    self._send_own()  # it was the last: what came behind it is not answered
+        if flooded:
+            self._flooded()
+        for data in last:
+            self._put(data)
         self._send_own()
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+            self._text(frame.data, frame.fin)
+        elif frame.opcode is Opcode.BINARY and self._conn.state is OPEN:
+            self._conn.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
 
     def eof_received(self) -> bool:
         self._end_of_input()
@@ -228,7 +216,7 @@ class Connection(asyncio.Protocol):
         """Count it as one of its token's subject; False when that has connections enough."""
         if not self._gate.admit(self._visitor, grant):
             return False
-        self._conn.max_message_size = MAX_MESSAGE_BYTES
+        self._conn.limit(MAX_MESSAGE_BYTES)
         return True
 
     def close(self, code: int, reason: str) -> None:
@@ -265,7 +253,7 @@ class Connection(asyncio.Protocol):
         self._gate.request_failed("a handshake", error)
         try:
             if self._conn.state is CONNECTING:
-                self._refuse(WireError(ErrorCode.INTERNAL, REASON))
+                self._refuse(refused(WireError(ErrorCode.INTERNAL, REASON)))
             elif self._conn.state is OPEN:
                 self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
                 self._send_own()
@@ -275,15 +263,14 @@ class Connection(asyncio.Protocol):
     # Inside.
 
     def _too_many(self, events: list[Any], size: int) -> bool:
-        second = int(self._gate.clock())
-        if second != self._second:
-            self._second, self._frames, self._bytes = second, 0, 0
-        self._frames += len(events)
-        self._bytes += max(size, sum(len(event.data) for event in events))
-        most = self._gate.message_rate
-        if self._session is not None and self._session.state is State.WAITING:
-            most = max(1, int(most * UNKNOWN_SHARE))
-        return self._frames + self._bytes // FRAME_BYTES > most
+        counted = unpacked = 0
+        for event in events:
+            if isinstance(event, Frame):
+                unpacked += len(event.data)
+                counted += not is_large_fragment(event)
+        self._rate.read(self._gate.clock(), size, counted, unpacked)
+        waiting = self._session is not None and self._session.state is State.WAITING
+        return self._rate.spent > most(self._gate.message_rate, known=not waiting)
 
     def _flooded(self) -> None:
         """Tell a client that it sends too much, and hear nothing more of it."""
@@ -292,6 +279,8 @@ class Connection(asyncio.Protocol):
             self.abort()  # it was told goodbye and goes on
             return
         self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
+        if self._conn.state is not OPEN:
+            return  # it has said goodbye itself, or a broken frame did
         reason = f"more than {self._gate.message_rate} frames in a second"
         self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
         if not self._transport.is_closing() and self._transport.can_write_eof():
@@ -299,21 +288,19 @@ class Connection(asyncio.Protocol):
 
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
-        if path != "/ws":
-            self._refuse(WireError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws"), 404)
+        if unquote(path) != "/ws":
+            error = WireError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
+            self._refuse(refused(error, HTTPStatus.NOT_FOUND))
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
         secure = self._transport.get_extra_info("sslcontext") is not None
         decided = self._gate.decide(self._visitor, peer_of(self._transport), headers, query, secure=secure)
-        refused = decided.refused
-        if refused is not None and not decided.inside:
-            self._refuse(refused)
+        if decided.refused is not None and not decided.inside:
+            self._refuse(refused(decided.refused))
             return
-        response = self._conn.accept(request)
+        response = self._conn.answered(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            fault = self._conn.handshake_exc
-            message = str(fault) if isinstance(fault, InvalidHandshake) else "no WebSocket handshake"
-            self._refuse(WireError(ErrorCode.BAD_MESSAGE, message), response.status_code)
+            self._refuse(response)
             return
         self._conn.send_response(response)
         self._send_own()
@@ -324,10 +311,10 @@ class Connection(asyncio.Protocol):
             self.variant = Variant.DEFLATED
         hub = self._gate.hub
         self._gate.add(self)
-        if refused is None:
+        if decided.refused is None:
             self._gate.opened(self._visitor)
             if decided.grant is None:
-                self._conn.max_message_size = MAX_AUTH_BYTES
+                self._conn.limit(MAX_AUTH_BYTES)
             self._session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
@@ -335,21 +322,20 @@ class Connection(asyncio.Protocol):
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             self._gate.results["refused"] += 1
-            hub.turn_away(self, refused, close_code(refused))
+            hub.turn_away(self, decided.refused, close_code(decided.refused))
 
-    def _refuse(self, error: WireError, status: int | None = None) -> None:
-        """Answer over HTTP, with the status of the error's close code unless another is given."""
+    def _refuse(self, response: Response) -> None:
+        """Answer over HTTP, and end."""
         self._gate.results["refused"] += 1
-        answer = refusal(error, status)
-        headers = Headers({"Connection": "close"})
-        headers.update(answer.headers.items())
-        if status == HTTPStatus.UPGRADE_REQUIRED:
-            headers["Upgrade"] = "websocket"
-        phrase = HTTPStatus(answer.status_code).phrase
-        self._conn.send_response(Response(answer.status_code, phrase, headers, bytes(answer.body)))
+        self._conn.send_response(response)
         self._send_own()
 
     def _text(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
+        size = len(data) + (0 if self._parts is None else len(self._parts))
+        if size > self._conn.largest:
+            reason = f"a message of {size} bytes; at most {self._conn.largest}"
+            self._conn.fail(CloseCode.MESSAGE_TOO_BIG, reason)
+            return
         if not fin or self._parts is not None:
             if self._parts is None:
                 self._parts = bytearray()
@@ -366,13 +352,16 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._gate.hub.receive(self._session, text, self._gate.clock())
 
+    def _put(self, data: bytes) -> None:
+        """Write what the protocol itself has to say; an empty piece means: close the connection."""
+        if not data:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
     def _send_own(self) -> None:
-        """Write what the protocol itself has to say; an empty piece of it means: close the connection."""
         for data in self._conn.data_to_send():
-            if data:
-                self._transport.write(data)
-            else:
-                self._transport.close()
+            self._put(data)
         if self._conn.state is not OPEN and self._session is not None:
             # The closing handshake has begun: nothing may be written by a feed any more.
             self._gate.hub.closed(self._session)

@@ -22,6 +22,9 @@ log = logging.getLogger("tickertape.nats")
 START_TIMEOUT: Final = 10.0
 STOP_TIMEOUT: Final = 10.0
 RESTART_DELAY: Final = 1.0
+MAX_RESTARTS: Final = 5
+"""Tries in a row to start it again, after which the relay ends: without its NATS it serves nothing."""
+
 _PR_SET_PDEATHSIG: Final = 1
 
 OWN_NAME: Final = "tickertape"
@@ -62,15 +65,19 @@ class EmbeddedNats:
     Args:
         data_dir: locked against a second one.
         port: on loopback; 0 takes a free one.
+
+    Attributes:
+        watch: keeps it running; ends with ``EmbeddedError`` when it cannot be started again. None before
+            ``start``.
     """
 
     def __init__(self, data_dir: Path, port: int) -> None:
         self.data_dir = data_dir
         self.port = port
         self._program = find_server()
+        self.watch: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._watch: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -89,13 +96,13 @@ class EmbeddedNats:
         store = str(self.data_dir / "jetstream").replace("\\", "\\\\").replace('"', '\\"')
         config.write_text(_CONFIG.format(name=OWN_NAME, port=self.port, store=f'"{store}"'))
         await self._spawn()
-        self._watch = asyncio.create_task(self._keep_running(), name="nats-server")
+        self.watch = asyncio.create_task(self._keep_running(), name="nats-server")
 
     async def stop(self) -> None:
         """Stop the server and wait for it."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        if self.watch is not None:
+            self.watch.cancel()
+            await asyncio.gather(self.watch, return_exceptions=True)
         process = self._process
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -134,14 +141,20 @@ class EmbeddedNats:
         raise EmbeddedError("the relay's own nats-server did not start", f"see {self.data_dir / 'nats.log'}")
 
     async def _keep_running(self) -> None:
+        failures = 0
         while True:
             assert self._process is not None
             code = await self._process.wait()
             log.error("nats-server ended with %d and is started again", code)
             await asyncio.sleep(RESTART_DELAY)
             try:
+                _free_port(self.port)  # or the answer of another program would be taken for its own
                 await self._spawn()
+                failures = 0
             except EmbeddedError as error:
+                failures += 1
+                if failures == MAX_RESTARTS:
+                    raise
                 log.error("%s", error)
 
 

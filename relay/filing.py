@@ -1,17 +1,20 @@
 """What breaks the contract is filed in REJECTED, for its maker to find.
 
 Invariants: it never holds up the flow of events; what waits for NATS is bounded, and beyond that counted; a
-subject is never longer than a server takes.
+subject is never longer than a server takes; whatever bytes came, a dead letter's subject and headers are
+legal.
 """
 
 import asyncio
+import base64
 import logging
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from contracts import subjects
 from contracts.events import Rejected
 from contracts.streams import Names
 
@@ -35,6 +38,29 @@ HEADER_ROOM: Final = 4 * 1024
 more than it takes, headers included, and an event may be as large as it takes without them."""
 
 
+class DeadLetter(NamedTuple):
+    """A message that is to be filed.
+
+    Attributes:
+        cursor: epoch, time and sequence of its place, with dashes; the same at every relay.
+        subject: without prefix; bytes that are not UTF-8 are lone surrogates.
+        data: as it came; None when it could not be read.
+        why: it is rejected.
+        header_block: as it came; kept when the subject is illegal.
+    """
+
+    cursor: str
+    subject: str
+    data: bytes | None
+    why: Rejected
+    header_block: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return len(self.data or b"") + len(self.header_block or b"")
+
+
 class Filing:
     """Events that are to be filed.
 
@@ -44,27 +70,20 @@ class Filing:
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._waiting: deque[tuple[str, str, bytes, Rejected]] = deque()
+        self._waiting: deque[DeadLetter] = deque()
         self._bytes = 0
         self._more = asyncio.Event()
         self._overflow = 0
 
-    def add(self, cursor: str, subject: str, data: bytes, why: Rejected) -> None:
-        """File an event when NATS takes it; the same one, filed by several relays, is filed once.
-
-        Args:
-            cursor: of its place.
-            subject: without prefix.
-            data: as it came.
-            why: it is rejected.
-        """
-        if len(self._waiting) >= MAX_TO_FILE or self._bytes + len(data) > MAX_TO_FILE_BYTES:
+    def add(self, letter: DeadLetter) -> None:
+        """File a message when NATS takes it; the same one, filed by several relays, is filed once."""
+        if len(self._waiting) >= MAX_TO_FILE or self._bytes + letter.size > MAX_TO_FILE_BYTES:
             self._overflow += 1
             if self._overflow == 1:
                 log.warning("more events are rejected than can be filed; the rest is only counted")
             return
-        self._waiting.append((cursor, subject, data, why))
-        self._bytes += len(data)
+        self._waiting.append(letter)
+        self._bytes += letter.size
         self._more.set()
 
     async def run(self, nc: Client) -> None:
@@ -74,34 +93,65 @@ class Filing:
             await self._more.wait()
             self._more.clear()
             while self._waiting:
-                cursor, subject, data, why = self._waiting[0]
-                headers = {
-                    "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(why))[:500],
-                    "Tickertape-Sequence": cursor.rpartition("-")[2],
-                    "Nats-Msg-Id": cursor,
-                }
-                place, room = self._names.subject(f"rejected.{subject}"), HEADER_ROOM
-                if len(place.encode()) > MAX_SUBJECT:
-                    headers["Tickertape-Subject"] = place
-                    room += len(place.encode())
-                    place = place.encode()[:MAX_SUBJECT].decode(errors="ignore").rpartition(".")[0]
-                body = data[: nc.max_payload - room]
-                if len(body) < len(data):
-                    headers["Tickertape-Size"] = str(len(data))
+                place, body, headers = addressed(self._waiting[0], self._names, nc.max_payload)
                 try:
                     await stream.publish(place, body, timeout=2.0, headers=headers)
-                except (NatsError, OSError, TimeoutError) as error:
+                # ValueError and KeyError: nats-py cannot read the acknowledgement.
+                except (NatsError, OSError, TimeoutError, ValueError, KeyError) as error:
+                    cursor = self._waiting[0].cursor
                     log.warning("event %s could not be filed as rejected yet: %s", cursor, error)
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
                         self._filed()
                     continue
                 self._filed()
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # wait_for, in nats-py, forgets a cancellation that comes together with the answer.
+                    raise asyncio.CancelledError
             if self._overflow:
                 log.warning("%d rejected events were only counted", self._overflow)
                 self._overflow = 0
 
     def _filed(self) -> None:
         """Let go of the oldest that waits to be filed."""
-        _, _, data, _ = self._waiting.popleft()
-        self._bytes -= len(data)
+        self._bytes -= self._waiting.popleft().size
+
+
+def addressed(letter: DeadLetter, names: Names, max_payload: int) -> tuple[str, bytes, dict[str, str]]:
+    """Subject, body and headers of a dead letter, as the contract has them.
+
+    Args:
+        letter: what is filed.
+        names: of subjects.
+        max_payload: bytes that the server takes, headers included; the body goes before the raw headers.
+    """
+    headers = {
+        "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(letter.why))[:500],
+        "Tickertape-Sequence": letter.cursor.rpartition("-")[2],
+        "Nats-Msg-Id": letter.cursor,
+    }
+    subject, room = letter.subject, HEADER_ROOM
+    illegal = subjects.fault(subject) is not None
+    if illegal:
+        raw = names.subject(subject).encode(errors="surrogateescape")
+        headers["Tickertape-Raw-Subject"] = base64.b64encode(raw).decode()
+        room += len(headers["Tickertape-Raw-Subject"])
+        subject = subjects.spell(subject)
+    place = names.subject(f"rejected.{subject}")
+    if len(place.encode()) > MAX_SUBJECT:
+        if not illegal:
+            headers["Tickertape-Subject"] = place
+            room += len(place.encode())
+        place = place.encode()[:MAX_SUBJECT].decode(errors="ignore").rpartition(".")[0]
+    if letter.data is None:
+        headers["Tickertape-Body"] = "unavailable"
+    data = letter.data or b""
+    body = data[: max(0, max_payload - room)]
+    if len(body) < len(data):
+        headers["Tickertape-Size"] = str(len(data))
+    if illegal and letter.header_block:
+        kept = letter.header_block[: max(0, max_payload - room - len(body)) // 4 * 3]
+        headers["Tickertape-Raw-Headers"] = base64.b64encode(kept).decode()
+        if len(kept) < len(letter.header_block):
+            headers["Tickertape-Raw-Headers-Size"] = str(len(letter.header_block))
+    return place, body, headers

@@ -30,12 +30,6 @@ PING_EVERY: Final = 20
 MESSAGE_RATE: Final = 200
 """Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
 
-FRAME_BYTES: Final = 8 * 1024
-"""Bytes that count as one frame more, inflated: a message of the largest size is good for a second."""
-
-UNKNOWN_SHARE: Final = 0.1
-"""Part of the frames that a client may send who has yet to show a token, and needs a single one for that."""
-
 MAX_AUTH_BYTES: Final = 32 * 1024
 """Largest message of a client that has not shown a token yet."""
 

@@ -3,17 +3,16 @@
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
 from contracts.codes import ErrorCode
-from contracts.wire import WireError, format_cursor, parse_cursor
+from contracts.wire import Cursor, WireError, parse_cursor
 from relay.core.feed import Gap
 from relay.core.filters import Filter
 from relay.core.hub import Hub
 from relay.core.log import Log, Record
-from relay.core.session import Request, parse_query
+from relay.core.session import QUERY_KEYS, Request, read_query, request_from
 from relay.readers import Readers
 
 MAX_LIMIT: Final = 1_000
@@ -25,6 +24,9 @@ MAX_STRETCHES: Final = 32
 """Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
 
 
+OWN_KEYS: Final = ("until", "limit", "order")
+"""Parameters beside those of the feed."""
+
 _LIMIT: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -34,13 +36,13 @@ class Query:
 
     Attributes:
         request: filter and start, as for the feed.
-        until: last sequence, with its epoch; None means the newest.
+        until: last position; None means the newest.
         limit: most events.
         newest_first: whether they are taken from the end; they are in stream order all the same.
     """
 
     request: Request
-    until: tuple[str, int] | None
+    until: Cursor | None
     limit: int
     newest_first: bool
 
@@ -51,30 +53,17 @@ def parse(query: str) -> Query:
     Raises:
         WireError: a value is not legal.
     """
-    own = {"until": "", "limit": str(DEFAULT_LIMIT), "order": "oldest"}
-    seen: set[str] = set()
-    rest = []
+    values = read_query(query, (*QUERY_KEYS, *OWN_KEYS))
+    limit, order = values.get("limit", str(DEFAULT_LIMIT)), values.get("order", "oldest")
     try:
-        for key, value in parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32):
-            if key in own:
-                if key in seen:
-                    raise WireError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
-                seen.add(key)
-                own[key] = value
-            else:
-                rest.append((key, value))
-    except ValueError as error:
-        raise WireError(ErrorCode.BAD_QUERY, str(error)) from None
-    try:
-        until = parse_cursor(own["until"]) if "until" in seen else None
+        until = parse_cursor(values["until"]) if "until" in values else None
     except ValueError as error:
         raise WireError(ErrorCode.BAD_CURSOR, str(error)) from None
-    if not _LIMIT.fullmatch(own["limit"]) or not 1 <= int(own["limit"]) <= MAX_LIMIT:
-        raise WireError(ErrorCode.BAD_QUERY, f"limit {own['limit']!r:.20} is not in 1..{MAX_LIMIT}")
-    order = own["order"]
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        raise WireError(ErrorCode.BAD_QUERY, f"limit {limit!r:.20} is not in 1..{MAX_LIMIT}")
     if order not in ("oldest", "newest"):
         raise WireError(ErrorCode.BAD_QUERY, f"order {order!r:.20} is neither oldest nor newest")
-    return Query(parse_query(urlencode(rest)), until, int(own["limit"]), newest_first=order == "newest")
+    return Query(request_from(values), until, int(limit), newest_first=order == "newest")
 
 
 class _Page:
@@ -97,9 +86,8 @@ class _Page:
         self.gap = Gap(start, end, "retention")
 
     def note_holes(self, log: Log, after: int, upto: int) -> None:
-        for hole in log.holes:
-            if hole.end > after and hole.start < upto:
-                self.lost(max(after, hole.start), min(upto, hole.end))
+        for hole in log.holes_between(after, upto):
+            self.lost(max(after, hole.start), min(upto, hole.end))
 
 
 class History:
@@ -129,9 +117,9 @@ class History:
             StreamsError: NATS is away.
         """
         hub = self._hub
-        end = hub.log.head if query.until is None else min(self._own(query.until), hub.log.head)
+        end = hub.log.head if query.until is None else min(await self._own(query.until), hub.log.head)
         if query.request.cursor is not None:
-            start = self._own(query.request.cursor)
+            start = await self._own(query.request.cursor)
         elif query.request.since is not None:
             moment = query.request.since.at(now)
             reaches = hub.log.reaches(moment)
@@ -146,15 +134,27 @@ class History:
             more = page.place < end
         return b'{"events":[%b],"cursor":"%b","more":%b%b}' % (
             b",".join(record.item for record in page.found),
-            format_cursor(hub.epoch, page.place).encode(),
+            hub.fanout.cursor(page.place).encode(),
             b"true" if more else b"false",
             b',"gap":' + orjson.dumps(page.gap.fields(hub.epoch)) if page.gap is not None else b"",
         )
 
-    def _own(self, cursor: tuple[str, int]) -> int:
-        if cursor[0] != self._hub.epoch:
-            raise WireError(ErrorCode.BAD_CURSOR, f"cursor {format_cursor(*cursor)} is of another stream")
-        return cursor[1]
+    async def _own(self, cursor: Cursor) -> int:
+        """Return the sequence of a cursor of this stream.
+
+        Raises:
+            WireError: it is of another stream, or of a part that this one has lost.
+            StreamsError: NATS is away.
+        """
+        if cursor.epoch != self._hub.epoch:
+            raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")
+        if cursor.sequence <= self._hub.log.head:
+            valid = self._hub.starts.knows(cursor)
+            if valid is None:
+                valid = not await self._readers.lost(cursor, {})
+            if not valid:
+                raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of a part that the stream lost")
+        return cursor.sequence
 
     async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> "_Page":
         page = _Page(place)

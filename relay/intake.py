@@ -7,7 +7,6 @@ The place is the end of the stream at that moment; the consumer begins right beh
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,14 +16,18 @@ from nats.errors import Error as NatsError
 from contracts import connect
 from contracts.access import Access
 from contracts.consumer import Delivery, OrderedConsumer
-from contracts.events import Event, Rejected, decode
+from contracts.direct_get import nanoseconds, stored_at
+from contracts.events import Event, Reason, Rejected, decode
+from contracts.message_headers import added
 from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
 from relay import replay
 from relay.core.hub import Hub
-from relay.filing import Filing
+from relay.filing import DeadLetter, Filing
+from relay.gap_detector import GapDetector
+from relay.last_resort import Stumbles, dead_letter, find
+from relay.range_reader import RangeReader
 from relay.readers import Readers
 from relay.readings import Upstream
-from relay.vanished import Range, vanished
 
 log = logging.getLogger("tickertape.intake")
 
@@ -77,9 +80,12 @@ class Intake:
         self._names = names
         self._patterns = patterns
         self._readers = readers
-        self._stream = names.stream("EVENTS")
+        self._range = RangeReader(names, patterns)
+        self._stream = self._range.stream
         self._nc: Client | None = None
         self._consumer: OrderedConsumer | None = None
+        self._stumbles: Stumbles | None = None
+        self._expecting = False  # a consumer is made, and nothing has come of it yet
         self._broken = asyncio.Event()
         self._filing = Filing(names)
         self._ending = False
@@ -87,7 +93,8 @@ class Intake:
         self._ups = 0
         self._round_trip: float | None = None
         self._lost_since: float | None = None
-        self._gone: deque[Range] = deque()  # ahead of the log, in order
+        self._newest: tuple[int, int] | None = None  # sequence of the newest message, and when it was stored
+        self._gaps = GapDetector(self._range, lambda: hub.log.head, self._take, self._missing, self._lost)
 
     @property
     def connected(self) -> bool:
@@ -116,6 +123,7 @@ class Intake:
             on_error=self._error,
         )
         nc = self._nc
+        self._stumbles = Stumbles(nc)
         try:
             head = await self._start(nc)
             self.loaded = True
@@ -126,6 +134,7 @@ class Intake:
                 tasks.create_task(self._readers.run(nc), name="readers")
                 tasks.create_task(self._filing.run(nc), name="rejected")
                 tasks.create_task(self._probe(nc), name="probe")
+                tasks.create_task(self._gaps.run(nc), name="gaps")
         finally:
             self._ending = True
             if self._consumer is not None:
@@ -173,9 +182,14 @@ class Intake:
     async def _begin(self, nc: Client) -> int:
         """Take the end of the stream as the place, and load the newest states."""
         there = await self._stream_info(nc)
-        head = int(there["state"]["last_seq"])
-        self._gone.clear()
-        self.hub.begin(epoch_of(there["created"]), head)
+        state = there["state"]
+        head = int(state["last_seq"])
+        # With messages deleted, the last that is there need not be the one that had the last sequence.
+        whole = state.get("messages") and not state.get("num_deleted")
+        stored_ns = nanoseconds(state.get("last_ts", "")) if whole else None
+        self._newest = None if stored_ns is None else (head, stored_ns)
+        self._gaps.regrown = False
+        self.hub.begin(epoch_of(there["created"]), head, stored_ns)
         await self._load_latest(nc)
         return head
 
@@ -192,46 +206,54 @@ class Intake:
             there = await info(nc, latest)
         async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
             for delivery in batch:
-                origin = (delivery.headers or {}).get("Nats-Stream-Source", "").split(" ")
+                # The server's own, also behind a producer's headers that break the format.
+                origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
                 subject = self._names.bare(delivery.subject)
                 event = decode(subject, delivery.data)
                 if isinstance(event, Event):
-                    self.hub.load_state(int(origin[1]), subject, event, delivery.stored)
+                    self.hub.load_state(int(origin[1]), subject, event, delivery.stored_ns)
 
     async def _warm(self, nc: Client, head: int) -> None:
         """Fill the memory with the tail of the stream, while events flow already."""
         size = self.hub.settings.log_events
         epoch = self.hub.epoch
         first = max(1, head - size + 1)
-        found: list[tuple[int, str, Event, float]] = []
+        found: list[tuple[int, str, Event, int]] = []
         if head == 0:
             return
+
+        def take(delivery: Delivery) -> None:
+            subject = self._names.bare(delivery.subject)
+            event = decode(subject, delivery.data)
+            if isinstance(event, Event):
+                found.append((delivery.seq, subject, event, delivery.stored_ns))
+
         try:
             there = await self._stream_info(nc)
             first = max(first, int(there["state"]["first_seq"]))
-            async for batch in replay.read(nc, self._stream, first, head, self._patterns):
-                for delivery in batch:
-                    subject = self._names.bare(delivery.subject)
-                    event = decode(subject, delivery.data)
-                    if isinstance(event, Event):
-                        found.append((delivery.seq, subject, event, delivery.stored))
-            gone = await vanished(nc, self._stream, first, head, (seq for seq, *_ in found))
+            missing = await self._range.read(nc, first, head, take)
         except (StreamsError, NatsError, OSError) as error:
             log.warning("the memory begins empty: %s", error)
             return
-        # Memory holds no holes from before its time; what lies further back is read again when it is wanted.
-        floor = gone[-1][1] if gone else first - 1
         if epoch == self.hub.epoch and self.hub.log.floor == head:
-            kept = self.hub.warm([one for one in found if one[0] > floor], floor)
+            kept = self.hub.warm(found, first - 1, missing)
             log.info("%d events from the stream's tail are in memory", kept)
 
     async def _follow(self, nc: Client, patience: float | None = None) -> None:
         self._broken.clear()
-        consumer = OrderedConsumer(nc, self._stream, self._take, self._lost)
-        await consumer.start(self.hub.log.head + 1, self._patterns, patience)
+        self._gaps.restart()
+        consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._lost)
+        self._expecting = True
+        await consumer.start(self.hub.log.head + 1, self._range.filters, patience)
         self._consumer = consumer
+        if self._expecting and not consumer.pending:
+            self._flows()
+
+    def _flows(self) -> None:
+        """Events are heard: not merely a consumer is there, whose first message may end the connection."""
+        self._expecting = False
         self.hub.set_upstream(True, self._clock())
         if self._lost_since is not None:
             away, self._lost_since = self._clock() - self._lost_since, None
@@ -271,23 +293,49 @@ class Intake:
         there = await self._stream_info(nc)
         state = there["state"]
         head = self.hub.log.head
-        if epoch_of(there["created"]) != self.hub.epoch or int(state["last_seq"]) < head:
+        if (
+            epoch_of(there["created"]) != self.hub.epoch
+            or int(state["last_seq"]) < head
+            or await self._newest_is_lost(nc)
+        ):
             log.warning("stream %s is not the one it was; all clients start afresh", self._stream)
             self._afresh = True
             await provision(nc, self._names)
             await self._begin(nc)
         elif self._afresh:
             await self._load_latest(nc)  # which failed when it began
-        else:
-            if int(state["first_seq"]) > head + 1:
-                self.hub.fanout.hole(int(state["first_seq"]) - 1, self._clock())
-            self._gone = deque(
-                await vanished(nc, self._stream, self.hub.log.head + 1, int(state["last_seq"]))
-            )
+        elif int(state["first_seq"]) > head + 1:
+            # What comes next would show it, too; but it may not come soon.
+            self._missing(int(state["first_seq"]) - 1)
         if self._afresh:
             self.hub.restart_sessions()
             self._afresh = False
+        if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
+            await self._pass_over(nc, int(state["last_seq"]))
         await self._follow(nc, patience)
+
+    async def _pass_over(self, nc: Client, last: int) -> None:
+        """File the message that keeps ending the connection, and leave it behind."""
+        head = self.hub.log.head
+        found = await find(nc, self._stream, head, last, self._range.filters)
+        if found is None:
+            return
+        if found.seq > head + 1:
+            self._missing(found.seq - 1)
+        stored_ns = None if found.stored is None else found.stored.stored_ns
+        self.hub.skip(found.seq, Reason.UNREADABLE, stored_ns)
+        self._filing.add(dead_letter(found, self.hub.epoch, self._names))
+
+    async def _newest_is_lost(self, nc: Client) -> bool:
+        """Tell whether the stream has given the newest message's place to another since it was taken in.
+
+        A server that lost its disk's newest writes in a power failure keeps the stream's creation time, and
+        may have stored more since than it lost.
+        """
+        if self._gaps.regrown or self._newest is None:
+            return self._gaps.regrown
+        seq, known = self._newest
+        return await stored_at(nc, self._stream, seq) not in (None, known)
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""
@@ -311,19 +359,28 @@ class Intake:
 
     # Events.
 
+    def _missing(self, end: int) -> None:
+        """Say to all that the events after the log's head, up to a sequence, will never come."""
+        self.hub.fanout.hole(end, self._clock())
+
     def _take(self, delivery: Delivery) -> None:
-        subject = self._names.bare(delivery.subject)
+        if self._expecting:
+            self._flows()
         self.lag = delivery.pending
+        seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
+        if not self._range.is_event(delivery.subject):
+            self.hub.log.advance(seq, stored_ns)
+            return
+        subject = self._names.bare(delivery.subject)
         event = decode(subject, delivery.data)
-        while self._gone and self._gone[0][0] < delivery.seq:
-            self.hub.fanout.hole(self._gone.popleft()[1], self._clock())
         if isinstance(event, Rejected):
-            self.hub.skip(delivery.seq, event.reason)
-            self._filing.add(f"{self.hub.epoch}-{delivery.seq}", subject, delivery.data, event)
+            self.hub.skip(seq, event.reason, stored_ns)
+            cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
+            self._filing.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
         else:
             headers = delivery.headers
             traceparent = None if headers is None else headers.get("traceparent")
-            self.hub.publish(delivery.seq, subject, event, delivery.stored, self._clock(), traceparent)
+            self.hub.publish(seq, subject, event, stored_ns, self._clock(), traceparent)
 
     def _lost(self, reason: str) -> None:
         log.info("the consumer is made again: %s", reason)
@@ -341,6 +398,7 @@ class Intake:
         if self._ending:
             return
         self._lost_since = self._lost_since or self._clock()
+        self._expecting = False
         if connect.refused(reason):
             log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
         else:

@@ -8,6 +8,10 @@ import socket
 from typing import Final
 
 from contracts.addresses import Address, addresses, is_unavailable
+from contracts.listeners import address_of, is_listening
+
+BACKLOG: Final = 4096
+"""Connections that the system holds until they are accepted."""
 
 ATTEMPTS: Final = 20
 """Free ports that are tried until one is free at all addresses."""
@@ -19,30 +23,23 @@ class Listener:
     Args:
         host: name or address, as the operator gave it.
         sockets: bound, at least one.
+
+    Attributes:
+        port: of all of them.
+        address: ``host:port`` for people: the address of the only socket, the name of several.
     """
 
     def __init__(self, host: str, sockets: list[socket.socket]) -> None:
         self.sockets = sockets
-        self._host = host
+        self.port = int(sockets[0].getsockname()[1])
+        self.address = address_of(sockets[0]) if len(sockets) == 1 else f"{host}:{self.port}"
 
     def __repr__(self) -> str:
         return f"Listener({self.address}, {len(self.sockets)} sockets)"
 
-    @property
-    def port(self) -> int:
-        """The port of all of them."""
-        return int(self.sockets[0].getsockname()[1])
-
-    @property
-    def address(self) -> str:
-        """``host:port`` for people: the address of the only socket, the name of several."""
-        host = self._host if len(self.sockets) > 1 else str(self.sockets[0].getsockname()[0])
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-
-    def listen(self, backlog: int) -> None:
-        """Let the system take connections."""
-        for one in self.sockets:
-            one.listen(backlog)
+    def is_listening(self) -> bool:
+        """Tell whether the system still takes connections for all of them."""
+        return all(is_listening(one) for one in self.sockets)
 
     def close(self) -> None:
         """Close all of them."""
@@ -51,12 +48,13 @@ class Listener:
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> Listener:
-    """Bind a port at every address of a host; addresses that this machine has not are left out.
+    """Listen on a port at every address of a host; addresses that this machine has not are left out.
 
     Args:
         host: name or address.
         port: 0 takes one that is free at all of them.
-        shared: with other processes of the same user, among whom the system spreads the connections.
+        shared: with other processes of the same user, among whom the system spreads the connections; it is
+            bound only, and the process that accepts them begins to listen.
 
     Raises:
         OSError: no address can be had, or one of them is in use.
@@ -106,6 +104,8 @@ def _socket(
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(address)
         made.setblocking(False)
+        if not shared:
+            made.listen(BACKLOG)  # before that, others that may share an address can have the port too
     except OSError:
         made.close()
         raise

@@ -3,8 +3,7 @@
 And what a feed within another application serves beside itself.
 """
 
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +16,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.codes import ErrorCode
-from contracts.wire import WireError, format_cursor
+from contracts.wire import WireError
 from relay import metrics
-from relay.answers import headers_of, peer, refusal
+from relay.answers import UPGRADE_HEADERS, fault, headers_of, http_exception, http_refusal, peer, refusal
 from relay.assets import Assets
-from relay.core.faults import REASON
 from relay.events_page import EventsPage
 from relay.gate import Gate
 from relay.history import History
@@ -116,39 +114,39 @@ def _beside_the_feed(gate: Gate, history: History) -> list[BaseRoute]:
 
 async def _upgrade_required(request: Request) -> Response:
     path = request.url.path
-    return JSONResponse(
-        {"code": "upgrade_required", "message": f"{path} is a WebSocket: connect with ws:// or wss://"},
-        status_code=426,
-        headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-    )
+    return http_refusal(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
 def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
-    async def failed(request: Request, error: Exception) -> Response:
-        # Starlette raises it again, and the server logs it.
-        gate.hub.stats.errors["request"] += 1
-        return refusal(WireError(ErrorCode.INTERNAL, REASON))
+    # The headers are outside of Starlette, so that its answer to a fault has them too.
+    return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)], _counted(gate)))
 
+
+def _counted(gate: Gate) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def counted(request: Request, error: Exception) -> Response:
+        gate.hub.stats.errors["request"] += 1
+        return await fault(request, error)
+
+    return counted
+
+
+def site(
+    routes: Sequence[BaseRoute],
+    middleware: Sequence[Middleware] = (),
+    failed: Callable[[Request, Exception], Awaitable[Response]] = fault,
+) -> ASGIApp:
+    """Build pages whose errors are JSON, as all of ours are.
+
+    Args:
+        routes: of the pages.
+        middleware: around them.
+        failed: answers a request that ends in an exception.
+    """
     return Starlette(
         routes=routes,
-        middleware=[Middleware(_SecurityHeaders), Middleware(_Guard, gate=gate)],
-        exception_handlers={HTTPException: _no_such_page, Exception: failed},
+        middleware=middleware,
+        exception_handlers={HTTPException: http_exception, Exception: failed},
     )
-
-
-async def _no_such_page(request: Request, error: Exception) -> Response:
-    """Answer 404 and 405 in the form of all other refusals."""
-    assert isinstance(error, HTTPException)
-    answer = refusal(WireError(ErrorCode.BAD_QUERY, _why(request, error)), error.status_code)
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-def _why(request: Request, error: HTTPException) -> str:
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "GET")
-        return f"{request.method[:20]} is not for this page; use {allowed}"
-    return f"no page at {request.url.path[:80]}"
 
 
 def ops_pages(
@@ -180,8 +178,8 @@ def ops_pages(
     async def status(request: Request) -> Response:
         return JSONResponse(_status(gate, ready(), lag()))
 
-    return Starlette(
-        routes=[
+    return site(
+        [
             Route("/metrics", all_metrics),
             Route("/livez", live),
             Route("/readyz", readiness),
@@ -202,7 +200,7 @@ def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
         "log": {
             "events": len(hub.log),
             "bytes": hub.log.bytes,
-            "from": format_cursor(hub.epoch, hub.log.floor),
+            "from": hub.fanout.cursor(hub.log.floor),
         },
         "sessions": {"open": len(hub.sessions), "behind": hub.fanout.behind},
         "feeds": [

@@ -9,25 +9,26 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
+from contracts import direct_get
+from contracts.consumer import Delivery
+from contracts.direct_get import stored_at
 from contracts.events import Event, decode, format_time, parse_time
 from contracts.streams import Names, StreamsError, epoch_of, info
-from relay import replay
+from contracts.wire import Cursor
 from relay.core.archive import STRETCH, Wanted
 from relay.core.hub import Hub
 from relay.core.log import Log, Record
 from relay.core.session import Session
-from relay.vanished import vanished
+from relay.range_reader import RangeReader
 
 log = logging.getLogger("tickertape.readers")
 
 READERS: Final = 2
 RETRY_DELAY: Final = 0.5
-REQUEST_TIMEOUT: Final = 5.0
 _UNBOUNDED: Final = 1 << 62
 _ROUNDED: Final = 0.001
 """Seconds by which a time can be off that was a number of nanoseconds once."""
@@ -49,8 +50,8 @@ class Readers:
     def __init__(self, names: Names, patterns: tuple[str, ...], clock: Callable[[], float]) -> None:
         self.hub: Hub
         self._names = names
-        self._stream = names.stream("EVENTS")
-        self._patterns = patterns
+        self._range = RangeReader(names, patterns)
+        self._stream = self._range.stream
         self._clock = clock
         self._nc: Client | None = None
         self.reading = 0
@@ -91,6 +92,28 @@ class Readers:
                 self.hub.fanout.loaded(number, found)
             return found
 
+    async def lost(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
+        """Tell whether the stream has another message at a cursor's sequence than the one it was made for.
+
+        A server that lost its newest messages in a power failure, and has stored others since, keeps the
+        stream's name and creation time. Where there is no message now, nothing is disproved.
+
+        Args:
+            cursor: of this stream, and not ahead of it.
+            stored: what the stream said of other cursors a moment ago, by sequence; it is added to.
+
+        Raises:
+            StreamsError: NATS is away.
+        """
+        if cursor.stored_ns is None:
+            return False
+        if self._nc is None or not self._nc.is_connected:
+            raise StreamsError(f"stream {self._stream} cannot be reached", "it is tried again", passing=True)
+        seq = cursor.sequence
+        if seq not in stored:
+            stored[seq] = await stored_at(self._nc, self._stream, seq)
+        return stored[seq] not in (None, cursor.stored_ns)
+
     async def place_at(self, moment: float) -> int:
         """Place before the first event that was stored at or after a time, UNIX seconds; 0 is the earliest.
 
@@ -105,17 +128,15 @@ class Readers:
         if moment > parse_time(state["last_ts"]).timestamp() + _ROUNDED:
             return int(state["last_seq"])
         assert self._nc is not None
-        query = orjson.dumps({"batch": 1, "start_time": format_time(moment), "next_by_subj": ">"})
         try:
-            reply = await self._nc.request(
-                f"$JS.API.DIRECT.GET.{self._stream}", query, timeout=REQUEST_TIMEOUT
+            found = await direct_get.get(
+                self._nc, self._stream, batch=1, start_time=format_time(moment), next_by_subj=">"
             )
         except NoRespondersError:
             raise StreamsError(
                 f"stream {self._stream} allows no direct reads", "'tickertape streams apply'"
             ) from None
-        found = (reply.headers or {}).get("Nats-Sequence")
-        return int(state["last_seq"]) if found is None else int(found) - 1
+        return int(state["last_seq"]) if found is None else found.seq - 1
 
     async def _read_wanted(self) -> None:
         archive = self.hub.fanout.archive
@@ -152,15 +173,15 @@ class Readers:
         found.start(first - 1)
         if first <= last and self._nc is not None:
             records: list[Record] = []
-            seen: list[int] = []
-            async for batch in replay.read(self._nc, self._stream, first, last, self._patterns):
-                for delivery in batch:
-                    seen.append(delivery.seq)
-                    subject = self._names.bare(delivery.subject)
-                    event = decode(subject, delivery.data)
-                    if isinstance(event, Event):
-                        records.append(hub.record(delivery.seq, subject, event, delivery.stored))
-            found.fill(records, await vanished(self._nc, self._stream, first, last, seen))
+
+            def take(delivery: Delivery) -> None:
+                subject = self._names.bare(delivery.subject)
+                event = decode(subject, delivery.data)
+                if isinstance(event, Event):
+                    records.append(hub.record(delivery.seq, subject, event, delivery.stored_ns))
+
+            missing = await self._range.read(self._nc, first, last, take)
+            found.fill(records, missing)
         if epoch != hub.epoch:
             raise StreamsError(f"stream {self._stream} was made anew meanwhile", "it is read again")
         found.advance(last)
@@ -172,12 +193,13 @@ class Readers:
             self._asked.clear()
             sessions, self._asking = list(self._asking), {}
             there: dict[str, Any] | None = None
+            stored: dict[int, int | None] = {}  # many clients come back with the same cursor
             for number, session in enumerate(sessions):
                 try:
                     there = there or await self._info()
-                    await self._locate(session, there)
+                    await self._locate(session, there, stored)
                 except _FAILURES as error:
-                    waiting = sessions[number:]
+                    waiting = [one for one in sessions[number:] if one.request is not None]
                     log.warning("%d clients wait for their place: %s", len(waiting), error)
                     await asyncio.sleep(RETRY_DELAY)
                     self._asking.update((one, None) for one in waiting)
@@ -186,16 +208,17 @@ class Readers:
                 except Exception as error:
                     self.hub.fault(session, error)
 
-    async def _locate(self, session: Session, there: dict[str, Any]) -> None:
+    async def _locate(self, session: Session, there: dict[str, Any], stored: dict[int, int | None]) -> None:
         request = session.request
         if request is None:
             return
         place: int | None
         if request.cursor is not None:
             # Ahead of this relay only, or of the stream too? That has been settled by the stream's own end.
-            epoch, seq = request.cursor
-            lost = epoch != epoch_of(there["created"]) or seq > int(there["state"]["last_seq"])
-            place = None if lost else seq
+            cursor = request.cursor
+            ahead = cursor.sequence > int(there["state"]["last_seq"])
+            lost = ahead or cursor.epoch != epoch_of(there["created"]) or await self.lost(cursor, stored)
+            place = None if lost else cursor.sequence
         else:
             assert request.since is not None
             place = await self.place_at(request.since.at(self._clock()))

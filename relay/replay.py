@@ -1,22 +1,33 @@
 """What the stream holds already, read once from a place to a place."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Final
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
 
 from nats.aio.client import Client
 
+from contracts.client import faults
 from contracts.consumer import SILENCE, Delivery, OrderedConsumer
-from contracts.streams import StreamsError
+from contracts.streams import StreamsError, info
+from relay.last_resort import POLL, Stumbles, find
 
 BATCH: Final = 512
 """Most messages handed on at once, so that the event loop gets its turn between."""
 
 
+CONNECT_AGAIN: Final = 10.0
+"""Seconds that a read waits for the connection that a message has ended."""
+
+log = logging.getLogger("tickertape.replay")
+
+
 async def read(
     nc: Client, stream: str, first: int, last: int | None = None, subjects: tuple[str, ...] = ()
 ) -> AsyncIterator[list[Delivery]]:
-    """Read messages of a stream in order, in batches.
+    """Read messages of a stream in order, in batches; what cannot be parsed at all is passed over.
 
     Args:
         nc: a connected client.
@@ -28,6 +39,43 @@ async def read(
     Raises:
         StreamsError: the server refuses, or stops answering.
     """
+    stumbles, place, end = Stumbles(nc), first, last
+    while end is None or place <= end:
+        seen = faults(nc)
+        try:
+            async with aclosing(_read(nc, stream, place, end, subjects)) as batches:
+                async for batch in batches:
+                    place = batch[-1].seq + 1
+                    yield batch
+            return
+        except StreamsError:
+            if faults(nc) == seen:
+                raise
+        there = await _stream_again(nc, stream)
+        if stumbles.again(place - 1):
+            found = await find(nc, stream, place - 1, int(there["state"]["last_seq"]), subjects)
+            if found is None:
+                return
+            log.error("message %d of stream %s cannot be parsed and is passed over", found.seq, stream)
+            place = found.seq + 1
+            await _stream_again(nc, stream)
+
+
+async def _stream_again(nc: Client, stream: str) -> dict[str, Any]:
+    """Information on a stream, once the connection has been made again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_AGAIN):
+            while not nc.is_connected:  # noqa: ASYNC110 - nats-py tells of it by one callback, which is taken
+                await asyncio.sleep(POLL)
+    there = await info(nc, stream) if nc.is_connected else None
+    if there is None:
+        raise StreamsError(f"reading stream {stream} stopped", "it is tried again", passing=True)
+    return there
+
+
+async def _read(
+    nc: Client, stream: str, first: int, last: int | None = None, subjects: tuple[str, ...] = ()
+) -> AsyncGenerator[list[Delivery], None]:
     batch: list[Delivery] = []
     ready = asyncio.Event()
     done = False

@@ -1,17 +1,22 @@
-"""``tickertape streams``: show the streams beside the contract, make them so, list what was rejected."""
+"""``tickertape streams``: show, compare and apply the streams; list and replay what was rejected."""
 
 from typing import Annotated, Literal, Self
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from contracts import connect
 from contracts.connect import NatsSettings
+from contracts.consumer import Delivery
+from contracts.events import Rejected, decode
 from contracts.stream_sizes import format_size, parse_sizes
 from contracts.streams import Names, StreamsError, apply, configurations, differences, info, server_version
+from contracts.subjects import fault
 from relay import replay
 from relay.check import reach
+from relay.tail_lines import plain
 
 
 def _listed(value: object) -> object:
@@ -31,6 +36,8 @@ class StreamsSettings(NatsSettings):
         description="apply: largest size of a stream, as in EVENTS=256MiB; several with commas, or the "
         "option again. Counts before --streams-max-bytes. A stream that shrinks lets its oldest messages go",
     )
+    replay: Annotated[int, Field(ge=1)] | None = None
+    """rejected: publish the event with this sequence again, once the contract allows it."""
 
     @model_validator(mode="after")
     def _sized(self) -> Self:
@@ -47,7 +54,8 @@ async def run(settings: StreamsSettings) -> int:
     """Do it.
 
     Returns:
-        0; 1 when NATS is not there or refuses, or when ``show`` found a difference.
+        0; 1 when NATS is not there or refuses, when ``show`` found a difference, or when an event cannot be
+        replayed.
     """
     names = settings.names()
     client = await reach(settings.nats_url, settings.access())
@@ -61,7 +69,7 @@ async def run(settings: StreamsSettings) -> int:
                 print(line)
             return 0
         if settings.action == "rejected":
-            return await _rejected(client, names)
+            return await _rejected(client, names, settings.replay)
         return await _show(client, names)
     except StreamsError as error:
         print(f"tickertape streams: {error}")
@@ -87,11 +95,55 @@ async def _show(client: Client, names: Names) -> int:
     return 1 if any(difference.breaks for difference in found) else 0
 
 
-async def _rejected(client: Client, names: Names) -> int:
+async def _rejected(client: Client, names: Names, again: int | None) -> int:
+    found: Delivery | None = None
     async for batch in replay.read(client, names.stream("REJECTED"), 1):
         for delivery in batch:
             headers = delivery.headers or {}
-            subject = names.bare(delivery.subject).removeprefix("rejected.")
             seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")
-            print(f"{seq:>9}  {subject}  {reason}")
+            if again is None:
+                print(plain(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
+            elif seq == str(again):
+                found = delivery
+    return 0 if again is None else await _replay(client, names, again, found)
+
+
+async def _replay(client: Client, names: Names, seq: int, found: Delivery | None) -> int:
+    """Publish a rejected event again, and say in one line what came of it."""
+    refusal = (
+        f"event {seq} is not in {names.stream('REJECTED')}; 'tickertape streams rejected' lists what is"
+        if found is None
+        else _obstacle(seq, found, names)
+    )
+    if found is None or refusal:
+        print(plain(f"tickertape streams: {refusal}"))
+        return 1
+    subject = _subject(found, names)
+    # Twice within the duplicate window is once.
+    headers = {"Nats-Msg-Id": f"replay-{(found.headers or {}).get('Nats-Msg-Id', seq)}"}
+    try:
+        ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)
+    except (NatsError, TimeoutError) as error:
+        print(plain(f"tickertape streams: event {seq} was not published: {error}"))
+        return 1
+    print(plain(f"event {seq} on {subject} is event {ack.seq} now"))
     return 0
+
+
+def _obstacle(seq: int, letter: Delivery, names: Names) -> str | None:
+    """Say why a dead letter cannot be replayed; None when it can."""
+    headers, subject = letter.headers or {}, _subject(letter, names)
+    if "Tickertape-Raw-Subject" in headers or fault(subject) is not None:
+        return f"event {seq} cannot be replayed: its subject is illegal ({subject}); publish it on another"
+    if "Tickertape-Size" in headers or "Tickertape-Body" in headers:
+        return f"event {seq} cannot be replayed: not all of its body was kept; publish it from its source"
+    event = decode(subject, letter.data)
+    if isinstance(event, Rejected):
+        return f"event {seq} cannot be replayed: it still breaks the contract ({event}); correct its producer"
+    return None
+
+
+def _subject(letter: Delivery, names: Names) -> str:
+    """The subject of the original event; for an illegal one, as the dead letter spells it."""
+    whole = (letter.headers or {}).get("Tickertape-Subject", letter.subject)
+    return names.bare(whole).removeprefix("rejected.")

@@ -113,6 +113,25 @@ async def run(settings: TailSettings) -> int:
     return 0
 
 
+def tail_address(settings: TailSettings, cursor: str | None = None) -> str:
+    """Build the address to connect to.
+
+    Args:
+        settings: of the program.
+        cursor: to go on from; without one the settings say where to start.
+    """
+    asked = {
+        "subjects": settings.subjects,
+        "level": settings.level,
+        "mode": settings.mode,
+        "cursor": cursor,
+        "since": None if cursor else settings.since,
+    }
+    url = urlsplit(settings.url)
+    query = urlencode({key: value for key, value in asked.items() if value})
+    return urlunsplit(url._replace(query="&".join(filter(None, (url.query, query)))))
+
+
 class _Tail:
     def __init__(self, settings: TailSettings, trust: ssl.SSLContext | None) -> None:
         self.cursor = settings.cursor or _kept(settings.state_file)
@@ -124,7 +143,6 @@ class _Tail:
         self._look_at = math.inf
         self._ends = ""
         self._keep_at = 0.0
-        self._since = settings.since
         self._out = Console(highlight=False, soft_wrap=True)
         self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -198,7 +216,7 @@ class _Tail:
         self._held, self._welcomed, self._look_at = token is not None, False, math.inf
         now = asyncio.get_running_loop().time
         async with connect(
-            self._address(),
+            tail_address(self._settings, self.cursor),
             additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             ssl=self._trust,
@@ -259,19 +277,6 @@ class _Tail:
         elif kind == "error" and message["ref"] == "auth" and message["code"] == "unavailable":
             self._token.forget()
             self._look_at = now + LOOK_EVERY
-
-    def _address(self) -> str:
-        settings = self._settings
-        asked = {
-            "subjects": settings.subjects,
-            "level": settings.level,
-            "mode": settings.mode,
-            "cursor": self.cursor,
-            "since": None if self.cursor else self._since,
-        }
-        url = urlsplit(settings.url)
-        query = urlencode({key: value for key, value in asked.items() if value})
-        return urlunsplit(url._replace(query="&".join(filter(None, (url.query, query)))))
 
     def _show(self, message: dict[str, Any]) -> None:
         kind = message["type"]

@@ -148,7 +148,8 @@ async def follow(
 @asynccontextmanager
 async def connection(nats_url: str) -> AsyncIterator[Nats]:
     """A plain NATS client."""
-    nc = await nats.connect(nats_url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    servers = nats_url.split(",")
+    nc = await nats.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
     try:
         yield nc
     finally:

@@ -11,11 +11,10 @@ from typing import Any, Final, TypeGuard
 import orjson
 from nats.aio.client import Client
 
-from contracts import streams
+from contracts import direct_get, streams
 from contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
 from contracts.streams import Names, StreamsError
 
-_TIMEOUT: Final = 5.0
 _AT_ONCE: Final = 64
 
 
@@ -73,18 +72,24 @@ async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
 
 
 async def subjects_of(client: Client, stream: str, pattern: str) -> list[str]:
-    """Subjects of a stream; the server lists them in pages."""
-    subjects: list[str] = []
+    """Subjects of a stream that can be asked for; the server lists them in pages.
+
+    Those that are not UTF-8 are listed with the same replacement in place of different bytes, so a page can
+    hold fewer than it counts.
+    """
+    found: dict[str, None] = {}
+    seen = 0
     while True:
-        request = {"subjects_filter": pattern, "offset": len(subjects)}
+        request = {"subjects_filter": pattern, "offset": seen}
         answer = await streams.request(client, f"STREAM.INFO.{stream}", request)
         if "error" in answer:
             description = answer["error"].get("description")
             raise StreamsError(f"stream {stream} cannot be read: {description}", "look at the server's log")
         page = answer["state"].get("subjects") or {}
-        subjects.extend(page)
-        if not page or len(subjects) >= answer.get("total", 0):
-            return subjects
+        found.update((subject, None) for subject in page if direct_get.can_ask(subject))
+        seen += len(page)
+        if not page or seen >= answer.get("total", 0):
+            return list(found)
 
 
 async def last(client: Client, stream: str, subject: str) -> tuple[int, bytes] | None:
@@ -93,10 +98,8 @@ async def last(client: Client, stream: str, subject: str) -> tuple[int, bytes] |
     Raises:
         NatsError: NATS went away.
     """
-    reply = await client.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=_TIMEOUT)
-    if reply.headers and reply.headers.get("Status"):
-        return None
-    return int((reply.headers or {})["Nats-Sequence"]), bytes(reply.data)
+    found = await direct_get.last(client, stream, subject)
+    return None if found is None else (found.seq, found.data)
 
 
 def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from contracts.events import Status
-from producers.metrics_server import serve_metrics
+from producers.metrics_port import MetricsPort
 from producers.monitor.health import Outcome
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ class MonitorCollector(Collector):
         yield from (state, flapping, silenced)
 
 
-def serve(monitor: "Monitor", host: str, port: int) -> None:
-    """Serve ``/metrics`` from a thread of its own, for as long as the program runs.
+def serve(monitor: "Monitor", host: str, port: int) -> MetricsPort:
+    """Serve ``/metrics``, for as long as the program runs.
 
     Raises:
-        OSError: the port is taken.
+        ListenError: the port cannot be listened on.
     """
     registry = CollectorRegistry()
     registry.register(MonitorCollector(monitor))
-    serve_metrics(host, port, registry)
+    return MetricsPort(host, port, registry)

@@ -13,7 +13,9 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from contracts import connect, subjects
 from contracts.connect import NatsSettings, shown, trouble
+from contracts.listeners import ListenError
 from contracts.streams import StreamsError
+from producers.metrics_port import MetricsPort
 from producers.monitor import metrics, silences
 from producers.monitor.config_file import ConfigError, load
 from producers.monitor.monitor import PROGRAM, Monitor
@@ -92,30 +94,61 @@ async def run(settings: MonitorSettings) -> int:
                 settings.names(),
                 settings.health_interval,
             )
-            if settings.metrics_port:
-                metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
-            loop = asyncio.get_running_loop()
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
-            working = asyncio.create_task(monitor.run(stop), name="monitor")
-            stopping = asyncio.create_task(stop.wait(), name="stop")
             try:
-                await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not working.done() and not monitor.started:
-                    working.cancel()  # still waiting for NATS
-                await asyncio.wait({working})
-            finally:
-                stopping.cancel()
-                working.cancel()
-                loop.remove_signal_handler(signal.SIGHUP)
-            try:
-                if not working.cancelled():
-                    working.result()
-            except (StreamsError, OSError) as error:
+                await _work(settings, monitor, stop)
+            except (ListenError, StreamsError, OSError) as error:
                 say(PROGRAM, str(error))
                 return 1
             await publisher.close(0.0)
     return 0
+
+
+async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event) -> None:
+    """Let a monitor work until ``stop`` is set, or what it needs is lost.
+
+    Raises:
+        ListenError: the port for metrics cannot be listened on, or is not any more.
+        StreamsError: JetStream cannot serve.
+        OSError: the credentials cannot be read.
+    """
+    port = None
+    if settings.metrics_port:
+        port = metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
+    working = asyncio.create_task(monitor.run(stop), name="monitor")
+    stopping = asyncio.create_task(_stopped(stop, port), name="stop")
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        if not working.done() and not monitor.started:
+            working.cancel()  # still waiting for NATS
+        await asyncio.wait({working})
+        if not working.cancelled():
+            working.result()
+        await stopping
+    finally:
+        stopping.cancel()
+        working.cancel()
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _stopped(stop: asyncio.Event, port: MetricsPort | None) -> None:
+    """Wait for ``stop``.
+
+    Raises:
+        ListenError: the port for metrics is not served any more.
+    """
+    stopping = asyncio.ensure_future(stop.wait())
+    watching = asyncio.ensure_future(port.watch()) if port is not None else stopping
+    try:
+        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await watching
+    finally:
+        stopping.cancel()
+        watching.cancel()
 
 
 async def _silence(settings: MonitorSettings) -> int:

@@ -25,7 +25,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
-from contracts import subjects
+from contracts import direct_get, subjects
 from contracts.streams import Names
 from producers.program import RETRY_WAIT
 from producers.shipper.place import digest
@@ -139,7 +139,7 @@ class AtomicSink:
             return 0, 503, "no stream takes checkpoints; create the streams with 'tickertape streams apply'"
         except NatsTimeout:
             return 0, 0, "no acknowledgement came"
-        answer: dict[str, Any] = orjson.loads(reply.data) if reply.data else {}
+        answer = _object(reply.data)
         error = answer.get("error")
         if error is None and "seq" in answer:
             self._complaint = ""
@@ -172,12 +172,14 @@ class AtomicSink:
 
     async def _subjects(self, stream: str, pattern: str) -> set[str]:
         found: set[str] = set()
+        seen = 0  # those that are not UTF-8 can be listed alike: a page may hold fewer than it counts
         while True:
-            request = orjson.dumps({"subjects_filter": pattern, "offset": len(found)})
+            request = orjson.dumps({"subjects_filter": pattern, "offset": seen})
             answer = await self._ask(f"$JS.API.STREAM.INFO.{stream}", request)
             page = answer["state"].get("subjects") or {}
-            found |= set(page)
-            if not page or len(found) >= answer.get("total", 0):
+            found |= set(filter(direct_get.can_ask, page))
+            seen += len(page)
+            if not page or seen >= answer.get("total", 0):
                 return found
 
     async def _newest(self, subject: str) -> Known | None:
@@ -193,29 +195,36 @@ class AtomicSink:
     async def _last(self, stream: str, subject: str) -> tuple[int, bytes] | None:
         # With the subject in the question, so that a shipper may be allowed its own checkpoints alone. A
         # replica may answer that has not the newest yet: then a commit's condition fails, and it asks again.
-        headers, data = await self._reply(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
-        if headers.get("Status"):
-            return None
-        return int(headers["Nats-Sequence"]), data
+        found = direct_get.stored(await self._reply(f"$JS.API.DIRECT.GET.{stream}.{subject}", b""))
+        return None if found is None else (found.seq, found.data)
 
-    async def _reply(self, subject: str, request: bytes) -> tuple[dict[str, str], bytes]:
+    async def _reply(self, subject: str, request: bytes) -> Msg:
         while True:
             try:
-                reply = await self._client.request(subject, request, timeout=_LOOK_TIMEOUT)
-                return reply.headers or {}, bytes(reply.data)
+                return await self._client.request(subject, request, timeout=_LOOK_TIMEOUT)
             except NatsError as error:
                 self._tell(f"no answer on {subject}: {error}")
                 await asyncio.sleep(RETRY_WAIT)
 
     async def _ask(self, subject: str, request: bytes) -> dict[str, Any]:
         while True:
-            answer: dict[str, Any] = orjson.loads((await self._reply(subject, request))[1])
+            answer = _object((await self._reply(subject, request)).data)
             error = answer.get("error")
-            if error is None:
+            if error is None and "state" in answer:
                 return answer
             # A server that has just begun, or a stream that is gone: no answer to what was asked.
-            self._tell(f"{error.get('description')} (code {error.get('err_code')})")
+            error = error if isinstance(error, dict) else {}
+            self._tell(f"{error.get('description', 'a strange answer')} (code {error.get('err_code')})")
             await asyncio.sleep(RETRY_WAIT)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """An answer of JetStream's; empty when it cannot be read, as anyone may publish to an inbox."""
+    try:
+        answer = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _read(data: bytes) -> Checkpoint | None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from contracts import connect
 from contracts.connect import shown, trouble
+from contracts.listeners import ListenError
 from contracts.streams import StreamsError, server_version
 from producers.errors import ProducerError
 from producers.program import client_soon, ensure_streams, say, stop_on_signals
@@ -43,7 +44,7 @@ async def run(settings: ShipSettings) -> int:
         state = State(settings.state_dir, "\0".join([settings.host, *paths]))
         with stop_on_signals() as stop:
             return await _connected(settings, state, stop)
-    except (CheckpointError, StreamsError, ShipError, ProducerError, OSError) as error:
+    except (CheckpointError, ListenError, StreamsError, ShipError, ProducerError, OSError) as error:
         say(PROGRAM, str(error))
         return 1
     finally:

@@ -13,10 +13,10 @@ from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.text import Text
 
-from contracts import subjects
-from contracts.events import Status, SystemHealth
+from contracts import direct_get, subjects
+from contracts.events import Rejected, Status, SystemHealth, decode
 from contracts.streams import Names
-from producers.metrics_server import serve_metrics
+from producers.metrics_port import MetricsPort
 from producers.shipper.lineage import Lineage
 from producers.shipper.parse import Counts
 from producers.shipper.shipper import Shipper
@@ -111,15 +111,15 @@ class ShipCollector(Collector):
             yield GaugeMetricFamily(f"tickertape_ship_{name}", text, value=value)
 
 
-def serve(shipper: Shipper, counts: Counts, host: str, port: int) -> None:
-    """Serve ``/metrics`` from a thread of its own, for as long as the program runs.
+def serve(shipper: Shipper, counts: Counts, host: str, port: int) -> MetricsPort:
+    """Serve ``/metrics``, for as long as the program runs.
 
     Raises:
-        OSError: the port is taken.
+        ListenError: the port cannot be listened on.
     """
     registry = CollectorRegistry()
     registry.register(ShipCollector(shipper, counts))
-    serve_metrics(host, port, registry)
+    return MetricsPort(host, port, registry)
 
 
 async def show(client: Client, names: Names, host: str, console: Console) -> bool:
@@ -130,10 +130,10 @@ async def show(client: Client, names: Names, host: str, console: Console) -> boo
     """
     subject = names.subject(subjects.system_health("shipper", host))
     stream = names.stream("LATEST")
-    reply = await asyncio.wait_for(client.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b""), _TIMEOUT)
-    if reply.headers and reply.headers.get("Status"):
+    found = await asyncio.wait_for(direct_get.last(client, stream, subject), _TIMEOUT)
+    if found is None or isinstance(decode(names.bare(subject), found.data), Rejected):
         return False
-    event = SystemHealth.model_validate(orjson.loads(reply.data))
+    event = SystemHealth.model_validate(orjson.loads(found.data))
     checks = event.checks if isinstance(event.checks, dict) else {}
     console.print(f"shipper of [bold]{host}[/] at {event.timestamp}: {event.status.value}", highlight=False)
     console.print(f"[dim]{'not shipped':>12}  {'behind':>10}  file[/]", highlight=False)

@@ -80,6 +80,7 @@ async def work(
     Raises:
         ShipError: another process ships the same.
         CheckpointError: the state cannot be kept.
+        ListenError: the port for metrics cannot be listened on, or is not any more.
     """
     known = await _unless(stop, sink.load())
     if known is None:
@@ -114,7 +115,8 @@ async def work(
         stack.callback(files.close)
         shipper = Shipper(files, sink, wake, limit, functools.partial(say, PROGRAM))
         if settings.metrics_port:
-            standing.serve(shipper, counts, settings.metrics_host, settings.metrics_port)
+            port = standing.serve(shipper, counts, settings.metrics_host, settings.metrics_port)
+            (await stack.enter_async_context(_beside(port.watch()))).add_done_callback(lambda _: stop.set())
         if publisher is not None:
             await stack.enter_async_context(_beside(_report(settings, shipper, counts, publisher)))
         if settings.once and sys.stderr.isatty():

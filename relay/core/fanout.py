@@ -142,6 +142,10 @@ class Fanout:
         feed = session.feed
         return feed.place(self._log.head) if feed is not None and session in feed.heads else session.cursor
 
+    def cursor(self, place: int) -> str:
+        """Cursor of a place, with the time of the message there when the log knows it."""
+        return format_cursor(self.epoch, place, self._log.stored_at(place))
+
     def reset(self) -> None:
         """Forget what is pending: the log was started anew, and everybody stands at its head."""
         for feed in self.feeds.values():
@@ -297,7 +301,7 @@ class Fanout:
     # Inside.
 
     def _heartbeat(self, place: int, time: str) -> bytes:
-        return messages.heartbeat(format_cursor(self.epoch, place), time)
+        return messages.heartbeat(self.cursor(place), time)
 
     def serve_behind(self, now: float) -> bool:
         """Let some of those behind catch up, between two flushes too.

@@ -86,9 +86,10 @@ class Unit:
         records: events in it, in order.
         gap: what it passes over, told before them.
         conflated: in mode ``latest``, events replaced by newer ones of their subject.
+        stored_ns: when the stream stored the message at ``reached``, UNIX nanoseconds, if that is known.
     """
 
-    __slots__ = ("_data", "_epoch", "conflated", "gap", "reached", "records")
+    __slots__ = ("_data", "_epoch", "_stored_ns", "conflated", "gap", "reached", "records")
 
     def __init__(
         self,
@@ -97,12 +98,14 @@ class Unit:
         records: Sequence[Record],
         gap: Gap | None = None,
         conflated: int | None = None,
+        stored_ns: int | None = None,
     ) -> None:
         self.reached = reached
         self.records = records
         self.gap = gap
         self.conflated = conflated
         self._epoch = epoch
+        self._stored_ns = stored_ns
         self._data: list[bytes | None] = [None, None]
 
     def __repr__(self) -> str:
@@ -124,7 +127,7 @@ class Unit:
         if data is None:
             data = self.gap.encode(self._epoch) if self.gap is not None else b""
             if self.records:
-                cursor = format_cursor(self._epoch, self.reached)
+                cursor = format_cursor(self._epoch, self.reached, self._stored_ns)
                 events = frames.events(self.records, cursor, variant, self.conflated)
                 data = data + events if data else events
             self._data[variant] = data
@@ -238,15 +241,15 @@ class Feed:
         reached = batch[-1].seq if rest else log.head
         if self.bucket is None:
             self.pending = rest
-            return Unit(epoch, reached, batch)
-        return self._take_limited(self.bucket, batch, rest, reached, epoch, now, hold)
+            return Unit(epoch, reached, batch, stored_ns=log.stored_at(reached))
+        return self._take_limited(self.bucket, batch, rest, log, epoch, now, hold)
 
     def _take_limited(
         self,
         bucket: TokenBucket,
         batch: list[Record],
         rest: list[Record],
-        reached: int,
+        log: Log,
         epoch: str,
         now: float,
         hold: bool,
@@ -261,7 +264,8 @@ class Feed:
             if now < self.held_until:
                 return None
         self.pending = rest
-        return _passing_over(epoch, self.cursor, reached, passed, over, "rate")
+        reached = batch[-1].seq if rest else log.head
+        return _passing_over(epoch, self.cursor, reached, passed, over, "rate", log)
 
     def _take_latest(self, log: Log, epoch: str, now: float, hold: bool) -> Unit | None:
         if hold and now < self.held_until:
@@ -272,7 +276,8 @@ class Feed:
                 self._conflate_at = max(_CONFLATE_FROM, 2 * len(self.pending))
             return None
         records, gone = newest_per_subject(self.pending)
-        unit = Unit(epoch, log.head, records, conflated=self._conflated + gone)
+        stored_ns = log.stored_at(log.head)
+        unit = Unit(epoch, log.head, records, conflated=self._conflated + gone, stored_ns=stored_ns)
         self.clear()
         self.held_until = now + self.key.interval_ms / 1000
         return unit
@@ -323,7 +328,7 @@ def catch_up(
     if feed.key.mode == "latest":
         found, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
         records, gone = newest_per_subject(found)
-        return Unit(epoch, upto, records, conflated=gone)
+        return Unit(epoch, upto, records, conflated=gone, stored_ns=log.stored_at(upto))
     if feed.key.mode == "live" and log.count_after(start) > max_behind:
         matching, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
         if len(matching) > max_behind:
@@ -332,14 +337,14 @@ def catch_up(
             keep = set(map(id, kept))
             over = [record for record in cut if id(record) not in keep]
             if over:
-                return _passing_over(epoch, start, cut[-1].seq, kept, over, "slow")
+                return _passing_over(epoch, start, cut[-1].seq, kept, over, "slow", log)
     if session.bucket is not None:
         found, reached = log.select(wanted, start, upto, session.bucket.available, CATCH_UP_BYTES)
-        return Unit(epoch, reached, found)
+        return Unit(epoch, reached, found, stored_ns=log.stored_at(reached))
     if feed.members > 1 and feed.dense and (end := (start // BLOCK + 1) * BLOCK) <= upto:
         return _block(feed, log, epoch, start, end)
     found, reached = log.select(wanted, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
-    return Unit(epoch, reached, found)
+    return Unit(epoch, reached, found, stored_ns=log.stored_at(reached))
 
 
 def _block(feed: Feed, log: Log, epoch: str, start: int, end: int) -> Unit:
@@ -348,7 +353,7 @@ def _block(feed: Feed, log: Log, epoch: str, start: int, end: int) -> Unit:
     if whole and (known := feed.blocks.get(start)) is not None:
         return known
     found, reached = log.select(feed.filter, start, end, BLOCK, CATCH_UP_BYTES)
-    unit = Unit(epoch, reached, found)
+    unit = Unit(epoch, reached, found, stored_ns=log.stored_at(reached))
     if whole and reached == end:
         feed.dense = len(found) >= _DENSE
         if len(feed.blocks) >= MAX_BLOCKS:
@@ -385,13 +390,15 @@ def _passing_over(
     passed: list[Record],
     over: list[Record],
     reason: GapReason,
+    log: Log,
 ) -> Unit:
+    stored_ns = log.stored_at(reached)
     if not over:
-        return Unit(epoch, reached, passed)
+        return Unit(epoch, reached, passed, stored_ns=stored_ns)
     end = over[-1].seq
     gap = Gap(start, end, reason, dict(Counter(record.route.bucket for record in over)))
     # A gap alone brings its client to its end and no further.
-    return Unit(epoch, reached if passed else end, passed, gap)
+    return Unit(epoch, reached if passed else end, passed, gap, stored_ns=stored_ns)
 
 
 def _within(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Record]]:

@@ -77,7 +77,9 @@ def events(
     epoch = cursor.partition("-")[0]
     found = []
     for number, batch in enumerate(batches):
-        place = cursor if number == len(batches) - 1 else format_cursor(epoch, batch[-1].seq)
+        place = (
+            cursor if number == len(batches) - 1 else format_cursor(epoch, batch[-1].seq, batch[-1].stored_ns)
+        )
         found.append(_batch(begin, batch, b'],"cursor":"%b"}' % place.encode(), variant))
         begin = _EVENTS if conflated is None else b'{"type":"events","conflated":0,"events":['
     return b"".join(found)

@@ -23,7 +23,6 @@ from contracts.wire import (
     Ping,
     Subscribe,
     WireError,
-    format_cursor,
     parse_client,
 )
 from relay.core import frames, messages
@@ -109,23 +108,28 @@ class Hub:
 
     def cursor(self) -> str:
         """Newest place that the relay has reached."""
-        return format_cursor(self.epoch, self.log.head)
+        return self.fanout.cursor(self.log.head)
 
     # What comes from the stream.
 
-    def begin(self, epoch: str, head: int) -> None:
+    def begin(self, epoch: str, head: int, stored_ns: int | None = None) -> None:
         """Say in which stream, and after which sequence, events will come; first of all calls.
 
-        When it is called again, the stream is another one: sessions are told of a ``reset``, and get a fresh
-        snapshot with ``restart_sessions``.
+        When it is called again, the stream is another one, or has lost what the relay had of it: sessions are
+        told of a ``reset``, and get a fresh snapshot with ``restart_sessions``.
+
+        Args:
+            epoch: of all cursors.
+            head: sequence of the stream's last message.
+            stored_ns: when the stream stored it, UNIX nanoseconds; None when that is not known.
         """
         places = [
-            (session, format_cursor(self.epoch, self.fanout.place(session)))
+            (session, self.fanout.cursor(self.fanout.place(session)))
             for session in self.sessions.values()
             if session.feed is not None
         ]
         self.fanout.epoch = epoch
-        self.log.start(head)
+        self.log.start(head, stored_ns)
         self.snapshot.clear()
         self.fanout.reset()
         for session in self.sessions.values():
@@ -144,33 +148,43 @@ class Hub:
         if session.feed is not None:
             self._write(session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant))
 
-    def load_state(self, seq: int, subject: str, event: Event, stored: float) -> None:
+    def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> None:
         """Put an event of the stream's newest states into the snapshot."""
         if event.state:
-            self.snapshot.put(self.record(seq, subject, event, stored))
+            self.snapshot.put(self.record(seq, subject, event, stored_ns))
 
-    def warm(self, events: Iterable[tuple[int, str, Event, float]], floor: int) -> int:
+    def warm(
+        self,
+        events: Iterable[tuple[int, str, Event, int]],
+        floor: int,
+        missing: Iterable[tuple[int, int]] = (),
+    ) -> int:
         """Fill the log backwards with what the stream held at the start.
 
         Args:
-            events: sequence, subject, event and when it was stored; all that follow ``floor``, in order.
+            events: sequence, subject, event and when it was stored (UNIX nanoseconds); all that follow
+                ``floor``, in order.
             floor: place before the first of them.
+            missing: ranges of sequences after ``floor``, first to last, that the stream holds no more.
 
         Returns:
             how many were kept.
         """
-        records = [self.record(seq, subject, event, stored, stored) for seq, subject, event, stored in events]
+        records = [
+            self.record(seq, subject, event, stored_ns, stored_ns / 1e9)
+            for seq, subject, event, stored_ns in events
+        ]
         for record in records:
             if record.state:
                 self.snapshot.put(record)
-        return self.log.prepend(records, floor)
+        return self.log.prepend(records, floor, missing)
 
     def publish(
         self,
         seq: int,
         subject: str,
         event: Event,
-        stored: float,
+        stored_ns: int,
         now: float,
         traceparent: str | None = None,
     ) -> None:
@@ -180,11 +194,11 @@ class Hub:
             seq: its sequence, greater than all before.
             subject: as clients see it.
             event: decoded.
-            stored: when the stream stored it, UNIX seconds.
+            stored_ns: when the stream stored it, UNIX nanoseconds.
             now: UNIX seconds.
             traceparent: header of its message, if it had one.
         """
-        record = self.record(seq, subject, event, stored, now, traceparent)
+        record = self.record(seq, subject, event, stored_ns, now, traceparent)
         before = self.log.head
         self.log.append(record)
         if event.state:
@@ -200,21 +214,21 @@ class Hub:
         seq: int,
         subject: str,
         event: Event,
-        stored: float,
+        stored_ns: int,
         received: float | None = None,
         traceparent: str | None = None,
     ) -> Record:
         """Make the record of an event; ``received`` is when the relay took it in, if it just did."""
         route = self.fanout.route(subject)
         item = frames.item(route, seq, event.payload)
-        received = stored if received is None else received
+        received = stored_ns / 1e9 if received is None else received
         return Record(
-            seq, route, item, event.state, event.removed, received, event.timestamp, stored, traceparent
+            seq, route, item, event.state, event.removed, received, event.timestamp, stored_ns, traceparent
         )
 
-    def skip(self, seq: int, reason: str) -> None:
+    def skip(self, seq: int, reason: str, stored_ns: int | None = None) -> None:
         """Pass over an event of the stream that breaks the contract."""
-        self.log.advance(seq)
+        self.log.advance(seq, stored_ns)
         self.stats.rejected[reason] = self.stats.rejected.get(reason, 0) + 1
 
     def set_upstream(self, connected: bool, now: float) -> None:
@@ -459,7 +473,7 @@ class Hub:
         if request.cursor is None:
             self._write(session, self._upstream())
         else:
-            self._write(session, messages.heartbeat(format_cursor(*request.cursor), format_time(now)))
+            self._write(session, messages.heartbeat(str(request.cursor), format_time(now)))
 
     @contained
     def _tell(self, session: Session, data: bytes) -> None:

@@ -3,9 +3,10 @@
 Invariants:
 
 1. Records lie in stream order, each sequence once.
-2. Every event of the stream with ``floor < sequence <= head`` that the relay takes in is here; nothing is
-   said about what lies outside, except for ``holes``.
+2. Every event of the stream with ``floor < sequence <= head`` that the relay takes in is here, or its
+   sequence lies in one of ``holes``; nothing is said about what lies outside.
 3. Events and bytes stay within their bounds; the oldest leave first, and raise ``floor``.
+4. Holes lie in stream order, and a record lies between any two of them.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,7 +18,9 @@ from typing import NamedTuple
 from relay.core.filters import Filter, Route
 
 _sequence = attrgetter("seq")
-_stored = attrgetter("stored")
+_stored = attrgetter("stored_ns")
+_start = attrgetter("start")
+_end = attrgetter("end")
 _COMPACT_AFTER = 4096
 
 
@@ -32,12 +35,12 @@ class Record:
         removed: True for a state that leaves snapshots.
         received: when the relay took it in, UNIX seconds.
         timestamp: the event's own time, UNIX seconds.
-        stored: when the stream stored it, UNIX seconds.
+        stored_ns: when the stream stored it, UNIX nanoseconds.
         traceparent: W3C's header of its message, if it had one and just came.
     """
 
     __slots__ = (
-        "item", "received", "removed", "route", "seq", "state", "stored", "timestamp", "traceparent",
+        "item", "received", "removed", "route", "seq", "state", "stored_ns", "timestamp", "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -49,7 +52,7 @@ class Record:
         removed: bool,
         received: float,
         timestamp: float,
-        stored: float,
+        stored_ns: int,
         traceparent: str | None = None,
     ) -> None:
         self.seq = seq
@@ -59,7 +62,7 @@ class Record:
         self.removed = removed
         self.received = received
         self.timestamp = timestamp
-        self.stored = stored
+        self.stored_ns = stored_ns
         self.traceparent = traceparent
 
     def __repr__(self) -> str:
@@ -88,6 +91,7 @@ class Log:
         self.head = 0
         self.bytes = 0
         self.holes: list[Hole] = []
+        self._head_stored_ns: int | None = None
         self._records: list[Record] = []
         self._first = 0  # index of the oldest record that is still in; those before it await compaction
 
@@ -105,33 +109,57 @@ class Log:
     def since(self) -> float | None:
         """When the stream stored the oldest event in it, UNIX seconds; None while it is empty."""
         oldest = next(iter(self), None)
-        return None if oldest is None else oldest.stored
+        return None if oldest is None else oldest.stored_ns / 1e9
 
-    def start(self, at: int) -> None:
-        """Forget everything; ``at`` is the sequence after which events will come."""
+    def stored_at(self, seq: int) -> int | None:
+        """Tell when the stream stored the message with a sequence, UNIX nanoseconds; None if unknown."""
+        if seq == self.head:
+            return self._head_stored_ns
+        index = self._index_after(seq) - 1
+        if index < self._first or self._records[index].seq != seq:
+            return None
+        return self._records[index].stored_ns
+
+    def start(self, at: int, stored_ns: int | None = None) -> None:
+        """Forget everything.
+
+        Args:
+            at: sequence after which events will come.
+            stored_ns: when the stream stored the message there, UNIX nanoseconds, if that is known.
+        """
         self._records.clear()
         self._first = 0
         self.bytes = 0
         self.holes.clear()
         self.floor = self.head = at
+        self._head_stored_ns = stored_ns
 
     def append(self, record: Record) -> None:
         """Add the newest event, and let the oldest go when a bound is passed."""
         self._records.append(record)
         self.head = record.seq
+        self._head_stored_ns = record.stored_ns
         self.bytes += len(record.item)
         if self.bytes > self.max_bytes or len(self._records) - self._first > self.max_events:
             self._evict()
 
-    def advance(self, seq: int) -> None:
-        """Move the head over an event that is not kept, such as one that was rejected."""
-        self.head = max(self.head, seq)
+    def advance(self, seq: int, stored_ns: int | None = None) -> None:
+        """Move the head over a message that is not kept, such as one that was rejected."""
+        if seq > self.head:
+            self.head = seq
+            self._head_stored_ns = stored_ns
 
     def hole(self, end: int) -> Hole:
         """Note that events after the head, up to ``end``, will never come."""
         hole = Hole(self.head, end)
-        self.holes.append(hole)
+        last = self._records[-1].seq if len(self) else self.floor
+        if self.holes and self.holes[-1].end >= last:
+            # Nothing was kept since the one before: they are one, or their number would have no bound.
+            self.holes[-1] = Hole(self.holes[-1].start, end)
+        else:
+            self.holes.append(hole)
         self.head = end
+        self._head_stored_ns = None
         return hole
 
     def fill(self, records: Iterable[Record], gone: Iterable[tuple[int, int]]) -> None:
@@ -148,8 +176,13 @@ class Log:
         self.advance(first - 1)
         self.hole(last)
 
-    def prepend(self, records: Iterable[Record], floor: int) -> int:
+    def prepend(self, records: Iterable[Record], floor: int, missing: Iterable[tuple[int, int]] = ()) -> int:
         """Add older events, all of those after ``floor`` up to the present floor.
+
+        Args:
+            records: in order.
+            floor: sequence before the first that is told of.
+            missing: ranges of sequences, first to last, that will never come; in order.
 
         Returns:
             how many were kept, from the newest; the bounds come first.
@@ -168,6 +201,7 @@ class Log:
         self._records[: self._first] = kept
         self._first = 0
         self.floor = floor
+        self.holes[:0] = [Hole(max(floor, first - 1), last) for first, last in missing if last > floor]
         return len(kept)
 
     def count_after(self, seq: int) -> int:
@@ -230,21 +264,24 @@ class Log:
     def after_time(self, moment: float) -> int:
         """Cursor before the first event that the stream stored at or after a time, UNIX seconds."""
         records = self._records
-        index = bisect_left(records, moment, lo=self._first, key=_stored)
+        index = bisect_left(records, moment * 1e9, lo=self._first, key=_stored)
         if index == len(records):
             return self.head
         return self.floor if index == self._first else records[index - 1].seq
 
     def reaches(self, moment: float) -> bool:
         """True when all events that the stream stored at or after a time, UNIX seconds, are surely here."""
-        return len(self) > 0 and self._records[self._first].stored < moment
+        return len(self) > 0 and self._records[self._first].stored_ns < moment * 1e9
+
+    def holes_between(self, after: int, upto: int) -> list[Hole]:
+        """Holes that reach beyond ``after`` and begin before ``upto``."""
+        begin = bisect_right(self.holes, after, key=_end)
+        return self.holes[begin : bisect_left(self.holes, upto, lo=begin, key=_start)]
 
     def next_hole(self, after: int, upto: int) -> Hole | None:
         """First hole that reaches beyond ``after`` and begins before ``upto``."""
-        for hole in self.holes:
-            if hole.end > after and hole.start < upto:
-                return hole
-        return None
+        index = bisect_right(self.holes, after, key=_end)
+        return self.holes[index] if index < len(self.holes) and self.holes[index].start < upto else None
 
     def _index_after(self, seq: int) -> int:
         return bisect_right(self._records, seq, lo=self._first, key=_sequence)
@@ -264,4 +301,4 @@ class Log:
             del records[:first]
             self._first = 0
         if self.holes and self.holes[0].end <= self.floor:
-            self.holes = [hole for hole in self.holes if hole.end > self.floor]
+            del self.holes[: bisect_right(self.holes, self.floor, key=_end)]

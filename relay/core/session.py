@@ -5,7 +5,9 @@ The table at the end is the whole of it; the hub carries out what the table deci
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol, cast, get_args
 from urllib.parse import parse_qsl
@@ -18,6 +20,7 @@ from contracts.wire import (
     MAX_QUERY_BYTES,
     Auth,
     ClientMessage,
+    Cursor,
     Mode,
     Ping,
     Subscribe,
@@ -36,7 +39,11 @@ MODES: Final = get_args(Mode)
 MAX_INTERVAL_MS: Final = 60_000
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_QUERY_KEYS: Final = frozenset({"subjects", "level", "mode", "cursor", "since", "interval_ms"})
+QUERY_KEYS: Final = ("subjects", "level", "mode", "cursor", "since", "interval_ms")
+"""Parameters of the feed's query; history has some more."""
+
+_MAX_QUERY_FIELDS: Final = 32
+_TOKEN_KEYS: Final = frozenset({"token", "access_token", "jwt", "authorization"})
 _FILTER_ERRORS: Final = frozenset(
     {
         ErrorCode.BAD_SUBJECTS,
@@ -77,7 +84,7 @@ class Request:
         level: least level.
         mode: how gaps and speed are traded.
         interval_ms: least time between two batches in mode ``latest``.
-        cursor: epoch and sequence to go on from.
+        cursor: position to go on from.
         since: ``earliest``, or seconds back from now, or a time as UNIX seconds.
     """
 
@@ -85,7 +92,7 @@ class Request:
     level: str = "DEBUG"
     mode: Mode = "live"
     interval_ms: int = DEFAULT_INTERVAL_MS
-    cursor: tuple[str, int] | None = None
+    cursor: Cursor | None = None
     since: "Since | None" = None
 
 
@@ -121,31 +128,61 @@ def close_code(error: WireError) -> CloseCode:
     return _CLOSE_CODES.get(error.code, CloseCode.MISUSE)
 
 
-def parse_query(query: str) -> Request:
-    """Read the query of ``/ws``.
+def read_query(query: str, allowed: Collection[str]) -> dict[str, str]:
+    """Read a query into its parameters.
+
+    Args:
+        query: of the request, undecoded.
+        allowed: parameters that the endpoint has. Any other is refused: a misspelt filter would select
+            everything.
 
     Raises:
-        WireError: too long, a token in it, or a value that is not legal; an unknown key is passed over.
+        WireError: too long, not UTF-8, a token in it, or a parameter that is unknown or stands twice.
     """
     if len(query) > MAX_QUERY_BYTES:
         raise WireError(
             ErrorCode.BAD_QUERY, f"a query of {len(query)} bytes; at most {MAX_QUERY_BYTES}: use 'subscribe'"
         )
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32)
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError as error:
         raise WireError(ErrorCode.BAD_QUERY, f"query: {error}") from None
     values: dict[str, str] = {}
     for key, value in pairs:
-        if key in ("token", "access_token", "jwt", "authorization"):
+        if key.lower() in _TOKEN_KEYS:
             raise WireError(
                 ErrorCode.BAD_QUERY,
                 "a token in the address ends in logs; send 'Authorization: Bearer', a subprotocol or 'auth'",
             )
+        if key not in allowed:
+            raise WireError(ErrorCode.BAD_QUERY, _unknown(key, allowed))
         if key in values:
             raise WireError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
-        if key in _QUERY_KEYS:
-            values[key] = value
+        values[key] = value
+    return values
+
+
+def _unknown(key: str, allowed: Collection[str]) -> str:
+    close = get_close_matches(key[:40].lower(), allowed, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown query parameter {key[:40]!r}; {hint}legal are {', '.join(allowed)}"
+
+
+def parse_query(query: str) -> Request:
+    """Read the query of ``/ws``.
+
+    Raises:
+        WireError: as ``read_query``, or a value is not legal.
+    """
+    return request_from(read_query(query, QUERY_KEYS))
+
+
+def request_from(values: dict[str, str]) -> Request:
+    """Read the parameters of a query that say what to follow; others are left to the caller.
+
+    Raises:
+        WireError: a value is not legal.
+    """
     interval = values.get("interval_ms")
     if interval is not None and not re.fullmatch(r"\d{1,9}", interval, re.ASCII):
         raise WireError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval[:40]!r} is not a whole number")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from contracts.wire import format_cursor
+from contracts.wire import Cursor
 from relay.core import frames, messages
 from relay.core.fanout import Fanout
 from relay.core.feed import Feed
@@ -49,15 +49,16 @@ class Starts:
         """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
         session.request = None
         if request.cursor is not None:
-            epoch, seq = request.cursor
-            if epoch != self._fanout.epoch:
-                self._begin_reset(session, request, now)
-            elif seq <= self._log.head:
+            here = self.knows(request.cursor)
+            if here is None:
+                self._locate(session, request, now)
+            elif here:
+                seq = request.cursor.sequence
                 past = "stream" if self._fanout.archive.available else "gap"
                 self._stats.resumes["log" if seq >= self._log.floor else past] += 1
                 self.begin(session, request, seq, now, resumed=True)
             else:
-                self._locate(session, request, now)
+                self._begin_reset(session, request, now)
         elif request.since is not None:
             moment = request.since.at(now)
             if self._ask is not None and not self._log.reaches(moment):
@@ -67,10 +68,25 @@ class Starts:
         else:
             self.begin(session, request, place, now)
 
+    def knows(self, cursor: Cursor) -> bool | None:
+        """Tell whether a cursor is one of this stream as it is now; None where only the stream can tell.
+
+        A cursor that names the time of its message is of a part that the stream has lost, when another
+        message has that sequence now. One that names none cannot be disproved.
+        """
+        if cursor.epoch != self._fanout.epoch:
+            return False
+        if cursor.sequence > self._log.head:
+            return None if self._ask is not None else False
+        if cursor.stored_ns is None:
+            return True
+        stored_ns = self._log.stored_at(cursor.sequence)
+        if stored_ns is None:
+            return None if self._ask is not None else True
+        return stored_ns == cursor.stored_ns
+
     def _locate(self, session: Session, request: Request, now: float) -> None:
-        if self._ask is None:
-            self._begin_reset(session, request, now)
-            return
+        assert self._ask is not None
         session.request = request
         session.cursor = self._log.head
         self._ask(session)
@@ -99,9 +115,7 @@ class Starts:
         assert request.cursor is not None
         self._stats.resumes["gap"] += 1
         self._stats.gaps["reset"] += 1
-        gap = messages.reset(
-            format_cursor(*request.cursor), format_cursor(self._fanout.epoch, self._log.head)
-        )
+        gap = messages.reset(str(request.cursor), self._fanout.cursor(self._log.head))
         self.begin(session, request, self._log.head, now, gap=gap)
 
     def begin(
@@ -133,7 +147,11 @@ class Starts:
     def subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
         """What is said when a session follows a feed from a place on."""
         assert session.grant is not None
-        cursor, ends = format_cursor(self._fanout.epoch, place), session.grant.expires_at
+        cursor, asked = self._fanout.cursor(place), session.asked.cursor
+        known = self._log.stored_at(place) is not None
+        if resumed and not known and asked is not None and asked[:2] == (self._fanout.epoch, place):
+            cursor = str(asked)  # with the time that it brought
+        ends = session.grant.expires_at
         return messages.subscribed(feed.filter, session.asked, cursor, resumed=resumed, ends=ends)
 
     def snapshot_frames(self, feed: Feed, place: int, variant: Variant) -> bytes:

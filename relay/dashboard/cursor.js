@@ -1,7 +1,7 @@
 /** Cursors, as far as a page looks into them. */
 
-/** Split a cursor into epoch and sequence. @param {string} cursor */
+/** Read the epoch and the sequence of a cursor; what follows them is for the relay. @param {string} cursor */
 export function readCursor(cursor) {
-  const dash = cursor.lastIndexOf("-");
-  return { epoch: cursor.slice(0, dash), seq: Number(cursor.slice(dash + 1)) };
+  const [epoch, seq] = cursor.split("-");
+  return { epoch, seq: Number(seq) };
 }

@@ -23,6 +23,7 @@ from nats.errors import Error as NatsError
 
 from contracts import connect
 from contracts.connect import ConnectError
+from contracts.listeners import ListenError
 from contracts.outage import shown
 from contracts.streams import (
     Forbidden,
@@ -39,7 +40,7 @@ from relay.doctor.finding import Finding
 from relay.doctor.ports import program_on
 from relay.doctor.storage import replicas, storage
 from relay.embedded import OWN_NAME
-from relay.server import ListenError, listen
+from relay.server import listen
 
 SAMPLES: Final = 5
 

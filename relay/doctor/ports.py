@@ -1,5 +1,6 @@
 """The ports that a relay listens on: free, with a relay that runs, or with somebody else; and descriptors."""
 
+import contextlib
 import os
 import resource
 import ssl
@@ -9,19 +10,22 @@ from typing import Any
 
 import orjson
 
+from contracts.listeners import ListenError
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
 from relay.doctor.alive import ask, first_line
 from relay.doctor.finding import Finding
-from relay.server import ListenError, listen
+from relay.server import listen, one_port
 
 
 def ports(settings: RelaySettings) -> list[Finding]:
     """Look at the main and the ops port; who has one is asked over HTTP, for at most 2 s each question."""
-    return [
-        _port("main_port", "--port", settings.host, settings.port, lambda: _main(settings)),
-        _port("ops_port", "--ops-port", settings.ops_host, settings.ops_port, lambda: _ops(settings)),
-        _descriptors(settings),
-    ]
+    with contextlib.ExitStack() as held:  # the main port while the other is looked at: they may be the same
+        main = _port(held, "main_port", "--port", settings.host, settings.port, lambda: _main(settings))
+        own = settings.port if main.state == "ok" and settings.port else -1
+        ops = _port(
+            held, "ops_port", "--ops-port", settings.ops_host, settings.ops_port, lambda: _ops(settings), own
+        )
+    return [main, ops, _descriptors(settings)]
 
 
 def program_on(port: int) -> str:
@@ -43,10 +47,21 @@ def program_on(port: int) -> str:
     return ""
 
 
-def _port(name: str, option: str, host: str, port: int, served: Callable[[], Finding | None]) -> Finding:
+def _port(
+    held: contextlib.ExitStack,
+    name: str,
+    option: str,
+    host: str,
+    port: int,
+    served: Callable[[], Finding | None],
+    own: int = -1,
+) -> Finding:
     try:
-        listen(host, port, option).close()
+        held.enter_context(contextlib.closing(listen(host, port, option)))
     except ListenError as error:
+        both = one_port(error, port, own)
+        if both is not error:
+            return Finding.mend(name, both.what, both.remedy)
         found = served()
         if found is not None:
             return found

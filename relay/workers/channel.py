@@ -114,8 +114,8 @@ class Channel:
                 task = asyncio.create_task(self._answer(orjson.loads(line)), name="answer")
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
-        except OSError:
-            pass  # as good as the end
+        except (OSError, ValueError):
+            pass  # as good as the end, and so is a line that is none
         end_orphan()
 
     async def _answer(self, asked: dict[str, Any]) -> None:

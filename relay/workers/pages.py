@@ -2,12 +2,12 @@
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from relay.pages import site
 from relay.workers.totals import Answer
 from relay.workers.whole import Whole
 
@@ -31,8 +31,8 @@ def supervisor_pages(whole: Whole) -> ASGIApp:
     async def status(request: Request) -> Response:
         return JSONResponse(await whole.status())
 
-    return Starlette(
-        routes=[
+    return site(
+        [
             Route("/metrics", metrics),
             Route("/livez", live),
             Route("/readyz", readiness),

@@ -12,16 +12,17 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from contracts import connect
+from contracts.listeners import ListenError
 from relay.config import ServeSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
 from relay.listener import Listener
-from relay.server import BACKLOG, HttpServer, ListenError, listen
+from relay.server import HttpServer, listen, one_port
 from relay.voice import complain, say
 from relay.workers.pages import supervisor_pages
 from relay.workers.slot import Slot
@@ -50,13 +51,18 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
     heard = Heard()
     nats: EmbeddedNats | None = None
     try:
-        held = hold(settings.host, settings.port)
+        # The main port last, and alone first: what is only held would be given to the ops port as well.
         ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
+        held = hold(settings.host, settings.port, ops_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await _start(nats, heard)
+            if not heard.stops:
+                _probe(settings.host, held.port)  # its NATS may have been given the same port
     except (ListenError, EmbeddedError) as error:
         complain(str(error))
+        if nats is not None:
+            await nats.stop()
         return 1
     if heard.stops:
         held.close()
@@ -68,33 +74,49 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
     table = Table.create(settings.workers)
     supervisor = Supervisor(settings, table, url, held.port, heard, announce)
     ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
-    ops_socket.listen(BACKLOG)  # whoever reads its address may ask at once
-    serving = asyncio.create_task(ops.run_until_stopped())
+    serving = asyncio.create_task(ops.run_until_stopped(), name="server")
+    watched = [serving, *([nats.watch] if nats is not None and nats.watch is not None else [])]
     try:
         scheme = "https" if settings.tls_cert else "http"
         announce(
             f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
             f"NATS: {connect.shown(url)}"
         )
-        return await supervisor.run()
+        return await supervisor.run(watched)
     finally:
         ops.should_exit = True
-        await serving
+        await asyncio.gather(serving, return_exceptions=True)
         held.close()
         if nats is not None:
             await nats.stop()
 
 
-def hold(host: str, port: int) -> Listener:
+def hold(host: str, port: int, ops_port: int) -> Listener:
     """Keep a port for the workers, without listening on it.
 
+    Args:
+        host: name or address.
+        port: 0 takes a free one.
+        ops_port: that is taken already.
+
     Raises:
-        ListenError: somebody else listens there.
+        ListenError: another program listens there.
     """
     if port:
-        # Alone first: another relay of ours would gladly share it, and get half of the clients.
-        listen(host, port, "--port").close()
+        try:
+            _probe(host, port)
+        except ListenError as error:
+            raise one_port(error, port, ops_port) from None
     return listen(host, port, "--port", shared=True)
+
+
+def _probe(host: str, port: int) -> None:
+    """Listen alone for a moment: another relay of ours would share the port, and its clients.
+
+    Raises:
+        ListenError: another program listens there.
+    """
+    listen(host, port, "--port").close()
 
 
 async def _start(nats: EmbeddedNats, heard: "Heard") -> None:
@@ -183,26 +205,35 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"Supervisor({self._slots})"
 
-    async def run(self) -> int:
+    async def run(self, watched: Sequence[asyncio.Task[None]]) -> int:
         """Run until a signal, or until no relay can run.
+
+        Args:
+            watched: what the workers cannot do without; ends by itself only with an error.
 
         Returns:
             the exit code.
         """
         running = [asyncio.create_task(slot.run(), name=f"worker {slot.number}") for slot in self._slots]
         looking = asyncio.create_task(self._look(), name="numbers")
+        for task in watched:
+            task.add_done_callback(lambda _: self._changed.set())
         try:
-            code = await self._watch()
+            code = await self._watch(watched)
             return max(code, await self._end(running))
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
 
-    async def _watch(self) -> int:
+    async def _watch(self, watched: Sequence[asyncio.Task[None]]) -> int:
         """Wait for a signal, or for the word that no relay can run."""
         while not self._signals:
             await self._changed.wait()
             self._changed.clear()
+            for task in watched:
+                if task.done():
+                    complain(str(task.exception()))
+                    return 1
             if not self.whole.started and all(slot.was_ready for slot in self._slots):
                 self.whole.started = True
                 self._announce("ready")

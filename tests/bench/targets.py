@@ -15,6 +15,7 @@ from typing import Final
 
 import orjson
 
+from contracts.wire import parse_cursor
 from tests.bench.children import ROOT, BenchError, Child, free_port, module, running
 
 OURS: Final = "tickertape"
@@ -200,8 +201,8 @@ def place(target: Target) -> tuple[str, int]:
     status, text = _get(target.ops_port, "/statusz")
     if status != 200:
         raise BenchError(f"{target.who} answers {status} at /statusz on port {target.ops_port}")
-    epoch, _, sequence = str(orjson.loads(text)["cursor"]).partition("-")
-    return epoch, int(sequence)
+    cursor = parse_cursor(orjson.loads(text)["cursor"])
+    return cursor.epoch, cursor.sequence
 
 
 @contextlib.contextmanager

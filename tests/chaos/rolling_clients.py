@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from contracts.wire import parse_cursor
 from tests.bench.children import report, told
 from tests.bench.sequence import Sequence
 from tests.bench.websocket import CLOSE, PING, PONG, MessageReader, client_frame, upgrade_request
@@ -127,7 +128,7 @@ class Client:
         elif message.startswith(b'{"type":"subscribed"'):
             self.subscribed.set()
             if self.check is None:
-                self.check = Sequence(int(self._cursor.rpartition("-")[2]), fully=True)
+                self.check = Sequence(parse_cursor(self._cursor).sequence, fully=True)
             else:
                 self.outages.append(time.monotonic() - self._left)
         elif message.startswith(b'{"type":"bye"'):

@@ -34,7 +34,7 @@ from relay.origins import Origins
 from relay.pages import main_pages
 from relay.readers import Readers
 from relay.server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
-from tests.fake_link import log_event, status_event
+from tests.fake_link import log_event, nanoseconds, status_event
 from tests.fuzz.cases import END, FULL, NOW, PLAIN, ROOM, WAIT, Case, verifier
 from tests.fuzz.heads import upgrade
 from tests.fuzz.transport import FakeTransport, StandingLoop
@@ -221,9 +221,13 @@ class Inside:
     def _publish(self) -> None:
         self._seq += 1
         if self._seq % 5 == 0:
-            self.hub.publish(self._seq, "gateway.status.ctp.a", status_event(), self._now(), self._now())
+            self.hub.publish(
+                self._seq, "gateway.status.ctp.a", status_event(), nanoseconds(self._now()), self._now()
+            )
         else:
-            self.hub.publish(self._seq, "log.error.x", log_event("error"), self._now(), self._now())
+            self.hub.publish(
+                self._seq, "log.error.x", log_event("error"), nanoseconds(self._now()), self._now()
+            )
 
     def _flush(self) -> None:
         self._woken = False

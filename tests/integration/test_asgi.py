@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 import relay.asgi
-from contracts.wire import Bye, Error, Gap, Snapshot, Subscribed, Welcome
+from contracts.wire import MAX_MESSAGE_BYTES, Bye, Error, Gap, Snapshot, Subscribed, Welcome
 from relay.config import RelaySettings
 from tests import forge
 from tests.asgi_host import Host
@@ -286,11 +286,15 @@ def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
         assert (await refused(f"{url}?level=LOUD"))[0] == 400
         inside = await told_inside(f"{url}?level=LOUD", subprotocols=OURS)
         assert inside == [("error", "bad_level"), ("bye", 4409), ("close", 4409)]
+        assert (await refused(f"{url}?subject=log.error.>"))[0] == 400
+        inside = await told_inside(f"{url}?subject=log.error.>", subprotocols=OURS)
+        assert inside == [("error", "bad_query"), ("bye", 4400), ("close", 4400)]
         assert (await refused(host.ws("/feed/nowhere")))[0] == 404
         assert (await refused(url, subprotocols=[Subprotocol("chat")]))[0] == 400
         for message, code in (
             (b"binary", 1003),
-            ("x" * 1_100_000, 1009),
+            ("x" * (MAX_MESSAGE_BYTES + 1), 1009),
+            ("x" * MAX_MESSAGE_BYTES, 4400),
             ("nonsense", 4400),
         ):
             async with follow(url) as feed:
@@ -324,7 +328,11 @@ def test_pages_below_the_mount(shared: tuple[NatsServer, Host]) -> None:
     assert host.get("/feed/health")[0] == 200
     assert host.get("/feed/ws")[0] == 426
     assert host.get("/feed/")[0] == 426
-    assert host.get("/feed/nowhere")[0] == 404
+    for path, code in (("/feed/nowhere", 404), ("/feed/events?subject=log.error.>", 400)):
+        answer = host.get(path)
+        assert answer[0] == code
+        assert set(answer[1]) == {"code", "message"}
+    assert "did you mean 'subjects'" in host.get("/feed/events?subject=log.error.>")[1]["message"]
     assert host.get("/secret/events")[0] == 401
     assert host.get("/secret/events", Authorization=f"Bearer {forge.token()}")[0] == 200
     assert host.get("/feed/events", Origin="https://evil.com")[0] == 403

@@ -8,7 +8,7 @@ import nats
 import orjson
 
 from contracts.events import Status, SystemHealth
-from contracts.wire import Bye, Error, Events, Gap, Pong, Snapshot, Subscribed, Welcome
+from contracts.wire import Bye, Error, Events, Gap, Pong, Snapshot, Subscribed, Welcome, parse_cursor
 from tests.fake_link import only
 from tests.feed_client import PATIENCE, connection, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
@@ -282,7 +282,7 @@ def test_a_stalled_client_that_falls_out_of_memory_is_told_so(nats_server: NatsS
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "500") as relay:
         seqs, gaps = stall(nats_server, relay, total)
         assert [(gap.dropped, gap.reason) for gap in gaps] == [(None, "slow")]
-        begin, end = (int(place.rpartition("-")[2]) for place in (gaps[0].from_, gaps[0].to))
+        begin, end = (parse_cursor(place).sequence for place in (gaps[0].from_, gaps[0].to))
         assert seqs == [*range(1, begin + 1), *range(end + 1, total + 1)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contracts.wire import Events, Gap, Snapshot, Subscribed
+from contracts.wire import Events, Gap, Snapshot, Subscribed, parse_cursor
 from tests import forge
 from tests.attacker import bearer, browser, claims, exchange, get, upgrade
 from tests.fake_link import only
@@ -171,9 +171,9 @@ def shown_only(relay: Relay, query: str) -> dict[str, Any]:
 
 def test_history_shows_what_the_feed_would(relay: Relay) -> None:
     """Whatever order, limit, place and end are asked for: no hidden event, in memory or in the stream."""
-    epoch, _, head = shown_only(relay, "order=newest&limit=1")["cursor"].partition("-")
+    epoch, head, _ = parse_cursor(shown_only(relay, "order=newest&limit=1")["cursor"])
     for order, limit, place in product(
-        ("oldest", "newest"), (1, 2, 1000), (0, 1, 2, 3, 50, 51, int(head) - 1, int(head))
+        ("oldest", "newest"), (1, 2, 1000), (0, 1, 2, 3, 50, 51, head - 1, head)
     ):
         here, there = f"{epoch}-{place}", f"{epoch}-{place + 3}"
         for bounds in (f"until={here}", f"cursor={here}", f"cursor={here}&until={there}"):

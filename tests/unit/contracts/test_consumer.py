@@ -42,7 +42,7 @@ def test_messages_come_with_their_place_and_time() -> None:
     async def check() -> None:
         stage = Stage()
         await stage.message(41, 1)
-        assert stage.got == [Delivery(41, "log.info.x", b"{}", 1_700_000_000.5, 7, None)]
+        assert stage.got == [Delivery(41, "log.info.x", b"{}", 1_700_000_000_500_000_000, 7, None)]
 
     asyncio.run(check())
 

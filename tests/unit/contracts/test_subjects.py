@@ -203,3 +203,49 @@ def test_illegal_patterns_are_told(pattern: str, why: str) -> None:
     with pytest.raises(SubjectError, match=re.escape(why)) as caught:
         subjects.check_pattern(pattern)
     assert len(str(caught.value)) < 160
+
+
+@pytest.mark.parametrize(
+    "subject", ["log.info.x", "log", "a.b*c.d>", "log.info.é", "log.info.=FF", "x" * 5_000, "a.\N{SNOWMAN}"]
+)
+def test_a_legal_subject_has_no_fault(subject: str) -> None:
+    """Others may extend the contract on any subject that a pattern can name."""
+    assert subjects.fault(subject) is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "why"),
+    [
+        ("log.\udcff", "UTF-8"),
+        ("", "empty token"),
+        ("log.", "empty token"),
+        (".log", "empty token"),
+        ("log..x", "empty token"),
+        ("log.*", "wildcard"),
+        ("log.>", "wildcard"),
+        ("*.log", "wildcard"),
+        ("log.*.x", "wildcard"),
+        ("log.a b", "white space"),
+        ("log.a\u2028", "white space"),
+        ("log.\x0b", "control"),
+        ("log.\x00", "control"),
+        ("log.\x7f", "control"),
+        ("log.\x85", "control"),
+        ("log.x\n", "white space"),
+    ],
+)
+def test_an_illegal_subject_has_a_fault(subject: str, why: str) -> None:
+    """It says which, and can be written in legal characters."""
+    assert why in (subjects.fault(subject) or "")
+    assert subjects.spell(subject).isascii()
+    assert subjects.spell(subject).isprintable()
+
+
+@given(st.binary())
+def test_any_subject_can_be_spelt_and_read_back(data: bytes) -> None:
+    """No two have the same spelling."""
+    spelt = subjects.spell(data.decode(errors="surrogateescape"))
+    parts = spelt.split("=")
+    assert parts[0].encode() + b"".join(
+        bytes([int(part[:2], 16)]) + part[2:].encode() for part in parts[1:]
+    ) == data  # fmt: skip

@@ -13,6 +13,11 @@ from tests.fuzz.inside import upgrade_lines
 from tests.fuzz.transport import FakeTransport, StandingLoop
 
 
+def upgrade_headers() -> list[tuple[str, str]]:
+    """Headers of a handshake, as the HTTP protocol hands them over."""
+    return [(name, value) for name, _, value in (line.partition(": ") for line in upgrade_lines()[1:])]
+
+
 class InjectedError(Exception):
     """What the tests raise."""
 
@@ -85,8 +90,9 @@ def test_the_neighbour_is_served(
         loop = asyncio.get_running_loop()
         sockets = [FakeTransport(loop) for _ in range(2)]
         for one in sockets:
-            one.open(websocket_protocol(gate)())
-            one.receive("\r\n".join([*upgrade_lines(), "", ""]).encode())
+            connection = websocket_protocol(gate)()
+            one.open(connection)
+            connection.handshake("/ws", upgrade_headers())
             assert b'"subscribed"' in one.written
         victim, neighbour = sockets
         before = len(neighbour.written)
@@ -104,6 +110,31 @@ def test_the_neighbour_is_served(
             if not one.lost:
                 one.lose()
         assert (len(gate), len(stage.hub.sessions)) == (0, 0)
+
+    loop = StandingLoop()
+    try:
+        loop.run_until_complete(part())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("early", [b"", b"\x89\x80\x00\x00\x00\x00"])
+def test_a_handshake_that_raises_is_answered(early: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 500 in JSON; what the client sent behind it is not read."""
+
+    async def part() -> None:
+        stage = Stage()
+        gate = Gate(stage.hub, lambda: stage.now)
+        monkeypatch.setattr(gate, "decide", broken)
+        socket = FakeTransport(asyncio.get_running_loop())
+        connection = websocket_protocol(gate)()
+        socket.open(connection)
+        connection.handshake("/ws", upgrade_headers())
+        connection.data_received(early)
+        assert bytes(socket.written).startswith(b"HTTP/1.1 500 ")
+        assert b'{"code":"internal"' in socket.written
+        assert socket.is_closing()
+        assert stage.hub.stats.errors["request"] == 1
 
     loop = StandingLoop()
     try:

@@ -59,6 +59,18 @@ def test_free_ports_are_free() -> None:
     assert str(one["ops_port"]) == "ok    --ops-port 0: a free port is taken"
 
 
+@pytest.mark.parametrize("ops_host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_one_port_for_both_is_told(ops_host: str) -> None:
+    """It is free, but not twice."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    one = found(port=port, ops_port=port, ops_host=ops_host)
+    assert one["main_port"].state == "ok"
+    assert one["ops_port"].state == "mend"
+    assert one["ops_port"].text == f"--port and --ops-port are both {port}"
+    assert one["ops_port"].do == "give another --ops-port"
+
+
 def test_a_port_of_another_program_is_told_with_its_name() -> None:
     """Here it is this test, whose process may be looked at."""
     with answering(lambda _: b"220 mail.example.com ESMTP\r\n") as port:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.codes import ErrorCode
-from contracts.wire import WireError, parse_cursor
+from contracts.wire import Cursor, WireError, parse_cursor
 from relay import history as history_module
 from relay.core.archive import STRETCH
 from relay.core.filters import Filter
@@ -17,7 +17,7 @@ from relay.core.log import Log
 from relay.core.session import Request, Since
 from relay.history import History, Query, parse
 from relay.readers import Readers
-from tests.fake_link import NOW, Stage
+from tests.fake_link import NOW, Stage, untimed
 
 
 class Shelf(Readers):
@@ -33,15 +33,15 @@ class Shelf(Readers):
         self.read.append(number)
         made = Log(STRETCH, 1 << 40)
         made.start(max(number * STRETCH, self._stage.first))
-        for seq, subject, event, stored in self._stage.stored:
+        for seq, subject, event, stored_ns in self._stage.stored:
             if made.floor < seq <= (number + 1) * STRETCH:
-                made.append(self._stage.hub.record(seq, subject, event, stored))
+                made.append(self._stage.hub.record(seq, subject, event, stored_ns))
         made.advance(min((number + 1) * STRETCH, self._stage.hub.log.head))
         return made
 
     async def place_at(self, moment: float) -> int:
         """Before the first event that was stored then or later."""
-        later = (seq for seq, _, _, stored in self._stage.stored if stored >= moment)
+        later = (seq for seq, _, _, stored_ns in self._stage.stored if stored_ns >= moment * 1e9)
         return max(self._stage.first, next(later, self._stage.hub.log.head + 1) - 1)
 
 
@@ -61,7 +61,9 @@ class Pages:
         """One page."""
         asked = parse(query)
         wanted = Filter(asked.request.subjects, asked.request.level)
-        page: dict[str, Any] = orjson.loads(asyncio.run(self.history.page(asked, wanted, self.stage.now)))
+        page: dict[str, Any] = orjson.loads(
+            untimed(asyncio.run(self.history.page(asked, wanted, self.stage.now)))
+        )
         return page
 
     def seqs(self, query: str) -> list[int]:
@@ -81,7 +83,7 @@ def test_nothing_asked_is_the_first_page() -> None:
 def test_a_query_is_that_of_the_feed_and_more() -> None:
     """Filter and start as everywhere; end, number and order of its own."""
     assert parse("subjects=log.%3E&level=warn&since=10m&until=e-9&limit=5&order=newest") == Query(
-        Request(("log.>",), "WARN", since=Since(ago=600.0)), ("e", 9), 5, newest_first=True
+        Request(("log.>",), "WARN", since=Since(ago=600.0)), Cursor("e", 9), 5, newest_first=True
     )
 
 
@@ -111,6 +113,16 @@ def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
         parse(query)
     assert caught.value.code is code
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("subject", "subjects"), ("limits", "limit"), ("untill", "until")]
+)
+def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
+    """Among those of history."""
+    with pytest.raises(WireError, match=f"did you mean '{meant}'") as caught:
+        parse(f"{key}=5")
+    assert caught.value.code is ErrorCode.BAD_QUERY
 
 
 @pytest.mark.parametrize("query", ["cursor=f-3", "until=f-3"])

@@ -10,13 +10,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from contracts.events import Event, decode
+from contracts.wire import Cursor
 from relay.core.admission import Visitor
 from relay.core.grants import Grant
 from relay.core.session import Request
 from relay.gate import Gate
 from relay.metrics import RelayCollector, package_version, registry, render
 from relay.readings import Upstream, read
-from tests.fake_link import NOW, Stage
+from tests.fake_link import NOW, Stage, nanoseconds
 from tests.feed_client import line
 
 TEXT = "text/plain;version=0.0.4"
@@ -159,7 +160,7 @@ def test_sessions_are_told_by_mode() -> None:
     stage.follow(Request(mode="latest"))
     stage.follow(Request(mode="complete"))
     stage.follow(Request(mode="complete"))
-    stage.follow(Request(mode="live", cursor=("e", 50)))
+    stage.follow(Request(mode="live", cursor=Cursor("e", 50)))
     sessions = read(gate, Upstream(), {}).numbers["sessions"]
     assert sessions == {"live": 0, "complete": 2, "latest": 1, "starting": 1}
 
@@ -172,7 +173,7 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
         stage.log(seq)
     _, full = stage.follow()
     stage.hub.paused(full)
-    stage.follow(Request(mode="complete", cursor=("e", 5)))
+    stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
     stage.settle()
     parked = read(gate, Upstream(), {}).numbers["members_parked"]
     assert parked == {"socket": 1, "stream": 1, "pace": 0}
@@ -213,7 +214,7 @@ def test_gaps_are_counted_where_their_events_cannot_be() -> None:
     assert (numbers["gaps"]["retention"], numbers["events_dropped"]["retention"]) == (3, 0)
     stage.hub.begin("f", 9)
     assert read(gate, Upstream(), {}).numbers["gaps"]["reset"] == 3
-    stage.follow(Request(cursor=("e", 1)))
+    stage.follow(Request(cursor=Cursor("e", 1)))
     assert read(gate, Upstream(), {}).numbers["gaps"]["reset"] == 4
 
 
@@ -252,7 +253,7 @@ def traced(stage: Stage, seq: int, **metadata: str) -> None:
     event = line(f"event {seq}").model_copy(update={"metadata": metadata})
     found = decode(event.subject, event.encode())
     assert isinstance(found, Event)
-    stage.hub.publish(seq, event.subject, found, stage.now, stage.now)
+    stage.hub.publish(seq, event.subject, found, nanoseconds(stage.now), stage.now)
 
 
 def exemplars(gate: Gate) -> dict[str, str | None]:

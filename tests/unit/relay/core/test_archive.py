@@ -37,7 +37,7 @@ def stretch(number: int, size: int = 10, head: int | None = None) -> Log:
     """A stretch as a reader makes it."""
     made = Log(STRETCH, 1 << 40)
     made.start(number * STRETCH)
-    made.append(Record(number * STRETCH + 1, ROUTE, b"x" * size, False, False, 0.0, 0.0, 0.0))
+    made.append(Record(number * STRETCH + 1, ROUTE, b"x" * size, False, False, 0.0, 0.0, 0))
     made.advance((number + 1) * STRETCH if head is None else head)
     return made
 

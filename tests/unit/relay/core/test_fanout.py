@@ -5,7 +5,7 @@ import pytest
 from contracts.events import Event, decode
 from relay.core.fanout import LOOKS
 from relay.core.session import Request
-from tests.fake_link import Stage, seqs
+from tests.fake_link import Stage, nanoseconds, seqs
 from tests.feed_client import line
 
 
@@ -95,4 +95,4 @@ def publish_traced(stage: Stage, seq: int, source: str) -> None:
     found = decode(event.subject, event.encode())
     assert isinstance(found, Event)
     parent = f"00-{'a' * 32}-{'b' * 16}-01"
-    stage.hub.publish(seq, event.subject, found, stage.now, stage.now, parent)
+    stage.hub.publish(seq, event.subject, found, nanoseconds(stage.now), stage.now, parent)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from contracts.codes import CloseCode
-from contracts.wire import Events, Heartbeat
+from contracts.wire import Cursor, Events, Heartbeat
 from relay.core import fanout as fanout_module
 from relay.core.archive import STRETCH
 from relay.core.faults import REASON
@@ -138,7 +138,7 @@ def heartbeat(scene: Scene) -> None:
 def heartbeat_behind(scene: Scene) -> None:
     for seq in (1, 2, 3):
         scene.stage.log(seq, "error")
-    scene.enter(Request(level=LEVEL, cursor=("e", 1)))
+    scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
     scene.break_writes()
     scene.stage.tick(60.0)
 
@@ -152,7 +152,7 @@ def heartbeat_without_a_place(scene: Scene) -> None:
 def catching_up(scene: Scene) -> None:
     for seq in (1, 2, 3):
         scene.stage.log(seq, "error")
-    scene.enter(Request(level=LEVEL, cursor=("e", 1)))
+    scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
     scene.break_for_victim(fanout_module, "catch_up")
     scene.stage.settle()
 
@@ -160,7 +160,7 @@ def catching_up(scene: Scene) -> None:
 def write_while_catching_up(scene: Scene) -> None:
     for seq in (1, 2, 3):
         scene.stage.log(seq, "error")
-    scene.enter(Request(level=LEVEL, cursor=("e", 1)))
+    scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
     scene.break_writes()
     scene.stage.settle()
 
@@ -279,7 +279,7 @@ def answer_of_the_stream(scene: Scene) -> None:
 def stretch_of_the_stream(scene: Scene) -> None:
     for seq in range(1, STRETCH + 10):
         scene.stage.log(seq, "info", "z")
-    scene.enter(Request(level=LEVEL, mode="complete", cursor=("e", 1)))
+    scene.enter(Request(level=LEVEL, mode="complete", cursor=Cursor("e", 1)))
     scene.stage.settle()
     archive = scene.stage.hub.fanout.archive
     wanted = archive.next()

@@ -12,7 +12,7 @@ from relay.core.frames import Variant, item
 from relay.core.log import Log, Record
 from relay.core.session import Request, Session
 from relay.core.snapshot import Snapshot
-from tests.fake_link import NOW, FakeLink, gaps, only, seqs, texts
+from tests.fake_link import NOW, FakeLink, gaps, only, seqs, texts, untimed
 
 ALL = Filter((">",))
 
@@ -41,7 +41,7 @@ class Bench:
         route = Route(subject)
         state = subject.startswith("gateway.status.")
         data = item(route, seq, b'{"m":"%b"}' % (b"x" * size))
-        record = Record(seq, route, data, state, False, at, at, at)
+        record = Record(seq, route, data, state, False, at, at, int(at * 1e9))
         before = self.log.head
         self.log.append(record)
         if state:
@@ -66,7 +66,7 @@ class Bench:
 def read(unit: Unit | None) -> list[RelayMessage]:
     """Messages of a unit."""
     assert unit is not None
-    return [relay_message.validate_json(text) for text in texts(unit.data(Variant.PLAIN))]
+    return [relay_message.validate_json(untimed(text)) for text in texts(unit.data(Variant.PLAIN))]
 
 
 def cursors(messages: list[RelayMessage]) -> list[str]:

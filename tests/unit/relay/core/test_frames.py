@@ -22,7 +22,7 @@ ROUTE = Route("log.info.x")
 
 def record(seq: int, payload: bytes = b'{"n":1}', route: Route = ROUTE) -> Record:
     """A record as the hub makes it."""
-    return Record(seq, route, frames.item(route, seq, payload), False, False, 0.0, 0.0, 0.0)
+    return Record(seq, route, frames.item(route, seq, payload), False, False, 0.0, 0.0, 0)
 
 
 def sized(seq: int, size: int) -> Record:

@@ -8,6 +8,7 @@ from contracts.codes import CloseCode, ErrorCode
 from contracts.events import format_time
 from contracts.wire import (
     Bye,
+    Cursor,
     Error,
     Heartbeat,
     Pong,
@@ -203,7 +204,7 @@ class TestConversation:
         for seq in range(1, 4):
             stage.log(seq)
         stage.settle()
-        late, _ = stage.follow(Request(cursor=("e", 1)))
+        late, _ = stage.follow(Request(cursor=Cursor("e", 1)))
         stage.hub.tick(NOW + 1)
         assert only(quiet.read(), Heartbeat)[0].cursor == "e-3"
         assert only(live.read(), Heartbeat)[0].cursor == "e-3"
@@ -234,7 +235,7 @@ class TestConversation:
         """Those who are catching up may stall at that very moment."""
         stage = Stage()
         stage.log(1)
-        clients = [stage.follow(Request(cursor=("e", 0))) for _ in range(3)]
+        clients = [stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(3)]
         for link, session in clients:
             link.on_send = lambda session=session: stage.hub.paused(session)
         stage.hub.tick(NOW + 1)
@@ -245,7 +246,7 @@ class TestConversation:
         """Who was due in the same flush gets nothing more."""
         stage = Stage()
         stage.log(1)
-        (one, _), (other, session) = (stage.follow(Request(cursor=("e", 0))) for _ in range(2))
+        (one, _), (other, session) = (stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(2))
         call = stage.hub.paused if how == "pauses" else stage.hub.closed
         one.on_send = lambda: call(session)
         stage.settle()

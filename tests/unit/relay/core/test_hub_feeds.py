@@ -3,6 +3,7 @@
 import pytest
 
 from contracts.wire import (
+    Cursor,
     Events,
     Gap,
     Mode,
@@ -157,7 +158,7 @@ class TestFeed:
         stage = Stage()
         for seq in range(1, 5):
             stage.log(seq)
-        link, session = stage.follow(Request(cursor=("e", 0)))
+        link, session = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.hub.paused(session)
         stage.hub.paused(session)
         stage.settle()
@@ -173,7 +174,7 @@ class TestFeed:
         stage = Stage()
         for seq in range(1, 21):
             stage.log(seq, size=10_000)
-        links = [stage.open(Request(cursor=("e", 0)))[0] for _ in range(10)]
+        links = [stage.open(Request(cursor=Cursor("e", 0)))[0] for _ in range(10)]
         woken = stage.woken
         stage.flush()
         assert sum(bool(seqs(link.read())) for link in links) == 3
@@ -333,7 +334,7 @@ class TestRate:
         stage = Stage(rate=2.0)
         for seq in range(1, 101):
             stage.log(seq)
-        link, _ = stage.follow(Request(cursor=("e", 0)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.settle()
         assert seqs(link.read()) == list(range(1, 101))
 
@@ -399,7 +400,7 @@ class TestVariants:
         stage = Stage()
         for seq in range(1, 51):
             stage.log(seq, size=100)
-        link, _ = stage.follow(Request(cursor=("e", 0)), Variant.DEFLATED)
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)), Variant.DEFLATED)
         stage.settle()
         assert seqs(link.read()) == list(range(1, 51))
         assert len(link.sent[-1]) < 50 * 100 / 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.wire import Heartbeat, Subscribed
+from contracts.wire import Cursor, Heartbeat, Subscribed
 from relay.core.fanout import PACED_TURN
 from relay.core.grants import Grant
 from relay.core.session import Request
@@ -147,7 +147,7 @@ def test_two_of_one_grant_have_a_rate_each() -> None:
     for seq in range(1, 31):
         here.log(seq)
     here.flush()
-    second, _ = here.open(Request(mode="complete", cursor=("e", 0)), grant=paced(10.0))
+    second, _ = here.open(Request(mode="complete", cursor=Cursor("e", 0)), grant=paced(10.0))
     here.flush()
     assert len(here.hub.fanout.feeds) == 1
     assert seqs(first.read()) == list(range(1, 11))

@@ -6,7 +6,7 @@ import pytest
 
 from contracts.codes import CloseCode, ErrorCode
 from contracts.events import format_time
-from contracts.wire import Error, Mode, Snapshot, Subscribed, WireError
+from contracts.wire import Cursor, Error, Mode, Snapshot, Subscribed, WireError
 from relay.core.archive import STRETCH
 from relay.core.grants import EVERYTHING, Grant
 from relay.core.session import Request
@@ -122,7 +122,7 @@ def test_it_reaches_a_session_that_waits_for_the_stream(mode: Mode) -> None:
     here.first = STRETCH * 3
     for seq in range(STRETCH * 3 + 1, STRETCH * 3 + 9):
         here.log(seq, "error" if seq % 2 else "info")
-    link, session = here.open(Request(mode=mode, cursor=("e", STRETCH * 3)), grant=EVERYTHING)
+    link, session = here.open(Request(mode=mode, cursor=Cursor("e", STRETCH * 3)), grant=EVERYTHING)
     here.flush()
     assert session in here.hub.fanout.archive or mode != "complete"
     here.say(session, type="auth", token="errors")
@@ -140,7 +140,7 @@ def test_it_reaches_a_session_whose_place_is_asked_for() -> None:
     """It begins under the new one, and not before its place is known."""
     here = stage(stream=True)
     here.log(1)
-    link, session = here.open(Request(cursor=("e", 3)), grant=EVERYTHING)
+    link, session = here.open(Request(cursor=Cursor("e", 3)), grant=EVERYTHING)
     assert here.asked == [session]
     here.say(session, type="auth", token="errors")
     assert link.kinds() == ["welcome"]

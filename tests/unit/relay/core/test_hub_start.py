@@ -5,6 +5,7 @@ import pytest
 from contracts.codes import CloseCode
 from contracts.events import format_time
 from contracts.wire import (
+    Cursor,
     Heartbeat,
     Mode,
     Snapshot,
@@ -18,6 +19,7 @@ from tests.fake_link import (
     Stage,
     gaps,
     log_event,
+    nanoseconds,
     only,
     seqs,
     shown,
@@ -88,7 +90,7 @@ class TestStart:
     def test_a_state_loaded_ahead_of_the_stream_is_shown_from_its_place_on(self) -> None:
         """The newest states are loaded after the place was taken; one may be newer."""
         stage = Stage(head=100)
-        stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), NOW)
+        stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), nanoseconds(NOW))
         early, _ = stage.open()
         assert shown(early.read()) == []
         stage.status(105)
@@ -101,7 +103,7 @@ class TestStart:
     def test_only_states_are_loaded(self) -> None:
         """Other events on a state's subject are none."""
         stage = Stage(head=9)
-        stage.hub.load_state(5, "log.info.x", log_event(), NOW)
+        stage.hub.load_state(5, "log.info.x", log_event(), nanoseconds(NOW))
         link, _ = stage.open()
         assert shown(link.read()) == []
 
@@ -121,7 +123,7 @@ class TestStart:
         stage = Stage()
         for seq in range(1, 11):
             stage.log(seq)
-        link, _ = stage.open(Request(cursor=("e", 4)))
+        link, _ = stage.open(Request(cursor=Cursor("e", 4)))
         stage.log(11)
         stage.settle()
         messages = link.read()
@@ -135,12 +137,12 @@ class TestStart:
         """Nothing is missing, so nothing is sent."""
         stage = Stage()
         stage.log(1)
-        link, session = stage.open(Request(cursor=("e", 1)))
+        link, session = stage.open(Request(cursor=Cursor("e", 1)))
         assert session.arrived
         assert link.kinds() == ["welcome", "subscribed"]
 
-    @pytest.mark.parametrize("cursor", [("other", 4), ("e", 99)])
-    def test_a_cursor_of_another_stream_starts_afresh(self, cursor: tuple[str, int]) -> None:
+    @pytest.mark.parametrize("cursor", [Cursor("other", 4), Cursor("e", 99)])
+    def test_a_cursor_of_another_stream_starts_afresh(self, cursor: Cursor) -> None:
         """It is told with a ``reset`` before the snapshot, never in silence."""
         stage = Stage()
         stage.status(1)
@@ -158,7 +160,7 @@ class TestStart:
         stage.status(1, "a")
         for seq in range(2, 9):
             stage.log(seq)
-        link, _ = stage.open(Request(cursor=("e", 0)))
+        link, _ = stage.open(Request(cursor=Cursor("e", 0)))
         stage.settle()
         messages = link.read()
         assert gaps(messages) == [("e-0", "e-5", None, "retention")]
@@ -189,7 +191,7 @@ class TestStart:
         for seq, level in enumerate(levels, 1):
             stage.log(seq, level)
         stage.status(6)
-        late, _ = stage.follow(Request(("log.>",), "ERROR", cursor=("e", 0)))
+        late, _ = stage.follow(Request(("log.>",), "ERROR", cursor=Cursor("e", 0)))
         stage.settle()
         assert seqs(live.read()) == seqs(late.read()) == [4, 5]
 
@@ -211,7 +213,7 @@ class TestAhead:
     def test_it_waits_and_goes_on(self) -> None:
         """The relay asks whether the stream has that place; then the client waits for what follows it."""
         stage = Stage(5, stream=True)
-        link, session = stage.open(Request(cursor=("e", 8)))
+        link, session = stage.open(Request(cursor=Cursor("e", 8)))
         assert link.kinds() == ["welcome"]
         assert stage.asked == [session]
         assert session.request is not None
@@ -231,7 +233,7 @@ class TestAhead:
     def test_waiting_costs_nothing(self) -> None:
         """The hub is not asked for flushes in which nothing can move."""
         stage = Stage(5, stream=True)
-        _, session = stage.follow(Request(cursor=("e", 8)))
+        _, session = stage.follow(Request(cursor=Cursor("e", 8)))
         stage.settle()
         woken = stage.woken
         assert session.request is not None
@@ -244,7 +246,7 @@ class TestAhead:
     def test_its_heartbeat_does_not_go_back(self) -> None:
         """It tells the client's place, not the relay's."""
         stage = Stage(5, stream=True)
-        link, session = stage.follow(Request(cursor=("e", 8)))
+        link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         assert session.request is not None
         stage.hub.located(session, session.request, 8, NOW)
         stage.hub.tick(NOW + 1)
@@ -254,7 +256,7 @@ class TestAhead:
         """It fell back, or was made anew: ``gap``, ``snapshot``, live."""
         stage = Stage(stream=True)
         stage.status(1)
-        link, session = stage.follow(Request(cursor=("e", 8)))
+        link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         assert session.request is not None
         stage.hub.located(session, session.request, None, NOW)
         stage.log(2)
@@ -269,7 +271,7 @@ class TestAhead:
     def test_a_late_answer_is_passed_over(self, how: str) -> None:
         """The client wants something else by now, or is gone."""
         stage = Stage(5, stream=True)
-        link, session = stage.follow(Request(cursor=("e", 8)))
+        link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         request = session.request
         assert request is not None
         if how == "asked again":
@@ -287,7 +289,7 @@ class TestAhead:
     def test_one_that_waits_for_its_place_may_stall(self) -> None:
         """It begins all the same, and is written to when its socket has room."""
         stage = Stage(5, stream=True)
-        link, session = stage.follow(Request(cursor=("e", 6)))
+        link, session = stage.follow(Request(cursor=Cursor("e", 6)))
         request = session.request
         assert request is not None
         stage.hub.paused(session)
@@ -305,7 +307,7 @@ class TestAhead:
     def test_another_stream_may_come_while_it_is_asked(self) -> None:
         """Nobody follows the new one from a place in the old."""
         stage = Stage(50, stream=True)
-        link, session = stage.follow(Request(cursor=("e", 80)))
+        link, session = stage.follow(Request(cursor=Cursor("e", 80)))
         stage.hub.begin("f", 2)
         stage.hub.restart_sessions()
         stage.say(session, type="subscribe")
@@ -318,8 +320,8 @@ class TestAhead:
     def test_a_snapshot_ahead_is_not_shown_to_others(self) -> None:
         """States that were loaded ahead of the stream belong to their own place."""
         stage = Stage(100, stream=True)
-        stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), NOW)
-        ahead, session = stage.follow(Request(cursor=("e", 106)))
+        stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), nanoseconds(NOW))
+        ahead, session = stage.follow(Request(cursor=Cursor("e", 106)))
         assert session.request is not None
         stage.hub.located(session, session.request, 106, NOW)
         stage.say(session, type="subscribe")
@@ -369,19 +371,19 @@ class TestWarmStart:
     def test_an_old_cursor_is_served_from_it(self) -> None:
         """As if the relay had been there all the time."""
         stage = Stage(head=10)
-        tail = [(seq, "log.info.x", log_event(), NOW - 100 + seq) for seq in range(6, 11)]
+        tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW - 100 + seq)) for seq in range(6, 11)]
         assert stage.hub.warm(tail, 5) == 5
-        link, _ = stage.follow(Request(cursor=("e", 7)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 7)))
         stage.settle()
         assert seqs(link.read()) == [8, 9, 10]
 
     def test_states_in_it_are_known(self) -> None:
         """They fill what the snapshot lacks, and push out nothing newer."""
         stage = Stage(head=10)
-        stage.hub.load_state(9, "gateway.status.ctp.a", status_event("a"), NOW)
+        stage.hub.load_state(9, "gateway.status.ctp.a", status_event("a"), nanoseconds(NOW))
         tail = [
-            (7, "gateway.status.ctp.a", status_event("a", "DEGRADED"), NOW),
-            (8, "gateway.status.ctp.b", status_event("b"), NOW),
+            (7, "gateway.status.ctp.a", status_event("a", "DEGRADED"), nanoseconds(NOW)),
+            (8, "gateway.status.ctp.b", status_event("b"), nanoseconds(NOW)),
         ]
         stage.hub.warm(tail, 5)
         link, _ = stage.open()
@@ -390,7 +392,7 @@ class TestWarmStart:
     def test_the_bounds_hold(self) -> None:
         """The newest are kept."""
         stage = Stage(head=10, log_events=3)
-        tail = [(seq, "log.info.x", log_event(), NOW) for seq in range(1, 11)]
+        tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW)) for seq in range(1, 11)]
         assert stage.hub.warm(tail, 0) == 3
         assert [record.seq for record in stage.hub.log] == [8, 9, 10]
         assert stage.hub.log.floor == 7

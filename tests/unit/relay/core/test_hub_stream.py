@@ -3,6 +3,7 @@
 import pytest
 
 from contracts.wire import (
+    Cursor,
     Events,
     Heartbeat,
     Subscribed,
@@ -14,6 +15,7 @@ from tests.fake_link import (
     NOW,
     Stage,
     gaps,
+    nanoseconds,
     only,
     seqs,
     shown,
@@ -30,7 +32,7 @@ class TestStream:
         last = 2 * STRETCH + 100
         for seq in range(1, last + 1):
             stage.log(seq)
-        link, session = stage.open(Request(mode="complete", cursor=("e", 5)))
+        link, session = stage.open(Request(mode="complete", cursor=Cursor("e", 5)))
         assert only(link.read(), Subscribed)[0].resumed
         stage.settle()
         assert (link.read(), stage.fetched > 0) == ([], True)
@@ -51,7 +53,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=10)
         for seq in range(1, 101):
             stage.log(seq)
-        links = [stage.follow(Request(mode="complete", cursor=("e", place)))[0] for place in range(20)]
+        links = [stage.follow(Request(mode="complete", cursor=Cursor("e", place)))[0] for place in range(20)]
         stage.settle()
         assert stage.read(9) == [0]
         stage.settle()
@@ -63,7 +65,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=10)
         for seq in range(1, 2 * STRETCH):
             stage.log(seq)
-        stage.follow(Request(mode="complete", cursor=("e", 0)))
+        stage.follow(Request(mode="complete", cursor=Cursor("e", 0)))
         stage.settle()
         assert stage.read(9) == [0]
         stage.flush()
@@ -74,7 +76,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=10, max_catch_up=50)
         for seq in range(1, 101):
             stage.log(seq)
-        link, _ = stage.follow(Request(cursor=("e", 70)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 70)))
         stage.settle()
         stage.read()
         stage.settle()
@@ -86,7 +88,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=20, max_catch_up=10)
         for seq in range(1, 101):
             stage.log(seq)
-        link, _ = stage.follow(Request(cursor=("e", 0)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.settle()
         assert stage.fetched == 0
         messages = link.read()
@@ -99,7 +101,7 @@ class TestStream:
         stage.status(1)
         for seq in range(2, 2 * STRETCH + 101):
             stage.log(seq)
-        link, _ = stage.follow(Request(cursor=("e", 0)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.settle()
         assert stage.read(9) == [2]
         stage.settle()
@@ -112,7 +114,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=10, max_catch_up=50)
         for seq in range(1, 101):
             stage.log(seq)
-        link, _ = stage.follow(Request(cursor=("e", 0)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.settle()
         stage.read()
         stage.settle()
@@ -125,7 +127,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=10, max_catch_up=0)
         for seq in range(1, 101):
             stage.log(seq)
-        link, _ = stage.follow(Request(cursor=("e", 0)))
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.settle()
         assert stage.fetched == 0
         messages = link.read()
@@ -166,8 +168,8 @@ class TestStream:
         for seq in range(1, 101):
             stage.log(seq)
         stage.first = 60
-        link, _ = stage.follow(Request(mode="complete", cursor=("e", 5)))
-        other, _ = stage.follow(Request(mode="complete", cursor=("e", 5), subjects=("log.info.x",)))
+        link, _ = stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
+        other, _ = stage.follow(Request(mode="complete", cursor=Cursor("e", 5), subjects=("log.info.x",)))
         stage.settle()
         stage.read()
         stage.settle()
@@ -175,7 +177,7 @@ class TestStream:
             messages = one.read()
             assert gaps(messages) == [("e-5", "e-60", None, "retention")]
             assert seqs(messages) == list(range(61, 101))
-        late, _ = stage.follow(Request(mode="complete", cursor=("e", 5)))
+        late, _ = stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
         stage.first = 98
         stage.hub.fanout.archive.clear()
         stage.settle()
@@ -190,7 +192,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
-        link, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         assert session in stage.hub.fanout.archive
         stage.hub.resumed(session)
@@ -204,7 +206,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
-        link, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         if how == "stalls":
             stage.hub.paused(session)
@@ -226,7 +228,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, STRETCH + 101):
             stage.log(seq)
-        link, session = stage.follow(Request(mode="complete", cursor=("e", STRETCH - 10)))
+        link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", STRETCH - 10)))
         stage.settle()
         link.on_send = lambda: stage.hub.paused(session)
         assert stage.read() == [0]
@@ -245,7 +247,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
-        link, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         stage.hub.begin("f", 7)
         stage.hub.restart_sessions()
@@ -262,7 +264,7 @@ class TestStream:
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
-        _, session = stage.follow(Request(mode="complete", cursor=("e", 3)))
+        _, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         wanted = stage.hub.fanout.archive.next()
         assert wanted is not None
@@ -326,7 +328,7 @@ class TestLoss:
         stage.settle()
         link.read()
         stage.hub.begin("f", 7)
-        stage.hub.load_state(4, "gateway.status.ctp.b", status_event("b"), NOW)
+        stage.hub.load_state(4, "gateway.status.ctp.b", status_event("b"), nanoseconds(NOW))
         stage.hub.restart_sessions()
         stage.log(8)
         stage.settle()
@@ -345,7 +347,7 @@ class TestLoss:
         stage.hub.paused(session)
         stage.log(2)
         stage.settle()
-        late, _ = stage.follow(Request(cursor=("e", 1)))
+        late, _ = stage.follow(Request(cursor=Cursor("e", 1)))
         stage.hub.begin("f", 7)
         stage.hub.restart_sessions()
         stage.hub.resumed(session)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.wire import Heartbeat, RelayMessage
+from contracts.wire import Cursor, Heartbeat, RelayMessage
 from relay.core.session import Request, Since
 from tests.fake_link import Stage, only
 
@@ -17,7 +17,7 @@ def beats(stage: Stage, seconds: int) -> None:
 def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
     """It may leave at any moment and come back with what it was told last."""
     stage = Stage(head=10, stream=True)
-    link, session = stage.follow(Request(cursor=("e", 50)))
+    link, session = stage.follow(Request(cursor=Cursor("e", 50)))
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
     assert session.request is not None
@@ -36,7 +36,7 @@ def test_one_that_asked_for_a_time_has_no_cursor_yet() -> None:
     assert {message.type for message in messages} == {"upstream"}
 
 
-@pytest.mark.parametrize("request_", [Request(cursor=("e", 50)), Request(since=Since(ago=600.0))])
+@pytest.mark.parametrize("request_", [Request(cursor=Cursor("e", 50)), Request(since=Since(ago=600.0))])
 def test_one_that_left_is_written_to_no_more(request_: Request) -> None:
     """Its question is forgotten with it."""
     stage = Stage(head=10, stream=True)

@@ -1,7 +1,12 @@
-"""The conservation law, on the hub with virtual time, and clients that stall, leave, and change tokens."""
+"""The conservation law, on the hub with virtual time.
+
+Clients stall, leave, come back and change tokens; the stream deletes what was not read yet, and loses its
+newest messages in a power failure.
+"""
 
 import zlib
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import orjson
@@ -10,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from contracts.codes import CloseCode
+from contracts.consumer import Delivery
 from contracts.events import Event
-from contracts.subjects import level_of, matches
-from contracts.wire import Mode, WireError, parse_cursor
+from contracts.streams import Names
+from contracts.subjects import STREAM_SUBJECTS, level_of, matches
+from contracts.wire import Cursor, Mode, WireError, parse_cursor
 from relay.core.archive import STRETCH
 from relay.core.filters import RANK, Filter
 from relay.core.frames import Variant
@@ -20,6 +27,10 @@ from relay.core.grants import EVERYTHING, Grant
 from relay.core.hub import Hub, HubSettings
 from relay.core.log import Log
 from relay.core.session import Request, Session, State
+from relay.deleted_sequences import missing
+from relay.gap_detector import GapDetector
+from relay.range_reader import RangeReader
+from tests.fake_link import nanoseconds
 
 SUBJECTS = (
     "gateway.status.ctp.a",
@@ -75,6 +86,8 @@ class Client:
         self.session: Session | None = None
         self.span: Span | None = None
         self.closed: int | None = None
+        self.cursor: Cursor | None = None
+        self.resets = 0
         self.states: dict[str, int] = {}
         self.asked = Request()
         self.grant = EVERYTHING
@@ -111,6 +124,8 @@ class Client:
 
     def read(self, message: dict) -> None:  # type: ignore[type-arg]
         kind = message["type"]
+        if "cursor" in message:
+            self.cursor = parse_cursor(message["cursor"])
         if kind == "subscribed":
             start = parse_cursor(message["cursor"])[1]
             self.span = Span(start, self.wanted, place=start)
@@ -126,6 +141,8 @@ class Client:
             begin, end = parse_cursor(message["from"])[1], parse_cursor(message["to"])[1]
             if message["reason"] == "reset":
                 assert message["dropped"] is None
+                self.cursor = parse_cursor(message["to"])
+                self.resets += 1
                 self.span = Span(end, self.wanted, place=end)
                 self.states.clear()
                 return
@@ -211,13 +228,51 @@ class Law(RuleBasedStateMachine):
         self.reads = reads
         self.first = head  # the stream has let go of everything up to here
         self.epoch = "e"
-        self.hub.begin(self.epoch, head)
+        self.last = head  # the stream's last sequence; the relay hears of it with the next one that it keeps
+        self.messages = 0
+        self.given = {head: self.stamp()}  # when the stream stored the message of each sequence
+        self.stored = dict(self.given)  # of those that it still has
+        self.hub.begin(self.epoch, head, self.stored[head])
         self.hub.set_upstream(True, self.now)
+        self.lost = ""
+        whole = RangeReader(Names(), STREAM_SUBJECTS)
+        self.gaps = GapDetector(whole, lambda: self.hub.log.head, self.take, self.missing, self.fail)
+        self.gaps.restart()
         self.published: list[tuple[int, str]] = []
         self.newest: dict[str, int] = {}
         self.clients: list[Client] = []
-        self.cursors: list[tuple[str, int]] = [(self.epoch, head)]
-        self.holes: list[tuple[int, int]] = []
+        self.cursors = [Cursor(self.epoch, head, self.stored[head])]
+
+    def stamp(self) -> int:
+        """A time that no other message has."""
+        self.messages += 1
+        return nanoseconds(self.now) + self.messages
+
+    def fail(self, reason: str) -> None:
+        self.lost = reason
+
+    def missing(self, end: int) -> None:
+        self.hub.fanout.hole(end, self.now)
+
+    def take(self, delivery: Delivery) -> None:
+        """Hand a message on, as the intake does."""
+        seq, subject, stored_ns = delivery.seq, delivery.subject, delivery.stored_ns
+        if subject.startswith("checkpoint."):
+            self.hub.log.advance(seq, stored_ns)
+        elif delivery.data == b"broken":
+            self.hub.skip(seq, "bad_json", stored_ns)
+        else:
+            self.hub.publish(seq, subject, self.event(seq, subject), stored_ns, self.now)
+
+    def event(self, seq: int, subject: str) -> Event:
+        state = subject.startswith(("gateway.status.", "system.health."))
+        return Event(b'{"n":%d}' % seq, self.now, state, False)
+
+    def store(self, subject: str, data: bytes = b"") -> Delivery:
+        """Let the stream store a message."""
+        self.last += 1
+        self.stored[self.last] = self.given[self.last] = self.stamp()
+        return Delivery(self.last, subject, data, self.stored[self.last], 0, None)
 
     def wake(self) -> None:
         self.woken += 1
@@ -226,15 +281,14 @@ class Law(RuleBasedStateMachine):
     def publish(self, subject: str, times: int, skip: int) -> None:
         """Events come; some sequences are others' or rejected."""
         for _ in range(times):
-            seq = self.hub.log.head + 1 + skip
-            if skip == 2:
-                self.hub.skip(seq - 1, "bad_json")
-            state = subject.startswith(("gateway.status.", "system.health."))
-            event = Event(b'{"n":%d}' % seq, self.now, state, False)
-            self.hub.publish(seq, subject, event, self.now, self.now)
-            self.published.append((seq, subject))
-            if state:
-                self.newest[subject] = seq
+            if skip:
+                other = ("checkpoint.x", b"") if skip == 1 else (subject, b"broken")
+                self.gaps.receive(self.store(*other))
+            delivery = self.store(subject)
+            self.published.append((delivery.seq, subject))
+            self.gaps.receive(delivery)
+            if subject.startswith(("gateway.status.", "system.health.")):
+                self.newest[subject] = delivery.seq
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, variant=st.sampled_from(Variant), token=TOKENS)
     def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, variant: Variant, token: str) -> None:
@@ -246,14 +300,24 @@ class Law(RuleBasedStateMachine):
         self, choice: tuple[tuple[str, ...], str], mode: Mode, ahead: bool, token: str, data: st.DataObject
     ) -> None:
         """A client comes with a cursor that some client was given, perhaps by a relay that is ahead."""
-        beyond = (self.epoch, self.hub.log.head + 3)
-        cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors))
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor), token)
+        beyond = Cursor(self.epoch, self.hub.log.head + 3)
+        cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors[-6:]))
+        request = Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor)
+        self.resume(request, cursor, token, ahead)
+
+    def resume(self, request: Request, cursor: Cursor, token: str, ahead: bool = False) -> None:
+        client = self.open(request, token)
+        gone = cursor.epoch != self.epoch or (not ahead and cursor.sequence > self.last)
+        other = cursor.stored_ns is not None and self.given.get(cursor.sequence, 0) != cursor.stored_ns
         while self.asked:
             session = self.asked.pop()
             assert session.request is not None
-            assert session.request.cursor is not None
-            self.hub.located(session, session.request, session.request.cursor[1], self.now)
+            disproved = gone or (other and cursor.sequence in self.stored)
+            self.hub.located(session, session.request, None if disproved else cursor.sequence, self.now)
+        if client.closed is None and (gone or (other and cursor.sequence in self.stored)):
+            assert client.resets == 1, "what the stream lost is told"
+        elif client.closed is None and not other:
+            assert client.resets == 0, "what the stream has is not"
 
     @rule(times=st.integers(1, 3))
     def read(self, times: int) -> None:
@@ -264,34 +328,86 @@ class Law(RuleBasedStateMachine):
                 return
             stretch = Log(STRETCH, 1 << 40)
             stretch.start(max(wanted.first - 1, self.first))
-            for seq, subject in self.published:
-                if self.first < seq and wanted.first <= seq <= wanted.last:
-                    state = subject.startswith(("gateway.status.", "system.health."))
-                    event = Event(b'{"n":%d}' % seq, self.now, state, False)
-                    stretch.append(self.hub.record(seq, subject, event, self.now))
-            stretch.advance(min(wanted.last, self.hub.log.head))
+            last = min(wanted.last, self.hub.log.head)
+            there = sorted(seq for seq in self.stored if stretch.floor < seq <= last)
+            records = [
+                self.hub.record(seq, subject, self.event(seq, subject), self.stored[seq])
+                for seq, subject in self.published
+                if seq in there
+            ]
+            stretch.fill(records, missing(stretch.floor + 1, last, there))
+            stretch.advance(last)
             self.hub.fanout.loaded(wanted.number, stretch)
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:
         """The stream lets its oldest events go."""
         self.first = data.draw(st.integers(self.first, self.hub.log.head))
+        self.forget(seq for seq in list(self.stored) if seq <= self.first)
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """Messages leave the stream by an age of their own, or by hand; the relay has had them."""
+        if self.stored:
+            self.forget(data.draw(st.lists(st.sampled_from(sorted(self.stored)), max_size=5)))
+
+    @rule(subject=st.sampled_from(SUBJECTS), times=st.integers(1, 5))
+    def evict(self, subject: str, times: int) -> None:
+        """Messages leave the stream before the relay could take them in; the next one shows it."""
+        for _ in range(times):
+            self.published.append((self.store(subject).seq, subject))
+            self.forget([self.last])
+
+    def forget(self, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            self.stored.pop(seq, None)
+
+    @rule(
+        lost=st.integers(1, 8),
+        regrown=st.integers(0, 12),
+        more=st.integers(0, 12),
+        subject=st.sampled_from(SUBJECTS),
+        mode=MODES,
+    )
+    def fail_power(self, lost: int, regrown: int, more: int, subject: str, mode: Mode) -> None:
+        """The stream loses its newest messages, and stores others before the relay is back."""
+        kept = max(self.first, self.last - lost)
+        if kept == self.last or self.hub.log.head not in self.stored or self.hub.log.head <= kept:
+            return
+        # What was told last is what such a failure takes back.
+        self.cursors += [client.cursor for client in self.clients[-3:] if client.cursor is not None]
+        newest = Cursor(self.epoch, self.hub.log.head, self.stored[self.hub.log.head])
+        self.forget(range(kept + 1, self.last + 1))
+        self.published = [(seq, what) for seq, what in self.published if seq <= kept]
+        self.last = kept
+        for _ in range(regrown):
+            self.published.append((self.store(subject).seq, subject))
+        # The relay has found that its newest message is not the stream's, or lies behind its end.
+        self.hub.begin(self.epoch, self.last, self.stored.get(self.last))
+        self.newest.clear()
+        self.hub.restart_sessions()
+        self.gaps.restart()
+        self.publish(subject, more, 0)
+        self.resume(Request(mode=mode, cursor=newest), newest, "everything")
 
     @rule(head=st.sampled_from([0, 7, STRETCH - 3]))
     def replace(self, head: int) -> None:
         """The stream is another one: everybody is told, and starts afresh in it."""
         self.epoch = f"{int(self.epoch, 16) + 1:x}"
         self.first = head
+        self.last = head
         self.published.clear()
         self.newest.clear()
-        self.holes.clear()
-        self.hub.begin(self.epoch, head)
+        self.given = {head: self.stamp()}
+        self.stored = dict(self.given)
+        self.hub.begin(self.epoch, head, self.stored[head])
         self.hub.restart_sessions()
+        self.gaps.restart()
         for client in self.clients:
             assert client.span is not None
             assert (client.span.start, client.span.seen) == (head, [])
 
-    def open(self, request: Request, token: str, variant: Variant = Variant.PLAIN) -> None:
+    def open(self, request: Request, token: str, variant: Variant = Variant.PLAIN) -> Client:
         client = Client(self.hub, variant)
         client.asked, client.grant = request, GRANTS[token]
         client.mode = request.mode
@@ -307,6 +423,7 @@ class Law(RuleBasedStateMachine):
         assert (client.closed == CloseCode.FORBIDDEN) == (wanted is None)
         if wanted is not None:
             self.clients.append(client)
+        return client
 
     def renewed(self, client: Client, token: str) -> None:
         assert client.session is not None
@@ -379,8 +496,8 @@ class Law(RuleBasedStateMachine):
         """A client goes away; its last cursor is good for another day."""
         client = self.some(data)
         if client is not None and client.session is not None:
-            if client.span is not None:
-                self.cursors.append((self.epoch, client.span.place))
+            if client.cursor is not None:
+                self.cursors.append(client.cursor)
             self.hub.closed(client.session)
             self.clients.remove(client)
 
@@ -390,13 +507,6 @@ class Law(RuleBasedStateMachine):
         self.now += seconds
         self.hub.tick(self.now)
         self.hub.fanout.flush(self.now)
-
-    @rule(missing=st.integers(1, 5))
-    def lose(self, missing: int) -> None:
-        """Events leave the stream before the relay could take them in."""
-        end = self.hub.log.head + missing
-        self.holes.append((self.hub.log.head, end))
-        self.hub.fanout.hole(end, self.now)
 
     def some(self, data: st.DataObject) -> Client | None:
         return data.draw(st.sampled_from(self.clients)) if self.clients else None
@@ -453,11 +563,9 @@ class Law(RuleBasedStateMachine):
         if client.mode == "complete":
             assert span.counted == 0, "nothing is passed over"
             if self.reads:
-                holes = {seq for hole in self.holes for seq in range(hole[0] + 1, hole[1] + 1)}
+                kept = {seq for seq, _ in self.published if seq in self.stored}
                 for begin, end in span.unknown:
-                    assert end <= self.first or set(range(begin + 1, end + 1)) <= holes | set(
-                        range(self.first + 1)
-                    ), "lost only what the stream lost"
+                    assert kept.isdisjoint(range(begin + 1, end + 1)), "lost only what the stream lost"
         # The client's own view: whatever its cursor has passed, it has, or was told of.
         seen = set(span.seen)
         for seq in matching:

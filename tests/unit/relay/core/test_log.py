@@ -18,7 +18,7 @@ FILTERS = (ALL, Filter(("log.>",), "ERROR"), Filter(("gateway.>",)), Filter(("sy
 def record(seq: int, size: int = 10, route: Route = ROUTES[0], stored: float | None = None) -> Record:
     """A record of a size in bytes."""
     at = float(seq) if stored is None else stored
-    return Record(seq, route, b"x" * size, False, False, at, at, at)
+    return Record(seq, route, b"x" * size, False, False, at, at, int(at * 1e9))
 
 
 def sequences(log: Log) -> list[int]:
@@ -300,7 +300,7 @@ class LogMachine(RuleBasedStateMachine):
         place = self.log.after_time(at)
         assert self.model.floor <= place <= self.model.head
         assert [r for r in self.model.records if r.seq > place] == [
-            r for r in self.model.records if r.stored >= at
+            r for r in self.model.records if r.stored_ns >= at * 1e9
         ]
 
     @invariant()

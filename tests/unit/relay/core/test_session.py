@@ -1,13 +1,17 @@
 """What a client may ask for, and what it means in which state."""
 
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.codes import CloseCode, ErrorCode
-from contracts.wire import MAX_SUBJECTS, Auth, Ping, Subscribe, WireError, parse_client
+from contracts.wire import MAX_SUBJECTS, Auth, Cursor, Ping, Subscribe, WireError, parse_client
 from relay.core.session import (
+    QUERY_KEYS,
     TABLE,
     Action,
     Request,
@@ -40,12 +44,49 @@ def test_a_query_says_what_a_subscribe_says() -> None:
     assert asked == subscribe(
         subjects=["log.>", "gateway.*.ctp.a"], level="WARN", mode="latest", interval_ms=250, cursor="e1-7"
     )
-    assert asked == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, ("e1", 7), None)
+    assert asked == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, Cursor("e1", 7), None)
 
 
-def test_unknown_keys_are_passed_over() -> None:
-    """A newer client may ask for what this relay does not know."""
-    assert parse_query("color=blue&color=red") == Request()
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("subject", "subjects"),
+        ("Subjects", "subjects"),
+        ("subjects[]", "subjects"),
+        ("sunjects", "subjects"),
+        ("lvl", "level"),
+        ("Level", "level"),
+        ("interval", "interval_ms"),
+        ("cursors", "cursor"),
+        ("from_since", "since"),
+        ("modes", "mode"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
+    """A misspelt filter would select everything."""
+    with pytest.raises(WireError, match=f"did you mean '{meant}'") as caught:
+        parse_query(f"level=INFO&{quote(key)}=log.error.%3E")
+    assert caught.value.code is ErrorCode.BAD_QUERY
+
+
+@pytest.mark.parametrize("key", ["", "x", "limit", "until", "order", "\n", "é", "a" * 3_000])
+def test_an_unknown_key_is_refused_with_the_legal_ones(key: str) -> None:
+    """Those of history too: they mean nothing to the feed."""
+    with pytest.raises(
+        WireError, match="legal are subjects, level, mode, cursor, since, interval_ms"
+    ) as caught:
+        parse_query(f"{quote(key)}=1")
+    assert caught.value.code is ErrorCode.BAD_QUERY
+    assert len(caught.value.message) < 200
+    assert "\n" not in caught.value.message
+
+
+@given(st.text(max_size=20).filter(lambda key: key not in QUERY_KEYS))
+def test_no_unknown_key_is_passed_over(key: str) -> None:
+    """Whatever it is."""
+    with pytest.raises(WireError) as caught:
+        parse_query(f"{quote(key)}=x")
+    assert caught.value.code is ErrorCode.BAD_QUERY
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ ALL = Filter((">",))
 
 def state(seq: int, gateway: str = "a", removed: bool = False) -> Record:
     """A gateway's state."""
-    return Record(seq, Route(f"gateway.status.ctp.{gateway}"), b"{}", True, removed, 0.0, 0.0, 0.0)
+    return Record(seq, Route(f"gateway.status.ctp.{gateway}"), b"{}", True, removed, 0.0, 0.0, 0)
 
 
 def filled(*records: Record) -> Snapshot:

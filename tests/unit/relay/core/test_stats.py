@@ -65,7 +65,7 @@ def test_the_newest_example_of_a_bucket_stays() -> None:
     route = Route("log.info.x")
     histogram = Histogram((0.1, 1.0))
     for seq, (seconds, times) in enumerate([(0.05, 1), (0.5, 2), (0.06, 1), (2.0, 0)]):
-        record = Record(seq, route, b"", False, False, 0.0, 0.0, 0.0)
+        record = Record(seq, route, b"", False, False, 0.0, 0.0, 0)
         histogram.observe(seconds, times, Example(record, float(seq)))
     found = {
         bucket: (example.record.seq, seconds) for bucket, (example, seconds) in histogram.examples.items()

@@ -18,7 +18,7 @@ def record(traceparent: str | None = None, **event: Any) -> Record:
     """An event as the relay keeps it."""
     route = Route("log.info.x")
     payload = orjson.dumps({"event_type": "system_log", **event})
-    return Record(1, route, frames.item(route, 1, payload), False, False, 0.0, 0.0, 0.0, traceparent)
+    return Record(1, route, frames.item(route, 1, payload), False, False, 0.0, 0.0, 0, traceparent)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""Takes a listening socket from a program that runs, as a fault of the system would: from outside."""
+
+import ctypes
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+_PIDFD_GETFD: Final = 438
+"""Number of the system call, on every architecture of Linux."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def lose_listener(pid: int, port: int, host: str | None = None) -> None:
+    """Shut down the socket of a process that listens on a port.
+
+    Args:
+        pid: of the process.
+        port: it listens on.
+        host: address that it listens on there; None takes any of them.
+
+    Raises:
+        LookupError: the process has none.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except (AttributeError, OSError) as error:
+        pytest.skip(f"needs pidfd_open: {error}")
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if not os.readlink(entry).startswith("socket:"):
+                continue
+            copy = _libc.syscall(_PIDFD_GETFD, process, int(entry.name), 0)
+            if copy < 0:
+                pytest.skip(f"needs pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+            with socket.socket(fileno=copy) as found:
+                if found.family not in (socket.AF_INET, socket.AF_INET6):
+                    continue
+                listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and found.getsockname()[1] == port and host in (None, found.getsockname()[0]):
+                    found.shutdown(socket.SHUT_RDWR)
+                    return
+    finally:
+        os.close(process)
+    raise LookupError(f"process {pid} does not listen on {port}")
