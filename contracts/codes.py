@@ -56,7 +56,7 @@ CLOSE_CODES: Final[dict[CloseCode, CloseRule]] = {
     CloseCode.UNSUPPORTED_DATA: CloseRule("binary message", Reconnect.NEVER),
     CloseCode.INVALID_DATA: CloseRule("bad UTF-8", Reconnect.NEVER),
     CloseCode.MESSAGE_TOO_BIG: CloseRule("message too large", Reconnect.NEVER),
-    CloseCode.INTERNAL_ERROR: CloseRule("a fault of the relay", Reconnect.BACKOFF),
+    CloseCode.INTERNAL_ERROR: CloseRule("internal error of the relay", Reconnect.BACKOFF, 500),
     CloseCode.MISUSE: CloseRule("protocol misuse", Reconnect.NEVER, 400),
     CloseCode.UNAUTHORIZED: CloseRule("no, bad or expired token", Reconnect.NEW_TOKEN, 401),
     CloseCode.FORBIDDEN: CloseRule("nothing granted", Reconnect.NEVER, 403),
@@ -87,3 +87,4 @@ class ErrorCode(StrEnum):
     TIMEOUT = "timeout"
     TOO_MANY = "too_many"
     UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contracts.access import INBOX_PREFIX, Access, AccessError
 from contracts.client import SafeClient
 from contracts.outage import ConnectError, reason_of, refused, shown, trouble
+from contracts.stream_sizes import SizesText, parse_sizes
 from contracts.streams import Names
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
@@ -89,6 +90,14 @@ class NatsSettings(BaseSettings):
     """First tokens of the subjects on which answers come."""
     subject_prefix: SubjectPrefix = ""
     """First tokens of every subject in NATS; clients never see it."""
+    streams_max_bytes: SizesText = Field(
+        "",
+        description="sizes of streams that are created, as in EVENTS=256MiB,LATEST=32MiB; 1472 MiB else",
+    )
+
+    def names(self) -> Names:
+        """The deployment: names of its subjects and streams, and their sizes."""
+        return Names(self.subject_prefix, parse_sizes(self.streams_max_bytes))
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():

@@ -27,8 +27,17 @@ MAX_EVENT_DEPTH: Final = 60
 """Objects and arrays within each other, the event itself included. Strict parsers stop somewhere, the lowest
 common default is 64 (.NET), and a frame puts three more around an event."""
 
+FIRST_MOMENT: Final = -62_135_596_800.0
+"""UNIX seconds of 0001-01-01T00:00:00Z, the first moment that RFC 3339 and Python can write."""
+
+LAST_MOMENT: Final = 253_402_300_799.9995
+"""UNIX seconds of 9999-12-31T23:59:59.999Z, the last one; a double has steps of 30 us there."""
+
+# Hour 24 is legal for later versions of Python, and would be the year 10000 at the end of the calendar.
 _RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d+)?"
+    r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
 _LEVEL_SPELLINGS: Final = {
     **{name: name for name in subjects.LEVELS},
@@ -43,6 +52,9 @@ _LEVEL_SPELLINGS: Final = {
 def parse_time(text: str) -> datetime:
     """Read an RFC 3339 time with a zone.
 
+    Near the ends of the calendar its moment in UTC can lie in the year 0 or 10000: compare it and take its
+    ``timestamp()``, but do not convert it to another zone.
+
     Raises:
         ValueError: it is not one; a leap second is refused, since browsers refuse it too.
     """
@@ -52,8 +64,14 @@ def parse_time(text: str) -> datetime:
 
 
 def format_time(seconds: float) -> str:
-    """Write UNIX seconds as RFC 3339 in UTC with milliseconds, the contract's written form."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+    """Write UNIX seconds as RFC 3339 in UTC with milliseconds, the contract's written form.
+
+    A moment outside of the years 1 to 9999 is written as the nearest one within them.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    moment = datetime.fromtimestamp(min(max(seconds, FIRST_MOMENT), LAST_MOMENT), UTC)
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 

@@ -1,33 +1,34 @@
 """What the streams must be: creates the absent, compares those that are there, alters on request only."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from nats.aio.client import Client
 
-from contracts.jetstream import Forbidden, StreamsAbsent, StreamsError, info, refused, request, server_version
+from contracts.jetstream import Forbidden, StreamsAbsent, StreamsError, info, request, server_version
+from contracts.stream_differences import Difference, compare
+from contracts.stream_sizes import DEFAULT_SIZES, Sizes, does_not_fit
 from contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS, check_pattern
 
 _SECOND: Final = 1_000_000_000
-_MIB: Final = 1024 * 1024
 _FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
 _ERROR_NAME_IN_USE: Final = 10058
-
-_TUNABLE: Final = frozenset({"max_age", "max_bytes", "duplicate_window", "compression", "num_replicas"})
-"""Settings that an operator may size differently without breaking a promise of the contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names of subjects and streams in one deployment.
+    """One deployment: the names of its subjects and streams, and how large these may become.
 
     Attributes:
         prefix: ``TICKERTAPE_SUBJECT_PREFIX``, without the last dot; empty for none.
+        sizes: of streams that the operator gave another size than the contract does.
     """
 
     prefix: str = ""
+    sizes: Sizes = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.prefix:
@@ -46,28 +47,6 @@ class Names:
     def stream(self, name: str) -> str:
         """Name of a stream in NATS."""
         return f"{name}_{self.prefix.replace('.', '_')}" if self.prefix else name
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One setting of a stream that is not as the contract has it.
-
-    Attributes:
-        stream: name in NATS.
-        setting: key of the stream's configuration.
-        wanted: value in the contract.
-        found: value in the server; None when the stream is absent.
-        breaks: False when it is only sized differently.
-    """
-
-    stream: str
-    setting: str
-    wanted: Any
-    found: Any
-    breaks: bool
-
-    def __str__(self) -> str:
-        return f"stream {self.stream} has {self.setting} {self.found!r}, the contract has {self.wanted!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +69,7 @@ def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         names: the deployment.
         version: major and minor of the server; what it is too old for is left out.
     """
+    size = {**DEFAULT_SIZES, **names.sizes}
     schedules = version >= (2, 12)
     watchdog: dict[str, Any] = {
         "name": names.stream("WATCHDOG"),
@@ -98,7 +78,7 @@ def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "retention": "limits",
         "discard": "old",
         "max_msgs_per_subject": 1,
-        "max_bytes": 64 * _MIB,
+        "max_bytes": size["WATCHDOG"],
         "allow_direct": True,
         "allow_msg_ttl": True,
         "allow_msg_schedules": True,
@@ -110,7 +90,7 @@ def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "retention": "limits",
         "discard": "old",
         "max_age": 24 * 3600 * _SECOND,
-        "max_bytes": 1024 * _MIB,
+        "max_bytes": size["EVENTS"],
         "duplicate_window": 120 * _SECOND,
         "compression": "s2",
         "allow_direct": True,
@@ -139,7 +119,7 @@ def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     latest: dict[str, Any] = {
         "name": names.stream("LATEST"),
         **newest,
-        "max_bytes": 256 * _MIB,
+        "max_bytes": size["LATEST"],
         "sources": [
             {
                 "name": names.stream("EVENTS"),
@@ -153,7 +133,7 @@ def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     checkpoints: dict[str, Any] = {
         "name": names.stream("CHECKPOINTS"),
         **newest,
-        "max_bytes": 64 * _MIB,
+        "max_bytes": size["CHECKPOINTS"],
         "sources": [{"name": names.stream("EVENTS"), "filter_subject": names.subject("checkpoint.>")}],
     }
     rejected: dict[str, Any] = {
@@ -162,7 +142,7 @@ def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "storage": "file",
         "retention": "limits",
         "discard": "old",
-        "max_bytes": 64 * _MIB,
+        "max_bytes": size["REJECTED"],
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     }
@@ -179,35 +159,6 @@ def _nanoseconds(created: str) -> int:
     fraction = _FRACTION.search(created)
     seconds = int(datetime.fromisoformat(created).replace(microsecond=0).timestamp())
     return seconds * _SECOND + (int(fraction[1].ljust(9, "0")[:9]) if fraction else 0)
-
-
-def compare(wanted: dict[str, Any], found: dict[str, Any]) -> list[Difference]:
-    """List the settings of a stream that are not as wanted; what the server adds by itself is ignored."""
-    differences = []
-    for setting, value in wanted.items():
-        present = found.get(setting)
-        if present is None and value is False:
-            continue
-        if setting == "subjects" and present is not None and sorted(present) == sorted(value):
-            continue
-        if setting == "sources":
-            if _sources(present or []) == _sources(value):
-                continue
-        elif present == value:
-            continue
-        differences.append(Difference(wanted["name"], setting, value, present, setting not in _TUNABLE))
-    return differences
-
-
-def _sources(sources: list[dict[str, Any]]) -> list[Any]:
-    return sorted(
-        (
-            source["name"],
-            source.get("filter_subject", ""),
-            sorted((move["src"], move.get("dest", "")) for move in source.get("subject_transforms") or []),
-        )
-        for source in sources
-    )
 
 
 def too_old(version: tuple[int, int]) -> list[str]:
@@ -231,36 +182,39 @@ async def provision(nc: Client, names: Names) -> Provisioned:
     version = server_version(nc)
     result = Provisioned(notes=too_old(version))
     events: dict[str, Any] | None = None
-    for wanted in configurations(names, version):
+    every = _Wanted(names, version)
+    for own, wanted in every:
         name = wanted["name"]
         there = await info(nc, name)
         if there and name == names.stream("LATEST") and events and _older(there, events):
             result.notes.append(await _forget(nc, name, names))
             there = None
         if there is None:
-            there = await _create(nc, wanted)
+            there = await _create(nc, own, wanted, every)
             result.created.append(name)
         if name == names.stream("EVENTS"):
             events = there
-        for difference in compare(wanted, there["config"]):
+        for difference in compare(wanted, there["config"], sized=own in names.sizes):
             if difference.breaks:
                 raise StreamsError(
                     str(difference),
                     "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX",
                 )
-            result.notes.append(f"{difference}; kept as it is")
+            alter = "; 'tickertape streams apply' alters that" if difference.chosen else ""
+            result.notes.append(f"{difference}; kept as it is{alter}")
     return result
 
 
 async def differences(nc: Client, names: Names) -> list[Difference]:
-    """Compare all streams with the contract; an absent one differs in ``name``."""
+    """Compare all streams with the contract and the settings; an absent one differs in ``name``."""
     found = []
-    for wanted in configurations(names, server_version(nc)):
+    every = _Wanted(names, server_version(nc))
+    for own, wanted in every:
         there = await info(nc, wanted["name"])
         if there is None:
             found.append(Difference(wanted["name"], "name", wanted["name"], None, True))
         else:
-            found.extend(compare(wanted, there["config"]))
+            found.extend(compare(wanted, there["config"], sized=own in names.sizes))
     return found
 
 
@@ -269,7 +223,7 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
 
     Args:
         nc: a connection of a user who may.
-        names: the deployment.
+        names: the deployment; a stream that is there and has no size in it keeps the one it has.
         replicas: servers of a cluster that hold each stream; None leaves what is there, new ones have one.
 
     Returns:
@@ -280,17 +234,18 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
     """
     changes = []
     events: dict[str, Any] | None = None
-    for wanted in configurations(names, server_version(nc)):
+    every = _Wanted(names, server_version(nc), replicas)
+    for own, wanted in every:
         name = wanted["name"]
-        if replicas is not None:
-            wanted["num_replicas"] = replicas
         there = await info(nc, name)
+        if there and own not in names.sizes:
+            wanted["max_bytes"] = there["config"]["max_bytes"]
         if there and name == names.stream("LATEST") and events and _older(there, events):
             changes.append(await _forget(nc, name, names))
-            await _create(nc, wanted)
+            await _create(nc, own, wanted, every)
             continue
         if there is None:
-            there = await _create(nc, wanted)
+            there = await _create(nc, own, wanted, every)
             changes.append(f"stream {name} created")
         if name == names.stream("EVENTS"):
             events = there
@@ -298,12 +253,26 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
         if found:
             answer = await request(nc, f"STREAM.UPDATE.{name}", {**there["config"], **wanted})
             if "error" in answer:
-                raise refused(name, answer)
-            changes.extend(f"stream {name}: {d.setting} {d.found!r} -> {d.wanted!r}" for d in found)
+                raise await does_not_fit(nc, own, wanted, every.all, answer)
+            changes.extend(difference.change() for difference in found)
     return changes
 
 
-async def _create(nc: Client, wanted: dict[str, Any]) -> dict[str, Any]:
+class _Wanted:
+    """The configurations of all streams, with their names in the contract."""
+
+    def __init__(self, names: Names, version: tuple[int, int], replicas: int | None = None) -> None:
+        self.all = configurations(names, version)
+        self._names = {names.stream(own): own for own in DEFAULT_SIZES}
+        if replicas is not None:
+            for wanted in self.all:
+                wanted["num_replicas"] = replicas
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        return ((self._names[wanted["name"]], wanted) for wanted in self.all)
+
+
+async def _create(nc: Client, own: str, wanted: dict[str, Any], every: _Wanted) -> dict[str, Any]:
     name = wanted["name"]
     try:
         answer = await request(nc, f"STREAM.CREATE.{name}", wanted)
@@ -313,7 +282,7 @@ async def _create(nc: Client, wanted: dict[str, Any]) -> dict[str, Any]:
         # Another process of ours was first; whether it is as wanted is compared next.
         answer = await info(nc, name) or answer
     if "error" in answer:
-        raise refused(name, answer)
+        raise await does_not_fit(nc, own, wanted, every.all, answer)
     return answer
 
 

@@ -1,19 +1,20 @@
-"""``/metrics`` of a producer's program, on a port of its own, from a thread that is watched."""
+"""``/metrics`` of a producer's program, at every address of its host, from threads that are watched."""
 
 import asyncio
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from contracts.listeners import LOOK_EVERY, ListenError, address_of, is_listening, stopped
+from contracts.addresses import addresses, is_unavailable
+from contracts.listeners import LOOK_EVERY, ListenError, is_listening, stopped
 
 
 class MetricsPort:
     """A port that serves a registry, for as long as the program runs.
 
     Args:
-        host: address to listen on.
-        port: of that address.
+        host: name or address to listen on; addresses that this machine has not are left out.
+        port: the same at all of them.
         registry: whose metrics are served.
 
     Raises:
@@ -21,14 +22,18 @@ class MetricsPort:
     """
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._served: list[Any] = []  # servers with their threads
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+            self._start(host, port, registry)
         except OSError as error:
+            for server, _ in self._served:
+                server.shutdown()
+                server.server_close()
             raise ListenError(
                 f"{host}:{port} for metrics cannot be listened on: {error.strerror or error}",
                 "give another --metrics-port",
             ) from None
-        self._address = address_of(self._server.socket)
 
     def __repr__(self) -> str:
         return f"MetricsPort({self._address})"
@@ -37,8 +42,23 @@ class MetricsPort:
         """Look after the port until cancelled.
 
         Raises:
-            ListenError: it is not served any more.
+            ListenError: it is not served any more, at one of its addresses.
         """
-        while self._thread.is_alive() and is_listening(self._server.socket):  # noqa: ASYNC110 - it sets no event
+        while self._is_served():  # noqa: ASYNC110 - it sets no event
             await asyncio.sleep(LOOK_EVERY)
         raise stopped(self._address)
+
+    def _is_served(self) -> bool:
+        return all(thread.is_alive() and is_listening(server.socket) for server, thread in self._served)
+
+    def _start(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        refused: OSError | None = None
+        for _, address in addresses(host, port):
+            try:
+                self._served.append(start_http_server(port, addr=str(address[0]), registry=registry))
+            except OSError as error:
+                if not is_unavailable(error):
+                    raise
+                refused = error
+        if refused is not None and not self._served:
+            raise refused

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from contracts.codes import CLOSE_CODES, ErrorCode
 from contracts.wire import WireError
+from relay.core.faults import REASON
 from relay.core.session import RETRY_AFTER_MS, close_code
 from relay.entrance import Entrance, Headers, value_of
 
@@ -29,7 +30,7 @@ UPGRADE_HEADERS: Final = {
 
 _STATUS_CODES: Final[dict[int, str]] = {
     HTTPStatus.UPGRADE_REQUIRED: "upgrade_required",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error",
+    HTTPStatus.INTERNAL_SERVER_ERROR: ErrorCode.INTERNAL,
 }
 
 
@@ -59,7 +60,7 @@ async def http_exception(request: Request, error: Exception) -> Response:
 
 async def fault(request: Request, error: Exception) -> Response:
     """Answer a request that ends in a fault of the relay; Starlette raises it again, so that it is logged."""
-    return http_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the relay; its log says more")
+    return http_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
 
 
 def refusal(error: WireError, status: int | None = None) -> Response:

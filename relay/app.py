@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import resource
-import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -26,6 +25,7 @@ from relay.connection import websocket_protocol
 from relay.door import Door
 from relay.embedded import EmbeddedError, EmbeddedNats
 from relay.http_protocol import GuardedHttp
+from relay.listener import Listener
 from relay.logs import Shipping
 from relay.metrics import package_version
 from relay.pages import main_pages, ops_pages
@@ -73,7 +73,7 @@ async def serve(
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
         if place is None:
-            ops_socket = _listen_for_ops(settings, main_socket.getsockname()[1])
+            ops_socket = _listen_for_ops(settings, main_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
@@ -147,7 +147,7 @@ def _settle_memory() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _listen_for_ops(settings: ServeSettings, main_port: int) -> socket.socket:
+def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
     try:
         return listen(settings.ops_host, settings.ops_port, "--ops-port")
     except ListenError as error:

@@ -9,6 +9,7 @@ Invariants:
    nobody up; it goes on when the outbox has room again.
 2. What was said before ``close`` goes out before it; a client that does not take it in time is given up.
 3. Every visitor that came in leaves once; every connection that was counted as opened is counted as closed.
+4. An exception ends this connection, and nothing else; the host is told of none.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
 from relay.answers import headers_of, peer, refusal
 from relay.core import frames
 from relay.core.admission import OURS, Limit, Visitor
+from relay.core.faults import REASON
 from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
@@ -106,6 +108,9 @@ class Client:
             await self._handshake(address)
         except OSError:
             log.debug("a client left before its handshake was answered")
+        except Exception as error:
+            self._fault(error)
+            await self._end_failed()
         finally:
             session, self._session = self._session, None
             if session is not None:
@@ -136,7 +141,7 @@ class Client:
         session = self._session.id if self._session is not None else ""
         self._gate.closing(self._visitor, code, session)
         if self._closing is None:
-            self._closing = code, reason.encode()[:120].decode(errors="ignore")
+            self._closing = code, close_reason(reason)
             self._session = None
             self._wake.set()
             self._give_up(CLOSE_TIMEOUT)
@@ -149,6 +154,26 @@ class Client:
         """ASGI servers ping on their own."""
 
     # Inside.
+
+    def _fault(self, error: Exception) -> None:
+        """End it on an internal error; ``bye`` goes out with the outbox, if anything still does."""
+        if self._session is not None:
+            self._gate.hub.fault(self._session, error)
+        elif self._closing is None:
+            self._gate.request_failed("a handshake", error)
+            self._closing = CloseCode.INTERNAL_ERROR, REASON
+
+    async def _end_failed(self) -> None:
+        """Answer what is left without an answer."""
+        try:
+            if self.spoke < 0:
+                await refuse(WireError(ErrorCode.INTERNAL, REASON), self._scope, self._receive, self._send)
+            else:
+                await self._put(
+                    {"type": "websocket.close", "code": CloseCode.INTERNAL_ERROR, "reason": REASON}
+                )
+        except (OSError, RuntimeError):
+            log.debug("%r had been answered or was gone", self)
 
     async def _handshake(self, address: str) -> None:
         scope, gate = self._scope, self._gate
@@ -212,12 +237,8 @@ class Client:
                 continue  # it is on its way out
             try:
                 self._take(session, message)
-            except Exception:
-                # A fault of ours ends this session and no other.
-                log.exception(
-                    "session %s ends on a fault of the relay", session.id, extra={"session": session.id}
-                )
-                self._gate.hub.bye(session, CloseCode.INTERNAL_ERROR, "a fault of the relay")
+            except Exception as error:
+                self._gate.hub.fault(session, error)
 
     def _take(self, session: Session, message: Message) -> None:
         gate, text = self._gate, message.get("text")
@@ -240,11 +261,17 @@ class Client:
     async def _write(self) -> None:
         """Send what is in the outbox, as fast as the server takes it."""
         try:
-            while self._closing is None or self._outbox:
-                await self._wake.wait()
-                self._wake.clear()
-                await self._send_outbox()
-            code, reason = self._closing
+            try:
+                while self._closing is None or self._outbox:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    await self._send_outbox()
+            except OSError:
+                raise
+            except Exception as error:
+                self._fault(error)
+                self._outbox.clear()
+            code, reason = self._closing or (CloseCode.INTERNAL_ERROR, REASON)
             await self._put({"type": "websocket.close", "code": code, "reason": reason})
         except OSError as error:
             log.debug("%r is gone: %s", self, error)
@@ -296,4 +323,10 @@ async def refuse(
     if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
         await refusal(error, status)(scope, receive, send)
     else:
-        await send({"type": "websocket.close", "code": close_code(error), "reason": error.message[:120]})
+        reason = close_reason(error.message)
+        await send({"type": "websocket.close", "code": close_code(error), "reason": reason})
+
+
+def close_reason(text: str) -> str:
+    """Cut a text to what fits into a close frame: 123 bytes of UTF-8 (RFC 6455, 5.5.1)."""
+    return text.encode()[:120].decode(errors="ignore")

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.streams import Names
 from relay.auth.authority import Authority
 from relay.config import RelaySettings
 from relay.core.admission import Admission
@@ -131,7 +130,7 @@ def assemble(
         place: among other relays on the same port; None stands alone.
     """
     now = clock()
-    names = Names(settings.subject_prefix)
+    names = settings.names()
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
     flusher = Flusher(now)
     readers = Readers(names, patterns, now)
@@ -149,6 +148,7 @@ def assemble(
         readers.fetch,
         readers.ask,
         verify,
+        session_failed,
     )
     flusher.hub = readers.hub = hub
     flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
@@ -164,6 +164,11 @@ def assemble(
     gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
     gate.open = False
     return Parts(hub, gate, flusher.intake, History(hub, readers), authority)
+
+
+def session_failed(session: str, error: Exception) -> None:
+    """Log an internal error that ends a session, with the session's id."""
+    log.error("session %s ended with an internal error", session, exc_info=error, extra={"session": session})
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

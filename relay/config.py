@@ -82,7 +82,8 @@ class RelaySettings(NatsSettings, TokenSettings):
     insecure: bool = Field(False, description="allow --auth none on an address that others reach")
     allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
         "",
-        description="pages that may connect, beside the relay's own: https://app.example.com, https://*.example.com",
+        description="pages that may connect, beside the relay's own: https://app.example.com, "
+        "https://*.example.com, desktop apps as app://name or vscode-webview://*, null",
     )
     trusted_proxies: NetworkList = Field(
         "",

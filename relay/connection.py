@@ -9,13 +9,14 @@ Invariants:
 2. The session is told at once when the transport is full and when it has room again.
 3. Every connection that was counted as opened is counted as closed, with one code.
 4. What a client sent is answered in its order: a pong goes out before the answer to a later message.
+5. An exception in what the transport or the clock calls ends this connection, and nothing else.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Concatenate, Final, ParamSpec, cast
 from urllib.parse import unquote
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -26,6 +27,7 @@ from websockets.protocol import CONNECTING, OPEN
 from contracts.codes import CloseCode, ErrorCode
 from contracts.wire import MAX_MESSAGE_BYTES, WireError
 from relay.core.admission import Limit, Visitor
+from relay.core.faults import REASON
 from relay.core.frames import Variant
 from relay.core.grants import Grant
 from relay.core.session import Session, State, close_code
@@ -34,8 +36,6 @@ from relay.gate import BUFFER_HIGH, BUFFER_LOW, CLOSE_TIMEOUT, MAX_AUTH_BYTES, G
 from relay.message_rate import MessageRate, most
 from relay.websocket_protocol import WebSocket, is_large_fragment, refused, request_of
 
-log = logging.getLogger("tickertape.connection")
-
 MAX_MISSED: Final = 2
 """Unanswered pings after which a client is given up."""
 
@@ -43,6 +43,24 @@ PIECE: Final = 512
 """Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
 
 _PING: Final = b"\x89\x00"
+
+
+P = ParamSpec("P")
+
+
+def _contained(
+    method: Callable[Concatenate["Connection", P], None],
+) -> Callable[Concatenate["Connection", P], None]:
+    """Let an exception end the connection that it comes from, and nothing else."""
+
+    @wraps(method)
+    def guarded(connection: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(connection, *args, **kwargs)
+        except Exception as error:
+            connection.fault(error)
+
+    return guarded
 
 
 def websocket_protocol(gate: Gate) -> Callable[..., "Connection"]:
@@ -104,6 +122,7 @@ class Connection(asyncio.Protocol):
         transport.set_protocol(self)
         self.send = transport.write
 
+    @_contained
     def handshake(self, target: str, headers: Sequence[tuple[str, str]], method: str = "GET") -> None:
         """Answer an upgrade request.
 
@@ -112,24 +131,10 @@ class Connection(asyncio.Protocol):
             headers: names and values, in order.
             method: of the request.
         """
-        self._guarded(self._handshake, request_of(target, headers, method))
+        self._handshake(request_of(target, headers, method))
 
+    @_contained
     def data_received(self, data: bytes) -> None:
-        self._guarded(self._receive, data)
-
-    def _guarded(self, work: Callable[[Any], None], what: Any) -> None:
-        try:
-            work(what)
-        except Exception:
-            # A fault of ours ends this session and no other.
-            session = self._session.id if self._session is not None else ""
-            log.exception("session %s ends on a fault of the relay", session, extra={"session": session})
-            if self._session is not None:
-                self._gate.hub.bye(self._session, CloseCode.INTERNAL_ERROR, "a fault of the relay")
-            else:
-                self.abort()
-
-    def _receive(self, data: bytes) -> None:
         if self._conn.state is CONNECTING:
             return  # its handshake was refused, or has a fault
         self._missed = 0
@@ -167,9 +172,13 @@ class Connection(asyncio.Protocol):
             self._conn.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
 
     def eof_received(self) -> bool:
+        self._end_of_input()
+        return False
+
+    @_contained
+    def _end_of_input(self) -> None:
         if self._conn.state is not CONNECTING:
             self._conn.receive_eof()
-        return False
 
     def pause_writing(self) -> None:
         if self._session is not None:
@@ -179,6 +188,7 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._gate.hub.resumed(self._session)
 
+    @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
         if session is not None:
@@ -225,6 +235,7 @@ class Connection(asyncio.Protocol):
         """Cut the connection, whatever is still to be said."""
         self._transport.abort()
 
+    @_contained
     def ping(self) -> None:
         """Ask whether the client is there; give it up when it answered none of the last ones."""
         if self._missed >= MAX_MISSED and self._session is not None:
@@ -233,6 +244,21 @@ class Connection(asyncio.Protocol):
         self._missed += 1
         if self._conn.state is OPEN:
             self._transport.write(_PING)
+
+    def fault(self, error: Exception) -> None:
+        """End it on an internal error; what has no session yet is answered as far as it can be."""
+        if self._session is not None:
+            self._gate.hub.fault(self._session, error)
+            return
+        self._gate.request_failed("a handshake", error)
+        try:
+            if self._conn.state is CONNECTING:
+                self._refuse(refused(WireError(ErrorCode.INTERNAL, REASON)))
+            elif self._conn.state is OPEN:
+                self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
+                self._send_own()
+        finally:
+            self._transport.close()
 
     # Inside.
 

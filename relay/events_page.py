@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Final
 
+from nats.errors import Error as NatsError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -10,9 +11,11 @@ from contracts.codes import ErrorCode
 from contracts.streams import StreamsError
 from contracts.wire import WireError
 from relay.answers import Pieces, cors, headers_of, peer, refusal
+from relay.core.faults import REASON
+from relay.core.filters import Filter
 from relay.core.grants import Grant
 from relay.gate import Gate
-from relay.history import History, parse
+from relay.history import History, Query, parse
 
 PAGES_AT_ONCE: Final = 4
 """Pages on their way to one client; each holds up to 4 MiB until it is read."""
@@ -51,17 +54,31 @@ class EventsPage:
             return
         self._on_their_way[who] += 1
         try:
-            page = await self._history.page(query, wanted, self._gate.clock())
+            page = await self._page(query, wanted)
             found = Pieces(page, media_type="application/json", headers=cors(self._gate.entrance, headers))
             await found(scope, receive, send)
         except WireError as error:
             await self._refuse(error, scope, receive, send)
-        except StreamsError as error:
-            await self._refuse(WireError(ErrorCode.UNAVAILABLE, str(error)), scope, receive, send)
         finally:
             self._on_their_way[who] -= 1
             if not self._on_their_way[who]:
                 del self._on_their_way[who]
+
+    async def _page(self, query: Query, wanted: Filter) -> bytes:
+        """Read the page.
+
+        Raises:
+            WireError: it cannot be read.
+        """
+        try:
+            return await self._history.page(query, wanted, self._gate.clock())
+        except WireError:
+            raise
+        except (StreamsError, NatsError, OSError) as error:
+            raise WireError(ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again") from None
+        except Exception as error:
+            self._gate.request_failed("a request for /events", error)
+            raise WireError(ErrorCode.INTERNAL, REASON) from None
 
     def _who(self, scope: Scope, grant: Grant) -> str:
         return grant.subject or self._gate.entrance.client(peer(scope), headers_of(scope))

@@ -49,6 +49,7 @@ class Flusher:
 
     def _between(self) -> None:
         """Use the time until the next flush for those who are behind, a few in each turn of the loop."""
+        self._serving = False
         self._serving = not self._flushing and self.hub.fanout.serve_behind(self._now())
         if self._serving:
             self._loop.call_soon(self._between)
@@ -60,9 +61,11 @@ class Flusher:
             self._held = None
         self._flushing = True
         cpu = time.thread_time()
-        self.hub.fanout.flush(started)
-        # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
-        self._loop.call_soon(self._flushed, started, cpu)
+        try:
+            self.hub.fanout.flush(started)
+        finally:
+            # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
+            self._loop.call_soon(self._flushed, started, cpu)
 
     def _flushed(self, started: float, cpu: float) -> None:
         now = self._now()

@@ -4,6 +4,7 @@ The decision about a handshake is made here, whatever carries it: ``relay/connec
 transport, ``relay/asgi_client.py`` over a host application's ASGI server. Each tells it in its own way.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from relay.core.session import Request, Session, close_code, parse_query
 from relay.core.stats import Histogram
 from relay.entrance import Entrance, Headers
 from relay.refusals import Refusals
+
+log = logging.getLogger("tickertape.gate")
 
 PING_EVERY: Final = 20
 """Seconds between two pings to a client; two unanswered ones end the connection."""
@@ -145,6 +148,11 @@ class Gate:
             "upstream": "connected" if self.hub.upstream_connected else "disconnected",
             "connections": len(self),
         }
+
+    def request_failed(self, what: str, error: Exception) -> None:
+        """Count and log a request, named by ``what``, that an internal error ended without a session."""
+        self.hub.stats.errors["request"] += 1
+        log.error("%s ended with an internal error", what, exc_info=error)
 
     # Who is there.
 

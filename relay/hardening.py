@@ -111,7 +111,18 @@ def _transport(settings: RelaySettings) -> Iterator[Finding]:
 def _pages_and_proxies(settings: RelaySettings) -> Iterator[Finding]:
     for origin in filter(None, (part.strip() for part in settings.allowed_origins.split(","))):
         url = urlsplit(origin)
-        if "*" in origin:
+        if origin in ("null", "file://"):
+            yield Finding.note(
+                "origins",
+                f"--allowed-origins {origin}: any page can have that origin, also one that you do not know",
+                "give the app a scheme of its own, and list that",
+            )
+        elif origin.endswith("://*"):
+            yield Finding.note(
+                "origins",
+                f"--allowed-origins {origin}: every app with that scheme gets the readers' tokens to use",
+            )
+        elif "*" in origin:
             yield Finding.note(
                 "origins",
                 f"--allowed-origins {origin}: whoever gets a name below it gets the readers' tokens to use",

@@ -3,7 +3,7 @@
 And what a feed within another application serves beside itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,15 +119,33 @@ async def _upgrade_required(request: Request) -> Response:
 
 def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
     # The headers are outside of Starlette, so that its answer to a fault has them too.
-    return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)]))
+    return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)], _counted(gate)))
 
 
-def site(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> ASGIApp:
-    """Build pages whose errors are JSON, as all of ours are."""
+def _counted(gate: Gate) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def counted(request: Request, error: Exception) -> Response:
+        gate.hub.stats.errors["request"] += 1
+        return await fault(request, error)
+
+    return counted
+
+
+def site(
+    routes: Sequence[BaseRoute],
+    middleware: Sequence[Middleware] = (),
+    failed: Callable[[Request, Exception], Awaitable[Response]] = fault,
+) -> ASGIApp:
+    """Build pages whose errors are JSON, as all of ours are.
+
+    Args:
+        routes: of the pages.
+        middleware: around them.
+        failed: answers a request that ends in an exception.
+    """
     return Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={HTTPException: http_exception, Exception: fault},
+        exception_handlers={HTTPException: http_exception, Exception: failed},
     )
 
 

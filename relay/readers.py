@@ -1,6 +1,7 @@
 """A few readers of the stream for all clients: stretches for the archive, and places only the stream knows.
 
-Their number bounds what NATS is asked for, however many clients come back at once.
+Their number bounds what NATS is asked for, however many clients come back at once. What fails because of NATS
+is tried again; any other exception ends the sessions that it was for, never a reader.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from nats.errors import NoRespondersError
 from contracts import direct_get
 from contracts.consumer import Delivery
 from contracts.direct_get import stored_at
-from contracts.events import Event, decode, format_time
+from contracts.events import Event, decode, format_time, parse_time
 from contracts.streams import Names, StreamsError, epoch_of, info
 from contracts.wire import Cursor
 from relay.core.archive import STRETCH, Wanted
@@ -29,6 +30,8 @@ log = logging.getLogger("tickertape.readers")
 READERS: Final = 2
 RETRY_DELAY: Final = 0.5
 _UNBOUNDED: Final = 1 << 62
+_ROUNDED: Final = 0.001
+"""Seconds by which a time can be off that was a number of nanoseconds once."""
 _FAILURES: Final = (StreamsError, NatsError, OSError, TimeoutError)
 
 
@@ -114,12 +117,16 @@ class Readers:
     async def place_at(self, moment: float) -> int:
         """Place before the first event that was stored at or after a time, UNIX seconds; 0 is the earliest.
 
+        The server counts nanoseconds in 64 bits, which end in 2262: it is not asked for times after its last.
+
         Raises:
             StreamsError: NATS is away.
         """
         state = (await self._info())["state"]
         if moment <= 0:
             return max(0, int(state["first_seq"]) - 1)
+        if moment > parse_time(state["last_ts"]).timestamp() + _ROUNDED:
+            return int(state["last_seq"])
         assert self._nc is not None
         try:
             found = await direct_get.get(
@@ -146,6 +153,9 @@ class Readers:
                 log.warning("events %d to %d cannot be read yet: %s", wanted.first, wanted.last, error)
                 await asyncio.sleep(RETRY_DELAY)
                 archive.failed(wanted.number)
+            except Exception as error:
+                for session in archive.abandoned(wanted.number):
+                    self.hub.fault(session, error)
 
     async def _read(self, wanted: Wanted) -> Log:
         self.reading += 1
@@ -182,16 +192,21 @@ class Readers:
             await self._asked.wait()
             self._asked.clear()
             sessions, self._asking = list(self._asking), {}
-            try:
-                there = await self._info()
-                stored: dict[int, int | None] = {}  # many clients come back with the same cursor
-                for session in sessions:
+            there: dict[str, Any] | None = None
+            stored: dict[int, int | None] = {}  # many clients come back with the same cursor
+            for number, session in enumerate(sessions):
+                try:
+                    there = there or await self._info()
                     await self._locate(session, there, stored)
-            except _FAILURES as error:
-                log.warning("%d clients wait for their place: %s", len(sessions), error)
-                await asyncio.sleep(RETRY_DELAY)
-                self._asking.update((s, None) for s in sessions if s.request is not None)
-                self._asked.set()
+                except _FAILURES as error:
+                    waiting = [one for one in sessions[number:] if one.request is not None]
+                    log.warning("%d clients wait for their place: %s", len(waiting), error)
+                    await asyncio.sleep(RETRY_DELAY)
+                    self._asking.update((one, None) for one in waiting)
+                    self._asked.set()
+                    break
+                except Exception as error:
+                    self.hub.fault(session, error)
 
     async def _locate(self, session: Session, there: dict[str, Any], stored: dict[int, int | None]) -> None:
         request = session.request

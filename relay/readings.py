@@ -143,6 +143,8 @@ def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading
         "resumes": _known(stats.resumes, ("log", "stream", "gap")),
         "auth_failures": _known(failures, get_args(TokenFault)),
         "limits_reached": _known(admission.refused, tuple(Limit)),
+        "internal_errors": dict(stats.errors),
+        "event_age_outliers": dict(stats.odd_ages),
     }
     distributions = {
         "delivery_delay_seconds": _distribution(stats.delay),

@@ -3,21 +3,18 @@
 import asyncio
 import contextlib
 import errno
-import socket
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from contracts.listeners import ListenError, address_of, is_listening, stopped
+from contracts.listeners import ListenError, stopped
 from relay.http_protocol import RESPONSE_TIMEOUT, GuardedHttp
+from relay.listener import BACKLOG, Listener, bind
 
-BACKLOG: Final = 4096
 
-
-def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket.socket:
-    """Take an address, before anything else starts.
+def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listener:
+    """Take a port at all addresses of a host, before anything else starts.
 
     It is listened on right away: until then Linux gives it to the next program, or the next option, too.
 
@@ -32,15 +29,7 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket
         ListenError: the address cannot be had.
     """
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.setblocking(False)
-        if not shared:
-            listener.listen(BACKLOG)
+        return bind(host, port, shared=shared)
     except OSError as error:
         where = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
@@ -48,7 +37,6 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> socket
         raise ListenError(
             f"{where} cannot be listened on: {error.strerror or error}", f"give another {option}"
         ) from None
-    return listener
 
 
 def one_port(error: ListenError, port: int, taken: int) -> ListenError:
@@ -69,7 +57,7 @@ class HttpServer(uvicorn.Server):
 
     Args:
         app: the pages.
-        listener: a bound socket; it is closed at the end.
+        listener: bound sockets; they are closed at the end.
         websocket: builds what an upgrade is handed to; None serves no WebSocket.
         http: builds what a socket is handed to.
 
@@ -80,7 +68,7 @@ class HttpServer(uvicorn.Server):
     def __init__(
         self,
         app: ASGIApp,
-        listener: socket.socket,
+        listener: Listener,
         websocket: Callable[..., asyncio.Protocol] | None = None,
         http: Callable[..., asyncio.Protocol] = GuardedHttp,
     ) -> None:
@@ -99,7 +87,7 @@ class HttpServer(uvicorn.Server):
             )
         )
         self._listener = listener
-        self.address = address_of(listener)
+        self.address = listener.address
         self.servers: list[asyncio.Server] = []
         self._leaving = False
 
@@ -117,8 +105,8 @@ class HttpServer(uvicorn.Server):
             server.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what uvicorn does every tenth of a second; end when the listener is lost."""
-        if not self._leaving and not is_listening(self._listener):
+        """Do what uvicorn does every tenth of a second; end when one of the listener's sockets is lost."""
+        if not self._leaving and not self._listener.is_listening():
             return True
         return await super().on_tick(counter)
 
@@ -129,7 +117,7 @@ class HttpServer(uvicorn.Server):
             ListenError: the address cannot be listened on, or is not any more.
         """
         try:
-            await self.serve(sockets=[self._listener])
+            await self.serve(sockets=self._listener.sockets)
         except OSError as error:
             what = f"{self.address} cannot be listened on: {error.strerror or error}"
             raise ListenError(what, "start the program again") from None

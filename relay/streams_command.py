@@ -1,21 +1,26 @@
 """``tickertape streams``: show, compare and apply the streams; list and replay what was rejected."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from pydantic import Field
-from pydantic_settings import CliPositionalArg, SettingsConfigDict
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from contracts import connect
 from contracts.connect import NatsSettings
 from contracts.consumer import Delivery
 from contracts.events import Rejected, decode
+from contracts.stream_sizes import format_size, parse_sizes
 from contracts.streams import Names, StreamsError, apply, configurations, differences, info, server_version
 from contracts.subjects import fault
 from relay import replay
 from relay.check import reach
 from relay.tail_lines import plain
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 class StreamsSettings(NatsSettings):
@@ -26,8 +31,23 @@ class StreamsSettings(NatsSettings):
     action: CliPositionalArg[Literal["show", "apply", "rejected"]] = "show"
     replicas: Annotated[int, Field(ge=1, le=5)] | None = None
     """apply: servers of a cluster that hold each stream; else what is there stays, and new ones have one."""
+    max_bytes: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+        [],
+        description="apply: largest size of a stream, as in EVENTS=256MiB; several with commas, or the "
+        "option again. Counts before --streams-max-bytes. A stream that shrinks lets its oldest messages go",
+    )
     replay: Annotated[int, Field(ge=1)] | None = None
     """rejected: publish the event with this sequence again, once the contract allows it."""
+
+    @model_validator(mode="after")
+    def _sized(self) -> Self:
+        self.names()
+        return self
+
+    def names(self) -> Names:
+        """The deployment; ``max_bytes`` counts before the settings that all programs have."""
+        names = super().names()
+        return Names(names.prefix, {**names.sizes, **parse_sizes(",".join(self.max_bytes))})
 
 
 async def run(settings: StreamsSettings) -> int:
@@ -37,7 +57,7 @@ async def run(settings: StreamsSettings) -> int:
         0; 1 when NATS is not there or refuses, when ``show`` found a difference, or when an event cannot be
         replayed.
     """
-    names = Names(settings.subject_prefix)
+    names = settings.names()
     client = await reach(settings.nats_url, settings.access())
     if client is None:
         return 1
@@ -67,7 +87,7 @@ async def _show(client: Client, names: Names) -> int:
         state = there["state"]
         print(
             f"{wanted['name']:<12} {state['messages']:>9} messages  {state['bytes'] / 2**20:>8.1f} MiB"
-            f"  {state['first_seq']}..{state['last_seq']}"
+            f" of {format_size(there['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
         )
     found = await differences(client, names)
     for difference in found:

@@ -42,6 +42,9 @@ class Host:
         metrics: the mount whose metrics are at ``/metrics``, beside those of the host's process.
         address: that it listens on.
         env: more of the environment.
+
+    Attributes:
+        program: module, and first arguments, of the process that is started.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Host:
         self.port = free_port()
         self.address = address
         self.log: list[str] = []
+        self.program = ["tests.asgi_host"]
         self._spec = {
             "mounts": mounts, "kind": kind, "lifespan": lifespan, "metrics": metrics, "address": address,
         }  # fmt: skip
@@ -94,7 +98,7 @@ class Host:
     def start(self) -> None:
         """Start it; returns when its own page answers."""
         self.log = []
-        command = [sys.executable, "-W", "error", "-m", "tests.asgi_host"]
+        command = [sys.executable, "-W", "error", "-m", *self.program]
         self._process = subprocess.Popen(
             [*command, json.dumps({**self._spec, "port": self.port})],
             cwd=ROOT,

@@ -77,6 +77,7 @@ class FakeLink:
     Attributes:
         sent: every write, the very objects.
         closed: code and reason once the relay closes.
+        aborted: whether it was cut.
         grants: that it was counted for.
         room: whether its subject may have one connection more.
         on_send: called after each write; tests fill a socket with it.
@@ -86,6 +87,7 @@ class FakeLink:
         self.variant = variant
         self.sent: list[bytes] = []
         self.closed: tuple[int, str] | None = None
+        self.aborted = False
         self.grants: list[Grant] = []
         self.room = True
         self.on_send: Callable[[], None] | None = None
@@ -107,6 +109,10 @@ class FakeLink:
         """Note the close."""
         assert self.closed is None, "closed twice"
         self.closed = (code, reason)
+
+    def abort(self) -> None:
+        """Note that it was cut."""
+        self.aborted = True
 
     def read(self) -> list[RelayMessage]:
         """Messages since the last call."""
@@ -156,6 +162,7 @@ class Stage:
         head: where the stream stands at the start.
         stream: whether the stream can be read again, and asked for places; ``read`` and ``asked`` do so.
         tokens: what each token grants, or why it does not; None where no tokens are asked for.
+        report: gets internal errors; without it they fail the test.
         settings: of ``HubSettings``; the rate is unlimited unless given.
     """
 
@@ -165,6 +172,7 @@ class Stage:
         *,
         stream: bool = False,
         tokens: Mapping[str, Grant | WireError] | None = None,
+        report: Callable[[str, Exception], None] | None = None,
         **settings: Any,
     ) -> None:
         self.now = NOW
@@ -179,6 +187,7 @@ class Stage:
             self._fetch if stream else None,
             self.asked.append if stream else None,
             None if tokens is None else self._verify,
+            **({} if report is None else {"report": report}),
         )
         self._tokens = tokens or {}
         self.hub.begin("e", head)

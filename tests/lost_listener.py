@@ -14,8 +14,13 @@ _PIDFD_GETFD: Final = 438
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def lose_listener(pid: int, port: int) -> None:
+def lose_listener(pid: int, port: int, host: str | None = None) -> None:
     """Shut down the socket of a process that listens on a port.
+
+    Args:
+        pid: of the process.
+        port: it listens on.
+        host: address that it listens on there; None takes any of them.
 
     Raises:
         LookupError: the process has none.
@@ -35,7 +40,7 @@ def lose_listener(pid: int, port: int) -> None:
                 if found.family not in (socket.AF_INET, socket.AF_INET6):
                     continue
                 listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and found.getsockname()[1] == port:
+                if listens and found.getsockname()[1] == port and host in (None, found.getsockname()[0]):
                     found.shutdown(socket.SHUT_RDWR)
                     return
     finally:

@@ -6,13 +6,13 @@ of the server. So what EVENTS still has goes first.
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 from nats.aio.client import Client
 
 from contracts import direct_get, streams
-from contracts.events import GatewayStatusChange, Rejected, Status, decode
+from contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
 from contracts.streams import Names, StreamsError
 
 _AT_ONCE: Final = 64
@@ -116,7 +116,7 @@ def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
         event.gateway_type,
         event.gateway_id,
         event.current_status,
-        since if isinstance(since, str) else event.timestamp,
+        since if _is_time(since) else event.timestamp,
         monitor if isinstance(monitor, str) else None,
         {str(name): str(status) for name, status in probes.items()} if isinstance(probes, dict) else {},
         reason if isinstance(reason, str) else None,
@@ -124,6 +124,14 @@ def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
         event.metadata.get("flapping") is True,
         isinstance(event.metadata.get("silenced"), dict),
     )
+
+
+def _is_time(value: object) -> TypeGuard[str]:
+    """Tell whether a field that any producer may have written is an RFC 3339 time."""
+    try:
+        return isinstance(value, str) and bool(parse_time(value))
+    except ValueError:
+        return False
 
 
 def author(payload: bytes) -> str | None:

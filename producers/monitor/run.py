@@ -14,7 +14,7 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 from contracts import connect, subjects
 from contracts.connect import NatsSettings, shown, trouble
 from contracts.listeners import ListenError
-from contracts.streams import Names, StreamsError
+from contracts.streams import StreamsError
 from producers.metrics_port import MetricsPort
 from producers.monitor import metrics, silences
 from producers.monitor.config_file import ConfigError, load
@@ -91,7 +91,7 @@ async def run(settings: MonitorSettings) -> int:
                 settings.config,
                 config,
                 publisher,
-                Names(settings.subject_prefix),
+                settings.names(),
                 settings.health_interval,
             )
             try:
@@ -160,7 +160,7 @@ async def _silence(settings: MonitorSettings) -> int:
     if client is None:
         return 1
     try:
-        names = Names(settings.subject_prefix)
+        names = settings.names()
         print(await silences.silence(client, names, settings.gateway, seconds, settings.why))
     except (StreamsError, NatsError) as error:
         say(PROGRAM, str(error))

@@ -12,7 +12,7 @@ from rich.console import Console
 from contracts import connect
 from contracts.connect import shown, trouble
 from contracts.listeners import ListenError
-from contracts.streams import Names, StreamsError, server_version
+from contracts.streams import StreamsError, server_version
 from producers.errors import ProducerError
 from producers.program import client_soon, ensure_streams, say, stop_on_signals
 from producers.publisher import FOREVER, Publisher
@@ -76,7 +76,7 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
                 await asyncio.wait({ready})
                 return 0
             client = ready.result()
-            names = Names(settings.subject_prefix)
+            names = settings.names()
             sink: Sink
             if server_version(client) >= (2, 12):
                 sink = AtomicSink(client, names, settings.host, functools.partial(say, PROGRAM))
@@ -93,7 +93,7 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
 
 async def _ready(settings: ShipSettings, publisher: Publisher) -> Client:
     client = await publisher.connected()
-    for note in (await ensure_streams(client, Names(settings.subject_prefix), PROGRAM)).notes:
+    for note in (await ensure_streams(client, settings.names(), PROGRAM)).notes:
         say(PROGRAM, note)
     return client
 
@@ -103,7 +103,7 @@ async def _status(settings: ShipSettings) -> int:
     if client is None:
         return 1
     try:
-        if await standing.show(client, Names(settings.subject_prefix), settings.host, Console()):
+        if await standing.show(client, settings.names(), settings.host, Console()):
             return 0
         say(PROGRAM, f"no shipper of host {settings.host!r} has said how it stands; give its --host")
     except (NatsError, TimeoutError) as error:

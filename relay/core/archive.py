@@ -131,6 +131,12 @@ class Archive:
         if number in self._waiting:
             self._want(number)
 
+    def abandoned(self, number: int) -> list[Session]:
+        """Give up a stretch that no retry can read; returns the sessions that waited for it."""
+        self._reading.discard(number)
+        self._wanted.pop(number, None)
+        return self._released(number)
+
     def clear(self) -> list[Session]:
         """Forget everything: the stream is another one; returns who waited."""
         self._stretches.clear()

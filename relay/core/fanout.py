@@ -6,6 +6,8 @@ Invariants:
    with a pace of its own is never at the head: it walks alone.
 2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
 3. One flush is bounded: the heads get a unit each, and a bounded number of those behind a bounded share.
+4. An exception ends the session on whose behalf it was raised, through ``fault``; one in the making of a unit
+   ends those at the feed's head. The other feeds are served.
 
 The caller flushes when ``wake`` asks for it, not before ``pacer.earliest()``, and at ``held_until()``.
 """
@@ -52,6 +54,7 @@ class Fanout:
         stats: where to count.
         max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
         wake: called when there is something to flush and nothing was before.
+        fault: ends a session on whose behalf an exception was raised.
         fetch: called when a stretch of the stream is wanted; None when nobody can read it.
     """
 
@@ -62,6 +65,7 @@ class Fanout:
         stats: Stats,
         max_catch_up: int,
         wake: Callable[[], None],
+        fault: Callable[[Session, Exception], None],
         fetch: Callable[[], None] | None = None,
     ) -> None:
         self.epoch = "0"
@@ -73,6 +77,7 @@ class Fanout:
         self._stats = stats
         self._max_catch_up = max_catch_up
         self._wake = wake
+        self._fault = fault
         self._awake = False
         self._looks = 0  # at events for their traces, in this flush
         self._looked_at: Record | None = None
@@ -122,12 +127,13 @@ class Fanout:
 
     def hole(self, end: int, now: float) -> None:
         """Events after the log's head, up to ``end``, will never come: say so to all, in order."""
-        for feed in self.feeds.values():
-            while unit := feed.take(self._log, self.epoch, now, hold=False):
+        feeds = list(self.feeds.values())  # a session that fails may be the last of its feed
+        for feed in feeds:
+            while unit := self._taken(feed, now, hold=False):
                 self._write_head(feed, unit, now)
         hole = self._log.hole(end)
         unit = lost(self.epoch, hole.start, hole.end, "retention")
-        for feed in self.feeds.values():
+        for feed in feeds:
             self._write_head(feed, unit, now)
         self._dirty.clear()
 
@@ -261,7 +267,7 @@ class Fanout:
         alike: dict[tuple[int, int], Unit] = {}  # by first sequence and number of records
         for feed in dirty:
             wanted = (feed.pending[0].seq, len(feed.pending)) if feed.pending else (0, 0)
-            unit = feed.take(self._log, self.epoch, now, alike=alike.get(wanted))
+            unit = self._taken(feed, now, alike=alike.get(wanted))
             if unit is not None:
                 alike.setdefault(wanted, unit)
                 self._write_head(feed, unit, now)
@@ -280,15 +286,17 @@ class Fanout:
     def heartbeat(self, now: float) -> None:
         """Tell every session that can be written to where it stands."""
         time = format_time(now)
-        for feed in self.feeds.values():
-            feed.blocks.clear()  # whoever needed them has read them
+        for feed in list(self.feeds.values()):
+            feed.blocks.clear()  # those who needed them have read them
             data = self._heartbeat(feed.place(self._log.head), time)
             for senders in feed.writers():
-                for send in senders:
-                    send(data)
+                self._send(feed, senders, data)
         waiting = [*self._catching, *self._paced, *self.archive.sessions()]
         for session in waiting:  # a write can fill a socket, and that changes who catches up
-            session.send(self._heartbeat(session.cursor, time))
+            try:
+                session.send(self._heartbeat(session.cursor, time))
+            except Exception as error:
+                self._fault(session, error)
 
     # Inside.
 
@@ -307,38 +315,44 @@ class Fanout:
                 self._catching[session] = None
         for session in list(self._turns()):
             self._catching.pop(session, None)
-            feed = session.feed
-            if feed is None:
+            if session.feed is None:
                 continue
-            for _ in range(CATCH_UP_UNITS):
-                if not session.writable or not self._in_pace(session, now):
-                    break
-                source = self._source(session, feed)
-                if source is None:
-                    break
-                log, reason = source
-                upto = feed.place(self._log.head)
-                unit = catch_up(
-                    session,
-                    feed,
-                    log,
-                    self._snapshot,
-                    self.epoch,
-                    # What the log has comes from the log: the stream may have let it go already.
-                    upto if log is self._log else min(upto, log.head, self._log.floor),
-                    self._max_catch_up if log is self._log else self._room(feed),
-                    reason,
-                )
-                if unit is None:
-                    break
-                session.cursor = unit.reached
-                if session.bucket is not None:
-                    session.bucket.spend(sum(not record.state for record in unit.records))
-                if not unit.empty:
-                    session.send(unit.data(session.variant))
-                    self._count(unit, 1, session.variant)
-            self.start(session)
+            try:
+                self._serve(session, session.feed, now)
+                self.start(session)
+            except Exception as error:
+                self._fault(session, error)
         return any(self._can_move(session) for session in self._catching)
+
+    def _serve(self, session: Session, feed: Feed, now: float) -> None:
+        """Give a session that is behind its share of one turn."""
+        for _ in range(CATCH_UP_UNITS):
+            if not session.writable or not self._in_pace(session, now):
+                break
+            source = self._source(session, feed)
+            if source is None:
+                break
+            log, reason = source
+            upto = feed.place(self._log.head)
+            unit = catch_up(
+                session,
+                feed,
+                log,
+                self._snapshot,
+                self.epoch,
+                # What the log has comes from the log: the stream may have let it go already.
+                upto if log is self._log else min(upto, log.head, self._log.floor),
+                self._max_catch_up if log is self._log else self._room(feed),
+                reason,
+            )
+            if unit is None:
+                break
+            session.cursor = unit.reached
+            if session.bucket is not None:
+                session.bucket.spend(sum(not record.state for record in unit.records))
+            if not unit.empty:
+                session.send(unit.data(session.variant))
+                self._count(unit, 1, session.variant)
 
     def _in_pace(self, session: Session, now: float) -> bool:
         """Tell whether a session's own pace, if it has one, lets it go on; else it is told when to."""
@@ -395,18 +409,47 @@ class Fanout:
     def _can_move(self, session: Session) -> bool:
         return session.feed is not None and session.cursor < session.feed.place(self._log.head)
 
+    def _taken(self, feed: Feed, now: float, *, hold: bool = True, alike: Unit | None = None) -> Unit | None:
+        """Take the next unit of a feed; None, and the end of its members at the head, where that fails."""
+        try:
+            return feed.take(self._log, self.epoch, now, hold=hold, alike=alike)
+        except Exception as error:
+            self._fail(feed, error)
+            return None
+
+    def _fail(self, feed: Feed, error: Exception) -> None:
+        """End the members of a feed that stand at its head; those behind have a turn of their own."""
+        feed.clear()
+        for session in list(feed.heads):
+            self._fault(session, error)
+
+    def _send(self, feed: Feed, senders: list[Callable[[bytes], None]], data: bytes) -> None:
+        """Write to members of a feed that stand at its head; one whose write fails ends alone."""
+        rest = iter(senders)
+        done = False
+        while not done:
+            try:
+                for send in rest:  # the tightest loop of all: what guards it is outside
+                    send(data)
+                done = True
+            except Exception as error:
+                for session in [one for one in feed.heads if one.send is send]:
+                    self._fault(session, error)
+
     def _write_head(self, feed: Feed, unit: Unit, now: float) -> None:
         feed.cursor = unit.reached
         feed.writing = True
         members = 0
-        for variant, senders in zip(_VARIANTS, feed.writers(), strict=True):
-            if senders:
-                data = unit.data(variant)
-                for send in senders:
-                    send(data)
-                members += len(senders)
-                self._count(unit, len(senders), variant)
-        feed.writing = False
+        try:
+            for variant, senders in zip(_VARIANTS, feed.writers(), strict=True):
+                if senders:
+                    self._send(feed, senders, unit.data(variant))
+                    members += len(senders)
+                    self._count(unit, len(senders), variant)
+        except Exception as error:
+            self._fail(feed, error)
+        finally:
+            feed.writing = False
         if unit.records:
             # The oldest stands for its batch: one look for all of them, and never a flattering one.
             oldest, delivered = unit.records[0], members * len(unit.records)
@@ -416,7 +459,7 @@ class Fanout:
                 self._example = Example(oldest, now) if may_be_traced(oldest) else None
             example = self._example if oldest is self._looked_at else None
             self._stats.delay.observe(now - oldest.received, delivered, example)
-            self._stats.age.observe(now - oldest.timestamp, delivered, example)
+            self._stats.observe_age(now - oldest.timestamp, delivered, example)
 
     def _count(self, unit: Unit, members: int, variant: Variant) -> None:
         stats = self._stats

@@ -6,8 +6,11 @@ Invariants:
 2. Whatever a client did is answered to that client alone.
 3. After ``bye`` nothing more is written to a session.
 4. A session without a grant is sent nothing but ``error`` and ``bye``, and never has a feed.
+5. An exception that is raised on behalf of a session ends that session alone; ``relay/core/faults.py`` lists
+   the places.
 """
 
+import contextlib
 import math
 import secrets
 from collections.abc import Callable, Iterable
@@ -24,6 +27,7 @@ from contracts.wire import (
 )
 from relay.core import frames, messages
 from relay.core.fanout import Fanout
+from relay.core.faults import REASON, contained
 from relay.core.grants import EVERYTHING, Grant
 from relay.core.hub_settings import HubSettings
 from relay.core.log import Log, Record
@@ -52,6 +56,11 @@ TELL_EXPIRY: Final = 60.0
 """Seconds before the end of a token at which its client is told."""
 
 
+def _unreported(session: str, error: Exception) -> None:
+    """Raise the error: where nobody reads a log, it must not pass unseen."""
+    raise error
+
+
 class Hub:
     """One log, many cursors.
 
@@ -62,6 +71,7 @@ class Hub:
         ask: called with a session whose place only the stream can tell; ``located`` answers. Its ``request``
             says what it wants: a cursor that is ahead of the relay, or a time before the relay's memory.
         verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
+        report: called once with the id of a session that an internal error ends, and that error.
     """
 
     def __init__(
@@ -71,14 +81,18 @@ class Hub:
         fetch: Callable[[], None] | None = None,
         ask: Callable[[Session], None] | None = None,
         verify: Callable[[str], Grant] | None = None,
+        report: Callable[[str, Exception], None] = _unreported,
     ) -> None:
         self.settings = settings
         self.stats = Stats()
         self.log = Log(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
-        self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
+        self.fanout = Fanout(
+            self.log, self.snapshot, self.stats, settings.max_catch_up, wake, self.fault, fetch
+        )
         self.starts = Starts(settings, self.log, self.snapshot, self.fanout, self.stats, self._write, ask)
         self._verify = verify
+        self._report = report
         self.sessions: dict[str, Session] = {}
         self.upstream_connected = False
         self.upstream_since = 0.0
@@ -121,16 +135,18 @@ class Hub:
         for session in self.sessions.values():
             session.cursor = head  # also of those whose place is still asked for
         for session, place in places:
-            self._write(session, messages.reset(place, self.cursor()))
+            self._tell(session, messages.reset(place, self.cursor()))
             self.stats.gaps["reset"] += 1
 
     def restart_sessions(self) -> None:
-        """Send everybody a fresh snapshot, once the newest states of the other stream are loaded."""
-        for session in self.sessions.values():
-            if session.feed is not None:
-                self._write(
-                    session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant)
-                )
+        """Send all sessions a fresh snapshot, once the newest states of the other stream are loaded."""
+        for session in list(self.sessions.values()):
+            self._restart(session)
+
+    @contained
+    def _restart(self, session: Session) -> None:
+        if session.feed is not None:
+            self._write(session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant))
 
     def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> None:
         """Put an event of the stream's newest states into the snapshot."""
@@ -222,9 +238,9 @@ class Hub:
         self.upstream_connected = connected
         self.upstream_since = now
         data = self._upstream()
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             if session.grant is not None:
-                self._write(session, data)
+                self._tell(session, data)
 
     # What comes from clients.
 
@@ -242,11 +258,15 @@ class Hub:
         if grant is None:
             session.due = now + AUTH_TIMEOUT
         else:
-            try:
-                self._admit(session, grant, now)
-            except WireError as error:
-                self.refuse(session, error, close_code(error))
+            self._enter(session, grant, now)
         return session
+
+    @contained
+    def _enter(self, session: Session, grant: Grant, now: float) -> None:
+        try:
+            self._admit(session, grant, now)
+        except WireError as error:
+            self.refuse(session, error, close_code(error))
 
     def _admit(self, session: Session, grant: Grant, now: float) -> None:
         """Welcome a session and start it."""
@@ -303,6 +323,7 @@ class Hub:
         if session.due <= now:
             self._due(session, now)
 
+    @contained
     def _due(self, session: Session, now: float) -> None:
         """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
         if session.grant is None:
@@ -321,17 +342,22 @@ class Hub:
 
     def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
         """End the sessions whose token was revoked; returns how many."""
-        ended = [one for one in self.sessions.values() if one.grant is not None and revoked(one.grant)]
-        for session in ended:
-            self.refuse(
-                session, WireError(ErrorCode.UNAUTHORIZED, "the token was revoked"), CloseCode.UNAUTHORIZED
-            )
-        return len(ended)
+        before = len(self.sessions)
+        for session in list(self.sessions.values()):
+            self._end_if(session, revoked)
+        return before - len(self.sessions)
+
+    @contained
+    def _end_if(self, session: Session, revoked: Callable[[Grant], bool]) -> None:
+        if session.grant is not None and revoked(session.grant):
+            error = WireError(ErrorCode.UNAUTHORIZED, "the token was revoked")
+            self.refuse(session, error, CloseCode.UNAUTHORIZED)
 
     def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
         self.refuse(Session("", link, Request()), error, code)
 
+    @contained
     def receive(self, session: Session, text: bytes, now: float) -> None:
         """Handle one text message of a client."""
         message = None
@@ -363,35 +389,59 @@ class Hub:
                 error.ref = message.type
             self.refuse(session, error, close_code(error))
 
+    @contained
     def paused(self, session: Session) -> None:
         """A session's socket takes no more: it stays where it is."""
         session.writable = False
         self.fanout.stall(session)
 
+    @contained
     def resumed(self, session: Session) -> None:
         """A session's socket takes data again."""
         session.writable = True
         self.fanout.start(session)
 
+    @contained
     def closed(self, session: Session) -> None:
         """A session's connection is gone."""
         session.request = None
-        self.fanout.detach(session)
         self.sessions.pop(session.id, None)
+        self.fanout.detach(session)
 
+    @contained
     def refuse(self, session: Session, error: WireError, code: CloseCode) -> None:
         """Answer a client's error, say ``bye`` and close."""
         self._write(session, messages.error(error, code))
         self.bye(session, code, error.message, RETRY_AFTER_MS.get(code))
 
+    @contained
     def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
         """Say ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
-        self._write(session, messages.bye(code, reason, retry_after_ms))
-        self.closed(session)
-        session.state = State.CLOSING
+        try:
+            self._write(session, messages.bye(code, reason, retry_after_ms))
+        finally:
+            self.closed(session)
+            session.state = State.CLOSING
         session.link.close(code, reason)
+
+    def fault(self, session: Session, error: Exception) -> None:
+        """End a session on whose behalf an exception was raised, and report it once.
+
+        A session that was ending already, or whose end fails too, is cut.
+        """
+        ending = session.failed or session.state is State.CLOSING
+        if not session.failed:
+            session.failed = True
+            self.stats.errors["session"] += 1
+            self._report(session.id, error)
+        if not ending:
+            self.bye(session, CloseCode.INTERNAL_ERROR, REASON)
+            return
+        # What cannot be cut either is gone; why the session ends has been reported.
+        with contextlib.suppress(Exception):
+            session.link.abort()
 
     def tick(self, now: float) -> None:
         """Send the heartbeat when it would be late at the next call; called every ``TICK`` seconds."""
@@ -401,24 +451,34 @@ class Hub:
             self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)
             self.fanout.heartbeat(now)
             for session in list(self.sessions.values()):
-                if session.request is not None:
-                    self._write(session, self._waiting(session.request, now))
+                self._tell_waiting(session, now)
 
+    @contained
     def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
         """Answer ``ask``, as ``Starts.located`` has it."""
         self.starts.located(session, request, place, now)
 
     # Inside.
 
-    def _waiting(self, request: Request, now: float) -> bytes:
-        """Sign of life for a session whose place is still asked for.
+    @contained
+    def _tell_waiting(self, session: Session, now: float) -> None:
+        """Give a sign of life to a session whose place is still asked for.
 
         Its own cursor is the one place from which it loses nothing. With ``since`` there is none yet, and
         any cursor would make it skip or repeat; so it is told once more how the upstream is.
         """
+        request = session.request
+        if request is None:
+            return
         if request.cursor is None:
-            return self._upstream()
-        return messages.heartbeat(str(request.cursor), format_time(now))
+            self._write(session, self._upstream())
+        else:
+            self._write(session, messages.heartbeat(str(request.cursor), format_time(now)))
+
+    @contained
+    def _tell(self, session: Session, data: bytes) -> None:
+        """Write to one of many sessions."""
+        self._write(session, data)
 
     def _write(self, session: Session, data: bytes) -> None:
         if session.state is not State.CLOSING:

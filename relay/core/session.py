@@ -57,7 +57,7 @@ _FILTER_ERRORS: Final = frozenset(
 
 
 class Link(Protocol):
-    """What a session writes to; neither call blocks or raises."""
+    """What a session writes to; no call blocks."""
 
     variant: "Variant"
     """How it wants its frames."""
@@ -70,6 +70,9 @@ class Link(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is still to be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ _CLOSE_CODES: Final = {
     ErrorCode.TIMEOUT: CloseCode.TIMEOUT,
     ErrorCode.TOO_MANY: CloseCode.TOO_MANY,
     ErrorCode.UNAVAILABLE: CloseCode.UNAVAILABLE,
+    ErrorCode.INTERNAL: CloseCode.INTERNAL_ERROR,
 } | dict.fromkeys(_FILTER_ERRORS, CloseCode.BAD_FILTER)
 
 
@@ -291,12 +295,13 @@ class Session:
         cursor: its place while it is behind the head; at the head, the feed's place is.
         arrived: True once it has been at the head; before, it catches up with a past it asked for.
         writable: False while its socket takes no more.
+        failed: True once code that ran on its behalf has raised; it is ended then, and only then.
         request: what it asked for, while the stream is asked where that begins.
     """
 
     __slots__ = (
-        "arrived", "asked", "bucket", "cursor", "due", "feed", "grant", "id", "link", "request", "send",
-        "state", "variant", "writable",
+        "arrived", "asked", "bucket", "cursor", "due", "failed", "feed", "grant", "id", "link", "request",
+        "send", "state", "variant", "writable",
     )  # fmt: skip
 
     def __init__(self, id: str, link: Link, asked: Request) -> None:
@@ -313,6 +318,7 @@ class Session:
         self.cursor = 0
         self.arrived = False
         self.writable = True
+        self.failed = False
         self.request: Request | None = None
 
     def __repr__(self) -> str:

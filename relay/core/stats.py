@@ -16,6 +16,14 @@ TURN_BUCKETS: Final = (
 """Of what the relay itself takes: a flush, or how late the event loop is."""
 
 
+MAX_AGE: Final = 86_400.0
+"""Seconds past which the age of an event that has just come is a fault of its timestamp: the stream itself
+keeps events for a day."""
+
+MAX_AHEAD: Final = 60.0
+"""Seconds by which a producer's clock may be ahead; up to that the age counts as zero."""
+
+
 class Example(NamedTuple):
     """An event that stands for its bucket, since it may name the trace that it belongs to.
 
@@ -78,6 +86,9 @@ class Stats:
         age: from the event's own timestamp to the write, likewise.
         flush: from the beginning of a flush until its writes are with the system.
         loop_lag: how late the event loop was, once a second.
+        errors: internal errors, by what each of them ended: a ``session`` or a ``request``.
+        odd_ages: deliveries whose age is in no histogram, because the event's timestamp cannot be right:
+            it lies too far in the ``past``, or in the ``future``.
     """
 
     received: dict[str, int] = field(default_factory=lambda: {"state": 0, "log": 0})
@@ -95,3 +106,17 @@ class Stats:
     age: Histogram = field(default_factory=Histogram)
     flush: Histogram = field(default_factory=lambda: Histogram(TURN_BUCKETS))
     loop_lag: Histogram = field(default_factory=lambda: Histogram(TURN_BUCKETS))
+    errors: dict[str, int] = field(default_factory=lambda: {"session": 0, "request": 0})
+    odd_ages: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
+
+    def observe_age(self, seconds: float, times: int, example: Example | None = None) -> None:
+        """Count from an event's own timestamp to the write; one that cannot be right is counted apart.
+
+        One event of the year 1 would otherwise weigh as much as a year of others in the sum.
+        """
+        if seconds > MAX_AGE:
+            self.odd_ages["past"] += times
+        elif seconds < -MAX_AHEAD:
+            self.odd_ages["future"] += times
+        else:
+            self.age.observe(seconds, times, example)

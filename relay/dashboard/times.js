@@ -39,7 +39,7 @@ export function clock(at) {
 export function fullTime(at) {
   const date = new Date(at);
   if (Number.isNaN(date.getTime())) return "–";
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const day = `${String(date.getFullYear()).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
   return `${day} ${clock(at).slice(0, 8)}`;
 }
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography import x509
 
-from contracts.streams import Names, configurations
+from contracts.streams import configurations
 from relay.config import RelaySettings
 from relay.doctor.finding import Finding
 from relay.embedded import EmbeddedError, find_server
@@ -137,7 +137,7 @@ def _data_dir(settings: RelaySettings) -> list[Finding]:
     holder = holder_of(folder)
     free = shutil.disk_usage(there).free
     store = folder / "jetstream"
-    wanted = sum(one["max_bytes"] for one in configurations(Names(settings.subject_prefix)))
+    wanted = sum(one["max_bytes"] for one in configurations(settings.names()))
     grows = max(0, wanted - _size(store))
     text = f"data folder {folder}: {free / _MIB:,.0f} MiB are free"
     if free * _USABLE < grows:

@@ -92,7 +92,7 @@ async def nats(settings: RelaySettings, now: Clock = time.time) -> list[Finding]
         ]
         if clients:
             found += _alone(clients)
-            found += await _asked(clients, Names(settings.subject_prefix), now)
+            found += await _asked(clients, settings.names(), now)
         return found
     finally:
         await asyncio.gather(*map(connect.close, clients))
@@ -148,7 +148,7 @@ async def _own(settings: RelaySettings, now: Clock) -> list[Finding]:
                     f"connect to it with --nats-url {url}, or give another --nats-port",
                 )
             ]
-        return [_answers(url, client), *await _asked([client], Names(settings.subject_prefix), now)]
+        return [_answers(url, client), *await _asked([client], settings.names(), now)]
     finally:
         await connect.close(client)
 

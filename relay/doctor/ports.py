@@ -57,7 +57,7 @@ def _port(
     own: int = -1,
 ) -> Finding:
     try:
-        held.enter_context(listen(host, port, option))
+        held.enter_context(contextlib.closing(listen(host, port, option)))
     except ListenError as error:
         both = one_port(error, port, own)
         if both is not error:

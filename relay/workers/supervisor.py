@@ -21,6 +21,7 @@ from contracts import connect
 from contracts.listeners import ListenError
 from relay.config import ServeSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
+from relay.listener import Listener
 from relay.server import HttpServer, listen, one_port
 from relay.voice import complain, say
 from relay.workers.pages import supervisor_pages
@@ -52,12 +53,12 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
     try:
         # The main port last, and alone first: what is only held would be given to the ops port as well.
         ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
-        held = hold(settings.host, settings.port, ops_socket.getsockname()[1])
+        held = hold(settings.host, settings.port, ops_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await _start(nats, heard)
             if not heard.stops:
-                _probe(settings.host, held.getsockname()[1])  # its NATS may have been given the same port
+                _probe(settings.host, held.port)  # its NATS may have been given the same port
     except (ListenError, EmbeddedError) as error:
         complain(str(error))
         if nats is not None:
@@ -71,16 +72,14 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
         return 0
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
     table = Table.create(settings.workers)
-    supervisor = Supervisor(settings, table, url, held.getsockname()[1], heard, announce)
+    supervisor = Supervisor(settings, table, url, held.port, heard, announce)
     ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
     watched = [serving, *([nats.watch] if nats is not None and nats.watch is not None else [])]
     try:
         scheme = "https" if settings.tls_cert else "http"
-        name: Any = held.getsockname()
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
         announce(
-            f"relay: {scheme}://{host}:{name[1]}  metrics: http://{ops.address}/metrics  "
+            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
             f"NATS: {connect.shown(url)}"
         )
         return await supervisor.run(watched)
@@ -92,7 +91,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
             await nats.stop()
 
 
-def hold(host: str, port: int, ops_port: int) -> socket.socket:
+def hold(host: str, port: int, ops_port: int) -> Listener:
     """Keep a port for the workers, without listening on it.
 
     Args:

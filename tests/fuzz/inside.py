@@ -20,6 +20,7 @@ from websockets.server import ServerProtocol
 
 from contracts.streams import StreamsError
 from contracts.wire import MAX_MESSAGE_BYTES
+from relay.assembly import session_failed
 from relay.connection import Connection, websocket_protocol
 from relay.core.admission import Admission, Limits
 from relay.core.hub import Hub, HubSettings
@@ -28,6 +29,7 @@ from relay.door import Door
 from relay.entrance import Entrance
 from relay.gate import Gate
 from relay.history import History
+from relay.listener import Listener
 from relay.origins import Origins
 from relay.pages import main_pages
 from relay.readers import Readers
@@ -82,7 +84,7 @@ class Inside:
         logging.getLogger().addHandler(self._faults)
         self.loop.set_exception_handler(self._unhandled)
         verify = verifier().verify
-        self.hub = Hub(HubSettings(log_events=200), self._wake, verify=verify)
+        self.hub = Hub(HubSettings(log_events=200), self._wake, verify=verify, report=session_failed)
         self._tally = OwnTally()
         self.admission = Admission(
             Limits(connections=100, unauthenticated=20, subject_connections=100), tally=self._tally
@@ -93,7 +95,8 @@ class Inside:
         self.door = Door(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(Readers, _NoReaders()))
-            server = HttpServer(main_pages(self.gate, history), unused, websocket_protocol(self.gate))
+            listener = Listener("127.0.0.1", [unused])
+            server = HttpServer(main_pages(self.gate, history), listener, websocket_protocol(self.gate))
         self._config = server.config
         self._config.load()
         self._state = ServerState()

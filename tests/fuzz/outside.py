@@ -24,7 +24,7 @@ ANSWER_WAIT: Final = 1.0
 CPU_SECONDS: Final = 0.25
 MOST_GROWTH: Final = 64 * 1024 * 1024
 _FAULTS: Final = re.compile(
-    r"a fault of the relay|Fatal error|Exception in|Traceback|parser failed|never retrieved"
+    r"an internal error|Fatal error|Exception in|Traceback|parser failed|never retrieved"
 )
 
 

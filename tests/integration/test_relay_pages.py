@@ -29,6 +29,8 @@ PROMISED = {
     "bytes_sent": "counter",
     "delivery_delay_seconds": "histogram",
     "event_age_seconds": "histogram",
+    "event_age_outliers": "counter",
+    "internal_errors": "counter",
     "feeds": "gauge",
     "clients_behind": "gauge",
     "log_events": "gauge",

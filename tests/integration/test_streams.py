@@ -151,7 +151,7 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
         found = await streams.provision(nc, Names())
         assert found.created == ["LATEST", "CHECKPOINTS", "REJECTED"]
         assert found.notes == [
-            "stream EVENTS has max_bytes 50000000, the contract has 1073741824; kept as it is",
+            "stream EVENTS has max_bytes 50000000, the contract has 1GiB; kept as it is",
             "stream EVENTS has compression 'none', the contract has 's2'; kept as it is",
         ]
         assert (await _config(nc, "EVENTS"))["max_bytes"] == 50_000_000

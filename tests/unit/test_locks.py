@@ -2,13 +2,16 @@
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LOCKS = {name: ROOT / name / "requirements.txt" for name in ("deploy", "tests")}
-_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[a-z0-9,-]+\])?==(\S+)( ; [^\\]+)? \\$")
+_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[([a-z0-9,-]+)\])?==(\S+)( ; [^\\]+)? \\$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
 
 
@@ -21,7 +24,7 @@ def pins(lock: Path) -> dict[str, str]:
             continue
         if pin := _PIN.match(line):
             assert hashed, f"no hash before {line!r}"
-            found[pin[1]], hashed = pin[2], False
+            found[pin[1]], hashed = pin[3], False
         else:
             assert _HASH.match(line), f"{lock.name}: {line!r}"
             hashed = True
@@ -48,3 +51,73 @@ def test_every_dependency_is_locked() -> None:
     assert named <= pins(LOCKS["deploy"]).keys()
     developed = {re.split(r"[\[<>=;]", line)[0] for line in project["optional-dependencies"]["dev"]}
     assert {name.lower() for name in developed} <= pins(LOCKS["tests"]).keys()
+
+
+def extras(text: str) -> dict[str, frozenset[str]]:
+    """Extras of each package in the text of a lock."""
+    pinned = (pin for line in text.splitlines() if (pin := _PIN.match(line)))
+    return {pin[1]: frozenset(pin[2].split(",") if pin[2] else ()) for pin in pinned}
+
+
+def wanted(line: str, given: frozenset[str]) -> Requirement | None:
+    """What a line of a package's metadata asks for on this machine, when it is installed with some extras."""
+    asked = Requirement(line)
+    counts = asked.marker is None or any(asked.marker.evaluate({"extra": one}) for one in ("", *given))
+    return asked if counts else None
+
+
+def lacking(text: str, project: list[str]) -> list[str]:
+    """Extras that a locked package, or the project itself, asks for and the lock does not have."""
+    locked, found = extras(text), []
+    sources = {"the project": (project, frozenset[str]())}
+    for name, given in locked.items():
+        try:
+            sources[name] = (requires(name) or [], given)
+        except PackageNotFoundError:
+            continue  # for another system or version of Python
+    for source, (lines, given) in sources.items():
+        for asked in filter(None, (wanted(line, given) for line in lines)):
+            name = canonicalize_name(asked.name)
+            without = {canonicalize_name(extra) for extra in asked.extras} - locked.get(name, frozenset())
+            if name in locked and without:
+                found.append(f"{source} asks for {name}[{','.join(sorted(without))}]")
+    return found
+
+
+def direct(name: str) -> list[str]:
+    """What the project itself asks for, of what a lock is made of."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    more = [*optional["build"], *(optional["dev"] if name == "tests" else [])]
+    return [*project["dependencies"], *more]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_extra_that_is_asked_for_is_locked(name: str) -> None:
+    """Else pip before 24, in hash mode, calls the extra unpinned once a newer release exists."""
+    assert lacking(LOCKS[name].read_text(), direct(name)) == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_an_extra_that_is_lacking_is_found(name: str) -> None:
+    """Each of those that the lock has is asked for by a package; without it, that one is named."""
+    text = LOCKS[name].read_text()
+    having = {package: given for package, given in extras(text).items() if given}
+    assert having
+    for package, given in having.items():
+        stripped = text.replace(f"{package}[{','.join(sorted(given))}]==", f"{package}==")
+        assert stripped != text
+        found = lacking(stripped, direct(name))
+        assert any(f"{package}[" in line for line in found), package
+
+
+def test_ci_begins_with_the_oldest_pip_that_the_readme_allows() -> None:
+    """Which is the one that came with the oldest Python that it allows."""
+    script = (ROOT / ".ci" / "run").read_text()
+    oldest = re.search(r"^PIP=(\S+)$", script, re.MULTILINE)
+    assert oldest is not None
+    assert f"pip {oldest[1]}" in (ROOT / "README.md").read_text()
+    assert script.index("rm -rf .venv") < script.index(
+        'pip install -q --disable-pip-version-check "pip==$PIP"'
+    )
+    assert script.index('"pip==$PIP"') < script.index("\nmake test")

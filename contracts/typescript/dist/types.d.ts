@@ -18,7 +18,7 @@ export type Mode = (typeof MODES)[number];
 export declare const GAP_REASONS: readonly ["rate", "slow", "retention", "reset"];
 export type GapReason = (typeof GAP_REASONS)[number];
 /** `code` of an `error` message. */
-export declare const ERROR_CODES: readonly ["bad_json", "bad_message", "unknown_type", "bad_subjects", "bad_level", "bad_mode", "bad_cursor", "bad_since", "bad_interval", "bad_query", "unauthorized", "forbidden", "timeout", "too_many", "unavailable"];
+export declare const ERROR_CODES: readonly ["bad_json", "bad_message", "unknown_type", "bad_subjects", "bad_level", "bad_mode", "bad_cursor", "bad_since", "bad_interval", "bad_query", "unauthorized", "forbidden", "timeout", "too_many", "unavailable", "internal"];
 export type ErrorCode = (typeof ERROR_CODES)[number];
 /** A time as RFC 3339 with a zone. */
 export type Timestamp = string;
@@ -294,9 +294,9 @@ export declare const CLOSE_CODES: {
     };
     readonly 1011: {
         readonly name: "INTERNAL_ERROR";
-        readonly meaning: "a fault of the relay";
+        readonly meaning: "internal error of the relay";
         readonly reconnect: "backoff";
-        readonly httpStatus: null;
+        readonly httpStatus: 500;
     };
     readonly 4400: {
         readonly name: "MISUSE";

@@ -38,6 +38,7 @@ export const ERROR_CODES = [
     "timeout",
     "too_many",
     "unavailable",
+    "internal",
 ];
 const KNOWN = ["gateway_status_change", "gateway_recovery", "system_log", "system_health"];
 /** Tells the events of the contract from those of others; `event_type` then narrows. */
@@ -84,9 +85,9 @@ export const CLOSE_CODES = {
     },
     1011: {
         name: "INTERNAL_ERROR",
-        meaning: "a fault of the relay",
+        meaning: "internal error of the relay",
         reconnect: "backoff",
-        httpStatus: null,
+        httpStatus: 500,
     },
     4400: {
         name: "MISUSE",

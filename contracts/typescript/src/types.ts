@@ -48,6 +48,7 @@ export const ERROR_CODES = [
   "timeout",
   "too_many",
   "unavailable",
+  "internal",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
@@ -387,9 +388,9 @@ export const CLOSE_CODES = {
   },
   1011: {
     name: "INTERNAL_ERROR",
-    meaning: "a fault of the relay",
+    meaning: "internal error of the relay",
     reconnect: "backoff",
-    httpStatus: null,
+    httpStatus: 500,
   },
   4400: {
     name: "MISUSE",

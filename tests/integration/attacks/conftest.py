@@ -60,7 +60,7 @@ def unharmed(relay: Relay, honest: Honest) -> Iterator[None]:
     )
     assert SECRET.search(pages) is None
     assert "Traceback" not in said
-    assert "fault of the relay" not in said
+    assert "internal error" not in said
 
 
 def page(url: str) -> str:

@@ -25,7 +25,7 @@ def test_what_a_client_does_next() -> None:
 def test_refusals_before_the_upgrade() -> None:
     """The same conditions have their HTTP status."""
     statuses = {int(code): row.http_status for code, row in CLOSE_CODES.items() if row.http_status}
-    assert statuses == {4400: 400, 4401: 401, 4403: 403, 4409: 400, 4429: 429, 4503: 503}
+    assert statuses == {1011: 500, 4400: 400, 4401: 401, 4403: 403, 4409: 400, 4429: 429, 4503: 503}
 
 
 def test_error_codes_are_words() -> None:

@@ -78,6 +78,39 @@ def test_a_written_time_is_read_again(moment: datetime) -> None:
     assert abs(events.parse_time(text) - moment) < timedelta(milliseconds=2)
 
 
+@given(st.floats(allow_nan=False))
+def test_every_moment_can_be_written(seconds: float) -> None:
+    """Outside of the calendar it is the nearest moment in it; what is written is read again."""
+    text = events.format_time(seconds)
+    assert len(text) == 24
+    within = min(max(seconds, events.FIRST_MOMENT), events.LAST_MOMENT)
+    assert events.parse_time(text).timestamp() == pytest.approx(within, abs=0.002)
+
+
+@given(
+    st.datetimes().map(datetime.isoformat),
+    st.sampled_from(["Z", "+00:00", "+23:59", "-23:59"]),
+    st.sampled_from(["", ".9", ".9999999999"]),
+)
+def test_every_time_that_is_read_can_be_written(local: str, zone: str, fraction: str) -> None:
+    """With any offset, also where it leads out of the years 1 to 9999."""
+    text = f"{local[:19]}{fraction}{zone}"
+    assert len(events.format_time(events.parse_time(text).timestamp())) == 24
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.999Z"),
+        ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999Z"),
+        ("0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00.000Z"),
+    ],
+)
+def test_the_ends_of_the_calendar(text: str, written: str) -> None:
+    """What lies beyond them in UTC is written as the end itself."""
+    assert events.format_time(events.parse_time(text).timestamp()) == written
+
+
 def test_producers_can_give_a_datetime() -> None:
     """A time with a zone is written in UTC; one without is refused."""
     moment = datetime(2025, 6, 24, 18, 30, 45, 123_000, timezone(timedelta(hours=8)))

@@ -123,7 +123,8 @@ def test_a_difference_is_told(name: str, setting: str, value: object, breaks: bo
     wanted = _by_name()[name]
     (found,) = compare(wanted, {**wanted, setting: value})
     assert found == Difference(name, setting, wanted[setting], value, breaks)
-    assert str(found) == f"stream {name} has {setting} {value!r}, the contract has {wanted[setting]!r}"
+    size = "1GiB" if setting == "max_bytes" else repr(wanted[setting])
+    assert str(found) == f"stream {name} has {setting} {value!r}, the contract has {size}"
 
 
 @pytest.mark.parametrize(

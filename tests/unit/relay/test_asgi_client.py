@@ -8,11 +8,12 @@ import orjson
 import pytest
 from starlette.types import Message, Scope
 
-from relay import asgi_client
+from relay import asgi_client, assembly
 from relay.asgi import _path_within
 from relay.asgi_client import Client, Unframed
 from relay.core import frames
 from relay.core.admission import Admission, Limits
+from relay.core.faults import REASON
 from relay.gate import BUFFER_HIGH, BUFFER_LOW, Gate
 from tests.fake_link import Stage
 from tests.patience import PATIENCE
@@ -196,7 +197,7 @@ def test_a_fault_of_ours_ends_one_session(
     """With 1011, as the client may come back; the log has its traceback and the session's id."""
 
     async def part() -> None:
-        server = Server(Stage())
+        server = Server(Stage(report=assembly.session_failed))
 
         def broken(*arguments: Any) -> None:
             raise ZeroDivisionError
@@ -210,7 +211,7 @@ def test_a_fault_of_ours_ends_one_session(
         (fault,) = [record for record in caplog.records if record.exc_info]
         assert vars(fault)["session"] == session
         assert server.messages()[-1]["code"] == 1011
-        assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": "a fault of the relay"}
+        assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": REASON}
         server.hang_up()
         await serving
 

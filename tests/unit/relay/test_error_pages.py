@@ -88,7 +88,7 @@ AWAY = StreamsError("the stream does not answer", "try again")
         (405, "bad_query", "POST", "/events", GOOD, FAULT),
         (405, "bad_query", "DELETE", "/health", GOOD, FAULT),
         (426, "upgrade_required", "GET", "/ws", GOOD, FAULT),
-        (500, "internal_error", "GET", "/events", GOOD, FAULT),
+        (500, "internal", "GET", "/events", GOOD, FAULT),
         (503, "unavailable", "GET", "/events", GOOD, AWAY),
     ],
 )

@@ -92,6 +92,8 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
             "note  no --tls-cert: what lies between",
         ),
         ({"allowed_origins": "https://*.example.com"}, "note  --allowed-origins https://*.example.com"),
+        ({"allowed_origins": "vscode-webview://*"}, "note  --allowed-origins vscode-webview://*: every app"),
+        ({"allowed_origins": "null"}, "note  --allowed-origins null: any page"),
         ({"allowed_origins": "http://app.example.com"}, "mend  --allowed-origins http://app.example.com"),
         ({"trusted_proxies": "0.0.0.0/0"}, "mend  --trusted-proxies 0.0.0.0/0: anybody"),
         ({"unlimited_addresses": "::/0"}, "mend  --unlimited-addresses ::/0: nobody"),

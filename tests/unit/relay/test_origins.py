@@ -72,12 +72,56 @@ def test_look_alikes_may_not(origin: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["app.example.com", "https://*", "*", "https://*.*.example.com", "https://a.*.com", "https://ex*.com",
-     "https://x/path", "https://user@x", "null", "https://b\u00fccher.example", "ws://x", "https://x:99999"],
+     "https://x/path", "https://user@x", "NULL", "file:///", "file://x", "ftp://x", "wss://*", "*://x",
+     "app://", "app://x/path", "app://*.x", "app://a*", "app://*:1", "app://u@x", "app:x", "1app://x", "app://b\u00fccher",
+     "https://b\u00fccher.example", "ws://x", "https://x:99999"],
 )  # fmt: skip
 def test_what_is_no_origin_cannot_be_listed(text: str) -> None:
     """A mistake is told, not passed over."""
     with pytest.raises(ValueError, match="is no origin; write it as"):
         Origins(text)
+
+
+APPS = Origins("app://., tauri://localhost/,vscode-webview://*,CAPACITOR://localhost,app://Desk:81")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["app://.", "tauri://localhost", "TAURI://localhost", "vscode-webview://1a2b-3c", "vscode-webview://.x_Y",
+     "capacitor://localhost", "app://Desk:81"],
+)  # fmt: skip
+def test_a_listed_app_may_connect(origin: str) -> None:
+    """Its origin as it is written; a star stands for any host of its scheme."""
+    assert APPS.listed(origin)
+    assert APPS.allows(origin, "relay.internal", https=True)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["null", "file://", "app://", "app://localhost", "app://desk:81", "app://Desk", "tauri://localhost:1420",
+     "tauri://localhost.evil.test", "tauri://localhost/", "https://localhost", "http://localhost", "xtauri://localhost",
+     "vscode-webview://", "vscode-webview://a/b", "vscode-webview://a:1", "vscode-webview://[::1]",
+     "vscode-webview://a@b", "vscode-webview://a vscode-webview://b", "vscode-webview://\u0430",
+     "vscode-webviewx://a", "vscode-webview:a", "*", "vscode-webview://*"],
+)  # fmt: skip
+def test_other_apps_may_not(origin: str) -> None:
+    """Neither another host, scheme or port, nor what is no origin."""
+    assert not APPS.listed(origin)
+    assert not APPS.allows(origin, "relay.internal", https=False)
+
+
+@pytest.mark.parametrize("origin", ["null", "file://"])
+def test_an_origin_without_a_host_has_to_be_listed_itself(origin: str) -> None:
+    """Any page can have it; no star means it."""
+    assert Origins(f"https://app.example.com,{origin}").listed(origin)
+    assert not Origins("https://app.example.com,app://*,nullx://*").listed(origin)
+
+
+def test_an_app_is_no_name_of_the_relay() -> None:
+    """Its host says nothing about names that lead here."""
+    guarded = Origins("app://evil.test,vscode-webview://*", rebinding=False)
+    assert not guarded.knows("evil.test")
+    assert not guarded.allows("http://evil.test", "evil.test", https=False)
 
 
 def test_a_program_sends_no_origin() -> None:
@@ -148,4 +192,4 @@ def test_a_name_that_merely_leads_here_is_not_ours(host: str, *, known: bool) ->
 
 def test_origins_are_told_by_their_number() -> None:
     """The list itself may be long."""
-    assert repr(LIST) == "Origins(3 exact, 1 by their last labels)"
+    assert repr(LIST) == "Origins(3 exact, 1 by their last labels, 0 of apps)"

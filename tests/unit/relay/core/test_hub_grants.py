@@ -1,5 +1,7 @@
 """Sessions under a grant: shown late, ended on time, revoked; and what each of them may see."""
 
+from typing import Any
+
 import pytest
 
 from contracts.codes import CloseCode, ErrorCode
@@ -25,7 +27,7 @@ TOKENS: dict[str, Grant | WireError] = {
 }
 
 
-def stage(head: int = 0, *, stream: bool = False, **settings: object) -> Stage:
+def stage(head: int = 0, *, stream: bool = False, **settings: Any) -> Stage:
     """A hub that asks for tokens."""
     return Stage(head, stream=stream, tokens=TOKENS, **settings)
 

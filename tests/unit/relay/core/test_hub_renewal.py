@@ -1,5 +1,7 @@
 """Tokens that are renewed in the middle of a session: what goes on, what changes at once, what ends it."""
 
+from typing import Any
+
 import pytest
 
 from contracts.codes import CloseCode, ErrorCode
@@ -26,7 +28,7 @@ TOKENS: dict[str, Grant | WireError] = {
 }
 
 
-def stage(head: int = 0, *, stream: bool = False, **settings: object) -> Stage:
+def stage(head: int = 0, *, stream: bool = False, **settings: Any) -> Stage:
     """A hub that asks for tokens."""
     return Stage(head, stream=stream, tokens=TOKENS, **settings)
 

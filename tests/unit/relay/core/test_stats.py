@@ -4,7 +4,7 @@ import pytest
 
 from relay.core.filters import Route
 from relay.core.log import Record
-from relay.core.stats import DELAY_BUCKETS, Example, Histogram, Stats
+from relay.core.stats import DELAY_BUCKETS, MAX_AGE, MAX_AHEAD, Example, Histogram, Stats
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,26 @@ def test_two_relays_in_one_process_count_apart() -> None:
     one.delay.observe(1.0, 1)
     assert other.received == {"state": 0, "log": 0}
     assert sum(other.delay.counts) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "observed", "past", "future"),
+    [
+        (MAX_AGE, 2, 0, 0),
+        (MAX_AGE + 1, 0, 2, 0),
+        (6.4e10, 0, 2, 0),
+        (-MAX_AHEAD, 2, 0, 0),
+        (-2.5e11, 0, 0, 2),
+    ],
+)
+def test_an_age_that_cannot_be_right_is_counted_apart(
+    seconds: float, observed: int, past: int, future: int
+) -> None:
+    """It does not weigh in the sum."""
+    stats = Stats()
+    stats.observe_age(seconds, 2)
+    assert (sum(stats.age.counts), stats.odd_ages) == (observed, {"past": past, "future": future})
+    assert stats.age.total <= 2 * MAX_AGE
 
 
 def test_the_newest_example_of_a_bucket_stays() -> None:

@@ -1,0 +1,343 @@
+"""An exception that is raised on behalf of one session ends that session, wherever it is raised."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from contracts.codes import CloseCode
+from contracts.wire import Cursor, Events, Heartbeat
+from relay.core import fanout as fanout_module
+from relay.core.archive import STRETCH
+from relay.core.faults import REASON
+from relay.core.feed import Feed, Unit
+from relay.core.grants import Grant
+from relay.core.session import Request, Session, Since, State
+from relay.core.starts import Starts
+from tests.fake_link import NOW, FakeLink, Stage, only, seqs
+
+LEVEL: Final = "ERROR"
+"""The victim alone asks for it, so that its feed is its own."""
+
+
+class InjectedError(Exception):
+    """What the tests raise."""
+
+
+class Scene:
+    """A victim and its neighbour in one hub."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **stage: Any) -> None:
+        self.patch = monkeypatch
+        self.reported: list[tuple[str, Exception]] = []
+        self.stage = Stage(report=lambda *one: self.reported.append(one), **stage)
+        self.neighbour, self.neighbours = self.stage.follow()
+        self.link = FakeLink()
+        self.victim: Session
+
+    def enter(self, request: Request | None = None, grant: Grant | None = None) -> None:
+        """Let the victim in."""
+        asked = request or Request(level=LEVEL)
+        self.victim = self.stage.hub.open(self.link, asked, self.stage.now, grant or Grant())
+
+    def break_writes(self) -> None:
+        """Let each write to the victim raise."""
+
+        def broken() -> None:
+            raise InjectedError
+
+        self.link.on_send = broken
+
+    def break_for_victim(self, owner: Any, name: str) -> None:
+        """Let a function raise when one of its arguments is the victim, or its feed."""
+        real = getattr(owner, name)
+
+        def broken(*arguments: Any, **named: Any) -> Any:
+            for one in arguments:
+                if (isinstance(one, Session) and one.link is self.link) or (
+                    isinstance(one, Feed) and one.filter.level == LEVEL
+                ):
+                    raise InjectedError
+            return real(*arguments, **named)
+
+        self.patch.setattr(owner, name, broken)
+
+    def check(self) -> None:
+        """The victim has ended, with one report; its neighbour is served as before."""
+        assert [(session, type(error)) for session, error in self.reported] == [
+            (self.victim.id, InjectedError)
+        ]
+        assert self.victim.state is State.CLOSING
+        assert self.link.aborted or self.link.closed == (CloseCode.INTERNAL_ERROR, REASON)
+        hub = self.stage.hub
+        assert hub.stats.errors == {"session": 1, "request": 0}
+        assert list(hub.sessions) == [self.neighbours.id]
+        assert [feed.members for feed in hub.fanout.feeds.values()] == [1]
+        assert repr(hub.fanout.archive).endswith("0 waiting)")
+        self.stage.settle()
+        self.neighbour.read()
+        place = hub.log.head + 1
+        self.stage.log(place, "error")
+        self.stage.settle()
+        self.stage.tick(60.0)
+        heard = self.neighbour.read()
+        assert seqs(heard) == [place]
+        assert only(heard, Heartbeat)[-1].cursor == f"e-{place}"
+
+
+def write_of_a_unit(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.log(1, "error")
+    scene.stage.settle()
+
+
+def making_of_a_unit(scene: Scene) -> None:
+    scene.enter()
+    scene.break_for_victim(Feed, "take")
+    scene.stage.log(1, "error")
+    scene.stage.settle()
+
+
+def encoding_of_a_unit(scene: Scene) -> None:
+    scene.enter()
+    real = Unit.data
+
+    def broken(unit: Any, variant: Any) -> bytes:
+        if any(record.seq == 1 for record in unit.records):
+            raise InjectedError
+        return real(unit, variant)
+
+    scene.patch.setattr(Unit, "data", broken)
+    # A neighbour that asks for less has a feed of its own, and gets a unit that can be encoded.
+    scene.stage.say(scene.neighbours, type="subscribe", subjects=["log.*.y"])
+    scene.stage.log(1, "error")
+    scene.stage.settle()
+    scene.stage.say(scene.neighbours, type="subscribe")
+
+
+def hole(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.hub.fanout.hole(5, scene.stage.now)
+
+
+def hole_with_events_pending(scene: Scene) -> None:
+    scene.enter()
+    scene.stage.log(1, "error")
+    scene.break_for_victim(Feed, "take")
+    scene.stage.hub.fanout.hole(5, scene.stage.now)
+
+
+def heartbeat(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.tick(60.0)
+
+
+def heartbeat_behind(scene: Scene) -> None:
+    for seq in (1, 2, 3):
+        scene.stage.log(seq, "error")
+    scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
+    scene.break_writes()
+    scene.stage.tick(60.0)
+
+
+def heartbeat_without_a_place(scene: Scene) -> None:
+    scene.enter(Request(level=LEVEL, since=Since()))
+    scene.break_writes()
+    scene.stage.tick(60.0)
+
+
+def catching_up(scene: Scene) -> None:
+    for seq in (1, 2, 3):
+        scene.stage.log(seq, "error")
+    scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
+    scene.break_for_victim(fanout_module, "catch_up")
+    scene.stage.settle()
+
+
+def write_while_catching_up(scene: Scene) -> None:
+    for seq in (1, 2, 3):
+        scene.stage.log(seq, "error")
+    scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
+    scene.break_writes()
+    scene.stage.settle()
+
+
+def end_of_a_token(scene: Scene) -> None:
+    scene.enter(grant=Grant(expires_at=NOW + 100))
+    scene.break_writes()
+    scene.stage.tick(90.0)
+
+
+def revoked_tokens(scene: Scene) -> None:
+    scene.enter(grant=Grant(token_id="victim"))
+
+    def revoked(grant: Grant) -> bool:
+        if grant.token_id == "victim":
+            raise InjectedError
+        return False
+
+    scene.stage.hub.end_revoked(revoked)
+
+
+def welcome(scene: Scene) -> None:
+    scene.break_writes()
+    scene.enter()
+
+
+def start(scene: Scene) -> None:
+    scene.break_for_victim(Starts, "begin")
+    scene.enter()
+
+
+def attachment(scene: Scene) -> None:
+    scene.break_for_victim(scene.stage.hub.fanout, "attach")
+    scene.enter()
+
+
+def message(scene: Scene) -> None:
+    scene.enter()
+    scene.break_for_victim(Starts, "start")
+    scene.stage.say(scene.victim, type="subscribe", level=LEVEL)
+
+
+def answer_to_a_message(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.say(scene.victim, type="ping", id=1)
+
+
+def refusal(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.say(scene.victim, type="nonsense")
+
+
+def pause(scene: Scene) -> None:
+    scene.enter()
+    scene.patch.setattr(scene.stage.hub.fanout, "stall", once(scene.stage.hub.fanout.stall))
+    scene.stage.hub.paused(scene.victim)
+
+
+def resume(scene: Scene) -> None:
+    scene.enter()
+    scene.stage.hub.paused(scene.victim)
+    scene.break_for_victim(scene.stage.hub.fanout, "start")
+    scene.stage.hub.resumed(scene.victim)
+
+
+def disconnection(scene: Scene) -> None:
+    scene.enter()
+    scene.patch.setattr(scene.stage.hub.fanout, "detach", once(scene.stage.hub.fanout.detach))
+    scene.stage.hub.closed(scene.victim)
+
+
+def farewell(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.hub.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
+
+
+def end_of_the_link(scene: Scene) -> None:
+    scene.enter()
+
+    def broken(code: int, reason: str) -> None:
+        raise InjectedError
+
+    scene.patch.setattr(scene.link, "close", broken)
+    scene.stage.hub.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
+
+
+def upstream(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.hub.set_upstream(False, scene.stage.now + 1)
+
+
+def another_stream(scene: Scene) -> None:
+    scene.enter()
+    scene.break_writes()
+    scene.stage.hub.begin("e", 0)
+
+
+def states_of_another_stream(scene: Scene) -> None:
+    scene.enter()
+    scene.stage.hub.begin("e", 0)
+    scene.break_writes()
+    scene.stage.hub.restart_sessions()
+
+
+def answer_of_the_stream(scene: Scene) -> None:
+    scene.enter(Request(level=LEVEL, since=Since()))
+    assert scene.victim.request is not None
+    scene.break_for_victim(Starts, "begin")
+    scene.stage.hub.located(scene.victim, scene.victim.request, 0, scene.stage.now)
+
+
+def stretch_of_the_stream(scene: Scene) -> None:
+    for seq in range(1, STRETCH + 10):
+        scene.stage.log(seq, "info", "z")
+    scene.enter(Request(level=LEVEL, mode="complete", cursor=Cursor("e", 1)))
+    scene.stage.settle()
+    archive = scene.stage.hub.fanout.archive
+    wanted = archive.next()
+    assert wanted is not None
+    for session in archive.abandoned(wanted.number):
+        scene.stage.hub.fault(session, InjectedError())
+
+
+def once(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Raise the first time, in place of doing it."""
+    left = [True]
+
+    def broken(*arguments: Any) -> Any:
+        if left.pop() if left else False:
+            raise InjectedError
+        return real(*arguments)
+
+    return broken
+
+
+PLACES: Final = (
+    write_of_a_unit, making_of_a_unit, encoding_of_a_unit, hole, hole_with_events_pending, heartbeat,
+    heartbeat_behind, heartbeat_without_a_place, catching_up, write_while_catching_up, end_of_a_token,
+    revoked_tokens, welcome, start, attachment, message, answer_to_a_message, refusal, pause, resume,
+    disconnection, farewell, end_of_the_link, upstream, another_stream, states_of_another_stream,
+    answer_of_the_stream, stretch_of_the_stream,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: str(place.__name__))
+def test_one_session_ends_and_its_neighbour_is_served(
+    place: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever raises, and whenever: one report, one end, and nothing is left of the session."""
+    scene = Scene(monkeypatch, stream=True, log_events=100)
+    place(scene)
+    scene.check()
+
+
+def test_members_of_one_feed_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails ends its own session, not those that share the feed and the bytes."""
+    scene = Scene(monkeypatch)
+    scene.enter(Request())
+    scene.break_writes()
+    scene.stage.log(1)
+    scene.stage.settle()
+    assert [seqs([one]) for one in only(scene.neighbour.read(), Events)] == [[1]]
+    scene.check()
+
+
+def test_without_a_report_an_error_is_raised() -> None:
+    """A hub that nobody gave a log to hides nothing."""
+    stage = Stage()
+    link, _ = stage.follow()
+
+    def broken() -> None:
+        raise InjectedError
+
+    link.on_send = broken
+    with pytest.raises(InjectedError):
+        stage.tick(60.0)
