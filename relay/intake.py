@@ -218,7 +218,7 @@ class Intake:
     async def _warm(self, nc: Client, head: int) -> None:
         """Fill the memory with the tail of the stream, while events flow already."""
         size = self.hub.settings.log_events
-        epoch = self.hub.epoch
+        begun = self.hub.begun
         first = max(1, head - size + 1)
         found: list[tuple[int, str, Event, int]] = []
         if head == 0:
@@ -237,7 +237,7 @@ class Intake:
         except (StreamsError, NatsError, OSError) as error:
             log.warning("the memory begins empty: %s", error)
             return
-        if epoch == self.hub.epoch and self.hub.log.floor == head:
+        if begun == self.hub.begun and self.hub.log.floor == head:
             kept = self.hub.warm(found, first - 1, missing)
             log.info("%d events from the stream's tail are in memory", kept)
 

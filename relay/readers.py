@@ -29,6 +29,9 @@ log = logging.getLogger("tickertape.readers")
 
 READERS: Final = 2
 RETRY_DELAY: Final = 0.5
+LOCATED_TOGETHER: Final = 32
+"""Sessions whose places are asked for side by side; a slow answer to one holds up no more than these."""
+
 _UNBOUNDED: Final = 1 << 62
 _ROUNDED: Final = 0.001
 """Seconds by which a time can be off that was a number of nanoseconds once."""
@@ -166,7 +169,7 @@ class Readers:
 
     async def _read_stretch(self, wanted: Wanted) -> Log:
         hub = self.hub
-        epoch, head = hub.epoch, hub.log.head
+        begun, head = hub.begun, hub.log.head
         first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
         last = min(wanted.last, head)
         found = Log(STRETCH, _UNBOUNDED)
@@ -182,8 +185,8 @@ class Readers:
 
             missing = await self._range.read(self._nc, first, last, take)
             found.fill(records, missing)
-        if epoch != hub.epoch:
-            raise StreamsError(f"stream {self._stream} was made anew meanwhile", "it is read again")
+        if begun != hub.begun:
+            raise StreamsError(f"stream {self._stream} is not the one it was", "it is read again")
         found.advance(last)
         return found
 
@@ -192,21 +195,37 @@ class Readers:
             await self._asked.wait()
             self._asked.clear()
             sessions, self._asking = list(self._asking), {}
-            there: dict[str, Any] | None = None
             stored: dict[int, int | None] = {}  # many clients come back with the same cursor
-            for number, session in enumerate(sessions):
-                try:
-                    there = there or await self._info()
-                    await self._locate(session, there, stored)
-                except _FAILURES as error:
-                    waiting = [one for one in sessions[number:] if one.request is not None]
-                    log.warning("%d clients wait for their place: %s", len(waiting), error)
-                    await asyncio.sleep(RETRY_DELAY)
-                    self._asking.update((one, None) for one in waiting)
-                    self._asked.set()
-                    break
-                except Exception as error:
-                    self.hub.fault(session, error)
+            while sessions:
+                some, sessions[:LOCATED_TOGETHER] = sessions[:LOCATED_TOGETHER], []
+                failed = await self._locate_some(some, stored)
+                if failed is None:
+                    continue
+                waiting = [one for one in (*some, *sessions) if one.request is not None]
+                log.warning("%d clients wait for their place: %s", len(waiting), failed)
+                await asyncio.sleep(RETRY_DELAY)
+                self._asking.update((one, None) for one in waiting)
+                self._asked.set()
+                break
+
+    async def _locate_some(
+        self, sessions: list[Session], stored: dict[int, int | None]
+    ) -> BaseException | None:
+        """Locate sessions side by side; return why those that still have a request have to wait."""
+        try:
+            there = await self._info()
+        except _FAILURES as error:
+            return error
+        answers = await asyncio.gather(
+            *(self._locate(session, there, stored) for session in sessions), return_exceptions=True
+        )
+        failed: BaseException | None = None
+        for session, answer in zip(sessions, answers, strict=True):
+            if isinstance(answer, _FAILURES):
+                failed = answer
+            elif isinstance(answer, Exception):
+                self.hub.fault(session, answer)
+        return failed
 
     async def _locate(self, session: Session, there: dict[str, Any], stored: dict[int, int | None]) -> None:
         request = session.request

@@ -72,6 +72,9 @@ class Hub:
             says what it wants: a cursor that is ahead of the relay, or a time before the relay's memory.
         verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
         report: called once with the id of a session that an internal error ends, and that error.
+
+    Attributes:
+        begun: how often it began in a stream, or in what a failure left of one.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Hub:
         self._verify = verify
         self._report = report
         self.sessions: dict[str, Session] = {}
+        self.begun = 0
         self.upstream_connected = False
         self.upstream_since = 0.0
         self._heartbeat_at = 0.0
@@ -123,6 +127,7 @@ class Hub:
             head: sequence of the stream's last message.
             stored_ns: when the stream stored it, UNIX nanoseconds; None when that is not known.
         """
+        self.begun += 1
         places = [
             (session, self.fanout.cursor(self.fanout.place(session)))
             for session in self.sessions.values()

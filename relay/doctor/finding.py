@@ -29,6 +29,7 @@ NAMES: Final = frozenset(
         "jetstream",
         "streams",
         "storage",
+        "rejected",
         "clock",
         "round_trip",
         # This machine.

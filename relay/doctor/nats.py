@@ -23,6 +23,7 @@ from nats.errors import Error as NatsError
 
 from contracts import connect
 from contracts.connect import ConnectError
+from contracts.direct_get import nanoseconds
 from contracts.listeners import ListenError
 from contracts.outage import shown
 from contracts.streams import (
@@ -57,6 +58,10 @@ _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 """What the system writes before the words that say the same."""
 
 Clock = Callable[[], float]
+
+
+REJECTED_LONG_AGO: Final = 3600.0
+"""Seconds after which a rejected event is no news any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,7 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
         }
         found += replicas(there, clustered=bool(client._server_info.get("cluster")))
         found.append(storage(account, there, names) if account else _not_allowed("storage"))
+        found.append(rejected(there["REJECTED"], now()))
         seen = await skew(client, names.stream("EVENTS"), now)
         found.append(
             judged(seen)
@@ -227,6 +233,23 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
         found.append(Finding.broken("streams" if isinstance(error, Forbidden) else "jetstream", error))
     found.append(await _round_trip(client))
     return found
+
+
+def rejected(there: dict[str, Any] | None, now: float) -> Finding:
+    """Judge what producers sent that breaks the contract.
+
+    Args:
+        there: information on REJECTED; None while it is absent.
+        now: UNIX seconds.
+    """
+    state = (there or {}).get("state") or {}
+    if not state.get("messages"):
+        return Finding.ok("rejected", "no event was rejected")
+    age = max(0.0, now - (nanoseconds(state.get("last_ts", "")) or 0) / 1e9)
+    text = f"{state['messages']} rejected events are kept, the newest from {age:.0f} s ago"
+    if age > REJECTED_LONG_AGO:
+        return Finding.ok("rejected", text)
+    return Finding.note("rejected", text, "'tickertape streams rejected' lists them with their reasons")
 
 
 async def _account(client: Client) -> dict[str, Any] | None:

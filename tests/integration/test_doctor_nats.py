@@ -65,6 +65,7 @@ def test_all_is_well(nats_server: NatsServer) -> None:
         ("jetstream", "ok"),
         ("streams", "ok"),
         ("storage", "ok"),
+        ("rejected", "ok"),
         ("clock", "ok"),
         ("round_trip", "ok"),
     ]
@@ -106,6 +107,24 @@ def test_a_clock_that_is_wrong_is_told(nats_server: NatsServer, off: float, stat
         assert abs(abs(off) - float(one.text.partition("clock is ")[2].split()[0])) < 1.0
 
 
+def test_rejected_events_are_told(nats_server: NatsServer) -> None:
+    """While they are news: how many, how old the newest is, and where their reasons are."""
+    make(nats_server.url)
+
+    async def reject() -> None:
+        client = await connect.once(nats_server.url, name="test")
+        await client.jetstream().publish("rejected.log.info.x", b"nonsense")
+        await connect.close(client)
+
+    asyncio.run(reject())
+    one = only(found(nats_server.url), "rejected")
+    assert one.state == "note"
+    assert one.text.startswith("1 rejected events are kept, the newest from ")
+    assert "streams rejected" in one.do
+    later = only(found(nats_server.url, lambda: time.time() + 7200), "rejected")
+    assert (later.state, later.do) == ("ok", "")
+
+
 def test_an_account_without_room_is_told(tmp_path: Path) -> None:
     """Before NATS refuses events."""
     config = (
@@ -138,6 +157,7 @@ def test_a_user_who_may_not_ask_for_the_account_gets_notes(tmp_path: Path) -> No
             "jetstream": "note",
             "streams": "ok",
             "storage": "note",
+            "rejected": "ok",
             "clock": "ok",
             "round_trip": "ok",
         }

@@ -139,3 +139,11 @@ def test_a_warm_memory_has_its_holes() -> None:
     assert [str(one).replace(times[0], "").replace(times[1], "") for one in found] == [
         "3", "4", "('e-4', 'e-6', 'retention', None)", "7", "8", "('e-8', 'e-10', 'retention', None)",
     ]  # fmt: skip
+
+
+def test_what_was_read_before_a_failure_is_told_from_what_is_read_after() -> None:
+    """The epoch stays; readers look at how often the hub began."""
+    stage = Stage()
+    begun = stage.hub.begun
+    stage.hub.begin("e", 3, 5)
+    assert stage.hub.begun == begun + 1
