@@ -6,7 +6,7 @@ is one object on standard output instead, whose names stay::
     {"ok": bool, "checks": [{"name": str, "state": "ok" | "note" | "mend", "text": str, "do": str}]}
 
 * of NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
-  ``clock``, ``round_trip``;
+  ``rejected``, ``clock``, ``round_trip``;
 * of this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``data_dir``,
   ``nats_program``;
 * of who may connect: ``token_keys``, ``revocations``, ``token`` (of ``--token-file``), ``origin`` (of
