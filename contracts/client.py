@@ -141,16 +141,17 @@ class SafeClient(Client):
         self._certificate_checked = False
         try:
             await super()._process_connect_init()
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # nats-py's task that reconnects would end with it, and never try again.
-            raise UnreadableError(f"nats: its greeting cannot be read: {error}") from error
-        except ConnectionError as error:
-            if not self._certificate_checked:
+        except OSError as error:
+            # Among them what TLS says, of which a certificate that is not trusted is a ValueError, too.
+            if not self._certificate_checked or not isinstance(error, ConnectionError):
                 raise
             # With TLS 1.3 a server says so after the handshake, and the reset that follows hides its words.
             raise TlsRefused(
                 "the connection ends after the handshake; does it trust our certificate?"
             ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            # nats-py's task that reconnects would end with it, and never try again.
+            raise UnreadableError(f"nats: its greeting cannot be read: {error}") from error
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         assert self._current_server is not None

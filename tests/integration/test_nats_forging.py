@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from contracts import streams
 from contracts.events import Status, SystemHealth
-from contracts.wire import Gap, Snapshot
+from contracts.wire import Gap, Snapshot, parse_cursor
 from tests.deployed_nats import SHIPPER, Deployed, ask, deployed
 from tests.fake_link import only
 from tests.feed_client import FeedClient, follow, line, run, status
@@ -171,7 +171,7 @@ def test_an_event_that_its_maker_lets_expire(own_nats: Deployed, own_relay: Rela
                 await asyncio.sleep(0.05)
         await asyncio.to_thread(relay.kill)
         await asyncio.to_thread(relay.start)
-        cursor = f"{feed.cursor.rpartition('-')[0]}-{seq - 1}"
+        cursor = f"{parse_cursor(feed.cursor).epoch}-{seq - 1}"
         async with follow(relay.ws_url, cursor=cursor, mode="complete") as again:
             assert await again.texts(1) == ["stays"]
             gaps = only(again.messages, Gap)

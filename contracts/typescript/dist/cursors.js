@@ -12,7 +12,7 @@ export function sessionCursors(key) {
         save: (cursor) => sessionStorage.setItem(name, cursor),
     };
 }
-const CURSOR = /^[0-9a-z]{1,16}-\d{1,20}$/;
+const CURSOR = /^[0-9a-z]{1,16}-\d{1,20}(-\d{1,19})?$/;
 /** What a store kept; null where it has nothing, or nothing that is a cursor, or fails. */
 export async function loadCursor(store) {
     try {

@@ -14,7 +14,7 @@ async function visit(): Promise<void> {
   const client = connect("/ws", { WebSocket: FakeSocket, subjects: ["log.>"], cursorStore });
   await new Promise((resolve) => setTimeout(resolve, 0));
   FakeSocket.last.begins("e-5");
-  FakeSocket.last.says(events("e-7", 6, 7));
+  FakeSocket.last.says(events("e-7-1795905117258956742", 6, 7));
   client.close();
 }
 
@@ -23,7 +23,7 @@ it("is that of the page before it, in this tab", async () => {
   expect(sessionStorage.length).toBe(1);
   expect(FakeSocket.last.query["cursor"]).toBeUndefined();
   await visit();
-  expect(FakeSocket.last.query["cursor"]).toBe("e-7");
+  expect(FakeSocket.last.query["cursor"]).toBe("e-7-1795905117258956742");
 });
 
 it("is none where storage is off, which stops nobody", async () => {

@@ -304,9 +304,9 @@ describe("with tokens", () => {
     };
     const client = follow(desk.url, { token });
     const events = collect(client, "log.>");
-    await live(client);
     const phases: string[] = [];
-    client.onState((state) => phases.push(state.phase));
+    client.onState((state) => phases.push(state.phase)); // from the start: a busy machine may take longer than the token
+    await live(client);
     const first = await desk.lines(3);
     await until(() => phases.includes("reconnecting"));
     const second = await desk.lines(3);

@@ -131,7 +131,7 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
     async def asked(*_: object) -> object:
         return type("Reply", (), {"data": answer})()
 
-    monkeypatch.setattr(jetstream, "_asked", asked)
+    monkeypatch.setattr(jetstream, "ask", asked)
     with pytest.raises(jetstream.StreamsError, match="cannot be read") as raised:
         asyncio.run(jetstream.request(Client(), "INFO"))
     assert raised.value.passing
