@@ -144,7 +144,7 @@ def test_a_page_between_two_places(relay: Relay) -> None:
         assert parse_cursor(page["cursor"])[:2] == (epoch, begin + 3)
         page = get(relay, **query, limit=3, order="newest")
         assert (seqs(page), page["more"]) == ([end - 2, end - 1, end], True)
-        assert page["cursor"] == f"{epoch}-{end - 3}"
+        assert parse_cursor(page["cursor"])[:2] == (epoch, end - 3)
     # Nothing lies between, or beyond the end.
     for begin, end in ((15, 10), (15, 15), (TOTAL, TOTAL), (TOTAL + 7, TOTAL + 9)):
         for order in ("oldest", "newest"):
