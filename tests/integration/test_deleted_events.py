@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -286,3 +287,30 @@ def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer)
     run(shrink(nats_server.url, 64 * 1024 * 1024))
     with Relay(nats_server.url, "--client-rate", "0") as relay:
         run(watch(relay))
+
+
+@pytest.mark.parametrize("log_size", ["10000", "1"])
+def test_a_time_right_before_deleted_events(nats_server: NatsServer, log_size: str) -> None:
+    """What lay between the time and the first event that is left is told, from memory and from the stream."""
+
+    async def prepare() -> str:
+        async with jetstream(nats_server.url) as js:
+            await publish(js, line("one"))
+            await asyncio.sleep(0.02)  # the stream is asked in milliseconds
+            moment = datetime.now(UTC)
+            for number in range(2, 8):
+                await publish(js, line(str(number)))
+            for seq in (2, 3, 4):
+                await js.delete_msg("EVENTS", seq)
+        return moment.isoformat().replace("+00:00", "Z")
+
+    async def watch(relay: Relay, since: str) -> None:
+        async with follow(relay.ws_url, mode="complete", since=since) as feed:
+            await feed.until(lambda: arrived(feed, 7))
+            assert feed.seqs() == [5, 6, 7]
+            assert account(feed, 1, 7, {5, 6, 7}) == {2, 3, 4}
+
+    run(shrink(nats_server.url))
+    since = run(prepare())
+    with Relay(nats_server.url, "--log-size", log_size) as relay:
+        run(watch(relay, since))
