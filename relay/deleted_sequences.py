@@ -5,6 +5,7 @@ as well be a subject that the filter leaves out, and neither ``pending`` nor the
 heartbeats tell one from the other (tried). So the stream is asked, after the messages came.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 from nats.aio.client import Client
@@ -47,8 +48,13 @@ class DeletedSequences:
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
-        self._known = (0, 0)  # the stream's first sequence, and how many are deleted after it
-        self._deleted: list[int] = []  # those, in order
+        self._known = (
+            "",
+            0,
+            0,
+        )  # the stream's creation, its first sequence, and how many are deleted after it
+        self._last = 0  # the stream's last sequence, at the last look
+        self._deleted: list[int] = []  # those that are deleted, in order
 
     async def missing(self, nc: Client, first: int, last: int, seen: Iterable[int]) -> list[Range]:
         """Return the ranges between two sequences, both included, that the stream holds no more.
@@ -68,23 +74,26 @@ class DeletedSequences:
         state = there["state"]
         begins = int(state["first_seq"])
         count = int(state.get("num_deleted") or 0)
+        regrown, self._last = int(state["last_seq"]) < self._last, int(state["last_seq"])
+        if regrown:
+            self._known = ("", 0, 0)  # a power failure has taken some, with what was deleted among them
         if begins <= first and not count:
             return []  # nearly always
-        # They only become more while the first sequence stays: the same number of them are the same ones.
-        if count and self._known != (begins, count):
+        # They only become more while the stream and its first sequence stay: as many are the same ones.
+        if count and self._known != (there["created"], begins, count):
             answer = await request(nc, f"STREAM.INFO.{self._stream}", {"deleted_details": True})
             state = answer.get("state") or {}
             begins, self._deleted = int(state.get("first_seq", 0)), sorted(state.get("deleted") or ())
-            self._known = (begins, len(self._deleted))
+            self._known = (answer.get("created", ""), begins, len(self._deleted))
             if len(self._deleted) < int(state.get("num_deleted", 1)):
                 begins = last + 1  # it does not list them: nothing that was not seen can be vouched for
         read = set(seen)
         before = missing(first, min(last, begins - 1), sorted(read))
-        inside = self._deleted if count else ()
-        return [
-            *before,
-            *_ranges(seq for seq in inside if max(first, begins) <= seq <= last and seq not in read),
-        ]
+        if not count:
+            return before
+        begin = bisect_left(self._deleted, max(first, begins))
+        inside = self._deleted[begin : bisect_right(self._deleted, last, lo=begin)]
+        return [*before, *_ranges(seq for seq in inside if seq not in read)]
 
 
 def _ranges(sequences: Iterable[int]) -> Iterator[Range]:

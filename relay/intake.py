@@ -44,6 +44,9 @@ ABSENT_DELAY: Final = 2.0
 LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds that the start waits for LATEST to have caught up with EVENTS."""
 
+RELOAD_EVERY: Final = 2.0
+"""Seconds between two looks for states among deleted events; every second event may be deleted."""
+
 PROBE_EVERY: Final = 5.0
 """Seconds between two measurements of the way to NATS and back."""
 
@@ -93,6 +96,7 @@ class Intake:
         self._ups = 0
         self._round_trip: float | None = None
         self._lost_since: float | None = None
+        self._states_missed = asyncio.Event()  # deleted events may have been states
         self._newest: tuple[int, int] | None = None  # sequence of the newest message, and when it was stored
         self._gaps = GapDetector(self._range, lambda: hub.log.head, self._take, self._missing, self._lost)
 
@@ -135,6 +139,7 @@ class Intake:
                 tasks.create_task(self._filing.run(nc), name="rejected")
                 tasks.create_task(self._probe(nc), name="probe")
                 tasks.create_task(self._gaps.run(nc), name="gaps")
+                tasks.create_task(self._reload_states(nc), name="states")
         finally:
             self._ending = True
             if self._consumer is not None:
@@ -193,7 +198,15 @@ class Intake:
         await self._load_latest(nc)
         return head
 
-    async def _load_latest(self, nc: Client) -> None:
+    async def _load_latest(self, nc: Client, *, ahead: bool = True) -> bool:
+        """Load the newest states into the snapshot; True when one of them was not there.
+
+        Args:
+            nc: a connected client.
+            ahead: whether to load those that lie after the log's head, too, and are not shown before it
+                reaches them.
+        """
+        begun, changed = self.hub.begun, False
         latest = self._names.stream("LATEST")
         loop = asyncio.get_running_loop()
         until = loop.time() + LATEST_LAG_TIMEOUT
@@ -210,10 +223,32 @@ class Intake:
                 origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
+                seq = int(origin[1])
                 subject = self._names.bare(delivery.subject)
                 event = decode(subject, delivery.data)
-                if isinstance(event, Event):
-                    self.hub.load_state(int(origin[1]), subject, event, delivery.stored_ns)
+                if (
+                    isinstance(event, Event)
+                    and begun == self.hub.begun
+                    and (ahead or seq <= self.hub.log.head)
+                ):
+                    changed |= self.hub.load_state(seq, subject, event, delivery.stored_ns)
+        return changed
+
+    async def _reload_states(self, nc: Client) -> None:
+        """After deleted events, bring the snapshot up to date, and tell all sessions; until cancelled.
+
+        LATEST still has the newest states among them, which no later event need repeat.
+        """
+        while True:
+            await self._states_missed.wait()
+            self._states_missed.clear()
+            try:
+                if await self._load_latest(nc, ahead=False):
+                    self.hub.restart_sessions()
+            except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                log.warning("states may be old, since they cannot be read yet: %s", error)
+                self._states_missed.set()
+            await asyncio.sleep(RELOAD_EVERY)
 
     async def _warm(self, nc: Client, head: int) -> None:
         """Fill the memory with the tail of the stream, while events flow already."""
@@ -362,6 +397,7 @@ class Intake:
     def _missing(self, end: int) -> None:
         """Say to all that the events after the log's head, up to a sequence, will never come."""
         self.hub.fanout.hole(end, self._clock())
+        self._states_missed.set()
 
     def _take(self, delivery: Delivery) -> None:
         if self._expecting:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from nats.aio.client import Client
 
 from contracts.consumer import Delivery
-from contracts.streams import Names
+from contracts.streams import Names, StreamsError
 from contracts.subjects import STREAM_SUBJECTS
 from relay import replay
 from relay.deleted_sequences import DeletedSequences, Range, missing
@@ -51,7 +51,7 @@ class RangeReader:
             the ranges that the stream holds no more, in order.
 
         Raises:
-            StreamsError: the server refuses, or stops answering.
+            StreamsError: the server refuses, stops answering, or is behind the stream's leader.
         """
         seen: list[int] = []
         async for batch in replay.read(nc, self.stream, first, last, self.filters):
@@ -61,7 +61,17 @@ class RangeReader:
                     take(delivery)
         if self.filters:
             return await self.deleted.missing(nc, first, last, seen)
-        return missing(first, last, seen)
+        gone = missing(first, last, seen)
+        if gone and gone[-1][1] == last:
+            # The consumer may live at a server that has yet to store what the leader has.
+            end = gone[-1]
+            if await self.deleted.missing(nc, *end, ()) != [end]:
+                raise StreamsError(
+                    f"stream {self.stream} was read from a server that is behind at message {end[0]}",
+                    "it is tried again",
+                    passing=True,
+                )
+        return gone
 
 
 __all__ = ["Range", "RangeReader"]

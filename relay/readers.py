@@ -139,7 +139,24 @@ class Readers:
             raise StreamsError(
                 f"stream {self._stream} allows no direct reads", "'tickertape streams apply'"
             ) from None
-        return int(state["last_seq"]) if found is None else found.seq - 1
+        place = int(state["last_seq"]) if found is None else found.seq - 1
+        return (
+            await self._before_deleted(self._nc, int(state["first_seq"]), place)
+            if state.get("num_deleted")
+            else place
+        )
+
+    async def _before_deleted(self, nc: Client, first: int, place: int) -> int:
+        """Go back over what the stream deleted right before a place, since its time is not known."""
+        window = STRETCH
+        while True:
+            begin = max(first, place - window)
+            gone = await self._range.deleted.missing(nc, begin, place, ())
+            if not gone or gone[-1][1] != place:
+                return place
+            if gone[-1][0] > begin or begin == first:
+                return gone[-1][0] - 1
+            window *= 2
 
     async def _read_wanted(self) -> None:
         archive = self.hub.fanout.archive

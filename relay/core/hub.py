@@ -153,10 +153,9 @@ class Hub:
         if session.feed is not None:
             self._write(session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant))
 
-    def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> None:
-        """Put an event of the stream's newest states into the snapshot."""
-        if event.state:
-            self.snapshot.put(self.record(seq, subject, event, stored_ns))
+    def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> bool:
+        """Put an event of the stream's newest states into the snapshot; False when it is there already."""
+        return event.state and self.snapshot.put(self.record(seq, subject, event, stored_ns))
 
     def warm(
         self,

@@ -1,6 +1,8 @@
 """The newest event of each state subject: what a client that starts afresh is shown first."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from relay.core.filters import Filter
@@ -8,6 +10,8 @@ from relay.core.log import Record
 
 MAX_SUBJECTS: Final = 100_000
 """State subjects remembered; past it the one that was first seen earliest leaves."""
+
+_sequence = attrgetter("seq")
 
 
 class Snapshot:
@@ -19,6 +23,8 @@ class Snapshot:
     def __init__(self) -> None:
         self._newest: dict[str, Record] = {}
         self.version = 0  # changes with the content; lets frames made from it be kept
+        self._ordered: list[Record] = []  # in stream order, as of ``_ordered_at``
+        self._ordered_at = 0
 
     def __len__(self) -> int:
         return sum(not record.removed for record in self._newest.values())
@@ -31,18 +37,19 @@ class Snapshot:
         self._newest.clear()
         self.version += 1
 
-    def put(self, record: Record) -> None:
-        """Note a state event, in any order."""
+    def put(self, record: Record) -> bool:
+        """Note a state event, in any order; False when it or a newer one of its subject is known."""
         subject = record.route.subject
         known = self._newest.get(subject)
         if known is not None:
             # An equal one was loaded ahead of the stream, and is shown from its place on: that is a change.
             if known.seq > record.seq:
-                return
+                return False
         elif len(self._newest) >= MAX_SUBJECTS:
             del self._newest[next(iter(self._newest))]
         self._newest[subject] = record
         self.version += 1
+        return known is None or known.seq < record.seq
 
     def is_newest(self, record: Record) -> bool:
         """True when no newer event of the record's subject is known."""
@@ -58,10 +65,13 @@ class Snapshot:
 
     def changed(self, wanted: Filter, after: int, upto: int) -> list[Record]:
         """Newest states in ``after < sequence <= upto``, removals too, in stream order."""
-        return sorted(
-            (record for record in self._matching(wanted) if after < record.seq <= upto),
-            key=lambda record: record.seq,
-        )
+        if self._ordered_at != self.version:
+            # A member that catches up asks for each gap, and thousands of gaps may lie behind each other.
+            self._ordered = sorted(self._newest.values(), key=_sequence)
+            self._ordered_at = self.version
+        begin = bisect_right(self._ordered, after, key=_sequence)
+        end = bisect_right(self._ordered, upto, lo=begin, key=_sequence)
+        return [record for record in self._ordered[begin:end] if wanted.matches(record.route.subject)]
 
     def _matching(self, wanted: Filter) -> Iterator[Record]:
         return (record for subject, record in self._newest.items() if wanted.matches(subject))

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -12,10 +13,12 @@ import orjson
 import pytest
 
 from contracts import connect
+from contracts.events import Status
 from contracts.jetstream import request, server_version
 from contracts.streams import Names, configurations, provision
-from contracts.wire import Events, Gap, parse_cursor
-from tests.feed_client import PATIENCE, FeedClient, connection, follow, jetstream, line, publish, run
+from contracts.wire import Events, Gap, Snapshot, parse_cursor
+from tests.fake_link import only
+from tests.feed_client import PATIENCE, FeedClient, connection, follow, jetstream, line, publish, run, status
 from tests.nats_server import NatsServer
 from tests.relay_process import Relay
 
@@ -231,3 +234,83 @@ def test_earliest_at_the_edge_of_retention(nats_server: NatsServer) -> None:
     run(shrink(nats_server.url))
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "300") as relay:
         run(watch(relay), 180)
+
+
+def test_another_stream_has_other_deleted_events(nats_server: NatsServer) -> None:
+    """What a relay with narrow subjects knows of a stream is not taken for what is true of the next one."""
+
+    async def one_deleted(relay: Relay, count: int, victim: int) -> None:
+        async with follow(relay.ws_url, mode="complete") as feed, jetstream(nats_server.url) as js:
+            start = parse_cursor(feed.cursor).sequence
+            with frozen(relay):
+                found = await flood(nats_server.url, count, "log.error.a", "log.info.a")
+                await js.delete_msg("EVENTS", found[victim][0])
+            last = await publish(js, line("the last one", "ERROR", "a"))
+            await feed.until(lambda: arrived(feed, last))
+            gone = account(feed, start, last, {s for s, x in found if x == "log.error.a"} | {last})
+            assert found[victim][0] in {*gone, *feed.seqs()}
+
+    async def another() -> None:
+        async with jetstream(nats_server.url) as js:
+            await js.delete_stream("EVENTS")
+
+    with Relay(nats_server.url, "--client-rate", "0", "--subjects", "log.error.>") as relay:
+        run(one_deleted(relay, 10, 4))
+        run(another())
+        relay.until_logged("events are followed again")
+        run(one_deleted(relay, FLOOD, FLOOD - 1_000))
+
+
+def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer) -> None:
+    """A state in a gap is in the snapshot of those who come, and those who are there get it, too."""
+
+    def told(feed: FeedClient) -> list[str]:
+        found = only(feed.messages, Snapshot)
+        return [item.event["current_status"] for message in found for item in message.events]
+
+    async def watch(relay: Relay) -> None:
+        async with follow(relay.ws_url, mode="complete") as feed, jetstream(nats_server.url) as js:
+            with frozen(relay):
+                # More than fits into the relay's socket: what comes then is deleted before it is sent.
+                await flood(nats_server.url, FLOOD, "log.info.a")
+                lost = await publish(js, status("a", Status.UNHEALTHY))
+                while not (await js.stream_info("LATEST")).state.messages:
+                    await asyncio.sleep(0.05)
+                await js.purge_stream("EVENTS")
+            last = await publish(js, line("the last one"))
+            await feed.until(lambda: arrived(feed, last))
+            assert lost in account(feed, 0, last, {*feed.seqs(), lost})
+            await feed.until(lambda: told(feed) == ["UNHEALTHY"])
+            async with follow(relay.ws_url) as fresh:
+                assert told(fresh) == ["UNHEALTHY"]
+
+    run(shrink(nats_server.url, 64 * 1024 * 1024))
+    with Relay(nats_server.url, "--client-rate", "0") as relay:
+        run(watch(relay))
+
+
+@pytest.mark.parametrize("log_size", ["10000", "1"])
+def test_a_time_right_before_deleted_events(nats_server: NatsServer, log_size: str) -> None:
+    """What lay between the time and the first event that is left is told, from memory and from the stream."""
+
+    async def prepare() -> str:
+        async with jetstream(nats_server.url) as js:
+            await publish(js, line("one"))
+            await asyncio.sleep(0.02)  # the stream is asked in milliseconds
+            moment = datetime.now(UTC)
+            for number in range(2, 8):
+                await publish(js, line(str(number)))
+            for seq in (2, 3, 4):
+                await js.delete_msg("EVENTS", seq)
+        return moment.isoformat().replace("+00:00", "Z")
+
+    async def watch(relay: Relay, since: str) -> None:
+        async with follow(relay.ws_url, mode="complete", since=since) as feed:
+            await feed.until(lambda: arrived(feed, 7))
+            assert feed.seqs() == [5, 6, 7]
+            assert account(feed, 1, 7, {5, 6, 7}) == {2, 3, 4}
+
+    run(shrink(nats_server.url))
+    since = run(prepare())
+    with Relay(nats_server.url, "--log-size", log_size) as relay:
+        run(watch(relay, since))

@@ -107,3 +107,20 @@ def test_subjects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_what_it_is() -> None:
     """The text counts what is shown."""
     assert repr(filled(state(1), state(2, "b", removed=True))) == "Snapshot(1 subjects)"
+
+
+def test_a_gap_costs_what_lies_in_it() -> None:
+    """A member that catches up asks once for each gap; only the states between its ends are looked at."""
+    looked_at = []
+
+    class Watched(Filter):
+        def matches(self, subject: str) -> bool:
+            looked_at.append(subject)
+            return super().matches(subject)
+
+    made = filled(*(state(seq, f"g{seq}") for seq in range(1, 1_000)))
+    assert seqs(made.changed(Watched((">",)), 500, 502)) == [501, 502]
+    made.put(state(1_000, "g501"))
+    assert seqs(made.changed(Watched((">",)), 500, 502)) == [502]
+    assert seqs(made.changed(Watched((">",)), 999, 1_000)) == [1_000]
+    assert len(looked_at) == 4
