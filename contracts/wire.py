@@ -239,7 +239,10 @@ class Item(Message):
 
 
 class Snapshot(Message):
-    """Newest event per state subject; several frames if large, ``done`` on the last."""
+    """Newest event per state subject; several frames if large, ``done`` on the last.
+
+    It comes at the start, after a ``reset``, and when states were among events that the stream deleted.
+    """
 
     type: Literal["snapshot"]
     events: list[Item]

@@ -244,7 +244,7 @@ class Intake:
             self._states_missed.clear()
             try:
                 if await self._load_latest(nc, ahead=False):
-                    self.hub.restart_sessions()
+                    self.hub.refresh_sessions(self._clock())
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 log.warning("states may be old, since they cannot be read yet: %s", error)
                 self._states_missed.set()

@@ -127,14 +127,17 @@ class Fanout:
 
     def hole(self, end: int, now: float) -> None:
         """Events after the log's head, up to ``end``, will never come: say so to all, in order."""
-        feeds = list(self.feeds.values())  # a session that fails may be the last of its feed
-        for feed in feeds:
-            while unit := self._taken(feed, now, hold=False):
-                self._write_head(feed, unit, now)
+        self.flush_heads(now)
         hole = self._log.hole(end)
         unit = lost(self.epoch, hole.start, hole.end, "retention")
-        for feed in feeds:
+        for feed in list(self.feeds.values()):  # a session that fails may be the last of its feed
             self._write_head(feed, unit, now)
+
+    def flush_heads(self, now: float) -> None:
+        """Hand all that is pending to the heads, whatever the pacing would hold back."""
+        for feed in list(self.feeds.values()):
+            while unit := self._taken(feed, now, hold=False):
+                self._write_head(feed, unit, now)
         self._dirty.clear()
 
     def place(self, session: Session) -> int:

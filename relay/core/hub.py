@@ -148,10 +148,17 @@ class Hub:
         for session in list(self.sessions.values()):
             self._restart(session)
 
+    def refresh_sessions(self, now: float) -> None:
+        """Send all sessions the newest states, as of where they stand; some were among deleted events."""
+        self.fanout.flush_heads(now)
+        for session in list(self.sessions.values()):
+            self._restart(session)
+
     @contained
     def _restart(self, session: Session) -> None:
         if session.feed is not None:
-            self._write(session, self.starts.snapshot_frames(session.feed, self.log.head, session.variant))
+            place = self.fanout.place(session)
+            self._write(session, self.starts.snapshot_frames(session.feed, place, session.variant))
 
     def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> bool:
         """Put an event of the stream's newest states into the snapshot; False when it is there already."""

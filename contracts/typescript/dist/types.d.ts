@@ -178,7 +178,11 @@ export interface SubscribedMessage {
     /** End of the token; it moves when `auth` renews it. */
     expires_at?: Timestamp | null;
 }
-/** Newest event per state subject; several frames if large, `done` on the last. */
+/**
+ * Newest event per state subject; several frames if large, `done` on the last.
+ *
+ * It comes at the start, after a `reset`, and when states were among events that the stream deleted.
+ */
 export interface SnapshotMessage {
     type: "snapshot";
     events: Item[];

@@ -135,7 +135,7 @@ class Client:
         if kind == "snapshot":
             for item in message["events"]:
                 assert self.sees(item["subject"])
-                assert item["seq"] <= span.start, "a snapshot shows nothing after the start"
+                assert item["seq"] <= max(span.start, self.hub.log.head), "a snapshot shows nothing ahead"
                 self.states[item["subject"]] = max(item["seq"], self.states.get(item["subject"], 0))
         elif kind == "gap":
             begin, end = parse_cursor(message["from"])[1], parse_cursor(message["to"])[1]
@@ -357,6 +357,23 @@ class Law(RuleBasedStateMachine):
         for _ in range(times):
             self.published.append((self.store(subject).seq, subject))
             self.forget([self.last])
+
+    @rule(states=st.sets(st.sampled_from(SUBJECTS[:3])))
+    def reload_states(self, states: set[str]) -> None:
+        """States among deleted events are read again from where the newest ones are kept."""
+        newest = {subject: seq for seq, subject in self.published if seq <= self.hub.log.head}
+        loaded = [
+            self.hub.load_state(newest[subject], subject, self.event(newest[subject], subject), 1)
+            for subject in states
+            if subject in newest
+        ]
+        if any(loaded):
+            self.hub.refresh_sessions(self.now)
+            for client in self.clients:
+                assert client.session is not None
+                if client.session.feed is not None and client.session in client.session.feed.heads:
+                    for subject in states & newest.keys():
+                        assert not client.sees(subject) or client.states[subject] >= newest[subject]
 
     def forget(self, seqs: Iterable[int]) -> None:
         for seq in seqs:
