@@ -28,6 +28,10 @@ def addresses(host: str, port: int) -> list[Address]:
         except OSError as error:
             refused = error
             continue
+        except UnicodeError as error:
+            # An empty label, or one of more than 63 bytes, does not get as far as the resolver.
+            refused = OSError(errno.EINVAL, f"not a host name: {error.__cause__ or error}")
+            continue
         for family, _, _, _, address in answers:
             found.setdefault((family, str(address[0])), (family, address))
     if not found:

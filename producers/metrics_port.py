@@ -31,7 +31,7 @@ class MetricsPort:
                 server.shutdown()
                 server.server_close()
             raise ListenError(
-                f"{host}:{port} for metrics cannot be listened on: {error.strerror or error}",
+                f"{self._address} for metrics cannot be listened on: {error.strerror or error}",
                 "give another --metrics-port",
             ) from None
 

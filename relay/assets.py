@@ -12,7 +12,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 _PACKED_FILES: Final = 256
 """Versions of files that are kept packed; the page has some fifty."""
@@ -33,13 +33,22 @@ class Assets(StaticFiles):
     ) -> Response:
         """Answer with a file, packed where the request allows that (RFC 9110, 12.5.3)."""
         asked = Headers(scope=scope)
-        whole = FileResponse(full_path, status_code=status_code, stat_result=stat_result)
+        whole = _WholeFile(full_path, status_code=status_code, stat_result=stat_result)
+        whole.headers["accept-ranges"] = "none"
         answer: Response = whole
         if whole.headers["content-type"].startswith(_TEXT):
             if _takes_gzip(asked.get("accept-encoding", "")):
                 answer = _packed_response(whole, stat_result)
             answer.headers["vary"] = "Accept-Encoding"
         return NotModifiedResponse(answer.headers) if self.is_not_modified(answer.headers, asked) else answer
+
+
+class _WholeFile(FileResponse):
+    """A file that is sent whole: Starlette refuses a range that it does not understand, and not in JSON."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [one for one in scope["headers"] if one[0] != b"range"]  # as RFC 9110, 14.2 allows
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _packed_response(whole: FileResponse, stat_result: os.stat_result) -> Response:

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
@@ -92,8 +93,9 @@ FAMILIES: Final = (
 """All but ``build_info``."""
 
 
+@cache
 def package_version() -> str:
-    """Version of the installed package."""
+    """Version of the installed package; each look-up of the metadata opens a file, and none may be left."""
     try:
         return version("tickertape")
     except PackageNotFoundError:

@@ -31,7 +31,7 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
     try:
         return bind(host, port, shared=shared)
     except OSError as error:
-        where = f"{host}:{port}"
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
             raise ListenError(f"{where} is in use by another program", f"give another {option}") from None
         raise ListenError(

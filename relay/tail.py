@@ -194,6 +194,9 @@ class _Tail:
                     "red",
                 )
                 return 1
+            except UnicodeError:
+                self.say(f"tickertape tail: the host in {self._settings.url} is no host name", "red")
+                return 1
             except (OSError, InvalidHandshake, TimeoutError, InvalidURI) as error:
                 what = str(error) or type(error).__name__
                 self.say(f"-- no relay at {self._settings.url}: {what}; again in {delay:.1f} s")

@@ -7,6 +7,7 @@ Invariants:
 2. An answer is there within ``DEADLINE`` once the host's name is looked up; NATS is never asked.
 """
 
+import errno
 import os
 import socket
 import time
@@ -110,7 +111,10 @@ def ask(
     """
     ends = time.monotonic() + timeout
     host = reached_at(host)
-    link = socket.create_connection((host, port), timeout)
+    try:
+        link = socket.create_connection((host, port), timeout)
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, f"{host} is not a host name") from error
     try:
         link.settimeout(_left(ends))
         if tls is not None:

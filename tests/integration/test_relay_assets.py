@@ -73,6 +73,15 @@ def test_what_the_browser_has_is_not_sent_again(relay: Relay, path: str, accepte
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
+@pytest.mark.parametrize("asked", ["bytes=0-10", "bytes=9-", "bytes=99999999-", "bytes=a-b", "lines=1-2", ""])
+def test_a_range_is_ignored(relay: Relay, asked: str) -> None:
+    """As RFC 9110, 14.2 has it of what is not understood; Starlette refused that with a line of text."""
+    for path, name in PAGES.items():
+        code, headers, body = get(relay.url + path, range=asked)
+        assert (code, headers["accept-ranges"]) == (200, "none")
+        assert body == (DASHBOARD / name).read_bytes()
+
+
 def test_all_that_the_page_names_is_there() -> None:
     """Each script, sheet and picture that the page asks for is a file."""
     text = (DASHBOARD / "built" / "index.html").read_text()

@@ -15,6 +15,7 @@ import trustme
 from jwt import PyJWS
 
 from relay.tail_token import TokenSource
+from tests import relay_process
 from tests.feed_client import jetstream, line, publish, run
 from tests.nats_server import NatsServer
 from tests.relay_process import PATIENCE, ROOT, Relay, command, environment, eventually
@@ -232,3 +233,10 @@ def test_a_private_ca_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
         assert note.endswith("name the CA that signed it with --ca\n")
         [note] = refused(relay.ws_url, "--ca", str(tmp_path / "none"))
         assert note.endswith("none: No such file or directory\n")
+
+
+def test_an_address_without_a_host_name_ends_it() -> None:
+    """With one line: it is not tried again, since it will never be a name."""
+    told = relay_process.run("tail", "--url", "ws://a..b/ws")
+    assert told.returncode == 1
+    assert told.stderr.splitlines() == ["tickertape tail: the host in ws://a..b/ws is no host name"]

@@ -145,3 +145,10 @@ def test_descriptors_are_compared_with_connections(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, hard))
     one = found(port=0, ops_port=0, max_connections=connections)["descriptors"]
     assert (one.state, one.text) == (state, text)
+
+
+def test_what_is_no_host_name_is_found() -> None:
+    """Not raised."""
+    one = found(host="a..b", port=1, insecure=True, ops_host="b" * 64, ops_port=1)
+    assert "not a host name" in one["main_port"].text
+    assert "not a host name" in one["ops_port"].text

@@ -5,9 +5,11 @@ import socket
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from contracts.addresses import addresses
 from contracts.listeners import ListenError
+from producers.metrics_port import MetricsPort
 from relay import listener
 from relay.listener import bind
 from relay.server import listen
@@ -107,7 +109,7 @@ def test_without_ipv6_there_is_ipv4(code: int, monkeypatch: pytest.MonkeyPatch) 
     made = bind("localhost", 0)
     assert made.address == f"127.0.0.1:{made.port}"
     made.close()
-    with pytest.raises(ListenError, match=r"::1:0 cannot be listened on"):
+    with pytest.raises(ListenError, match=r"\[::1\]:0 cannot be listened on"):
         listen("::1", 0, "--port")
 
 
@@ -136,3 +138,12 @@ def test_a_name_that_leads_nowhere_is_an_error() -> None:
         ListenError, match=r"nowhere\.invalid:0 cannot be listened on: .*; give another --host"
     ):
         listen("nowhere.invalid", 0, "--host")
+
+
+@pytest.mark.parametrize("host", ["", ".", "a..b", "a" * 64, "\u00e9" * 64, "[::1]", "127.0.0.1 ", "\udcff"])
+def test_what_is_no_name_is_an_error(host: str) -> None:
+    """Also what Python refuses before it asks the resolver."""
+    with pytest.raises(ListenError, match=r"cannot be listened on: .*; give another --host"):
+        listen(host, 0, "--host")
+    with pytest.raises(ListenError, match=r"for metrics cannot be listened on: .*; give another"):
+        MetricsPort(host, 1, CollectorRegistry())

@@ -1,5 +1,6 @@
 """Counters as Prometheus reads them, in both of its formats."""
 
+import errno
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from contracts.events import Event, decode
 from contracts.wire import Cursor
+from relay import metrics
 from relay.core.admission import Visitor
 from relay.core.grants import Grant
 from relay.core.session import Request
@@ -293,3 +295,14 @@ def test_what_nobody_got_is_no_example() -> None:
     traced(stage, 1, trace_id="a" * 32)
     stage.flush()
     assert exemplars(gate) == {}
+
+
+def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is looked up once: metrics are wanted most when no descriptor is left."""
+    package_version()
+
+    def refused(name: str) -> str:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(metrics, "version", refused)
+    assert package_version()
