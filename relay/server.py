@@ -34,8 +34,10 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
             raise ListenError(f"{where} is in use by another program", f"give another {option}") from None
+        # A port can be reserved for others; all else is wrong with the host.
+        other = option if error.errno == errno.EACCES else option.replace("port", "host")
         raise ListenError(
-            f"{where} cannot be listened on: {error.strerror or error}", f"give another {option}"
+            f"{where} cannot be listened on: {error.strerror or error}", f"give another {other}"
         ) from None
 
 

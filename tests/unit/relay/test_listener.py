@@ -137,13 +137,13 @@ def test_a_name_that_leads_nowhere_is_an_error() -> None:
     with pytest.raises(
         ListenError, match=r"nowhere\.invalid:0 cannot be listened on: .*; give another --host"
     ):
-        listen("nowhere.invalid", 0, "--host")
+        listen("nowhere.invalid", 0, "--port")
 
 
 @pytest.mark.parametrize("host", ["", ".", "a..b", "a" * 64, "\u00e9" * 64, "[::1]", "127.0.0.1 ", "\udcff"])
 def test_what_is_no_name_is_an_error(host: str) -> None:
     """Also what Python refuses before it asks the resolver."""
-    with pytest.raises(ListenError, match=r"cannot be listened on: .*; give another --host"):
-        listen(host, 0, "--host")
+    with pytest.raises(ListenError, match=r"cannot be listened on: .*; give another --ops-host"):
+        listen(host, 0, "--ops-port")
     with pytest.raises(ListenError, match=r"for metrics cannot be listened on: .*; give another"):
         MetricsPort(host, 1, CollectorRegistry())
