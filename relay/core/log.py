@@ -92,6 +92,7 @@ class Log:
         self.bytes = 0
         self.holes: list[Hole] = []
         self._head_stored_ns: int | None = None
+        self._passed: dict[int, int] = {}  # when messages that are not kept were stored, by sequence
         self._records: list[Record] = []
         self._first = 0  # index of the oldest record that is still in; those before it await compaction
 
@@ -117,7 +118,7 @@ class Log:
             return self._head_stored_ns
         index = self._index_after(seq) - 1
         if index < self._first or self._records[index].seq != seq:
-            return None
+            return self._passed.get(seq)
         return self._records[index].stored_ns
 
     def start(self, at: int, stored_ns: int | None = None) -> None:
@@ -133,6 +134,7 @@ class Log:
         self.holes.clear()
         self.floor = self.head = at
         self._head_stored_ns = stored_ns
+        self._passed.clear()
 
     def append(self, record: Record) -> None:
         """Add the newest event, and let the oldest go when a bound is passed."""
@@ -148,6 +150,11 @@ class Log:
         if seq > self.head:
             self.head = seq
             self._head_stored_ns = stored_ns
+            if stored_ns is not None:
+                # Cursors point at such a message, too: a checkpoint ends each batch of a shipper.
+                self._passed[seq] = stored_ns
+                if len(self._passed) > self.max_events:
+                    del self._passed[next(iter(self._passed))]
 
     def hole(self, end: int) -> Hole:
         """Note that events after the head, up to ``end``, will never come."""

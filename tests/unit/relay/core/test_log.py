@@ -342,3 +342,15 @@ def test_events_and_what_will_never_come_between_them() -> None:
     assert [one.seq for one in log] == [4, 7, 9]
     assert log.holes == [Hole(4, 6), Hole(9, 11)]
     assert log.head == 11
+
+
+def test_the_times_of_messages_that_are_not_kept_are_known() -> None:
+    """As many as events are; those of places without a message are not."""
+    log = filled(1, max_events=3)
+    for seq in range(2, 7):
+        log.advance(seq, seq * 10)
+    log.advance(7)
+    log.append(record(8))
+    assert [log.stored_at(seq) for seq in range(1, 9)] == [10**9, None, None, 40, 50, 60, None, 8 * 10**9]
+    log.start(9)
+    assert [log.stored_at(seq) for seq in (5, 8, 9)] == [None, None, None]
