@@ -1,7 +1,8 @@
 """Hearing of a shutdown before the host's server closes the connections.
 
 uvicorn closes every WebSocket (1012) as soon as it was told to stop, and runs the end of the lifespan only
-afterwards: too late to say goodbye. A signal is heard first, and then does what it did before.
+afterwards: too late to say goodbye. A signal is heard first, and does what it did before once that was said:
+left to the event loop, the two could come in either order.
 """
 
 import signal
@@ -12,11 +13,12 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object]
 
 
-def hear(heard: Callable[[], None]) -> Callable[[], None]:
-    """Be told of SIGINT and SIGTERM, for as long as somebody else handles them too.
+def hear(heard: Callable[[Callable[[], None]], None]) -> Callable[[], None]:
+    """Be told of SIGINT and SIGTERM, for as long as another handles them too.
 
     Args:
-        heard: called in the main thread, within whatever runs there.
+        heard: called in the main thread, within what runs there, at the first signal; it has to call, soon,
+            what it is given: that does what the signal did before.
 
     Returns:
         ends it; what was there before is back, unless somebody else has put something on top.
@@ -37,13 +39,22 @@ def hear(heard: Callable[[], None]) -> Callable[[], None]:
     return end
 
 
-def _put_before(number: int, before: Handler, heard: Callable[[], None]) -> Callable[[], None]:
-    ended = False
+def _put_before(
+    number: int, before: Handler, heard: Callable[[Callable[[], None]], None]
+) -> Callable[[], None]:
+    ended = told = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not ended:
-            heard()
-        before(number, frame)
+        nonlocal told
+        if ended or told:
+            before(number, frame)  # the second one waits for nothing
+            return
+        told = True
+
+        def then() -> None:
+            before(number, frame)
+
+        heard(then)
 
     def end() -> None:
         nonlocal ended

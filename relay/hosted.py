@@ -83,8 +83,17 @@ class HostedRelay:
         self._opened = asyncio.Event()
         self._keeper = loop.create_task(self._keep(self._build()), name="tickertape")
 
-        def heard() -> None:
-            loop.call_soon_threadsafe(self.leave)
+        def heard(then: Callable[[], None]) -> None:
+            def leave() -> None:
+                try:
+                    self.leave()
+                finally:
+                    then()
+
+            try:
+                loop.call_soon_threadsafe(leave)
+            except RuntimeError:
+                then()  # the loop has ended
 
         self._deaf = host_signals.hear(heard)
 

@@ -111,13 +111,14 @@ async def _read(
                     passing=True,
                 ) from None
             ready.clear()
-            if failed:
-                raise StreamsError(
-                    f"reading stream {stream} stopped: {failed[0]}", "it is tried again", passing=True
-                )
             while batch:
                 some, batch[:BATCH] = batch[:BATCH], []
                 yield some
                 await asyncio.sleep(0)
+            if failed:
+                # After what came before: else the first of it would be taken for the message that failed.
+                raise StreamsError(
+                    f"reading stream {stream} stopped: {failed[0]}", "it is tried again", passing=True
+                )
     finally:
         await consumer.stop()

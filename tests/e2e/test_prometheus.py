@@ -253,13 +253,21 @@ def test_every_recording_rule_returns_data(world: World) -> None:
     eventually(lambda: not empty(), f"all of {names} have data")
 
 
+STIRRING = ("pending", "firing")
+
+
 def test_no_alert_fails(world: World) -> None:
     """Prometheus can work out all of them, and what it is looking at alarms it for the gateway alone."""
     rules = [rule for group in world.prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert len([rule for rule in rules if rule["type"] == "alerting"]) == 9
     assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
-    stirring = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] != "inactive"}
-    assert stirring <= {"TickertapeGatewayUnhealthy"}
+
+    def stirring() -> set[str]:
+        groups = world.prometheus.ask("rules")["groups"]
+        return {rule["name"] for group in groups for rule in group["rules"] if rule.get("state") in STIRRING}
+
+    # A scrape that took longer than its second stirs one for a moment.
+    eventually(lambda: stirring() <= {"TickertapeGatewayUnhealthy"}, "only the gateway alarms it")
 
 
 @pytest.mark.parametrize("histogram", ["delivery_delay_seconds", "event_age_seconds"])

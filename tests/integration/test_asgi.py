@@ -1,6 +1,7 @@
 """The feed within a real FastAPI or Starlette app under uvicorn: what its clients and its host see."""
 
 import asyncio
+import contextlib
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 import relay.asgi
-from contracts.wire import MAX_MESSAGE_BYTES, Bye, Error, Gap, Snapshot, Subscribed, Welcome
+from contracts.wire import MAX_MESSAGE_BYTES, Bye, Error, Gap, Pong, Snapshot, Subscribed, Welcome
 from relay.config import RelaySettings
 from tests import forge
 from tests.asgi_host import Host
@@ -276,6 +277,20 @@ def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> No
     run(check())
 
 
+async def flooded(feed: FeedClient) -> Bye:
+    """Send pings in bursts until one of them came within a second, whatever the machine has to do besides."""
+    while True:
+        with contextlib.suppress(ConnectionClosed):
+            for number in range(250):
+                await feed.socket.send(f'{{"type":"ping","id":{number}}}')
+        while True:
+            message = await feed.read()
+            if isinstance(message, Bye):
+                return message
+            if isinstance(message, Pong) and message.id == 249:
+                break
+
+
 def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
     """Queries, paths, subprotocols, sizes, binary messages, floods: each with its code."""
     _, host = shared
@@ -301,9 +316,7 @@ def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
                 assert (await feed.one(Bye)).code == code
                 assert await feed.closed() == code
         async with follow(url) as feed:
-            for _ in range(250):
-                await feed.socket.send('{"type":"ping","id":"x"}')
-            assert (await feed.one(Bye)).code == 4429
+            assert (await flooded(feed)).code == 4429
             assert await feed.closed() == 4429
 
     run(check())
