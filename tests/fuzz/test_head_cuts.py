@@ -36,7 +36,7 @@ class Ports:
     def __init__(self) -> None:
         self.relay = Inside()
         self._state = ServerState()
-        self._config = Config(site([Route("/livez", _live)]), ws="none", lifespan="off")
+        self._config = Config(site([Route("/livez", _live)]), ws="none", lifespan="off", log_config=None)
         self._config.load()
 
     async def answer(self, place: Place, pieces: Sequence[bytes]) -> tuple[str, str]:
