@@ -48,11 +48,8 @@ class DeletedSequences:
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
-        self._known = (
-            "",
-            0,
-            0,
-        )  # the stream's creation, its first sequence, and how many are deleted after it
+        # When the stream was created, its first sequence, and how many are deleted after it.
+        self._known = ("", 0, 0)
         self._last = 0  # the stream's last sequence, at the last look
         self._deleted: list[int] = []  # those that are deleted, in order
 

@@ -114,7 +114,7 @@ class History:
 
         Raises:
             WireError: a cursor of another stream, or ahead of it.
-            StreamsError: NATS is away.
+            StreamsError: NATS is unreachable.
         """
         hub = self._hub
         end = hub.log.head if query.until is None else min(await self._own(query.until), hub.log.head)
@@ -144,7 +144,7 @@ class History:
 
         Raises:
             WireError: it is of another stream, or of a part that this one has lost.
-            StreamsError: NATS is away.
+            StreamsError: NATS is unreachable.
         """
         if cursor.epoch != self._hub.epoch:
             raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")

@@ -84,7 +84,7 @@ class Readers:
         """The stretch that leads on from a place, from memory or from the stream.
 
         Raises:
-            StreamsError: NATS is away.
+            StreamsError: NATS is unreachable.
         """
         archive = self.hub.fanout.archive
         async with self._reading:
@@ -106,7 +106,7 @@ class Readers:
             stored: what the stream said of other cursors a moment ago, by sequence; it is added to.
 
         Raises:
-            StreamsError: NATS is away.
+            StreamsError: NATS is unreachable.
         """
         if cursor.stored_ns is None:
             return False
@@ -123,7 +123,7 @@ class Readers:
         The server counts nanoseconds in 64 bits, which end in 2262: it is not asked for times after its last.
 
         Raises:
-            StreamsError: NATS is away.
+            StreamsError: NATS is unreachable.
         """
         state = (await self._info())["state"]
         if moment <= 0:

@@ -57,7 +57,7 @@ TELL_EXPIRY: Final = 60.0
 
 
 def _unreported(session: str, error: Exception) -> None:
-    """Raise the error: where nobody reads a log, it must not pass unseen."""
+    """Raise the error, so that it does not pass unseen where no log is read."""
     raise error
 
 

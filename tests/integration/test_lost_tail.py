@@ -185,7 +185,7 @@ def test_a_cursor_of_the_part_that_a_cluster_lost(tmp_path: Path) -> None:
 
 
 def test_a_user_who_may_not_read_directly(tmp_path: Path) -> None:
-    """Then nothing is disproved, and nobody waits for an answer that NATS does not give."""
+    """Then nothing is disproved, and no client waits for an answer that NATS does not give."""
     users = (
         "authorization { users: [{user: all, password: x}, {user: relay, password: x, permissions: "
         '{publish: {allow: ">", deny: "$JS.API.DIRECT.GET.>"}, subscribe: ">"}}] }'
