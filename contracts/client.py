@@ -31,6 +31,7 @@ from nats.errors import UnexpectedEOF
 from contracts.access import Access
 from contracts.message_headers import Headers
 from contracts.protocol_parser import Info, Message, Ping, ProtocolError, ProtocolParser, ServerError
+from contracts.tasks import end
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for the end of a connection; one whose TLS handshake failed would never say that it ended."""
@@ -98,6 +99,13 @@ class SafeClient(Client):
             return base64.b64encode(keys.sign(nonce.encode()))
         finally:
             keys.wipe()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        # nats-py asks its reconnection to end once, which that can miss: it would connect what is closed.
+        task = self._reconnection_task
+        if task is not None and task is not asyncio.current_task():
+            await end(task)
+        await super()._close(status, do_cbs)
 
     async def _read_loop(self) -> None:
         try:
@@ -254,7 +262,8 @@ class _Transport(TcpTransport):
 
     async def wait_closed(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(super().wait_closed(), CLOSE_TIMEOUT)  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await super().wait_closed()  # type: ignore[no-untyped-call]
 
 
 __all__ = ["SafeClient", "TlsRefused", "UnreadableError", "faults"]

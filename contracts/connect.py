@@ -273,8 +273,9 @@ async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109
     if client.is_closed:
         return
     if client.is_connected:
-        with contextlib.suppress(NatsError, asyncio.TimeoutError, OSError):
-            await asyncio.wait_for(client.drain(), timeout)
+        with contextlib.suppress(NatsError, TimeoutError, OSError):
+            async with asyncio.timeout(timeout):
+                await client.drain()
     if not client.is_closed:
         await client.close()
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakSet
 
+from contracts.tasks import end
 from producers.answers import Ack
 from producers.drops import LINE_INTERVAL, LOGGER
 from producers.errors import PublishDropped, PublishError
@@ -182,8 +183,7 @@ class Background:
             await publisher.close(None if until is None else max(0.0, until - loop.time()))
         finally:
             if feeding is not None:
-                feeding.cancel()
-                await asyncio.wait({feeding})
+                await end(feeding)
             await publisher.close(0.0)
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:

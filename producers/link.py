@@ -22,6 +22,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, OutboundBufferLimitError
 
 from contracts.streams import Names
+from contracts.tasks import end
 from producers import answers
 from producers.answers import Ack
 from producers.connection import Connection
@@ -31,7 +32,7 @@ from producers.room import Room, WhenFull
 from producers.window import Entry, Pace, Window
 
 CANCEL_AGAIN: Final = 0.5
-"""Seconds after which a task that has not ended is cancelled once more."""
+"""Seconds after which a task of ours, which has nothing to do at its end, is cancelled once more."""
 
 SWEEP_INTERVAL: Final = 0.05
 """Seconds between two looks for resends and deadlines, and for a new connection."""
@@ -189,7 +190,9 @@ class Link:
             try:
                 for task in (self._task, self._connecting):
                     if task is not None:
-                        await _end(task)
+                        await end(task, again=CANCEL_AGAIN)
+                        if not task.cancelled():
+                            task.result()
                 await self._connection.close()
             finally:
                 self._ended.set()
@@ -346,12 +349,3 @@ class Link:
     def _fail_all(self) -> None:
         for entry in list(self._window.entries()):
             self._fail(entry, self._connection.no_link(entry.subject))
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it ends: nats-py, or a timeout that ends at the same moment, can swallow it."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
-    if not task.cancelled():
-        task.result()

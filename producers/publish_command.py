@@ -22,6 +22,7 @@ from contracts import subjects
 from contracts.connect import NatsSettings, refused, trouble
 from contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from contracts.subjects import SubjectError
+from contracts.tasks import end
 from producers.errors import InvalidEvent, PublishError
 from producers.lines import Splitter, standard_input
 from producers.link import Ticket
@@ -94,9 +95,7 @@ async def run(settings: PublishSettings) -> int:
                 try:
                     await asyncio.wait({working, stopping, refusing}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    for task in (stopping, refusing, working):
-                        task.cancel()
-                    await asyncio.wait({working})
+                    await end(stopping, refusing, working)
                     grace = STOP_GRACE if stop.is_set() else None
                     await publisher.close(0.0 if turned_away.is_set() else grace)
                 return 1 if working.cancelled() else working.result()
@@ -121,8 +120,7 @@ class _Command:
             await self._sent.put(None)
             await telling
         finally:
-            telling.cancel()
-            await asyncio.wait({telling})
+            await end(telling)
         return 1 if self._failures else 0
 
     async def _lines(self) -> AsyncGenerator[tuple[int, bytes], None]:

@@ -16,6 +16,7 @@ from contracts import connect
 from contracts.access import AccessError
 from contracts.listeners import ListenError
 from contracts.streams import StreamsError
+from contracts.tasks import end
 from relay.assembly import assemble
 from relay.auth.authority import Authority
 from relay.auth.keys import KeysError
@@ -122,9 +123,7 @@ async def serve(
         code = 1
         await drain(gate, main, 0.0, settings.drain, stopping)  # clients are told, and find another relay
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await end(*background)
         for server in both:
             server.should_exit = True
         await asyncio.gather(*servers, return_exceptions=True)

@@ -21,6 +21,7 @@ from typing import Final
 from starlette.types import Message, Receive, Scope, Send
 
 from contracts.codes import CloseCode, ErrorCode
+from contracts.tasks import Tasks
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
 from relay.answers import headers_of, peer, refusal
 from relay.core import frames
@@ -197,11 +198,10 @@ class Client:
         else:
             gate.results["refused"] += 1
         try:
-            async with asyncio.timeout(None) as self._patience, asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(self._write(), name="tickertape-client")
+            async with asyncio.timeout(None) as self._patience, Tasks() as tasks:
+                tasks.start(self._write(), "tickertape-client")
                 self._open(decided)
-                await self._read()
-                writer.cancel()
+                await tasks.until(self._read())
         except TimeoutError:
             log.debug("%r did not take its close in time, or was cut", self)
         finally:

@@ -8,10 +8,11 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from contracts.tasks import end
 from relay.auth.authority import Authority
 from relay.config import RelaySettings
 from relay.core.admission import Admission
@@ -28,9 +29,6 @@ from relay.readings import Reading, read
 from relay.workers.place import Place
 
 log = logging.getLogger("tickertape")
-
-ASK_AGAIN: Final = 3.0
-"""Seconds after which what was cancelled, and goes on, is cancelled again."""
 
 TIDY_EVERY: Final = 5
 """Ticks between two looks at what can be forgotten of addresses."""
@@ -87,7 +85,7 @@ class Parts:
             for task in done:
                 await task
         finally:
-            await _end(tasks)
+            await end(*tasks)
 
     async def _tick(self) -> None:
         clock, lag = self.gate.clock, self.hub.stats.loop_lag
@@ -169,13 +167,3 @@ def assemble(
 def session_failed(session: str, error: Exception) -> None:
     """Log an internal error that ends a session, with the session's id."""
     log.error("session %s ended with an internal error", session, exc_info=error, extra={"session": session})
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done: a library, or a wait that has just ended, may swallow it."""
-    rest = set(tasks)
-    while rest:
-        for task in rest:
-            task.cancel()
-        _, rest = await asyncio.wait(rest, timeout=ASK_AGAIN)
-    await asyncio.gather(*tasks, return_exceptions=True)

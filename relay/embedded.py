@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from contracts.errors import MendableError
+from contracts.tasks import end
 
 log = logging.getLogger("tickertape.nats")
 
@@ -101,13 +102,13 @@ class EmbeddedNats:
     async def stop(self) -> None:
         """Stop the server and wait for it."""
         if self.watch is not None:
-            self.watch.cancel()
-            await asyncio.gather(self.watch, return_exceptions=True)
+            await end(self.watch)
         process = self._process
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await process.wait()
             except TimeoutError:
                 log.warning("nats-server did not stop within %.0f s and is killed", STOP_TIMEOUT)
                 process.kill()
@@ -164,7 +165,8 @@ async def _answers(port: int) -> bool:
     except OSError:
         return False
     try:
-        return (await asyncio.wait_for(reader.readline(), 1.0)).startswith(b"INFO ")
+        async with asyncio.timeout(1.0):
+            return (await reader.readline()).startswith(b"INFO ")
     except (TimeoutError, OSError):
         return False
     finally:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from contracts import connect
 from contracts.access import AccessError
 from contracts.streams import StreamsError
+from contracts.tasks import end
 from relay import host_signals
 from relay.assembly import Parts, assemble
 from relay.auth.authority import Authority
@@ -124,8 +125,7 @@ class HostedRelay:
                 member.abort()
             await _emptied(self.parts, ABORT_TIMEOUT)
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end(self._keeper)
         self._keeper = self.parts = None
 
     # Inside.
@@ -156,8 +156,7 @@ class HostedRelay:
             except Exception:
                 log.exception("a fault ends the feed; it starts again in %g s", RETRY_DELAY)
             finally:
-                opening.cancel()
-                await asyncio.gather(opening, return_exceptions=True)
+                await end(opening)
                 self._shut(parts)
             await asyncio.sleep(RETRY_DELAY)
             parts = self._build()

@@ -20,6 +20,7 @@ from contracts.direct_get import nanoseconds, stored_at
 from contracts.events import Event, Reason, Rejected, decode
 from contracts.message_headers import added
 from contracts.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
+from contracts.tasks import Tasks
 from relay import replay
 from relay.core.hub import Hub
 from relay.filing import DeadLetter, Filing
@@ -132,14 +133,15 @@ class Intake:
             head = await self._start(nc)
             self.loaded = True
             ready.set()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._warm(nc, head), name="warm")
-                tasks.create_task(self._supervise(nc), name="supervise")
-                tasks.create_task(self._readers.run(nc), name="readers")
-                tasks.create_task(self._filing.run(nc), name="rejected")
-                tasks.create_task(self._probe(nc), name="probe")
-                tasks.create_task(self._gaps.run(nc), name="gaps")
-                tasks.create_task(self._reload_states(nc), name="states")
+            async with Tasks() as tasks:
+                tasks.start(self._warm(nc, head), "warm")
+                tasks.start(self._supervise(nc), "supervise")
+                tasks.start(self._readers.run(nc), "readers")
+                tasks.start(self._filing.run(nc), "rejected")
+                tasks.start(self._probe(nc), "probe")
+                tasks.start(self._gaps.run(nc), "gaps")
+                tasks.start(self._reload_states(nc), "states")
+                await tasks.until()
         finally:
             self._ending = True
             if self._consumer is not None:
@@ -300,7 +302,8 @@ class Intake:
         tries = 0
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), CHECK_EVERY)
+                async with asyncio.timeout(CHECK_EVERY):
+                    await self._broken.wait()
             if not self._broken.is_set():
                 if self._consumer is None or not self._consumer.silent(loop.time()):
                     continue

@@ -18,6 +18,7 @@ from contracts.consumer import Delivery
 from contracts.direct_get import stored_at
 from contracts.events import Event, decode, format_time, parse_time
 from contracts.streams import Names, StreamsError, epoch_of, info
+from contracts.tasks import Tasks
 from contracts.wire import Cursor
 from relay.core.archive import STRETCH, Wanted
 from relay.core.hub import Hub
@@ -75,10 +76,11 @@ class Readers:
     async def run(self, nc: Client) -> None:
         """Serve what is wanted, until cancelled."""
         self._nc = nc
-        async with asyncio.TaskGroup() as tasks:
+        async with Tasks() as tasks:
             for number in range(READERS):
-                tasks.create_task(self._read_wanted(), name=f"reader-{number}")
-            tasks.create_task(self._locate_asking(), name="locate")
+                tasks.start(self._read_wanted(), f"reader-{number}")
+            tasks.start(self._locate_asking(), "locate")
+            await tasks.until()
 
     async def stretch(self, place: int) -> Log:
         """The stretch that leads on from a place, from memory or from the stream.

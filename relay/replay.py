@@ -103,7 +103,8 @@ async def _read(
             return
         while not (done and not batch):
             try:
-                await asyncio.wait_for(ready.wait(), SILENCE)
+                async with asyncio.timeout(SILENCE):
+                    await ready.wait()
             except TimeoutError:
                 raise StreamsError(
                     f"reading stream {stream} stopped: nothing came for {SILENCE:g} s",

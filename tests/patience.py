@@ -3,7 +3,31 @@
 It bounds events and measures nothing: only a failing test waits that long, however busy the machine is.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 PATIENCE: Final = 120.0
 """Seconds that anything may take."""
+
+
+def undisturbed(scenario: Callable[[int], None], seconds: float) -> None:
+    """Run a scenario that shows something only if it takes less time than the product allows for it.
+
+    A failure in a slower run shows that the machine was busy, and the scenario is run again; a failure in a
+    run that was fast enough is a failure.
+
+    Args:
+        scenario: gets the number of the run, from 0, to take addresses or names that no other run has used.
+        seconds: time that the product allows for what the scenario does.
+    """
+    for number in range(10):
+        began = time.monotonic()
+        try:
+            scenario(number)
+        except (AssertionError, TimeoutError):
+            if time.monotonic() - began < seconds:
+                raise
+        else:
+            return
+    raise TimeoutError(f"no run of ten took less than {seconds:g} s")

@@ -59,7 +59,8 @@ async def follow(
             await consumer.start(after + 1, patterns)
             while not lost.is_set() and not consumer.silent(loop.time()):
                 try:
-                    await asyncio.wait_for(lost.wait(), CHECK_EVERY)
+                    async with asyncio.timeout(CHECK_EVERY):
+                        await lost.wait()
                 except TimeoutError:
                     continue
         except (StreamsError, NatsError, OSError, TimeoutError):

@@ -21,6 +21,7 @@ from nats.errors import Error as NatsError
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
 from contracts.streams import Names, StreamsError
+from contracts.tasks import Tasks
 from producers.errors import PublishError
 from producers.monitor.config import MonitorConfig
 from producers.monitor.config_file import ConfigError, load, stamp
@@ -38,6 +39,9 @@ PROGRAM: Final = "monitor"
 
 STOP_GRACE: Final = 2.0
 """Seconds at the end for what is not yet acknowledged."""
+
+DISARM_GRACE: Final = 2.0
+"""Seconds at the end for switches of gateways that are no longer watched."""
 
 HOUSEKEEPING: Final = 0.25
 """Seconds between two looks at sessions, silences, recoveries, switches and the file."""
@@ -88,7 +92,8 @@ class Monitor:
         self._watched: dict[str, Watched] = {}
         self.probing = Probing(self._watched, self._tell, _say)
         self._hearing = Hearing(id, names, self._watched, self.telling, self._tell)
-        self._group: asyncio.TaskGroup
+        self._tasks: Tasks
+        self._disarming: list[asyncio.Task[None]] = []
         self._watchdog: Watchdog
         self._client: Client
         self._stamp = stamp(path)
@@ -118,30 +123,24 @@ class Monitor:
         if not self._watchdog.works:
             say(PROGRAM, "without message schedules nothing tells when all monitors are dead")
         newest = await self._hearing.first_look(client, self._watchdog.works)
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            tasks = [
-                group.create_task(self._hearing.events(client)),
-                group.create_task(self.telling.run()),
-            ]
+        async with Tasks() as tasks:
+            self._tasks = tasks
+            tasks.start(self._hearing.events(client), "events")
+            tasks.start(self.telling.run(), "publish")
             if self._watchdog.works:
-                tasks.append(group.create_task(self._hearing.quiet(client)))
+                tasks.start(self._hearing.quiet(client), "quiet")
             self._begin(newest)
             await self._subscribe()
-            tasks += [
-                group.create_task(self._keep_house()),
-                group.create_task(self._report()),
-                group.create_task(
-                    self.probing.check_connectivity(lambda: self._config.connectivity_checks())
-                ),
-            ]
+            tasks.start(self._keep_house(), "house")
+            tasks.start(self._report(), "report")
+            tasks.start(
+                self.probing.check_connectivity(lambda: self._config.connectivity_checks()), "connectivity"
+            )
             self.started = True
             say(PROGRAM, f"watching {len(self._watched)} gateways as {self._id!r}")
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
-            for watched in self._watched.values():
-                watched.stop()
+            await tasks.until(stop.wait())
+            if self._disarming:
+                await asyncio.wait(self._disarming, timeout=DISARM_GRACE)
         await self._hand_over()
 
     # What is watched.
@@ -167,12 +166,12 @@ class Monitor:
             self._tell(watched, watched.quiet(silence, now))
         self._tell(watched, watched.keep_hours(now))
         for index, check in enumerate(watched.gateway.checks):
-            watched.tasks.append(self._group.create_task(self.probing.probe(watched, index, check)))
+            watched.tasks.append(self._tasks.start(self.probing.probe(watched, index, check)))
 
     def _remove(self, known: Newest, now: float) -> None:
         say(PROGRAM, f"{known.gateway_id} is no longer in the file: removed")
         self.telling.keep(removed(known, self._id, now))
-        self._group.create_task(self._disarm(known))
+        self._disarming.append(self._tasks.start(self._disarm(known)))
 
     async def _disarm(self, known: Newest) -> None:
         try:
@@ -256,7 +255,7 @@ class Monitor:
                 say(PROGRAM, f"{event.gateway_id}: recovery {event.phase} {event.attempt}")
                 self.telling.keep(event)
                 if event.phase == "attempt":
-                    watched.tasks.append(self._group.create_task(self._attempt(watched, event)))
+                    watched.tasks.append(self._tasks.start(self._attempt(watched, event)))
 
     async def _attempt(self, watched: Watched, event: EventModel) -> None:
         error = await watched.attempt(event)

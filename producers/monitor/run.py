@@ -15,6 +15,7 @@ from contracts import connect, subjects
 from contracts.connect import NatsSettings, shown, trouble
 from contracts.listeners import ListenError
 from contracts.streams import StreamsError
+from contracts.tasks import end
 from producers.metrics_port import MetricsPort
 from producers.monitor import metrics, silences
 from producers.monitor.config_file import ConfigError, load
@@ -123,7 +124,7 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         if not working.done() and not monitor.started:
-            working.cancel()  # still waiting for NATS
+            await end(working)  # still waiting for NATS
         await asyncio.wait({working})
         if not working.cancelled():
             working.result()

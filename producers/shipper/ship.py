@@ -13,6 +13,7 @@ from contracts import connect
 from contracts.connect import shown, trouble
 from contracts.listeners import ListenError
 from contracts.streams import StreamsError, server_version
+from contracts.tasks import end
 from producers.errors import ProducerError
 from producers.program import client_soon, ensure_streams, say, stop_on_signals
 from producers.publisher import FOREVER, Publisher
@@ -72,8 +73,7 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
             await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if not ready.done():
-                ready.cancel()
-                await asyncio.wait({ready})
+                await end(ready)
                 return 0
             client = ready.result()
             names = settings.names()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from contracts.errors import MendableError
+from contracts.tasks import end
 from producers.shipper.lineage import Batch, Lineage
 from producers.shipper.sink import Conflict, Refused, Sink
 from producers.shipper.wake import Wake
@@ -133,9 +134,7 @@ class Shipper:
             self._stopping = True
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=STOP_GRACE)
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(*self._tasks)
 
     def _patience(self) -> float:
         """Seconds to sleep, unless something changes."""

@@ -130,7 +130,8 @@ async def show(client: Client, names: Names, host: str, console: Console) -> boo
     """
     subject = names.subject(subjects.system_health("shipper", host))
     stream = names.stream("LATEST")
-    found = await asyncio.wait_for(direct_get.last(client, stream, subject), _TIMEOUT)
+    async with asyncio.timeout(_TIMEOUT):
+        found = await direct_get.last(client, stream, subject)
     if found is None or isinstance(decode(names.bare(subject), found.data), Rejected):
         return False
     event = SystemHealth.model_validate(orjson.loads(found.data))

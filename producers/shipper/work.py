@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from contracts.tasks import end
 from producers.errors import PublishError
 from producers.lines import standard_input
 from producers.program import say
@@ -176,8 +177,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
+            await end(working)
         return None if working.cancelled() else working.result()
     finally:
         stopping.cancel()
@@ -191,9 +191,9 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
     try:
         yield task
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end(task)
+        if not task.cancelled():
+            task.result()
 
 
 async def _report(settings: ShipSettings, shipper: Shipper, counts: Counts, publisher: Publisher) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import get_args
 
+from contracts.tasks import Tasks
 from relay.auth.claims import Expected, Reason
 from relay.auth.jwks import Jwks, shown
 from relay.auth.key_formats import configured_keys
@@ -88,12 +89,12 @@ class Authority:
         Args:
             changed: called when another list of revocations counts.
         """
-        async with asyncio.TaskGroup() as group:
+        async with Tasks() as tasks:
             if self._jwks is not None:
-                group.create_task(self._fetch(self._jwks), name="jwks")
+                tasks.start(self._fetch(self._jwks), "jwks")
             if self._revocations is not None:
-                group.create_task(self._revocations.run(changed), name="revocations")
-            await asyncio.get_running_loop().create_future()  # a fixed key needs nothing, for ever
+                tasks.start(self._revocations.run(changed), "revocations")
+            await tasks.until()  # a fixed key needs nothing
 
     def readings(self) -> list[Callable[[], Awaitable[str]]]:
         """What can be read again; each says what it was, or raises a ``MendableError`` and changes nothing.

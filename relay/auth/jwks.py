@@ -126,7 +126,8 @@ class Jwks:
         """Keep the keys fresh until it is cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._wait)
+                async with asyncio.timeout(self._wait):
+                    await self._asked.wait()
             self._asked.clear()
             first = self._in_a_row == 0
             try:

@@ -74,7 +74,8 @@ class Child:
                 return True
             process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(process.wait(), self._grace)
+                async with asyncio.timeout(self._grace):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

@@ -172,7 +172,8 @@ class Demo:
                 self._say(f"{child.name} is not started again; the demo goes on without it", "bold red")
                 return
             try:
-                await asyncio.wait_for(self._stopping.wait(), RESTART_DELAY)
+                async with asyncio.timeout(RESTART_DELAY):
+                    await self._stopping.wait()
                 return
             except TimeoutError:
                 await child.start()

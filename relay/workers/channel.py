@@ -16,6 +16,8 @@ from typing import Any, Final
 import orjson
 from starlette.types import ASGIApp
 
+from contracts.tasks import end
+
 log = logging.getLogger("tickertape.workers")
 
 MAX_LINE: Final = 16 * 1024 * 1024
@@ -101,8 +103,7 @@ class Channel:
 
     async def close(self) -> None:
         """Let what was told be sent, and stop listening."""
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+        await end(self._listening)
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
 

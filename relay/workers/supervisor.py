@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from contracts import connect
 from contracts.listeners import ListenError
+from contracts.tasks import end
 from relay.config import ServeSettings
 from relay.embedded import EmbeddedError, EmbeddedNats
 from relay.listener import Listener
@@ -128,8 +129,7 @@ async def _start(nats: EmbeddedNats, heard: "Heard") -> None:
     if starting.done():
         await starting
     else:
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        await end(starting)
 
 
 class Heard:
@@ -222,8 +222,7 @@ class Supervisor:
             code = await self._watch(watched)
             return max(code, await self._end(running))
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            await end(looking)
 
     async def _watch(self, watched: Sequence[asyncio.Task[None]]) -> int:
         """Wait for a signal, or for the word that no relay can run."""

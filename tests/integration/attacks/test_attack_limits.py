@@ -15,6 +15,7 @@ from tests.attacker import bearer, claims, count, exchange, get, read_all, until
 from tests.fake_link import only
 from tests.feed_client import PATIENCE, FeedClient, follow, run
 from tests.nats_server import NatsServer
+from tests.patience import undisturbed
 from tests.relay_process import Relay, eventually
 
 PROXY = "127.0.0.9"
@@ -23,6 +24,9 @@ PROXY = "127.0.0.9"
 PER_ADDRESS = 4
 UNAUTHENTICATED = 8
 MESSAGES = 50
+
+HEAD_TIME = 5.0
+"""Seconds that the relay waits for a request's head or a token."""
 
 
 @pytest.fixture(scope="module")
@@ -243,24 +247,32 @@ def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
         link.sendall(send)
         return link
 
+    def all_wait() -> None:
+        eventually(lambda: count(relay, "sockets_unauthenticated") == UNAUTHENTICATED, "all wait", HEAD_TIME)
+
     async def check() -> None:
         before = count(relay, "limits_reached_total", limit="unauthenticated")
         async with AsyncExitStack() as stack:
             feeds = await sessions(stack, relay, 2, "127.0.0.7", good)
             waiting = [idle(1), idle(2, b"GET / HT"), idle(3, upgrade("/ws"))]
             waiting += [idle(4 + n) for n in range(UNAUTHENTICATED - 3)]
-            eventually(lambda: count(relay, "sockets_unauthenticated") == UNAUTHENTICATED, "all wait")
+            for link in waiting:
+                stack.callback(link.close)
+            all_wait()
             assert count(relay, "limits_reached_total", limit="unauthenticated") == before
             feeds += await sessions(stack, relay, 3, "127.0.0.8", good)
-            waiting += [idle(20 + n) for n in range(3)]
-            eventually(lambda: count(relay, "sockets_unauthenticated") == UNAUTHENTICATED, "all wait")
+            for number in range(3):
+                stack.callback(idle(20 + number).close)
+            all_wait()
             assert await alive(feeds)
             for cut in waiting[:3]:
                 data = await asyncio.to_thread(read_all, cut)
                 assert b"408" not in data
                 assert b"4408" not in data
             assert count(relay, "limits_reached_total", limit="unauthenticated") == before + 3
-            for link in waiting:
-                link.close()
 
-    run(check())
+    def scenario(_: int) -> None:
+        eventually(lambda: count(relay, "sockets_unauthenticated") == 0, "no socket without a session")
+        run(check())
+
+    undisturbed(scenario, HEAD_TIME)

@@ -1,0 +1,113 @@
+"""Tasks, and how they end although a cancellation can be swallowed.
+
+``asyncio.wait_for`` of Python 3.11 returns what it waited for when a cancellation comes in the same turn of
+the event loop, and forgets the cancellation; nats-py waits with it throughout. Whoever cancels such a task
+once, and waits for it, may wait without end: so does ``asyncio.TaskGroup``.
+
+Invariants:
+
+1. ``end``, and leaving ``Tasks``, return only when every task is done, whatever was swallowed.
+2. Neither is interrupted by a cancellation of its own task, which is raised when they are through.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+T = TypeVar("T")
+
+CANCEL_AGAIN: Final = 3.0
+"""Seconds after which a cancellation is repeated: more than an orderly end takes, since a connection to NATS
+may drain for two."""
+
+
+async def end(*tasks: asyncio.Task[Any], again: float = CANCEL_AGAIN) -> None:
+    """Cancel tasks until all are done; what they raised stays in them.
+
+    Args:
+        tasks: may be done already.
+        again: seconds after which a cancellation is repeated.
+
+    Raises:
+        asyncio.CancelledError: the calling task was cancelled meanwhile.
+    """
+    now = asyncio.get_running_loop().time
+    rest = {task for task in tasks if not task.done()}
+    cancelled, due = False, now()
+    while rest:
+        if now() >= due:
+            for task in rest:
+                task.cancel()
+            due = now() + again
+        try:
+            _, rest = await asyncio.wait(rest, timeout=due - now())
+        except asyncio.CancelledError:
+            cancelled = True
+            rest = {task for task in rest if not task.done()}
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at: asyncio would log it as never retrieved
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+class Tasks:
+    """Tasks that run beside each other and end together, when the context is left."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"Tasks({len(self._running)})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await end(*self._running)
+        if self._failed.done() and kind is None:
+            self._failed.result()
+
+    def start(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+        """Start a task; it may end by itself.
+
+        Args:
+            work: what it does.
+            name: of the task, for debugging.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def until(self, work: Coroutine[Any, Any, object] | None = None) -> None:
+        """Wait until some work is done or a task fails; without work, until a task fails.
+
+        Raises:
+            Exception: what the task that failed first has raised.
+        """
+        if work is None:
+            await asyncio.shield(self._failed)
+            return
+        waiting = asyncio.create_task(work)
+        try:
+            futures: set[asyncio.Future[Any]] = {waiting, self._failed}
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed.done():
+                self._failed.result()
+            waiting.result()
+        finally:
+            await end(waiting)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
+            self._failed.exception()  # looked at, also where nobody waits any more
+
+
+__all__ = ["CANCEL_AGAIN", "Tasks", "end"]
