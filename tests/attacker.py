@@ -178,6 +178,7 @@ async def browser(
         origin=None if origin is None else Origin(origin),
         local_addr=(source, 0),
         proxy=None,
+        ping_interval=None,
         close_timeout=2.0,
     ) as ws:
         messages = []

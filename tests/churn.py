@@ -14,13 +14,14 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import orjson
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from contracts.events import SystemLog
 from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from producers.publisher import Publisher
+from tests.feed_client import patiently
 from tests.patience import PATIENCE
 
 MESSAGES: Final = 5
@@ -131,16 +132,14 @@ class Churn:
                 while True:
                     await socket.recv()
 
-    def _open(self, compression: str | None = None, **query: object) -> connect:
-        return connect(
+    def _open(
+        self, compression: str | None = None, **query: object
+    ) -> contextlib.AbstractAsyncContextManager[ClientConnection]:
+        return patiently(
             f"{self._url}?{urlencode(query)}",
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=compression,
             max_size=MAX_MESSAGE_BYTES,
-            proxy=None,
-            open_timeout=PATIENCE,
-            close_timeout=2.0,
-            ping_interval=None,
         )
 
     async def _read(self, socket: ClientConnection) -> None:

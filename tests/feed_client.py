@@ -14,7 +14,7 @@ import orjson
 from nats.aio.client import Client as Nats
 from nats.js import JetStreamContext
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
@@ -103,6 +103,27 @@ class FeedClient:
 
 
 @asynccontextmanager
+async def patiently(url: str, **options: Any) -> AsyncIterator[ClientConnection]:
+    """Open a socket as one that a busy machine may delay: no time counts, and a late head is sent again.
+
+    Args:
+        url: of the feed.
+        options: more of ``websockets.asyncio.client.connect``.
+    """
+    while True:
+        try:
+            socket = await connect(
+                url, proxy=None, open_timeout=PATIENCE, close_timeout=2.0, ping_interval=None, **options
+            )
+            break
+        except InvalidStatus as error:
+            if error.response.status_code != 408:
+                raise
+    async with socket:
+        yield socket
+
+
+@asynccontextmanager
 async def follow(
     ws_url: str,
     *,
@@ -123,7 +144,7 @@ async def follow(
         query: as in the protocol.
     """
     url = f"{ws_url}?{urlencode(query)}" if query else ws_url
-    async with connect(
+    async with patiently(
         url,
         subprotocols=[Subprotocol(SUBPROTOCOL)] if protocol else None,
         additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
@@ -131,9 +152,6 @@ async def follow(
         compression=None,
         max_size=MAX_MESSAGE_BYTES,
         max_queue=None,
-        proxy=None,
-        open_timeout=PATIENCE,
-        close_timeout=2.0,
     ) as socket:
         client = FeedClient(socket)
         if live:

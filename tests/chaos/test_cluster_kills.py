@@ -82,6 +82,7 @@ class Client:
             max_size=MAX_MESSAGE_BYTES,
             max_queue=None,
             proxy=None,
+            ping_interval=None,
             close_timeout=0.2,
         ) as socket:
             self.connections += 1

@@ -163,6 +163,7 @@ class Client:
             compression=self._choose.choice([None, "deflate"]),
             max_size=MAX_MESSAGE_BYTES,
             proxy=None,
+            ping_interval=None,
             open_timeout=PATIENCE,
             close_timeout=0.2,
         ) as socket:

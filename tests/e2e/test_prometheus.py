@@ -78,7 +78,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             lambda: [value for _, value in prometheus.query("sum(up)")] == [3.0], "all three are scraped"
         )
         for _ in range(CLIENTS):
-            stack.enter_context(connect(relay.ws_url, max_queue=None, proxy=None, compression=None))
+            stack.enter_context(
+                connect(relay.ws_url, max_queue=None, proxy=None, ping_interval=None, compression=None)
+            )
         run(traffic(server.url, relay))
         yield World(relay, prometheus)
 

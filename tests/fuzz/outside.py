@@ -57,7 +57,11 @@ class Outside:
         async with (
             jetstream(self.relay.nats_url) as js,
             connect(
-                self.relay.ws_url, additional_headers=headers, proxy=None, max_size=MAX_MESSAGE_BYTES
+                self.relay.ws_url,
+                additional_headers=headers,
+                proxy=None,
+                ping_interval=None,
+                max_size=MAX_MESSAGE_BYTES,
             ) as link,
         ):
             honest = FeedClient(link)

@@ -61,7 +61,7 @@ async def burst(nats_url: str, count: int, size: int = 0) -> None:
 async def refused(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:
     """Status, headers and JSON of a handshake that is refused over HTTP."""
     with pytest.raises(InvalidStatus) as caught:
-        async with connect(url, proxy=None, **options):
+        async with connect(url, proxy=None, ping_interval=None, **options):
             pass
     answer = caught.value.response
     headers = {name.lower(): value for name, value in answer.headers.raw_items()}
@@ -71,7 +71,7 @@ async def refused(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:
 async def told_inside(url: str, **options: Any) -> list[tuple[str, Any]]:
     """Types and codes of all that comes, the close code at the end."""
     found: list[tuple[str, Any]] = []
-    async with asyncio.timeout(PATIENCE), connect(url, proxy=None, **options) as socket:
+    async with asyncio.timeout(PATIENCE), connect(url, proxy=None, ping_interval=None, **options) as socket:
         try:
             while True:
                 message = orjson.loads(await socket.recv())
@@ -211,9 +211,13 @@ def test_a_token_comes_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
     async def check() -> None:
         url = host.ws("/secret/ws")
         async with (
-            connect(url, proxy=None, additional_headers={"Authorization": f"Bearer {token}"}) as header,
-            connect(url, proxy=None, subprotocols=[*OURS, Subprotocol(f"bearer.{token}")]) as offered,
-            connect(url, proxy=None) as late,
+            connect(
+                url, proxy=None, ping_interval=None, additional_headers={"Authorization": f"Bearer {token}"}
+            ) as header,
+            connect(
+                url, proxy=None, ping_interval=None, subprotocols=[*OURS, Subprotocol(f"bearer.{token}")]
+            ) as offered,
+            connect(url, proxy=None, ping_interval=None) as late,
         ):
             assert offered.subprotocol == "tickertape.v1"
             await late.send(orjson.dumps({"type": "auth", "token": token}).decode())
@@ -246,7 +250,7 @@ def test_a_bad_token_is_refused_as_the_client_can_see_it(shared: tuple[NatsServe
         asks = {"Authorization": f"Bearer {none}"}
         code, _, body = await refused(f"{url}?subjects=log.%3E", additional_headers=asks)
         assert (code, body["code"]) == (403, "forbidden")
-        async with connect(url, proxy=None) as socket:
+        async with connect(url, proxy=None, ping_interval=None) as socket:
             client = FeedClient(socket)
             await client.say(type="ping", id="1")
             assert (await client.one(Error)).code == "unauthorized"
@@ -267,7 +271,9 @@ def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> No
         )
         assert (code, body["code"]) == (403, "forbidden")
         for origin in ("https://app.example.com", host.url()):
-            async with connect(url, proxy=None, additional_headers={"Origin": origin}) as socket:
+            async with connect(
+                url, proxy=None, ping_interval=None, additional_headers={"Origin": origin}
+            ) as socket:
                 assert isinstance(await FeedClient(socket).read(), Welcome)
         # A name that somebody pointed at this machine.
         rebound = f"ws://rebound.example.com:{host.port}/feed/ws"

@@ -129,7 +129,10 @@ def listening(ports: list[int]) -> list[int]:
 async def watch(port: int) -> None:
     """Listen until a gateway has failed and both services have logged."""
     wanted = {"a gateway fails", "gateway_manager", "order_router"}
-    async with asyncio.timeout(PATIENCE), connect(f"ws://127.0.0.1:{port}/ws", max_size=None) as feed:
+    async with (
+        asyncio.timeout(PATIENCE),
+        connect(f"ws://127.0.0.1:{port}/ws", max_size=None, ping_interval=None) as feed,
+    ):
         while wanted:
             frame = json.loads(await feed.recv())
             for item in frame.get("events", []) if frame["type"] == "events" else []:
@@ -192,7 +195,10 @@ def test_a_killed_demo_takes_its_children_with_it(tmp_path: Path) -> None:
     """After kill -9 of the demo its children end by themselves, and a client's connection with them."""
 
     async def until_closed(port: int) -> None:
-        async with asyncio.timeout(PATIENCE), connect(f"ws://127.0.0.1:{port}/ws", max_size=None) as feed:
+        async with (
+            asyncio.timeout(PATIENCE),
+            connect(f"ws://127.0.0.1:{port}/ws", max_size=None, ping_interval=None) as feed,
+        ):
             running.process.kill()
             with contextlib.suppress(ConnectionClosed):
                 while True:

@@ -187,7 +187,7 @@ def test_a_client_that_talks_much_but_not_too_much_stays(relay: Relay) -> None:
     """A hundred messages in a second are no flood."""
 
     async def check() -> None:
-        async with connect(relay.ws_url, proxy=None) as link:
+        async with connect(relay.ws_url, proxy=None, ping_interval=None) as link:
             for number in range(100):
                 await link.send(f'{{"type":"ping","id":{number}}}')
             pongs = 0

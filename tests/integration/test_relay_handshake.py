@@ -71,7 +71,10 @@ def test_a_browser_is_told_inside(relay: Relay, query: str, code: int, error: st
 
     async def check() -> None:
         async with connect(
-            f"{relay.ws_url}?{query}", subprotocols=[Subprotocol("tickertape.v1")], proxy=None
+            f"{relay.ws_url}?{query}",
+            subprotocols=[Subprotocol("tickertape.v1")],
+            proxy=None,
+            ping_interval=None,
         ) as socket:
             first, second = json.loads(await socket.recv()), json.loads(await socket.recv())
             assert (first["type"], first["code"], first["retry"]) == ("error", error, False)
@@ -110,7 +113,9 @@ def test_foreign_subprotocols_alone_are_refused(relay: Relay) -> None:
 
     async def refused(*names: str) -> int:
         with pytest.raises(InvalidStatus) as caught:
-            async with connect(relay.ws_url, subprotocols=[Subprotocol(n) for n in names], proxy=None):
+            async with connect(
+                relay.ws_url, subprotocols=[Subprotocol(n) for n in names], proxy=None, ping_interval=None
+            ):
                 pass
         assert json.loads(caught.value.response.body or b"")["code"]
         return caught.value.response.status_code
@@ -119,7 +124,10 @@ def test_foreign_subprotocols_alone_are_refused(relay: Relay) -> None:
         assert await refused("graphql-ws") == 400
         assert await refused("tickertape.v2", "soap") == 400
         async with connect(
-            relay.ws_url, subprotocols=[Subprotocol("soap"), Subprotocol("tickertape.v1")], proxy=None
+            relay.ws_url,
+            subprotocols=[Subprotocol("soap"), Subprotocol("tickertape.v1")],
+            proxy=None,
+            ping_interval=None,
         ) as socket:
             assert socket.subprotocol == "tickertape.v1"
 
@@ -157,7 +165,9 @@ def test_a_broken_handshake_is_refused(relay: Relay, line: str) -> None:
 
 async def close_code(relay: Relay, *frames: object) -> int:
     """Close code after sending something; a list is sent in fragments."""
-    async with connect(relay.ws_url, proxy=None, compression=None, max_size=None) as socket:
+    async with connect(
+        relay.ws_url, proxy=None, ping_interval=None, compression=None, max_size=None
+    ) as socket:
         for _ in range(3):
             await socket.recv()
         for frame in frames:

@@ -149,7 +149,7 @@ def test_the_welcome_says_how_large_a_message_may_be(relay: Relay) -> None:
     """And that is what an ordinary library can send."""
 
     async def check() -> None:
-        async with connect(relay.ws_url, proxy=None, compression=None) as link:
+        async with connect(relay.ws_url, proxy=None, ping_interval=None, compression=None) as link:
             welcome = json.loads(await link.recv())
             size = welcome["limits"]["max_message_bytes"]
             await link.send(ping(size).decode())

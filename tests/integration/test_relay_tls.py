@@ -80,7 +80,11 @@ def test_the_feed_is_wss(relay: Relay) -> None:
     async def check() -> None:
         origin = relay.url
         async with connect(
-            relay.ws_url, ssl=trusting(), proxy=None, additional_headers={"Origin": origin}
+            relay.ws_url,
+            ssl=trusting(),
+            proxy=None,
+            ping_interval=None,
+            additional_headers={"Origin": origin},
         ) as link:
             assert json.loads(await asyncio.wait_for(link.recv(), PATIENCE))["type"] == "welcome"
             await link.send("x" * 100_000)  # more than one record

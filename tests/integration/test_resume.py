@@ -400,6 +400,7 @@ async def read_events(url: str, compression: str | None, last: int) -> list[dict
         compression=compression,
         max_size=MAX_MESSAGE_BYTES,
         proxy=None,
+        ping_interval=None,
     ) as socket:
         assert bool(socket.protocol.extensions) is (compression is not None)
         items: list[dict[str, Any]] = []
@@ -483,6 +484,7 @@ def test_a_slow_reader_in_complete_loses_nothing(nats_server: NatsServer, short:
                 max_size=MAX_MESSAGE_BYTES,
                 max_queue=1,
                 proxy=None,
+                ping_interval=None,
             ) as socket,
         ):
             client = FeedClient(socket)

@@ -98,21 +98,20 @@ def test_an_address_that_only_fails_has_to_wait(relay: Relay, good: str) -> None
     def scenario(run: int) -> None:
         source = f"127.0.4.{run + 1}"
         statuses = [exchange(relay, forged, source=source).status for _ in range(8)]
-        assert statuses[:4] == [401] * 4
-        assert set(statuses) == {401, 429}
+        assert statuses == [401] * 2 + [429] * 6
         for request in (forged, upgrade("/ws", bearer(good)), get("/health")):
             answer = exchange(relay, request, source=source)
             assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "too_many", "5")
         sources.append(source)
 
-    undisturbed(scenario, 1 / RATE)
+    undisturbed(scenario, 1.0)
     again = upgrade("/ws?level=LOUD", bearer(good))
     eventually(lambda: exchange(relay, again, source=sources[-1]).status == 400, "it is let in again")
     assert count(relay, "limits_reached_total", limit="address_rate") >= 3
     assert exchange(relay, get("/health"), source="127.0.0.3").status == 200
     # Addresses with many behind them have no limit of their own, nor does anybody for what is good.
     assert {exchange(relay, forged).status for _ in range(20)} == {401}
-    assert {exchange(relay, get("/health"), source="127.0.0.3").status for _ in range(20)} == {200}
+    assert {exchange(relay, get("/health"), source="127.0.0.3").status for _ in range(8)} == {200}
 
 
 @pytest.mark.parametrize("relay", ["--connection-rate 4"], indirect=True)
