@@ -121,6 +121,11 @@ class Client:
                 gate.discard(self)
                 gate.codes[self._closing[0] if self._closing is not None else self._code] += 1
 
+    @property
+    def sent(self) -> bool:
+        """True when all that was written is with the host's server."""
+        return self._waiting == 0
+
     # From the session.
 
     def send(self, data: bytes) -> None:

@@ -19,6 +19,7 @@ from contracts.streams import StreamsError
 from contracts.tasks import end
 from relay import host_signals
 from relay.assembly import Parts, assemble
+from relay.asgi_client import Client
 from relay.auth.authority import Authority
 from relay.auth.token_settings import token_problem
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
@@ -34,6 +35,9 @@ RETRY_DELAY: Final = 5.0
 
 ABORT_TIMEOUT: Final = 1.0
 """Seconds that the tasks of clients have to end when they were cut."""
+
+GOODBYE_TIMEOUT: Final = 1.0
+"""Seconds that the host's shutdown waits at most for clients to take their goodbye."""
 
 _LOOK: Final = 0.02
 
@@ -68,6 +72,7 @@ class HostedRelay:
         self._keeper: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
         self._deaf: Callable[[], None] | None = None
+        self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"HostedRelay({connect.shown(self._url)}, {self.parts and self.parts.gate!r})"
@@ -86,10 +91,7 @@ class HostedRelay:
 
         def heard(then: Callable[[], None]) -> None:
             def leave() -> None:
-                try:
-                    self.leave()
-                finally:
-                    then()
+                self._going = loop.create_task(self._say_goodbye(then), name="tickertape-goodbye")
 
             try:
                 loop.call_soon_threadsafe(leave)
@@ -106,6 +108,20 @@ class HostedRelay:
         except TimeoutError:
             log.debug("a client is sent away: NATS is not there, or not ready yet")
         return self.parts
+
+    async def _say_goodbye(self, then: Callable[[], None]) -> None:
+        """Let ``bye`` go out, as far as clients take it soon, before the host's server closes their sockets."""
+        try:
+            self.leave()
+            async with asyncio.timeout(GOODBYE_TIMEOUT):
+                while self.parts is not None and not all(
+                    client.sent for client in self.parts.gate.all() if isinstance(client, Client)
+                ):
+                    await asyncio.sleep(_LOOK)
+        except TimeoutError:
+            log.debug("some clients do not take their goodbye")
+        finally:
+            then()
 
     def leave(self) -> None:
         """The host shuts down: let nobody in any more, and say ``bye`` to those who are there."""

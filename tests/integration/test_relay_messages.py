@@ -133,7 +133,8 @@ def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, si
         relay, SHAPES[shape](ping(size)), frame(0x89, b"still there"), until=re.compile(b"still there|<8>")
     )
     assert PONG in answer
-    assert answer.endswith(b"<a>still there")
+    assert b"<a>still there" in answer
+    assert b"<8>" not in answer
 
 
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES + 1, MAX_MESSAGE_BYTES + 1024, MAX_MESSAGE_BYTES + 1025])
