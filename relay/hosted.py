@@ -18,8 +18,8 @@ from contracts.access import AccessError
 from contracts.streams import StreamsError
 from contracts.tasks import end
 from relay import host_signals
-from relay.assembly import Parts, assemble
 from relay.asgi_client import Client
+from relay.assembly import Parts, assemble
 from relay.auth.authority import Authority
 from relay.auth.token_settings import token_problem
 from relay.config import RESERVED_DESCRIPTORS, RelaySettings
@@ -110,16 +110,13 @@ class HostedRelay:
         return self.parts
 
     async def _say_goodbye(self, then: Callable[[], None]) -> None:
-        """Let ``bye`` go out, as far as clients take it soon, before the host's server closes their sockets."""
+        """Let ``bye`` go out, as far as clients take it soon; only then the host's server closes the sockets."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GOODBYE_TIMEOUT
         try:
             self.leave()
-            async with asyncio.timeout(GOODBYE_TIMEOUT):
-                while self.parts is not None and not all(
-                    client.sent for client in self.parts.gate.all() if isinstance(client, Client)
-                ):
-                    await asyncio.sleep(_LOOK)
-        except TimeoutError:
-            log.debug("some clients do not take their goodbye")
+            while self.parts is not None and _unsent(self.parts) and loop.time() < until:
+                await asyncio.sleep(_LOOK)
         finally:
             then()
 
@@ -210,6 +207,11 @@ class HostedCollector(Collector):
         if parts is None:
             return []
         return RelayCollector(parts.reading).collect()
+
+
+def _unsent(parts: Parts) -> bool:
+    """Tell whether something that was said to a client is not yet with the host's server."""
+    return not all(client.sent for client in parts.gate.all() if isinstance(client, Client))
 
 
 async def _emptied(parts: Parts, seconds: float) -> None:
