@@ -110,12 +110,12 @@ class HostedRelay:
         return self.parts
 
     async def _say_goodbye(self, then: Callable[[], None]) -> None:
-        """Let ``bye`` go out, as far as clients take it soon; only then the host's server closes the sockets."""
+        """Let ``bye`` go out, as far as clients take it soon, before the host closes their sockets."""
         loop = asyncio.get_running_loop()
         until = loop.time() + GOODBYE_TIMEOUT
         try:
             self.leave()
-            while self.parts is not None and _unsent(self.parts) and loop.time() < until:
+            while self.parts is not None and _unsent(self.parts) and loop.time() < until:  # noqa: ASYNC110 - no event for all
                 await asyncio.sleep(_LOOK)
         finally:
             then()
