@@ -209,7 +209,8 @@ def _messages() -> dict[str, Any]:
                     "type": "string",
                     "contentEncoding": "base64",
                     "description": "The original subject as NATS has it, when it is illegal; the address "
-                    "then has =XX for each byte outside A-Za-z0-9_- and the dot. It cannot be replayed.",
+                    "then has =XX for each byte outside A-Za-z0-9_- and the dot, and = for an empty token. "
+                    "It cannot be replayed.",
                 },
                 "Tickertape-Raw-Headers": {
                     "type": "string",

@@ -226,9 +226,15 @@ def fault(subject: str) -> str | None:
 
 
 def spell(subject: str) -> str:
-    """Write any subject in legal characters: bytes outside ``A-Za-z0-9_-`` and ``.`` become ``=XX``."""
-    data = subject.encode(errors="surrogateescape")
-    return "".join(chr(byte) if byte in _PLAIN_BYTES or byte == 0x2E else f"={byte:02X}" for byte in data)
+    """Write any subject as a legal one.
+
+    Bytes outside ``A-Za-z0-9_-`` and ``.`` become ``=XX``, and an empty token a single ``=``.
+    """
+    tokens = subject.encode(errors="surrogateescape").split(b".")
+    return ".".join(
+        "".join(chr(byte) if byte in _PLAIN_BYTES else f"={byte:02X}" for byte in token) or "="
+        for token in tokens
+    )
 
 
 def is_state(subject: str) -> bool:

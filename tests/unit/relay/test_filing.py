@@ -34,6 +34,18 @@ def test_a_legal_subject_is_its_address() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("subject", "spelt"),
+    [(".", "=.="), ("log.info.", "log.info.="), ("..x", "=.=.x"), ("a.=.*", "a.=3D.=2A")],
+)
+def test_an_illegal_subject_is_filed_under_a_legal_one(subject: str, spelt: str) -> None:
+    """Also one with empty tokens; no two are spelt alike."""
+    place, _, headers = addressed(DeadLetter("e-7", subject, b"", WHY), Names(), LIMIT)
+    assert place == f"rejected.{spelt}"
+    assert fault(place) is None
+    assert base64.b64decode(headers["Tickertape-Raw-Subject"]) == subject.encode()
+
+
 def test_an_illegal_subject_is_spelt_and_kept() -> None:
     """Subject and header block come back byte for byte."""
     letter = DeadLetter("e-7", "log.info.\udcff", b"body", WHY, b"\xff")
