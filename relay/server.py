@@ -1,130 +1,205 @@
-"""uvicorn on the main and the ops port, on listeners of our own."""
+"""The composition root: builds the relay, runs it, drains it. Reads from top to bottom as it happens.
+
+How it drains is in ``relay/drain.py``, what SIGHUP does in ``relay/reload.py``.
+"""
 
 import asyncio
-import contextlib
-import errno
-from collections.abc import Callable, Iterator
+import gc
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
 
-import uvicorn
-from starlette.types import ASGIApp
+from tickertape.relay.auth.keys import KeysError
+from tickertape.relay.auth.revocation_list import RevocationsError
+from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.drain import drain, first, stop_signals
+from tickertape.relay.endpoints.routes import main_pages, ops_pages
+from tickertape.relay.metrics.catalog import package_version
+from tickertape.relay.relay import assemble
+from tickertape.relay.reload import Reload
+from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
+from tickertape.relay.transport.acceptor import Door
+from tickertape.relay.transport.http_protocol import GuardedHttp
+from tickertape.relay.transport.http_server import HttpServer, listen, one_port
+from tickertape.relay.transport.listener import Listener
+from tickertape.relay.transport.tls import LOOK_EVERY, Certificate, CertificateError
+from tickertape.relay.transport.websocket import websocket_protocol
+from tickertape.relay.worker_context import Place, Server
 
-from contracts.listeners import ListenError, stopped
-from relay.http_protocol import RESPONSE_TIMEOUT, GuardedHttp
-from relay.listener import BACKLOG, Listener, bind
+from tickertape.logging_setup import Shipping
+from tickertape.nats import connection as connect
+from tickertape.nats.credentials import AccessError
+from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
+from tickertape.nats.streams import StreamsError
+from tickertape.process import console
+from tickertape.process.listeners import ListenError
+from tickertape.process.tasks import end
+
+log = logging.getLogger("tickertape")
+
+DESCRIPTORS: Final = 65_536
+GC_THRESHOLDS: Final = (10_000, 50, 100)
+"""The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
 
 
-def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listener:
-    """Take a port at all addresses of a host, before anything else starts.
-
-    It is listened on right away: until then Linux gives it to the next program, or the next option, too.
+async def serve(
+    settings: ServeSettings,
+    announce: Callable[[str], None] = console.announce,
+    shipping: Shipping | None = None,
+    place: Place | None = None,
+) -> int:
+    """Run a relay until a signal ends it.
 
     Args:
-        host: name or address.
-        port: 0 takes a free one.
-        option: name of the option to change, for the error.
-        shared: with other processes of the same user, among whom the system spreads the connections; the
-            one that accepts them begins to listen.
+        settings: what the operator set.
+        announce: gets the lines for the operator.
+        shipping: makes what also publishes the relay's own log.
+        place: among other relays on the same port; None stands alone.
 
-    Raises:
-        ListenError: the address cannot be had.
+    Returns:
+        the exit code: 0 after a signal, 1 when it cannot run.
     """
+    began = time.monotonic()
+    refuse = place.refused if place else partial(console.say, "serve")
+    stopping, reload = stop_signals(), Reload(settings)
+    log.info("version %s starts", package_version(), extra=_told(settings))
+    descriptors = raise_descriptor_limit(settings.max_connections)
+    nats: EmbeddedNats | None = None
+    certificate: Certificate | None = None
     try:
-        return bind(host, port, shared=shared)
-    except OSError as error:
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{where} is in use by another program", f"give another {option}") from None
-        # A port can be reserved for others; all else is wrong with the host.
-        other = option if error.errno == errno.EACCES else option.replace("port", "host")
-        raise ListenError(
-            f"{where} cannot be listened on: {error.strerror or error}", f"give another {other}"
-        ) from None
+        authority = Authority(settings) if settings.auth == "jwt" else None
+        if settings.tls_cert is not None:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
+        main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
+        if place is None:
+            ops_socket = _listen_for_ops(settings, main_socket.port)
+        if settings.nats_url is None:
+            nats = EmbeddedNats(settings.data_dir, settings.nats_port)
+            await nats.start()
+    except (KeysError, RevocationsError, ListenError, EmbeddedError, CertificateError) as error:
+        refuse(str(error))
+        return 1
+    url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
+
+    shipped = None if shipping is None else shipping(url)
+    if shipped is not None:
+        log.addHandler(shipped)
+    parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
+    gate = parts.gate
+    door = Door(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
+    pages = main_pages(gate, parts.history)
+    main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
+    of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading)
+    ops: Server = place.ops(of_ops) if place else HttpServer(of_ops, ops_socket)
+    loaded = asyncio.Event()
+    code = 0
+    both: tuple[Server, Server] = (main, ops)
+    servers = [asyncio.create_task(server.run_until_stopped(), name="server") for server in both]
+    background = [asyncio.create_task(parts.run(loaded), name="parts")]
+    background.append(asyncio.create_task(reload.run(parts, certificate), name="reload"))
+    if certificate is not None:
+        background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
+    if nats is not None and nats.watch is not None:
+        background.append(nats.watch)
+    watched = [*servers, *background]
+    try:
+        address = f"{'https' if certificate else 'http'}://{main.address}"
+        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
+        await first(loaded.wait(), *watched, stopping.wait())
+        if loaded.is_set() and not _ended(watched):
+            gate.open = True
+            _settle_memory()
+            announce("ready")
+            seconds = time.monotonic() - began
+            log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
+            await first(*watched, stopping.wait())
+        for task in _ended(watched):
+            await task  # raises what ended it
+        await drain(gate, main, settings.drain_notice, settings.drain, stopping)
+    except (StreamsError, AccessError, ListenError, EmbeddedError) as error:
+        refuse(str(error))
+        code = 1
+        await drain(gate, main, 0.0, settings.drain, stopping)  # clients are told, and find another relay
+    finally:
+        await end(*background)
+        for server in both:
+            server.should_exit = True
+        await asyncio.gather(*servers, return_exceptions=True)
+        if shipped is not None:
+            log.removeHandler(shipped)
+            await asyncio.to_thread(shipped.close)  # waits until what was logged is in the stream
+        if nats is not None:
+            await nats.stop()
+    log.info("ended", extra={"code": code, "seconds": round(time.monotonic() - began, 3)})
+    return code
 
 
-def one_port(error: ListenError, port: int, taken: int) -> ListenError:
-    """Explain an error of ``listen`` where the main and the ops port are the same.
+def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+    return [task for task in tasks if task.done()]
+
+
+def _settle_memory() -> None:
+    """Spare the garbage collector what lives now, since it lives long."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
+    try:
+        return listen(settings.ops_host, settings.ops_port, "--ops-port")
+    except ListenError as error:
+        raise one_port(error, settings.ops_port, main_port) from None
+
+
+def raise_descriptor_limit(connections: int = 0) -> int:
+    """Let the process have as many descriptors as it may; each client is one.
 
     Args:
-        error: of the second of the two.
-        port: that it asked for.
-        taken: port of the first.
+        connections: that are wanted; 0 means as many as fit.
+
+    Returns:
+        for how many connections there are descriptors.
     """
-    if port != taken:
-        return error
-    return ListenError(f"--port and --ops-port are both {port}", "give another --ops-port")
-
-
-class HttpServer(uvicorn.Server):
-    """One listener with its pages; signals are the application's own business.
-
-    Args:
-        app: the pages.
-        listener: bound sockets; they are closed at the end.
-        websocket: builds what an upgrade is handed to; None serves no WebSocket.
-        http: builds what a socket is handed to.
-
-    Attributes:
-        address: ``host:port`` that it listens on.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        listener: Listener,
-        websocket: Callable[..., asyncio.Protocol] | None = None,
-        http: Callable[..., asyncio.Protocol] = GuardedHttp,
-    ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=http,  # type: ignore[arg-type]
-                ws=websocket or "none",  # type: ignore[arg-type]
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,  # relay/forwarded.py reads them, for WebSockets too
-                backlog=BACKLOG,
-                timeout_graceful_shutdown=2,
-            )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    fit = max(1, soft - RESERVED_DESCRIPTORS)
+    if connections > fit:
+        log.warning(
+            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)", soft, fit, connections
         )
-        self._listener = listener
-        self.address = listener.address
-        self.servers: list[asyncio.Server] = []
-        self._leaving = False
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def __repr__(self) -> str:
-        return f"HttpServer({self.address})"
-
-    def stop_accepting(self) -> None:
-        """Close the listener; connections that are open stay."""
-        self._leaving = True
-        for server in self.servers:
-            server.close()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Do what uvicorn does every tenth of a second; end when one of the listener's sockets is lost."""
-        if not self._leaving and not self._listener.is_listening():
-            return True
-        return await super().on_tick(counter)
-
-    async def run_until_stopped(self) -> None:
-        """Serve until ``should_exit`` is set.
-
-        Raises:
-            ListenError: the address cannot be listened on, or is not any more.
-        """
-        try:
-            await self.serve(sockets=self._listener.sockets)
-        except OSError as error:
-            what = f"{self.address} cannot be listened on: {error.strerror or error}"
-            raise ListenError(what, "start the program again") from None
-        if not self.should_exit:
-            raise stopped(self.address)
+    else:
+        log.info("%d descriptors: up to %d clients", soft, connections or fit)
+    return fit
 
 
-__all__ = ["BACKLOG", "RESPONSE_TIMEOUT", "GuardedHttp", "HttpServer", "ListenError", "listen"]
+def _told(settings: ServeSettings) -> dict[str, Any]:
+    """What the first line says of the settings; nothing that is secret."""
+    return {
+        "version": package_version(),
+        "pid": os.getpid(),
+        "host": settings.host,
+        "auth": settings.auth,
+        "insecure": settings.insecure,
+        "tls": settings.tls_cert is not None,
+        "nats": connect.shown(settings.nats_url) if settings.nats_url else "its own",
+        "subjects": settings.subjects,
+        "client_rate": settings.client_rate,
+        "log_level": settings.log_level,
+        "drain": settings.drain,
+    }
+
+
+async def _refresh(certificate: Certificate) -> None:
+    """Look every few seconds whether the certificate was renewed."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        certificate.refresh()

@@ -1,6 +1,6 @@
 """Fixtures for all tests: a real NATS server, and a place in it that no other test uses.
 
-Every test can import from here by the full name: ``from tests.nats_server import NatsServer``.
+What tests share beside fixtures is in ``tests/support``.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.nats_server import NatsServer, find_binary
+from tests.support.servers.nats_server import NatsServer, find_binary
 
 # The tests start a thousand processes. Where the environment forbids to keep what was compiled, as that of
 # many containers does, each of them would compile the product's modules for itself.

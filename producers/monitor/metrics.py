@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from tickertape.contracts.events import Status
+from tickertape.producers.monitor.gateway.probe_health import Outcome
 
-from contracts.events import Status
-from producers.metrics_port import MetricsPort
-from producers.monitor.health import Outcome
+from tickertape.process.metrics_port import MetricsPort
 
 if TYPE_CHECKING:
-    from producers.monitor.monitor import Monitor
+    from tickertape.producers.monitor.monitor import Monitor
 
 _LABELS = ("gateway", "type", "probe")
 

@@ -18,22 +18,23 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
+from tickertape.producers.monitor.config.loader import ConfigError, load, stamp
+from tickertape.producers.monitor.config.models import MonitorConfig
+from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
+from tickertape.producers.monitor.coordination.peer_updates import Hearing
+from tickertape.producers.monitor.coordination.status_publisher import Telling
+from tickertape.producers.monitor.coordination.stored_status import Newest
+from tickertape.producers.monitor.gateway.monitored_gateway import Watched
+from tickertape.producers.monitor.gateway.state import removed
+from tickertape.producers.monitor.probe_scheduler import Probing
+from tickertape.producers.sdk.errors import PublishError
+from tickertape.producers.sdk.publisher import Publisher
 
-from contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
-from contracts.streams import Names, StreamsError
-from contracts.tasks import Tasks
-from producers.errors import PublishError
-from producers.monitor.config import MonitorConfig
-from producers.monitor.config_file import ConfigError, load, stamp
-from producers.monitor.hearing import Hearing
-from producers.monitor.latest import Newest
-from producers.monitor.probing import Probing
-from producers.monitor.telling import Telling
-from producers.monitor.watch import removed
-from producers.monitor.watchdog import Watchdog
-from producers.monitor.watched import Watched
-from producers.program import RETRY_WAIT, ensure_streams, say
-from producers.publisher import Publisher
+from tickertape.nats.provisioning import RETRY_WAIT, ensure_streams
+from tickertape.nats.streams import Names, StreamsError
+from tickertape.process.console import say
+from tickertape.process.tasks import Tasks
 
 PROGRAM: Final = "monitor"
 

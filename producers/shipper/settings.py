@@ -8,10 +8,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
-
-from contracts import subjects
-from contracts.connect import NatsSettings
-from producers.shipper.parse import (
+from tickertape.contracts import subjects
+from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
     FORMATS,
     Counts,
@@ -20,7 +18,9 @@ from producers.shipper.parse import (
     ParseSettings,
     level_of,
 )
-from producers.shipper.shape import Shape
+from tickertape.producers.shipper.throttle import Shape
+
+from tickertape.nats.settings import NatsSettings
 
 STANDARD_INPUT: Final = "-"
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]

@@ -13,11 +13,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from contracts.errors import MendableError
-from contracts.tasks import end
-from producers.shipper.lineage import Batch, Lineage
-from producers.shipper.sink import Conflict, Refused, Sink
-from producers.shipper.wake import Wake
+from tickertape.producers.shipper.files.file_stream import Batch, Lineage
+from tickertape.producers.shipper.files.watch import Wake
+from tickertape.producers.shipper.sinks.sink import Conflict, Refused, Sink
+
+from tickertape.errors import MendableError
+from tickertape.process.tasks import end
 
 POLL_INTERVAL: Final = 0.2
 """Seconds between two looks at files while the system does not tell of changes."""

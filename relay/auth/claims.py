@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
-
-from contracts.codes import ErrorCode
-from contracts.events import format_time
-from contracts.json_text import duplicate_key, is_deeper
-from contracts.wire import WireError
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.events import format_time
+from tickertape.contracts.messages import WireError
+from tickertape.contracts.strict_json import duplicate_key, is_deeper
 
 MAX_DEPTH: Final = 32
 """Objects and arrays within each other, in header and claims."""

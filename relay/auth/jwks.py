@@ -21,9 +21,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
-from relay.auth.key_formats import MAX_KEY_BYTES, read_key_set
-from relay.auth.keys import Keys, KeysError
-from relay.auth.token_settings import Algorithm
+from tickertape.relay.auth.key_parsing import MAX_KEY_BYTES, read_key_set
+from tickertape.relay.auth.keys import Keys, KeysError
+from tickertape.relay.auth.settings import Algorithm
 
 log = logging.getLogger("tickertape.jwks")
 

@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 from jwt.exceptions import PyJWTError
+from tickertape.relay.auth.settings import Algorithm
 
-from contracts.errors import MendableError
-from relay.auth.token_settings import Algorithm
+from tickertape.errors import MendableError
 
 MIN_SECRET: Final = 32
 """Bytes; a shorter HS256 secret is guessed before the hash is broken (RFC 7518, 3.2)."""

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from contracts.codes import ErrorCode
-from contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersection
-from contracts.wire import MAX_SUBJECTS, WireError
-from relay.core.filters import RANK, Filter
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import MAX_SUBJECTS, WireError
+from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersection
+from tickertape.relay.core.fanout.filters import RANK, Filter
 
 CLAIM: Final = "tickertape"
 """Name of the claim that holds a grant."""

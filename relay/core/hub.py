@@ -16,22 +16,18 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from contracts.codes import CloseCode, ErrorCode
-from contracts.events import Event, format_time
-from contracts.wire import (
-    Auth,
-    Ping,
-    Subscribe,
-    WireError,
-    parse_client,
-)
-from relay.core import frames, messages
-from relay.core.fanout import Fanout
-from relay.core.faults import REASON, contained
-from relay.core.grants import EVERYTHING, Grant
-from relay.core.hub_settings import HubSettings
-from relay.core.log import Log, Record
-from relay.core.session import (
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.events import Event, format_time
+from tickertape.contracts.messages import Auth, Ping, Subscribe, WireError, parse_client
+from tickertape.relay.core.counters import Stats
+from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.fanout import encoding as frames
+from tickertape.relay.core.fanout.fanout import Fanout
+from tickertape.relay.core.faults import REASON, contained
+from tickertape.relay.core.grants import EVERYTHING, Grant
+from tickertape.relay.core.hub_config import HubSettings
+from tickertape.relay.core.session import server_messages as messages
+from tickertape.relay.core.session.session import (
     RETRY_AFTER_MS,
     Action,
     Link,
@@ -42,9 +38,8 @@ from relay.core.session import (
     decide,
     request_of,
 )
-from relay.core.snapshot import Snapshot
-from relay.core.starts import Starts
-from relay.core.stats import Stats
+from tickertape.relay.core.session.session_start import Starts
+from tickertape.relay.core.snapshot import Snapshot
 
 TICK: Final = 1.0
 """Seconds between two calls of ``tick``."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
-from relay.core.filters import Filter
-from relay.core.log import Record
+from tickertape.relay.core.event_log import Record
+from tickertape.relay.core.fanout.filters import Filter
 
 MAX_SUBJECTS: Final = 100_000
 """State subjects remembered; past it the one that was first seen earliest leaves."""

@@ -16,19 +16,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pydantic import SecretStr
+from tickertape.relay.settings import ServeSettings
+from tickertape.relay.transport.http_server import HttpServer, listen, one_port
+from tickertape.relay.transport.listener import Listener
+from tickertape.relay.workers.aggregate import Whole
+from tickertape.relay.workers.routes import supervisor_pages
+from tickertape.relay.workers.shared_counters import Table
+from tickertape.relay.workers.worker_slot import Slot
 
-from contracts import connect
-from contracts.listeners import ListenError
-from contracts.tasks import end
-from relay.config import ServeSettings
-from relay.embedded import EmbeddedError, EmbeddedNats
-from relay.listener import Listener
-from relay.server import HttpServer, listen, one_port
-from relay.voice import complain, say
-from relay.workers.pages import supervisor_pages
-from relay.workers.slot import Slot
-from relay.workers.table import Table
-from relay.workers.whole import Whole
+from tickertape.nats import connection as connect
+from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
+from tickertape.process import console
+from tickertape.process.listeners import ListenError
+from tickertape.process.tasks import end
 
 log = logging.getLogger("tickertape.workers")
 
@@ -39,7 +39,7 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two looks at the workers' numbers: what one counted in that time is lost with a kill -9."""
 
 
-async def supervise(settings: ServeSettings, announce: Callable[[str], None] = say) -> int:
+async def supervise(settings: ServeSettings, announce: Callable[[str], None] = console.announce) -> int:
     """Run several relays on one port until a signal ends them.
 
     Args:
@@ -61,7 +61,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = s
             if not heard.stops:
                 _probe(settings.host, held.port)  # its NATS may have been given the same port
     except (ListenError, EmbeddedError) as error:
-        complain(str(error))
+        console.say("serve", str(error))
         if nats is not None:
             await nats.stop()
         return 1
@@ -231,7 +231,7 @@ class Supervisor:
             self._changed.clear()
             for task in watched:
                 if task.done():
-                    complain(str(task.exception()))
+                    console.say("serve", str(task.exception()))
                     return 1
             if not self.whole.started and all(slot.was_ready for slot in self._slots):
                 self.whole.started = True
@@ -239,7 +239,7 @@ class Supervisor:
             refusals = [slot.refusal for slot in self._slots if slot.refusal and slot.pid is None]
             # One that cannot come back is no reason to end those that serve.
             if refusals and not any(slot.ready for slot in self._slots):
-                complain(refusals[0])
+                console.say("serve", refusals[0])
                 return 1
         return 0
 

@@ -1,4 +1,4 @@
-"""The command ``tickertape bench``: reads the options, runs the plan, prints what came out.
+"""``python -m tests.bench``: reads the options, runs the plan, prints what came out.
 
 Results go to standard output, progress to standard error. Status 0 when everything ran, whatever the figures;
 1 when something failed, 2 for a bad option, 130 after Ctrl-C. No child process outlives it.
@@ -14,9 +14,9 @@ from dataclasses import replace
 import orjson
 from rich.console import Console
 
-from tests.bench import report
-from tests.bench.children import BenchError
-from tests.bench.plan import PEERS, SCENARIOS, Plan
+from tests.bench.load.children import BenchError
+from tests.bench.measures import report
+from tests.bench.measures.plan import PEERS, SCENARIOS, Plan
 from tests.bench.scenarios import run
 
 _QUICK = Plan(
@@ -48,7 +48,7 @@ def _rate(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tickertape bench",
+        prog="python -m tests.bench",
         description="Measure this installation beside its peers, one after the other on this machine.",
     )
     parser.add_argument("--quick", action="store_true", help="a short run that shows that everything works")
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; return the exit status."""
     options = _parser().parse_args(argv)
     if sys.platform != "linux":
-        print("tickertape bench reads /proc and uses epoll: run it on Linux", file=sys.stderr)
+        print("the bench reads /proc and uses epoll: run it on Linux", file=sys.stderr)
         return 1
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         say("stopped")
         return 130
     except BenchError as error:
-        print(f"tickertape bench: {error}", file=sys.stderr)
+        print(f"bench: {error}", file=sys.stderr)
         return 1
     if options.json:
         shown = report.as_json(plan, results, quick=options.quick)

@@ -18,8 +18,8 @@ from typing import Any, Final
 import orjson
 from websockets.sync.client import connect
 
-from tests.bench import targets
-from tests.bench.children import BenchError, Child, free_port, module, running
+from tests.bench.load.children import BenchError, Child, free_port, module, running
+from tests.bench.measures import targets
 
 INTERVAL: Final = 5.0
 DEATHS: Final = 5
@@ -64,7 +64,7 @@ def _monitor(nats_port: int, config: str, port: int) -> Iterator[Child]:
         path = Path(folder, "gateways.yaml")
         path.write_text(config)
         argv = [
-            sys.executable, "-m", "relay.cli", "monitor", "--config", str(path), "--id", "bench",
+            sys.executable, "-m", "tickertape", "monitor", "--config", str(path), "--id", "bench",
             "--nats-url", f"nats://127.0.0.1:{nats_port}", "--metrics-port", str(port),
         ]  # fmt: skip
         with running("the monitor", argv) as process:

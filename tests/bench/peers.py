@@ -22,10 +22,10 @@ import uvloop
 from nats.aio.msg import Msg
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from contracts import connect
-from contracts.streams import Names, provision
-from tests.bench.children import report, told
-from tests.bench.loadgen import RECORD
+from tests.bench.load.children import report, told
+from tests.bench.load.loadgen import RECORD
+from tickertape.nats import connection as connect
+from tickertape.nats.streams import Names, provision
 
 
 async def _until_told() -> dict[str, Any] | None:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.bench import targets
-from tests.bench.children import BenchError, Child, module
-from tests.bench.measure import descriptors
-from tests.bench.plan import Comeback, Plan, Replay
+from tests.bench.load.children import BenchError, Child, module
+from tests.bench.measures import targets
+from tests.bench.measures.measure import descriptors
+from tests.bench.measures.plan import Comeback, Plan, Replay
+from tests.bench.measures.targets import OURS, Target
 from tests.bench.run import Load, publishing
-from tests.bench.targets import OURS, Target
 
 _AWAY_SECONDS: Final = 5.0
 _RATE: Final = 200.0

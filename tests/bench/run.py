@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.children import Child, module
-from tests.bench.measure import cpu_seconds, machine_seconds
-from tests.bench.publisher import GRACE_NS
-from tests.bench.targets import Target, metric
+from tests.bench.load.children import Child, module
+from tests.bench.load.publisher import GRACE_NS
+from tests.bench.measures.measure import cpu_seconds, machine_seconds
+from tests.bench.measures.targets import Target, metric
 
 _ANSWER_SECONDS: Final = 30.0
 _WARM_UP_NS: Final = 1_000_000_000

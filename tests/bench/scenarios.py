@@ -19,12 +19,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.bench import monitoring, returns, sdk, shipping, starting, strangers, targets, tokens, variants
-from tests.bench.children import BenchError, Child, module
-from tests.bench.plan import Intake, Memory, Plan, Results
+from tests.bench import monitoring, returns, sdk, shipping, starting, strangers, tokens
+from tests.bench.load.children import BenchError, Child, module
+from tests.bench.measures import targets, variants
+from tests.bench.measures.plan import Intake, Memory, Plan, Results
+from tests.bench.measures.search import most_sustained
+from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN, Target, metric
 from tests.bench.run import Load, Row, measure
-from tests.bench.search import most_sustained
-from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, Target, metric
 
 _TRIES: Final = {NATS: (targets.nats_websocket, 200), NAIVE: (targets.naive, 50)}
 """How each searched peer is started, and the clients of its first try."""

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.events import SystemLog
-from producers.logging import TickertapeHandler
-from producers.publisher import Publisher
-from tests.bench import targets
-from tests.bench.children import BenchError
+from tickertape.contracts.events import SystemLog
+from tickertape.producers.sdk.logging_handler import TickertapeHandler
+from tickertape.producers.sdk.publisher import Publisher
+
+from tests.bench.load.children import BenchError
+from tests.bench.measures import targets
 
 SIZE: Final = 200
 """Bytes of an event."""

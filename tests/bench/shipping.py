@@ -16,14 +16,14 @@ from typing import Final
 
 import nats
 import orjson
+from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.rotation import open_file
+from tickertape.producers.shipper.files.tailed_file import Followed
+from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
+from tickertape.producers.shipper.throttle import Shape, Shaper
 
-from producers.shipper.followed import Followed
-from producers.shipper.lineage import Lineage
-from producers.shipper.parse import Counts, Parser, ParseSettings
-from producers.shipper.rotation import open_file
-from producers.shipper.shape import Shape, Shaper
-from tests.bench import targets
-from tests.bench.children import BenchError, Child, running
+from tests.bench.load.children import BenchError, Child, running
+from tests.bench.measures import targets
 
 LINE_BYTES: Final = 200
 IDLE_FILES: Final = 500
@@ -132,7 +132,7 @@ def _parse(folder: Path, kind: str, count: int) -> float:
 
 def _program(folder: Path, pattern: str, nats_port: int) -> list[str]:
     return [
-        sys.executable, "-m", "relay.cli", "ship", str(folder / pattern), "--host", "bench",
+        sys.executable, "-m", "tickertape", "ship", str(folder / pattern), "--host", "bench",
         "--nats-url", f"nats://127.0.0.1:{nats_port}", "--state-dir", str(folder / "state"),
     ]  # fmt: skip
 

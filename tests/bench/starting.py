@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from tests.bench import targets
-from tests.bench.children import module
+from tests.bench.load.children import module
+from tests.bench.measures import targets
 
 STARTS: Final = 10
 _FILL_SECONDS: Final = 120.0

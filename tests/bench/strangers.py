@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relay.auth.minting import generate
-from tests.bench import targets
-from tests.bench.children import module
+from tickertape.relay.auth.signing import generate
+
+from tests.bench.load.children import module
+from tests.bench.load.stranger_kinds import honest_token
+from tests.bench.measures import targets
 from tests.bench.run import Load, staged
-from tests.bench.stranger_kinds import honest_token
 
 CLIENTS: Final = 100
 RATE: Final = 500.0

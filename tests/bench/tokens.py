@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from relay.auth.key_formats import read_keys
-from relay.auth.keys import FixedKeys
-from relay.auth.minting import generate, mint, read_signing_key
-from relay.auth.token_settings import Algorithm
-from relay.auth.tokens import TokenError, Verifier
+from tickertape.relay.auth.key_parsing import read_keys
+from tickertape.relay.auth.keys import FixedKeys
+from tickertape.relay.auth.settings import Algorithm
+from tickertape.relay.auth.signing import generate, mint, read_signing_key
+from tickertape.relay.auth.verifier import TokenError, Verifier
 
 TOKENS: Final = 500
 

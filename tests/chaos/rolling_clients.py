@@ -13,12 +13,12 @@ import time
 from typing import Any, Final
 
 import orjson
+from tickertape.contracts.messages import parse_cursor
 
-from contracts.wire import parse_cursor
-from tests.bench.children import report, told
-from tests.bench.sequence import Sequence
-from tests.bench.websocket import CLOSE, PING, PONG, MessageReader, client_frame, upgrade_request
-from tests.patience import PATIENCE
+from tests.bench.load.children import report, told
+from tests.bench.load.websocket import CLOSE, PING, PONG, MessageReader, client_frame, upgrade_request
+from tests.bench.measures.sequence import Sequence
+from tests.support.patience import PATIENCE
 
 CONNECTING: Final = 50
 """Handshakes under way at the start."""

@@ -16,17 +16,17 @@ from typing import Final
 from urllib.parse import urlencode
 
 import orjson
+from tickertape.contracts.events import SystemLog
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, parse_cursor
+from tickertape.producers.sdk.publisher import Publisher, Ticket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from contracts.connect import close
-from contracts.events import SystemLog
-from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL, parse_cursor
-from producers.publisher import Publisher, Ticket
-from tests.nats_cluster import NatsCluster, asker, cluster, current, provision
-from tests.patience import PATIENCE
-from tests.relay_process import Relay
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_cluster import NatsCluster, asker, cluster, current, provision
+from tickertape.nats.connection import close
 
 FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
 KILLS: Final = int(os.environ.get("TICKERTAPE_CHAOS_KILLS") or (20 if FULL else 1))

@@ -22,17 +22,17 @@ import orjson
 import pytest
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.relay.core.fanout.filters import Filter
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
-from contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
-from contracts.wire import MAX_MESSAGE_BYTES, SUBPROTOCOL
-from relay.core.filters import Filter
 from tests.chaos.ledger import Counts, Ledger, number_of
-from tests.nats_server import NatsServer
-from tests.patience import PATIENCE
-from tests.relay_process import Relay
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 CLIENTS: Final = 100
 BURST: Final = 10

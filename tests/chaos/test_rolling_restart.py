@@ -19,13 +19,13 @@ from urllib.request import urlopen
 import orjson
 import pytest
 
-from tests.bench.children import running
-from tests.browser_desk import missing
+from tests.bench.load.children import running
 from tests.chaos.rolling_clients import largest_share
-from tests.feed_client import jetstream, line, publish
-from tests.nats_server import NatsServer, free_port
-from tests.patience import PATIENCE
-from tests.relay_process import Relay, environment, eventually
+from tests.support.browser.browser_desk import missing
+from tests.support.clients.feed_client import jetstream, line, publish
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay, environment, eventually
+from tests.support.servers.nats_server import NatsServer, free_port
 
 FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
 CLIENTS: Final = 1_000 if FULL else 100

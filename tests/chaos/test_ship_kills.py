@@ -24,8 +24,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
 from tests.chaos.rotated import Writer
-from tests.nats_server import NatsServer
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.servers.nats_server import NatsServer
 
 FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
 KILLS: Final = 200 if FULL else 12
@@ -42,7 +42,7 @@ class Shipper:
 
     def __init__(self, url: str, folder: Path) -> None:
         self._argv = [
-            sys.executable, "-m", "relay.cli", "ship", str(folder / "logs" / "*.log"),
+            sys.executable, "-m", "tickertape", "ship", str(folder / "logs" / "*.log"),
             "--nats-url", url, "--state-dir", str(folder / "state"), "--host", "chaos",
         ]  # fmt: skip
         self._said = (folder / "ship.txt").open("ab")

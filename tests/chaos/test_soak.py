@@ -1,7 +1,8 @@
 """A relay under steady events and clients that come and go: after it has warmed up, its memory stays flat.
 
 ``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for as many; else it is left
-out, since nothing short says much of memory: ``tests/integration/test_churn.py`` counts what is left instead.
+out, since nothing short says much of memory: ``tests/integration/transport/test_churn.py``
+counts what is left instead.
 """
 
 import asyncio
@@ -13,10 +14,10 @@ from typing import Final
 
 import pytest
 
-from tests.churn import Churn, publish
-from tests.feed_client import FeedClient, follow
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients.churn import Churn, publish
+from tests.support.clients.feed_client import FeedClient, follow
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 MINUTES: Final = float(
     os.environ.get("TICKERTAPE_SOAK_MINUTES") or (30 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 0)

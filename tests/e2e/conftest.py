@@ -10,5 +10,5 @@ import pytest
 def browser_ends() -> Iterator[None]:
     """End it, if a test has started it."""
     yield
-    if (desk := sys.modules.get("tests.browser_desk")) is not None:
+    if (desk := sys.modules.get("tests.support.browser.browser_desk")) is not None:
         desk.close()

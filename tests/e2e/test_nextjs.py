@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tickertape.contracts.events import EventModel, Status
 
-from contracts.events import EventModel, Status
-from tests.feed_client import jetstream, line, publish, status
-from tests.nats_server import NatsServer, free_port
-from tests.relay_process import eventually
+from tests.support.clients.feed_client import jetstream, line, publish, status
+from tests.support.programs.relay_process import eventually
+from tests.support.servers.nats_server import NatsServer, free_port
 
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
 from playwright.async_api import BrowserContext, Page, WebSocket, async_playwright, expect
 
-from tests.browser_desk import CHROMIUM_FLAGS, PATIENCE_MS, Relay, find_chromium, missing
+from tests.support.browser.browser_desk import CHROMIUM_FLAGS, PATIENCE_MS, Relay, find_chromium, missing
 
 pytestmark = pytest.mark.browser
 

@@ -20,10 +20,11 @@ import trustme
 import yaml
 from websockets.sync.client import connect
 
-from tests.feed_client import PATIENCE, follow, jetstream, line, publish, run
-from tests.nats_server import NatsServer, free_port
-from tests.prometheus_server import DEPLOYED, Prometheus
-from tests.relay_process import ROOT, Relay, command, environment, eventually
+from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run
+from tests.support.paths import ROOT
+from tests.support.programs.relay_process import Relay, command, environment, eventually
+from tests.support.servers.nats_server import NatsServer, free_port
+from tests.support.servers.prometheus_server import DEPLOYED, Prometheus
 
 CLIENTS = 7
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

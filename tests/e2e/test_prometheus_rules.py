@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.prometheus_server import DEPLOYED, find
+from tests.support.servers.prometheus_server import DEPLOYED, find
 
 TESTS = sorted((DEPLOYED / "tests").glob("*.yml"))
 

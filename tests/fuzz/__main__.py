@@ -19,8 +19,8 @@ from tests.fuzz.cases import Case, case
 from tests.fuzz.inside import FoundError, Inside, living
 from tests.fuzz.outside import Outside, options
 from tests.fuzz.transport import StandingLoop
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 _REPORT_EVERY: Final = 10.0
 _FILES_EVERY: Final = 50

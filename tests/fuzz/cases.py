@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
+from tickertape.relay.auth.claims import Expected
+from tickertape.relay.auth.keys import FixedKeys, Key, Keys
+from tickertape.relay.auth.signing import mint
+from tickertape.relay.auth.verifier import Verifier
 
-from relay.auth.claims import Expected
-from relay.auth.keys import FixedKeys, Key, Keys
-from relay.auth.minting import mint
-from relay.auth.tokens import Verifier
 from tests.fuzz.frames import frames
 from tests.fuzz.heads import head, upgrade
 from tests.fuzz.mutate import BYTES, pieces

@@ -12,32 +12,32 @@ import socket
 import time
 from typing import Any, Final, cast
 
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES
+from tickertape.relay.auth.origins import Origins
+from tickertape.relay.auth.request_auth import Entrance
+from tickertape.relay.core.connection_limits import Admission, Limits
+from tickertape.relay.core.hub import Hub, HubSettings
+from tickertape.relay.core.limit_counters import OwnTally
+from tickertape.relay.endpoints.history import History
+from tickertape.relay.endpoints.routes import main_pages
+from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.relay import session_failed
+from tickertape.relay.transport.acceptor import Door
+from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.http_server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
+from tickertape.relay.transport.listener import Listener
+from tickertape.relay.transport.websocket import Connection, websocket_protocol
 from uvicorn.server import ServerState
 from websockets.exceptions import ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
-from contracts.streams import StreamsError
-from contracts.wire import MAX_MESSAGE_BYTES
-from relay.assembly import session_failed
-from relay.connection import Connection, websocket_protocol
-from relay.core.admission import Admission, Limits
-from relay.core.hub import Hub, HubSettings
-from relay.core.tally import OwnTally
-from relay.door import Door
-from relay.entrance import Entrance
-from relay.gate import Gate
-from relay.history import History
-from relay.listener import Listener
-from relay.origins import Origins
-from relay.pages import main_pages
-from relay.readers import Readers
-from relay.server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
-from tests.fake_link import log_event, nanoseconds, status_event
 from tests.fuzz.cases import END, FULL, NOW, PLAIN, ROOM, WAIT, Case, verifier
 from tests.fuzz.heads import upgrade
 from tests.fuzz.transport import FakeTransport, StandingLoop
+from tests.support.clients.fake_link import log_event, nanoseconds, status_event
+from tickertape.nats.streams import StreamsError
 
 CPU_SECONDS: Final = 0.25
 """Most that one case may take."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 from websockets.asyncio.client import connect
 
-from contracts.wire import MAX_MESSAGE_BYTES
-from tests.feed_client import FeedClient, jetstream, line, publish
 from tests.fuzz.cases import END, PLAIN, SECRET, WAIT, Case
 from tests.fuzz.inside import FoundError
-from tests.patience import PATIENCE
-from tests.relay_process import Relay, eventually
+from tests.support.clients.feed_client import FeedClient, jetstream, line, publish
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay, eventually
 
 AT_ONCE: Final = 32
 ANSWER_WAIT: Final = 1.0

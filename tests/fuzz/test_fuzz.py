@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from tests.bench.stranger_kinds import kinds
+from tests.bench.load.stranger_kinds import kinds
 from tests.fuzz.__main__ import cases, inside, outside
 from tests.fuzz.cases import FULL, NOW, PLAIN, ROOM, SECRET, Case, case
 from tests.fuzz.inside import FoundError, Inside, illegal, upgrade_lines
@@ -84,8 +84,8 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr("relay.core.session.decide", broken)
-    monkeypatch.setattr("relay.core.hub.decide", broken)
+    monkeypatch.setattr("tickertape.relay.core.session.session.decide", broken)
+    monkeypatch.setattr("tickertape.relay.core.hub.decide", broken)
     with pytest.raises(FoundError, match="broken on purpose"):
         inside(cases(0, 500))
 

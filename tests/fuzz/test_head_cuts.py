@@ -13,14 +13,14 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from tickertape.relay.endpoints.routes import site
+from tickertape.relay.transport.http_protocol import MAX_HEAD_BYTES, GuardedHttp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from relay.http_protocol import MAX_HEAD_BYTES, GuardedHttp
-from relay.pages import site
 from tests.fuzz.inside import Inside
 from tests.fuzz.transport import FakeTransport, StandingLoop
-from tests.request_heads import ROWS, Place
+from tests.support.clients.request_heads import ROWS, Place
 
 PLACES = {"main port": Place("/health"), "feed": Place("/ws", feed=True), "ops port": Place("/livez")}
 EVERY_BYTE = 600

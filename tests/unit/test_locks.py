@@ -9,7 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 LOCKS = {name: ROOT / name / "requirements.txt" for name in ("deploy", "tests")}
 _PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[([a-z0-9,-]+)\])?==(\S+)( ; [^\\]+)? \\$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
@@ -88,8 +89,8 @@ def direct(name: str) -> list[str]:
     """What the project itself asks for, of what a lock is made of."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    more = [*optional["build"], *(optional["dev"] if name == "tests" else [])]
-    return [*project["dependencies"], *more]
+    extras = ["relay", "monitor", "ship", "build", *(["dev"] if name == "tests" else [])]
+    return [*project["dependencies"], *(one for extra in extras for one in optional[extra])]
 
 
 @pytest.mark.parametrize("name", LOCKS)

@@ -1,12 +1,13 @@
 """SECURITY.md says what the code does."""
 
 import re
-from pathlib import Path
 
-from relay.config import RelaySettings
-from relay.core.admission import Limit
+from tickertape.relay.core.connection_limits import Limit
+from tickertape.relay.settings import RelaySettings
 
-PAGE = Path(__file__).parents[2] / "SECURITY.md"
+from tests.support.paths import ROOT
+
+PAGE = ROOT / "SECURITY.md"
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.read_text().partition("## Limits")[2].partition("## Data")[0].splitlines()

@@ -1,4 +1,4 @@
-/** A real relay, or a host with a feed mounted, and a real NATS server; see tests/relay_desk.py. */
+/** A real relay, or a host with a feed mounted, and a real NATS server; see tests/support/programs/relay_desk.py. */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -29,7 +29,7 @@ export class Desk {
 
   /** Open one; the relay comes with `relay`. */
   constructor() {
-    this.#process = spawn(python(), ["-m", "tests.relay_desk"], {
+    this.#process = spawn(python(), ["-m", "tests.support.programs.relay_desk"], {
       cwd: ROOT,
       env: { ...process.env, PYTHONPATH: ROOT },
       stdio: ["pipe", "pipe", "inherit"],

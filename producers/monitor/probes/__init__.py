@@ -11,10 +11,8 @@ import asyncio
 import ssl
 
 import h11
-
-from producers.monitor.config import Check
-from producers.monitor.health import Result
-from producers.monitor.probe_settings import (
+from tickertape.producers.monitor.config.models import Check
+from tickertape.producers.monitor.config.probes import (
     ExecProbe,
     FixProbe,
     FreshnessProbe,
@@ -23,9 +21,10 @@ from producers.monitor.probe_settings import (
     TlsProbe,
     WebSocketProbe,
 )
-from producers.monitor.probes import exec, fix, freshness, http, tcp, tls, websocket
-from producers.monitor.probes.kit import Kit
-from producers.monitor.probes.outcome import describe, failed
+from tickertape.producers.monitor.gateway.probe_health import Result
+from tickertape.producers.monitor.probes import exec, fix, freshness, http, tcp, tls, websocket
+from tickertape.producers.monitor.probes.context import Kit
+from tickertape.producers.monitor.probes.result import describe, failed
 
 __all__ = ["Kit", "run"]
 

@@ -8,9 +8,9 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from typing import Final
 
-from producers.monitor.health import Outcome, Result
-from producers.monitor.probe_settings import ExecProbe
-from producers.monitor.probes.outcome import MAX_ERROR_LENGTH, failed
+from tickertape.producers.monitor.config.probes import ExecProbe
+from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
+from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, failed
 
 MAX_OUTPUT_BYTES: Final = 64 * 1024
 """Output of a command that is kept, from its end; it may write more."""

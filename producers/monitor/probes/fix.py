@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from producers.monitor.health import Result
-from producers.monitor.probe_settings import FixProbe
-from producers.monitor.probes.kit import LogonCaps
-from producers.monitor.probes.outcome import CHUNK, answered, close, failed
-from producers.monitor.probes.tls import context
-from producers.monitor.values import parse_address
+from tickertape.producers.monitor.config.probes import FixProbe
+from tickertape.producers.monitor.config.types import parse_address
+from tickertape.producers.monitor.gateway.probe_health import Result
+from tickertape.producers.monitor.probes.context import LogonCaps
+from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
+from tickertape.producers.monitor.probes.tls import context
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_MESSAGES: Final = 100

@@ -1,9 +1,9 @@
 """The ``freshness`` probe: nothing is asked of the gateway; its own messages are the sign of life."""
 
-from producers.monitor.health import Outcome, Result
-from producers.monitor.probe_settings import FreshnessProbe
-from producers.monitor.probes.kit import Freshness
-from producers.monitor.probes.outcome import failed
+from tickertape.producers.monitor.config.probes import FreshnessProbe
+from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
+from tickertape.producers.monitor.probes.context import Freshness
+from tickertape.producers.monitor.probes.result import failed
 
 
 def look(probe: FreshnessProbe, board: Freshness, now: float) -> Result | None:

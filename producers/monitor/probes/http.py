@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 
 import h11
 import orjson
-
-from producers.monitor.health import Result
-from producers.monitor.probe_settings import HttpProbe
-from producers.monitor.probes.outcome import CHUNK, answered, close, failed
-from producers.monitor.probes.tls import context, expiry
+from tickertape.producers.monitor.config.probes import HttpProbe
+from tickertape.producers.monitor.gateway.probe_health import Result
+from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
+from tickertape.producers.monitor.probes.tls import context, expiry
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Body of an answer that is read when nothing in it is looked for; the rest says nothing more."""

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import time
 
-from producers.monitor.health import Result
-from producers.monitor.probe_settings import TcpProbe
-from producers.monitor.probes.outcome import CHUNK, answered, close, failed
-from producers.monitor.values import parse_address
+from tickertape.producers.monitor.config.probes import TcpProbe
+from tickertape.producers.monitor.config.types import parse_address
+from tickertape.producers.monitor.gateway.probe_health import Result
+from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
 
 
 async def look(probe: TcpProbe, limit: float) -> Result:

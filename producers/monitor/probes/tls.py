@@ -6,10 +6,10 @@ import time
 from functools import lru_cache
 from typing import Final
 
-from producers.monitor.health import Outcome, Result
-from producers.monitor.probe_settings import TlsProbe
-from producers.monitor.probes.outcome import CHUNK, answered, close
-from producers.monitor.values import parse_address
+from tickertape.producers.monitor.config.probes import TlsProbe
+from tickertape.producers.monitor.config.types import parse_address
+from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
+from tickertape.producers.monitor.probes.result import CHUNK, answered, close
 
 _DAY: Final = 86_400.0
 

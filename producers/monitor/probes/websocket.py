@@ -5,13 +5,12 @@ import contextlib
 import time
 from typing import Final
 
+from tickertape.producers.monitor.config.probes import WebSocketProbe
+from tickertape.producers.monitor.gateway.probe_health import Result
+from tickertape.producers.monitor.probes.result import answered, describe, failed
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.typing import Subprotocol
-
-from producers.monitor.health import Result
-from producers.monitor.probe_settings import WebSocketProbe
-from producers.monitor.probes.outcome import answered, describe, failed
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_MESSAGES: Final = 1_000

@@ -11,10 +11,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests import forge
-from tests.honest_client import Honest
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients import forge
+from tests.support.clients.honest_client import Honest
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 SECRET: Final = re.compile(rf"eyJ|{forge.SECRET.decode()}|PRIVATE KEY|BEGIN PUBLIC|hunter2")
 """What every token, key and password of these tests has in it."""

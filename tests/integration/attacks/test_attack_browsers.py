@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests import forge
-from tests.attacker import Answer, bearer, browser, claims, exchange, get, until, upgrade
-from tests.feed_client import run
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients import forge
+from tests.support.clients.attacker import Answer, bearer, browser, claims, exchange, get, until, upgrade
+from tests.support.clients.feed_client import run
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 EXACT = "https://app.example.com"
 BELOW = "https://*.dash.example.org"

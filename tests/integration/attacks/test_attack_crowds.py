@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 
 import pytest
+from tickertape.contracts.messages import Bye
 
-from contracts.wire import Bye
-from tests import forge
-from tests.attacker import bearer, claims, count, exchange, get, upgrade
-from tests.fake_link import only
-from tests.feed_client import PATIENCE, FeedClient, follow, run
-from tests.honest_client import Honest
-from tests.nats_server import NatsServer
-from tests.patience import undisturbed
-from tests.relay_process import Relay, eventually
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, claims, count, exchange, get, upgrade
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import PATIENCE, FeedClient, follow, run
+from tests.support.clients.honest_client import Honest
+from tests.support.patience import undisturbed
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
 
 RATE = 2
 """Requests per second of one address; ten seconds' worth at once."""

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from tickertape.contracts.messages import Snapshot
 
-from contracts.wire import Snapshot
-from tests import forge
-from tests.attacker import bearer, claims, exchange, get
-from tests.feed_client import follow, jetstream, line, publish, run, status
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, claims, exchange, get
+from tests.support.clients.feed_client import follow, jetstream, line, publish, run, status
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 
 def token(subjects: str) -> str:

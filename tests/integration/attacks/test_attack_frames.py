@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 
-from contracts.wire import MAX_MESSAGE_BYTES
-from tests import forge
-from tests.attacker import browser, claims, read_all, upgrade
-from tests.feed_client import PATIENCE, run
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients import forge
+from tests.support.clients.attacker import browser, claims, read_all, upgrade
+from tests.support.clients.feed_client import PATIENCE, run
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 MEGABYTE = 1024 * 1024
 ROOM = 20 * MEGABYTE

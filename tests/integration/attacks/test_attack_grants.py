@@ -9,14 +9,14 @@ from itertools import product
 from typing import Any
 
 import pytest
+from tickertape.contracts.messages import Events, Gap, Snapshot, Subscribed, parse_cursor
 
-from contracts.wire import Events, Gap, Snapshot, Subscribed, parse_cursor
-from tests import forge
-from tests.attacker import bearer, browser, claims, exchange, get, upgrade
-from tests.fake_link import only
-from tests.feed_client import FeedClient, follow, jetstream, line, publish, run, status
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, browser, claims, exchange, get, upgrade
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import FeedClient, follow, jetstream, line, publish, run, status
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 SECRET = forge.public_pem("HS256").decode()
 ROUNDS = 40

@@ -8,10 +8,10 @@ from itertools import product
 
 import pytest
 
-from tests.attacker import answer_of, exchange, get, raw, until, upgrade
-from tests.feed_client import PATIENCE
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
+from tests.support.clients.attacker import answer_of, exchange, get, raw, until, upgrade
+from tests.support.clients.feed_client import PATIENCE
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 HEAD = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 SECOND = "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"

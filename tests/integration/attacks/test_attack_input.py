@@ -9,17 +9,26 @@ from pathlib import Path
 import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
+from tickertape.contracts.events import GatewayStatusChange, Status
+from tickertape.contracts.messages import Events, Snapshot
+from tickertape.contracts.subjects import SubjectError, unescape
+from tickertape.producers.sdk.publisher import Publisher
 
-from contracts.events import GatewayStatusChange, Status
-from contracts.subjects import SubjectError, unescape
-from contracts.wire import Events, Snapshot
-from producers.publisher import Publisher
-from tests.attacker import exchange, get
-from tests.fake_link import only
-from tests.feed_client import PATIENCE, FeedClient, follow, jetstream, line, publish, run, status
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay, command, environment, eventually
-from tests.relay_process import run as run_command
+from tests.support.clients.attacker import exchange, get
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import (
+    PATIENCE,
+    FeedClient,
+    follow,
+    jetstream,
+    line,
+    publish,
+    run,
+    status,
+)
+from tests.support.programs.relay_process import Relay, command, environment, eventually
+from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.nats_server import NatsServer
 
 EVENTS = "EVENTS_test_attack_input"
 REJECTED = "REJECTED_test_attack_input"

@@ -8,15 +8,15 @@ from typing import Any
 
 import orjson
 import pytest
+from tickertape.contracts.messages import Error, Pong
+from tickertape.relay.auth.jwks import ASKED_EVERY
 
-from contracts.wire import Error, Pong
-from relay.auth.jwks import ASKED_EVERY
-from tests import forge
-from tests.attacker import bearer, browser, claims, exchange, upgrade
-from tests.feed_client import follow, run
-from tests.honest_client import Honest
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay, eventually
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, browser, claims, exchange, upgrade
+from tests.support.clients.feed_client import follow, run
+from tests.support.clients.honest_client import Honest
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
 
 
 class Issuer:

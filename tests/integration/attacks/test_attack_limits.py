@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 
 import pytest
+from tickertape.contracts.messages import Bye
 
-from contracts.wire import Bye
-from tests import forge
-from tests.attacker import bearer, claims, count, exchange, get, read_all, until, upgrade
-from tests.fake_link import only
-from tests.feed_client import PATIENCE, FeedClient, follow, run
-from tests.nats_server import NatsServer
-from tests.patience import undisturbed
-from tests.relay_process import Relay, eventually
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, claims, count, exchange, get, read_all, until, upgrade
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import PATIENCE, FeedClient, follow, run
+from tests.support.patience import undisturbed
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
 
 PROXY = "127.0.0.9"
 """Address of a proxy that is trusted; strangers come from others of 127.0.0.0/8."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import forge
-from tests.attacker import bearer, browser, claims, count, exchange, get, upgrade
-from tests.feed_client import follow, run
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay
-from tests.relay_process import run as run_command
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, browser, claims, count, exchange, get, upgrade
+from tests.support.clients.feed_client import follow, run
+from tests.support.programs.relay_process import Relay
+from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.nats_server import NatsServer
 
 PASSWORD = "hunter2-of-nats"
 PRIVATE = forge.private_pem(forge.private_key("RS256")).decode()

@@ -10,12 +10,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import forge
-from tests.attacker import Answer, bearer, browser, claims, count, exchange, get, until, upgrade
-from tests.feed_client import run
-from tests.honest_client import Honest
-from tests.nats_server import NatsServer
-from tests.relay_process import Relay, eventually
+from tests.support.clients import forge
+from tests.support.clients.attacker import (
+    Answer,
+    bearer,
+    browser,
+    claims,
+    count,
+    exchange,
+    get,
+    until,
+    upgrade,
+)
+from tests.support.clients.feed_client import run
+from tests.support.clients.honest_client import Honest
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
 
 AUDIENCE = "https://relay.example.com"
 ISSUER = "https://issuer.example.com"

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tickertape.contracts.events import parse_time
+from tickertape.contracts.messages import Bye, Events, Gap, Snapshot, Subscribed, TokenExpiring, Welcome
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from contracts.events import parse_time
-from contracts.wire import Bye, Events, Gap, Snapshot, Subscribed, TokenExpiring, Welcome
-from tests import forge
-from tests.attacker import bearer, browser, claims, count, exchange, get, upgrade
-from tests.fake_link import only
-from tests.feed_client import FeedClient, follow, jetstream, line, publish, run, status
-from tests.nats_server import NatsServer
-from tests.patience import PATIENCE
-from tests.relay_process import Relay
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, browser, claims, count, exchange, get, upgrade
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import FeedClient, follow, jetstream, line, publish, run, status
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
 
 SECRET = forge.public_pem("HS256").decode()
 

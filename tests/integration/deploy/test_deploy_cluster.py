@@ -3,15 +3,17 @@
 import asyncio
 from pathlib import Path
 
-from contracts import connect, streams
-from contracts.streams import Names, configurations
-from producers.publisher import Publisher
-from tests.feed_client import FeedClient, follow, line, run
-from tests.nats_server import NatsServer
-from tests.nats_sites import SECRET, Site, access, hub_and_leaf, options, three
-from tests.patience import PATIENCE
-from tests.relay_process import Relay, eventually
-from tests.relay_process import run as run_command
+from tickertape.producers.sdk.publisher import Publisher
+
+from tests.support.clients.feed_client import FeedClient, follow, line, run
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.nats_server import NatsServer
+from tests.support.servers.nats_sites import SECRET, Site, access, hub_and_leaf, options, three
+from tickertape.nats import connection as connect
+from tickertape.nats import streams
+from tickertape.nats.streams import Names, configurations
 
 STREAMS = [wanted["name"] for wanted in configurations(Names())]
 

@@ -11,15 +11,15 @@ from urllib.request import urlopen
 
 import orjson
 import pytest
+from tickertape.producers.sdk.publisher import Publisher
 
-from contracts.connect import Access
-from producers.publisher import Publisher
-from tests.deploy_options import DEPLOY, program, unknown
-from tests.feed_client import follow, line, run
-from tests.nats_server import find_binary, free_port
-from tests.patience import PATIENCE
-from tests.relay_process import Relay, eventually
-from tests.relay_process import run as run_command
+from tests.support.clients.feed_client import follow, line, run
+from tests.support.deploy_options import DEPLOY, program, unknown
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.nats_server import find_binary, free_port
+from tickertape.nats.connection import Access
 
 OURS = {"relay-1", "relay-2", "streams", "monitor", "shipper"}
 OTHERS = {"nats", "proxy", "prometheus", "grafana"}

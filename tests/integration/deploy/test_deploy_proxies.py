@@ -15,10 +15,11 @@ from urllib.request import urlopen
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.browser_desk import missing
-from tests.feed_client import PATIENCE, follow, jetstream, line, publish, run
-from tests.nats_server import NatsServer, free_port
-from tests.relay_process import ROOT, Relay, eventually
+from tests.support.browser.browser_desk import missing
+from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run
+from tests.support.paths import ROOT
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer, free_port
 
 HEARTBEAT = 15
 """Seconds; the relay's."""

@@ -6,10 +6,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tickertape.contracts.events import Event, decode
 
-from contracts.events import Event, decode
-from tests.bench.decoders import NATS_PONG, DecodeError, NatsDecoder, TextDecoder
-from tests.bench.publisher import SUBJECT, Events, message
+from tests.bench.load.decoders import NATS_PONG, DecodeError, NatsDecoder, TextDecoder
+from tests.bench.load.publisher import SUBJECT, Events, message
 
 
 def _item(sent: int) -> dict[str, object]:

@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.measure import (
+from tests.bench.measures.measure import (
     Histogram,
     bucket_end,
     bucket_of,

@@ -8,17 +8,17 @@ import orjson
 import pytest
 from rich.console import Console
 
-from tests.bench.figures import figures, ratio
+from tests.bench.measures.figures import figures, ratio
+from tests.bench.measures.plan import Comeback, Intake, Memory, Plan, Replay, Results
+from tests.bench.measures.report import COLUMNS, as_json, cells, notes, show
+from tests.bench.measures.search import most_sustained
+from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN, sum_of
 from tests.bench.monitoring import Monitoring
-from tests.bench.plan import Comeback, Intake, Memory, Plan, Replay, Results
-from tests.bench.report import COLUMNS, as_json, cells, notes, show
 from tests.bench.run import Load, Row
 from tests.bench.sdk import Sdk
-from tests.bench.search import most_sustained
 from tests.bench.shipping import Shipping
 from tests.bench.starting import Starting
 from tests.bench.strangers import Siege
-from tests.bench.targets import NAIVE, NATS, OURS, PLAIN, sum_of
 from tests.bench.tokens import TokenCost
 
 _ROW = Row(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.measure import descriptors
-from tests.bench.sequence import Sequence
+from tests.bench.measures.measure import descriptors
+from tests.bench.measures.sequence import Sequence
 
 
 def _frame(*sequences: int) -> bytes:

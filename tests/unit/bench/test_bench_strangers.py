@@ -3,13 +3,13 @@
 from collections import Counter
 
 import pytest
+from tickertape.relay.auth.key_parsing import read_keys
+from tickertape.relay.auth.keys import FixedKeys
+from tickertape.relay.auth.verifier import TokenError, Verifier
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from relay.auth.key_formats import read_keys
-from relay.auth.keys import FixedKeys
-from relay.auth.tokens import TokenError, Verifier
-from tests.bench.stranger_kinds import honest_token, kinds
+from tests.bench.load.stranger_kinds import honest_token, kinds
 from tests.bench.strangers import Siege
 from tests.bench.tokens import cost
 

@@ -9,7 +9,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from tests.bench.websocket import (
+from tests.bench.load.websocket import (
     BINARY,
     CLOSE,
     DEFLATE,

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-from contracts import events
-from contracts.events import (
+from tickertape.contracts import events
+from tickertape.contracts.events import (
     Event,
     EventModel,
     GatewayRecovery,

@@ -6,9 +6,8 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from contracts import subjects
-from contracts.subjects import EventType, SubjectError, covers, escape, matches, unescape
+from tickertape.contracts import subjects
+from tickertape.contracts.subjects import EventType, SubjectError, covers, escape, matches, unescape
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
 tokens = st.text("ab=0123456789ABCDEFcd._-é", max_size=8)

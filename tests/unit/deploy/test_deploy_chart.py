@@ -8,9 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.browser_desk import missing
-from tests.deploy_options import DEPLOY, unknown
-from tests.helm_binary import find_helm
+from tests.support.browser.browser_desk import missing
+from tests.support.deploy_options import DEPLOY, unknown
+from tests.support.helm_binary import find_helm
 
 CHART = DEPLOY / "helm" / "tickertape"
 KEY = ("--set", "auth.existingSecret=jwt")
@@ -28,7 +28,7 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it."""
     program = find_helm()
     if program is None:
-        missing("needs helm; 'python -m tests.helm_binary' brings it")
+        missing("needs helm; 'python -m tests.support.helm_binary' brings it")
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.deploy_options import DEPLOY, program, unknown, unknown_variables
-from tests.relay_process import ROOT, environment
+from tests.support.deploy_options import DEPLOY, program, unknown, unknown_variables
+from tests.support.paths import ROOT
+from tests.support.programs.relay_process import environment
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 
@@ -80,9 +81,9 @@ def test_the_package_that_is_built_is_whole(tmp_path: Path) -> None:
         str(path.relative_to(tmp_path / "installed")) for path in (tmp_path / "installed").rglob("*.*")
     }
     wanted = tracked("relay", "contracts/typescript/dist", "contracts/typescript/src", "contracts/schema")
-    assert wanted - installed == set()
+    assert {f"tickertape/{path}" for path in wanted} - installed == set()
     done = subprocess.run(
-        [sys.executable, "-m", "relay.cli", "--help"],
+        [sys.executable, "-m", "tickertape", "--help"],
         cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(tmp_path / "installed")},
         capture_output=True,

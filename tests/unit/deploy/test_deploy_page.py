@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy_options import DEPLOY, options
-from tests.relay_process import ROOT
+from tests.support.deploy_options import DEPLOY, options
+from tests.support.paths import ROOT
 
 PAGE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 ALERTS = {

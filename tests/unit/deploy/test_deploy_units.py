@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tickertape.relay.settings import RelaySettings
 
-from relay.config import RelaySettings
-from tests.browser_desk import missing
-from tests.deploy_options import DEPLOY, unknown, unknown_variables
+from tests.support.browser.browser_desk import missing
+from tests.support.deploy_options import DEPLOY, unknown, unknown_variables
 
 UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").iterdir()}
 NAMES = sorted(UNITS)

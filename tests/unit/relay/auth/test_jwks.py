@@ -10,12 +10,12 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from tickertape.relay.auth import jwks
+from tickertape.relay.auth.jwks import Jwks, refresh_after, shown
+from tickertape.relay.auth.keys import KeysError
 
-from relay.auth import jwks
-from relay.auth.jwks import Jwks, refresh_after, shown
-from relay.auth.keys import KeysError
-from tests.forge import jwk
-from tests.patience import PATIENCE
+from tests.support.clients.forge import jwk
+from tests.support.patience import PATIENCE
 
 
 class Issuer:

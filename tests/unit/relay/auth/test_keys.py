@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
+from tickertape.relay.auth.key_parsing import MAX_KEYS, configured_keys, key_set, read_key_set, read_keys
+from tickertape.relay.auth.keys import FixedKeys, KeysError, check_public_key
+from tickertape.relay.auth.settings import Algorithm, TokenSettings
 
-from relay.auth.key_formats import MAX_KEYS, configured_keys, key_set, read_key_set, read_keys
-from relay.auth.keys import FixedKeys, KeysError, check_public_key
-from relay.auth.token_settings import Algorithm, TokenSettings
-from tests.forge import SECRET, jwk, private_key, private_pem, public_pem
+from tests.support.clients.forge import SECRET, jwk, private_key, private_pem, public_pem
 
 PUBLIC: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
 

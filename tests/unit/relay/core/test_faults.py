@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+from tickertape.contracts.close_codes import CloseCode
+from tickertape.contracts.messages import Cursor, Events, Heartbeat
+from tickertape.relay.core.fanout import fanout as fanout_module
+from tickertape.relay.core.fanout.feed import Feed, Unit
+from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.session.session import Request, Session, Since, State
+from tickertape.relay.core.session.session_start import Starts
 
-from contracts.codes import CloseCode
-from contracts.wire import Cursor, Events, Heartbeat
-from relay.core import fanout as fanout_module
-from relay.core.archive import STRETCH
-from relay.core.faults import REASON
-from relay.core.feed import Feed, Unit
-from relay.core.grants import Grant
-from relay.core.session import Request, Session, Since, State
-from relay.core.starts import Starts
-from tests.fake_link import NOW, FakeLink, Stage, only, seqs
+from tests.support.clients.fake_link import NOW, FakeLink, Stage, only, seqs
 
 LEVEL: Final = "ERROR"
 """The victim alone asks for it, so that its feed is its own."""

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from contracts.codes import ErrorCode
-from contracts.subjects import LEVELS, intersection, level_of, matches
-from contracts.wire import WireError
-from relay.core import grants
-from relay.core.filters import RANK
-from relay.core.grants import EVERYTHING, Grant, grant_of
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import WireError
+from tickertape.contracts.subjects import LEVELS, intersection, level_of, matches
+from tickertape.relay.core import grants
+from tickertape.relay.core.fanout.filters import RANK
+from tickertape.relay.core.grants import EVERYTHING, Grant, grant_of
 
 TOKENS = ("a", "b")
 SUBJECTS = [".".join(tokens) for length in range(1, 6) for tokens in itertools.product(TOKENS, repeat=length)]

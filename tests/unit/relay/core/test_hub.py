@@ -3,10 +3,9 @@
 from typing import Any
 
 import pytest
-
-from contracts.codes import CloseCode, ErrorCode
-from contracts.events import format_time
-from contracts.wire import (
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.events import format_time
+from tickertape.contracts.messages import (
     Bye,
     Cursor,
     Error,
@@ -17,14 +16,9 @@ from contracts.wire import (
     Upstream,
     WireError,
 )
-from relay.core.session import Request
-from tests.fake_link import (
-    NOW,
-    FakeLink,
-    Stage,
-    only,
-    seqs,
-)
+from tickertape.relay.core.session.session import Request
+
+from tests.support.clients.fake_link import NOW, FakeLink, Stage, only, seqs
 
 
 class TestSubscribe:

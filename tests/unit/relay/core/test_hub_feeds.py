@@ -1,23 +1,12 @@
 """What the head of a feed is sent: batches, rates, variants, the newest per subject."""
 
 import pytest
+from tickertape.contracts.messages import Cursor, Events, Gap, Mode
+from tickertape.relay.core.fanout import fanout as fanout_module
+from tickertape.relay.core.fanout.encoding import Variant
+from tickertape.relay.core.session.session import Request
 
-from contracts.wire import (
-    Cursor,
-    Events,
-    Gap,
-    Mode,
-)
-from relay.core import fanout as fanout_module
-from relay.core.frames import Variant
-from relay.core.session import Request
-from tests.fake_link import (
-    Stage,
-    gaps,
-    only,
-    seqs,
-    shown,
-)
+from tests.support.clients.fake_link import Stage, gaps, only, seqs, shown
 
 
 class TestFeed:

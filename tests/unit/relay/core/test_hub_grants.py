@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.events import format_time
+from tickertape.contracts.messages import Subscribed, TokenExpiring, Welcome, WireError
+from tickertape.relay.core.grants import EVERYTHING, Grant
+from tickertape.relay.core.hub import AUTH_TIMEOUT, TELL_EXPIRY
+from tickertape.relay.core.session.session import Request, Session, Since, State
 
-from contracts.codes import CloseCode, ErrorCode
-from contracts.events import format_time
-from contracts.wire import Subscribed, TokenExpiring, Welcome, WireError
-from relay.core.grants import EVERYTHING, Grant
-from relay.core.hub import AUTH_TIMEOUT, TELL_EXPIRY
-from relay.core.session import Request, Session, Since, State
-from tests.fake_link import NOW, FakeLink, Stage, ended, gaps, only, seqs, shown
+from tests.support.clients.fake_link import NOW, FakeLink, Stage, ended, gaps, only, seqs, shown
 
 LOGS = Grant(subjects=("log.>",), subject="alice", token_id="1")
 GATEWAYS = Grant(subjects=("gateway.>",), subject="bob")

@@ -1,12 +1,12 @@
 """Mode complete under a grant with a rate: paced one by one, capped, and nothing passed over."""
 
 import pytest
+from tickertape.contracts.messages import Cursor, Heartbeat, Subscribed
+from tickertape.relay.core.fanout.fanout import PACED_TURN
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.session import Request
 
-from contracts.wire import Cursor, Heartbeat, Subscribed
-from relay.core.fanout import PACED_TURN
-from relay.core.grants import Grant
-from relay.core.session import Request
-from tests.fake_link import FakeLink, Stage, gaps, only, seqs
+from tests.support.clients.fake_link import FakeLink, Stage, gaps, only, seqs
 
 
 def paced(rate: float) -> Grant:

@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.events import format_time
+from tickertape.contracts.messages import Cursor, Error, Mode, Snapshot, Subscribed, WireError
+from tickertape.relay.core.grants import EVERYTHING, Grant
+from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.session.session import Request
 
-from contracts.codes import CloseCode, ErrorCode
-from contracts.events import format_time
-from contracts.wire import Cursor, Error, Mode, Snapshot, Subscribed, WireError
-from relay.core.archive import STRETCH
-from relay.core.grants import EVERYTHING, Grant
-from relay.core.session import Request
-from tests.fake_link import NOW, Stage, ended, gaps, only, seqs, shown
+from tests.support.clients.fake_link import NOW, Stage, ended, gaps, only, seqs, shown
 
 LOGS = Grant(subjects=("log.>",), subject="alice", token_id="1")
 ERRORS = Grant(subjects=("log.error.>",), subject="alice")

@@ -1,20 +1,12 @@
 """What a client is greeted with, and where it begins: fresh, ahead of the relay, or at a time."""
 
 import pytest
+from tickertape.contracts.close_codes import CloseCode
+from tickertape.contracts.events import format_time
+from tickertape.contracts.messages import Cursor, Heartbeat, Mode, Snapshot, Subscribed, Upstream, Welcome
+from tickertape.relay.core.session.session import Request, Since
 
-from contracts.codes import CloseCode
-from contracts.events import format_time
-from contracts.wire import (
-    Cursor,
-    Heartbeat,
-    Mode,
-    Snapshot,
-    Subscribed,
-    Upstream,
-    Welcome,
-)
-from relay.core.session import Request, Since
-from tests.fake_link import (
+from tests.support.clients.fake_link import (
     NOW,
     Stage,
     gaps,

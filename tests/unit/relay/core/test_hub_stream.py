@@ -1,26 +1,12 @@
 """What is older than the log: stretches of the stream, and what is lost for good."""
 
 import pytest
+from tickertape.contracts.messages import Cursor, Events, Heartbeat, Subscribed
+from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.session.session import Request
 
-from contracts.wire import (
-    Cursor,
-    Events,
-    Heartbeat,
-    Subscribed,
-)
-from relay.core.archive import STRETCH
-from relay.core.log import Log
-from relay.core.session import Request
-from tests.fake_link import (
-    NOW,
-    Stage,
-    gaps,
-    nanoseconds,
-    only,
-    seqs,
-    shown,
-    status_event,
-)
+from tests.support.clients.fake_link import NOW, Stage, gaps, nanoseconds, only, seqs, shown, status_event
 
 
 class TestStream:

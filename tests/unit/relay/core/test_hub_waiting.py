@@ -1,10 +1,10 @@
 """A session whose place the stream is asked for hears that the link is alive, and nothing that is not so."""
 
 import pytest
+from tickertape.contracts.messages import Cursor, Heartbeat, RelayMessage
+from tickertape.relay.core.session.session import Request, Since
 
-from contracts.wire import Cursor, Heartbeat, RelayMessage
-from relay.core.session import Request, Since
-from tests.fake_link import Stage, only
+from tests.support.clients.fake_link import Stage, only
 
 
 def beats(stage: Stage, seconds: int) -> None:

@@ -13,24 +13,24 @@ import orjson
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tickertape.contracts.close_codes import CloseCode
+from tickertape.contracts.events import Event
+from tickertape.contracts.messages import Cursor, Mode, WireError, parse_cursor
+from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
+from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.fanout.encoding import Variant
+from tickertape.relay.core.fanout.filters import RANK, Filter
+from tickertape.relay.core.grants import EVERYTHING, Grant
+from tickertape.relay.core.hub import Hub, HubSettings
+from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.session.session import Request, Session, State
+from tickertape.relay.ingest.deleted_sequences import missing
+from tickertape.relay.ingest.gap_detector import GapDetector
+from tickertape.relay.ingest.range_reader import RangeReader
 
-from contracts.codes import CloseCode
-from contracts.consumer import Delivery
-from contracts.events import Event
-from contracts.streams import Names
-from contracts.subjects import STREAM_SUBJECTS, level_of, matches
-from contracts.wire import Cursor, Mode, WireError, parse_cursor
-from relay.core.archive import STRETCH
-from relay.core.filters import RANK, Filter
-from relay.core.frames import Variant
-from relay.core.grants import EVERYTHING, Grant
-from relay.core.hub import Hub, HubSettings
-from relay.core.log import Log
-from relay.core.session import Request, Session, State
-from relay.deleted_sequences import missing
-from relay.gap_detector import GapDetector
-from relay.range_reader import RangeReader
-from tests.fake_link import nanoseconds
+from tests.support.clients.fake_link import nanoseconds
+from tickertape.nats.ordered_consumer import Delivery
+from tickertape.nats.streams import Names
 
 SUBJECTS = (
     "gateway.status.ctp.a",

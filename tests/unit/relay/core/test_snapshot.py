@@ -1,11 +1,10 @@
 """The newest event of each state subject."""
 
 import pytest
-
-from relay.core import snapshot as snapshot_module
-from relay.core.filters import Filter, Route
-from relay.core.log import Record
-from relay.core.snapshot import Snapshot
+from tickertape.relay.core import snapshot as snapshot_module
+from tickertape.relay.core.event_log import Record
+from tickertape.relay.core.fanout.filters import Filter, Route
+from tickertape.relay.core.snapshot import Snapshot
 
 ALL = Filter((">",))
 

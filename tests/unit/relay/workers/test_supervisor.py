@@ -4,12 +4,12 @@ import asyncio
 import logging
 
 import pytest
+from tickertape.relay.settings import ServeSettings
+from tickertape.relay.workers import supervisor as module
+from tickertape.relay.workers.shared_counters import Table
+from tickertape.relay.workers.supervisor import Heard, Supervisor
 
-from relay.config import ServeSettings
-from relay.workers import supervisor as module
-from relay.workers.supervisor import Heard, Supervisor
-from relay.workers.table import Table
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 def test_a_look_that_fails_is_told_and_the_next_one_comes(

@@ -1,0 +1,258 @@
+"""The contract as an AsyncAPI 3.0 document: the feed over WebSocket, and the subjects in NATS.
+
+Written from the relay's side: it ``receive``s events from NATS and messages from clients, and ``send``s
+messages to clients and rejected events to NATS.
+"""
+
+import re
+from typing import Any, Final
+
+from tickertape.contracts import events
+from tickertape.contracts import messages as wire
+from tickertape.contracts.export import json_schema
+from tickertape.contracts.subjects import LEVELS
+
+_SCHEMAS: Final = "#/components/schemas/"
+
+_TOKEN: Final = (
+    "escaped: bytes outside A-Z a-z 0-9 _ - are written =XX (upper-case hex); at most 128 characters."
+)
+_PARAMETERS: Final = {
+    "gatewayType": f"Type of the gateway, {_TOKEN}",
+    "gatewayId": f"Id of the gateway, {_TOKEN}",
+    "level": "Level of the log event in lower case.",
+    "source": f"Source of the log event, {_TOKEN}",
+    "component": f"Name of the component, {_TOKEN}",
+    "instance": f"Instance of the component, {_TOKEN}",
+    "subject": "The subject on which the event was published; has dots.",
+}
+
+# Channel, subject, model of the event; other channels are written out below.
+_EVENT_CHANNELS: Final = (
+    ("gatewayStatus", "gateway.status.{gatewayType}.{gatewayId}", events.GatewayStatusChange),
+    ("gatewayRecovery", "gateway.recovery.{gatewayType}.{gatewayId}", events.GatewayRecovery),
+    ("log", "log.{level}.{source}", events.SystemLog),
+    ("systemHealth", "system.health.{component}", events.SystemHealth),
+    ("systemHealthOfInstance", "system.health.{component}.{instance}", events.SystemHealth),
+)
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI document."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tickertape",
+            "version": wire.SUBPROTOCOL.rpartition(".v")[2],
+            "description": "Events from NATS JetStream to paced WebSocket feeds. In a deployment with a "
+            "subject prefix every subject in NATS starts with it; clients never see it.",
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": _servers(),
+        "channels": _channels(),
+        "operations": _operations(),
+        "components": {
+            "schemas": _moved(json_schema.schemas()["messages"]["$defs"]),
+            "messages": _messages(),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A header, the subprotocol bearer.<JWT>, or a first message auth.",
+                }
+            },
+        },
+    }
+
+
+def _servers() -> dict[str, Any]:
+    return {
+        "relay": {
+            "host": "localhost:8080",
+            "protocol": "ws",
+            "description": "A relay; wss where it has a certificate.",
+            "security": [{"$ref": "#/components/securitySchemes/bearer"}],
+        },
+        "nats": {
+            "host": "localhost:4222",
+            "protocol": "nats",
+            "description": "NATS with JetStream; all subjects but rejected are those of the stream EVENTS.",
+        },
+    }
+
+
+def _channels() -> dict[str, Any]:
+    models = (*json_schema.CLIENT_MESSAGES, *json_schema.RELAY_MESSAGES)
+    channels: dict[str, Any] = {
+        "feed": {
+            "address": "/ws",
+            "title": "The feed",
+            "description": f"Subprotocol {wire.SUBPROTOCOL}; text frames, one JSON object each.",
+            "servers": [{"$ref": "#/servers/relay"}],
+            "messages": _refs(model.__name__ for model in models),
+            "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
+        }
+    }
+    for name, address, model in _EVENT_CHANNELS:
+        channels[name] = _nats_channel(address, model.__name__, (model.__doc__ or "").strip())
+    channels["otherEvents"] = {
+        **_nats_channel(
+            "", "OtherEvent", "Types that others add, on any subject below gateway, system and log."
+        ),
+        "address": None,
+    }
+    channels["rejected"] = _nats_channel(
+        "rejected.{subject}", "RejectedEvent", "What broke the contract, as it came; in the stream REJECTED."
+    )
+    return channels
+
+
+def _nats_channel(address: str, message: str, description: str) -> dict[str, Any]:
+    channel: dict[str, Any] = {
+        "address": address,
+        "description": description,
+        "servers": [{"$ref": "#/servers/nats"}],
+        "messages": _refs([message]),
+    }
+    parameters: dict[str, Any] = {
+        name: {"description": _PARAMETERS[name]} for name in re.findall(r"{(\w+)}", address)
+    }
+    if "level" in parameters:
+        parameters["level"]["enum"] = [level.lower() for level in LEVELS]
+    if parameters:
+        channel["parameters"] = parameters
+    return channel
+
+
+def _query() -> dict[str, Any]:
+    fields = wire.Subscribe.model_json_schema()["properties"]
+    about = {name: field.get("description", "") for name, field in fields.items()}
+    return {
+        "type": "object",
+        "description": f"All optional; at most {wire.MAX_QUERY_BYTES} bytes. A token here is refused.",
+        "properties": {
+            "subjects": {"type": "string", "description": f"Separated by commas. {about['subjects']}"},
+            "level": {"type": "string", "enum": list(LEVELS), "description": about["level"]},
+            "mode": {
+                "type": "string",
+                "enum": ["live", "complete", "latest"],
+                "default": "live",
+                "description": about["mode"],
+            },
+            "cursor": {"type": "string", "pattern": wire.CURSOR_PATTERN, "description": about["cursor"]},
+            "since": {"type": "string", "description": about["since"]},
+            "interval_ms": {
+                "type": "integer",
+                "default": wire.DEFAULT_INTERVAL_MS,
+                "description": about["interval_ms"],
+            },
+        },
+    }
+
+
+def _operations() -> dict[str, Any]:
+    operations: dict[str, Any] = {
+        "receiveFromClient": _operation("receive", "feed", json_schema.CLIENT_MESSAGES),
+        "sendToClient": _operation("send", "feed", json_schema.RELAY_MESSAGES),
+    }
+    for name, _, model in _EVENT_CHANNELS:
+        operations[f"receive{name[0].upper()}{name[1:]}"] = _operation("receive", name, (model,))
+    operations["receiveOtherEvents"] = _operation("receive", "otherEvents", ())
+    operations["sendRejected"] = _operation("send", "rejected", ())
+    return operations
+
+
+def _operation(action: str, channel: str, models: tuple[type, ...]) -> dict[str, Any]:
+    operation: dict[str, Any] = {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
+    if models:
+        operation["messages"] = [{"$ref": f"#/channels/{channel}/messages/{m.__name__}"} for m in models]
+    return operation
+
+
+def _messages() -> dict[str, Any]:
+    messages: dict[str, Any] = {
+        model.__name__: {
+            "name": json_schema.message_type(model),
+            "summary": (model.__doc__ or "").strip(),
+            "payload": {"$ref": f"{_SCHEMAS}{model.__name__}"},
+        }
+        for model in (*json_schema.CLIENT_MESSAGES, *json_schema.RELAY_MESSAGES)
+    }
+    for name, event in events.MODELS.items():
+        messages[event.__name__] = {
+            "name": str(name),
+            "summary": (event.__doc__ or "").strip(),
+            "payload": {"$ref": f"{_SCHEMAS}{event.__name__}"},
+        }
+    messages["OtherEvent"] = {
+        "name": "other_event",
+        "summary": "An event of a type that others added to the contract.",
+        "payload": {"$ref": f"{_SCHEMAS}OtherEvent"},
+    }
+    messages["RejectedEvent"] = {
+        "name": "rejected_event",
+        "summary": "The original bytes, whatever they are.",
+        "contentType": "application/octet-stream",
+        "headers": {
+            "type": "object",
+            "properties": {
+                "Tickertape-Reason": {
+                    "type": "string",
+                    "description": "The kind of fault, and what is wrong.",
+                },
+                "Tickertape-Sequence": {
+                    "type": "string",
+                    "description": "Its sequence in the stream EVENTS.",
+                },
+                "Nats-Msg-Id": {"type": "string", "description": "<epoch>-<sequence>: filed once."},
+                "Tickertape-Raw-Subject": {
+                    "type": "string",
+                    "contentEncoding": "base64",
+                    "description": "The original subject as NATS has it, when it is illegal; the address "
+                    "then has =XX for each byte outside A-Za-z0-9_- and the dot, and = for an empty token. "
+                    "It cannot be replayed.",
+                },
+                "Tickertape-Raw-Headers": {
+                    "type": "string",
+                    "contentEncoding": "base64",
+                    "description": "The original header block, beside Tickertape-Raw-Subject.",
+                },
+                "Tickertape-Raw-Headers-Size": {
+                    "type": "string",
+                    "description": "Bytes of the original header block, when not all of it had room.",
+                },
+                "Tickertape-Subject": {
+                    "type": "string",
+                    "description": "The address in full, when it is too long for a subject.",
+                },
+                "Tickertape-Size": {
+                    "type": "string",
+                    "description": "Bytes of the original body, when not all of it had room.",
+                },
+                "Tickertape-Body": {
+                    "const": "unavailable",
+                    "description": "The original bytes could not be read; the body is empty.",
+                },
+            },
+            "required": ["Tickertape-Reason", "Tickertape-Sequence", "Nats-Msg-Id"],
+        },
+    }
+    return dict(sorted(messages.items()))
+
+
+def _refs(names: Any) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+
+
+def _moved(value: Any) -> Any:
+    """Point the references of a JSON Schema document to where its definitions are in this one."""
+    if isinstance(value, dict):
+        return {
+            key: item.replace("#/$defs/", _SCHEMAS) if key == "$ref" else _moved(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_moved(item) for item in value]
+    return value

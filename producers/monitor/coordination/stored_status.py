@@ -1,0 +1,143 @@
+"""The newest status of each gateway: a monitor's memory over a restart.
+
+LATEST keeps it for ever, but follows EVENTS at a distance: milliseconds, or many seconds after a restart
+of the server. So what EVENTS still has goes first.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeGuard
+
+import orjson
+from nats.aio.client import Client
+from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
+
+from tickertape.nats import direct_get, streams
+from tickertape.nats.streams import Names, StreamsError
+
+_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What the newest event says of a gateway.
+
+    Attributes:
+        since: when that status began, as the event says.
+        monitor: name of the monitor that wrote it; None for another producer.
+        probes: status of each probe by its name; empty for another producer.
+        reason: why it is so, when the event names one.
+        sequence: of the event in EVENTS; 0 when EVENTS has let it go.
+        flapping: whether the event says that it flaps.
+        silenced: whether the event says that alerts are not wanted.
+    """
+
+    gateway_type: str
+    gateway_id: str
+    status: Status
+    since: str
+    monitor: str | None
+    probes: dict[str, str]
+    reason: str | None = None
+    sequence: int = 0
+    flapping: bool = False
+    silenced: bool = False
+
+
+async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
+    """Read the newest status of every gateway, by subject without the deployment's prefix.
+
+    Raises:
+        StreamsError: JetStream does not answer.
+        NatsError: NATS went away.
+    """
+    found: dict[str, Newest] = {}
+    events = names.stream("EVENTS")
+    for stream in (names.stream("LATEST"), events):
+        subjects = await subjects_of(client, stream, names.subject("gateway.status.>"))
+        for start in range(0, len(subjects), _AT_ONCE):
+            some = subjects[start : start + _AT_ONCE]
+            answers = await asyncio.gather(*(last(client, stream, subject) for subject in some))
+            for subject, answer in zip(some, answers, strict=True):
+                if answer is None:
+                    continue
+                sequence = answer[0] if stream == events else 0
+                status = status_of(names.bare(subject), answer[1], sequence)
+                if status is not None:
+                    found[names.bare(subject)] = status
+                elif sequence and names.bare(subject) in found:
+                    # What cannot be read still counts when the next event names the one before.
+                    found[names.bare(subject)] = replace(found[names.bare(subject)], sequence=sequence)
+    return found
+
+
+async def subjects_of(client: Client, stream: str, pattern: str) -> list[str]:
+    """Subjects of a stream that can be asked for; the server lists them in pages.
+
+    Those that are not UTF-8 are listed with the same replacement in place of different bytes, so a page can
+    hold fewer than it counts.
+    """
+    found: dict[str, None] = {}
+    seen = 0
+    while True:
+        request = {"subjects_filter": pattern, "offset": seen}
+        answer = await streams.request(client, f"STREAM.INFO.{stream}", request)
+        if "error" in answer:
+            description = answer["error"].get("description")
+            raise StreamsError(f"stream {stream} cannot be read: {description}", "look at the server's log")
+        page = answer["state"].get("subjects") or {}
+        found.update((subject, None) for subject in page if direct_get.can_ask(subject))
+        seen += len(page)
+        if not page or seen >= answer.get("total", 0):
+            return list(found)
+
+
+async def last(client: Client, stream: str, subject: str) -> tuple[int, bytes] | None:
+    """The last message of a subject: its sequence and body; None when the stream has none.
+
+    Raises:
+        NatsError: NATS went away.
+    """
+    found = await direct_get.last(client, stream, subject)
+    return None if found is None else (found.seq, found.data)
+
+
+def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
+    """Read an event; None for one that breaks the contract, which anyone can put on the stream."""
+    if isinstance(decode(subject, payload), Rejected):
+        return None
+    body: dict[str, Any] = orjson.loads(payload)
+    if body.get("event_type") != "gateway_status_change":
+        return None
+    event = GatewayStatusChange.model_validate(body)
+    names = ("monitor", "probes", "since", "reason")
+    monitor, probes, since, reason = (event.metadata.get(name) for name in names)
+    return Newest(
+        event.gateway_type,
+        event.gateway_id,
+        event.current_status,
+        since if _is_time(since) else event.timestamp,
+        monitor if isinstance(monitor, str) else None,
+        {str(name): str(status) for name, status in probes.items()} if isinstance(probes, dict) else {},
+        reason if isinstance(reason, str) else None,
+        sequence,
+        event.metadata.get("flapping") is True,
+        isinstance(event.metadata.get("silenced"), dict),
+    )
+
+
+def _is_time(value: object) -> TypeGuard[str]:
+    """Tell whether a field that any producer may have written is an RFC 3339 time."""
+    try:
+        return isinstance(value, str) and bool(parse_time(value))
+    except ValueError:
+        return False
+
+
+def author(payload: bytes) -> str | None:
+    """Name of the monitor that wrote an event; None for another producer."""
+    try:
+        name = orjson.loads(payload)["metadata"]["monitor"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,110 @@
+"""When to try to bring a gateway back, and when to leave it to people: decisions only, no I/O and no clock.
+
+Invariants:
+
+1. No more attempts are made in any hour than the file allows, however often the gateway fails.
+2. Each course begins with ``started`` and ends with ``succeeded`` or ``failed``, each told once.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+from tickertape.contracts.events import GatewayRecovery, format_time
+from tickertape.producers.monitor.config.models import Gateway, RecoverySettings
+
+MAX_BACKOFF: Final = 600.0
+"""Seconds between two attempts at most."""
+
+HOUR: Final = 3600.0
+
+
+class Recovery:
+    """One gateway's attempts.
+
+    Args:
+        gateway: from the file.
+        settings: its own.
+        monitor: name of this monitor, kept in the events.
+    """
+
+    def __init__(self, gateway: Gateway, settings: RecoverySettings, monitor: str) -> None:
+        self.active = False
+        self.attempt = 0
+        self._ours = True  # False while another monitor makes the attempts
+        self._gateway = gateway
+        self._settings = settings
+        self._monitor = monitor
+        self._due: float | None = None
+        self._made: deque[float] = deque()  # attempts of the last hour
+
+    def __repr__(self) -> str:
+        return f"Recovery({self._gateway.id}, attempt {self.attempt}, due {self._due})"
+
+    def begin(self, now: float) -> GatewayRecovery | None:
+        """The gateway is UNHEALTHY; None when a course is under way already. ``now`` is in UNIX seconds."""
+        if self.active:
+            return None
+        self.active, self.attempt = True, 0
+        self._due = now + self._settings.after
+        return self._event("started", now)
+
+    def due(self) -> float | None:
+        """When the next attempt, or the end of the course, is due; None while nothing is."""
+        return self._due
+
+    def next(self, now: float) -> GatewayRecovery | None:
+        """What is due now: an ``attempt`` to be made, or ``failed``; None when it is not due yet."""
+        if self._due is None or now < self._due:
+            return None
+        while self._made and self._made[0] <= now - HOUR:
+            self._made.popleft()
+        if self.attempt >= self._settings.attempts:
+            return self._end("failed", now, reason=f"{self.attempt} attempts did not bring it back")
+        if len(self._made) >= self._settings.per_hour:
+            return self._end(
+                "failed", now, reason=f"{self._settings.per_hour} attempts in an hour are the most"
+            )
+        self.attempt += 1
+        self._made.append(now)
+        self._due = None  # until it has been made
+        return self._event("attempt", now)
+
+    def made(self, now: float) -> None:
+        """The attempt has been made, well or not; whether it helped, the probes tell."""
+        if self.active and self._ours:
+            self._due = now + min(MAX_BACKOFF, self._settings.backoff * 2 ** (self.attempt - 1))
+
+    def well(self, now: float) -> GatewayRecovery | None:
+        """The gateway is up again; None when no course was under way."""
+        if not self.active:
+            return None
+        if self._ours:
+            return self._end("succeeded", now)
+        self.abandon()
+        return None
+
+    def leave(self) -> None:
+        """Another monitor sees to it: the course goes on without us."""
+        self._ours, self._due = False, None
+
+    def abandon(self) -> None:
+        """There is nothing more to be done about it."""
+        self.active, self._ours, self._due = False, True, None
+
+    def _end(self, phase: str, now: float, **more: Any) -> GatewayRecovery:
+        event = self._event(phase, now, **more)
+        # After 'failed' it stays active: it is begun again only once the gateway was well in between.
+        self.active, self._due = phase == "failed", None
+        return event
+
+    def _event(self, phase: str, now: float, **more: Any) -> GatewayRecovery:
+        return GatewayRecovery.model_validate(
+            {
+                "timestamp": format_time(now),
+                "gateway_id": self._gateway.id,
+                "gateway_type": self._gateway.type,
+                "phase": phase,
+                "attempt": self.attempt,
+                "metadata": {"monitor": self._monitor, "labels": self._gateway.labels, **more},
+            }
+        )

@@ -1,0 +1,84 @@
+"""What probes remember from one look to the next, made once for each monitor.
+
+Invariants:
+
+1. Log-ins are capped per account over a sliding hour, whatever a file's schedule says, and over a reload.
+2. What never arrived is not stale before it had the time to arrive.
+"""
+
+from collections import deque
+from typing import Final
+
+from nats.aio.subscription import Subscription
+from tickertape.contracts.subjects import matches
+
+HOUR: Final = 3600.0
+
+
+class LogonCaps:
+    """How often each account was logged on within the last hour."""
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, str], deque[float]] = {}
+
+    def take(self, account: tuple[str, str], most: int, now: float) -> bool:
+        """Count one more log-in, unless the hour has had its ``most``; ``now`` is monotonic, in seconds."""
+        times = self._times.setdefault(account, deque())
+        while times and times[0] <= now - HOUR:
+            times.popleft()
+        if len(times) >= most:
+            return False
+        times.append(now)
+        return True
+
+
+class Freshness:
+    """When something last arrived on each pattern that a probe names; times are monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self.patterns: set[str] = set()
+        self._seen: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+
+    def listen(self, patterns: set[str], now: float) -> None:
+        """Say which patterns are listened to from now on; called again after each time without NATS."""
+        self.patterns = patterns
+        self._since = dict.fromkeys(patterns, now)
+        self._seen = {pattern: seen for pattern, seen in self._seen.items() if pattern in patterns}
+
+    @property
+    def is_deaf(self) -> bool:
+        """True when nothing is listened to that should be."""
+        return bool(self.patterns) and not self._since
+
+    def deaf(self) -> None:
+        """NATS is away: what does not arrive means nothing."""
+        self._since.clear()
+
+    def saw(self, subject: str, now: float) -> None:
+        """Note a message on a subject, without the deployment's prefix."""
+        for pattern in self._since:
+            if matches(pattern, subject):
+                self._seen[pattern] = now
+
+    def age(self, pattern: str, now: float) -> tuple[float, bool] | None:
+        """Seconds since the last message, or since it is listened to when there was none.
+
+        Returns:
+            the age, and whether there ever was one; None when nobody listens.
+        """
+        since = self._since.get(pattern)
+        if since is None:
+            return None
+        seen = self._seen.get(pattern)
+        # What came before a time without NATS does not prove that nothing came during it.
+        return (now - since, False) if seen is None else (now - max(seen, since), True)
+
+
+class Kit:
+    """All of it."""
+
+    def __init__(self) -> None:
+        self.logons = LogonCaps()
+        self.freshness = Freshness()
+        self.subscriptions: list[Subscription] = []

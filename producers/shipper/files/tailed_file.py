@@ -1,0 +1,293 @@
+"""One open file that is followed: its bytes become lines, and its lines events.
+
+Invariants:
+
+1. Every byte comes once per generation of a file; a file that was truncated begins a new generation.
+2. Before new bytes count, those just before them must be as they were: a file that was truncated and has
+   grown again is noticed, whatever its size.
+3. In memory are at most one piece of the file, a half line and the events of that piece.
+"""
+
+import os
+import secrets
+from typing import Final
+
+from tickertape.producers.shipper.files.position import BEFORE_BYTES, HEAD_BYTES, Key, Place, before, digest
+from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, Parsed, Parser
+
+CHUNK_BYTES: Final = 64 * 1024
+ROTATION_GRACE: Final = 5.0
+"""Seconds without growth after which a rotated file is at its end: its writer has opened the next by then."""
+
+HALF_LINE_AFTER: Final = 5.0
+"""Seconds without growth after which a line without its break goes out as it is."""
+
+JOIN_AFTER: Final = 0.25
+"""Seconds without growth after which an event waits no more for lines that could belong to it. Loggers write
+a traceback at once, and whoever watches the feed sees the last line of a quiet log so much later."""
+
+
+class Followed:
+    """One open file.
+
+    Args:
+        path: where it was found.
+        handle: open for reading; this object closes it.
+        parser: makes events of its lines.
+        now: UNIX seconds, here and elsewhere.
+        place: how far it is shipped; None begins a generation.
+        offset: where that begins.
+        grace: seconds without growth after which it is at its end, once it has lost its name.
+
+    Attributes:
+        at: bytes that were read.
+        planned: bytes whose events are in a batch.
+        shipped: bytes whose events are acknowledged.
+        gone: no path or glob leads to it any more.
+        drained: the last read met its end.
+        truncated: it is not any more what was read of it, and that is to be seen to.
+        over: nothing will come of it any more.
+        looked_at: UNIX seconds at which it was last known to be what it was.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        handle: int,
+        parser: Parser,
+        now: float,
+        place: Place | None = None,
+        offset: int = 0,
+        grace: float = ROTATION_GRACE,
+    ) -> None:
+        status = os.fstat(handle)
+        self.key: Key = (status.st_dev, status.st_ino)
+        self.path = path
+        self.generation = place.generation if place is not None else secrets.token_hex(8)
+        self.gone = False
+        self.drained = False
+        self.truncated = False
+        self.over = False
+        self._first_stamp = (-1, -1)
+        self.looked_at = now
+        self._grace = grace
+        self._parser = parser
+        self._handle = handle
+        self._rotated_at: float | None = None
+        self._grew_at = 0.0
+        self._stamp = (-1, -1)
+        self._head = b""
+        self.at = self.planned = self.shipped = place.offset if place is not None else offset
+        self._look_back()
+
+    def __repr__(self) -> str:
+        return f"<Followed {self.path} read {self.at}, shipped {self.shipped}>"
+
+    def _look_back(self) -> None:
+        self._held = bytearray()
+        self._cut = False
+        begin = max(0, self.at - BEFORE_BYTES)
+        self._before = os.pread(self._handle, self.at - begin, begin)
+        self._head = os.pread(self._handle, min(HEAD_BYTES, self.at), 0)
+
+    def rewind(self, place: Place | None = None) -> None:
+        """Forget what is not shipped, and read it again; from where another process got to, if given."""
+        if place is not None:
+            self.generation = place.generation
+            self.shipped = place.offset
+        self.at = self.planned = self.shipped
+        self.drained = False
+        self._stamp = (-1, -1)
+        self._parser.reset()
+        self._look_back()
+
+    def moved(self, handle: int, path: str) -> None:
+        """Go on in a copy of the file, which holds all that was read of it."""
+        os.close(self._handle)
+        status = os.fstat(handle)
+        self.key = (status.st_dev, status.st_ino)
+        self._handle, self.path = handle, path
+        self.truncated = self.over = self.drained = False
+        self._stamp = (-1, -1)
+
+    def again(self, parser: Parser, now: float) -> "Followed":
+        """The same file from its start, as another generation: it was truncated."""
+        self.truncated, self.over, self.drained = False, True, True
+        return Followed(self.path, os.dup(self._handle), parser, now)
+
+    def rotated(self, now: float) -> None:
+        """Note that it lost its name: nothing will be written to it for long."""
+        if self._rotated_at is None:
+            self._rotated_at = now
+
+    @property
+    def has_lost_its_name(self) -> bool:
+        """True when it was rotated."""
+        return self._rotated_at is not None
+
+    def at_end(self, now: float) -> bool:
+        """Tell whether its writer has surely left it."""
+        if self._rotated_at is None or not self.drained:
+            return False
+        return now - max(self._rotated_at, self._grew_at) >= self._grace
+
+    @property
+    def lag(self) -> int:
+        """Bytes that are not shipped yet."""
+        try:
+            return max(0, os.fstat(self._handle).st_size - self.shipped)
+        except OSError:
+            return 0
+
+    def stirs(self, now: float) -> bool:
+        """Tell, at the price of one system call, whether a read would give anything."""
+        if self.over:
+            return True
+        status = os.fstat(self._handle)
+        if (status.st_size, status.st_mtime_ns) != self._stamp or not self.drained:
+            return True
+        self.looked_at = now
+        return now >= self.due
+
+    @property
+    def due(self) -> float:
+        """UNIX seconds at which what waits for its rest goes out as it is; infinity when nothing waits."""
+        if self._held:  # it may belong to what the parser holds
+            return self._grew_at + HALF_LINE_AFTER
+        return self._grew_at + JOIN_AFTER if self._parser.waits else float("inf")
+
+    def begins(self) -> bool:
+        """Tell, once, that it has changed before anything of it was read: it may have held something else."""
+        if self.at:
+            return False
+        status = os.fstat(self._handle)
+        stamp = (status.st_size, status.st_mtime_ns)
+        changed, self._first_stamp = stamp != self._first_stamp, stamp
+        return changed
+
+    def read(self, now: float) -> list[Parsed]:
+        """Read one piece; return the events that it completes."""
+        status = os.fstat(self._handle)
+        stamp = (status.st_size, status.st_mtime_ns)
+        if stamp == self._stamp and self.drained:
+            self.looked_at = now
+            return self._rest(now)
+        if status.st_size < self.at:
+            self.truncated = True
+            return []
+        known = len(self._before)
+        data = os.pread(self._handle, known + CHUNK_BYTES, self.at - known)
+        # After a pause its beginning is looked at, too: lines of one padding end alike.
+        if not data.startswith(self._before) or (self.drained and not self.holds(self._head, 0)):
+            self.truncated = True
+            return []
+        self.looked_at = now
+        self.drained = len(data) < known + CHUNK_BYTES
+        if self.drained:
+            self._stamp = stamp
+        new = len(data) - known
+        if not new:
+            return self._rest(now)
+        self._grew_at = now
+        self._before = data[-BEFORE_BYTES:]
+        if len(self._head) < HEAD_BYTES:
+            self._head += data[known : known + HEAD_BYTES - len(self._head)]
+        return self._split(data[known:] if known else data, now)
+
+    def _split(self, data: bytes, now: float) -> list[Parsed]:
+        begin = self.at
+        self.at += len(data)
+        last = data.rfind(b"\n")
+        if last < 0:
+            self._hold(data)
+            return []
+        lines = data[:last].split(b"\n")
+        rest = data[last + 1 :]
+        ends = []
+        end = begin
+        for line in lines:
+            end += len(line) + 1
+            ends.append(end)
+        cut = set()
+        if self._held:
+            self._hold(lines[0])
+            lines[0] = bytes(self._held)
+            if self._cut:
+                cut.add(0)
+            self._held.clear()
+            self._cut = False
+        if b"\r" in data:
+            lines = [line.removesuffix(b"\r") for line in lines]
+        self._hold(rest)
+        return self._parser.feed(lines, ends, now, frozenset(cut))
+
+    def _hold(self, piece: bytes) -> None:
+        room = MAX_LINE_BYTES - len(self._held)
+        if len(piece) > room:
+            self._cut = True
+            piece = piece[:room]
+        self._held += piece
+
+    def _rest(self, now: float) -> list[Parsed]:
+        """What has waited for long enough."""
+        return self.finish(now) if now >= self.due else []
+
+    def finish(self, now: float) -> list[Parsed]:
+        """Return what waits for more as it is: its rest will not come, or comes as an event of its own."""
+        events = []
+        if self._held:
+            line = bytes(self._held).removesuffix(b"\r")
+            events = self._parser.feed([line], [self.at], now, frozenset({0} if self._cut else ()))
+            self._held.clear()
+            self._cut = False
+        return [*events, *self._parser.flush(now)]
+
+    @property
+    def waits(self) -> bool:
+        """True while a half line, or an event that could go on, is held."""
+        return bool(self._held) or self._parser.waits
+
+    def place(self, *, done: bool = False) -> Place:
+        """How far it is shipped once what is planned is."""
+        count = min(HEAD_BYTES, self.planned)
+        return Place(
+            *self.key, self.generation, self.planned, digest(self._head[:count]), count,
+            before(self._handle, self.planned), self.path, done,
+        )  # fmt: skip
+
+    def fits(self, handle: int) -> bool:
+        """Tell whether another open file holds all that was read of this one."""
+        if not self.at or os.fstat(handle).st_size < self.at:
+            return False
+        begin = self.at - len(self._before)
+        same_end = os.pread(handle, len(self._before), begin) == self._before
+        return same_end and os.pread(handle, len(self._head), 0) == self._head
+
+    def is_at(self, place: Place) -> bool:
+        """Tell whether all that another process shipped of it is still there."""
+        return place.fits(self._handle)
+
+    def comes_after(self, other: os.stat_result) -> bool:
+        """Tell whether nothing of it was read yet, and it was written later than another file."""
+        return not self.at and os.fstat(self._handle).st_mtime_ns > other.st_mtime_ns
+
+    def is_like(self, handle: int) -> bool:
+        """Tell whether another open file is a copy of this one, or is becoming one."""
+        size = os.fstat(handle).st_size
+        if size >= self.at:
+            return self.fits(handle)
+        begin = max(0, size - CHUNK_BYTES)
+        return self.holds(os.pread(handle, CHUNK_BYTES, begin), begin)
+
+    def begins_with(self, head: bytes) -> bool:
+        """Tell whether what was read of it begins like another file, as far as both go."""
+        count = min(len(head), len(self._head))
+        return bool(self.at) and head[:count] == self._head[:count]
+
+    def holds(self, data: bytes, offset: int) -> bool:
+        """Tell whether bytes stand at a place of it."""
+        return os.pread(self._handle, len(data), offset) == data
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._handle)

@@ -1,0 +1,104 @@
+"""Lines of names and values: JSON objects and logfmt.
+
+Invariants:
+
+1. What a line says beyond level, message, time and source is kept in metadata.
+2. A line without a message is shown whole, so that nobody sees an empty line.
+3. Whatever care there is has seen every value before it is read.
+"""
+
+import re
+from typing import Any, Final
+
+import orjson
+from tickertape.contracts import strict_json as json_text
+from tickertape.contracts.events import MAX_EVENT_DEPTH
+from tickertape.producers.shipper.parsing.formats.fields import Care, Fields, Mapping
+
+_DEEPEST: Final = MAX_EVENT_DEPTH - 2
+"""Levels of a body that still fit into the metadata of an event."""
+
+_PAIR = re.compile(r'([^\s="]+)=(?:"((?:[^"\\]|\\.)*)"(?!\S)|([^\s"]*)(?!\S))|(\S+)')
+_KEY = re.compile(r"[A-Za-z_@][\w.@/-]*=", re.ASCII)
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+class Json:
+    """JSON lines."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+
+    def read(self, text: str, care: Care | None = None) -> Fields | None:
+        """Read an object; None for everything else, and for objects too deep for an event."""
+        start = text[:1]
+        if start != "{" and not (start.isspace() and text.lstrip()[:1] == "{"):
+            return None
+        if text.count("{") + text.count("[") > _DEEPEST and json_text.is_deeper(text.encode(), _DEEPEST):
+            return None
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(body, dict):
+            return None
+        if care is not None:
+            body = care(body)
+        whole = body.copy()
+        if body.get("event_type") == "system_log":
+            del body["event_type"]
+        level, message, source, timestamp = self._mapping.take(body)
+        if message is None:
+            return level, orjson.dumps(whole).decode(), source, timestamp, {}
+        nested = body.pop("metadata", None)
+        if isinstance(nested, dict):
+            body = {**nested, **body}
+        elif nested is not None:
+            body["metadata"] = nested
+        return level, message, source, timestamp, body
+
+
+class Logfmt:
+    """Lines of ``name=value``, where values with spaces are in double quotes."""
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+
+    def read(self, text: str, care: Care | None = None) -> Fields | None:
+        """Read a line of at least two pairs and nothing else; lines after the first belong to the message."""
+        if _KEY.match(text) is None:
+            return None
+        line, _, rest = text.partition("\n")
+        body: dict[str, Any] = {}
+        count = 0
+        for name, quoted, bare, other in _PAIR.findall(line):
+            if other:
+                return None
+            count += 1
+            body[name] = bare or (_unescaped(quoted) if "\\" in quoted else quoted)
+        if count < 2:
+            return None
+        if care is not None:
+            body = care(body)
+            line = care(line)
+            rest = care(rest)
+        level, message, source, timestamp = self._mapping.take(body)
+        if message is None:
+            message, body = line, {}
+        if rest:
+            message = f"{message}\n{rest}"
+        return level, message, source, timestamp, body
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(_character, text)
+
+
+def _character(found: re.Match[str]) -> str:
+    code = found[1]
+    if len(code) == 5:
+        character = chr(int(code[1:], 16))
+        # Half of a pair is no character of its own.
+        return "\ufffd" if "\ud800" <= character <= "\udfff" else character
+    return _ESCAPES.get(code, code)

@@ -1,0 +1,123 @@
+"""The lock on a shipper's state on this host, and its checkpoints there for servers without atomic batches.
+
+Invariants:
+
+1. One process at a time ships what a state stands for.
+2. The file on disk is always whole: written aside, synced, renamed, and the folder synced.
+3. A damaged file is never taken for an empty one: that would ship everything again in silence.
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+
+import orjson
+from tickertape.producers.shipper.sinks.sink import VERSION, Checkpoint, decode
+
+
+class CheckpointError(Exception):
+    """The state on disk cannot be used.
+
+    Args:
+        path: file or folder.
+        what: what happened.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, path: Path, what: str, remedy: str) -> None:
+        super().__init__(path, what, remedy)
+        self.path = path
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}; {self.remedy}"
+
+
+class State:
+    """The state of one shipper in a folder, locked until ``close``.
+
+    Args:
+        folder: of all shippers of this host.
+        key: names what is shipped, so that several shippers can share a folder.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or another process holds the lock.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        self.name = name
+        self.folder = folder
+        self.path = folder / f"ship-{name}.json"
+        self._saved: bytes | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            what = "another shipper ships the same files with this state"
+            raise CheckpointError(self.path, what, "stop it, or give this one another --state-dir") from None
+
+    def close(self) -> None:
+        """Let another process have the state."""
+        os.close(self._lock)
+
+    def load(self) -> dict[str, Checkpoint]:
+        """Read the checkpoints, by path; none when there is no file yet.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        try:
+            body = orjson.loads(self.path.read_bytes())
+            if body["version"] != VERSION:
+                raise ValueError(f"version {body['version']!r}")
+            found = [decode(base64.b64decode(text)) for text in body["checkpoints"]]
+            return {checkpoint.path: checkpoint for checkpoint in found}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise CheckpointError(self.path, f"cannot be read: {error.strerror}", "mend it") from None
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"is no checkpoint of this version ({error})"
+            raise CheckpointError(
+                self.path, what, "move it away to ship the files from their start"
+            ) from None
+
+    def save(self, checkpoints: dict[str, bytes]) -> bool:
+        """Make encoded checkpoints last; False when the same are there already.
+
+        Raises:
+            CheckpointError: the disk is full or the folder cannot be written.
+        """
+        texts = [base64.b64encode(body).decode() for body in checkpoints.values()]
+        data = orjson.dumps({"version": VERSION, "checkpoints": texts})
+        if data == self._saved:
+            return False
+        aside = self.path.with_suffix(".tmp")
+        try:
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._saved = data
+        return True
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        what = f"cannot be written: {error.strerror}"
+        return CheckpointError(self.path, what, "give a folder that can be written with --state-dir")

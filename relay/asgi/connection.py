@@ -1,0 +1,337 @@
+"""One client of a mounted feed: a session over ASGI's ``receive`` and ``send``.
+
+ASGI has no write that does not wait, and takes messages, not frames. So each client has a task and a bounded
+outbox here, and its server frames, compresses and pings on its own.
+
+Invariants:
+
+1. The outbox is bounded: a client whose socket is full is paused, becomes a cursor in the log, and holds
+   nobody up; it goes on when the outbox has room again.
+2. What was said before ``close`` goes out before it; a client that does not take it in time is given up.
+3. Every visitor that came in leaves once; every connection that was counted as opened is counted as closed.
+4. An exception ends this connection, and nothing else; the host is told of none.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.types import Message, Receive, Scope, Send
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
+from tickertape.relay.core.connection_limits import OURS, Limit, Visitor
+from tickertape.relay.core.fanout import encoding as frames
+from tickertape.relay.core.fanout.encoding import Variant
+from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.session import Session, State, close_code
+from tickertape.relay.transport.connections import (
+    BUFFER_HIGH,
+    BUFFER_LOW,
+    CLOSE_TIMEOUT,
+    MAX_AUTH_BYTES,
+    Decision,
+    Gate,
+)
+from tickertape.relay.transport.http_errors import headers_of, peer, refusal
+from tickertape.relay.transport.message_rate import MessageRate, most
+
+from tickertape.process.tasks import Tasks
+
+log = logging.getLogger("tickertape.asgi")
+
+BURST_HIGH: Final = 4 * BUFFER_HIGH
+"""Bytes that may wait while the server still takes what it is given: all of it goes out within a turn of the
+loop, and pausing for every large batch would only cost."""
+
+
+class Unframed:
+    """Messages of frames, read once for all clients that are sent the same bytes one after another."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._texts: Sequence[str] = ()
+
+    def __call__(self, data: bytes) -> Sequence[str]:
+        """The messages in whole plain frames."""
+        if data is not self._data:
+            self._data, self._texts = data, frames.texts(data)
+        return self._texts
+
+
+class Client:
+    """A connection; also the ``Link`` of its session.
+
+    Args:
+        gate: of the feed.
+        unframed: reads what the hub sends.
+        scope, receive, send: of ASGI.
+    """
+
+    variant = Variant.PLAIN
+
+    def __init__(self, gate: Gate, unframed: Unframed, scope: Scope, receive: Receive, send: Send) -> None:
+        self.spoke = -1
+        self._gate = gate
+        self._unframed = unframed
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._session: Session | None = None
+        self._visitor: Visitor | None = None
+        self._outbox: deque[tuple[Sequence[str], int]] = deque()
+        self._waiting = 0  # bytes in it, and on their way
+        self._wake = asyncio.Event()
+        self._sending = False
+        self._paused = False
+        self._closing: tuple[int, str] | None = None
+        self._patience: asyncio.Timeout | None = None  # while it is served
+        self._code = 1006
+        self._most = MAX_MESSAGE_BYTES
+        self._rate = MessageRate()
+
+    def __repr__(self) -> str:
+        return f"Client({self._session!r}, {self._waiting} bytes wait)"
+
+    async def serve(self) -> None:
+        """Serve the connection from its handshake to its end."""
+        await self._receive()  # websocket.connect
+        gate, address = self._gate, peer(self._scope)
+        arrived = gate.admission.arrive(address, self, gate.clock())
+        if isinstance(arrived, Limit):
+            code = ErrorCode.UNAVAILABLE if arrived in OURS else ErrorCode.TOO_MANY
+            await self._refuse(WireError(code, "too many connections; try again later"))
+            return
+        self._visitor = arrived
+        try:
+            await self._handshake(address)
+        except OSError:
+            log.debug("a client left before its handshake was answered")
+        except Exception as error:
+            self._fault(error)
+            await self._end_failed()
+        finally:
+            session, self._session = self._session, None
+            if session is not None:
+                gate.hub.closed(session)
+            gate.gone(arrived, waiting=session is not None and session.state is State.WAITING)
+            if self.spoke >= 0:
+                gate.discard(self)
+                gate.codes[self._closing[0] if self._closing is not None else self._code] += 1
+
+    @property
+    def sent(self) -> bool:
+        """True when all that was written is with the host's server."""
+        return self._waiting == 0
+
+    # From the session.
+
+    def send(self, data: bytes) -> None:
+        """Put whole frames into the outbox."""
+        self._outbox.append((self._unframed(data), len(data)))
+        self._waiting += len(data)
+        self._wake.set()
+        self._pause_if_full()
+
+    def admit(self, grant: Grant) -> bool:
+        """Count it as one of its token's subject; False when that has connections enough."""
+        if not self._gate.admit(self._visitor, grant):
+            return False
+        self._most = MAX_MESSAGE_BYTES
+        return True
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
+        session = self._session.id if self._session is not None else ""
+        self._gate.closing(self._visitor, code, session)
+        if self._closing is None:
+            self._closing = code, close_reason(reason)
+            self._session = None
+            self._wake.set()
+            self._give_up(CLOSE_TIMEOUT)
+
+    def abort(self) -> None:
+        """End it, whatever is still to be said; the server cuts the connection."""
+        self._give_up(0.0)
+
+    def ping(self) -> None:
+        """ASGI servers ping on their own."""
+
+    # Inside.
+
+    def _fault(self, error: Exception) -> None:
+        """End it on an internal error; ``bye`` goes out with the outbox, if anything still does."""
+        if self._session is not None:
+            self._gate.hub.fault(self._session, error)
+        elif self._closing is None:
+            self._gate.request_failed("a handshake", error)
+            self._closing = CloseCode.INTERNAL_ERROR, REASON
+
+    async def _end_failed(self) -> None:
+        """Answer what is left without an answer."""
+        try:
+            if self.spoke < 0:
+                await refuse(WireError(ErrorCode.INTERNAL, REASON), self._scope, self._receive, self._send)
+            else:
+                await self._put(
+                    {"type": "websocket.close", "code": CloseCode.INTERNAL_ERROR, "reason": REASON}
+                )
+        except (OSError, RuntimeError):
+            log.debug("%r had been answered or was gone", self)
+
+    async def _handshake(self, address: str) -> None:
+        scope, gate = self._scope, self._gate
+        headers, query = headers_of(scope), scope["query_string"].decode("latin-1")
+        decided = gate.decide(self._visitor, address, headers, query, secure=scope["scheme"] == "wss")
+        offered = scope.get("subprotocols") or ()
+        refused = decided.refused
+        if refused is None and offered and SUBPROTOCOL not in offered:
+            # Without what they are called: one may hold a token.
+            message = f"none of the {len(offered)} subprotocols offered is {SUBPROTOCOL}"
+            refused = WireError(ErrorCode.BAD_MESSAGE, message)
+        if refused is not None and not decided.inside:
+            await self._refuse(refused)
+            return
+        await self._send(
+            {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in offered else None}
+        )
+        gate.add(self)
+        if refused is None:
+            gate.opened(self._visitor)
+        else:
+            gate.results["refused"] += 1
+        try:
+            async with asyncio.timeout(None) as self._patience, Tasks() as tasks:
+                tasks.start(self._write(), "tickertape-client")
+                self._open(decided)
+                await tasks.until(self._read())
+        except TimeoutError:
+            log.debug("%r did not take its close in time, or was cut", self)
+        finally:
+            self._patience = None
+
+    def _open(self, decided: Decision) -> None:
+        hub = self._gate.hub
+        if decided.refused is not None:
+            # A browser cannot see the status of a failed upgrade, so it is told inside.
+            code = close_code(decided.refused)
+            hub.turn_away(self, decided.refused, code)
+            return
+        if decided.grant is None:
+            self._most = MAX_AUTH_BYTES
+        session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
+        if self._closing is None:
+            self._session = session
+            self._pause_if_full()  # the snapshot came before there was a session to tell
+
+    async def _refuse(self, error: WireError) -> None:
+        self._gate.results["refused"] += 1
+        await refuse(error, self._scope, self._receive, self._send)
+
+    async def _read(self) -> None:
+        """Hand on what the client says, until it is gone."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                self._code = message.get("code") or 1005
+                return
+            session = self._session
+            if session is None:
+                continue  # it is on its way out
+            try:
+                self._take(session, message)
+            except Exception as error:
+                self._gate.hub.fault(session, error)
+
+    def _take(self, session: Session, message: Message) -> None:
+        gate, text = self._gate, message.get("text")
+        data = message.get("bytes") or b"" if text is None else text.encode()
+        now = gate.clock()
+        self._rate.message(now, len(data))
+        allowed = most(gate.message_rate, known=session.state is not State.WAITING)
+        if self._rate.spent > allowed:
+            gate.admission.refused[Limit.MESSAGE_RATE] += 1
+            reason = f"more than {allowed} messages in a second"
+            gate.hub.bye(session, CloseCode.TOO_MANY, reason, 1_000)
+        elif text is None:
+            gate.hub.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
+        elif len(data) > self._most:
+            reason = f"a message of {len(data)} bytes; at most {self._most}"
+            gate.hub.bye(session, CloseCode.MESSAGE_TOO_BIG, reason)
+        else:
+            gate.hub.receive(session, data, now)
+
+    async def _write(self) -> None:
+        """Send what is in the outbox, as fast as the server takes it."""
+        try:
+            try:
+                while self._closing is None or self._outbox:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    await self._send_outbox()
+            except OSError:
+                raise
+            except Exception as error:
+                self._fault(error)
+                self._outbox.clear()
+            code, reason = self._closing or (CloseCode.INTERNAL_ERROR, REASON)
+            await self._put({"type": "websocket.close", "code": code, "reason": reason})
+        except OSError as error:
+            log.debug("%r is gone: %s", self, error)
+            self.abort()
+
+    async def _send_outbox(self) -> None:
+        self._sending = True
+        while self._outbox:
+            texts, size = self._outbox.popleft()
+            for text in texts:
+                await self._put({"type": "websocket.send", "text": text})
+            self._waiting -= size
+            if self._paused and self._waiting <= BUFFER_LOW:
+                self._paused = False
+                if self._session is not None:
+                    self._gate.hub.resumed(self._session)
+        self._sending = False
+
+    async def _put(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            # What some servers say of a connection that they closed; in ASGI's own words it is an OSError.
+            raise ConnectionError(str(error)) from error
+
+    def _pause_if_full(self) -> None:
+        # Whoever is met in the middle of a send waits for its socket.
+        high = BUFFER_HIGH if self._sending else BURST_HIGH
+        if self._waiting > high and not self._paused and self._session is not None:
+            self._paused = True
+            self._gate.hub.paused(self._session)
+
+    def _give_up(self, after: float) -> None:
+        patience = self._patience
+        if patience is not None and not patience.expired():
+            patience.reschedule(asyncio.get_running_loop().time() + after)
+
+
+async def refuse(
+    error: WireError, scope: Scope, receive: Receive, send: Send, status: int | None = None
+) -> None:
+    """Refuse a request, or a handshake that was not accepted, as well as the server can.
+
+    Args:
+        error: why.
+        scope, receive, send: of ASGI.
+        status: of the answer; None takes the one that goes with the error's close code.
+    """
+    if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
+        await refusal(error, status)(scope, receive, send)
+    else:
+        reason = close_reason(error.message)
+        await send({"type": "websocket.close", "code": close_code(error), "reason": reason})
+
+
+def close_reason(text: str) -> str:
+    """Cut a text to what fits into a close frame: 123 bytes of UTF-8 (RFC 6455, 5.5.1)."""
+    return text.encode()[:120].decode(errors="ignore")

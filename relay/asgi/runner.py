@@ -1,0 +1,222 @@
+"""A relay that lives in a host's event loop: started, kept running, and stopped with it.
+
+Nothing here may end the host, and nothing may be left when it ends.
+"""
+
+import asyncio
+import logging
+import resource
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client.core import InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp
+from tickertape.relay.asgi import host_signals
+from tickertape.relay.asgi.connection import Client
+from tickertape.relay.auth.origins import Origins
+from tickertape.relay.auth.settings import token_problem
+from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.endpoints.routes import mounted_pages
+from tickertape.relay.metrics.catalog import RelayCollector
+from tickertape.relay.relay import Parts, assemble
+from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
+from tickertape.relay.transport.connections import CLOSE_TIMEOUT
+
+from tickertape.nats import connection as connect
+from tickertape.nats.credentials import AccessError
+from tickertape.nats.streams import StreamsError
+from tickertape.process.tasks import end
+
+log = logging.getLogger("tickertape.asgi")
+
+RETRY_DELAY: Final = 5.0
+"""Seconds after which a relay that could not run is started again."""
+
+ABORT_TIMEOUT: Final = 1.0
+"""Seconds that the tasks of clients have to end when they were cut."""
+
+GOODBYE_TIMEOUT: Final = 1.0
+"""Seconds that the host's shutdown waits at most for clients to take their goodbye."""
+
+_LOOK: Final = 0.02
+
+
+class HostedRelay:
+    """A relay's parts, for as long as the host runs.
+
+    Args:
+        settings: what was set.
+        origins: pages that may connect.
+
+    Attributes:
+        parts: of the relay that runs; None before ``start`` and after ``stop``.
+        leaving: True once the host shuts down.
+
+    Raises:
+        ValueError: with these settings no token can be verified.
+        KeysError: the key cannot be used.
+        RevocationsError: the list of revoked tokens cannot be read.
+    """
+
+    pages: ASGIApp
+
+    def __init__(self, settings: RelaySettings, origins: Origins) -> None:
+        if settings.auth == "jwt" and (problem := token_problem(settings)) is not None:
+            raise ValueError(problem)
+        self.parts: Parts | None = None
+        self.leaving = False
+        self._settings = settings
+        self._origins = origins
+        self._authority()  # a key that cannot be used is said where it was given
+        self._keeper: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
+        self._deaf: Callable[[], None] | None = None
+        self._going: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"HostedRelay({connect.shown(self._url)}, {self.parts and self.parts.gate!r})"
+
+    @property
+    def running(self) -> bool:
+        """True from ``start`` to ``stop``, or to the end of the event loop."""
+        return self._keeper is not None and not self._keeper.done()
+
+    def start(self) -> None:
+        """Start in this event loop; whether NATS is there shows later."""
+        loop = asyncio.get_running_loop()
+        self.leaving = False
+        self._opened = asyncio.Event()
+        self._keeper = loop.create_task(self._keep(self._build()), name="tickertape")
+
+        def heard(then: Callable[[], None]) -> None:
+            def leave() -> None:
+                self._going = loop.create_task(self._say_goodbye(then), name="tickertape-goodbye")
+
+            try:
+                loop.call_soon_threadsafe(leave)
+            except RuntimeError:
+                then()  # the loop has ended
+
+        self._deaf = host_signals.hear(heard)
+
+    async def opened(self, patience: float) -> Parts | None:
+        """The parts, once clients are let in, or after so many seconds; None when the host has ended."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._opened.wait()
+        except TimeoutError:
+            log.debug("a client is sent away: NATS is not there, or not ready yet")
+        return self.parts
+
+    async def _say_goodbye(self, then: Callable[[], None]) -> None:
+        """Let ``bye`` go out, as far as clients take it soon, before the host closes their sockets."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GOODBYE_TIMEOUT
+        try:
+            self.leave()
+            while self.parts is not None and _unsent(self.parts) and loop.time() < until:  # noqa: ASYNC110 - no event for all
+                await asyncio.sleep(_LOOK)
+        finally:
+            then()
+
+    def leave(self) -> None:
+        """The host shuts down: let nobody in any more, and say ``bye`` to those who are there."""
+        self.leaving = True
+        if self.parts is not None:
+            self._shut(self.parts)
+        self._opened.set()  # whoever waits need not wait any longer
+
+    async def stop(self) -> None:
+        """Say ``bye``, wait until it is read, and end everything."""
+        self.leave()
+        if self._deaf is not None:
+            self._deaf()
+        if self.parts is not None:
+            await _emptied(self.parts, CLOSE_TIMEOUT)
+            for member in self.parts.gate.all():
+                member.abort()
+            await _emptied(self.parts, ABORT_TIMEOUT)
+        if self._keeper is not None:
+            await end(self._keeper)
+        self._keeper = self.parts = None
+
+    # Inside.
+
+    @property
+    def _url(self) -> str:
+        return self._settings.nats_url or connect.DEFAULT_URL
+
+    def _authority(self) -> Authority | None:
+        return Authority(self._settings) if self._settings.auth == "jwt" else None
+
+    def _build(self) -> Parts:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        connections = max(1, descriptors - RESERVED_DESCRIPTORS)
+        parts = assemble(self._settings, self._url, self._origins, connections, self._authority())
+        self.parts, self.pages = parts, mounted_pages(parts.gate, parts.history)
+        return parts
+
+    async def _keep(self, parts: Parts) -> None:
+        """Keep a relay running until cancelled; what ends one is said, and another is started."""
+        while True:
+            loaded = asyncio.Event()
+            opening = asyncio.create_task(self._open(parts, loaded), name="tickertape-open")
+            try:
+                await parts.run(loaded)
+            except (StreamsError, AccessError) as error:
+                log.error("the feed is closed, and tried again in %g s: %s", RETRY_DELAY, error)
+            except Exception:
+                log.exception("a fault ends the feed; it starts again in %g s", RETRY_DELAY)
+            finally:
+                await end(opening)
+                self._shut(parts)
+            await asyncio.sleep(RETRY_DELAY)
+            parts = self._build()
+
+    async def _open(self, parts: Parts, loaded: asyncio.Event) -> None:
+        await loaded.wait()
+        if not self.leaving:
+            parts.gate.open = True
+            self._opened.set()
+            log.info("the feed is ready")
+
+    def _shut(self, parts: Parts) -> None:
+        self._opened.clear()
+        parts.gate.open = False
+        parts.gate.farewell(list(parts.hub.sessions.values()))
+
+
+class HostedCollector(Collector):
+    """Metrics of the relay that runs now, for a registry of the host's; none while there is none.
+
+    Args:
+        relay: that they are of.
+    """
+
+    def __init__(self, relay: HostedRelay) -> None:
+        self._relay = relay
+
+    def describe(self) -> Iterable[Metric]:
+        """One name for all: a registry that has it must refuse a second feed, whose names are the same."""
+        return [InfoMetricFamily("tickertape_build", "Version of the relay")]
+
+    def collect(self) -> Iterable[Metric]:
+        """All that ``/metrics`` of a relay says of itself; of the process the host's registry tells."""
+        parts = self._relay.parts
+        if parts is None:
+            return []
+        return RelayCollector(parts.reading).collect()
+
+
+def _unsent(parts: Parts) -> bool:
+    """Tell whether something that was said to a client is not yet with the host's server."""
+    return not all(client.sent for client in parts.gate.all() if isinstance(client, Client))
+
+
+async def _emptied(parts: Parts, seconds: float) -> None:
+    """Wait until all clients are gone, but not longer."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while len(parts.gate) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
+        await asyncio.sleep(_LOOK)

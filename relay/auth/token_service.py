@@ -1,0 +1,134 @@
+"""Tokens, as an operator set them up: the verifier, and what goes on behind it while the relay runs."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import get_args
+
+from tickertape.relay.auth.claims import Expected, Reason
+from tickertape.relay.auth.jwks import Jwks, shown
+from tickertape.relay.auth.key_parsing import configured_keys
+from tickertape.relay.auth.keys import FixedKeys, KeysError
+from tickertape.relay.auth.revocation_list import Revocations
+from tickertape.relay.auth.settings import TokenSettings
+from tickertape.relay.auth.verifier import Verifier
+from tickertape.relay.core.grants import Grant
+
+from tickertape.process.tasks import Tasks
+
+log = logging.getLogger("tickertape.tokens")
+
+
+class Authority:
+    """Decides which tokens count.
+
+    Args:
+        settings: of a relay with ``--auth jwt``, without a ``token_problem``.
+        wall: UNIX seconds.
+
+    Raises:
+        KeysError: the key cannot be used.
+        RevocationsError: the list of revoked tokens cannot be read.
+    """
+
+    def __init__(self, settings: TokenSettings, *, wall: Callable[[], float] = time.time) -> None:
+        assert settings.jwt_algorithm is not None
+        keys = configured_keys(settings)
+        self._settings = settings
+        self._fixed: FixedKeys | None = None
+        self._jwks: Jwks | None = None
+        if keys is None:
+            assert settings.jwt_jwks_url is not None
+            self._jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithm)
+        else:
+            self._fixed = FixedKeys(keys)
+        source = self._jwks or self._fixed
+        assert source is not None
+        revoked_file = settings.jwt_revoked_file
+        self._revocations = None if revoked_file is None else Revocations(revoked_file)
+        self._verifier = Verifier(
+            settings.jwt_algorithm,
+            source,
+            expected=Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
+            revoked=self.revoked,
+            wall=wall,
+        )
+
+    def __repr__(self) -> str:
+        return f"Authority({self._verifier!r}, {self._jwks!r}, {self._revocations!r})"
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Tokens that were refused, by reason."""
+        return {reason: self._verifier.failures[reason] for reason in get_args(Reason)}
+
+    async def load(self) -> None:
+        """Fetch the issuer's keys once, where they come from an address; ``run`` keeps them fresh.
+
+        Raises:
+            KeysError: they did not come.
+        """
+        if self._jwks is not None:
+            await self._jwks.load()
+
+    def verify(self, token: str) -> Grant:
+        """What a token grants.
+
+        Raises:
+            TokenError: it does not count.
+        """
+        return self._verifier.verify(token)
+
+    def revoked(self, grant: Grant) -> bool:
+        """Tell whether a grant's token was revoked."""
+        return self._revocations is not None and self._revocations.revoked(grant)
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Keep keys and revocations up to date until it is cancelled.
+
+        Args:
+            changed: called when another list of revocations counts.
+        """
+        async with Tasks() as tasks:
+            if self._jwks is not None:
+                tasks.start(self._fetch(self._jwks), "jwks")
+            if self._revocations is not None:
+                tasks.start(self._revocations.run(changed), "revocations")
+            await tasks.until()  # a fixed key needs nothing
+
+    def readings(self) -> list[Callable[[], Awaitable[str]]]:
+        """What can be read again; each says what it was, or raises a ``MendableError`` and changes nothing.
+
+        Sessions go on whatever key their token was signed with; revoking ends them.
+        """
+        found: list[Callable[[], Awaitable[str]]] = []
+        if self._jwks is not None or self._settings.jwt_key_file is not None:
+            found.append(self._read_keys)
+        if self._revocations is not None:
+            found.append(self._read_revocations)
+        return found
+
+    async def _read_keys(self) -> str:
+        if self._jwks is not None:
+            await self._jwks.load()
+            assert self._settings.jwt_jwks_url is not None
+            return f"keys from {shown(self._settings.jwt_jwks_url)}"
+        keys = await asyncio.to_thread(configured_keys, self._settings)
+        assert self._fixed is not None
+        assert keys is not None
+        self._fixed.keys = keys
+        return f"key file {self._settings.jwt_key_file}"
+
+    async def _read_revocations(self) -> str:
+        assert self._revocations is not None
+        await asyncio.to_thread(self._revocations.read_again)
+        return f"{len(self._revocations)} revocations"
+
+    @staticmethod
+    async def _fetch(jwks: Jwks) -> None:
+        try:
+            await jwks.load()
+        except KeysError as error:
+            log.warning("%s; clients are told to come back until there are keys", error.what)
+        await jwks.run()

@@ -1,0 +1,265 @@
+"""Who may come in, how many, and how fast: limits that keep one client from taking what is for all.
+
+Invariants:
+
+1. A visitor is counted from the accept to the end of its socket: once in all, once for its address, and once
+   for its token's subject when it has one.
+2. Nobody who has a session is ever sent away to let another in: only sockets without one are.
+3. What is kept of addresses is bounded: one with no socket whose allowance is full again is forgotten.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv6Address
+from typing import Final, Protocol
+
+from tickertape.relay.core.limit_counters import ALL, OwnTally, Tally
+
+FAULT_COST: Final = 10.0
+"""Connections that a refused or unfinished one counts for: strangers run out ten times as fast as clients."""
+
+
+_ADDRESS: Final = "@"
+_SUBJECT: Final = "$"
+"""First character of the keys that something is counted under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator allows; 0 means no limit.
+
+    Attributes:
+        connections: sockets on the main port.
+        address_connections: of them, from one address (IPv6: one /64).
+        subject_connections: sessions of one token's subject, unless its grant says otherwise.
+        unauthenticated: sockets without a session: handshakes, requests for pages, clients that have yet to
+            send a token. Past it the oldest of them goes.
+        connection_rate: new sockets per second.
+        address_rate: new sockets and requests per second from one address.
+    """
+
+    connections: int = 0
+    address_connections: int = 0
+    subject_connections: int = 0
+    unauthenticated: int = 0
+    connection_rate: float = 0.0
+    address_rate: float = 0.0
+
+
+class Limit(StrEnum):
+    """Names of the limits, as metrics tell them."""
+
+    CONNECTIONS = "connections"
+    ADDRESS_CONNECTIONS = "address_connections"
+    SUBJECT_CONNECTIONS = "subject_connections"
+    UNAUTHENTICATED = "unauthenticated"
+    CONNECTION_RATE = "connection_rate"
+    ADDRESS_RATE = "address_rate"
+    MESSAGE_RATE = "message_rate"
+    HEAD_TIME = "head_time"
+    HEAD_BYTES = "head_bytes"
+    AUTH_TIME = "auth_time"
+
+
+OURS: Final = frozenset({Limit.CONNECTIONS, Limit.CONNECTION_RATE})
+"""Limits that are no fault of whoever meets them: the relay is full (503), not the client too many (429)."""
+
+
+class Socket(Protocol):
+    """What a visitor is counted for."""
+
+    def abort(self) -> None:
+        """Cut it."""
+
+
+class Visitor:
+    """One socket on the main port.
+
+    Attributes:
+        address: what it is counted under.
+        socket: what to cut when it has to make room.
+        subject: of its token; empty while it has none.
+        arrived: when, seconds.
+    """
+
+    __slots__ = ("address", "arrived", "socket", "subject")
+
+    def __init__(self, address: str, socket: Socket, arrived: float = 0.0) -> None:
+        self.address = address
+        self.arrived = arrived
+        self.socket = socket
+        self.subject = ""
+
+
+class Admission:
+    """Counts visitors and tells who may not come in.
+
+    Args:
+        limits: what an operator allows.
+        exempt: tells whether an address has no limits of its own, such as a proxy's with many behind.
+        tally: where it is counted; its own by default, and one for all relays that share a port.
+
+    Attributes:
+        refused: how often each limit was met.
+        open: sockets that are open here.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        exempt: Callable[[str], bool] = lambda address: False,
+        tally: Tally | None = None,
+    ) -> None:
+        self.limits = limits
+        self.refused: Counter[Limit] = Counter()
+        self.open = 0
+        self._exempt = exempt
+        self._tally = tally or OwnTally()
+        self._pending: OrderedDict[Visitor, None] = OrderedDict()  # without a session, oldest first
+
+    def __repr__(self) -> str:
+        return f"Admission({self.open} open, {len(self._pending)} without a session, {self.limits})"
+
+    @property
+    def pending(self) -> int:
+        """Sockets without a session."""
+        return len(self._pending)
+
+    def arrive(self, address: str, socket: Socket, now: float) -> Visitor | Limit:
+        """A socket was accepted.
+
+        Args:
+            address: its peer's, in text; "" when that is not known.
+            socket: what to cut when it has to make room.
+            now: seconds.
+
+        Returns:
+            who it is, or the limit that keeps it out.
+        """
+        limits = self.limits
+        key = self._key(address)
+        limit = self._spend(key, 1.0, now)
+        if limit is None:
+            limit = self._enter(key, now)
+        if limit is not None:
+            self.refused[limit] += 1
+            return limit
+        visitor = Visitor(key, socket, now)
+        self.open += 1
+        if limits.unauthenticated and len(self._pending) >= limits.unauthenticated:
+            oldest, _ = self._pending.popitem(last=False)
+            self.refused[Limit.UNAUTHENTICATED] += 1
+            oldest.socket.abort()
+        self._pending[visitor] = None
+        return visitor
+
+    def request(self, visitor: Visitor, address: str, now: float) -> Limit | None:
+        """A visitor asks for something more, or a proxy says who a visitor is.
+
+        Args:
+            visitor: whose socket it came on.
+            address: of the client.
+            now: seconds.
+
+        Returns:
+            the limit that forbids it.
+        """
+        key = self._key(address)
+        limit = self._spend(key, 1.0, now)
+        if limit is None and key != visitor.address:
+            limit = self._join(key)
+            if limit is None:
+                self._tally.give(_ADDRESS + visitor.address)
+                visitor.address = key
+        if limit is not None:
+            self.refused[limit] += 1
+        return limit
+
+    def fault(self, address: str, now: float) -> None:
+        """What came from an address was refused, or never finished: it costs more."""
+        self._spend(self._key(address), FAULT_COST - 1.0, now, owing=True)
+
+    def unsettled(self, visitor: Visitor) -> bool:
+        """True while a visitor has no session."""
+        return visitor in self._pending
+
+    def settle(self, visitor: Visitor) -> None:
+        """A visitor has a session."""
+        self._pending.pop(visitor, None)
+
+    def bind(self, visitor: Visitor, subject: str, allowed: int | None) -> bool:
+        """Count a visitor for its token's subject; a renewed token may be another's.
+
+        Args:
+            visitor: whose token it is.
+            subject: of the token; empty without one, which is not counted.
+            allowed: most connections of that subject; None means the operator's limit.
+
+        Returns:
+            False when the subject has enough.
+        """
+        if subject == visitor.subject:
+            return True
+        most = self.limits.subject_connections if allowed is None else allowed
+        if subject and not self._tally.take(_SUBJECT + subject, most):
+            self.refused[Limit.SUBJECT_CONNECTIONS] += 1
+            return False
+        if visitor.subject:
+            self._tally.give(_SUBJECT + visitor.subject)
+        visitor.subject = subject
+        return True
+
+    def leave(self, visitor: Visitor) -> None:
+        """A visitor's socket is closed; called once, and the visitor has none any more."""
+        del visitor.socket  # it may hold the visitor
+        self.open -= 1
+        self._pending.pop(visitor, None)
+        self._tally.give(ALL)
+        self._tally.give(_ADDRESS + visitor.address)
+        if visitor.subject:
+            self._tally.give(_SUBJECT + visitor.subject)
+
+    def tidy(self, now: float) -> None:
+        """Forget addresses that owe nothing, the longest unheard of first; called now and then."""
+        self._tally.tidy(self.limits.address_rate, now)
+
+    # Inside.
+
+    def _enter(self, key: str, now: float) -> Limit | None:
+        """Count one more in all and for its address, or nothing when a limit forbids it."""
+        limits, tally = self.limits, self._tally
+        if not tally.take(ALL, limits.connections):
+            return Limit.CONNECTIONS
+        limit = self._join(key)
+        if limit is None:
+            if not limits.connection_rate or tally.spend(ALL, limits.connection_rate, 1.0, now):
+                return None
+            limit = Limit.CONNECTION_RATE
+            tally.give(_ADDRESS + key)
+        tally.give(ALL)
+        return limit
+
+    def _join(self, key: str) -> Limit | None:
+        most = 0 if self._exempt(key) else self.limits.address_connections
+        return None if self._tally.take(_ADDRESS + key, most) else Limit.ADDRESS_CONNECTIONS
+
+    def _spend(self, key: str, cost: float, now: float, *, owing: bool = False) -> Limit | None:
+        rate = self.limits.address_rate
+        if not rate or self._exempt(key):
+            return None
+        spent = self._tally.spend(_ADDRESS + key, rate, cost, now, owing=owing)
+        return None if spent else Limit.ADDRESS_RATE
+
+    def _key(self, address: str) -> str:
+        """What an address is counted under: an IPv6 client has a /64 to choose from."""
+        if ":" not in address or self._exempt(address):
+            return address
+        try:
+            parsed = IPv6Address(address.partition("%")[0])
+        except ValueError:
+            return address
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"

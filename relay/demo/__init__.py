@@ -1,1 +1,0 @@
-"""``tickertape demo``: real input for the real programs, on one machine, with nothing to configure."""

@@ -1,0 +1,92 @@
+"""``GET /events``: a page of history for whoever may see it."""
+
+from collections import Counter
+from typing import Final
+
+from nats.errors import Error as NatsError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import WireError
+from tickertape.relay.core.fanout.filters import Filter
+from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.endpoints.history import History, Query, parse
+from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.http_errors import Pieces, cors, headers_of, peer, refusal
+
+from tickertape.nats.streams import StreamsError
+
+PAGES_AT_ONCE: Final = 4
+"""Pages on their way to one client; each holds up to 4 MiB until it is read."""
+
+
+class EventsPage:
+    """The page, as an ASGI application.
+
+    Args:
+        gate: who may come in.
+        history: what is read.
+    """
+
+    def __init__(self, gate: Gate, history: History) -> None:
+        self._gate = gate
+        self._history = history
+        self._on_their_way: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = headers_of(scope)
+        if scope["method"] == "OPTIONS":
+            answer = Response(status_code=204, headers=cors(self._gate.entrance, headers))
+            await answer(scope, receive, send)
+            return
+        try:
+            query = parse(scope["query_string"].decode("latin-1"))
+            grant = self._gate.entrance.grant(headers)
+            if grant is None:
+                raise WireError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
+            wanted = grant.narrow(query.request.subjects, query.request.level)
+            who = self._who(scope, grant)
+            if self._on_their_way[who] >= PAGES_AT_ONCE:
+                raise WireError(ErrorCode.TOO_MANY, f"{PAGES_AT_ONCE} pages are being read; end with one")
+        except WireError as error:
+            await self._refuse(error, scope, receive, send)
+            return
+        self._on_their_way[who] += 1
+        try:
+            page = await self._page(query, wanted)
+            found = Pieces(page, media_type="application/json", headers=cors(self._gate.entrance, headers))
+            await found(scope, receive, send)
+        except WireError as error:
+            await self._refuse(error, scope, receive, send)
+        finally:
+            self._on_their_way[who] -= 1
+            if not self._on_their_way[who]:
+                del self._on_their_way[who]
+
+    async def _page(self, query: Query, wanted: Filter) -> bytes:
+        """Read the page.
+
+        Raises:
+            WireError: it cannot be read.
+        """
+        try:
+            return await self._history.page(query, wanted, self._gate.clock())
+        except WireError:
+            raise
+        except (StreamsError, NatsError, OSError) as error:
+            raise WireError(ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again") from None
+        except Exception as error:
+            self._gate.request_failed("a request for /events", error)
+            raise WireError(ErrorCode.INTERNAL, REASON) from None
+
+    def _who(self, scope: Scope, grant: Grant) -> str:
+        return grant.subject or self._gate.entrance.client(peer(scope), headers_of(scope))
+
+    async def _refuse(self, error: WireError, scope: Scope, receive: Receive, send: Send) -> None:
+        visitor = scope["state"].get("visitor")
+        if visitor is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
+            self._gate.admission.fault(visitor.address, self._gate.clock())
+        answer = refusal(error)
+        answer.headers.update(cors(self._gate.entrance, headers_of(scope)))
+        await answer(scope, receive, send)

@@ -1,0 +1,224 @@
+"""What the two ports serve beside the feed: the dashboard and health; metrics, probes and status.
+
+And what a feed within another application serves beside itself.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import WireError
+from tickertape.relay.endpoints.history import History
+from tickertape.relay.endpoints.history_endpoint import EventsPage
+from tickertape.relay.endpoints.static_files import Assets
+from tickertape.relay.metrics import catalog as metrics
+from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.http_errors import (
+    UPGRADE_HEADERS,
+    fault,
+    headers_of,
+    http_exception,
+    http_refusal,
+    peer,
+    refusal,
+)
+
+DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
+
+_SECURITY: Final = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    # A new relay comes with a new page; without this a browser may keep the old one for days.
+    (b"cache-control", b"no-cache"),
+]
+
+
+class _SecurityHeaders:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_SECURITY]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class _Guard:
+    """Names that lead here, the rate of requests, and pages of other sites, before any page is made."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = self._refused(scope) if scope["type"] == "http" else None
+        await (refused or self._app)(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> Response | None:
+        gate, headers, address = self._gate, headers_of(scope), peer(scope)
+        try:
+            gate.entrance.check_page(address, headers, secure=scope["scheme"] == "https")
+        except WireError as error:
+            return refusal(error)
+        visitor = scope["state"].get("visitor")
+        client = gate.entrance.client(address, headers)
+        if visitor is not None and gate.admission.request(visitor, client, gate.clock()):
+            return refusal(WireError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later"))
+        return None
+
+
+def main_pages(gate: Gate, history: History) -> ASGIApp:
+    """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
+
+    assets = Assets(directory=DASHBOARD)
+
+    async def dashboard(request: Request) -> Response:
+        return await assets.get_response("built/index.html", request.scope)
+
+    return _guarded(
+        gate,
+        [
+            Route("/", dashboard),
+            *_beside_the_feed(gate, history),
+            Mount("/assets", assets),
+        ],
+    )
+
+
+def mounted_pages(gate: Gate, history: History) -> ASGIApp:
+    """Pages of a feed within another application: ``/events`` and ``/health``."""
+    return _guarded(gate, [Route("/", _upgrade_required), *_beside_the_feed(gate, history)])
+
+
+def _beside_the_feed(gate: Gate, history: History) -> list[BaseRoute]:
+    async def health(request: Request) -> Response:
+        return JSONResponse(gate.health(), status_code=200 if gate.well else 503)
+
+    return [
+        Route("/ws", _upgrade_required),
+        Route("/events", EventsPage(gate, history), methods=["GET", "OPTIONS"]),
+        Route("/health", health),
+    ]
+
+
+async def _upgrade_required(request: Request) -> Response:
+    path = request.url.path
+    return http_refusal(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
+
+
+def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
+    # The headers are outside of Starlette, so that its answer to a fault has them too.
+    return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)], _counted(gate)))
+
+
+def _counted(gate: Gate) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def counted(request: Request, error: Exception) -> Response:
+        gate.hub.stats.errors["request"] += 1
+        return await fault(request, error)
+
+    return counted
+
+
+def site(
+    routes: Sequence[BaseRoute],
+    middleware: Sequence[Middleware] = (),
+    failed: Callable[[Request, Exception], Awaitable[Response]] = fault,
+) -> ASGIApp:
+    """Build pages whose errors are JSON, as all of ours are.
+
+    Args:
+        routes: of the pages.
+        middleware: around them.
+        failed: answers a request that ends in an exception.
+    """
+    return Starlette(
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={HTTPException: http_exception, Exception: failed},
+    )
+
+
+def ops_pages(
+    gate: Gate,
+    ready: Callable[[], bool],
+    lag: Callable[[], int],
+    reading: Callable[[], Reading],
+) -> ASGIApp:
+    """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
+
+    Args:
+        gate: the connections.
+        ready: whether clients should be sent here.
+        lag: events that are in the stream and not taken in yet.
+        reading: all numbers of the relay, for ``/metrics``.
+    """
+    registry = metrics.registry(reading)
+
+    async def all_metrics(request: Request) -> Response:
+        body, content_type = metrics.render(registry, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
+    async def live(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readiness(request: Request) -> Response:
+        return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
+
+    async def status(request: Request) -> Response:
+        return JSONResponse(_status(gate, ready(), lag()))
+
+    return site(
+        [
+            Route("/metrics", all_metrics),
+            Route("/livez", live),
+            Route("/readyz", readiness),
+            Route("/statusz", status),
+        ]
+    )
+
+
+def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
+    hub = gate.hub
+    return {
+        "version": metrics.package_version(),
+        "relay": hub.settings.relay,
+        "ready": ready,
+        "upstream": "connected" if hub.upstream_connected else "disconnected",
+        "cursor": hub.cursor(),
+        "lag": lag,
+        "log": {
+            "events": len(hub.log),
+            "bytes": hub.log.bytes,
+            "from": hub.fanout.cursor(hub.log.floor),
+        },
+        "sessions": {"open": len(hub.sessions), "behind": hub.fanout.behind},
+        "feeds": [
+            {
+                "subjects": feed.filter.subjects,
+                "level": feed.filter.level,
+                "mode": feed.key.mode,
+                "rate": feed.key.rate,
+                "members": feed.members,
+                "behind": feed.members - len(feed.heads),
+            }
+            for feed in sorted(hub.fanout.feeds.values(), key=lambda feed: -feed.members)[:100]
+        ],
+    }

@@ -1,0 +1,448 @@
+"""From NATS into the hub: our own ordered consumer, decoded, through any restart without loss or repeat.
+
+Order of a start: streams, place, newest states, consumer, and only then the tail of the stream for memory.
+The place is the end of the stream at that moment; the consumer begins right behind it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from tickertape.contracts.events import Event, Reason, Rejected, decode
+from tickertape.relay.core.hub import Hub
+from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
+from tickertape.relay.ingest.gap_detector import GapDetector
+from tickertape.relay.ingest.last_resort import Stumbles, dead_letter, find
+from tickertape.relay.ingest.range_reader import RangeReader
+from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.upstream import Upstream
+
+from tickertape.nats import connection as connect
+from tickertape.nats.credentials import Access
+from tickertape.nats.direct_get import nanoseconds, stored_at
+from tickertape.nats.headers import added
+from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
+from tickertape.nats.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
+from tickertape.process.tasks import Tasks
+
+log = logging.getLogger("tickertape.intake")
+
+CHECK_EVERY: Final = 0.5
+"""Seconds between looks at whether the consumer is still heard."""
+
+RETRY_DELAY: Final = 0.5
+HASTY_TRIES: Final = 3
+HASTY: Final = 2.0
+"""Seconds for the first tries to make a consumer again: a cluster can place it on the very server that has
+just died, and then never answers, while the next try is placed anew. Later ones get a busy server's time."""
+
+ABSENT_DELAY: Final = 2.0
+LATEST_LAG_TIMEOUT: Final = 3.0
+"""Seconds that the start waits for LATEST to have caught up with EVENTS."""
+
+RELOAD_EVERY: Final = 2.0
+"""Seconds between two looks for states among deleted events; every second event may be deleted."""
+
+PROBE_EVERY: Final = 5.0
+"""Seconds between two measurements of the way to NATS and back."""
+
+
+class Intake:
+    """Reads EVENTS into a hub.
+
+    Args:
+        hub: gets every event, once, in order.
+        clock: UNIX seconds that never go back.
+        url: of NATS.
+        names: of subjects and streams.
+        patterns: what to take in, as in NATS.
+        readers: read what is older for clients, over the same connection.
+        access: credentials and certificates for NATS.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Callable[[], float],
+        url: str,
+        names: Names,
+        patterns: tuple[str, ...],
+        readers: Readers,
+        access: Access | None = None,
+    ) -> None:
+        self.hub = hub
+        self.loaded = False
+        self.lag = 0
+        self._clock = clock
+        self._url = url
+        self._access = access
+        self._names = names
+        self._patterns = patterns
+        self._readers = readers
+        self._range = RangeReader(names, patterns)
+        self._stream = self._range.stream
+        self._nc: Client | None = None
+        self._consumer: OrderedConsumer | None = None
+        self._stumbles: Stumbles | None = None
+        self._expecting = False  # a consumer is made, and nothing has come of it yet
+        self._broken = asyncio.Event()
+        self._filing = Filing(names)
+        self._ending = False
+        self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
+        self._ups = 0
+        self._round_trip: float | None = None
+        self._lost_since: float | None = None
+        self._states_missed = asyncio.Event()  # deleted events may have been states
+        self._newest: tuple[int, int] | None = None  # sequence of the newest message, and when it was stored
+        self._gaps = GapDetector(self._range, lambda: hub.log.head, self._take, self._missing, self._lost)
+
+    @property
+    def connected(self) -> bool:
+        """True while the relay hears from NATS."""
+        return self.hub.upstream_connected
+
+    def upstream(self) -> Upstream:
+        """How the relay stands with NATS."""
+        return Upstream(self.lag, max(0, self._ups - 1), self._round_trip, self._readers.reading)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Connect, load, follow; until cancelled.
+
+        Args:
+            ready: set once the newest states are loaded and events flow.
+
+        Raises:
+            StreamsError: JetStream is off, or a stream breaks the contract.
+        """
+        self._nc = await connect.connect(
+            self._url,
+            name="tickertape-relay",
+            access=self._access,
+            on_up=self._up,
+            on_down=self._down,
+            on_error=self._error,
+        )
+        nc = self._nc
+        self._stumbles = Stumbles(nc)
+        try:
+            head = await self._start(nc)
+            self.loaded = True
+            ready.set()
+            async with Tasks() as tasks:
+                tasks.start(self._warm(nc, head), "warm")
+                tasks.start(self._supervise(nc), "supervise")
+                tasks.start(self._readers.run(nc), "readers")
+                tasks.start(self._filing.run(nc), "rejected")
+                tasks.start(self._probe(nc), "probe")
+                tasks.start(self._gaps.run(nc), "gaps")
+                tasks.start(self._reload_states(nc), "states")
+                await tasks.until()
+        finally:
+            self._ending = True
+            if self._consumer is not None:
+                with contextlib.suppress(NatsError, OSError):
+                    await self._consumer.stop()
+            await connect.close(nc)
+
+    def rest(self) -> None:
+        """Leave what comes from NATS in the socket for a moment, at most ``MAX_DELAY``; then ``go_on``."""
+        if (transport := self._transport()) is not None:
+            transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again after ``rest``."""
+        if (transport := self._transport()) is not None:
+            transport.resume_reading()
+
+    def _transport(self) -> asyncio.Transport | None:
+        # nats-py offers no way to its transport; without it events are read one by one, and all else works.
+        writer = getattr(getattr(self._nc, "_transport", None), "_io_writer", None)
+        transport: asyncio.Transport | None = getattr(writer, "transport", None)
+        return None if transport is None or transport.is_closing() else transport
+
+    # Start and restart.
+
+    async def _start(self, nc: Client) -> int:
+        """Begin for the first time; what may mend by itself is waited for, and said once."""
+        said = ""
+        while True:
+            try:
+                for note in (await provision(nc, self._names)).notes:
+                    log.warning("%s", note)
+                head = await self._begin(nc)
+                await self._follow(nc)
+                return head
+            except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                if isinstance(error, StreamsError) and not error.passing and nc.is_connected:
+                    raise
+                if said != str(error):
+                    said = str(error)
+                    log.warning("events cannot be followed yet: %s", error)
+                # Streams that another user has to create: NATS logs each look at whether we may.
+                await asyncio.sleep(ABSENT_DELAY if isinstance(error, StreamsAbsent) else RETRY_DELAY)
+
+    async def _begin(self, nc: Client) -> int:
+        """Take the end of the stream as the place, and load the newest states."""
+        there = await self._stream_info(nc)
+        state = there["state"]
+        head = int(state["last_seq"])
+        # With messages deleted, the last that is there need not be the one that had the last sequence.
+        whole = state.get("messages") and not state.get("num_deleted")
+        stored_ns = nanoseconds(state.get("last_ts", "")) if whole else None
+        self._newest = None if stored_ns is None else (head, stored_ns)
+        self._gaps.regrown = False
+        self.hub.begin(epoch_of(there["created"]), head, stored_ns)
+        await self._load_latest(nc)
+        return head
+
+    async def _load_latest(self, nc: Client, *, ahead: bool = True) -> bool:
+        """Load the newest states into the snapshot; True when one of them was not there.
+
+        Args:
+            nc: a connected client.
+            ahead: whether to load those that lie after the log's head, too, and are not shown before it
+                reaches them.
+        """
+        begun, changed = self.hub.begun, False
+        latest = self._names.stream("LATEST")
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LATEST_LAG_TIMEOUT
+        there = await info(nc, latest)
+        while there and any(source.get("lag", 0) for source in there.get("sources") or ()):
+            if loop.time() > until:
+                log.warning("stream %s is behind %s; the first states may be old", latest, self._stream)
+                break
+            await asyncio.sleep(0.05)
+            there = await info(nc, latest)
+        async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
+            for delivery in batch:
+                # The server's own, also behind a producer's headers that break the format.
+                origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
+                if len(origin) < 2 or not origin[1].isdigit():
+                    continue
+                seq = int(origin[1])
+                subject = self._names.bare(delivery.subject)
+                event = decode(subject, delivery.data)
+                if (
+                    isinstance(event, Event)
+                    and begun == self.hub.begun
+                    and (ahead or seq <= self.hub.log.head)
+                ):
+                    changed |= self.hub.load_state(seq, subject, event, delivery.stored_ns)
+        return changed
+
+    async def _reload_states(self, nc: Client) -> None:
+        """After deleted events, bring the snapshot up to date, and tell all sessions; until cancelled.
+
+        LATEST still has the newest states among them, which no later event need repeat.
+        """
+        while True:
+            await self._states_missed.wait()
+            self._states_missed.clear()
+            try:
+                if await self._load_latest(nc, ahead=False):
+                    self.hub.refresh_sessions(self._clock())
+            except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                log.warning("states may be old, since they cannot be read yet: %s", error)
+                self._states_missed.set()
+            await asyncio.sleep(RELOAD_EVERY)
+
+    async def _warm(self, nc: Client, head: int) -> None:
+        """Fill the memory with the tail of the stream, while events flow already."""
+        size = self.hub.settings.log_events
+        begun = self.hub.begun
+        first = max(1, head - size + 1)
+        found: list[tuple[int, str, Event, int]] = []
+        if head == 0:
+            return
+
+        def take(delivery: Delivery) -> None:
+            subject = self._names.bare(delivery.subject)
+            event = decode(subject, delivery.data)
+            if isinstance(event, Event):
+                found.append((delivery.seq, subject, event, delivery.stored_ns))
+
+        try:
+            there = await self._stream_info(nc)
+            first = max(first, int(there["state"]["first_seq"]))
+            missing = await self._range.read(nc, first, head, take)
+        except (StreamsError, NatsError, OSError) as error:
+            log.warning("the memory begins empty: %s", error)
+            return
+        if begun == self.hub.begun and self.hub.log.floor == head:
+            kept = self.hub.warm(found, first - 1, missing)
+            log.info("%d events from the stream's tail are in memory", kept)
+
+    async def _follow(self, nc: Client, patience: float | None = None) -> None:
+        self._broken.clear()
+        self._gaps.restart()
+        consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._lost)
+        self._expecting = True
+        await consumer.start(self.hub.log.head + 1, self._range.filters, patience)
+        self._consumer = consumer
+        if self._expecting and not consumer.pending:
+            self._flows()
+
+    def _flows(self) -> None:
+        """Events are heard: not merely a consumer is there, whose first message may end the connection."""
+        self._expecting = False
+        self.hub.set_upstream(True, self._clock())
+        if self._lost_since is not None:
+            away, self._lost_since = self._clock() - self._lost_since, None
+            log.info("events are followed again after %.1f s", away, extra={"away": round(away, 3)})
+
+    async def _supervise(self, nc: Client) -> None:
+        """Make the consumer again whenever it is lost, from where the log ends."""
+        loop = asyncio.get_running_loop()
+        tries = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_EVERY):
+                    await self._broken.wait()
+            if not self._broken.is_set():
+                if self._consumer is None or not self._consumer.silent(loop.time()):
+                    continue
+                log.warning("nothing is heard from NATS; the consumer is made again")
+                self._lost_since = self._lost_since or self._clock()
+                self.hub.set_upstream(False, self._clock())
+                self._broken.set()
+            if not nc.is_connected:
+                await asyncio.sleep(CHECK_EVERY / 5)
+                continue
+            tries += 1
+            try:
+                await self._resume(nc, HASTY if tries <= HASTY_TRIES else None)
+                tries = 0
+            except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                log.warning("events cannot be followed yet: %s", error)
+                self.hub.set_upstream(False, self._clock())
+                self._broken.set()  # however far it came
+                await asyncio.sleep(RETRY_DELAY)
+
+    async def _resume(self, nc: Client, patience: float | None) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+        there = await self._stream_info(nc)
+        state = there["state"]
+        head = self.hub.log.head
+        if (
+            epoch_of(there["created"]) != self.hub.epoch
+            or int(state["last_seq"]) < head
+            or await self._newest_is_lost(nc)
+        ):
+            log.warning("stream %s is not the one it was; all clients start afresh", self._stream)
+            self._afresh = True
+            await provision(nc, self._names)
+            await self._begin(nc)
+        elif self._afresh:
+            await self._load_latest(nc)  # which failed when it began
+        elif int(state["first_seq"]) > head + 1:
+            # What comes next would show it, too; but it may not come soon.
+            self._missing(int(state["first_seq"]) - 1)
+        if self._afresh:
+            self.hub.restart_sessions()
+            self._afresh = False
+        if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
+            await self._pass_over(nc, int(state["last_seq"]))
+        await self._follow(nc, patience)
+
+    async def _pass_over(self, nc: Client, last: int) -> None:
+        """File the message that keeps ending the connection, and leave it behind."""
+        head = self.hub.log.head
+        found = await find(nc, self._stream, head, last, self._range.filters)
+        if found is None:
+            return
+        if found.seq > head + 1:
+            self._missing(found.seq - 1)
+        stored_ns = None if found.stored is None else found.stored.stored_ns
+        self.hub.skip(found.seq, Reason.UNREADABLE, stored_ns)
+        self._filing.add(dead_letter(found, self.hub.epoch, self._names))
+
+    async def _newest_is_lost(self, nc: Client) -> bool:
+        """Tell whether the stream has given the newest message's place to another since it was taken in.
+
+        A server that lost its disk's newest writes in a power failure keeps the stream's creation time, and
+        may have stored more since than it lost.
+        """
+        if self._gaps.regrown or self._newest is None:
+            return self._gaps.regrown
+        seq, known = self._newest
+        return await stored_at(nc, self._stream, seq) not in (None, known)
+
+    async def _probe(self, nc: Client) -> None:
+        """Measure the way to NATS and back; None while it does not answer."""
+        while True:
+            began = self._clock()  # uvloop's own stands still for a turn of the loop
+            try:
+                await nc.flush(int(PROBE_EVERY))
+                self._round_trip = self._clock() - began
+            except (NatsError, OSError, TimeoutError):
+                self._round_trip = None
+            await asyncio.sleep(PROBE_EVERY)
+
+    async def _stream_info(self, nc: Client) -> dict[str, Any]:
+        there = await info(nc, self._stream)
+        if there is None:
+            await provision(nc, self._names)
+            there = await info(nc, self._stream)
+            if there is None:
+                raise StreamsError(f"stream {self._stream} is gone", "it is made again", passing=True)
+        return there
+
+    # Events.
+
+    def _missing(self, end: int) -> None:
+        """Say to all that the events after the log's head, up to a sequence, will never come."""
+        self.hub.fanout.hole(end, self._clock())
+        self._states_missed.set()
+
+    def _take(self, delivery: Delivery) -> None:
+        if self._expecting:
+            self._flows()
+        self.lag = delivery.pending
+        seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
+        if not self._range.is_event(delivery.subject):
+            self.hub.log.advance(seq, stored_ns)
+            return
+        subject = self._names.bare(delivery.subject)
+        event = decode(subject, delivery.data)
+        if isinstance(event, Rejected):
+            self.hub.skip(seq, event.reason, stored_ns)
+            cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
+            self._filing.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
+        else:
+            headers = delivery.headers
+            traceparent = None if headers is None else headers.get("traceparent")
+            self.hub.publish(seq, subject, event, stored_ns, self._clock(), traceparent)
+
+    def _lost(self, reason: str) -> None:
+        log.info("the consumer is made again: %s", reason)
+        self._broken.set()
+
+    # The connection.
+
+    async def _up(self) -> None:
+        self._ups += 1
+        log.info("connected to NATS at %s", connect.shown(self._url))
+        if self.loaded:
+            self._broken.set()
+
+    async def _down(self, reason: str) -> None:
+        if self._ending:
+            return
+        self._lost_since = self._lost_since or self._clock()
+        self._expecting = False
+        if connect.refused(reason):
+            log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
+        else:
+            log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+        self.hub.set_upstream(False, self._clock())
+
+    async def _error(self, error: Exception) -> None:
+        log.warning("NATS: %s", error)

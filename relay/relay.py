@@ -1,0 +1,170 @@
+"""A relay's parts, put together from its settings: the same for a process of its own and for a host's.
+
+What is around them differs: ``relay/server.py`` listens on ports and heeds signals, ``relay/asgi/app.py``
+lives in another application.
+"""
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tickertape.relay.auth.client_address import Networks
+from tickertape.relay.auth.origins import Origins
+from tickertape.relay.auth.request_auth import Entrance
+from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.core.connection_limits import Admission
+from tickertape.relay.core.hub import TICK, Hub, HubSettings
+from tickertape.relay.endpoints.history import History
+from tickertape.relay.ingest.ingest import Intake
+from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.metrics.snapshot import Reading, read
+from tickertape.relay.settings import RelaySettings
+from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.flush_loop import Flusher, clock
+from tickertape.relay.worker_context import Place
+
+from tickertape.process.tasks import end
+
+log = logging.getLogger("tickertape")
+
+TIDY_EVERY: Final = 5
+"""Ticks between two looks at what can be forgotten of addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a relay is made of, whoever it listens to.
+
+    Attributes:
+        hub: the log and its sessions.
+        gate: who may come in; closed until somebody opens it.
+        intake: reads NATS into the hub.
+        history: for ``GET /events``.
+        authority: verifies tokens; None where none are asked for.
+    """
+
+    hub: Hub
+    gate: Gate
+    intake: Intake
+    history: History
+    authority: Authority | None
+
+    def ready(self) -> bool:
+        """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
+        return self.intake.loaded and self.gate.well
+
+    def failures(self) -> Mapping[str, int]:
+        """Tokens that were refused, by reason."""
+        return {} if self.authority is None else self.authority.failures
+
+    def reading(self) -> Reading:
+        """All numbers of this relay now."""
+        return read(self.gate, self.intake.upstream(), self.failures())
+
+    async def run(self, loaded: asyncio.Event) -> None:
+        """Do what goes on behind the connections, until cancelled.
+
+        Args:
+            loaded: set once the newest states are loaded and events flow.
+
+        Raises:
+            StreamsError: JetStream is off, or a stream breaks the contract.
+            AccessError: a file with credentials for NATS cannot be used.
+        """
+        tasks = [
+            asyncio.create_task(self.intake.run(loaded), name="intake"),
+            asyncio.create_task(self._tick(), name="tick"),
+        ]
+        if self.authority is not None:
+            tasks.append(asyncio.create_task(self._watch(self.authority), name="tokens"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            await end(*tasks)
+
+    async def _tick(self) -> None:
+        clock, lag = self.gate.clock, self.hub.stats.loop_lag
+        for turn in itertools.count(1):
+            due = clock() + TICK
+            await asyncio.sleep(TICK)
+            lag.observe(clock() - due)
+            self.hub.tick(self.gate.clock())
+            self.gate.ping_some()
+            self.gate.refusals.tick(self.gate.clock(), self.gate.admission.refused)
+            if turn % TIDY_EVERY == 0:
+                self.gate.admission.tidy(self.gate.clock())
+
+    async def _watch(self, authority: Authority) -> None:
+        """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
+        await authority.run(self.end_revoked)
+
+    def end_revoked(self) -> None:
+        """End the sessions of tokens that were revoked; called when another list of them counts."""
+        if self.authority is not None and (ended := self.hub.end_revoked(self.authority.revoked)):
+            log.info("%d sessions ended: their tokens were revoked", ended)
+
+
+def assemble(
+    settings: RelaySettings,
+    url: str,
+    origins: Origins,
+    connections: int,
+    authority: Authority | None,
+    place: Place | None = None,
+) -> Parts:
+    """Put a relay's parts together; called within a running event loop.
+
+    Args:
+        settings: what the operator set.
+        url: of NATS.
+        origins: pages that may connect.
+        connections: for how many there are descriptors.
+        authority: verifies tokens; None lets everybody in.
+        place: among other relays on the same port; None stands alone.
+    """
+    now = clock()
+    names = settings.names()
+    patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
+    flusher = Flusher(now)
+    readers = Readers(names, patterns, now)
+    verify = None if authority is None else authority.verify
+    hub = Hub(
+        HubSettings(
+            relay=place.relay if place else socket.gethostname(),
+            rate=settings.client_rate,
+            complete_rate=settings.complete_rate,
+            log_events=settings.log_size,
+            log_bytes=settings.log_bytes,
+            max_catch_up=settings.max_catch_up,
+        ),
+        flusher.wake,
+        readers.fetch,
+        readers.ask,
+        verify,
+        session_failed,
+    )
+    flusher.hub = readers.hub = hub
+    flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
+    trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
+    limits = settings.limits(connections)
+    if place:
+        limits = place.limits(settings.limits(connections * place.workers))
+    admission = Admission(
+        limits,
+        lambda address: address in unlimited or address in trusted,
+        place.tally(connections) if place else None,
+    )
+    gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
+    gate.open = False
+    return Parts(hub, gate, flusher.intake, History(hub, readers), authority)
+
+
+def session_failed(session: str, error: Exception) -> None:
+    """Log an internal error that ends a session, with the session's id."""
+    log.error("session %s ended with an internal error", session, exc_info=error, extra={"session": session})

@@ -1,0 +1,206 @@
+"""The main port's door: who may come in at all, and encryption, before a byte is read as HTTP.
+
+Whoever is refused here costs an accept and one write: no parser, no task.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any, Final, TypeVar, cast
+
+import orjson
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.relay.core.connection_limits import OURS, Admission, Limit, Visitor
+
+HANDSHAKE_TIMEOUT: Final = 5.0
+"""Seconds that a client has for its TLS handshake."""
+
+_LINGER: Final = 1.0
+"""Seconds that a refused client has to ask, so that it can read why; one that does not is cut."""
+
+_MAX_LINGERING: Final = 48
+"""Half of the descriptors that are kept from clients: a full relay has to reach NATS, and to be asked."""
+
+_MAX_EARLY_BYTES: Final = 64 * 1024
+
+
+def refusal(limit: Limit) -> bytes:
+    """The whole HTTP answer to whoever meets a limit."""
+    status, phrase = (503, "Service Unavailable") if limit in OURS else (429, "Too Many Requests")
+    code = ErrorCode.UNAVAILABLE if limit in OURS else ErrorCode.TOO_MANY
+    message = (
+        "the relay has connections enough" if limit in OURS else "too many connections from this address"
+    )
+    body = orjson.dumps({"code": code, "message": f"{message}; try again later"})
+    return (
+        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 5\r\n"
+        b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
+    )
+
+
+T = TypeVar("T")
+_REFUSALS: Final = {limit: refusal(limit) for limit in Limit}
+
+
+class Door:
+    """Stands before uvicorn's HTTP protocol.
+
+    Args:
+        admission: counts who is inside.
+        clock: seconds.
+        inside: builds the HTTP protocol; has ``visitor`` to set, and takes uvicorn's arguments.
+        tls: for the main port; None serves plain HTTP.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        clock: Callable[[], float],
+        inside: Callable[..., Any],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.admission = admission
+        self.clock = clock
+        self.tls = tls
+        self.lingering = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._inside = inside
+
+    def __repr__(self) -> str:
+        return f"Door({self.admission!r}, tls={self.tls is not None})"
+
+    def protocol(self, **of_uvicorn: Any) -> asyncio.Protocol:
+        """Build what a new socket is handed to; its signature is uvicorn's."""
+        return _Arrival(self, lambda: self._inside(door=self, **of_uvicorn))
+
+
+class _Arrival(asyncio.Protocol):
+    """A socket at the door."""
+
+    def __init__(self, door: Door, inside: Callable[[], Any]) -> None:
+        self._door = door
+        self._inside = inside
+        self._transport: asyncio.Transport
+        self._visitor: Visitor | None = None
+        self._refused: Limit | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._early = bytearray()  # that came before TLS was ready for it, or right behind its handshake
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        door = self._door
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        decided = door.admission.arrive(peer_of(self._transport), self, door.clock())
+        if isinstance(decided, Limit):
+            self._turn_away(decided)
+            return
+        self._visitor = decided
+        if door.tls is None:
+            self._enter(self._transport)
+        else:
+            self._transport.pause_reading()
+            task = asyncio.get_running_loop().create_task(self._secure(door.tls))
+            door.tasks.add(task)
+            task.add_done_callback(door.tasks.discard)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused is not None:
+            self._transport.write(_REFUSALS[self._refused])
+            self._transport.close()
+            return
+        self._early += data
+        if len(self._early) > _MAX_EARLY_BYTES:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._door.lingering -= 1
+        self._gone()
+
+    def abort(self) -> None:
+        """Cut it."""
+        self._transport.abort()
+
+    def _turn_away(self, limit: Limit) -> None:
+        door = self._door
+        if door.tls is not None or door.lingering >= _MAX_LINGERING:
+            self._transport.abort()  # it could not read the answer without a handshake, which is what costs
+            return
+        self._refused = limit
+        door.lingering += 1
+        self._timer = asyncio.get_running_loop().call_later(_LINGER, self.abort)
+
+    async def _secure(self, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            secured = await _begun(
+                loop.start_tls(
+                    self._transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                ),
+                lambda: loop.call_soon(self._hand_over),
+            )
+        except (OSError, TimeoutError):  # ssl.SSLError is an OSError
+            self._transport.abort()
+            self._gone()
+            return
+        if secured is None or secured.is_closing():
+            self._gone()
+            return
+        self._enter(secured)
+
+    def _hand_over(self) -> None:
+        """Give TLS what came before it was there: uvloop begins to read whatever ``connection_made`` says."""
+        tls: Any = self._transport.get_protocol()
+        early, self._early = self._early, bytearray()
+        while early and not self._transport.is_closing():
+            room = tls.get_buffer(len(early))
+            size = min(len(room), len(early))
+            room[:size] = early[:size]
+            tls.buffer_updated(size)
+            del early[:size]
+
+    def _enter(self, transport: asyncio.Transport) -> None:
+        visitor, self._visitor = self._visitor, None
+        if visitor is None:
+            transport.abort()
+            return
+        inside = self._inside()
+        inside.visitor = visitor
+        visitor.socket = inside
+        transport.set_protocol(inside)
+        inside.connection_made(transport)
+        if self._early:
+            early, self._early = bytes(self._early), bytearray()
+            inside.data_received(early)
+
+    def _gone(self) -> None:
+        """It left before it came in."""
+        visitor, self._visitor = self._visitor, None
+        if visitor is not None:
+            self._door.admission.fault(visitor.address, self._door.clock())
+            self._door.admission.leave(visitor)
+
+
+@coroutine
+def _begun(work: Coroutine[Any, Any, T], then: Callable[[], object]) -> Generator[Any, Any, T]:
+    """Await a coroutine, and call something as soon as it waits for the first time.
+
+    What it has asked the event loop to do comes before what is asked for then, and nothing is read between.
+    """
+    steps = work.__await__()
+    first = next(steps)
+    then()
+    try:
+        yield first
+    except BaseException as error:
+        steps.throw(error)
+        raise
+    return (yield from steps)
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Address of a socket's peer; empty when it has none."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) and name else ""

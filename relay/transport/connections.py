@@ -1,0 +1,300 @@
+"""What all connections share: the hub, who may come in, who is there.
+
+The decision about a handshake is made here, whatever carries it: ``websocket.py`` on uvicorn's own transport,
+``relay/asgi/connection.py`` over a host application's ASGI server. Each tells it in its own way.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypedDict
+
+from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
+from tickertape.contracts.messages import WireError
+from tickertape.relay.auth import request_auth as entrance
+from tickertape.relay.auth.claims import TokenError
+from tickertape.relay.auth.request_auth import Entrance, Headers
+from tickertape.relay.core.connection_limits import Admission, Limit, Limits, Visitor
+from tickertape.relay.core.counters import Histogram
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.hub import Hub
+from tickertape.relay.core.session.session import Request, Session, close_code, parse_query
+from tickertape.relay.transport.rejection_log import Refusals
+
+log = logging.getLogger("tickertape.gate")
+
+PING_EVERY: Final = 20
+"""Seconds between two pings to a client; two unanswered ones end the connection."""
+
+MESSAGE_RATE: Final = 200
+"""Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
+
+MAX_AUTH_BYTES: Final = 32 * 1024
+"""Largest message of a client that has not shown a token yet."""
+
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a client has to answer a close."""
+
+BUFFER_HIGH: Final = 64 * 1024
+"""Bytes that wait to be sent past which a client counts as slow and stays where it is."""
+
+BUFFER_LOW: Final = 16 * 1024
+
+RETRY_SPREAD_MS: Final = 5_000
+"""Clients come back spread over this long after a shutdown, not all in one second."""
+
+_FAULTS: Final = frozenset(CloseCode) - {
+    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY,
+    CloseCode.UNAVAILABLE,
+}  # fmt: skip
+"""Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
+
+
+_ORDINARY: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
+"""Ends of a session that are no news: its client vanished, or its token has run out."""
+
+
+class Member(Protocol):
+    """A connection, as the gate counts it."""
+
+    spoke: int
+
+    def ping(self) -> None:
+        """Ask whether the client is there."""
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is still to be said."""
+
+
+class Health(TypedDict):
+    """What ``/health`` says."""
+
+    status: str
+    upstream: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a handshake gets.
+
+    Attributes:
+        wanted: what it asks for; without meaning when it is refused.
+        grant: what its token grants; None when it has yet to show one.
+        refused: why it gets nothing.
+        inside: whether a refusal is told in a WebSocket: a browser cannot see the status of a failed upgrade.
+    """
+
+    wanted: Request
+    grant: Grant | None = None
+    refused: WireError | None = None
+    inside: bool = False
+
+
+class Gate:
+    """What all connections share.
+
+    Args:
+        hub: gets their sessions.
+        clock: UNIX seconds that never go back.
+        entrance: decides who may have a session.
+        admission: counts who is there.
+        message_rate: frames that a client may send within a second.
+
+    Attributes:
+        open: whether clients are let in.
+        leaving: whether the relay is about to end: not ready, though clients may still be let in.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Callable[[], float],
+        entrance: Entrance | None = None,
+        admission: Admission | None = None,
+        message_rate: int = MESSAGE_RATE,
+    ) -> None:
+        self.hub = hub
+        self.clock = clock
+        self.entrance = entrance or Entrance()
+        self.admission = admission or Admission(Limits())
+        self.message_rate = message_rate
+        self.open = True
+        self.leaving = False
+        self.results: Counter[str] = Counter()
+        self.codes: Counter[int] = Counter()
+        self.handshakes = Histogram()
+        self.refusals = Refusals()
+        self._wheel: list[set[Member]] = [set() for _ in range(PING_EVERY)]
+        self._spoke = 0
+        self._joined = 0
+
+    def __repr__(self) -> str:
+        return f"Gate({len(self)} connections, open={self.open})"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._wheel))
+
+    @property
+    def well(self) -> bool:
+        """True while clients should come: they are let in, will be for a while, and events come."""
+        return self.open and not self.leaving and self.hub.upstream_connected
+
+    def health(self) -> Health:
+        """What ``/health`` says."""
+        return {
+            "status": "ok" if self.well else "unavailable",
+            "upstream": "connected" if self.hub.upstream_connected else "disconnected",
+            "connections": len(self),
+        }
+
+    def request_failed(self, what: str, error: Exception) -> None:
+        """Count and log a request, named by ``what``, that an internal error ended without a session."""
+        self.hub.stats.errors["request"] += 1
+        log.error("%s ended with an internal error", what, exc_info=error)
+
+    # Who is there.
+
+    def add(self, member: Member) -> None:
+        """Count a connection, and give it its second to be pinged in."""
+        member.spoke = self._joined % PING_EVERY
+        self._joined += 1
+        self._wheel[member.spoke].add(member)
+
+    def discard(self, member: Member) -> None:
+        """Forget a connection."""
+        self._wheel[member.spoke].discard(member)
+
+    def ping_some(self) -> None:
+        """Ping a twentieth of all connections; called once a second."""
+        self._spoke = (self._spoke + 1) % PING_EVERY
+        for member in list(self._wheel[self._spoke]):
+            member.ping()
+
+    def all(self) -> list[Member]:
+        """The connections that are open now."""
+        return [member for spoke in self._wheel for member in spoke]
+
+    def farewell(
+        self, sessions: Sequence[Session], part: range | None = None, spread_ms: int = RETRY_SPREAD_MS
+    ) -> None:
+        """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
+
+        Args:
+            sessions: all that were there.
+            part: places of those that are told now; None tells all.
+            spread_ms: by how much the last of all is to wait longer than the first.
+        """
+        for index in range(len(sessions)) if part is None else part:
+            wait = 500 + spread_ms * index // len(sessions)
+            self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
+
+    # Who comes.
+
+    def decide(
+        self, visitor: Visitor | None, peer: str, headers: Headers, query: str, *, secure: bool
+    ) -> Decision:
+        """What a handshake gets; a refusal that is told before the upgrade is counted as a fault here.
+
+        Args:
+            visitor: who it is counted as.
+            peer: address of the socket.
+            headers: of the request.
+            query: of the request, undecoded.
+            secure: whether the socket itself is encrypted.
+        """
+        wanted, grant, inside = Request(), None, False
+        why = "page_not_allowed"
+        try:
+            # A page of another site learns nothing, whatever it offers.
+            self.entrance.check_page(peer, headers, secure=secure)
+            why = ""
+            offered = entrance.offered(value for name, value in headers if name == "sec-websocket-protocol")
+            inside = offered.browser
+            wanted, grant = self._asked(visitor, peer, headers, query, offered.token)
+        except WireError as error:
+            code = close_code(error)
+            if not inside and code in _FAULTS:
+                self._fault(visitor)
+            if code in _FAULTS or code is CloseCode.TOO_MANY:
+                why = why or (error.reason if isinstance(error, TokenError) else error.code)
+                self.refusals.note(code, why, visitor.address if visitor else peer)
+            refused = error.with_traceback(None)  # that holds this frame, and the frame the error
+            refused.__context__ = None  # likewise
+            return Decision(wanted, refused=refused, inside=inside)
+        return Decision(wanted, grant)
+
+    def _asked(
+        self, visitor: Visitor | None, peer: str, headers: Headers, query: str, token: str | None
+    ) -> tuple[Request, Grant | None]:
+        """What a handshake asks for, and what its token grants; None when it has yet to show one.
+
+        Raises:
+            WireError: it may not have it.
+        """
+        if not self.open:
+            raise WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
+        client = self.entrance.client(peer, headers)
+        if visitor is not None and client != peer:
+            # Only now is it known who a proxy speaks for.
+            limit = self.admission.request(visitor, client, self.clock())
+            if limit is not None:
+                raise WireError(ErrorCode.TOO_MANY, f"too many connections from {client}; try again later")
+        wanted = parse_query(query)
+        grant = self.entrance.grant(headers, token)
+        if grant is not None:
+            grant.narrow(wanted.subjects, wanted.level)
+            if visitor is not None and not self.admission.bind(visitor, grant.subject, grant.connections):
+                raise WireError(
+                    ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+                )
+        return wanted, grant
+
+    def opened(self, visitor: Visitor | None) -> None:
+        """A handshake is over, and there is a session."""
+        self.results["accepted"] += 1
+        if visitor is not None:
+            self.handshakes.observe(self.clock() - visitor.arrived)
+
+    def admit(self, visitor: Visitor | None, grant: Grant) -> bool:
+        """Count a visitor as one of its token's subject; False when that has connections enough."""
+        if visitor is not None:
+            if not self.admission.bind(visitor, grant.subject, grant.connections):
+                return False
+            self.admission.settle(visitor)
+        return True
+
+    def closing(self, visitor: Visitor | None, code: int, session: str) -> None:
+        """A connection is being closed by us: without a session, that can be its fault.
+
+        Args:
+            visitor: whose it is.
+            code: of the close.
+            session: id of its session; empty when it has none, and then it was told of as refused.
+        """
+        if visitor is None:
+            return
+        unsettled = self.admission.unsettled(visitor)
+        if code in _FAULTS and unsettled:
+            self._fault(visitor)
+            if code == CloseCode.TIMEOUT:
+                self.admission.refused[Limit.AUTH_TIME] += 1
+        ordinary = code in _ORDINARY and not unsettled
+        if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
+            self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, visitor.address, session)
+
+    def gone(self, visitor: Visitor, *, waiting: bool) -> None:
+        """A visitor's connection has ended; called once.
+
+        Args:
+            visitor: whose.
+            waiting: whether it ended without having shown a token that was waited for.
+        """
+        if waiting:
+            self._fault(visitor)
+        self.admission.leave(visitor)
+
+    def _fault(self, visitor: Visitor | None) -> None:
+        if visitor is not None:
+            self.admission.fault(visitor.address, self.clock())

@@ -1,0 +1,112 @@
+"""Answers over HTTP: refusals in the words of the protocol, who may read them, and large ones in pieces.
+
+Every error is a JSON object with ``code`` and ``message``, whatever refuses the request.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from tickertape.contracts.close_codes import CLOSE_CODES, ErrorCode
+from tickertape.contracts.messages import WireError
+from tickertape.relay.auth.request_auth import Entrance, Headers, value_of
+from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
+
+_PIECE: Final = 64 * 1024
+
+WEBSOCKET_VERSION: Final = "13"
+UPGRADE_HEADERS: Final = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": WEBSOCKET_VERSION,
+}
+"""Headers of a 426."""
+
+_STATUS_CODES: Final[dict[int, str]] = {
+    HTTPStatus.UPGRADE_REQUIRED: "upgrade_required",
+    HTTPStatus.INTERNAL_SERVER_ERROR: ErrorCode.INTERNAL,
+}
+
+
+def http_error(status: int, message: str) -> dict[str, str]:
+    """Build the body of an answer to a request that HTTP itself refuses."""
+    return {"code": _STATUS_CODES.get(status, ErrorCode.BAD_QUERY), "message": message}
+
+
+def http_refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Build the answer to a request that HTTP itself refuses."""
+    return JSONResponse(http_error(status, message), status, headers=headers)
+
+
+async def http_exception(request: Request, error: Exception) -> Response:
+    """Answer what Starlette refuses: an unknown path, a method that a path has not."""
+    assert isinstance(error, HTTPException)
+    message = {
+        HTTPStatus.NOT_FOUND: f"nothing at {request.url.path[:80]}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see Allow",
+    }.get(HTTPStatus(error.status_code), str(error.detail).lower())
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Of files it does not say them itself, of other pages in any order.
+        headers["Allow"] = ", ".join(sorted(headers.get("Allow", "GET, HEAD").split(", ")))
+    return http_refusal(error.status_code, message, headers)
+
+
+async def fault(request: Request, error: Exception) -> Response:
+    """Answer a request that ends in a fault of the relay; Starlette raises it again, so that it is logged."""
+    return http_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
+
+
+def refusal(error: WireError, status: int | None = None) -> Response:
+    """The answer that says why something is refused.
+
+    Args:
+        error: why.
+        status: of the answer; None takes the one that goes with the error's close code.
+    """
+    code = close_code(error)
+    headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
+    if code in RETRY_AFTER_MS:
+        headers["Retry-After"] = str(RETRY_AFTER_MS[code] // 1000)
+    body = {"code": error.code, "message": error.message}
+    return JSONResponse(body, status or CLOSE_CODES[code].http_status or 400, headers=headers)
+
+
+def headers_of(scope: Scope) -> Headers:
+    """Headers of a request, as the entrance reads them."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+
+
+def peer(scope: Scope) -> str:
+    """Address of a request's socket; empty when it has none."""
+    return scope["client"][0] if scope["client"] else ""
+
+
+def cors(entrance: Entrance, headers: Headers) -> dict[str, str]:
+    """What lets a page of the allow list read an answer."""
+    origin = value_of(headers, "origin")
+    if origin is None or not entrance.origins.listed(origin):
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": "GET",
+        "Access-Control-Allow-Headers": "authorization",
+        "Access-Control-Max-Age": "600",
+    }
+
+
+class Pieces(Response):
+    """An answer that is written as fast as its reader takes it, so that its end is known here."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for start in range(0, len(self.body), _PIECE):
+            piece = bytes(self.body[start : start + _PIECE])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

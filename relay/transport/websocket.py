@@ -1,0 +1,373 @@
+"""One WebSocket connection: websockets' Sans-I/O protocol inside an asyncio.Protocol.
+
+``http_protocol.py`` reads the head of an upgrade request, as of any other, and hands it to this class.
+From then on the transport is ours: no task, no queue and no timer of its own for each connection.
+
+Invariants:
+
+1. A shared frame is written only in state OPEN; what the protocol itself has to send goes out first.
+2. The session is told at once when the transport is full and when it has room again.
+3. Every connection that was counted as opened is counted as closed, with one code.
+4. What a client sent is answered in its order: a pong goes out before the answer to a later message.
+5. An exception in what the transport or the clock calls ends this connection, and nothing else.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import wraps
+from http import HTTPStatus
+from typing import Any, Concatenate, Final, ParamSpec, cast
+from urllib.parse import unquote
+
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, WireError
+from tickertape.relay.core.connection_limits import Limit, Visitor
+from tickertape.relay.core.fanout.encoding import Variant
+from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.session import Session, State, close_code
+from tickertape.relay.transport.acceptor import peer_of
+from tickertape.relay.transport.connections import (
+    BUFFER_HIGH,
+    BUFFER_LOW,
+    CLOSE_TIMEOUT,
+    MAX_AUTH_BYTES,
+    Gate,
+)
+from tickertape.relay.transport.message_rate import MessageRate, most
+from tickertape.relay.transport.websocket_protocol import WebSocket, is_large_fragment, refused, request_of
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN
+
+MAX_MISSED: Final = 2
+"""Unanswered pings after which a client is given up."""
+
+PIECE: Final = 512
+"""Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
+
+_PING: Final = b"\x89\x00"
+
+
+P = ParamSpec("P")
+
+
+def _contained(
+    method: Callable[Concatenate["Connection", P], None],
+) -> Callable[Concatenate["Connection", P], None]:
+    """Let an exception end the connection that it comes from, and nothing else."""
+
+    @wraps(method)
+    def guarded(connection: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(connection, *args, **kwargs)
+        except Exception as error:
+            connection.fault(error)
+
+    return guarded
+
+
+def websocket_protocol(gate: Gate) -> Callable[..., "Connection"]:
+    """What uvicorn builds its WebSocket protocols with; the arguments that it gives are not needed."""
+    return lambda **of_uvicorn: Connection(gate)
+
+
+class Connection(asyncio.Protocol):
+    """One client's socket; also the ``Link`` of its session."""
+
+    __slots__ = (
+        "_conn",
+        "_cut",
+        "_deaf",
+        "_gate",
+        "_missed",
+        "_parts",
+        "_rate",
+        "_session",
+        "_transport",
+        "_visitor",
+        "send",
+        "spoke",
+        "variant",
+    )
+
+    send: Callable[[bytes], None]
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._conn = WebSocket()
+        self._parts: bytearray | None = None  # of a message that comes in fragments
+        self._session: Session | None = None
+        self._visitor: Visitor | None = None
+        self._transport: asyncio.Transport
+        self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
+        self._deaf = False  # to a client that was told that it sends too much
+        self._missed = 0
+        self._rate = MessageRate()
+        self.spoke = -1
+        self.variant = Variant.PLAIN
+
+    def __repr__(self) -> str:
+        return f"Connection({self._conn.state.name}, {self._session!r})"
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._transport = transport
+        # Counted since it came to the door; from here on by us.
+        http: Any = transport.get_protocol()
+        self._visitor = getattr(http, "visitor", None)
+        if self._visitor is not None:
+            http.visitor = None
+            self._visitor.socket = self
+        transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
+        # uvicorn does this after it has fed us the request; a pause before that would be told to it, not us.
+        transport.set_protocol(self)
+        self.send = transport.write
+
+    @_contained
+    def handshake(self, target: str, headers: Sequence[tuple[str, str]], method: str = "GET") -> None:
+        """Answer an upgrade request.
+
+        Args:
+            target: path and query, undecoded; ASCII.
+            headers: names and values, in order.
+            method: of the request.
+        """
+        self._handshake(request_of(target, headers, method))
+
+    @_contained
+    def data_received(self, data: bytes) -> None:
+        if self._conn.state is CONNECTING:
+            return  # its handshake was refused, or has a fault
+        self._missed = 0
+        if len(data) <= PIECE:
+            self._parse(data)
+            return
+        for place in range(0, len(data), PIECE):
+            self._parse(data[place : place + PIECE])
+
+    def _parse(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        conn = self._conn
+        conn.receive_data(data)
+        events: list[Any] = conn.events_received()
+        last = conn.data_to_send()  # of a frame that breaks the protocol, behind all others
+        flooded = self._too_many(events, len(data))
+        for event in events:
+            if not isinstance(event, Frame):
+                self._put(event)
+            elif not flooded:
+                self._frame(event)
+                if conn.writes:
+                    self._send_own()  # it was the last: what came behind it is not answered
+        if flooded:
+            self._flooded()
+        for data in last:
+            self._put(data)
+        self._send_own()
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+            self._text(frame.data, frame.fin)
+        elif frame.opcode is Opcode.BINARY and self._conn.state is OPEN:
+            self._conn.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
+
+    def eof_received(self) -> bool:
+        self._end_of_input()
+        return False
+
+    @_contained
+    def _end_of_input(self) -> None:
+        if self._conn.state is not CONNECTING:
+            self._conn.receive_eof()
+
+    def pause_writing(self) -> None:
+        if self._session is not None:
+            self._gate.hub.paused(self._session)
+
+    def resume_writing(self) -> None:
+        if self._session is not None:
+            self._gate.hub.resumed(self._session)
+
+    @_contained
+    def connection_lost(self, exc: Exception | None) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._gate.hub.closed(session)
+        visitor, self._visitor = self._visitor, None
+        if visitor is not None:
+            self._gate.gone(visitor, waiting=session is not None and session.state is State.WAITING)
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+        if self.spoke >= 0:
+            self._gate.discard(self)
+            self.spoke = -1
+            sent, received = self._conn.close_sent, self._conn.close_rcvd
+            code = sent.code if sent is not None else received.code if received is not None else 1006
+            self._gate.codes[code] += 1
+        # These hold the protocol that holds them: without this they wait for the garbage collector, which
+        # seldom comes here, and a crowd of strangers would be tens of megabytes.
+        self._conn.parser.close()
+        self._conn.parser_exc = self._conn.handshake_exc = None
+
+    # From the session.
+
+    def admit(self, grant: Grant) -> bool:
+        """Count it as one of its token's subject; False when that has connections enough."""
+        if not self._gate.admit(self._visitor, grant):
+            return False
+        self._conn.limit(MAX_MESSAGE_BYTES)
+        return True
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; a client that does not answer in time is cut off."""
+        session = self._session.id if self._session is not None else ""
+        self._gate.closing(self._visitor, code, session)
+        if self._conn.state is OPEN:
+            text = reason.encode()[:120].decode(errors="ignore")
+            self._conn.send_close(code, text)
+        # Also when a broken frame has begun to close it in the same read that is too much.
+        self._send_own()
+        if self._cut is None:
+            self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is still to be said."""
+        self._transport.abort()
+
+    @_contained
+    def ping(self) -> None:
+        """Ask whether the client is there; give it up when it answered none of the last ones."""
+        if self._missed >= MAX_MISSED and self._session is not None:
+            self._gate.hub.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
+            return
+        self._missed += 1
+        if self._conn.state is OPEN:
+            self._transport.write(_PING)
+
+    def fault(self, error: Exception) -> None:
+        """End it on an internal error; what has no session yet is answered as far as it can be."""
+        if self._session is not None:
+            self._gate.hub.fault(self._session, error)
+            return
+        self._gate.request_failed("a handshake", error)
+        try:
+            if self._conn.state is CONNECTING:
+                self._refuse(refused(WireError(ErrorCode.INTERNAL, REASON)))
+            elif self._conn.state is OPEN:
+                self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
+                self._send_own()
+        finally:
+            self._transport.close()
+
+    # Inside.
+
+    def _too_many(self, events: list[Any], size: int) -> bool:
+        counted = unpacked = 0
+        for event in events:
+            if isinstance(event, Frame):
+                unpacked += len(event.data)
+                counted += not is_large_fragment(event)
+        self._rate.read(self._gate.clock(), size, counted, unpacked)
+        waiting = self._session is not None and self._session.state is State.WAITING
+        return self._rate.spent > most(self._gate.message_rate, known=not waiting)
+
+    def _flooded(self) -> None:
+        """Tell a client that it sends too much, and hear nothing more of it."""
+        self._deaf = True
+        if self._session is None:
+            self.abort()  # it was told goodbye and goes on
+            return
+        self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
+        if self._conn.state is not OPEN:
+            return  # it has said goodbye itself, or a broken frame did
+        reason = f"more than {self._gate.message_rate} frames in a second"
+        self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()  # or it would wait for an answer to its own close
+
+    def _handshake(self, request: Request) -> None:
+        path, _, query = request.path.partition("?")
+        if unquote(path) != "/ws":
+            error = WireError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
+            self._refuse(refused(error, HTTPStatus.NOT_FOUND))
+            return
+        headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
+        secure = self._transport.get_extra_info("sslcontext") is not None
+        decided = self._gate.decide(self._visitor, peer_of(self._transport), headers, query, secure=secure)
+        if decided.refused is not None and not decided.inside:
+            self._refuse(refused(decided.refused))
+            return
+        response = self._conn.answered(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refuse(response)
+            return
+        self._conn.send_response(response)
+        self._send_own()
+        if any(
+            isinstance(e, PerMessageDeflate) and e.local_max_window_bits == 15 for e in self._conn.extensions
+        ):
+            # A client that wants a smaller window gets plain frames, which are always legal.
+            self.variant = Variant.DEFLATED
+        hub = self._gate.hub
+        self._gate.add(self)
+        if decided.refused is None:
+            self._gate.opened(self._visitor)
+            if decided.grant is None:
+                self._conn.limit(MAX_AUTH_BYTES)
+            self._session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
+            if self._transport.get_write_buffer_size() > BUFFER_HIGH:
+                # The snapshot filled the socket before there was a session to tell.
+                hub.paused(self._session)
+        else:
+            # A browser cannot see the status of a failed upgrade, so it is told inside.
+            self._gate.results["refused"] += 1
+            hub.turn_away(self, decided.refused, close_code(decided.refused))
+
+    def _refuse(self, response: Response) -> None:
+        """Answer over HTTP, and end."""
+        self._gate.results["refused"] += 1
+        self._conn.send_response(response)
+        self._send_own()
+
+    def _text(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
+        size = len(data) + (0 if self._parts is None else len(self._parts))
+        if size > self._conn.largest:
+            reason = f"a message of {size} bytes; at most {self._conn.largest}"
+            self._conn.fail(CloseCode.MESSAGE_TOO_BIG, reason)
+            return
+        if not fin or self._parts is not None:
+            if self._parts is None:
+                self._parts = bytearray()
+            self._parts += data
+            if not fin:
+                return
+            data, self._parts = self._parts, None
+        text = bytes(data)
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            self._conn.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+            return
+        if self._session is not None:
+            self._gate.hub.receive(self._session, text, self._gate.clock())
+
+    def _put(self, data: bytes) -> None:
+        """Write what the protocol itself has to say; an empty piece means: close the connection."""
+        if not data:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _send_own(self) -> None:
+        for data in self._conn.data_to_send():
+            self._put(data)
+        if self._conn.state is not OPEN and self._session is not None:
+            # The closing handshake has begun: nothing may be written by a feed any more.
+            self._gate.hub.closed(self._session)
+            self._session = None

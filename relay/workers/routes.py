@@ -1,0 +1,40 @@
+"""The ops port of a relay with several workers: the pages that each would have, for the whole."""
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+from tickertape.relay.endpoints.routes import site
+from tickertape.relay.workers.aggregate import Whole
+from tickertape.relay.workers.metrics_merge import Answer
+
+
+def supervisor_pages(whole: Whole) -> ASGIApp:
+    """``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``."""
+
+    async def metrics(request: Request) -> Response:
+        encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        answer = CollectorRegistry(auto_describe=False)
+        answer.register(Answer(await whole.collect()))
+        return Response(encoder(answer), headers={"Content-Type": content_type})
+
+    async def live(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readiness(request: Request) -> Response:
+        ready = await whole.ready()
+        return PlainTextResponse("ready\n") if ready else PlainTextResponse("not ready\n", 503)
+
+    async def status(request: Request) -> Response:
+        return JSONResponse(await whole.status())
+
+    return site(
+        [
+            Route("/metrics", metrics),
+            Route("/livez", live),
+            Route("/readyz", readiness),
+            Route("/statusz", status),
+        ]
+    )

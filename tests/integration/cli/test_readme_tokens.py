@@ -1,0 +1,108 @@
+"""README's commands about tokens, as a newcomer would run them: in an empty folder, one after the other."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.support.paths import ROOT
+from tests.support.programs.relay_process import PATIENCE, environment
+
+COMMANDS = re.findall(
+    r"^tickertape (?:.*\\\n)*.+",
+    (ROOT / "README.md").read_text().partition("## Decide who may listen")[2].partition("## Watch")[0],
+    re.MULTILINE,
+)
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a certificate, as the text takes for granted."""
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "key.pem").chmod(0o600)
+    return tmp_path
+
+
+def start(command: str, folder: Path, *more: str) -> "subprocess.Popen[str]":
+    """Run a command of the page by a shell."""
+    tickertape = f"{sys.executable} -m tickertape"
+    line = " ".join([command.replace("tickertape", tickertape, 1), *more])
+    return subprocess.Popen(
+        ["/bin/sh", "-c", line if ">" in command.split("'")[-1] else f"exec {line}"],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_page_has_the_commands() -> None:
+    """Each does something of its own."""
+    done = [" ".join(command.split()[1:3]).partition(" --")[0] for command in COMMANDS]
+    assert done == ["token keygen", "token mint", "token inspect", "check", "serve", "tail"]
+
+
+def test_each_command_works(folder: Path) -> None:
+    """From a key to a client that follows."""
+    port = free_port()
+    *tokens, check, serve, tail = COMMANDS
+    for command in tokens:
+        run = start(command, folder)
+        said, _ = run.communicate(timeout=PATIENCE)
+        assert run.returncode == 0, (command, said)
+    assert '"verified": true' in said
+
+    own = ["--port", str(port), "--ops-port", "0", "--nats-port", str(free_port()), "--data-dir", "data"]
+    relay = start(serve, folder, *own)
+    client = None
+    try:
+        assert relay.stdout is not None
+        until(relay, "ready")
+        here = ["--port", str(port), "--ops-port", "0", "--nats-url", "nats://127.0.0.1:" + own[5]]
+        checked = start(check, folder, *here, "--token-file", "alice.jwt")
+        said, _ = checked.communicate(timeout=PATIENCE)
+        assert checked.returncode == 0, said
+        assert "mend" not in said
+        assert "--token-file alice.jwt is good: alice may see gateway.>,log.>, without log.*.payroll" in said
+        assert f"0.0.0.0:{port} is served by a relay that runs already" in said
+        client = start(tail, folder, "--url", f"wss://127.0.0.1:{port}/ws", "--ca", "ca.pem", "--since 1h")
+        event = start(
+            """tickertape publish log.error.risk '{"message": "margin call"}'""",
+            folder,
+            "--nats-url",
+            "nats://127.0.0.1:" + own[5],
+        )
+        assert event.communicate(timeout=PATIENCE)
+        assert event.returncode == 0
+        until(client, "margin call")
+    finally:
+        for process in filter(None, (client, relay)):
+            process.terminate()
+            process.communicate(timeout=PATIENCE)
+
+
+def until(process: "subprocess.Popen[str]", text: str) -> None:
+    """Read a program's lines until one has a text."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line.lower():
+            return
+    raise AssertionError(f"{text!r} does not stand in {lines}")

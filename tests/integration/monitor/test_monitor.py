@@ -1,0 +1,376 @@
+"""The gateway monitor with real gateways: TCP and HTTP servers that go away and come back."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from tickertape.producers.monitor import probes
+from tickertape.producers.monitor.config.models import Check
+from tickertape.producers.monitor.config.probes import HttpProbe, TcpProbe
+from tickertape.producers.monitor.coordination import dead_man_switch as watchdog
+from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
+
+from tests.support.patience import PATIENCE
+from tests.support.servers.nats_server import NatsServer, free_port
+from tickertape.cli.monitor import MonitorSettings, run
+from tickertape.nats import connection as connect
+from tickertape.nats import streams
+from tickertape.nats.streams import Names
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a monitor may be silent for a second; what the switch does is tested elsewhere."""
+    monkeypatch.setattr(watchdog, "LEAST_PATIENCE", 600.0)
+
+
+@pytest.fixture
+def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
+    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    yield nats_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A gateway that keeps the line until its peer goes."""
+    with contextlib.suppress(ConnectionError):
+        while await reader.read(1024):
+            pass
+    writer.close()
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A front that accepts and then drops, as a CTP front does outside of its session."""
+    writer.close()
+
+
+def answering(answer: bytes, delay: float = 0.0) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(delay)
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    return handle
+
+
+OK = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
+    """A server on a loopback port; at the end its connections end, too."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await handler(reader, writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await server.wait_closed()
+
+
+class Statuses:
+    """What the monitor said of each gateway, in order, from the stream itself."""
+
+    def __init__(self, client: Client, prefix: str = "") -> None:
+        self._client = client
+        self._names = Names(prefix)
+        self._next = 1
+        self.events: list[dict[str, Any]] = []
+
+    async def read(self) -> None:
+        while True:
+            request = {"seq": self._next, "next_by_subj": self._names.subject("gateway.status.>")}
+            stream = self._names.stream("EVENTS")
+            reply = await self._client.request(
+                f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), timeout=PATIENCE
+            )
+            assert reply.headers is not None
+            if reply.headers.get("Status"):
+                return
+            self._next = int(reply.headers["Nats-Sequence"]) + 1
+            self.events.append(orjson.loads(reply.data))
+
+    def of(self, gateway: str) -> list[str]:
+        return [event["current_status"] for event in self.events if event["gateway_id"] == gateway]
+
+    def last(self, gateway: str) -> dict[str, Any]:
+        return [event for event in self.events if event["gateway_id"] == gateway][-1]
+
+    async def until(self, gateway: str, *statuses: str) -> None:
+        """Wait until the newest statuses of a gateway are these."""
+        async with asyncio.timeout(PATIENCE):
+            while self.of(gateway)[-len(statuses) :] != list(statuses):
+                await asyncio.sleep(0.03)
+                # The server may be away, and the question lost: the next turn asks again.
+                with contextlib.suppress(NatsError, TimeoutError):
+                    async with asyncio.timeout(5.0):
+                        await self.read()
+
+
+@contextlib.asynccontextmanager
+async def monitoring(settings: MonitorSettings) -> AsyncIterator[None]:
+    """A monitor that is stopped by SIGTERM, and then ends with 0."""
+    task = asyncio.create_task(run(settings))
+    try:
+        # The handler must be there before the signal is.
+        await asyncio.sleep(0)
+        yield
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            assert await task == 0
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, prefix: str = "") -> AsyncIterator[Statuses]:
+    client = await connect.connect(url, name="test")
+    await streams.provision(client, Names(prefix))
+    try:
+        yield Statuses(client, prefix)
+    finally:
+        await connect.close(client)
+
+
+def configured(folder: Path, tcp: int | None, http: int | None) -> Path:
+    text = "defaults: {interval: 50ms, timeout: 30s, unhealthy_after: 2, healthy_after: 2}\ngateways:\n"
+    if tcp is not None:
+        probe = f"{{kind: tcp, address: '127.0.0.1:{tcp}', hold: 30ms}}"
+        text += f"  - {{id: tcp.main, type: ctp, probes: [{probe}]}}\n"
+    if http is not None:
+        text += (
+            f"  - {{id: web, type: rest, probes: [{{kind: http, url: 'http://127.0.0.1:{http}/health'}}]}}\n"
+        )
+    path = folder / "gateways.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_gateways_go_down_and_come_back(
+    nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real TCP and a real HTTP server fail and recover, and each step is an event with its reason."""
+
+    async def main() -> None:
+        tcp, http = free_port(), free_port()
+        settings = MonitorSettings(
+            nats_url=nats_url,
+            subject_prefix=nats_prefix,
+            config=configured(tmp_path, tcp, http),
+            id="m1",
+        )
+        async with listening(nats_url, nats_prefix) as statuses:
+            async with serving(hold, tcp), serving(OK, http), monitoring(settings):
+                await statuses.until("tcp.main", "UNKNOWN", "HEALTHY")
+                await statuses.until("web", "UNKNOWN", "HEALTHY")
+            async with monitoring(settings):
+                await statuses.until("tcp.main", "UNHEALTHY")
+                await statuses.until("web", "UNHEALTHY")
+                down = statuses.last("web")
+                async with serving(hold, tcp), serving(OK, http):
+                    await statuses.until("tcp.main", "UNHEALTHY", "RECOVERING", "HEALTHY")
+                    await statuses.until("web", "UNHEALTHY", "RECOVERING", "HEALTHY")
+                async with serving(hang_up, tcp):
+                    await statuses.until("tcp.main", "HEALTHY", "UNHEALTHY")
+        assert down["metadata"]["error"] == "connection refused"
+        assert down["metadata"]["probe"].startswith("http http://127.0.0.1")
+        assert down["previous_status"] == "HEALTHY"
+
+    asyncio.run(main())
+    told = capsys.readouterr().err
+    assert "web: HEALTHY -> UNHEALTHY (connection refused)\n" in told
+
+
+def test_a_restart_flips_nothing_and_removes_what_is_no_longer_watched(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """A second start tells nothing new; what left the file is removed by its own monitor only."""
+
+    async def main() -> None:
+        async with serving(hold) as tcp, serving(OK) as http, listening(nats_url, nats_prefix) as statuses:
+
+            def settings(name: str, http_port: int | None) -> MonitorSettings:
+                return MonitorSettings(
+                    nats_url=nats_url,
+                    subject_prefix=nats_prefix,
+                    config=configured(tmp_path, tcp, http_port),
+                    id=name,
+                    health_interval=0.1,
+                )
+
+            async with monitoring(settings("m1", http)):
+                await statuses.until("web", "HEALTHY")
+                await statuses.until("tcp.main", "HEALTHY")
+            other = settings("m2", None)
+            async with monitoring(other):
+                await lives(statuses, nats_prefix, "m2", probed=1)
+            assert statuses.of("web") == ["UNKNOWN", "HEALTHY"]
+            async with monitoring(settings("m1", None)):
+                await statuses.until("web", "HEALTHY", "REMOVED")
+                await lives(statuses, nats_prefix, "m1", probed=5)
+            await statuses.read()
+            assert statuses.of("tcp.main") == ["UNKNOWN", "HEALTHY"]
+
+    asyncio.run(main())
+
+
+async def lives(statuses: Statuses, prefix: str, name: str, probed: int) -> None:
+    """Wait until a monitor has told, after the last status that was read, of so many probes."""
+    names = Names(prefix)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            subject = names.subject(f"system.health.monitor.{name}")
+            reply = await statuses._client.request(
+                f"$JS.API.DIRECT.GET.{names.stream('EVENTS')}.{subject}", timeout=PATIENCE
+            )
+            assert reply.headers is not None
+            if int(reply.headers.get("Nats-Sequence", 0)) >= statuses._next:
+                told = orjson.loads(reply.data)
+                assert told["status"] == "HEALTHY"
+                if told["checks"]["probes_total"] >= probed:
+                    break
+            await asyncio.sleep(0.03)
+    await statuses.read()
+
+
+async def says(capsys: pytest.CaptureFixture[str], *texts: str) -> None:
+    """Wait until the monitor has said something; what it said before the last call does not count."""
+    said = ""
+    async with asyncio.timeout(PATIENCE):
+        while not all(text in said for text in texts):
+            await asyncio.sleep(0.02)
+            said += capsys.readouterr().err
+
+
+def test_changes_while_nats_is_away_are_told_when_it_is_back(
+    nats_server: NatsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gateway that failed and recovered meanwhile shows both steps, with their own times."""
+
+    async def main() -> None:
+        tcp = free_port()
+        settings = MonitorSettings(
+            nats_url=nats_server.url, config=configured(tmp_path, tcp, None), id="m1", health_interval=0.2
+        )
+        async with listening(nats_server.url) as statuses, monitoring(settings):
+            async with serving(hold, tcp):
+                await statuses.until("tcp.main", "HEALTHY")
+                nats_server.kill()
+            await says(capsys, "tcp.main: HEALTHY -> UNHEALTHY")
+            async with serving(hold, tcp):
+                await says(capsys, "tcp.main: UNHEALTHY -> RECOVERING", "tcp.main: RECOVERING -> HEALTHY")
+                await asyncio.to_thread(nats_server.start)
+                await statuses.until("tcp.main", "HEALTHY", "UNHEALTHY", "RECOVERING", "HEALTHY")
+        before = [event["previous_status"] for event in statuses.events]
+        assert before == ["UNKNOWN", "UNKNOWN", "HEALTHY", "UNHEALTHY", "RECOVERING"]
+
+    asyncio.run(main())
+
+
+def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names file, line and field; NATS is not asked for."""
+    path = tmp_path / "gateways.yaml"
+    path.write_text("gateways:\n  - {id: a, type: b, probes: [{kind: tcp, address: 'h:0'}]}\n")
+    assert asyncio.run(run(MonitorSettings(config=path))) == 2
+    told = capsys.readouterr().err
+    assert f"{path}:2: gateways[0].probes[0].address: port '0' of 'h:0' is out of range" in told
+    assert told.count("\n") == 1
+
+
+def test_it_stops_while_it_waits_for_nats(
+    nats_server: NatsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM ends a monitor that never reached NATS, with 0."""
+    nats_server.stop()
+
+    async def main() -> None:
+        settings = MonitorSettings(nats_url=nats_server.url, config=configured(tmp_path, 1, None), id="m1")
+        async with monitoring(settings):
+            await says(capsys, f"NATS at {nats_server.url}")
+
+    asyncio.run(main())
+
+
+def look(probe: TcpProbe | HttpProbe, timeout: float = PATIENCE) -> Check:
+    return Check(probe, 1.0, timeout, 1, 1)
+
+
+async def probed(check: Check) -> Result:
+    """What one look finds."""
+    result = await probes.run(check, probes.Kit())
+    assert result is not None
+    return result
+
+
+def test_tcp_probes() -> None:
+    """Holding is ok, hanging up within the hold is not, and nobody listening is refused."""
+
+    async def main() -> list[Result]:
+        results = []
+        for handler in (hold, hang_up):
+            async with serving(handler) as port:
+                probe = TcpProbe(kind="tcp", address=f"127.0.0.1:{port}", hold="100ms")
+                results.append(await probed(look(probe)))
+        results.append(await probed(look(TcpProbe(kind="tcp", address=f"127.0.0.1:{free_port()}"))))
+        return results
+
+    held, hung_up, refused = asyncio.run(main())
+    assert held.outcome is Outcome.OK
+    assert held.latency is not None
+    assert "peer closed the connection after 0.0 s; it must hold 0.1 s" in str(hung_up.error)
+    assert refused == Result(Outcome.FAILED, "connection refused")
+
+
+@pytest.mark.parametrize(
+    ("answer", "delay", "outcome", "says"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 0.0, Outcome.OK, "None"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nok", 0.0, Outcome.OK, "None"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0.2, Outcome.DEGRADED, "more than 150 ms is slow"),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", 0.0, Outcome.FAILED, "answered 503, wanted 200"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", 0.0, Outcome.FAILED, "answer is no HTTP"),
+        (b"", 0.0, Outcome.FAILED, "peer closed without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", 0.0, Outcome.FAILED, "answer is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000, 0.0, Outcome.OK, "None"),
+        (b"", 9.0, Outcome.FAILED, "no answer within 0.4 s"),
+    ],
+)
+def test_http_probes(answer: bytes, delay: float, outcome: Outcome, says: str) -> None:
+    """What a server answers, or fails to, is one result with its reason."""
+    slow = "150ms" if outcome is Outcome.DEGRADED else "60s"
+    timeout = 0.4 if says.startswith("no answer within") else PATIENCE
+
+    async def main() -> Result:
+        async with serving(answering(answer, delay)) as port:
+            probe = HttpProbe(kind="http", url=f"http://127.0.0.1:{port}/?a=1", degraded_above=slow)
+            return await probed(look(probe, timeout=timeout))
+
+    result = asyncio.run(main())
+    assert result.outcome is outcome, result
+    assert says in str(result.error)

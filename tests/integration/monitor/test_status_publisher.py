@@ -1,0 +1,97 @@
+"""Two monitors that tell the same change at the same moment, on a real stream."""
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+from tickertape.contracts.events import GatewayStatusChange, Status
+from tickertape.producers.monitor.coordination.status_publisher import Telling
+from tickertape.producers.sdk.publisher import Publisher
+
+from tests.support.patience import PATIENCE
+from tickertape.nats import connection as connect
+from tickertape.nats import streams
+from tickertape.nats.streams import Names
+
+ROUNDS = 100
+SUBJECT = "gateway.status.ctp.main"
+
+
+def change(monitor: str, number: int) -> GatewayStatusChange:
+    states = (Status.HEALTHY, Status.UNHEALTHY)
+    return GatewayStatusChange(
+        gateway_id="main",
+        gateway_type="ctp",
+        previous_status=states[number % 2],
+        current_status=states[(number + 1) % 2],
+        metadata={"monitor": monitor},
+    )
+
+
+def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) -> None:
+    """Every time; the other takes over what was said."""
+    names = Names(nats_prefix)
+    adopted: dict[str, list[str]] = {"a": [], "b": []}
+
+    def overruled(monitor: str) -> Callable[[str, int, bytes], bool]:
+        def take_over(subject: str, sequence: int, body: bytes) -> bool:
+            author = orjson.loads(body)["metadata"]["monitor"]
+            adopted[monitor].append(author)
+            return bool(author != monitor)
+
+        return take_over
+
+    async def main() -> list[str]:
+        client = await connect.connect(nats_url, name="test")
+        await streams.provision(client, names)
+        async with (
+            Publisher(nats_url, prefix=nats_prefix, name="a") as first,
+            Publisher(nats_url, prefix=nats_prefix, name="b") as second,
+        ):
+            a = Telling(first, names, overruled("a"), print)
+            b = Telling(second, names, overruled("b"), print)
+            for number in range(ROUNDS):
+                a.keep(change("a", number))
+                b.keep(change("b", number))
+                async with asyncio.timeout(PATIENCE):
+                    while a.pending or b.pending:
+                        await asyncio.gather(a.tell_once(), b.tell_once())
+                assert a.expects(SUBJECT) == b.expects(SUBJECT), "both know where the subject stands"
+            assert a.told + b.told == ROUNDS
+        js = client.jetstream()
+        stream, subject = names.stream("EVENTS"), names.subject(SUBJECT)
+        info = await js.stream_info(stream, subjects_filter=subject)
+        assert info.state.subjects == {subject: ROUNDS}
+        told = [
+            orjson.loads((await js.get_msg(stream, seq=sequence)).data or b"")["current_status"]
+            for sequence in range(info.state.first_seq, info.state.last_seq + 1)
+        ]
+        await connect.close(client)
+        return told
+
+    assert asyncio.run(main()) == ["UNHEALTHY", "HEALTHY"] * (ROUNDS // 2)
+    assert len(adopted["a"]) + len(adopted["b"]) == ROUNDS
+    assert set(adopted["a"]) <= {"b"}
+    assert set(adopted["b"]) <= {"a"}
+
+
+def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, nats_prefix: str) -> None:
+    """The change was made before that word; it is not told on top of it."""
+    names = Names(nats_prefix)
+
+    async def main() -> None:
+        client = await connect.connect(nats_url, name="test")
+        await streams.provision(client, names)
+        async with Publisher(nats_url, prefix=nats_prefix, name="a") as publisher:
+            a, b = (Telling(publisher, names, lambda *_: True, print) for _ in range(2))
+            b.keep(change("b", 0))
+            assert await b.tell_once()
+            a.keep(change("a", 0))
+            telling = asyncio.create_task(a.tell_once())
+            # Runs after the first step of that task, as a consumer's callback may.
+            asyncio.get_running_loop().call_soon(a.heard, SUBJECT, b.expects(SUBJECT))
+            assert await telling
+            assert (a.told, a.pending) == (0, 0)
+        await connect.close(client)
+
+    asyncio.run(main())

@@ -1,0 +1,565 @@
+"""Every way to reach NATS, with a real server, and what is said when it is a wrong one; never a secret."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import nkeys
+import pytest
+import trustme
+from tickertape.contracts.events import SystemLog
+from tickertape.producers.sdk.errors import PublishError
+from tickertape.producers.sdk.logging_handler import TickertapeHandler
+from tickertape.producers.sdk.publisher import Publisher
+from tickertape.producers.sdk.sync_publisher import SyncPublisher
+from tickertape.relay.settings import ServeSettings
+
+from tests.support.clients.feed_client import follow, line
+from tests.support.clients.feed_client import run as run_feed
+from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually, run
+from tests.support.servers.nats_server import NatsServer, free_port
+from tickertape.nats import connection as connect
+from tickertape.nats.credentials import Access, AccessError
+from tickertape.nats.settings import NatsSettings
+
+PASSWORD = "s3cret-of-this-test"
+WRONG = "not-the-password-either"
+EVENT = '{"message":"hello"}'
+Ended: TypeAlias = subprocess.CompletedProcess[str]
+
+
+class Authority:
+    """A certificate authority, its files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._ca = trustme.CA()
+        self._folder = folder
+        self.ca = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(self.ca))
+
+    def issue(self, name: str, *identities: str) -> tuple[Path, Path]:
+        """Files of a certificate and its key."""
+        issued = self._ca.issue_cert(*identities)
+        cert, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(str(key))
+        return cert, key
+
+    def tls(self, *more: str, host: str = "127.0.0.1") -> str:
+        """The ``tls`` block of a server."""
+        cert, key = self.issue("server", host)
+        files = [f'cert_file: "{cert}"', f'key_file: "{key}"', f'ca_file: "{self.ca}"']
+        return "tls { " + "\n".join([*files, *more]) + " }"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """The one that the server's certificate is from."""
+    return Authority(tmp_path / "authority")
+
+
+@contextmanager
+def serving(folder: Path, *config: str) -> Iterator[NatsServer]:
+    """A server with more configuration."""
+    with NatsServer(folder / "nats", config="\n".join(config)) as server:
+        yield server
+
+
+def new_seed(kind: int = nkeys.PREFIX_BYTE_USER) -> tuple[str, str]:
+    """A seed and its public key."""
+    seed = nkeys.encode_seed(secrets.token_bytes(32), kind)
+    return seed.decode(), bytes(nkeys.from_seed(bytearray(seed)).public_key).decode()
+
+
+def signed(seed: str, claims: dict[str, object]) -> str:
+    """A JWT as NATS has them: the issuer's nkey signs, and the id is a hash of the claims."""
+    keys = nkeys.from_seed(bytearray(seed.encode()))
+    claims = {"iat": 1_700_000_000, "iss": bytes(keys.public_key).decode(), "jti": "", **claims}
+    claims["jti"] = (
+        base64.b32encode(hashlib.sha512(json.dumps(claims).encode()).digest()[:32]).decode().rstrip("=")
+    )
+
+    def part(body: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
+
+    head = f"{part({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{part(claims)}"
+    signature = base64.urlsafe_b64encode(keys.sign(head.encode())).decode().rstrip("=")
+    return f"{head}.{signature}"
+
+
+def published(url: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What comes of ``tickertape publish``."""
+    return run("publish", "log.info.x", EVENT, "--nats-url", url, "--deadline", "10", *options, **env)
+
+
+def together(
+    *commands: Callable[[], subprocess.CompletedProcess[str]],
+) -> list[subprocess.CompletedProcess[str]]:
+    """What comes of commands that are run side by side: those that are refused mostly wait."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return [one.result() for one in [pool.submit(command) for command in commands]]
+
+
+def assert_taken(server: NatsServer, *options: str, **env: str) -> None:
+    """Streams are made and an event is published with these."""
+    made = run("streams", "apply", "--nats-url", server.url, *options, **env)
+    assert (made.returncode, made.stderr) == (0, ""), made.stdout + made.stderr
+    done = published(server.url, *options, **env)
+    assert (done.returncode, done.stdout) == (0, "log.info.x seq 1\n"), done.stderr
+
+
+def assert_refused(server: NatsServer, expected: str, *options: str, **env: str) -> None:
+    """Every command that asks once says the same line, and ends with 1."""
+    url = server.url
+    for done in together(
+        partial(published, url, *options, **env),
+        partial(run, "check", "--nats-url", url, *options, **env),
+        partial(run, "streams", "show", "--nats-url", url, *options, **env),
+        partial(run, "ship", "--status", "--nats-url", url, *options, **env),
+    ):
+        # What 'check' finds is on standard output, like all that it has to say.
+        said = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
+        assert done.returncode == 1
+        assert len(said) == 1, said
+        assert f"NATS at {url} refuses {expected}" in said[0]
+        assert "Traceback" not in done.stderr
+
+
+# --- credentials
+
+
+def test_user_and_password(tmp_path: Path) -> None:
+    """From the command line, the environment and a file; a rotated file counts at the next connection."""
+    users = 'authorization { user: app, password: "%s" }'
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    with serving(tmp_path, users % PASSWORD) as server:
+        assert_taken(server, "--nats-user", "app", "--nats-password-file", str(file))
+        for env in ({"TICKERTAPE_NATS_PASSWORD": PASSWORD}, {"TICKERTAPE_NATS_PASSWORD_FILE": str(file)}):
+            assert published(server.url, TICKERTAPE_NATS_USER="app", **env).returncode == 0
+        assert published(server.url, "--nats-user", "app", "--nats-password", PASSWORD).returncode == 0
+
+        async def rotate() -> None:
+            async with Publisher(server.url, access=Access(user="app", password_file=file)) as publisher:
+                await publisher.publish(line("before"))
+                server.stop()
+                server.config = users % "another"
+                file.write_text("another")
+                server.start()
+                await publisher.publish(line("after"))
+
+        asyncio.run(rotate())
+
+
+def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
+    """Commands end with 1; neither the wrong one nor the right one is in anything that they write."""
+    with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
+        credentials = ("--nats-user", "app", "--nats-password", WRONG)
+        assert_refused(
+            server, "the credentials: Authorization Violation; check user and password", *credentials
+        )
+        assert_refused(server, "a connection without credentials: Authorization Violation")
+        url = server.url.replace("nats://", f"nats://app:{WRONG}@")
+        for done in together(
+            partial(published, url),
+            partial(run, "check", "--nats-url", url),
+            partial(published, server.url, *credentials),
+        ):
+            assert done.returncode == 1
+            assert WRONG not in done.stdout + done.stderr
+            assert "refuses the credentials" in done.stdout + done.stderr
+
+
+def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
+    """It is not ready, says why once, and goes on by itself when the password is mended in its file."""
+    file = tmp_path / "password"
+    file.write_text(WRONG)
+    with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
+        options = ("--nats-user", "app", "--nats-password-file", str(file))
+        relay = Relay(server.url, *options)
+        try:
+            relay.start(ready=False)
+            relay.until_logged("refuses the credentials: Authorization Violation")
+            assert "ready\n" not in relay.lines
+            file.write_text(PASSWORD)
+            relay.until_ready()
+            told = "".join(relay.log + relay.lines)
+            assert told.count("refuses the credentials") == 1
+            assert WRONG not in told
+            assert PASSWORD not in told
+        finally:
+            relay.close()
+
+
+def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
+    """First NATS is away, then it is back with another password: both are said, each once."""
+    told: list[str] = []
+
+    async def check(server: NatsServer) -> None:
+        async with Publisher(
+            server.url, access=Access(user="app", password=PASSWORD), on_down=told.append
+        ) as publisher:
+            await publisher.connected()
+            server.stop()
+            server.config = "authorization { user: app, password: other }"
+            server.start()
+            async with asyncio.timeout(PATIENCE):
+                while len(told) < 2:
+                    await asyncio.sleep(0.02)
+                while server.log.count("authentication error") < 4:  # some more tries
+                    await asyncio.sleep(0.02)
+            await publisher.close(0.0)
+
+    with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
+        asyncio.run(check(server))
+    assert [connect.refused(reason) for reason in told] == [False, True]
+
+
+def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the error of what it publishes, and in its log if it asked for no call; without the password."""
+    access = Access(user="app", password=WRONG)
+
+    def refusals() -> int:
+        return sum("refuses the credentials" in record.message for record in caplog.records)
+
+    async def check(url: str) -> None:
+        async with Publisher(url, access=access, deadline=0.5) as publisher:
+            async with asyncio.timeout(PATIENCE):
+                while not caplog.records:
+                    await asyncio.sleep(0.02)
+            with pytest.raises(PublishError) as caught:
+                await publisher.publish(line("in vain"))
+        assert "NATS at nats://" in str(caught.value)
+        assert "refuses the credentials: Authorization Violation" in str(caught.value)
+
+    with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
+        asyncio.run(check(server.url))
+        assert [record.message.count("refuses the credentials") for record in caplog.records] == [1]
+        handler = TickertapeHandler(
+            server.url, "app", access={"user": "app", "password": WRONG}, flush_timeout=0.5
+        )
+        handler.handle(logging.LogRecord("x", logging.INFO, "x.py", 1, "in vain", (), None))
+        eventually(lambda: refusals() == 2, "the handler has told of it")
+        handler.flush()
+        handler.close()
+    assert refusals() == 2
+    assert WRONG not in caplog.text
+
+
+def test_a_connection_that_is_revoked_is_tried_again(tmp_path: Path) -> None:
+    """A reload that takes the user away ends the connection; it is back once the user is."""
+    right = f'authorization {{ user: app, password: "{PASSWORD}" }}'
+    with serving(tmp_path, right) as server:
+
+        def reload(config: str) -> None:
+            path = server.folder / "nats-server.conf"
+            path.write_text(path.read_text().replace(server.config, config))
+            server.config = config
+            server.reload()
+
+        async def check() -> None:
+            async with Publisher(server.url, access=Access(user="app", password=PASSWORD)) as publisher:
+                client = await publisher.connected()
+                reload("authorization { user: app, password: other }")
+                async with asyncio.timeout(PATIENCE):
+                    while publisher.online:
+                        await asyncio.sleep(0.02)
+                    reload(right)
+                    while not publisher.online:
+                        await asyncio.sleep(0.02)
+                assert not client.is_closed
+
+        asyncio.run(check())
+
+
+def test_an_error_that_ends_the_connection_leads_to_another() -> None:
+    """Credentials that expire in the midst of a connection are no end: their file may hold new ones."""
+    welcome = b'INFO {"server_id":"x","version":"2.15.1","headers":true,"max_payload":1048576}\r\n'
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        number = connections
+        writer.write(welcome)
+        while text := await reader.readline():
+            if text == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+                if number == 1:
+                    await asyncio.sleep(0.05)  # until the client reads by itself
+                    writer.write(b"-ERR 'User Authentication Expired'\r\n")
+                    break
+        writer.close()
+
+    async def check() -> None:
+        told: list[str] = []
+        back = asyncio.Event()
+
+        async def up() -> None:
+            told.append("up")
+            if connections == 2:
+                back.set()
+
+        async def down(reason: str) -> None:
+            told.append(reason)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = await connect.connect(url, name="t", on_up=up, on_down=down)
+        await asyncio.wait_for(back.wait(), PATIENCE)
+        assert client.is_connected
+        assert told[0] == told[-1] == "up"
+        await client.close()
+        server.close()
+
+    asyncio.run(check())
+
+
+def test_an_nkey(tmp_path: Path) -> None:
+    """The seed stays here; the server knows the public key. Another seed is refused."""
+    seed, public = new_seed()
+    file, other = tmp_path / "seed.nk", tmp_path / "other.nk"
+    file.write_text(f"{seed}\n")
+    other.write_text(new_seed()[0])
+    with serving(tmp_path, f"authorization {{ users: [ {{ nkey: {public} }} ] }}") as server:
+        assert_taken(server, "--nats-nkey-file", str(file))
+        assert_refused(server, "the credentials: Authorization Violation", "--nats-nkey-file", str(other))
+
+
+def test_a_token(tmp_path: Path) -> None:
+    """Given itself, and from a file."""
+    file = tmp_path / "token"
+    file.write_text(PASSWORD)
+    with serving(tmp_path, f'authorization {{ token: "{PASSWORD}" }}') as server:
+        assert_taken(server, "--nats-token-file", str(file))
+        assert published(server.url, TICKERTAPE_NATS_TOKEN=PASSWORD).returncode == 0
+        assert_refused(server, "the credentials", "--nats-token", WRONG)
+
+
+def test_a_creds_file(tmp_path: Path) -> None:
+    """An operator, an account and a user, as ``nsc`` makes them."""
+    operator, operator_key = new_seed(nkeys.PREFIX_BYTE_OPERATOR)
+    account, account_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
+    user, user_key = new_seed()
+    unlimited = {"subs": -1, "data": -1, "payload": -1}
+    plain = {**unlimited, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "wildcards": True}
+    limits = {**plain, "mem_storage": 1 << 26, "disk_storage": 1 << 32, "streams": -1, "consumer": -1}
+    operator_jwt = signed(
+        operator, {"name": "o", "sub": operator_key, "nats": {"type": "operator", "version": 2}}
+    )
+    account_jwt = signed(
+        operator,
+        {"name": "a", "sub": account_key, "nats": {"type": "account", "version": 2, "limits": limits}},
+    )
+    user_jwt = signed(
+        account, {"name": "u", "sub": user_key, "nats": {"type": "user", "version": 2, **unlimited}}
+    )
+    creds = tmp_path / "user.creds"
+    creds.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user}\n------END USER NKEY SEED------\n"
+    )
+    _, system_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
+    system_jwt = signed(
+        operator,
+        {"name": "SYS", "sub": system_key, "nats": {"type": "account", "version": 2, "limits": plain}},
+    )
+    preload = f"resolver_preload: {{ {account_key}: {account_jwt}, {system_key}: {system_jwt} }}"
+    resolver = f"system_account: {system_key}\nresolver: MEMORY\n{preload}"
+    with serving(tmp_path, f"operator: {operator_jwt}", resolver) as server:
+        assert_taken(server, "--nats-creds", str(creds))
+        creds.write_text(creds.read_text().replace(user, new_seed()[0]))
+        assert_refused(server, "the credentials", "--nats-creds", str(creds))
+
+
+# --- TLS
+
+
+def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) -> None:
+    """With its CA file all is well, in every program; without it, or with another, nothing is sent."""
+    other = Authority(tmp_path / "other")
+    with serving(
+        tmp_path, authority.tls(), f'authorization {{ user: app, password: "{PASSWORD}" }}'
+    ) as server:
+        given = ("--nats-ca", str(authority.ca), "--nats-user", "app", "--nats-password", PASSWORD)
+        assert_taken(server, *given)
+        wrong = "TLS: its certificate is not trusted"
+        assert_refused(server, wrong)
+        assert_refused(server, wrong, "--nats-ca", str(other.ca))
+        assert "Authorization" not in server.log
+
+        async def feed(relay: Relay) -> None:
+            access = Access(ca=authority.ca, user="app", password=PASSWORD)
+            async with follow(relay.ws_url) as client, Publisher(server.url, access=access) as publisher:
+                await publisher.publish(line("over TLS"))
+                assert await client.texts(1) == ["over TLS"]
+
+        with Relay(server.url, *given) as relay:
+            run_feed(feed(relay))
+        with SyncPublisher(server.url, access=Access(ca=authority.ca, user="app", password=PASSWORD)) as sync:
+            assert sync.publish(SystemLog(level="INFO", message="m", source="x")).seq == 3
+
+
+def test_the_name_in_the_certificate_counts(tmp_path: Path, authority: Authority) -> None:
+    """A certificate of the right authority for another host is not trusted."""
+    with serving(tmp_path, authority.tls(host="nats.example")) as server:
+        assert_refused(server, "TLS: its certificate is not trusted", "--nats-ca", str(authority.ca))
+
+
+def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
+    """A server that wants one takes ours, and refuses whoever has none, or one of another authority."""
+    cert, key = authority.issue("client", "relay@tickertape")
+    other_cert, other_key = Authority(tmp_path / "other").issue("client", "relay@tickertape")
+    ca = ("--nats-ca", str(authority.ca))
+    with serving(tmp_path, authority.tls("verify: true")) as server:
+        assert_taken(server, *ca, "--nats-cert", str(cert), "--nats-key", str(key))
+        assert_refused(server, "TLS: it wants a certificate of this program; give --nats-cert", *ca)
+        given = (*ca, "--nats-cert", str(other_cert), "--nats-key", str(other_key))
+        assert_refused(server, "TLS: ", *given)
+
+
+@pytest.mark.parametrize("options", [("--nats-ca",), ()], ids=["a CA is given", "tls://"])
+def test_credentials_do_not_travel_in_the_clear(
+    tmp_path: Path, authority: Authority, options: tuple[str, ...]
+) -> None:
+    """A server without TLS, or who takes its place, does not get the password of whoever asked for TLS."""
+    listening: list[bytes] = []
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.15.1","headers":true,"max_payload":1048576}\r\n')
+        while data := await reader.read(4096):
+            listening.append(data)
+        writer.close()
+
+    async def check() -> str:
+        server = await asyncio.start_server(pretend, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        url = f"{'nats' if options else 'tls'}://127.0.0.1:{port}"
+        ca = [*options, str(authority.ca)] if options else []
+        child = await asyncio.create_subprocess_exec(
+            *command("check", "--nats-url", url, *ca, "--nats-user", "app", "--nats-password", PASSWORD),
+            env=environment(),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
+        assert child.returncode == 1
+        server.close()
+        return said.decode()
+
+    assert "refuses TLS: it offers none" in asyncio.run(check())
+    assert listening == []
+
+
+def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) -> None:
+    """A server that takes both gets TLS from whoever has its CA."""
+    with serving(tmp_path, authority.tls(), "allow_non_tls: true") as server:
+        assert_taken(server, "--nats-ca", str(authority.ca))
+        told: list[bool] = []
+
+        async def check() -> None:
+            client = await connect.once(server.url, name="t", access=Access(ca=authority.ca))
+            told.append(client._transport._io_writer.get_extra_info("ssl_object") is not None)  # type: ignore[union-attr]
+            await connect.close(client)
+
+        asyncio.run(check())
+        assert told == [True]
+
+
+# --- what is given
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("creds", "nkey-file"), "credentials are given as creds and as nkey_file; give one"),
+        (("user", "password", "password-file"), "password and password_file are both given"),
+        (("user",), "user is given without password"),
+        (("password",), "password is given without user"),
+        (("cert",), "cert is given without key"),
+        (("key",), "key is given without cert"),
+        (("token", "creds"), "credentials are given as creds and as token"),
+        (("token", "token-file"), "token and token_file are both given"),
+    ],
+)
+@pytest.mark.parametrize("name", ["serve", "monitor", "ship", "publish", "streams", "check"])
+def test_contradictions_are_one_line(
+    name: str, options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two answers to one question are a usage error."""
+    from tickertape.cli.main import main
+
+    arguments = [text for option in options for text in (f"--nats-{option}", "s3cret")]
+    assert main([name, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda path: Access(creds=path), "credentials file {} is not there"),
+        (lambda path: Access(nkey_file=path), "nkey file {} is not there"),
+        (lambda path: Access(user="x", password_file=path), "password file {} is not there"),
+        (lambda path: Access(ca=path), "CA file {} is not there"),
+        (lambda path: Access(cert=path, key=path), "certificate file {} is not there"),
+        (lambda path: Access(creds=path), "credentials file {} holds no USER NKEY SEED"),
+        (lambda path: Access(nkey_file=path), "nkey file {} holds no seed of a user"),
+        (lambda path: Access(ca=path), "CA file {} holds no certificate"),
+        (lambda path: Access(cert=path, key=path), "certificate {} and key {} are no pair"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    tmp_path: Path, make: Callable[[Path], Access], line: str
+) -> None:
+    """One line with its path, before anything is sent; what is in it is not shown."""
+    path = tmp_path / "file"
+    if "is not there" not in line:
+        path.write_text("s3cret text that is none of these")
+    with pytest.raises(AccessError) as caught:
+        asyncio.run(connect.connect(f"nats://127.0.0.1:{free_port()}", name="t", access=make(path)))
+    assert str(caught.value).startswith(line.format(path, path))
+    assert "s3cret" not in str(caught.value) + repr(caught.value)
+
+
+def test_nothing_shows_a_secret() -> None:
+    """Neither the settings, nor the access, nor a publisher, nor the error of an address."""
+    url = f"nats://app:{PASSWORD}@127.0.0.1:1"
+    for text in (
+        repr(NatsSettings(nats_url=url)),
+        str(ServeSettings(nats_url=url)),
+        repr(NatsSettings(nats_user="x", nats_password=PASSWORD)),
+        repr(NatsSettings(nats_token=PASSWORD)),
+        repr(Access(user="x", password=PASSWORD)),
+        repr(Access(token=PASSWORD)),
+        repr(Publisher(url)),
+        repr(Publisher(access=Access(token=PASSWORD))),
+    ):
+        assert PASSWORD not in text
+
+
+@pytest.mark.parametrize(
+    "url", ["nats://app:s3cret/x@h", "nats://app:s3cret,x@h", "app:s3cret@h", "nats://app:s3cret"]
+)
+def test_an_address_that_is_none_does_not_show_its_password(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A password with a slash or a comma makes a broken address; half of it would be in the error's text."""
+    from tickertape.cli.main import main
+
+    assert main(["check", "--nats-url", url]) == 2
+    said = capsys.readouterr().err
+    assert "is no NATS address" in said
+    assert "s3cret" not in said

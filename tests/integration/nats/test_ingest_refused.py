@@ -1,0 +1,91 @@
+"""The intake's consumer is gone and cannot be made again at once: it is tried until it can."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.relay import assemble
+from tickertape.relay.settings import ServeSettings
+
+from tests.support.clients.feed_client import PATIENCE, connection, jetstream, line, publish, run, status
+from tests.support.servers.nats_server import NatsServer
+from tickertape.nats import ordered_consumer as consumer
+from tickertape.nats import streams
+from tickertape.nats.streams import Names, StreamsError, provision
+
+
+def test_a_consumer_that_was_refused_is_tried_again(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster that cannot make the consumer the first time does not leave the relay deaf for good."""
+    real = streams.request
+    refusals = [StreamsError("JetStream did not answer", "wait", passing=True)]
+    asked: list[str] = []
+
+    async def refusing(nc: Client, verb: str, *rest: Any, **more: Any) -> dict[str, Any]:
+        asked.append(verb)
+        if refusals:
+            raise refusals.pop()
+        return await real(nc, verb, *rest, **more)
+
+    async def body() -> None:
+        settings = ServeSettings(nats_url=nats_server.url)
+        parts = assemble(settings, nats_server.url, settings.origins(), 100, None)
+        loaded = asyncio.Event()
+        running = asyncio.create_task(parts.run(loaded))
+        try:
+            await loaded.wait()
+            async with jetstream(nats_server.url) as js:
+                monkeypatch.setattr(consumer, "request", refusing)
+                for one in await js.consumers_info("EVENTS"):
+                    await js.delete_consumer("EVENTS", one.name)
+                seq = await publish(js, line("after"))
+                async with asyncio.timeout(PATIENCE):
+                    while parts.intake.hub.log.head < seq:
+                        await asyncio.sleep(0.02)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run(body())
+    assert refusals == []
+    assert len(asked) >= 2
+
+
+def test_states_of_another_stream_are_loaded_though_the_first_try_fails(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EVENTS is made anew while LATEST cannot be read: its states are there as soon as it can."""
+    real = replay.read
+    refusals = [StreamsError("JetStream did not answer", "wait", passing=True)]
+
+    def refusing(*given: Any, **more: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return real(*given, **more)
+
+    async def body() -> None:
+        settings = ServeSettings(nats_url=nats_server.url)
+        parts = assemble(settings, nats_server.url, settings.origins(), 100, None)
+        loaded = asyncio.Event()
+        running = asyncio.create_task(parts.run(loaded))
+        try:
+            await loaded.wait()
+            hub, before = parts.hub, parts.hub.epoch
+            async with connection(nats_server.url) as nc, jetstream(nats_server.url) as js:
+                await publish(js, status("old"))
+                monkeypatch.setattr(replay, "read", refusing)
+                for stream in ("LATEST", "EVENTS"):
+                    await js.delete_stream(stream)
+                await provision(nc, Names())
+                await publish(js, status("new"))
+                async with asyncio.timeout(PATIENCE):
+                    while hub.epoch == before or refusals or len(hub.snapshot) != 1:
+                        await asyncio.sleep(0.02)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run(body())

@@ -1,0 +1,155 @@
+"""Small installations: sizes of streams, and what is said when what they reserve does not fit."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+from nats.aio.client import Client
+
+from tests.support.clients.feed_client import follow, jetstream, line, publish
+from tests.support.clients.feed_client import run as work
+from tests.support.programs.relay_process import Relay, run
+from tests.support.servers.nats_server import NatsServer
+from tickertape.nats import connection as connect
+from tickertape.nats import streams
+from tickertape.nats.stream_sizes import MIB
+from tickertape.nats.streams import Names, StreamsError
+
+SMALL: Final = "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,CHECKPOINTS=4MiB,REJECTED=4MiB"
+
+
+def server(folder: Path, limits: str = "") -> NatsServer:
+    """A server that has 64 MB for all streams; or an account that has what is said."""
+    if not limits:
+        block = f'jetstream {{ store_dir: "{folder}/js", max_file_store: 64MB }}'
+        return NatsServer(folder, jetstream=False, config=block)
+    account = f"A {{ jetstream {{ {limits} }}, users: [{{user: a, password: b}}] }}"
+    return NatsServer(folder, config=f"accounts {{ {account} }}\nno_auth_user: a")
+
+
+def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
+    """Ask a server."""
+
+    async def part() -> None:
+        client = await connect.once(url, name="test")
+        try:
+            await question(client)
+        finally:
+            await connect.close(client)
+
+    asyncio.run(part())
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (
+            "",
+            r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and the server has less"
+            r" than that left \(.*\): insufficient storage.*max_file_store of the server",
+        ),
+        (
+            "max_file: 512MB",
+            r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and this account has 512MiB, of"
+            r" which 64MiB are reserved: insufficient storage.*max_file of the account",
+        ),
+        (
+            "max_file: 5GB, store_max_stream_bytes: 100MB",
+            r"stream EVENTS reserves 1GiB of .* and this account allows 100MiB for one stream.*"
+            r"store_max_stream_bytes of the account",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_in_sizes(limits: str, said: str, tmp_path: Path) -> None:
+    """How much is asked, how much there is, and both options; by a relay and by ``streams apply``."""
+    with server(tmp_path, limits) as nats:
+        for command in (("serve", "--port", "0", "--ops-port", "0"), ("streams", "apply")):
+            done = run(*command, "--nats-url", nats.url)
+            assert done.returncode == 1
+            text = done.stdout + done.stderr
+
+            assert re.search(said, text), text
+            assert "--max-bytes EVENTS=256MiB" in text
+            assert "TICKERTAPE_STREAMS_MAX_BYTES=EVENTS=256MiB" in text
+            assert "same subjects" not in text
+
+
+def test_too_few_streams_are_said_too(tmp_path: Path) -> None:
+    """The account's number, and how many are needed."""
+
+    async def question(client: Client) -> None:
+        with pytest.raises(StreamsError, match=r"may have 2 streams, and 5 are needed .*raise max_streams"):
+            await streams.provision(client, Names())
+
+    with server(tmp_path, "max_file: 5GB, max_streams: 2") as nats:
+        ask(nats.url, question)
+
+
+def test_a_relay_runs_with_the_sizes_that_it_is_given(tmp_path: Path) -> None:
+    """On a server that has not enough for those of the contract; events flow."""
+
+    async def part(relay: Relay) -> None:
+        async with follow(relay.ws_url) as client, jetstream(relay.nats_url) as js:
+            await publish(js, line("small"))
+            assert await client.texts(1) == ["small"]
+
+    with server(tmp_path) as nats, Relay(nats.url, TICKERTAPE_STREAMS_MAX_BYTES=SMALL) as relay:
+        work(part(relay))
+        shown = run("streams", "show", "--nats-url", nats.url, TICKERTAPE_STREAMS_MAX_BYTES=SMALL)
+        assert (shown.returncode, "matter of size" in shown.stdout) == (0, False)
+        assert relay.stop() == 0
+
+
+def test_its_own_nats_takes_the_sizes_too(tmp_path: Path) -> None:
+    """A relay without ``--nats-url``."""
+    options = ("--data-dir", str(tmp_path), "--nats-port", "0", "--streams-max-bytes", SMALL)
+    with Relay(None, *options) as relay:
+
+        async def question(client: Client) -> None:
+            there = await streams.info(client, "EVENTS")
+            assert there is not None
+            assert there["config"]["max_bytes"] == 16 * MIB
+
+        ask(relay.nats_url, question)
+        assert relay.stop() == 0
+
+
+def test_only_apply_alters_a_size(nats_server: NatsServer) -> None:
+    """A program says what differs; ``apply`` alters what is named, and leaves the others."""
+    url = nats_server.url
+
+    async def found(client: Client) -> dict[str, int]:
+        every = [await streams.info(client, name) for name in ("EVENTS", "REJECTED")]
+        return {one["config"]["name"]: one["config"]["max_bytes"] for one in every if one}
+
+    async def first(client: Client) -> None:
+        await streams.provision(client, Names("", {"EVENTS": 256 * MIB, "REJECTED": 8 * MIB}))
+        differs = Names("", {"EVENTS": 128 * MIB})
+        notes = (await streams.provision(client, differs)).notes
+        assert notes == [
+            "stream EVENTS has max_bytes 256MiB, the settings say 128MiB; kept as it is; "
+            "'tickertape streams apply' alters that",
+            "stream REJECTED has max_bytes 8MiB, the contract has 64MiB; kept as it is",
+        ]
+        assert await found(client) == {"EVENTS": 256 * MIB, "REJECTED": 8 * MIB}
+
+    async def last(client: Client) -> None:
+        assert await found(client) == {"EVENTS": 96 * MIB, "REJECTED": 16 * MIB}
+
+    ask(url, first)
+    nothing = run("streams", "apply", "--nats-url", url)
+    assert nothing.stdout == "all streams are as the contract has them\n"
+    line = ("--max-bytes", "EVENTS=96MiB,LATEST=32MiB", "--max-bytes", "REJECTED=16M")
+    done = run("streams", "apply", "--nats-url", url, *line, TICKERTAPE_STREAMS_MAX_BYTES="EVENTS=1GiB")
+    assert done.stdout.splitlines() == [
+        "stream EVENTS: max_bytes 256MiB -> 96MiB",
+        "stream LATEST: max_bytes 256MiB -> 32MiB",
+        "stream REJECTED: max_bytes 8MiB -> 16MiB",
+    ]
+    ask(url, last)
+    wrong = run("streams", "apply", "--nats-url", url, "--max-bytes", "EVENT=1GiB")
+    assert wrong.returncode != 0
+    assert "names no stream" in wrong.stderr

@@ -1,0 +1,170 @@
+"""The log of a real relay: one line for each thing that matters, and none for an event."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tickertape.contracts.messages import Welcome
+
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import follow, jetstream, line, publish, run
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
+from tickertape.cli.serve import BURST, RATE, Allowance
+
+
+@pytest.fixture
+def relay(nats_server: NatsServer) -> Iterator[Relay]:
+    """A relay whose log is for programs, as it is by itself where no terminal is."""
+    with Relay(nats_server.url, TICKERTAPE_LOG_FORMAT="auto") as running:
+        yield running
+
+
+def entries(relay: Relay) -> list[dict[str, Any]]:
+    """The log, read by a program: every line is an object with the same four fields."""
+    found = [json.loads(text) for text in list(relay.log)]
+    assert all({"time", "level", "logger", "message"} <= entry.keys() for entry in found)
+    return found
+
+
+def entry(relay: Relay, words: str) -> dict[str, Any]:
+    """The one entry whose message holds some words."""
+    relay.until_logged(words)
+    (found,) = [one for one in entries(relay) if words in one["message"]]
+    return found
+
+
+def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) -> None:
+    """Start, NATS, ready, a stranger, the end; clients and events leave no trace."""
+
+    async def live() -> None:
+        async with jetstream(nats_server.url) as js, follow(relay.ws_url, mode="complete") as feed:
+            for number in range(300):
+                await publish(js, line(f"line {number}"))
+            await feed.texts(300)
+        for _ in range(10):
+            async with follow(relay.ws_url):
+                pass
+
+    assert entry(relay, "ready after")["seconds"] > 0
+    before = len(relay.log)
+    run(live())
+    assert relay.stop() == 0
+    assert [one["message"].partition(" ")[0] for one in entries(relay)[before:]] == [
+        "shutting", "drained", "ended",
+    ]  # fmt: skip
+    first, *_, last = entries(relay)
+    assert first.items() >= {"level": "INFO", "auth": "none", "host": "127.0.0.1", "tls": False}.items()
+    assert first["message"] == f"version {first['version']} starts"
+    assert last.items() >= {"message": "ended", "code": 0}.items()
+
+
+def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: NatsServer) -> None:
+    """Away once, and then that events are followed again."""
+    nats_server.stop()
+    assert entry(relay, "is away")["level"] == "WARNING"
+    nats_server.start()
+    found = entry(relay, "events are followed again")
+    assert found["level"] == "INFO"
+    assert 0 < found["away"] < 60
+
+
+def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
+    """The id is what its client was told in ``welcome``."""
+
+    async def misbehave() -> str:
+        async with follow(relay.ws_url) as feed:
+            (welcome,) = only(feed.messages, Welcome)
+            await feed.socket.send("no JSON")
+            assert await feed.closed() == 4400
+            return welcome.session
+
+    session = run(misbehave())
+    found = entry(relay, f"session {session} from 127.0.0.1 ended: ")
+    assert found.items() >= {"level": "WARNING", "session": session, "code": 4400}.items()
+
+
+def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
+    """Before a session there is an address, and a crowd of them is a few lines."""
+
+    async def come() -> None:
+        for _ in range(20):
+            async with follow(f"{relay.ws_url}?mode=sideways", live=False) as feed:
+                assert await feed.closed() == 4409
+
+    def told() -> list[dict[str, Any]]:
+        return [one for one in entries(relay) if "refused: bad_mode (4409)" in one["message"]]
+
+    def summed_up() -> int:
+        return sum(one.get("refused", {}).get("4409", 0) for one in entries(relay))
+
+    run(come())
+    # Five lines a second are written out, and the rest is summed up; how many seconds it takes is open.
+    eventually(lambda: len(told()) + summed_up() == 20, "all are told")
+    found = told()
+    assert len(found) >= 5
+    assert found[0].items() >= {"level": "WARNING", "code": 4409, "address": "127.0.0.1"}.items()
+
+
+def test_a_log_that_is_shipped_does_not_feed_itself(nats_server: NatsServer) -> None:
+    """What a relay says of itself is in the stream once, goes to its clients, and makes no more lines."""
+
+    async def shipped() -> list[dict[str, Any]]:
+        async with jetstream(nats_server.url) as js:
+            last = (await js.stream_info("EVENTS")).state.last_seq
+            found = [await js.get_msg("EVENTS", seq) for seq in range(1, last + 1)]
+            return [json.loads(one.data or b"") for one in found if ".relay" in (one.subject or "")]
+
+    async def live(relay: Relay) -> None:
+        async with jetstream(nats_server.url) as js, follow(relay.ws_url, since="earliest") as feed:
+            await feed.until(lambda: "ready after" in str(feed.messages))
+            for number in range(50):
+                await publish(js, line(f"line {number}"))
+            await feed.until(lambda: "line 49" in str(feed.messages))
+            async with follow(relay.ws_url) as bad:
+                await bad.socket.send("no JSON")
+                assert await bad.closed() == 4400
+            await feed.until(lambda: "protocol misuse" in str(feed.messages))
+
+    with Relay(nats_server.url, "--log-ship", "relay", TICKERTAPE_LOG_FORMAT="json") as relay:
+        run(live(relay))
+        assert relay.stop() == 0
+        said = [one["message"] for one in entries(relay)]
+    events = run(shipped())
+    texts = [event["message"] for event in events]
+    begins = said.index(texts[0])
+    assert texts == said[begins : begins + len(texts)], "each line once, in order"
+    assert len(said) < 25
+    assert "drained in" in texts[-1], "what was said at the end is there too"
+    (bad,) = [event for event in events if "protocol misuse" in event["message"]]
+    assert bad["source"] == "relay"
+    assert bad["level"] == "WARN"
+    assert bad["metadata"]["code"] == 4400
+
+
+def test_shipping_is_bounded_whatever_happens() -> None:
+    """A burst, then a steady few; what was left out is counted."""
+    now = [0.0]
+    allowance = Allowance(lambda: now[0])
+    assert [allowance.take() for _ in range(BURST + 50)].count(0) == BURST
+    now[0] = 1.0
+    assert allowance.take() == 50
+    assert [allowance.take() for _ in range(50)].count(None) == 50 - int(RATE) + 1
+
+
+def test_what_cannot_be_shipped_is_only_said_here(nats_server: NatsServer) -> None:
+    """While NATS is away lines wait; the relay goes on, and says why once."""
+    with Relay(nats_server.url, "--log-ship", "relay", TICKERTAPE_LOG_FORMAT="json") as relay:
+        nats_server.stop()
+        entry(relay, "is away")
+        nats_server.start()
+        entry(relay, "events are followed again")
+
+        async def look() -> None:
+            async with follow(relay.ws_url, since="earliest") as feed:
+                await feed.until(lambda: "events are followed again" in str(feed.messages))
+                assert "is away" in str(feed.messages)
+
+        run(look())
+        assert len(relay.log) < 20

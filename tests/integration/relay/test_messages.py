@@ -1,0 +1,219 @@
+"""What a client may say: messages up to the promised size in every shape, and answers in their order."""
+
+import asyncio
+import json
+import re
+import socket
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES
+from websockets.asyncio.client import connect
+
+from tests.support.clients.attacker import read_all, upgrade
+from tests.support.clients.feed_client import PATIENCE, run
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
+
+PONG = b'{"type":"pong","id":7}'
+KILOBYTE = 1024
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """One relay with its ordinary limits."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server, Relay(server.url) as running:
+        yield running
+
+
+def ping(size: int) -> bytes:
+    """A message of exactly this size."""
+    text = b'{"type":"ping","id":7'
+    return text + b" " * (size - len(text) - 1) + b"}"
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """A client's frame with a mask of zeros."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 65_536:
+        head = bytes([first, 0xFE]) + size.to_bytes(2)
+    else:
+        head = bytes([first, 0xFF]) + size.to_bytes(8)
+    return head + b"\0\0\0\0" + payload
+
+
+def fragments(payload: bytes, size: int, first: int = 0x01) -> bytes:
+    """A message in fragments."""
+    parts = [payload[at : at + size] for at in range(0, len(payload), size)]
+    last = len(parts) - 1
+    return b"".join(
+        frame((0x80 if at == last else 0) | (first if at == 0 else 0), part) for at, part in enumerate(parts)
+    )
+
+
+def squeezed(payload: bytes, level: int = 9) -> bytes:
+    """A message as permessage-deflate sends it."""
+    made = zlib.compressobj(level, zlib.DEFLATED, -15)
+    return (made.compress(payload) + made.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+SHAPES = {
+    "one frame": lambda text: frame(0x81, text),
+    "two fragments": lambda text: fragments(text, len(text) // 2 + 1),
+    "fragments of 64 KiB": lambda text: fragments(text, 64 * KILOBYTE),
+    "fragments of 4 KiB": lambda text: fragments(text, 4 * KILOBYTE),
+    "fragments of 1 KiB": lambda text: fragments(text, KILOBYTE),
+    "a large fragment and an empty one": lambda text: frame(0x01, text) + frame(0x80, b""),
+    "compressed": lambda text: frame(0xC1, squeezed(text)),
+    "compressed badly": lambda text: frame(0xC1, squeezed(text, 0)),
+    "compressed, in fragments": lambda text: fragments(squeezed(text, 0), 64 * KILOBYTE, 0x41),
+    "compressed, in two": lambda text: fragments(squeezed(text), len(squeezed(text)) // 2 + 1, 0x41),
+}
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover"
+
+
+def said(relay: Relay, *frames: bytes, until: re.Pattern[bytes] | None = None) -> bytes:
+    """Send frames once the session has begun; what comes behind that, to a mark or to the end."""
+    with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+        link.sendall(upgrade("/ws", DEFLATE))
+        data = b""
+        while b'"done":true' not in data and not (b"\xc1" in data and _plain(data).count(b'"type"') >= 3):
+            more = link.recv(65_536)
+            assert more
+            data += more
+        try:
+            for one in frames:
+                link.sendall(one)
+        except ConnectionError:
+            pass  # it was answered before its end
+        start = len(data)
+        while until is None or not until.search(_plain(data[start:])):
+            try:
+                more = link.recv(65_536)
+            except ConnectionError:
+                break
+            if not more:
+                break
+            data += more
+        return _plain(data[start:])
+
+
+def _plain(data: bytes) -> bytes:
+    """The frames of a server, those that are compressed unpacked: their bytes one after another."""
+    if data.startswith(b"HTTP/1.1 "):
+        data = data.partition(b"\r\n\r\n")[2]
+    found = b""
+    while len(data) >= 2:
+        first, size, at = data[0], data[1], 2
+        if size >= 126:
+            at = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:at])
+        if len(data) < at + size:
+            break
+        payload, data = data[at : at + size], data[at + size :]
+        if first & 0x40:
+            payload = zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")
+        found += b"<%x>" % (first & 0x0F) + payload
+    return found
+
+
+def close_code(answer: bytes) -> int:
+    """Code of the close at the end."""
+    return int.from_bytes(answer.rpartition(b"<8>")[2][:2])
+
+
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES - 1, 830_000, 32_768])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, size: int) -> None:
+    """1 MiB is 1 MiB: answered, and the session stays open."""
+    answer = said(
+        relay, SHAPES[shape](ping(size)), frame(0x89, b"still there"), until=re.compile(b"still there|<8>")
+    )
+    assert PONG in answer
+    assert b"<a>still there" in answer
+    assert b"<8>" not in answer
+
+
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES + 1, MAX_MESSAGE_BYTES + 1024, MAX_MESSAGE_BYTES + 1025])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_byte_more_is_too_large(relay: Relay, shape: str, size: int) -> None:
+    """1009, and nothing is answered."""
+    answer = said(relay, SHAPES[shape](ping(size)))
+    assert PONG not in answer
+    assert close_code(answer) == 1009
+
+
+def test_the_welcome_says_how_large_a_message_may_be(relay: Relay) -> None:
+    """And that is what an ordinary library can send."""
+
+    async def check() -> None:
+        async with connect(relay.ws_url, proxy=None, ping_interval=None, compression=None) as link:
+            welcome = json.loads(await link.recv())
+            size = welcome["limits"]["max_message_bytes"]
+            await link.send(ping(size).decode())
+            while json.loads(await asyncio.wait_for(link.recv(), PATIENCE))["type"] != "pong":
+                pass
+
+    run(check())
+
+
+def numbered(number: int) -> bytes:
+    """A ping of the protocol's own, as a text message."""
+    return frame(0x81, b'{"type":"ping","id":%d}' % number)
+
+
+def test_answers_come_in_the_order_of_what_they_answer(relay: Relay) -> None:
+    """Pongs between messages, and the close behind all of them, though all came in one read."""
+    sent = [
+        frame(0x89, b"one"), numbered(2), frame(0x89, b"three"), frame(0x89, b"four"), numbered(5),
+        numbered(6), frame(0x8A, b"unasked"), frame(0x89, b"seven"), frame(0x88, b"\x03\xe8"),
+    ]  # fmt: skip
+    wanted = (
+        b'<a>one<1>{"type":"pong","id":2}<a>three<a>four<1>{"type":"pong","id":5}'
+        b'<1>{"type":"pong","id":6}<a>seven<8>\x03\xe8'
+    )
+    assert said(relay, b"".join(sent)) == wanted
+    assert said(relay, *sent) == wanted
+
+
+def test_a_pong_between_fragments_does_not_wait(relay: Relay) -> None:
+    """The message is answered behind it."""
+    text = b'{"type":"ping","id":7}'
+    data = frame(0x01, text[:5]) + frame(0x89, b"x") + frame(0x80, text[5:]) + frame(0x89, b"y")
+    assert said(relay, data, until=re.compile(b"<a>y")) == b"<a>x<1>" + PONG + b"<a>y"
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (frame(0x83, b"x"), 1002),
+        (frame(0x80, b"x"), 1002),
+        (frame(0x82, b"x"), 1003),
+        (frame(0x81, b"\xff"), 1007),
+        (b"\x81\x02hi", 1002),
+    ],
+)
+def test_what_is_said_before_a_mistake_is_answered(relay: Relay, broken: bytes, code: int) -> None:
+    """What is said behind it is not, though all came in one read."""
+    answer = said(relay, numbered(1) + frame(0x89, b"x") + broken + numbered(2) + frame(0x89, b"y"))
+    assert answer.startswith(b'<1>{"type":"pong","id":1}<a>x')
+    assert close_code(answer) == code
+    assert b'"id":2' not in answer
+    assert answer.count(b"<8>") == 1
+
+
+def test_a_client_may_go_in_the_middle_of_a_message(relay: Relay) -> None:
+    """Its close is answered as any other."""
+    assert close_code(said(relay, frame(0x01, b"half") + frame(0x88, b"\x03\xe8"))) == 1000
+
+
+def test_what_is_said_behind_a_close_is_not_read(relay: Relay) -> None:
+    """Also when it comes right behind the handshake."""
+    with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+        link.sendall(upgrade("/ws") + frame(0x88, b"\x03\xe8") + numbered(1))
+        data = read_all(link)
+    assert b'"pong"' not in data
+    assert data.endswith(b"\x88\x02\x03\xe8")

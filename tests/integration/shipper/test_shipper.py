@@ -1,0 +1,562 @@
+"""The log shipper with real files and a real server: rotation, restarts, outages, standard input."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeout
+from tickertape.producers.sdk.publisher import FOREVER, Publisher
+from tickertape.producers.shipper.runner import work
+from tickertape.producers.shipper.sinks.atomic import AtomicSink
+from tickertape.producers.shipper.sinks.dedupe import DedupeSink
+from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
+from tickertape.producers.shipper.sinks.sink import Checkpoint, Item
+
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import refuse
+from tests.support.servers.nats_server import NatsServer
+from tickertape.cli.ship import ShipSettings, run
+from tickertape.nats import connection as connect
+from tickertape.nats import streams
+from tickertape.nats.streams import Names
+
+
+@pytest.fixture
+def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
+    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    yield nats_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+BATCH = 500
+ASK_AGAIN = 5.0
+"""Seconds after which a question that was lost is asked again."""
+
+
+class Shipped:
+    """Log events in the order of the stream."""
+
+    def __init__(self, client: Client, prefix: str) -> None:
+        self._client = client
+        self._names = Names(prefix)
+        self._next = 1
+        self.events: list[dict[str, Any]] = []
+
+    async def read(self) -> None:
+        """Read what has come since the last time, some hundreds at once."""
+        inbox = self._client.new_inbox()
+        answers = await self._client.subscribe(inbox)
+        subject = f"$JS.API.DIRECT.GET.{self._names.stream('EVENTS')}"
+        try:
+            found = True
+            while found:
+                found = False
+                wish = {"seq": self._next, "next_by_subj": self._names.subject("log.>"), "batch": BATCH}
+                await self._client.publish(subject, orjson.dumps(wish), reply=inbox)
+                while (answer := await answers.next_msg(PATIENCE)).data:
+                    assert answer.headers is not None
+                    self._next = int(answer.headers["Nats-Sequence"]) + 1
+                    self.events.append(orjson.loads(answer.data))
+                    found = True
+        finally:
+            await answers.unsubscribe()
+
+    @property
+    def messages(self) -> list[str]:
+        return [event["message"] for event in self.events]
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.events) < count:
+                await asyncio.sleep(0.03)
+                # The server may be away, and the question lost.
+                with contextlib.suppress(NatsError, TimeoutError):
+                    async with asyncio.timeout(ASK_AGAIN):
+                        await self.read()
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, prefix: str = "") -> AsyncIterator[Shipped]:
+    client = await connect.connect(url, name="test")
+    await streams.provision(client, Names(prefix))
+    try:
+        yield Shipped(client, prefix)
+    finally:
+        await connect.close(client)
+
+
+@contextlib.asynccontextmanager
+async def shipping(settings: ShipSettings) -> AsyncIterator[None]:
+    """A shipper that is stopped by SIGTERM, and then ends with 0."""
+    task = asyncio.create_task(run(settings))
+    try:
+        await asyncio.sleep(0)  # the handler must be there before the signal is
+        yield
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            assert await task == 0
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def settings_of(url: str, prefix: str, folder: Path, *paths: str, **more: Any) -> ShipSettings:
+    names = [str(folder / path) for path in paths or ("app.log",)]
+    return ShipSettings(nats_url=url, subject_prefix=prefix, paths=names, state_dir=folder / "state", **more)
+
+
+def append(path: Path, lines: list[str]) -> None:
+    with path.open("a") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+def numbered(first: int, last: int) -> list[str]:
+    return [f"line {number}" for number in range(first, last)]
+
+
+def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """Every line is in the stream once and in order, through rotations with and without a shipper."""
+    log = tmp_path / "app.log"
+    settings = settings_of(nats_url, nats_prefix, tmp_path)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            append(log, numbered(0, 500))
+            async with shipping(settings):
+                await shipped.until(500)
+                append(log, numbered(500, 900))
+                log.rename(tmp_path / "app.log.1")
+                append(log, numbered(900, 1000))
+                await shipped.until(1000)
+            append(log, numbered(1000, 1100))
+            log.rename(tmp_path / "app.log.2")
+            append(log, numbered(1100, 1200))
+            async with shipping(settings):
+                await shipped.until(1200)
+            async with shipping(settings):
+                append(log, numbered(1200, 1201))
+                await shipped.until(1201)
+            await shipped.read()
+            assert shipped.messages == numbered(0, 1201)
+            assert {event["source"] for event in shipped.events} == {"app"}
+
+    asyncio.run(main())
+
+
+def test_a_crash_repeats_nothing(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """A killed shipper reads again from its last checkpoint; what it had sent is not in the stream twice."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 3000))
+    code = (
+        "import asyncio, sys; from tickertape.cli.ship import ShipSettings, run; "
+        "sys.exit(asyncio.run(run(ShipSettings.model_validate_json(sys.argv[1]))))"
+    )
+    settings = settings_of(nats_url, nats_prefix, tmp_path)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", code, settings.model_dump_json(), stderr=asyncio.subprocess.DEVNULL
+            )
+            try:
+                await shipped.until(200)
+            finally:
+                process.kill()
+                await process.wait()
+            assert await run(settings.model_copy(update={"once": True})) == 0
+            await shipped.until(3000)
+            await shipped.read()
+            assert sorted(shipped.messages) == sorted(numbered(0, 3000))
+
+    asyncio.run(main())
+
+
+def test_nats_away_stops_reading_and_loses_nothing(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Lines written while NATS is away arrive when it is back, once and whole."""
+    log = tmp_path / "app.log"
+
+    async def main() -> None:
+        async with listening(nats_server.url) as shipped:
+            append(log, numbered(0, 100))
+            async with shipping(settings_of(nats_server.url, "", tmp_path)):
+                await shipped.until(100)
+                await asyncio.to_thread(nats_server.kill)
+                append(log, numbered(100, 6000))
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(nats_server.start)
+                await shipped.until(6000)
+            await shipped.read()
+            assert shipped.messages == numbered(0, 6000)
+
+    asyncio.run(main())
+
+
+def test_once_ships_what_is_there_and_ends(
+    nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Globs, JSON lines, a level and a source of the line's own; the second run finds nothing new."""
+    append(tmp_path / "a.log", ["plain", '{"level":"error","msg":"json","logger":"db","n":1}', "", "DEBUG x"])
+    (tmp_path / "b.log").write_bytes(b"WARN \x1b[31mred\xff")
+    settings = settings_of(nats_url, nats_prefix, tmp_path, "*.log", once=True, level="info")
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(3)
+            found = sorted((event["level"], event["source"], event["message"]) for event in shipped.events)
+            assert found == [("ERROR", "db", "json"), ("INFO", "a", "plain"), ("WARN", "b", "WARN red\ufffd")]
+            assert await run(settings) == 0
+            await shipped.read()
+            assert len(shipped.events) == 3
+
+    asyncio.run(main())
+    told = [line for line in capsys.readouterr().err.splitlines() if "shipped" in line]
+    assert told == [
+        "tickertape ship: events shipped: 3, of 5 lines, below the least level: 1",
+        "tickertape ship: events shipped: 0, of 0 lines",
+    ]
+
+
+def test_standard_input_is_shipped_to_its_end(
+    nats_url: str, nats_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe's lines arrive under the given source, the last one without its break, too."""
+    reading, writing = os.pipe()
+    os.write(writing, b"one\ntwo\nthree")
+    os.close(writing)
+    settings = ShipSettings(
+        nats_url=nats_url, subject_prefix=nats_prefix, paths=["-"], source="piped", state_dir=tmp_path
+    )
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(3)
+            assert shipped.messages == ["one", "two", "three"]
+            assert {event["source"] for event in shipped.events} == {"piped"}
+
+    with os.fdopen(reading) as piped:
+        monkeypatch.setattr(sys, "stdin", piped)
+        asyncio.run(main())
+
+
+def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Path) -> None:
+    """SIGTERM ends a shipper that never reached NATS, and its state is as it was."""
+    nats_server.stop()
+    append(tmp_path / "app.log", ["one"])
+
+    async def main() -> None:
+        async with shipping(settings_of(nats_server.url, "", tmp_path)):
+            await asyncio.sleep(0.3)
+        await asyncio.to_thread(nats_server.start)
+        async with listening(nats_server.url) as shipped:
+            assert await run(settings_of(nats_server.url, "", tmp_path, once=True)) == 0
+            await shipped.until(1)
+            assert shipped.messages == ["one"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-", "a.log"), "'-' stands alone"),
+        ((), "which files?"),
+        (("a.log", "--from-start", "--from-end"), "exclude each other"),
+        (("a.log", "--rate", "INFO=x"), "INFO=x: a rate is a level and a number"),
+        (("a.log", "--rate", "LOUD=1"), "'LOUD' is no level"),
+        (("a.log", "--multiline", "("), "start pattern"),
+        (("a.log", "--redact", "badge"), "'badge' is not NAME=VALUE"),
+        (("a.log", "--redact", "badge=("), "badge"),
+        (("a.log", "--format", "xml"), "'xml' is none of auto, json"),
+        (("a.log", "--zone", "Mars/Base"), "'Mars/Base' is no zone"),
+        (("a.log", "--field", "colour=c"), "fields are level, message, timestamp, source"),
+    ],
+)
+def test_a_wrong_use_is_one_line(options: tuple[str, ...], told: str) -> None:
+    """It says what is wrong, and ends with 2."""
+    done = refuse("ship", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def ship_command(*options: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "tickertape", "ship", *options]
+    return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_a_dry_run_shows_events_and_keeps_nothing(tmp_path: Path) -> None:
+    """No NATS, no state; secrets do not reach the terminal either."""
+    append(tmp_path / "app.log", ["ERROR no route", "login password=hunter2 failed"])
+    state = tmp_path / "state"
+    done = ship_command(str(tmp_path / "*.log"), "--dry-run", "--once", "--state-dir", str(state))
+    assert done.returncode == 0, done.stderr
+    subjects = [line.partition(" ")[0] for line in done.stdout.splitlines()]
+    assert subjects == ["log.error.app", "log.info.app"]
+    assert "hunter2" not in done.stdout
+    assert "[redacted:password]" in done.stdout
+    assert not state.exists()
+
+
+def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """What was read of a pipe is on disk: a shipper that is killed leaves it to its successor."""
+    nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--state-dir", str(tmp_path))
+    argv = [sys.executable, "-m", "tickertape", "ship", "-", *nats]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        assert first.stdin is not None
+        assert first.stderr is not None
+        first.stdin.write("".join(f"{line}\n" for line in numbered(0, 8_000)).encode())
+        first.stdin.flush()
+        deadline = time.monotonic() + PATIENCE
+        while not any(path.stat().st_size for path in tmp_path.glob("stdin-*/*.spool")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        first.kill()
+    kept = sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("stdin-*/*.spool"))
+    done = ship_command("-", *nats, given="last\n")
+    assert done.returncode == 0, done.stderr
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            await shipped.read()
+            *before, last = shipped.messages
+            assert last == "last"
+            assert len(before) >= kept
+            assert before[:kept] == numbered(0, kept)
+            # The kill may have cut a line in two: its first part is all there is of it.
+            assert "".join(before[kept:]) in ("", f"line {kept}"[: len("".join(before[kept:]))])
+
+    asyncio.run(main())
+    assert not list(tmp_path.glob("stdin-*/*.spool"))
+
+
+@contextlib.contextmanager
+def ending(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A shipper that ends with its test, however that ends."""
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """The second one takes over where the first is, and one of them ends with an error that says why."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 10))
+    nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--host", "twin")
+    argv = [sys.executable, "-m", "tickertape", "ship", str(log), *nats, "--state-dir"]
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            with (
+                ending([*argv, str(tmp_path / "a")]) as one,
+                ending([*argv, str(tmp_path / "b")]) as two,
+            ):
+                number = 10
+                async with asyncio.timeout(PATIENCE):
+                    while one.poll() is None and two.poll() is None:
+                        append(log, numbered(number, number + 10))
+                        number += 10
+                        await asyncio.sleep(0.05)
+                await shipped.until(number)
+                ended = one if one.poll() is not None else two
+                assert ended.wait() == 1
+                assert ended.stderr is not None
+                assert "another shipper" in (said := ended.stderr.read())
+                assert "--host" in said
+            await shipped.read()
+            assert shipped.messages == numbered(0, number)
+
+    asyncio.run(main())
+
+
+def test_a_rate_a_level_and_a_zone(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """What is held back is told, and times without a zone are of the one that is given."""
+    append(tmp_path / "app.log", [f"2026-07-01 12:00:00 INFO line {number}" for number in range(50)])
+    append(tmp_path / "quiet.log", ["DEBUG a", "WARN b"])
+    settings = settings_of(
+        nats_url, nats_prefix, tmp_path, "*.log", once=True, rate=["info=20"], zone="Asia/Shanghai",
+        level_of=["quiet=WARN"],
+    )  # fmt: skip
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(22)
+            await shipped.read()
+            assert [one["message"] for one in shipped.events if one["source"] == "quiet"] == ["WARN b"]
+            *lines, told = (one for one in shipped.events if one["source"] == "app")
+            assert len(lines) == 20
+            assert {one["timestamp"] for one in lines} == {"2026-07-01T04:00:00.000Z"}
+            assert told["metadata"]["suppressed"] == 30
+
+    asyncio.run(main())
+
+
+def test_health_and_status_tell_the_lag(
+    nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Per file, in bytes and seconds; as an event, and as a table."""
+    append(tmp_path / "app.log", numbered(0, 10))
+    settings = settings_of(nats_url, nats_prefix, tmp_path, host="desk-1", health_interval=0.2)
+
+    asked = ShipSettings(
+        nats_url=nats_url, subject_prefix=nats_prefix, host="desk-1", status=True, state_dir=tmp_path
+    )
+    printed: list[str] = []
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            async with shipping(settings):
+                await shipped.until(10)
+                async with asyncio.timeout(PATIENCE):
+                    while "10 events shipped" not in "".join(printed[-1:]):
+                        await asyncio.sleep(0.1)
+                        await run(asked)
+                        printed.append(capsys.readouterr().out)
+            nobody = asked.model_copy(update={"host": "nobody"})
+            assert await run(nobody) == 1
+
+    asyncio.run(main())
+    table = printed[-1]
+    assert "HEALTHY" in table
+    assert re.search(rf"\b0 B +[0-9.]+ s  {tmp_path / 'app.log'}", table), table
+    assert "no shipper of host 'nobody'" in capsys.readouterr().err
+
+
+def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """As on a server before 2.12: killed before its checkpoint is on disk, it sends the same ids again."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 2_500))
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
+
+    class Dies(State):
+        saves = 0
+
+        def save(self, checkpoints: dict[str, bytes]) -> bool:
+            self.saves += 1
+            if self.saves == 3:
+                raise CheckpointError(self.path, "cannot be written: no space left on device", "make room")
+            return super().save(checkpoints)
+
+    async def ship(state: State) -> int:
+        publisher = Publisher(nats_url, prefix=nats_prefix, name="old", deadline=FOREVER)
+        async with publisher:
+            await publisher.connected()
+            sink = DedupeSink(publisher, state, "host")
+            return await work(settings, sink, publisher, asyncio.Event(), 200_000, state)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            state: State = Dies(tmp_path / "state", "key")
+            with pytest.raises(CheckpointError):
+                await ship(state)
+            state.close()
+            state = State(tmp_path / "state", "key")
+            assert await ship(state) == 0
+            state.close()
+            await shipped.read()
+            assert shipped.messages == numbered(0, 2_500)
+
+    asyncio.run(main())
+
+
+def test_an_event_that_nats_does_not_take_holds_up_no_other(
+    nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is counted and told; those around it are shipped."""
+    append(tmp_path / "app.log", ["before", "x" * 3_000, "after"])
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            client = await connect.connect(nats_url, name="small")
+            sink = AtomicSink(client, Names(nats_prefix), "host", print)
+            assert await work(settings, sink, None, asyncio.Event(), 2_000) == 0
+            await connect.close(client)
+            await shipped.read()
+            assert shipped.messages == ["before", "after"]
+
+    asyncio.run(main())
+    assert "an event is left out" in capsys.readouterr().err
+
+
+def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats_prefix: str) -> None:
+    """It is looked for before it is sent again, and found by its name."""
+
+    class Deaf(AtomicSink):
+        heard = 0
+
+        async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> Msg:
+            answer = await super()._request(subject, body, headers)
+            self.heard += 1
+            if self.heard % 2:
+                raise NatsTimeout
+            return answer
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            client = await connect.connect(nats_url, name="deaf")
+            sink = Deaf(client, Names(nats_prefix), "host", print)
+            sequence = 0
+            for number in range(4):
+                text = f'"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"{number}","source":"a"'
+                item = Item("log.info.a", f'{{"event_type":"system_log",{text}}}'.encode(), str(number))
+                sequence = await sink.commit([item], Checkpoint("/a", count=number + 1), sequence)
+            await connect.close(client)
+            await shipped.read()
+            assert shipped.messages == ["0", "1", "2", "3"]
+
+    asyncio.run(main())
+
+
+def test_a_checkpoint_that_events_has_let_go_is_read_from_its_copy(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """EVENTS forgets after a day what CHECKPOINTS keeps."""
+    log = tmp_path / "app.log"
+    append(log, numbered(0, 10))
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(10)
+            client = await connect.connect(nats_url, name="purge")
+            names = Names(nats_prefix)
+            kept = names.stream("CHECKPOINTS")
+            async with asyncio.timeout(PATIENCE):
+                while not (await client.jetstream().stream_info(kept)).state.messages:
+                    await asyncio.sleep(0.05)
+            await client.jetstream().purge_stream(names.stream("EVENTS"))
+            await connect.close(client)
+            append(log, numbered(10, 15))
+            assert await run(settings) == 0
+            await shipped.read()
+            assert shipped.messages == numbered(0, 15)
+
+    asyncio.run(main())

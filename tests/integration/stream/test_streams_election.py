@@ -1,0 +1,53 @@
+"""Questions to JetStream while a cluster elects a leader: the first is lost, and the next one is answered."""
+
+import asyncio
+from pathlib import Path
+
+import orjson
+from nats.aio.msg import Msg
+
+from tests.support.clients.feed_client import connection
+from tests.support.servers.nats_server import NatsServer
+from tickertape.nats import streams
+
+
+def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
+    """What was asked before there was a leader is lost for good; the new leader still answers at once."""
+    asked: list[str] = []
+
+    async def leader(msg: Msg) -> None:
+        asked.append(msg.reply)
+        if len(asked) > 1:
+            await msg.respond(orjson.dumps({"config": {"name": "EVENTS"}}))
+
+    async def body(url: str) -> None:
+        # Without JetStream of its own the server leaves the question to whoever listens. The same connection,
+        # since for some milliseconds a server can tell another one that nobody listens.
+        async with connection(url) as nc:
+            await nc.subscribe("$JS.API.STREAM.INFO.EVENTS", cb=leader)
+            assert await streams.info(nc, "EVENTS") == {"config": {"name": "EVENTS"}}
+
+    with NatsServer(tmp_path / "nats", jetstream=False) as server:
+        asyncio.run(body(server.url))
+    assert len(asked) == 2
+    assert asked[0] != asked[1]
+
+
+def test_what_changes_something_is_asked_once(tmp_path: Path) -> None:
+    """A second consumer, made by a repeated question, would send everything twice."""
+    asked: list[str] = []
+
+    async def slow(msg: Msg) -> None:
+        asked.append(msg.reply)
+        # Longer than a question that may be repeated waits.
+        await asyncio.sleep(1.2)
+        await msg.respond(orjson.dumps({"name": "x"}))
+
+    async def body(url: str) -> None:
+        async with connection(url) as nc:
+            await nc.subscribe("$JS.API.CONSUMER.CREATE.EVENTS", cb=slow)
+            assert await streams.request(nc, "CONSUMER.CREATE.EVENTS", {}) == {"name": "x"}
+
+    with NatsServer(tmp_path / "nats", jetstream=False) as server:
+        asyncio.run(body(server.url))
+    assert len(asked) == 1

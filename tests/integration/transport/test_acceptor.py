@@ -1,0 +1,214 @@
+"""The door of a real relay: limits that strangers meet, floods, and what clients inside do not notice."""
+
+import asyncio
+import json
+import socket
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.clients.feed_client import PATIENCE, follow, run
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
+
+STRANGER = "127.1.2.3"
+"""A loopback address that has limits; 127.0.0.1 has none."""
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One NATS server for all relays of this file; none of them publishes."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def relay(server: NatsServer) -> Iterator[Relay]:
+    """A relay with the limits that it has when nobody says otherwise."""
+    with Relay(server.url) as running:
+        yield running
+
+
+@contextmanager
+def stranger(relay: Relay, source: str = STRANGER, data: bytes = b"") -> Iterator[socket.socket]:
+    """A socket from an address, that has sent something."""
+    with closing(socket.create_connection(relay.host_port, PATIENCE, (source, 0))) as link:
+        if data:
+            link.sendall(data)
+        yield link
+
+
+def heard(link: socket.socket) -> bytes:
+    """All that comes until the end."""
+    data = b""
+    try:
+        while more := link.recv(65_536):
+            data += more
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def until(link: socket.socket, mark: bytes) -> bytes:
+    """Read until something came."""
+    data = b""
+    while mark not in data:
+        more = link.recv(65_536)
+        assert more, data
+        data += more
+    return data
+
+
+def test_a_full_relay_says_so(server: NatsServer) -> None:
+    """With 503 and when to come back; who says nothing is cut, and there is room again when one leaves."""
+    with Relay(server.url, "--max-connections", "2") as relay:
+        with stranger(relay), stranger(relay):
+            with stranger(relay, data=HEALTH) as link:
+                head, _, body = heard(link).partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                assert b"\r\nretry-after: 5" in head
+                assert b"connection: close" in head
+                assert json.loads(body)["code"] == "unavailable"
+            with stranger(relay) as silent:
+                assert heard(silent) == b"", "in five seconds it would be told 408"
+        eventually(lambda: heard_status(relay, HEALTH) == b"200", "there is room again")
+
+
+def heard_status(relay: Relay, data: bytes, source: str = STRANGER) -> bytes:
+    """Status of the first answer."""
+    with stranger(relay, source, data) as link:
+        return link.recv(65_536)[9:12]
+
+
+def test_an_address_that_comes_too_often_is_sent_away(server: NatsServer) -> None:
+    """With 429 and when to come back; others, and those who are exempt, are not concerned."""
+    with Relay(server.url, "--address-rate", "0.5") as relay:
+        statuses = [heard_status(relay, HEALTH.replace(b"/health", b"/h\x01")) for _ in range(6)]
+        assert statuses == [b"400"] + [b"429"] * 5
+        with stranger(relay, data=HEALTH) as link:
+            head, _, body = heard(link).partition(b"\r\n\r\n")
+        assert b"\r\nretry-after: 5" in head
+        assert json.loads(body)["code"] == "too_many"
+        assert heard_status(relay, HEALTH, "127.1.2.4") == b"200"
+        assert {heard_status(relay, HEALTH, "127.0.0.1") for _ in range(30)} == {b"200"}
+
+
+def test_sockets_without_a_session_make_room_for_each_other_and_never_cost_one(server: NatsServer) -> None:
+    """The oldest goes; whoever has a session stays."""
+
+    async def check(relay: Relay) -> None:
+        async with follow(relay.ws_url) as feed:
+            links = [socket.create_connection(relay.host_port, PATIENCE, (STRANGER, 0)) for _ in range(6)]
+            try:
+                for link in links[:3]:
+                    assert await asyncio.to_thread(heard, link) == b""
+                links[-1].sendall(HEALTH)
+                assert await asyncio.to_thread(until, links[-1], b"200 OK")
+                await feed.say(type="ping", id=1)
+                await feed.until(lambda: feed.messages[-1].type == "pong")
+            finally:
+                for link in links:
+                    link.close()
+
+    with Relay(server.url, "--max-unauthenticated", "3") as strict:
+        run(check(strict))
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (HEALTH * 18, b"400", b"more than 16 requests at once"),
+        (HEALTH + UPGRADE, b"400", b"an upgrade behind a request"),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", b"405", b"GET is all"),
+        (HEALTH.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello"), b"400", b"has no body"),
+        (HEALTH.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), b"400", b"has no body"),
+        (b"hello\r\n\r\n", b"400", b"not an HTTP request"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000, b"431", b"too large"),
+    ],
+    ids=["pipelined", "upgrade", "post", "body", "chunked", "no HTTP", "large"],
+)  # fmt: skip
+def test_what_no_client_sends_ends_the_connection(
+    relay: Relay, data: bytes, status: bytes, words: bytes
+) -> None:
+    """With a status and a reason in JSON."""
+    with stranger(relay, "127.0.0.1", data) as link:
+        answer = heard(link)
+    last = answer[answer.rindex(b"HTTP/1.1 ") :]
+    assert last[9:12] == status
+    assert words in json.loads(last.partition(b"\r\n\r\n")[2])["message"].encode()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"\x89\x80\0\0\0\0" * 40_000,
+        b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 2_000,
+        (b"\x81\x8f\0\0\0\0" + b'{"type":"ping"}') * 400,
+    ],
+    ids=["pings", "fragments", "messages"],
+)
+def test_a_flood_of_frames_is_told_and_not_parsed_to_its_end(relay: Relay, flood: bytes) -> None:
+    """It gets ``bye`` with 4429 and the end of the stream at once."""
+    with stranger(relay, "127.0.0.1", UPGRADE) as link:
+        until(link, b'"done":true')
+        link.sendall(flood)
+        answer = heard(link)
+    assert b'"type":"bye","code":4429' in answer
+    assert answer.count(b"\x8a\x00") <= 300
+
+
+def test_what_inflates_counts_as_what_it_is(relay: Relay) -> None:
+    """A kilobyte that becomes a megabyte is worth a second, not a frame."""
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    text = b'{"type":"ping","id":"' + b"a" * 1_000_000 + b'"}'
+    data = (squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+    bomb = b"\xc1\xfe" + len(data).to_bytes(2) + b"\0\0\0\0" + data
+    offer = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+    with stranger(relay, "127.0.0.1", offer) as link:
+        until(link, b"permessage-deflate")
+        link.sendall(bomb * 5)
+        answer = heard(link)
+    assert answer.count(b"\x88") >= 1
+    assert (4429).to_bytes(2) in answer
+
+
+def test_a_client_that_talks_much_but_not_too_much_stays(relay: Relay) -> None:
+    """A hundred messages in a second are no flood."""
+
+    async def check() -> None:
+        async with connect(relay.ws_url, proxy=None, ping_interval=None) as link:
+            for number in range(100):
+                await link.send(f'{{"type":"ping","id":{number}}}')
+            pongs = 0
+            while pongs < 100:
+                pongs += '"pong"' in str(await asyncio.wait_for(link.recv(), PATIENCE))
+            await link.send('{"type":"ping","id":"' + "a" * 100_000 + '"}')
+            while True:
+                try:
+                    if '"pong"' in str(await asyncio.wait_for(link.recv(), PATIENCE)):
+                        return
+                except ConnectionClosed as error:
+                    raise AssertionError("a large message is no flood") from error
+
+    run(check())
+
+
+def test_no_file_is_left_behind_by_strangers(relay: Relay) -> None:
+    """However they leave."""
+    folder = Path(f"/proc/{relay.pid}/fd")
+    before = len(list(folder.iterdir()))
+    for data in (b"", HEALTH, HEALTH[:10], UPGRADE, UPGRADE + b"\x81", b"nonsense\r\n\r\n") * 5:
+        with stranger(relay, "127.0.0.1", data):
+            pass
+    eventually(lambda: len(list(folder.iterdir())) <= before, "their sockets are closed")

@@ -1,0 +1,95 @@
+"""After clients came and went, nothing of them is left in the relay: no object, task or descriptor."""
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import orjson
+from tickertape.relay.core.replay_cache import STRETCH
+
+from tests.support.clients.churn import Churn, publish
+from tests.support.clients.feed_client import follow, jetstream, line
+from tests.support.clients.feed_client import publish as publish_one
+from tests.support.programs.counted_relay import PREFIX, SIGNAL
+from tests.support.programs.relay_process import PATIENCE, Relay, eventually
+from tests.support.servers.nats_server import NatsServer
+
+AT_ONCE: Final = 20
+EVENTS: Final = 200.0
+WARM: Final = 210
+"""Clients before the first count: what is made once and kept is then there."""
+
+CLIENTS: Final = 1_400
+LOG: Final = 200
+"""Events in memory; full before the first count."""
+
+SLACK: Final = 100
+"""Objects of one type that may be more, since the log lets go of events in blocks; one that every seventh
+client leaves behind would be 200."""
+
+
+def counts(relay: Relay) -> dict[str, int]:
+    """What lives in the relay, and its descriptors."""
+    before = sum(line.startswith(PREFIX) for line in relay.lines)
+    relay.signal(signal.Signals(SIGNAL))
+    eventually(
+        lambda: sum(line.startswith(PREFIX) for line in relay.lines) > before, "the relay counts its objects"
+    )
+    newest = next(line for line in reversed(relay.lines) if line.startswith(PREFIX))
+    found: dict[str, int] = orjson.loads(newest.removeprefix(PREFIX))
+    found["descriptors"] = len(list(Path(f"/proc/{relay.pid}/fd").iterdir()))
+    return found
+
+
+def quiet(relay: Relay) -> dict[str, int]:
+    """Count when what was going on has come to rest: two counts in a row with the same sockets and tasks."""
+    deadline = time.monotonic() + PATIENCE
+    one = counts(relay)
+    while True:
+        time.sleep(0.5)
+        other = counts(relay)
+        if one == other or time.monotonic() > deadline:
+            return other
+        one = other
+
+
+async def turmoil(relay: Relay, nats_url: str, clients: int) -> Churn:
+    """Clients come and go under a steady flow of events, beside one that stays."""
+    over = asyncio.Event()
+    churn = Churn(relay.ws_url)
+    async with follow(relay.ws_url) as staying, asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(publish(nats_url, EVENTS, over))
+        await churn.run_all(clients, AT_ONCE)
+        await staying.events(LOG)
+        over.set()
+        await publishing
+        # What came in one go leaves the log with what comes after it.
+        async with jetstream(nats_url) as js:
+            for number in range(2 * LOG):
+                await publish_one(js, line(f"line {number:09d} {'x' * 180}", source="abcd"[number % 4]))
+    return churn
+
+
+def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
+    """Objects of each type, tasks and descriptors are as many after 1 400 clients as after the first ones."""
+    relay = Relay(nats_server.url, "--client-rate", "0", "--log-size", str(LOG))
+    relay.program = [sys.executable, "-m", "tests.support.programs.counted_relay"]
+    with relay:
+        asyncio.run(turmoil(relay, nats_server.url, WARM))
+        before = quiet(relay)
+        churn = asyncio.run(turmoil(relay, nats_server.url, CLIENTS))
+        after = quiet(relay)
+    print(
+        f"{churn.made} connections, {len(churn.failed)} failed; tasks {before['tasks']} and {after['tasks']}"
+    )
+    assert churn.failed == []
+    assert churn.made == CLIENTS
+    more = {name: number - before.get(name, 0) for name, number in after.items()}
+    # What was read again for those who came back late is kept for others, within a bound of its own.
+    assert more.pop("tickertape.relay.core.event_log.Record", 0) <= SLACK + 3 * STRETCH
+    assert {name: number for name, number in more.items() if number > SLACK} == {}
+    assert after["tasks"] == before["tasks"]
+    assert after["descriptors"] == before["descriptors"]

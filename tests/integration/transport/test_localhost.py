@@ -1,0 +1,121 @@
+"""``--host localhost``: every listener answers on IPv4 and on IPv6."""
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.support.clients.feed_client import PATIENCE, follow, run
+from tests.support.programs.lost_listener import lose_listener
+from tests.support.programs.relay_process import Relay
+from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.nats_server import NatsServer, free_port
+from tickertape.process.listeners import ListenError
+from tickertape.process.metrics_port import MetricsPort
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine has the loopback address of IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6 on loopback")
+
+
+def ask(url: str) -> int:
+    """Status of a page."""
+    with urlopen(url, timeout=PATIENCE) as page:
+        page.read()
+        return int(page.status)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_relay_is_reached_both_ways(workers: str, tmp_path: Path) -> None:
+    """The feed, the page and the ops port, at one port each, by all names that they have."""
+
+    async def part(port: str) -> None:
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            async with follow(f"ws://{host}:{port}/ws"):
+                pass
+
+    options = ("--host", "localhost", "--ops-host", "localhost", "--workers", workers)
+    with NatsServer(tmp_path) as server, Relay(server.url, *options) as relay:
+        assert relay.url.startswith("http://localhost:")
+        assert relay.ops_url.startswith("http://localhost:")
+        port, ops = (url.rpartition(":")[2] for url in (relay.url, relay.ops_url))
+        run(part(port))
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            assert ask(f"http://{host}:{port}/health") == 200
+            assert ask(f"http://{host}:{ops}/readyz") == 200
+        assert relay.stop() == 0
+
+
+def test_metrics_of_a_producer_are_reached_both_ways() -> None:
+    """The monitor's and the shipper's."""
+    port = free_port()
+    MetricsPort("localhost", port, CollectorRegistry())
+    for host in ("127.0.0.1", "[::1]"):
+        assert ask(f"http://{host}:{port}/metrics") == 200
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ListenError, match="in use"):
+            MetricsPort("localhost", taken.getsockname()[1], CollectorRegistry())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("which", ["main", "ops"])
+def test_a_relay_that_is_lost_one_way_ends(nats_server: NatsServer, which: str, host: str) -> None:
+    """With one line and 1: half of the clients would find nothing there."""
+    with Relay(nats_server.url, "--host", "localhost", "--ops-host", "localhost") as relay:
+        address = (relay.url if which == "main" else relay.ops_url).rpartition("/")[2]
+        lose_listener(relay.pid, int(address.rpartition(":")[2]), host)
+        assert relay.wait() == 1
+        assert f"{address} is no longer listened on" in "".join(relay.log)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_metrics_that_are_lost_one_way_are_told(host: str) -> None:
+    """The program that has them ends on that error."""
+    port = free_port()
+    metrics = MetricsPort("localhost", port, CollectorRegistry())
+    lose_listener(os.getpid(), port, host)
+    with pytest.raises(ListenError, match=f"localhost:{port} is no longer listened on"):
+        asyncio.run(asyncio.wait_for(metrics.watch(), PATIENCE))
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
+def test_metrics_are_served_both_ways_or_not(taken: str) -> None:
+    """What was begun at the other address is ended."""
+    family = socket.AF_INET6 if ":" in taken else socket.AF_INET
+    with socket.socket(family) as holder:
+        holder.bind((taken, 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(ListenError, match="in use"):
+            MetricsPort("localhost", port, CollectorRegistry())
+    MetricsPort("localhost", port, CollectorRegistry())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("host", "ops_host"), [("localhost", "::1"), ("localhost", "127.0.0.1"), ("127.0.0.1", "localhost")]
+)
+def test_one_port_for_two_servers_is_told_for_each_address(host: str, ops_host: str, workers: str) -> None:
+    """Also where only one of several addresses is the same."""
+    port = str(free_port())
+    told = run_command(
+        "serve", "--host", host, "--ops-host", ops_host, "--port", port, "--ops-port", port,
+        "--workers", workers, "--nats-url", "nats://127.0.0.1:1",
+    )  # fmt: skip
+    assert told.returncode == 1
+    assert f"--port and --ops-port are both {port}; give another --ops-port" in told.stderr

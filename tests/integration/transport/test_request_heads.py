@@ -1,0 +1,131 @@
+"""Every kind of request head, over sockets: one answer on the main port, the ops port and the feed."""
+
+import json
+import socket
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from tests.support.clients.attacker import Answer, answer_of, count, read_all
+from tests.support.clients.feed_client import PATIENCE
+from tests.support.clients.request_heads import ROWS, Place, Row
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
+
+MAIN = Place("/health")
+FEED = Place("/ws", feed=True)
+OPS = Place("/livez")
+PLACES = {"main port": MAIN, "feed": FEED, "ops port": OPS}
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """One relay for all of them; its limits of addresses are off, since most of these are faults."""
+    with (
+        NatsServer(tmp_path_factory.mktemp("nats")) as server,
+        Relay(server.url, "--address-rate", "0") as running,
+    ):
+        yield running
+
+
+def ask(relay: Relay, place: Place, *pieces: bytes) -> Answer:
+    """Send a head, and read its answer: to the end, or to the end of the head of a 101."""
+    host, port = relay.host_port
+    if place is OPS:
+        port = int(relay.ops_url.rpartition(":")[2])
+    with socket.create_connection((host, port), timeout=PATIENCE) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = b""
+        try:
+            for piece in pieces:
+                link.sendall(piece)
+        except ConnectionError:
+            pass  # it was answered before its end
+        while not (data.startswith(b"HTTP/1.1 101 ") and b"\r\n\r\n" in data):
+            try:
+                more = link.recv(65_536)
+            except ConnectionError:
+                break
+            if not more:
+                break
+            data += more
+    return answer_of(data)
+
+
+def check(answer: Answer, row: Row, place: Place) -> None:
+    """Compare an answer with its row."""
+    assert answer.status == row.status(place)
+    wanted = row.wanted(place)
+    assert {name: answer.headers.get(name) for name in wanted} == wanted
+    if answer.status >= 400 and row.method != "HEAD":
+        assert answer.headers["content-type"] == "application/json"
+        told = json.loads(answer.body)
+        assert set(told) == {"code", "message"}
+        assert told["code"]
+        assert told["message"]
+
+
+@pytest.mark.parametrize(("where", "name"), list(product(PLACES, ROWS)))
+def test_a_head_has_its_answer(relay: Relay, where: str, name: str) -> None:
+    """The status, JSON that says why, and the headers that go with it."""
+    row, place = ROWS[name], PLACES[where]
+    check(ask(relay, place, row.head(place)), row, place)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_is_too_large_is_counted(relay: Relay, where: str) -> None:
+    """On the main port; the ops port has no limits to count."""
+    place = PLACES[where]
+    before = count(relay, "limits_reached_total", limit="head_bytes")
+    assert ask(relay, place, ROWS["a byte more"].head(place)).status == 431
+    after = count(relay, "limits_reached_total", limit="head_bytes")
+    assert after == before + (0 if place is OPS else 1)
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_head_that_does_not_end_has_five_seconds(relay: Relay, where: str) -> None:
+    """408 in JSON, on every path; counted on the main port."""
+    place = PLACES[where]
+    before = count(relay, "limits_reached_total", limit="head_time")
+    answer = ask(relay, place, ROWS["ordinary"].head(place)[:-2])
+    assert answer.status == 408
+    assert json.loads(answer.body)["message"] == "request timeout"
+    after = count(relay, "limits_reached_total", limit="head_time")
+    assert after == before + (0 if place is OPS else 1)
+
+
+def test_a_request_behind_an_upgrade_to_another_protocol_is_answered(relay: Relay) -> None:
+    """Such an upgrade is ignored, in one read or in two."""
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    last = ROWS["ordinary"].head(MAIN)
+    for pieces in ([head + last], [head, last], [head[:-1], b"\n" + last]):
+        with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+            for piece in pieces:
+                link.sendall(piece)
+            assert read_all(link).count(b"HTTP/1.1 200 ") == 2
+
+
+ERRORS = [
+    ("/events?limit=0", 400),
+    ("/events?subject=log.error.>", 400),
+    ("/nowhere", 404),
+    ("/assets/nowhere.js", 404),
+    ("/events/nowhere", 404),
+    ("/ws", 426),
+]
+
+
+@pytest.mark.parametrize(("target", "status"), ERRORS)
+def test_a_page_says_in_json_what_is_wrong(relay: Relay, target: str, status: int) -> None:
+    """Never in plain text."""
+    answer = ask(relay, MAIN, ROWS["ordinary"].head(Place(target)))
+    check(answer, Row(status), MAIN)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("target", ["/health", "/assets/app.js", "/ws", "/"])
+def test_what_a_page_does_not_take_is_405(relay: Relay, target: str) -> None:
+    """With what it does take."""
+    answer = ask(relay, MAIN, Row(405, method="OPTIONS").head(Place(target)))
+    check(answer, Row(405, headers={"allow": "GET, HEAD"}), MAIN)

@@ -1,0 +1,150 @@
+"""Limits of a relay with several workers are those of the whole, whoever gets which connection."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.clients import forge
+from tests.support.clients.attacker import claims
+from tests.support.clients.feed_client import follow, run
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.programs.worker_desk import command_line, kill_worker, number, pids, slots
+from tests.support.servers.nats_server import NatsServer
+
+SECRET = forge.public_pem("HS256").decode()
+ALL = 12
+OF_ADDRESS = 5
+RATE = 2.0
+AT_ONCE = 20
+"""Ten seconds' worth of it."""
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One server for the module."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def relay(nats: NatsServer) -> Iterator[Relay]:
+    """Three workers; 127.0.0.1 alone has no limits of its own."""
+    limits = ("--max-connections", f"{ALL}", "--max-address-connections", f"{OF_ADDRESS}")
+    env = {"TICKERTAPE_JWT_ALGORITHM": "HS256", "TICKERTAPE_JWT_KEY": SECRET}
+    options = ("--auth", "jwt", *limits, "--address-rate", f"{RATE}")
+    with Relay(nats.url, "--workers", "3", *options, **env) as running:
+        yield running
+
+
+def answered(link: socket.socket) -> bool:
+    """Ask on a socket; True when it is answered as a guest's."""
+    link.sendall(HEALTH)
+    data = b""
+    while not data.endswith(b"}"):  # of the body, which may come behind the head
+        data += (piece := link.recv(4096))
+        if not piece:
+            return False
+    return data.startswith(b"HTTP/1.1 200")
+
+
+@contextlib.contextmanager
+def sockets(relay: Relay, count: int, source: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
+    """Open so many sockets; gives those who are guests, and all stay open for as long as the context."""
+    with contextlib.ExitStack() as stack:
+        links = [
+            stack.enter_context(
+                socket.create_connection(relay.host_port, timeout=PATIENCE, source_address=(source, 0))
+            )
+            for _ in range(count)
+        ]
+        yield [link for link in links if answered(link)]
+
+
+def nobody(relay: Relay) -> None:
+    """Wait until all sockets are closed."""
+    eventually(lambda: number(relay, "sockets") == 0, "all have left")
+
+
+def test_connections_in_all(relay: Relay) -> None:
+    """Exactly as many as are allowed, over all workers; those of a worker that died count no more."""
+    nobody(relay)
+    refused = number(relay, "limits_reached_total", limit="connections")
+    with sockets(relay, 40) as inside:
+        assert len(inside) == ALL
+        assert number(relay, "sockets") == ALL
+        assert number(relay, "limits_reached_total", limit="connections") == refused + 40 - ALL
+        victim = next(slot["slot"] for slot in slots(relay) if slot["status"])
+        kill_worker(relay, victim)
+        left = int(number(relay, "sockets"))
+        with sockets(relay, 40) as more:
+            assert len(more) == ALL - left
+    nobody(relay)
+    with sockets(relay, 40) as again:
+        assert len(again) == ALL
+
+
+def test_connections_of_an_address(relay: Relay) -> None:
+    """Each address has its own number; three workers do not make it three times as many."""
+    nobody(relay)
+    with (
+        sockets(relay, AT_ONCE // 2, "127.0.0.7") as some,
+        sockets(relay, AT_ONCE // 2, "127.0.0.8") as others,
+    ):
+        assert len(some) == len(others) == OF_ADDRESS
+
+
+def test_the_rate_of_an_address(relay: Relay) -> None:
+    """It is one for all workers: what is left is for whoever asks, not a part for each."""
+    nobody(relay)
+    source, began = "127.0.0.9", time.monotonic()
+    with sockets(relay, 1, source) as links:
+        # All on one socket, and so at one worker: it has more than its third.
+        asked = sum(answered(links[0]) for _ in range(AT_ONCE - 4))
+        assert asked == AT_ONCE - 4
+        with sockets(relay, 12, source) as more:
+            # At whichever worker: there is nothing left but what came back meanwhile.
+            back = RATE * (time.monotonic() - began)
+            assert len(more) <= 2 + back
+    assert number(relay, "limits_reached_total", limit="address_rate") >= 12 - 2 - back - 1
+
+
+def test_sessions_of_a_subject(relay: Relay) -> None:
+    """The token's own number is for all workers: one session means one."""
+    nobody(relay)
+    token = forge.token("HS256", claims(sub="one", tickertape={"subjects": ["log.>"], "connections": 1}))
+
+    async def refused() -> int | None:
+        try:
+            async with follow(relay.ws_url, token=token, live=False) as feed:
+                return await feed.closed()
+        except ConnectionClosed as error:
+            return error.rcvd.code if error.rcvd else None
+
+    async def check() -> None:
+        for _ in range(2):
+            async with follow(relay.ws_url, token=token):
+                assert await asyncio.gather(*(refused() for _ in range(10))) == [4429] * 10
+            await asyncio.to_thread(nobody, relay)
+
+    run(check())
+
+
+def test_secrets_are_on_no_command_line(relay: Relay) -> None:
+    """Workers get theirs through a socket, wherever the supervisor had them from."""
+    assert not any(SECRET in command_line(pid) for pid in pids(relay))
+
+
+def test_the_rate_of_connections(nats: NatsServer) -> None:
+    """What may come at once is for all workers together, as is what comes after."""
+    with Relay(nats.url, "--workers", "2", "--connection-rate", f"{RATE}") as relay:
+        began = time.monotonic()
+        with sockets(relay, 60) as inside:
+            assert AT_ONCE <= len(inside) <= AT_ONCE + RATE * (time.monotonic() - began) + 1

@@ -1,0 +1,46 @@
+"""What the browser tests of the dashboard's log share."""
+
+from typing import Any
+
+from playwright.async_api import expect
+from tickertape.contracts.events import SystemLog
+
+from tests.support.browser.browser_desk import Desk
+
+
+def log(message: str, level: str = "INFO", source: str = "desk", **metadata: Any) -> SystemLog:
+    """A line of a log."""
+    fields = {"level": level, "message": message, "source": source, "metadata": metadata}
+    return SystemLog.model_validate(fields)
+
+
+async def messages(desk: Desk, *wanted: str) -> None:
+    """Wait until these are the messages of all rows."""
+    await expect(desk.page.locator("#feed .row .row-message")).to_have_text(list(wanted))
+
+
+async def publish(desk: Desk, *events: SystemLog) -> None:
+    """Publish events in order."""
+    for event in events:
+        await desk.publish(event)
+
+
+async def query(desk: Desk) -> str:
+    """The query in the address bar."""
+    return str(await desk.page.evaluate("location.search"))
+
+
+async def count(desk: Desk, text: str) -> None:
+    """Wait for what is said of how many lines are shown."""
+    await expect(desk.page.locator("#log-counts")).to_have_text(text)
+
+
+async def copied_link(desk: Desk) -> str:
+    """What the open line's button for a link puts on the clipboard."""
+    await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await desk.page.locator("#details-body").get_by_role("button", name="Copy link").click()
+    await expect(desk.page.locator("#details-body").get_by_role("button", name="Copied")).to_be_visible()
+    return str(await desk.page.evaluate("navigator.clipboard.readText()"))
+
+
+__all__ = ["copied_link", "count", "log", "messages", "publish", "query"]

@@ -1,0 +1,165 @@
+"""Clients that come and go, each in one of the ways in which clients do.
+
+Invariants:
+
+1. The ways take turns, so that two runs of as many connections make the same ones.
+2. ``run`` returns when every connection that it made has ended.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+from tickertape.contracts.events import SystemLog
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.producers.sdk.publisher import Publisher
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+from tests.support.clients.feed_client import patiently
+from tests.support.patience import PATIENCE
+
+MESSAGES: Final = 5
+"""That a client reads before it goes."""
+
+
+class Churn:
+    """Opens connections to a relay at a steady rate, and closes them.
+
+    Args:
+        url: of the feed.
+        rate: connections per second, for ``run``.
+
+    Attributes:
+        made: connections that were begun.
+        failed: of them, those that did not go as they should; the first few, in words.
+    """
+
+    def __init__(self, url: str, rate: float = 0.0) -> None:
+        self.made = 0
+        self.failed: list[str] = []
+        self._url = url
+        self._rate = rate
+        self._cursor = ""
+
+    async def run(self, seconds: float) -> None:
+        """Open connections for so long."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            while (gone := time.monotonic() - began) < seconds:
+                while self.made < gone * self._rate:
+                    tasks.create_task(self._next())
+                await asyncio.sleep(0.02)
+
+    async def run_all(self, count: int, at_once: int) -> None:
+        """Open so many connections, each as soon as one of those before it has ended."""
+
+        async def one_after_the_other() -> None:
+            while self.made < count:
+                await self._next()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(at_once):
+                tasks.create_task(one_after_the_other())
+
+    def _next(self) -> Coroutine[Any, Any, None]:
+        ways = (
+            self._polite,
+            self._rude,
+            self._latest,
+            self._returning,
+            self._deaf,
+            self._hasty,
+            self._refused,
+        )
+        self.made += 1
+        return self._one(ways[(self.made - 1) % len(ways)])
+
+    async def _one(self, way: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await way()
+        except (OSError, ConnectionClosed, InvalidHandshake, EOFError) as error:
+            self.failed.append(f"{way.__name__}: {error!r}")
+
+    async def _polite(self) -> None:
+        """Reads, and says good-bye."""
+        async with self._open() as socket:
+            await self._read(socket)
+
+    async def _rude(self) -> None:
+        """Reads, and is gone without a word, as when a laptop's lid falls."""
+        async with self._open(compression="deflate") as socket:
+            await self._read(socket)
+            socket.transport.abort()
+
+    async def _latest(self) -> None:
+        """Has a filter of its own, and mode latest."""
+        async with self._open(mode="latest", subjects="log.*.a,gateway.>", interval_ms=200) as socket:
+            await socket.recv()
+
+    async def _returning(self) -> None:
+        """Comes back with the cursor of another, and asks for everything."""
+        query = {"cursor": self._cursor} if self._cursor else {}
+        async with self._open(mode="complete", **query) as socket:
+            await self._read(socket)
+
+    async def _deaf(self) -> None:
+        """Never reads, and goes."""
+        async with self._open() as socket:
+            await asyncio.sleep(0.5)
+            socket.transport.abort()
+
+    async def _hasty(self) -> None:
+        """Goes in the middle of the handshake."""
+        host, _, port = self._url.removeprefix("ws://").partition("/")[0].rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /ws HTTP/1.1\r\nHost: ")
+        await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async def _refused(self) -> None:
+        """Asks for what there is not."""
+        with contextlib.suppress(InvalidHandshake, ConnectionClosed):
+            async with self._open(mode="none-such") as socket:
+                while True:
+                    await socket.recv()
+
+    def _open(
+        self, compression: str | None = None, **query: object
+    ) -> contextlib.AbstractAsyncContextManager[ClientConnection]:
+        return patiently(
+            f"{self._url}?{urlencode(query)}",
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=compression,
+            max_size=MAX_MESSAGE_BYTES,
+        )
+
+    async def _read(self, socket: ClientConnection) -> None:
+        for _ in range(MESSAGES):
+            message = orjson.loads(await socket.recv())
+            self._cursor = message.get("cursor") or self._cursor
+
+
+async def publish(nats_url: str, rate: float, over: asyncio.Event) -> int:
+    """Publish log lines of one shape at a steady rate until told to stop; how many."""
+    began = time.monotonic()
+    count = 0
+    async with Publisher(nats_url, name="steady") as publisher:
+        while not over.is_set():
+            while count < (time.monotonic() - began) * rate:
+                text = f"line {count:09d} {'x' * 180}"
+                event = SystemLog(level="INFO", message=text, source="abcd"[count % 4])
+                ticket = await publisher.submit(event.subject, event.encode())
+                ticket.add_done_callback(lambda done: done.result())
+                count += 1
+            await asyncio.sleep(0.02)
+        await publisher.flush()
+    return count

@@ -1,0 +1,315 @@
+"""A client of the hub without a socket: records what it is sent, and reads it as a browser would.
+
+Invariants:
+
+1. Frames are read by websockets' own parser for clients, and messages by the contract's models: both refuse
+   what a real client would refuse.
+2. A frame after ``close`` fails the test at once.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.events import Event, decode
+from tickertape.contracts.messages import (
+    MAX_MESSAGE_BYTES,
+    Bye,
+    Error,
+    Events,
+    Gap,
+    RelayMessage,
+    Snapshot,
+    WireError,
+    relay_message,
+)
+from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.fanout.encoding import Variant
+from tickertape.relay.core.grants import EVERYTHING, Grant
+from tickertape.relay.core.hub import Hub, HubSettings
+from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.session.session import Request, Session
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side, State
+
+M = TypeVar("M")
+NOW = 1_750_000_000.0
+
+_TIMED = re.compile(rb'("[0-9a-z]{1,16}-[0-9]+)-[0-9]+(?=")')
+
+
+def texts(data: bytes, variant: Variant = Variant.PLAIN) -> list[bytes]:
+    """Text messages in the bytes that a server wrote; deflated ones are read without any context.
+
+    Raises:
+        websockets.exceptions.ProtocolError: the bytes are no whole, unmasked, unfragmented text frames.
+    """
+    client = Protocol(Side.CLIENT, state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
+    if variant is Variant.DEFLATED:
+        client.extensions = [PerMessageDeflate(True, True, 15, 15)]
+    client.receive_data(data)
+    if client.parser_exc is not None:
+        raise client.parser_exc
+    found = []
+    for frame in client.events_received():
+        assert isinstance(frame, Frame)
+        assert frame.opcode is Opcode.TEXT
+        assert frame.fin
+        found.append(bytes(frame.data))
+    return found
+
+
+def untimed(text: bytes) -> bytes:
+    """A message without the times in its cursors, of which ``test_cursor_times.py`` is."""
+    return _TIMED.sub(rb"\1", text)
+
+
+class FakeLink:
+    """Records what a session writes.
+
+    Args:
+        variant: how it wants its frames.
+
+    Attributes:
+        sent: every write, the very objects.
+        closed: code and reason once the relay closes.
+        aborted: whether it was cut.
+        grants: that it was counted for.
+        room: whether its subject may have one connection more.
+        on_send: called after each write; tests fill a socket with it.
+    """
+
+    def __init__(self, variant: Variant = Variant.PLAIN) -> None:
+        self.variant = variant
+        self.sent: list[bytes] = []
+        self.closed: tuple[int, str] | None = None
+        self.aborted = False
+        self.grants: list[Grant] = []
+        self.room = True
+        self.on_send: Callable[[], None] | None = None
+        self._read = 0
+
+    def send(self, data: bytes) -> None:
+        """Take whole frames."""
+        assert self.closed is None, "a write after the close"
+        self.sent.append(data)
+        if self.on_send is not None:
+            self.on_send()
+
+    def admit(self, grant: Grant) -> bool:
+        """Count it for its subject."""
+        self.grants.append(grant)
+        return self.room
+
+    def close(self, code: int, reason: str) -> None:
+        """Note the close."""
+        assert self.closed is None, "closed twice"
+        self.closed = (code, reason)
+
+    def abort(self) -> None:
+        """Note that it was cut."""
+        self.aborted = True
+
+    def read(self) -> list[RelayMessage]:
+        """Messages since the last call."""
+        fresh, self._read = self.sent[self._read :], len(self.sent)
+        found = [text for data in fresh for text in texts(data, self.variant)]
+        return [relay_message.validate_json(untimed(text)) for text in found]
+
+    def kinds(self) -> list[str]:
+        """Types of the messages since the last call."""
+        return [message.type for message in self.read()]
+
+
+def only(messages: list[RelayMessage], kind: type[M]) -> list[M]:
+    """Those of one type."""
+    return [message for message in messages if isinstance(message, kind)]
+
+
+def seqs(messages: list[RelayMessage]) -> list[int]:
+    """Sequences of all delivered events, in the order in which they came; snapshots are left out."""
+    return [item.seq for message in only(messages, Events) for item in message.events]
+
+
+def shown(messages: list[RelayMessage]) -> list[int]:
+    """Sequences of all events in snapshots."""
+    return [item.seq for message in only(messages, Snapshot) for item in message.events]
+
+
+def gaps(messages: list[RelayMessage]) -> list[tuple[str, str, int | None, str]]:
+    """Gaps as (from, to, dropped, reason)."""
+    return [(gap.from_, gap.to, gap.dropped, gap.reason) for gap in only(messages, Gap)]
+
+
+def ended(link: FakeLink, code: CloseCode, error: ErrorCode, ref: str | None = None) -> bool:
+    """Tell whether a client was sent away so: ``error`` and ``bye`` are the last of what it reads."""
+    *_, last, bye = link.read()
+    assert isinstance(last, Error)
+    assert isinstance(bye, Bye)
+    assert bye.reason == last.message
+    assert link.closed == (code, bye.reason)
+    return (bye.code, last.code, last.ref) == (code, error, ref)
+
+
+class Stage:
+    """A hub with virtual time, a stream that is published by hand, and clients.
+
+    Args:
+        head: where the stream stands at the start.
+        stream: whether the stream can be read again, and asked for places; ``read`` and ``asked`` do so.
+        tokens: what each token grants, or why it does not; None where no tokens are asked for.
+        report: gets internal errors; without it they fail the test.
+        settings: of ``HubSettings``; the rate is unlimited unless given.
+    """
+
+    def __init__(
+        self,
+        head: int = 0,
+        *,
+        stream: bool = False,
+        tokens: Mapping[str, Grant | WireError] | None = None,
+        report: Callable[[str, Exception], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.now = NOW
+        self.woken = 0
+        self.fetched = 0
+        self.asked: list[Session] = []
+        self.first = 0  # the stream has let go of everything up to here
+        self.stored: list[tuple[int, str, Event, int]] = []
+        self.hub = Hub(
+            HubSettings(**{"rate": 0.0, **settings}),
+            self._wake,
+            self._fetch if stream else None,
+            self.asked.append if stream else None,
+            None if tokens is None else self._verify,
+            **({} if report is None else {"report": report}),
+        )
+        self._tokens = tokens or {}
+        self.hub.begin("e", head)
+        self.hub.set_upstream(True, self.now)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def _fetch(self) -> None:
+        self.fetched += 1
+
+    def _verify(self, token: str) -> Grant:
+        found = self._tokens[token]
+        if isinstance(found, WireError):
+            raise found
+        return found
+
+    def read(self, times: int = 1) -> list[int]:
+        """Read stretches that are wanted from the stream; returns their numbers."""
+        found: list[int] = []
+        while len(found) < times and (wanted := self.hub.fanout.archive.next()) is not None:
+            stretch = Log(STRETCH, 1 << 40)
+            stretch.start(max(wanted.first - 1, self.first))
+            for seq, subject, event, stored_ns in self.stored:
+                if stretch.floor < seq <= wanted.last:
+                    stretch.append(self.hub.record(seq, subject, event, stored_ns))
+            stretch.advance(min(wanted.last, self.hub.log.head))
+            self.hub.fanout.loaded(wanted.number, stretch)
+            found.append(wanted.number)
+        return found
+
+    def log(self, seq: int, level: str = "info", source: str = "x", size: int = 0) -> None:
+        """Publish a log line."""
+        subject = f"log.{level}.{source}"
+        self.publish(seq, subject, log_event(level, source, f"line {seq} " + "x" * size))
+
+    def status(self, seq: int, gateway: str = "a", status: str = "HEALTHY") -> None:
+        """Publish a gateway's status."""
+        self.publish(seq, f"gateway.status.ctp.{gateway}", status_event(gateway, status))
+
+    def publish(self, seq: int, subject: str, event: Event) -> None:
+        """Publish an event, stored and taken in now."""
+        stored_ns = nanoseconds(self.now)
+        self.stored.append((seq, subject, event, stored_ns))
+        self.hub.publish(seq, subject, event, stored_ns, self.now)
+
+    def open(
+        self,
+        request: Request | None = None,
+        variant: Variant = Variant.PLAIN,
+        grant: Grant | None = EVERYTHING,
+    ) -> tuple[FakeLink, Session]:
+        """Let a client in."""
+        link = FakeLink(variant)
+        session = self.hub.open(link, request or Request(), self.now, grant)
+        return link, session
+
+    def follow(
+        self,
+        request: Request | None = None,
+        variant: Variant = Variant.PLAIN,
+        grant: Grant | None = EVERYTHING,
+    ) -> tuple[FakeLink, Session]:
+        """Let a client in, and read what it is greeted with."""
+        link, session = self.open(request, variant, grant)
+        link.read()
+        return link, session
+
+    def say(self, session: Session, **message: Any) -> None:
+        """Let a client send a message."""
+        self.hub.receive(session, orjson.dumps(message), self.now)
+
+    def tick(self, after: float = 0.0) -> None:
+        """Let time pass, and do what is due."""
+        self.now += after
+        self.hub.tick(self.now)
+
+    def flush(self, after: float = 0.0) -> None:
+        """Let time pass, and flush."""
+        self.now += after
+        self.hub.fanout.flush(self.now)
+
+    def settle(self) -> None:
+        """Flush until nothing asks for another one."""
+        for _ in range(10_000):
+            woken = self.woken
+            self.flush()
+            if self.woken == woken:
+                return
+        raise AssertionError("the hub asks to be flushed for ever")
+
+
+def nanoseconds(moment: float) -> int:
+    """UNIX seconds as nanoseconds."""
+    return round(moment * 1e9)
+
+
+def log_event(level: str = "info", source: str = "x", message: str = "hello") -> Event:
+    """A log line that keeps the contract."""
+    return _decoded(
+        f"log.{level}.{source}",
+        event_type="system_log",
+        level=level.upper(),
+        message=message,
+        source=source,
+        metadata={},
+    )
+
+
+def status_event(gateway: str = "a", status: str = "HEALTHY") -> Event:
+    """A gateway's status that keeps the contract."""
+    return _decoded(
+        f"gateway.status.ctp.{gateway}",
+        event_type="gateway_status_change",
+        gateway_id=gateway,
+        gateway_type="ctp",
+        previous_status="UNKNOWN",
+        current_status=status,
+        metadata={},
+    )
+
+
+def _decoded(subject: str, **fields: Any) -> Event:
+    event = decode(subject, orjson.dumps({"timestamp": "2025-06-24T10:30:45.123Z", **fields}))
+    assert isinstance(event, Event), event
+    return event

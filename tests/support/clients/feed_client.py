@@ -1,0 +1,204 @@
+"""A client of a real relay, for tests: a socket of the ``websockets`` library, read by the contract's models.
+
+Every message must be legal, and places must not go back: the client itself checks both.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import nats
+import orjson
+from nats.aio.client import Client as Nats
+from nats.js import JetStreamContext
+from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
+from tickertape.contracts.messages import (
+    MAX_MESSAGE_BYTES,
+    SUBPROTOCOL,
+    Events,
+    RelayMessage,
+    parse_cursor,
+    relay_message,
+)
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from tests.support.clients.fake_link import only, seqs
+from tests.support.patience import PATIENCE as PATIENCE
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T], timeout: float = 2 * PATIENCE) -> T:
+    """Run a test's work; TimeoutError when it takes for ever."""
+    return asyncio.run(asyncio.wait_for(work, timeout))
+
+
+class FeedClient:
+    """Reads a feed, and keeps all that came.
+
+    Attributes:
+        messages: since the beginning, or the last ``forget``.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.messages: list[RelayMessage] = []
+        self._place = -1
+
+    async def read(self) -> RelayMessage:
+        """The next message."""
+        async with asyncio.timeout(PATIENCE):
+            text = await self.socket.recv(decode=False)
+        message = relay_message.validate_json(text)
+        if isinstance(message, Events):
+            place = parse_cursor(message.cursor)[1]
+            assert place >= self._place, "places do not go back"
+            self._place = place
+        self.messages.append(message)
+        return message
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Read until something holds of what came."""
+        while not condition():
+            await self.read()
+
+    async def one(self, kind: type[M]) -> M:
+        """The next message of a type."""
+        while True:
+            message = await self.read()
+            if isinstance(message, kind):
+                return message
+
+    async def events(self, count: int) -> list[dict[str, Any]]:
+        """Read until so many events came in all; the bodies of all of them, in order."""
+        await self.until(lambda: len(self.seqs()) >= count)
+        return [item.event for message in only(self.messages, Events) for item in message.events]
+
+    async def texts(self, count: int) -> list[str]:
+        """Read until so many events came; their messages."""
+        return [event["message"] for event in await self.events(count)]
+
+    def seqs(self) -> list[int]:
+        """Sequences of the events that came."""
+        return seqs(self.messages)
+
+    @property
+    def cursor(self) -> str:
+        """The last place that the client was told."""
+        return [message.cursor for message in self.messages if hasattr(message, "cursor")][-1]
+
+    def reset(self) -> None:
+        """Begin anew, as a client does that was told of another stream."""
+        self._place = -1
+
+    async def say(self, **message: Any) -> None:
+        """Send a message."""
+        await self.socket.send(orjson.dumps(message).decode())
+
+    async def closed(self) -> int:
+        """Read on to the end; the close code."""
+        try:
+            while True:
+                await self.read()
+        except ConnectionClosed as error:
+            return error.rcvd.code if error.rcvd is not None else 1006
+
+
+@asynccontextmanager
+async def patiently(url: str, **options: Any) -> AsyncIterator[ClientConnection]:
+    """Open a socket as one that a busy machine may delay: no time counts, and a late head is sent again.
+
+    Args:
+        url: of the feed.
+        options: more of ``websockets.asyncio.client.connect``.
+    """
+    while True:
+        try:
+            socket = await connect(
+                url, proxy=None, open_timeout=PATIENCE, close_timeout=2.0, ping_interval=None, **options
+            )
+            break
+        except InvalidStatus as error:
+            if error.response.status_code != 408:
+                raise
+    async with socket:
+        yield socket
+
+
+@asynccontextmanager
+async def follow(
+    ws_url: str,
+    *,
+    protocol: bool = True,
+    live: bool = True,
+    token: str | None = None,
+    source: str | None = None,
+    **query: object,
+) -> AsyncIterator[FeedClient]:
+    """Connect to a feed.
+
+    Args:
+        ws_url: of the relay.
+        protocol: offer ``tickertape.v1``.
+        live: read up to ``subscribed`` and the end of the snapshot, if there is one.
+        token: sent as ``Authorization: Bearer``.
+        source: address to come from; each of 127.0.0.0/8 is another client to the relay.
+        query: as in the protocol.
+    """
+    url = f"{ws_url}?{urlencode(query)}" if query else ws_url
+    async with patiently(
+        url,
+        subprotocols=[Subprotocol(SUBPROTOCOL)] if protocol else None,
+        additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
+        local_addr=None if source is None else (source, 0),
+        compression=None,
+        max_size=MAX_MESSAGE_BYTES,
+        max_queue=None,
+    ) as socket:
+        client = FeedClient(socket)
+        if live:
+            await client.until(lambda: any(m.type == "subscribed" for m in client.messages))
+            if not client.messages[-1].resumed:  # type: ignore[union-attr]
+                await client.until(lambda: getattr(client.messages[-1], "done", False))
+        yield client
+
+
+@asynccontextmanager
+async def connection(nats_url: str) -> AsyncIterator[Nats]:
+    """A plain NATS client."""
+    servers = nats_url.split(",")
+    nc = await nats.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    try:
+        yield nc
+    finally:
+        await nc.close()
+
+
+@asynccontextmanager
+async def jetstream(nats_url: str) -> AsyncIterator[JetStreamContext]:
+    """A JetStream client."""
+    async with connection(nats_url) as nc:
+        yield nc.jetstream(timeout=PATIENCE)
+
+
+async def publish(js: JetStreamContext, event: EventModel, prefix: str = "", **headers: str) -> int:
+    """Publish an event until it is acknowledged; its sequence."""
+    ack = await js.publish(prefix + event.subject, event.encode(), headers=headers or None)
+    return ack.seq
+
+
+def line(message: str, level: str = "INFO", source: str = "x") -> SystemLog:
+    """A log line."""
+    return SystemLog.model_validate({"level": level, "message": message, "source": source})
+
+
+def status(gateway: str = "a", current: Status = Status.HEALTHY) -> GatewayStatusChange:
+    """A gateway's status."""
+    return GatewayStatusChange(
+        gateway_id=gateway, gateway_type="ctp", previous_status=Status.UNKNOWN, current_status=current
+    )

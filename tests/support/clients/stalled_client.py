@@ -1,0 +1,73 @@
+"""A client whose socket is full: it reads nothing until a test tells it to."""
+
+import socket
+import time
+
+from tickertape.contracts.messages import Events, Gap, relay_message
+
+from tests.support.clients.fake_link import only, texts
+from tests.support.clients.feed_client import PATIENCE
+
+
+class StalledClient:
+    """A socket that reads nothing until it is told to.
+
+    Args:
+        address: host and port of the relay.
+        target: path of the feed, with its query.
+    """
+
+    def __init__(self, address: tuple[str, int], target: str = "/ws") -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.settimeout(PATIENCE)
+        self._socket.connect(address)
+        self._socket.sendall(
+            b"GET %b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            % target.encode()
+        )
+        self._data = b""
+        while b"\r\n\r\n" not in self._data:
+            self._data += self._socket.recv(1024)
+        self._data = self._data.partition(b"\r\n\r\n")[2]
+
+    def read(self, total: int) -> tuple[list[int], list[Gap]]:
+        """Read until delivered and dropped make up a total, or a gap says that it cannot be known."""
+        messages = []
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            whole = self._whole_frames()
+            messages += [relay_message.validate_json(text) for text in texts(whole)] if whole else []
+            seqs = [item.seq for message in only(messages, Events) for item in message.events]
+            gaps = only(messages, Gap)
+            unknown = any(gap.dropped is None for gap in gaps)
+            if len(seqs) + sum(gap.dropped or 0 for gap in gaps) >= total:
+                return seqs, gaps
+            if unknown and seqs and seqs[-1] >= total:
+                return seqs, gaps
+            self._data += self._socket.recv(1 << 20)
+        raise TimeoutError(f"got {len(seqs)} events and {gaps}")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _whole_frames(self) -> bytes:
+        end = 0
+        data = self._data
+        while len(data) >= end + 2:
+            size, head = data[end + 1], 2
+            if size >= 126:
+                head = 4 if size == 126 else 10
+                if len(data) < end + head:
+                    break
+                size = int.from_bytes(data[end + 2 : end + head], "big")
+            if len(data) < end + head + size:
+                break
+            if data[end] == 0x89:  # a ping; it needs no answer for as long as this test takes
+                data = data[:end] + data[end + head + size :]
+                continue
+            end += head + size
+        self._data = data[end:]
+        return data[:end]

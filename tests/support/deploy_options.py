@@ -1,0 +1,51 @@
+"""Whether what ``deploy/`` gives to ``tickertape`` is what its command line takes; linters of the rest."""
+
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from tests.support.browser.browser_desk import missing
+from tests.support.paths import ROOT
+from tests.support.programs.relay_process import run
+
+DEPLOY: Final = ROOT / "deploy"
+
+
+@cache
+def options(command: str) -> frozenset[str]:
+    """What a command takes, as its own help has it."""
+    done = run(command, "--help", COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout))
+
+
+def unknown(line: Sequence[str]) -> list[str]:
+    """Options that the command does not take.
+
+    Args:
+        line: of the command, without the program's name.
+    """
+    given = [part.partition("=")[0] for part in line[1:] if part.startswith("--")]
+    return [option for option in given if option not in options(line[0])]
+
+
+def unknown_variables(command: str, text: str) -> list[str]:
+    """Variables in a text that are no option of the command."""
+    found = re.findall(r"\bTICKERTAPE_([A-Z_]+[A-Z])=", text)
+    return [name for name in found if f"--{name.lower().replace('_', '-')}" not in options(command)]
+
+
+def program(name: str) -> str:
+    """A linter, of a wheel or of the system."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        missing(f"needs {name}; 'pip install -r tests/requirements.txt' brings it")
+    return found
+
+
+__all__ = ["DEPLOY", "options", "program", "unknown", "unknown_variables"]

@@ -1,0 +1,217 @@
+"""A host application with mounted feeds, as a child process of a test: a real one under uvicorn.
+
+Run as ``python -m tests.support.programs.asgi_host '{...}'``; the test says what is mounted where.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import prometheus_client
+import uvicorn
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request as Asked
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from tests.support.paths import ROOT
+from tests.support.programs.relay_process import PATIENCE, environment, eventually
+from tests.support.servers.nats_server import free_port
+from tickertape import tickertape_app
+
+
+class Host:
+    """A host application; also a context manager that starts and closes it.
+
+    Args:
+        mounts: options of ``tickertape_app`` by where it is mounted.
+        kind: ``fastapi`` or ``starlette``.
+        lifespan: whether the host starts the feeds.
+        metrics: the mount whose metrics are at ``/metrics``, beside those of the host's process.
+        address: that it listens on.
+        env: more of the environment.
+
+    Attributes:
+        program: module, and first arguments, of the process that is started.
+    """
+
+    def __init__(
+        self,
+        mounts: dict[str, dict[str, Any]],
+        *,
+        kind: str = "fastapi",
+        lifespan: bool = True,
+        metrics: str | None = None,
+        address: str = "127.0.0.1",
+        **env: str,
+    ) -> None:
+        self.port = free_port()
+        self.address = address
+        self.log: list[str] = []
+        self.program = ["tests.support.programs.asgi_host"]
+        self._spec = {
+            "mounts": mounts, "kind": kind, "lifespan": lifespan, "metrics": metrics, "address": address,
+        }  # fmt: skip
+        self._env = env
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"<Host {self.port}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def url(self, path: str = "", scheme: str = "http") -> str:
+        """Address of a page, or of a feed."""
+        return f"{scheme}://{self.address}:{self.port}{path}"
+
+    def ws(self, path: str = "/feed/ws") -> str:
+        """Address of a feed."""
+        return self.url(path, "ws")
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the process holds now."""
+        assert self._process is not None
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def start(self) -> None:
+        """Start it; returns when its own page answers."""
+        self.log = []
+        command = [sys.executable, "-W", "error", "-m", *self.program]
+        self._process = subprocess.Popen(
+            [*command, json.dumps({**self._spec, "port": self.port})],
+            cwd=ROOT,
+            env=environment(**self._env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self.log.extend, args=[self._process.stdout], daemon=True)
+        self._reader.start()
+
+        def up() -> bool:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the host ended: {''.join(self.log)[-3000:]}")
+            with contextlib.suppress(URLError, OSError):
+                return self.get("/health")[0] == 200
+            return False
+
+        eventually(up, "the host answers")
+
+    def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of a page."""
+        try:
+            with urlopen(Request(self.url(path), headers=headers), timeout=PATIENCE) as page:
+                return int(page.status), json.load(page)
+        except HTTPError as error:
+            with error:
+                body = error.read()
+                return error.code, json.loads(body) if body.startswith(b"{") else body
+
+    def until_ready(self, path: str = "/feed") -> None:
+        """Wait until a feed lets clients in."""
+        eventually(lambda: self.get(f"{path}/health")[0] == 200, "the feed is ready")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it with a signal, and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(PATIENCE)
+        finally:
+            self.close()
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL)."""
+        self.stop(signal.SIGKILL)
+
+    def close(self) -> None:
+        """End it in whatever state it is; may be called twice."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        assert self._reader is not None
+        self._reader.join()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def host(spec: dict[str, Any]) -> Starlette:
+    """The application that a test asks for."""
+    feeds = {path: tickertape_app(**options) for path, options in spec["mounts"].items()}
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            for feed in feeds.values() if spec["lifespan"] else ():
+                await stack.enter_async_context(feed.lifespan())
+            yield
+        names = sorted(task.get_name() for task in asyncio.all_tasks())
+        print("left:", json.dumps([name for name in names if not name.startswith("Task-")]), flush=True)
+        print("handler of:", getattr(signal.getsignal(signal.SIGTERM), "__module__", None), flush=True)
+
+    def own() -> dict[str, Any]:
+        return {"feeds": {path: {**feed.health(), "ready": feed.ready} for path, feed in feeds.items()}}
+
+    if spec["kind"] == "fastapi":
+        app = FastAPI(lifespan=lifespan)
+        app.get("/health")(own)
+        for path, feed in feeds.items():
+            app.mount(path, feed)
+        if spec["metrics"] is not None:
+            prometheus_client.REGISTRY.register(feeds[spec["metrics"]].collector)
+            app.mount("/metrics", prometheus_client.make_asgi_app())
+        return app
+
+    async def page(request: Asked) -> JSONResponse:
+        return JSONResponse(own())
+
+    mounts = [Mount(path, feed) for path, feed in feeds.items()]
+    return Starlette(routes=[Route("/health", page), *mounts], lifespan=lifespan)
+
+
+def main() -> None:
+    """Serve what the command line asks for."""
+    spec = json.loads(sys.argv[1])
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    uvicorn.run(
+        host(spec),
+        host=spec["address"],
+        port=spec["port"],
+        log_config=None,
+        access_log=False,
+        # A client that reads nothing for as long as a busy machine takes is what some tests are about.
+        ws_ping_timeout=10 * PATIENCE,
+    )
+
+
+if __name__ == "__main__":
+    main()

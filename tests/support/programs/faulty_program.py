@@ -1,0 +1,108 @@
+"""``tickertape``, or a host application, in which code that runs on behalf of one session raises.
+
+Run by a test as ``python -m`` with ``relay serve ...`` or ``host '{...}'``.
+
+Invariant: each place raises for its own victim only: what asks for ``subject(place)``. The readers of the
+stream do not know for whom they read; there a victim asks for a time that no other does.
+"""
+
+import inspect
+import sys
+from functools import wraps
+from importlib import import_module
+from typing import Any, Final
+
+from tickertape.contracts.events import parse_time
+from tickertape.relay.core.fanout.feed import Feed
+from tickertape.relay.core.session.session import Request, Session
+
+from tests.support.programs import asgi_host
+from tickertape.cli import main as cli
+
+SINCE: Final = "2001-02-03T04:05:06Z"
+"""What the victim of ``Readers.place_at`` asks for."""
+
+READERS: Final = (
+    "tickertape.relay.ingest.replay_readers:Readers.place_at",
+    "tickertape.relay.ingest.replay_readers:Readers._read_stretch",
+)
+
+PLACES: Final = (
+    "tickertape.relay.transport.connections:Gate.decide",
+    "tickertape.relay.transport.connections:Gate._asked",
+    "tickertape.relay.core.hub:Hub._admit",
+    "tickertape.relay.core.session.session_start:Starts.start",
+    "tickertape.relay.core.fanout.fanout:Fanout.attach",
+    "tickertape.relay.transport.websocket:Connection._parse",
+    "tickertape.relay.asgi.connection:Client._take",
+    "tickertape.relay.asgi.connection:Client._send_outbox",
+    "tickertape.relay.core.fanout.feed:Feed.take",
+    "tickertape.relay.core.session.session_start:Starts.located",
+    "tickertape.relay.ingest.replay_readers:Readers._locate",
+    "tickertape.relay.core.fanout.fanout:Fanout._serve",
+    "tickertape.relay.endpoints.history:History.page",
+    "tickertape.relay.endpoints.history_endpoint:EventsPage.__call__",
+    *READERS,
+)
+
+
+class InjectedError(Exception):
+    """What raises."""
+
+
+def subject(place: str) -> str:
+    """What the victim of a place asks for."""
+    return f"log.critical.victim{PLACES.index(place)}"
+
+
+def is_for(wanted: str, one: Any) -> bool:
+    """Tell whether an argument of a call belongs to the victim that asks for a subject."""
+    if isinstance(one, Session):
+        return wanted in one.asked.subjects
+    if isinstance(one, Feed):
+        return wanted in one.filter.subjects
+    if isinstance(one, Request):
+        return wanted in one.subjects
+    if isinstance(one, str):
+        return f"subjects={wanted}&" in f"{one}&"
+    if isinstance(one, dict):
+        return is_for(wanted, one.get("query_string", b"").decode())
+    inside = getattr(one, "_session", None) or getattr(one, "request", None)
+    return inside is not None and is_for(wanted, inside)
+
+
+def arm(place: str) -> None:
+    """Let a method raise when it is called for the victim of its place."""
+    module, _, path = place.partition(":")
+    owner, _, name = path.partition(".")
+    kind = getattr(import_module(module), owner)
+    real = getattr(kind, name)
+
+    def check(arguments: tuple[Any, ...]) -> None:
+        if place == READERS[0]:
+            broken = arguments[1] == parse_time(SINCE).timestamp()
+        else:
+            broken = place in READERS or any(is_for(subject(place), one) for one in arguments)
+        if broken:
+            raise InjectedError(place)
+
+    @wraps(real)
+    async def broken_coroutine(*arguments: Any, **named: Any) -> Any:
+        check(arguments)
+        return await real(*arguments, **named)
+
+    @wraps(real)
+    def broken(*arguments: Any, **named: Any) -> Any:
+        check(arguments)
+        return real(*arguments, **named)
+
+    setattr(kind, name, broken_coroutine if inspect.iscoroutinefunction(real) else broken)
+
+
+if __name__ == "__main__":
+    for one in PLACES:
+        arm(one)
+    if sys.argv.pop(1) == "relay":
+        cli.main()
+    else:
+        asgi_host.main()

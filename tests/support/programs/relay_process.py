@@ -1,0 +1,276 @@
+"""A real relay as a child process: started, asked, stopped and killed by a test.
+
+Invariants:
+
+1. ``start`` returns when the relay is ready, or at least listens; it raises with its own words when it
+   ends before.
+2. After the first start the ports stay the same.
+3. Nothing is left running: ``close`` ends the process in whatever state it is, and so does the end of the
+   interpreter.
+"""
+
+import atexit
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from unittest.mock import patch
+
+from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE as PATIENCE
+from tests.support.programs import warm_start
+from tickertape.cli import main as cli
+
+_LISTENING: Final = re.compile(r"relay: (https?://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
+_running: set["Relay"] = set()
+
+
+def command(*arguments: str) -> list[str]:
+    """Command line of ``tickertape``."""
+    return [sys.executable, "-m", "tickertape", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The test's environment, without settings that would change what is tested; logs are for people."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("TICKERTAPE_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "TICKERTAPE_LOG_FORMAT": "text", **more}
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself."""
+    process = warm_start.start(arguments, environment(**env), ROOT)
+    with ThreadPoolExecutor(2) as pool, process.stdout, process.stderr:
+        said = [pool.submit(stream.read) for stream in (process.stdout, process.stderr)]
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            process.kill()
+        out, err = (one.result() for one in said)
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Call a command that does not get beyond its options, without a process of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment(**env), clear=True),
+        patch.object(cli, "_run", side_effect=AssertionError(f"{arguments} were accepted")),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = cli.main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
+    """Wait until something holds.
+
+    Raises:
+        TimeoutError: it does not, in time; the text says what.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout:g} s for: {what}")
+        time.sleep(0.01)
+
+
+class Relay:
+    """One ``tickertape serve``; also a context manager that starts and closes it.
+
+    Args:
+        nats_url: of NATS; None lets the relay start its own.
+        options: more of the command line.
+        env: more of the environment.
+
+    Attributes:
+        descriptors: most that the next process may have, as after ``ulimit -n``; None changes nothing.
+        program: what the next process runs, in place of the command line itself; a fresh interpreter.
+    """
+
+    def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
+        self.options = [*(("--nats-url", nats_url) if nats_url else ()), "--drain", "1"]
+        self.options += ["--drain-notice", "0", *options]
+        self.env = env
+        self.descriptors: int | None = None
+        self.program: list[str] | None = None
+        self.url = ""
+        self.ops_url = ""
+        self.nats_url = nats_url or ""
+        self.lines: list[str] = []
+        self.log: list[str] = []
+        self._process: subprocess.Popen[str] | warm_start.Process | None = None
+        self._readers: list[threading.Thread] = []
+
+    def __repr__(self) -> str:
+        state = f"pid {self._process.pid}" if self._process else "not running"
+        return f"<Relay {self.url or 'no port yet'} {state}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def ws_url(self) -> str:
+        """Address of the feed."""
+        return f"ws{self.url.removeprefix('http')}/ws"
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """Where the main port listens."""
+        host, _, port = self.url.partition("://")[2].rpartition(":")
+        return host, int(port)
+
+    @property
+    def pid(self) -> int:
+        """Process id; RuntimeError while it does not run."""
+        return self._expect_running().pid
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the process holds now."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start it.
+
+        Args:
+            ready: wait until it says so; else only until it listens.
+        """
+        ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
+        ports.append(self.ops_url.rpartition(":")[2] or "0")
+        self.lines, self.log = [], []
+        self._process = self._launch(["serve", *ports, *self.options])
+        _running.add(self)
+        self._readers = [
+            threading.Thread(target=lines.extend, args=[stream], daemon=True)
+            for lines, stream in ((self.lines, self._process.stdout), (self.log, self._process.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._until(lambda: any(_LISTENING.match(line) for line in self.lines), "the relay listens")
+        found = next(found for line in self.lines if (found := _LISTENING.match(line)))
+        self.url, self.ops_url, self.nats_url = found[1], found[2], found[3]
+        if ready:
+            self.until_ready()
+
+    def _launch(self, arguments: list[str]) -> "subprocess.Popen[str] | warm_start.Process":
+        env = environment(**self.env)
+        if self.program is None and self.descriptors is None:
+            return warm_start.start(arguments, env, ROOT)
+        line = [*(self.program or command()), *arguments]
+        if self.descriptors is not None:
+            line = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *line]
+        return subprocess.Popen(
+            line,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A Ctrl-C is for the tests, which then end the relay themselves.
+            start_new_session=True,
+        )
+
+    def until_ready(self) -> None:
+        """Wait until the relay says that it serves."""
+        self._until(lambda: "ready\n" in self.lines, "the relay is ready")
+
+    def until_logged(self, text: str) -> None:
+        """Wait for a line of the relay's log."""
+        self._until(lambda: any(text in line for line in self.log), f"the relay says {text!r}")
+
+    def end(self, how: signal.Signals) -> None:
+        """End it with a signal, and wait for its end; one that does not run stays so."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._expect_running().send_signal(number)
+
+    def stop(self) -> int:
+        """Stop it in good order (SIGTERM), and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL), and wait for its end."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit code."""
+        process = self._process
+        if process is None:
+            raise RuntimeError("the relay was never started")
+        try:
+            return process.wait(PATIENCE)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End it in whatever state it is; may be called twice."""
+        process, self._process = self._process, None
+        _running.discard(self)
+        if process is None:
+            return
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for reader in self._readers:
+            reader.join()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        process = self._process
+        assert process is not None
+
+        def met() -> bool:
+            if condition():
+                return True
+            code = process.poll()
+            if code is not None:
+                for reader in self._readers:
+                    reader.join()
+                if condition():
+                    return True
+                raise RuntimeError(f"the relay ended with {code} before {what}: {''.join(self.log)[-2000:]}")
+            return False
+
+        try:
+            eventually(met, what)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {''.join(self.log)[-2000:]}") from None
+
+    def _expect_running(self) -> "subprocess.Popen[str] | warm_start.Process":
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"the relay does not run: {''.join(self.log)[-2000:]}")
+        return self._process
+
+
+@atexit.register
+def _close_all() -> None:
+    for relay in list(_running):
+        with contextlib.suppress(OSError):
+            relay.close()

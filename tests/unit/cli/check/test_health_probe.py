@@ -1,0 +1,211 @@
+"""The health check of a container: which arguments take the short way, and what comes of each answer."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tickertape.relay.settings import RelaySettings
+
+from tests.support.patience import PATIENCE
+from tickertape.cli.check import health_probe as alive
+from tickertape.cli.check.health_probe import ask, early, reached_at, run
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TICKERTAPE_OPS_HOST", "TICKERTAPE_OPS_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
+    """Who would be asked; the answer is 7."""
+    seen: list[tuple[str, int, bool]] = []
+
+    def instead(host: str, port: int, *, ready: bool) -> int:
+        seen.append((host, port, ready))
+        return 7
+
+    monkeypatch.setattr(alive, "run", instead)
+    return seen
+
+
+@contextmanager
+def once(answer: bytes, *, hold: bool = False) -> Iterator[int]:
+    """A listener with one answer, which it may go on to hold open; its port."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            link, _ = server.accept()
+            with link:
+                link.recv(4096)
+                link.sendall(answer)
+                if hold:
+                    done.wait(PATIENCE)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        done.set()
+        thread.join()
+
+
+def test_the_defaults_are_the_relays() -> None:
+    """They are written twice, since reading the settings takes too long."""
+    fields = RelaySettings.model_fields
+    assert (fields["ops_host"].default, fields["ops_port"].default) == (alive.OPS_HOST, alive.OPS_PORT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--live"], ("127.0.0.1", 9464, False)),
+        (["--ready"], ("127.0.0.1", 9464, True)),
+        (["--ops-port", "9", "--live"], ("127.0.0.1", 9, False)),
+        (["--live", "--ops-host=::1", "--ops-port=9"], ("::1", 9, False)),
+    ],
+)
+def test_the_short_way_reads_what_it_needs(
+    asked: list[tuple[str, int, bool]], arguments: list[str], expected: tuple[str, int, bool]
+) -> None:
+    """As the whole command line would."""
+    assert early(arguments) == 7
+    assert asked == [expected]
+
+
+def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever case; a flag wins."""
+    monkeypatch.setenv("TICKERTAPE_OPS_HOST", "10.0.0.1")
+    monkeypatch.setenv("tickertape_ops_port", "5")
+    early(["--live"])
+    early(["--live", "--ops-port", "6"])
+    assert asked == [("10.0.0.1", 5, False), ("10.0.0.1", 6, False)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--json"],
+        ["--live", "--ready"],
+        ["--live", "--json"],
+        ["--live", "gateways.yaml"],
+        ["--live", "--auth", "none"],
+        ["--live=false"],
+        ["--live", "--ops-port"],
+        ["--live", "--ops-port", "abc"],
+        ["--live", "--ops-port", "65536"],
+        ["--live", "--help"],
+    ],
+)
+def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments: list[str]) -> None:
+    """Nothing is done, so that mistakes get their line there."""
+    assert early(arguments) is None
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready", "code", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nok\n", False, 0, ""),
+        (b"HTTP/1.1 200 OK\r\n\r\nready\n", True, 0, ""),
+        (b"HTTP/1.1 503 x\r\n\r\nnot ready\n", True, 1, "says: not ready; its log says what it waits for"),
+        (b"HTTP/1.1 404 x\r\n\r\n", False, 1, "answers /livez with 404; see whether it is a relay"),
+        (b"HTTP/1.1 302 x\r\n\r\n", True, 1, "answers /readyz with 302"),
+        (b"220 mail\r\n", False, 1, "what answers there is no http"),
+        (b"HTTP/1.1 x\r\n\r\n", False, 1, "what answers there is no http"),
+        (b"", False, 1, "what answers there is no http"),
+    ],
+)
+def test_each_answer_is_a_code_and_at_most_a_line(
+    answer: bytes, ready: bool, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only 200 is a yes."""
+    with once(answer) as port:
+        assert run("127.0.0.1", port, ready=ready) == code
+    out = capsys.readouterr().out
+    assert said in out
+    assert out.count("\n") == code
+
+
+def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line says where it looked, and what to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert run("0.0.0.0", port, ready=False) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(
+        f"mend  no relay answers at 127.0.0.1:{port}: connection refused; see whether it runs"
+    )
+
+
+def test_a_free_port_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody knows which one it became."""
+    assert run("127.0.0.1", 0, ready=False) == 1
+    assert "give it a port" in capsys.readouterr().out
+
+
+def test_one_that_hangs_is_given_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that answers and never ends: the deadline is for all of it."""
+    for answer in (b"", b"HTTP/1.1 200 OK\r\n\r\nok\n"):
+        with once(answer, hold=True) as port, pytest.raises(TimeoutError):
+            ask("127.0.0.1", port, "/livez", timeout=0.1)
+    monkeypatch.setattr(alive, "ask", lambda *_: (_ for _ in ()).throw(TimeoutError("timed out")))
+    assert run("127.0.0.1", 9, ready=False) == 1
+    assert "no answer within 2 s" in capsys.readouterr().out
+
+
+def test_one_that_drips_is_given_up() -> None:
+    """A byte now and then would outlast a deadline that each read has for itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            link, _ = server.accept()
+            with link, contextlib.suppress(OSError):
+                for _ in range(200):  # some seconds; whoever stays to its end is told that it is no HTTP
+                    link.sendall(b"x")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(TimeoutError):
+            ask("127.0.0.1", server.getsockname()[1], "/livez", timeout=0.2)
+        thread.join()
+
+
+def test_an_endless_answer_is_cut() -> None:
+    """Nothing unbounded is read from whoever has the port."""
+    with once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * alive.MAX_ANSWER, hold=True) as port:
+        status, body = ask("127.0.0.1", port, "/", timeout=PATIENCE)
+    assert status == 200
+    assert len(body) <= alive.MAX_ANSWER + 16_384
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.1", "10.0.0.1")]
+)
+def test_all_addresses_are_reached_on_loopback(host: str, reached: str) -> None:
+    """A container listens on all of them."""
+    assert reached_at(host) == reached
+
+
+def test_the_short_way_imports_little() -> None:
+    """What takes long to import would be paid every few seconds in every container."""
+    code = (
+        "import sys; from tickertape.cli.main import main; main(['check', '--live', '--ops-port', '0']);"
+        "slow = {'pydantic', 'nats', 'asyncio', 'rich', 'uvicorn', 'orjson', 'logging', 'ssl'};"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

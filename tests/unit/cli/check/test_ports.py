@@ -1,0 +1,154 @@
+"""What the check says of a port: free, with a relay of ours, with another program; and of descriptors."""
+
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from tickertape.relay.settings import RelaySettings
+
+from tickertape.cli.check.finding import Finding
+from tickertape.cli.check.ports import ports, program_on
+
+
+def found(**values: Any) -> dict[str, Finding]:
+    """Findings by name."""
+    return {one.name: one for one in ports(RelaySettings(**values))}
+
+
+@contextmanager
+def answering(answer: Callable[[bytes], bytes]) -> Iterator[int]:
+    """A listener that answers each request, by its path; its port."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=16)
+
+    def serve() -> None:
+        while True:
+            try:
+                link, _ = server.accept()
+            except OSError:
+                return
+            with link:
+                words = link.recv(4096).split()
+                link.sendall(answer(words[1] if len(words) > 1 else b""))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join()
+
+
+def page(status: int, body: bytes) -> bytes:
+    """An answer in HTTP."""
+    return b"HTTP/1.1 %d x\r\nconnection: close\r\n\r\n%b" % (status, body)
+
+
+def test_free_ports_are_free() -> None:
+    """Also those that are left to the system."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    one = found(port=port, ops_port=0)
+    assert str(one["main_port"]) == f"ok    main port 127.0.0.1:{port} is free"
+    assert str(one["ops_port"]) == "ok    --ops-port 0: a free port is taken"
+
+
+@pytest.mark.parametrize("ops_host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_one_port_for_both_is_told(ops_host: str) -> None:
+    """It is free, but not twice."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    one = found(port=port, ops_port=port, ops_host=ops_host)
+    assert one["main_port"].state == "ok"
+    assert one["ops_port"].state == "mend"
+    assert one["ops_port"].text == f"--port and --ops-port are both {port}"
+    assert one["ops_port"].do == "give another --ops-port"
+
+
+def test_a_port_of_another_program_is_told_with_its_name() -> None:
+    """Here it is this test, whose process may be looked at."""
+    with answering(lambda _: b"220 mail.example.com ESMTP\r\n") as port:
+        one = found(port=port, ops_port=port)
+    for name, option in (("main_port", "--port"), ("ops_port", "--ops-port")):
+        assert one[name].state == "mend"
+        assert f"127.0.0.1:{port} is in use by another program" in one[name].text
+        assert one[name].do == f"give another {option}"
+        assert f"pid {os.getpid()})" in one[name].text
+
+
+def test_a_web_server_is_no_relay() -> None:
+    """Pages with the same paths are not enough on the main port, nor the same status on the ops port."""
+    with answering(lambda _: page(200, b'{"status":"up"}')) as port:
+        assert {one.state for name, one in found(port=port, ops_port=port).items() if "port" in name} == {
+            "mend"
+        }
+
+
+@pytest.mark.parametrize(
+    ("ready", "state", "said"),
+    [((200, b"ready\n"), "ok", "ready"), ((503, b"not ready\n"), "mend", "not ready")],
+)
+def test_a_relay_on_the_ops_port_says_whether_it_is_ready(
+    ready: tuple[int, bytes], state: str, said: str
+) -> None:
+    """One that is not ready is to be looked at."""
+    answers = {b"/livez": page(200, b"ok\n"), b"/readyz": page(*ready)}
+    with answering(lambda path: answers[path]) as port:
+        one = found(port=0, ops_port=port)["ops_port"]
+    assert one.state == state
+    assert one.text.endswith(f"says: {said}")
+
+
+def test_an_answer_cannot_write_on_the_terminal() -> None:
+    """Who else has the port might send anything."""
+    answers = {b"/livez": page(200, b"ok"), b"/readyz": page(503, b"\x1b[2Jgone\nmore")}
+    with answering(lambda path: answers[path]) as port:
+        text = found(port=0, ops_port=port)["ops_port"].text
+    assert text.endswith("says: ?[2Jgone")
+
+
+def test_an_address_that_is_not_ours_is_told() -> None:
+    """Of the documentation's own network, which no machine has."""
+    one = found(host="192.0.2.1", insecure=True)["main_port"]
+    assert one.state == "mend"
+    assert "192.0.2.1:8080 cannot be listened on" in one.text
+
+
+def test_nobody_listens_on_a_free_port() -> None:
+    """No name is told, and nothing else goes wrong."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert f"pid {os.getpid()}" in program_on(port)
+    assert program_on(port) == ""
+
+
+@pytest.mark.parametrize(
+    ("hard", "connections", "state", "text"),
+    [
+        (20_000, 0, "ok", "20000 descriptors: up to 19904 connections"),
+        (20_000, 10_000, "ok", "20000 descriptors: --max-connections 10000 fits"),
+        (1_024, 10_000, "mend", "--max-connections 10000: only 1024 descriptors, and 10096 are needed"),
+        (64, 0, "mend", "a relay: only 64 descriptors, and 96 are needed"),
+        (resource.RLIM_INFINITY, 10_000, "ok", "the system sets no limit to descriptors"),
+    ],
+)
+def test_descriptors_are_compared_with_connections(
+    monkeypatch: pytest.MonkeyPatch, hard: int, connections: int, state: str, text: str
+) -> None:
+    """The relay raises its limit to the hard one."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, hard))
+    one = found(port=0, ops_port=0, max_connections=connections)["descriptors"]
+    assert (one.state, one.text) == (state, text)
+
+
+def test_what_is_no_host_name_is_found() -> None:
+    """Not raised."""
+    one = found(host="a..b", port=1, insecure=True, ops_host="b" * 64, ops_port=1)
+    assert "not a host name" in one["main_port"].text
+    assert "not a host name" in one["ops_port"].text

@@ -1,0 +1,148 @@
+"""What ``tickertape check`` says about settings: one line for each weakness, and none where there is none."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from tickertape.relay.settings import RelaySettings
+
+from tickertape.cli.check.finding import NAMES
+from tickertape.cli.check.settings import findings
+
+SECRET = "an HS256 secret of more than thirty-two bytes"
+GOOD: dict[str, Any] = {
+    "auth": "jwt",
+    "jwt_algorithm": "EdDSA",
+    "jwt_key": "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
+    "-----END PUBLIC KEY-----\n",
+    "jwt_issuer": "https://issuer.example.com",
+    "jwt_audience": "tickertape",
+    "nats_url": "tls://nats.example.com:4222",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("TICKERTAPE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> dict[str, Any]:
+    """Settings about which there is nothing to say, on an address that others reach."""
+    files = {}
+    for name in ("revoked", "password"):
+        files[name] = tmp_path / name
+        files[name].write_text("x\n")
+        files[name].chmod(0o600)
+    return {
+        **GOOD,
+        **certificate(tmp_path),
+        "host": "10.0.0.1",
+        "jwt_revoked_file": files["revoked"],
+        "nats_user": "relay",
+        "nats_password_file": files["password"],
+    }
+
+
+def certificate(folder: Path) -> dict[str, Path]:
+    """A certificate of a year, and its key."""
+    made = trustme.CA().issue_cert("relay.example.com")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    made.cert_chain_pems[0].write_to_path(cert)
+    made.private_key_pem.write_to_path(key)
+    key.chmod(0o600)
+    return {"tls_cert": cert, "tls_key": key}
+
+
+def lines(**values: Any) -> list[str]:
+    """What is said about settings, each under a name that programs know."""
+    found = findings(RelaySettings(**values))
+    assert {finding.name for finding in found} <= NAMES
+    return [str(finding) for finding in found]
+
+
+def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
+    """A check that always has something to say is soon not read."""
+    assert lines(**good) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"auth": "none"}, "mend  host: 10.0.0.1 is reachable by others and --auth none"),
+        ({"auth": "none", "insecure": True}, "mend  --insecure: whoever reaches 10.0.0.1:8080 reads all"),
+        ({"auth": "none", "host": "127.0.0.1"}, "note  --auth none: every user and program"),
+        ({"ops_host": "0.0.0.0"}, "note  --ops-host 0.0.0.0: metrics"),
+        ({"jwt_algorithm": None}, "mend  jwt_algorithm: verifying tokens needs it"),
+        ({"jwt_algorithm": "HS256", "jwt_key": SECRET}, "note  --jwt-algorithm HS256: whoever can verify"),
+        ({"jwt_audience": None}, "note  no --jwt-audience"),
+        ({"jwt_issuer": None}, "note  no --jwt-issuer"),
+        ({"jwt_revoked_file": None}, "note  no --jwt-revoked-file"),
+        ({"jwt_leeway": 120}, "note  --jwt-leeway 120: mend the clocks"),
+        (
+            {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:9/jwks.json"},
+            "note  --jwt-jwks-url is http",
+        ),
+        ({"tls_cert": None, "tls_key": None}, "mend  no --tls-cert: tokens and events cross"),
+        (
+            {"tls_cert": None, "tls_key": None, "trusted_proxies": "10.0.0.2"},
+            "note  no --tls-cert: what lies between",
+        ),
+        ({"allowed_origins": "https://*.example.com"}, "note  --allowed-origins https://*.example.com"),
+        ({"allowed_origins": "vscode-webview://*"}, "note  --allowed-origins vscode-webview://*: every app"),
+        ({"allowed_origins": "null"}, "note  --allowed-origins null: any page"),
+        ({"allowed_origins": "http://app.example.com"}, "mend  --allowed-origins http://app.example.com"),
+        ({"trusted_proxies": "0.0.0.0/0"}, "mend  --trusted-proxies 0.0.0.0/0: anybody"),
+        ({"unlimited_addresses": "::/0"}, "mend  --unlimited-addresses ::/0: nobody"),
+        ({"client_rate": 0}, "note  --client-rate 0"),
+        ({"max_address_connections": 0}, "note  --max-address-connections 0"),
+        ({"max_subject_connections": 0}, "note  --max-subject-connections 0"),
+        ({"connection_rate": 0}, "note  --connection-rate 0"),
+        ({"address_rate": 0}, "note  --address-rate 0"),
+        ({"nats_url": None}, "note  the relay's own NATS has no users"),
+        (
+            {"nats_url": "nats://nats.example.com:4222"},
+            "mend  nats://nats.example.com:4222: events and passwords",
+        ),
+        (
+            {"nats_user": None, "nats_password_file": None},
+            "mend  tls://nats.example.com:4222: no credentials",
+        ),
+        (
+            {"nats_user": None, "nats_password_file": None, "nats_url": "tls://a:hidden@nats.example.com"},
+            "note  the password of tls://***@nats.example.com is in its address",
+        ),
+    ],
+)
+def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any], said: str) -> None:
+    """What it is, and what to do; nothing else changes."""
+    found = lines(**{**good, **change})
+    assert len(found) == 1, found
+    assert found[0].startswith(said)
+    assert "hidden" not in found[0]
+    assert SECRET not in found[0]
+
+
+@pytest.mark.parametrize("option", ["tls_key", "nats_password_file"])
+def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str) -> None:
+    """Of every file that holds one."""
+    good[option].chmod(0o644)
+    (found,) = lines(**good)
+    assert found.startswith(
+        f"mend  --{option.replace('_', '-')} {good[option]} can be read by others; chmod 600"
+    )
+
+
+def test_a_list_that_others_can_write_is_told(good: dict[str, Any]) -> None:
+    """Whoever writes the revocations lets a thief stay."""
+    good["jwt_revoked_file"].chmod(0o666)
+    (found,) = lines(**good)
+    assert "can be written by others" in found
+
+
+def test_a_loopback_relay_with_tokens_needs_no_certificate(good: dict[str, Any]) -> None:
+    """Nothing crosses a network."""
+    assert lines(**{**good, "host": "127.0.0.1", "tls_cert": None, "tls_key": None}) == []

@@ -1,0 +1,111 @@
+"""What JetStream's answers say of the room that is left, and of copies."""
+
+from typing import Any
+
+import pytest
+
+from tickertape.cli.check.nats import Skew, judged
+from tickertape.cli.check.storage import replicas, storage
+from tickertape.nats.streams import Names
+
+GIB = 2**30
+NAMES = Names()
+
+
+def stream(name: str, most: int = GIB, has: int = 0, copies: int = 1, **more: Any) -> dict[str, Any]:
+    """JetStream's answer about a stream."""
+    return {
+        "config": {"name": name, "max_bytes": most, "num_replicas": copies},
+        "state": {"bytes": has},
+        **more,
+    }
+
+
+def account(limit: int, used: int = 0) -> dict[str, Any]:
+    """JetStream's answer about an account."""
+    return {"limits": {"max_storage": limit}, "storage": used}
+
+
+def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
+    """A deployment in which this stream alone matters."""
+    rest = {name: stream(name, 0) for name in ("LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")}
+    return {"EVENTS": events, **rest}
+
+
+@pytest.mark.parametrize(
+    ("limits", "events", "state", "text"),
+    [
+        (
+            account(-1),
+            stream("EVENTS", GIB, GIB // 4),
+            "ok",
+            "no limit; the streams hold 256 MiB and may grow by 768 MiB",
+        ),
+        (
+            account(2 * GIB, GIB),
+            stream("EVENTS"),
+            "ok",
+            "1,024 MiB of 2,048 MiB are left; the streams may grow by 1,024",
+        ),
+        (account(2 * GIB, GIB + 1), stream("EVENTS"), "mend", "has 1,024 MiB of 2,048 MiB left"),
+        (account(GIB, 2 * GIB), stream("EVENTS"), "mend", "has 0 MiB of 1,024 MiB left"),
+        (account(GIB), None, "ok", "may grow by 1,024 MiB"),
+        (account(GIB - 1), None, "mend", "may grow by 1,024 MiB: NATS would refuse events"),
+        (account(2 * GIB), stream("EVENTS", copies=3), "mend", "may grow by 3,072 MiB"),
+        ({"tiers": {"R3": account(2 * GIB)}}, stream("EVENTS", copies=3), "ok", "may grow by 1,024 MiB"),
+        (account(-1), stream("EVENTS", -1), "note", "without a bound: EVENTS"),
+    ],
+)
+def test_room_is_compared_with_what_the_streams_may_grow_to(
+    limits: dict[str, Any], events: dict[str, Any] | None, state: str, text: str
+) -> None:
+    """An account that is full refuses events, where a full stream drops its oldest."""
+    one = storage(limits, only(events), NAMES)
+    assert one.state == state
+    assert text in one.text
+    assert (one.do == "") == (state == "ok")
+
+
+def test_copies_that_are_behind_or_away_are_named() -> None:
+    """By stream and server."""
+    cluster = {
+        "replicas": [
+            {"name": "n1", "current": True},
+            {"name": "n2", "current": False},
+            {"name": "n3", "current": False, "offline": True},
+        ]
+    }
+    found = replicas(only(stream("EVENTS", copies=3, cluster=cluster)), clustered=True)
+    assert [one.text for one in found] == [
+        "stream EVENTS: its copy on n2 is behind",
+        "stream EVENTS: its copy on n3 is away",
+    ]
+    assert {one.state for one in found} == {"mend"}
+
+
+def test_one_copy_in_a_cluster_is_noted() -> None:
+    """A single server has no more than one."""
+    (one,) = replicas(only(stream("EVENTS")), clustered=True)
+    assert one.state == "note"
+    assert replicas(only(stream("EVENTS")), clustered=False) == []
+    assert replicas(only(None), clustered=True) == []
+
+
+@pytest.mark.parametrize(
+    ("ahead", "within", "state", "text"),
+    [
+        (0.0001, 0.0002, "ok", "agree to 0.3 ms"),
+        (-0.49, 0.0, "ok", "agree to 490.0 ms"),
+        (0.6, 0.05, "note", "0.600 s ahead of NATS, to within 50.0 ms"),
+        (0.6, 0.15, "ok", "agree to 750.0 ms"),
+        (-5.2, 0.1, "mend", "5.200 s behind NATS"),
+        (5.2, 0.3, "note", "5.200 s ahead of NATS"),
+        (90.0, 0.001, "mend", "90.000 s ahead of NATS"),
+    ],
+)
+def test_only_a_difference_that_the_way_does_not_explain_counts(
+    ahead: float, within: float, state: str, text: str
+) -> None:
+    """A slow network makes the measure worse, not the clock."""
+    one = judged(Skew(ahead, within))
+    assert (one.state, text in one.text) == (state, True), one

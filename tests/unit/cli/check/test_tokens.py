@@ -1,0 +1,206 @@
+"""What the check says of keys, of somebody's token, and of a page."""
+
+import asyncio
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.settings import RelaySettings
+
+from tests.support.clients.forge import SECRET, claims, jwk, public_pem, token
+from tickertape.cli.check.finding import NAMES, Finding
+from tickertape.cli.check.tokens import checked_origin, origin, tokens
+
+JWT: dict[str, Any] = {"auth": "jwt", "jwt_algorithm": "EdDSA", "jwt_key": public_pem("EdDSA").decode()}
+
+
+def found(token_file: Path | None = None, **values: Any) -> dict[str, Finding]:
+    """Findings by name; each name is one that programs know."""
+    result = {one.name: one for one in asyncio.run(tokens(RelaySettings(**values), token_file))}
+    assert result.keys() <= NAMES
+    return result
+
+
+def written(folder: Path, text: str) -> Path:
+    """A token's file."""
+    path = folder / "one.jwt"
+    path.write_text(text)
+    return path
+
+
+def lasting(**more: Any) -> dict[str, Any]:
+    """Claims of a token that is good now."""
+    now = int(time.time())
+    return claims(**{"iat": now, "nbf": now, "exp": now + 3600, **more})
+
+
+def test_without_tokens_nothing_is_said(tmp_path: Path) -> None:
+    """Unless somebody asks about one."""
+    assert found() == {}
+    one = found(written(tmp_path, "x"))["token"]
+    assert (one.state, one.do) == ("note", "give --auth jwt to try one")
+
+
+def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
+    """Whose it is, what it may see, how fast, and until when; the token itself is not shown."""
+    grant = {
+        "subjects": ["gateway.>", "log.>"],
+        "deny": ["log.*.payroll"],
+        "level": "INFO",
+        "rate": 20,
+        "connections": 3,
+    }
+    text = token("EdDSA", lasting(sub="alice", tickertape=grant))
+    one = found(written(tmp_path, text + "\n"), **JWT)
+    assert one["token_keys"].state == "ok"
+    assert one["token"].state == "ok"
+    assert (
+        "alice may see gateway.>,log.>, without log.*.payroll, from level INFO on, at 20 log events/s, "
+        "on 3 connections, until 2"
+    ) in one["token"].text
+    assert text not in str(one)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: token("EdDSA", lasting(exp=int(time.time()) - 9)), "(expired): the token ended at"),
+        (lambda: token("EdDSA", lasting(), name="another"), "(signature): the token was not signed"),
+        (lambda: token("HS256", lasting()), "(algorithm): the token's alg is 'HS256'"),
+        (lambda: token("EdDSA", lasting(aud="else")), "(audience): "),
+        (lambda: token("EdDSA", lasting(tickertape=None)), "(nothing_granted): "),
+        (lambda: "s3cret that is no token", "(malformed): the token is not three"),
+        (lambda: "", "is empty"),
+    ],
+)
+def test_a_token_that_is_not_good_says_why(tmp_path: Path, make: Any, why: str) -> None:
+    """In the words that its client gets, with what to do, and without the token."""
+    text = make()
+    one = found(written(tmp_path, text), **JWT)["token"]
+    assert one.state == "mend"
+    assert why in one.text
+    assert one.do
+    assert "s3cret" not in str(one)
+    assert not text or text not in str(one)
+
+
+def test_a_token_file_that_is_not_there_is_told() -> None:
+    """With its path."""
+    one = found(Path("/nowhere.jwt"), **JWT)["token"]
+    assert (
+        str(one)
+        == "mend  --token-file /nowhere.jwt cannot be read: No such file or directory; check its path"
+    )
+
+
+def test_a_revoked_token_is_told(tmp_path: Path) -> None:
+    """The list of the relay counts here, too."""
+    revoked = tmp_path / "revoked"
+    revoked.write_text("sub:alice\n")
+    file = written(tmp_path, token("EdDSA", lasting(sub="alice")))
+    one = found(file, **JWT, jwt_revoked_file=revoked)
+    assert one["revocations"].state == "ok"
+    assert "(revoked)" in one["token"].text
+    revoked.unlink()
+    assert found(file, **JWT, jwt_revoked_file=revoked)["revocations"].state == "mend"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"jwt_key": "no key"}, "mend  "),
+        ({"jwt_key": None, "jwt_key_file": Path("/nowhere.pem")}, "mend  "),
+        (
+            {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:1/jwks"},
+            "mend  the JWKS at http://127.0.0.1:1/jwks",
+        ),
+        ({"jwt_algorithm": "HS256", "jwt_key": SECRET.decode()}, "ok    HS256: the key that is given fits"),
+    ],
+)
+def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> None:
+    """From where the settings say; an address is asked once."""
+    one = found(**{**JWT, **change})["token_keys"]
+    assert str(one).startswith(said)
+    assert (one.do != "") == (one.state == "mend")
+    assert SECRET.decode() not in str(one)
+
+
+def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
+    """Once, and a token of theirs counts."""
+    body = orjson.dumps({"keys": [jwk("EdDSA", kid="1")]})
+
+    class Issuer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    asked: list[str] = []
+    with HTTPServer(("127.0.0.1", 0), Issuer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/jwks.json"
+        one = found(
+            written(tmp_path, token("EdDSA", lasting())), **{**JWT, "jwt_key": None, "jwt_jwks_url": url}
+        )
+        server.shutdown()
+        thread.join()
+    assert asked == ["/jwks.json"]
+    assert one["token_keys"].text == "EdDSA: the JWKS answers, with keys that fit"
+    assert one["token"].state == "ok", one
+
+
+def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
+    """One line for one mistake; a token that was given is not passed over in silence."""
+    assert found(auth="jwt") == {}
+    for change in ({"jwt_algorithm": None}, {"jwt_key": "no key"}):
+        one = found(Path("/nowhere.jwt"), **{**JWT, **change})["token"]
+        assert str(one) == "note  --token-file is not judged; mend the rest first"
+
+
+def test_loading_fixed_keys_asks_nobody() -> None:
+    """There is nothing to fetch."""
+    asyncio.run(Authority(RelaySettings(**JWT)).load())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "page", "state", "why"),
+    [
+        ("https://app.example.com", "https://app.example.com", "ok", "--allowed-origins has them"),
+        ("https://*.example.com", "https://app.example.com", "ok", "--allowed-origins has them"),
+        ("", "http://127.0.0.1:8080", "ok", "they are the relay's own"),
+        ("", "http://localhost:8080", "ok", "they are the relay's own"),
+        ("", "https://app.example.com", "mend", "--allowed-origins is empty"),
+        ("https://a.example.com", "https://b.example.com", "mend", "--allowed-origins has no such entry"),
+        ("https://app.example.com", "http://app.example.com", "mend", "scheme and port count too"),
+        ("https://app.example.com", "https://app.example.com:8443", "mend", "scheme and port count too"),
+        ("https://*.example.com", "https://example.com", "mend", "not for itself"),
+        ("https://*.example.com", "https://a.b.example.com", "mend", "stands for one label"),
+        ("https://*.example.com", "https://a.example.com:81", "mend", "scheme and port count too"),
+        ("", "https://127.0.0.1:8080", "mend", "--allowed-origins is empty"),
+    ],
+)
+def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str, why: str) -> None:
+    """As the relay's own rule has it; the near miss is named."""
+    one = origin(RelaySettings(allowed_origins=allowed), page)
+    assert one.state == state
+    assert why in one.text
+    assert (page in one.do) == (state == "mend")
+
+
+@pytest.mark.parametrize(
+    "text", ["https://app.example.com/", "app.example.com", "null", "ftp://a.example.com", "*"]
+)
+def test_what_no_browser_sends_is_bad_usage(text: str) -> None:
+    """With the form that is right."""
+    with pytest.raises(ValueError, match="write it as https://app"):
+        checked_origin(text)

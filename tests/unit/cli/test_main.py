@@ -1,0 +1,236 @@
+"""The command line: the overview, and every mistake in one line."""
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from tickertape.relay.settings import ServeSettings
+
+from tests.support.patience import PATIENCE
+from tickertape.cli import main as cli
+from tickertape.cli.help import GROUPS, options
+from tickertape.cli.main import COMMANDS, Command, main
+
+ORIGINAL = dict(COMMANDS)
+
+
+@dataclass
+class Ran:
+    """What a command was run with, and what it does."""
+
+    settings: list[ServeSettings] = field(default_factory=list)
+    result: Any = 0
+
+    async def work(self) -> int:
+        """The command itself, when it is a coroutine."""
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return int(self.result)
+
+
+ran = Ran()
+
+
+def fake_run(settings: ServeSettings) -> Any:
+    """Stands for a command."""
+    ran.settings.append(settings)
+    return ran.work()
+
+
+def fake_run_plain(settings: ServeSettings) -> None:
+    """Stands for a command that is no coroutine and returns nothing."""
+    ran.settings.append(settings)
+
+
+@pytest.fixture(autouse=True)
+def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    global ran
+    ran = Ran()
+    for name in ServeSettings.model_fields:
+        monkeypatch.delenv(f"TICKERTAPE_{name.upper()}", raising=False)
+    monkeypatch.setitem(
+        cli.COMMANDS, "serve", Command("x", "tickertape.relay.settings:ServeSettings", f"{__name__}:fake_run")
+    )
+    monkeypatch.setitem(
+        cli.COMMANDS,
+        "plain",
+        Command("x", "tickertape.relay.settings:ServeSettings", f"{__name__}:fake_run_plain"),
+    )
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+def test_help_lists_all_commands(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each, on standard output."""
+    assert main([argument]) == 0
+    out = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name} " in out
+
+
+def test_no_command_shows_the_overview_and_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that forgot it must not go on."""
+    assert main([]) == 2
+    assert "tickertape COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argument", ["-V", "--version"])
+def test_the_version_is_told(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing else."""
+    assert main([argument]) == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_arguments_come_from_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When none are given."""
+    monkeypatch.setattr("sys.argv", ["tickertape", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """With those that there are."""
+    assert main(["srve"]) == 2
+    err = capsys.readouterr().err
+    assert "'srve'" in err
+    assert "serve" in err
+    assert err.count("\n") == 1
+
+
+def test_options_reach_the_command() -> None:
+    """Flags in kebab case, with or without a value."""
+    assert main(["serve", "--client-rate", "5", "--insecure", "--host=0.0.0.0", "--data-dir", "/tmp/x"]) == 0
+    (settings,) = ran.settings
+    assert (settings.client_rate, settings.insecure, settings.host) == (5.0, True, "0.0.0.0")
+    assert settings.data_dir == Path("/tmp/x")
+
+
+def test_the_environment_reaches_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag wins over a variable."""
+    monkeypatch.setenv("TICKERTAPE_PORT", "1234")
+    monkeypatch.setenv("TICKERTAPE_OPS_PORT", "1235")
+    assert main(["serve", "--port", "99"]) == 0
+    assert (ran.settings[0].port, ran.settings[0].ops_port) == (99, 1235)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--port", "abc"], "--port: "),
+        (["--port"], "--port"),
+        (["--no-such"], "--no-such"),
+        (["stray"], "stray"),
+        (["--auth", "maybe"], "--auth: "),
+        (["--host", "0.0.0.0"], "--insecure"),
+        (["--log-size", "0"], "--log-size: "),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, with exit code 2, and the command does not run."""
+    assert main(["serve", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("tickertape serve: ")
+    assert named in err
+    assert err.count("\n") == 1
+    assert ran.settings == []
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_commands_result_is_the_exit_code(code: int) -> None:
+    """As it returns it."""
+    ran.result = code
+    assert main(["serve"]) == code
+
+
+def test_a_command_need_not_be_a_coroutine() -> None:
+    """Nothing returned is success."""
+    assert main(["plain"]) == 0
+    assert len(ran.settings) == 1
+
+
+def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, and no traceback."""
+    ran.result = FileNotFoundError(2, "No such file", "/nowhere.creds")
+    assert main(["serve"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("tickertape serve: ")
+    assert "/nowhere.creds" in err
+    assert err.count("\n") == 1
+
+
+def test_an_interrupt_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is the shell's."""
+    ran.result = KeyboardInterrupt()
+    assert main(["serve"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["-h", "--help"])
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_describes_every_option(
+    name: str, argument: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has words for its value and for what it does, in a group, with examples at the end."""
+    command = ORIGINAL[name]
+    model = cli._load(command.settings)
+    monkeypatch.setitem(cli.COMMANDS, name, command)
+    assert main([name, argument]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: tickertape {name} [OPTIONS]")
+    for option in options(model):
+        assert option.description, option.name
+        assert option.flag or re.fullmatch(r"[A-Z=]+|[\w|]+", option.metavar), option.name
+        assert option.positional or f"\n  --{option.name.replace('_', '-')}" in out
+    assert all(f"\n  tickertape {example}\n" in out for example in command.examples)
+    assert command.examples
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_help_has_groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same for all commands, each only where it has options."""
+    monkeypatch.setitem(cli.COMMANDS, "serve", ORIGINAL["serve"])
+    main(["serve", "--help"])
+    out = capsys.readouterr().out
+    for group in ("Options", *(group for group, _ in GROUPS), "Examples"):
+        assert f"\n{group}:\n" in out
+    main(["schema", "--help"])
+    assert "NATS" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["schema", "asyncapi"]])
+def test_a_reader_that_goes_is_no_traceback(arguments: list[str]) -> None:
+    """As with ``| head``, however much was to come."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tickertape", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as stderr:
+        assert stderr.read() == b""
+    assert process.wait(PATIENCE) == 1
+
+
+def test_examples_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the model of their command, as a shell reads them."""
+    monkeypatch.chdir(tmp_path)
+    for name, command in ORIGINAL.items():
+        for example in command.examples:
+            words = shlex.split(re.sub(r" [<>] [\w.]+$", "", example))
+            assert words[0] == name
+            assert isinstance(cli._parse(name, cli._load(command.settings), words[1:]), BaseModel)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_can_be_loaded(name: str) -> None:
+    """The table names what exists."""
+    command = COMMANDS[name]
+    for path in filter(None, (command.settings, command.run)):
+        assert callable(cli._load(path))

@@ -1,0 +1,91 @@
+"""What ``tickertape publish`` makes of a line, and what the publisher refuses."""
+
+import orjson
+import pytest
+from tickertape.contracts.events import Rejected, decode
+from tickertape.producers.sdk.errors import InvalidEvent, PublishRejected
+from tickertape.producers.sdk.publisher import checked
+
+from tickertape.cli.publish import complete
+
+NOW = 1_750_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("log.info.demo", '{"message":"hi"}'),
+        ("log.warn.a=2Eb", '{"message":"hi","level":"warning"}'),
+        ("gateway.status.ctp.main", '{"current_status":"HEALTHY"}'),
+        ("gateway.recovery.ctp.main", '{"phase":"started","attempt":1}'),
+        ("system.health.monitor.m1", '{"status":"HEALTHY"}'),
+        ("log.custom.thing.else", '{"event_type":"mine","any":1}'),
+    ],
+)
+def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
+    """A short event becomes a legal one."""
+    place, payload = complete(subject, text.encode(), NOW)
+    assert place == subject
+    assert not isinstance(decode(place, payload), Rejected)
+
+
+def test_a_whole_event_travels_as_it_is() -> None:
+    """Nothing is rewritten where nothing is missing."""
+    text = b'{ "event_type":"mine", "timestamp":"2025-06-24T10:30:45Z", "a":1.0 }'
+    assert complete("log.x", text, NOW) == ("log.x", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ('{"event_type":"system_log","level":"fatal","message":"m","source":"a.b"}', "log.critical.a=2Eb"),
+        ('{"event_type":"system_health","component":"relay","status":"HEALTHY"}', "system.health.relay"),
+        ('{"subject":"log.info.a","seq":9,"event":{"message":"m"}}', "log.info.a"),
+    ],
+)
+def test_the_event_tells_its_subject(text: str, subject: str) -> None:
+    """Without a subject the body of a contract's event says it."""
+    place, payload = complete("-", text.encode(), NOW)
+    assert place == subject
+    assert not isinstance(decode(place, payload), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "bad_json"),
+        ("[]", "not_an_object"),
+        ('{"event_type":"mine"}', "name the subject"),
+        ('{"event_type":"system_log","message":"m"}', "bad_field: level"),
+        ('"' + "x" * 300_000 + '"', "more than 262144 bytes"),
+    ],
+)
+def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:
+    """The reason is one line for the one who has to mend it."""
+    with pytest.raises(ValueError, match=says):
+        complete("-", text.encode(), NOW)
+
+
+@pytest.mark.parametrize(
+    "subject", ["log.*.a", "log.>", "log..a", "", "orders.new", "checkpoint.a.b", "log.a b"]
+)
+def test_a_subject_that_no_stream_carries_is_refused(subject: str) -> None:
+    """An event that could never be acknowledged is refused at once."""
+    event = orjson.dumps({"event_type": "mine", "timestamp": "2025-06-24T10:30:45Z"})
+    with pytest.raises(InvalidEvent, match="bad_subject"):
+        checked(subject, event)
+
+
+def test_a_level_is_rewritten_before_it_travels() -> None:
+    """The stream holds the names of the contract."""
+    _, event = complete("log.warn.a", b'{"level":"warning","message":"m"}', NOW)
+    assert orjson.loads(checked("log.warn.a", event))["level"] == "WARN"
+
+
+def test_errors_say_what_to_do() -> None:
+    """A refusal names the subject, JetStream's words, the code, and the way on."""
+    error = PublishRejected("log.info.a", 10071, "wrong last sequence: 3")
+    assert str(error) == (
+        "event for 'log.info.a' was not acknowledged: JetStream refused it: wrong last sequence: 3 "
+        "(code 10071); another producer was first; read the subject's newest event and decide again"
+    )

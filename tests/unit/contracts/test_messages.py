@@ -1,0 +1,142 @@
+"""What relay and client say to each other."""
+
+import contextlib
+import re
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tickertape.contracts import messages as wire
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import (
+    CURSOR_PATTERN,
+    Cursor,
+    WireError,
+    check_subjects,
+    parse_client,
+    parse_cursor,
+)
+
+
+@given(
+    st.builds(
+        Cursor,
+        st.from_regex("[0-9a-z]{1,16}", fullmatch=True),
+        st.integers(0, 2**64 - 1),
+        st.none() | st.integers(1, 2**63 - 1),
+    )
+)
+def test_a_cursor_comes_back(cursor: Cursor) -> None:
+    """A written cursor is read into what it was made from, and the schema takes it."""
+    assert parse_cursor(str(cursor)) == cursor
+    assert re.search(CURSOR_PATTERN, str(cursor))
+
+
+def test_a_cursor_of_the_first_version_is_read() -> None:
+    """It has no time."""
+    assert parse_cursor("18f3-42") == Cursor("18f3", 42, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-", "a-", "-1", "a-01", "a--1", "a-1 ", " a-1", "A-1", "a-1\n", "a-1-", "a-1-0", "a-1-01",
+     "a-1-1-1", "a-1-" + "9" * 20,
+     "a" * 17 + "-1", "a-²", f"a-{2**64}", "a-" + "9" * 21, "a-" + "9" * 10_000],
+)  # fmt: skip
+def test_other_texts_are_no_cursors(text: str) -> None:
+    """A malformed cursor, or one past the last sequence, is refused in a short line."""
+    with pytest.raises(ValueError, match="is not a cursor") as caught:
+        parse_cursor(text)
+    assert len(str(caught.value)) < 140
+
+
+def test_client_messages_are_read() -> None:
+    """Each type gives its model; unknown fields are ignored."""
+    assert parse_client(b'{"type":"auth","token":"t"}') == wire.Auth(type="auth", token="t")
+    assert parse_client(b'{"type":"ping","id":7,"more":1}') == wire.Ping(type="ping", id=7)
+    assert parse_client(b'{"type":"ping"}') == wire.Ping(type="ping", id=None)
+    assert parse_client(b'{"type":"subscribe","subjects":["a.>"],"interval_ms":5}') == wire.Subscribe(
+        type="subscribe", subjects=["a.>"], interval_ms=5
+    )
+    # Whether the words are right is for the session to answer, with the code that fits.
+    assert parse_client(b'{"type":"subscribe","level":"x","mode":"y","cursor":"z"}') == wire.Subscribe(
+        type="subscribe", level="x", mode="y", cursor="z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says", "ref"),
+    [
+        (b"", ErrorCode.BAD_JSON, "not JSON", None),
+        (b"{", ErrorCode.BAD_JSON, "not JSON", None),
+        (b'{"type":"ping"} x', ErrorCode.BAD_JSON, "not JSON", None),
+        (b"\xff", ErrorCode.BAD_JSON, "not JSON", None),
+        (b"[" * 100_000, ErrorCode.BAD_JSON, "not JSON", None),
+        (b"[]", ErrorCode.BAD_MESSAGE, "a JSON object", None),
+        (b"null", ErrorCode.BAD_MESSAGE, "a JSON object", None),
+        (b"{}", ErrorCode.BAD_MESSAGE, "'type' is missing", None),
+        (b'{"type":1}', ErrorCode.BAD_MESSAGE, "'type' is missing or not a string", None),
+        (b'{"type":' + b"[" * 1000 + b"]" * 1000 + b"}", ErrorCode.BAD_MESSAGE, "not a string", None),
+        (b'{"type":"publish"}', ErrorCode.UNKNOWN_TYPE, "none of auth, subscribe, ping", None),
+        (b'{"type":"welcome"}', ErrorCode.UNKNOWN_TYPE, "none of auth, subscribe, ping", None),
+        (b'{"type":"auth"}', ErrorCode.BAD_MESSAGE, "token: Field required", "auth"),
+        (b'{"type":"auth","token":5}', ErrorCode.BAD_MESSAGE, "token: Input should be", "auth"),
+        (b'{"type":"subscribe","subjects":"a"}', ErrorCode.BAD_MESSAGE, "subjects: ", "subscribe"),
+        (b'{"type":"subscribe","subjects":[1]}', ErrorCode.BAD_MESSAGE, "subjects.0: ", "subscribe"),
+        (b'{"type":"subscribe","interval_ms":1.5}', ErrorCode.BAD_MESSAGE, "interval_ms: ", "subscribe"),
+        (b'{"type":"subscribe","interval_ms":true}', ErrorCode.BAD_MESSAGE, "interval_ms: ", "subscribe"),
+        (b'{"type":"ping","id":[]}', ErrorCode.BAD_MESSAGE, "id", "ping"),
+    ],
+)  # fmt: skip
+def test_broken_messages_are_told(text: bytes, code: ErrorCode, says: str, ref: str | None) -> None:
+    """The error has a code to act on, a line to read, and the type where it is known."""
+    with pytest.raises(WireError, match=re.escape(says)) as caught:
+        parse_client(text)
+    assert (caught.value.code, caught.value.ref) == (code, ref)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_parser(text: bytes) -> None:
+    """Whatever a client sends is a message or a protocol error."""
+    with contextlib.suppress(WireError):
+        assert parse_client(text).type in ("auth", "subscribe", "ping")
+
+
+def test_an_error_reads_as_one_line() -> None:
+    """The code stands first, for logs."""
+    assert str(WireError(ErrorCode.BAD_MODE, "no such mode")) == "bad_mode: no such mode"
+
+
+def test_patterns_of_a_filter() -> None:
+    """Repeats go, the order stays."""
+    assert check_subjects(["b.>", "a", "b.>"]) == ("b.>", "a")
+    assert check_subjects([]) == ()
+    assert len(check_subjects([f"a.{n}" for n in range(wire.MAX_SUBJECTS)])) == 64
+
+
+@pytest.mark.parametrize(
+    ("patterns", "says"),
+    [
+        ([">"] * 65, "65 patterns; at most 64"),
+        (["a", "a..b"], "'a..b' has an empty token"),
+        ([""], "is empty"),
+    ],
+)
+def test_bad_filters_are_told(patterns: list[str], says: str) -> None:
+    """Too many patterns, and patterns that are not legal, are refused."""
+    with pytest.raises(WireError, match=re.escape(says)) as caught:
+        check_subjects(patterns)
+    assert caught.value.code is ErrorCode.BAD_SUBJECTS
+
+
+def test_relay_messages_are_read() -> None:
+    """A client in Python reads each message by its type, and ignores what a later version adds."""
+    gap = {"type": "gap", "from": "a-1", "to": "a-5", "dropped": 4, "by": {"log.info": 4}, "reason": "rate"}
+    read = wire.relay_message.validate_json(orjson.dumps({**gap, "later": 1}))
+    assert isinstance(read, wire.Gap)
+    assert read.from_ == "a-1"
+    assert read.model_dump(by_alias=True) == gap
+    with pytest.raises(ValidationError):
+        wire.relay_message.validate_json(orjson.dumps({**gap, "reason": "boredom"}))

@@ -1,0 +1,144 @@
+"""The client against servers that break the protocol: each time the connection is lost, and made again."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+
+from tickertape.nats import connection as connect
+from tickertape.nats import jetstream_api as jetstream
+from tickertape.nats import protocol_parser
+from tickertape.nats.client import SafeClient, faults
+
+PATIENCE = 30.0
+INFO = b'INFO {"server_id":"x","version":"2.15.1","proto":1,"headers":true,"max_payload":1048576}\r\n'
+
+
+@contextlib.asynccontextmanager
+async def server(*said: bytes, greeting: bytes = INFO) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that says something bad on each connection but the last; its address, and what it heard."""
+    rest = list(said)
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bad = rest.pop(0) if rest else b""
+        writer.write(INFO if greeting is INFO or not bad else greeting)
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                heard.append(line)
+                if line == b"PING\r\n":
+                    writer.write(b"PONG\r\n" + bad)
+                    bad = b""
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}", heard
+    finally:
+        listener.close()
+
+
+async def until_reconnected(client: Client) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not (client.is_connected and client.stats["reconnects"]):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"MSG a 1 x\r\n",
+        b"MSG a 1 5\r\nhello, world\r\n",
+        b"MSG a 1 999999999\r\n",
+        b"MSG ".ljust(protocol_parser.MAX_LINE + 1, b"x"),
+        b"INFO {\r\n",
+        b"INFO []\r\n",
+        b'INFO {"connect_urls":7}\r\n',
+        b"\xff" * 10 + b"\r\n",
+    ],
+)
+def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
+    """It is noticed by itself, told once, and another connection is made."""
+
+    async def main() -> None:
+        downs: list[str] = []
+
+        async def down(reason: str) -> None:
+            downs.append(reason)
+
+        async with server(said) as (url, _):
+            client = await connect.connect(url, name="test", on_down=down)
+            await until_reconnected(client)
+            assert faults(client) == 1
+            assert len(downs) == 1
+            await connect.close(client)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"INFO ".ljust(100_000, b"x") + b"\r\n", b"INFO []\r\n", b"INFO 7\r\n", b"\xff\r\n"]
+)
+def test_a_greeting_that_cannot_be_read_is_tried_again(greeting: bytes) -> None:
+    """At the first connection, and when it is made again."""
+
+    async def main() -> None:
+        async with server(b"bad", b"bad", greeting=greeting) as (url, _):
+            client = await asyncio.wait_for(connect.connect(url, name="test"), PATIENCE)
+            assert client.is_connected
+            await connect.close(client)
+
+    asyncio.run(main())
+
+
+def test_messages_before_the_fault_are_delivered() -> None:
+    """Whatever bytes their subjects and header blocks have; the read loop's fault comes after them."""
+    said = b"MSG a.\xff 1 \xfe.\x0b 2\r\nhi\r\nHMSG a 1 4 6\r\n\xff\xff\r\nho\r\n"
+    said += b"-ERR 'Permissions Violation \xff'\r\nPING\r\nbad\r\n"
+
+    async def main() -> None:
+        async with server() as (url, heard):
+            client = await connect.connect(url, name="test")
+            got: list[tuple[str, str, bytes, dict[str, str] | None]] = []
+
+            async def take(message: object) -> None:
+                fields = ("subject", "reply", "data", "headers")
+                got.append(tuple(getattr(message, name) for name in fields))
+
+            await client.subscribe("a.>", cb=take)
+            await client.flush()
+            assert any(line.startswith(b"SUB a.> ") for line in heard)
+            before = client.stats["reconnects"]
+            assert isinstance(client, SafeClient)
+            with contextlib.suppress(protocol_parser.ProtocolError):
+                await client._ps.parse(said)
+            await asyncio.sleep(0)
+            assert got[0] == ("a.\udcff", "\udcfe.\x0b", b"hi", None)
+            assert got[1][:3] == ("a", "", b"ho")
+            assert client.stats["reconnects"] == before
+            await connect.close(client)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [b"", b"{", b"\xff", b"[]", b"7", b'{"error":7}'])
+def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anyone may publish to an inbox; that is no reason to end a program."""
+
+    async def asked(*_: object) -> object:
+        return type("Reply", (), {"data": answer})()
+
+    monkeypatch.setattr(jetstream, "ask", asked)
+    with pytest.raises(jetstream.StreamsError, match="cannot be read") as raised:
+        asyncio.run(jetstream.request(Client(), "INFO"))
+    assert raised.value.passing
+
+
+def test_another_s_client_has_no_faults() -> None:
+    """The SDK takes a client of nats-py's own."""
+    assert faults(Client()) == 0

@@ -1,0 +1,70 @@
+"""How sizes of streams are read and written."""
+
+import pytest
+
+from tickertape.nats.stream_sizes import DEFAULT_SIZES, MIB, format_size, parse_sizes
+from tickertape.nats.streams import Names, configurations
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("", {}),
+        ("EVENTS=256MiB", {"EVENTS": 256 * MIB}),
+        (" EVENTS = 256 mib , LATEST=1g,", {"EVENTS": 256 * MIB, "LATEST": 1024 * MIB}),
+        ("REJECTED=1048576", {"REJECTED": MIB}),
+        ("CHECKPOINTS=2MB,WATCHDOG=1024k", {"CHECKPOINTS": 2_000_000, "WATCHDOG": MIB}),
+        ("EVENTS=2TiB", {"EVENTS": 2 * 1024**4}),
+    ],
+)
+def test_sizes_are_read(text: str, sizes: dict[str, int]) -> None:
+    """Binary and decimal units in any case; a bare number is bytes."""
+    assert parse_sizes(text) == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("EVENTS", "names no stream"),
+        ("EVENT=1GiB", "names no stream"),
+        ("events=1GiB", "names no stream"),
+        ("EVENTS=", "is no size for EVENTS"),
+        ("EVENTS=-1", "is no size for EVENTS"),
+        ("EVENTS=1.5GiB", "is no size for EVENTS"),
+        ("EVENTS=1XB", "is no size for EVENTS"),
+        ("EVENTS=\u0661MiB", "is no size for EVENTS"),
+        ("EVENTS=0", "is not within 1MiB"),
+        ("EVENTS=1000KiB", "is not within 1MiB"),
+        ("EVENTS=999999999999TiB", "is not within 1MiB"),
+        ("EVENTS=1GiB,EVENTS=1GiB", "has two sizes"),
+    ],
+)
+def test_other_sizes_are_refused(text: str, why: str) -> None:
+    """With what would be right."""
+    with pytest.raises(ValueError, match=why):
+        parse_sizes(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (1472 * MIB, "1472MiB"),
+        (1024 * MIB, "1GiB"),
+        (50_000_000, "50000000"),
+        (0, "0"),
+        (-1, "-1"),
+        (2048, "2KiB"),
+    ],
+)
+def test_sizes_are_written(size: int, text: str) -> None:
+    """Exactly, in the largest unit that does it."""
+    assert format_size(size) == text
+
+
+def test_a_deployment_has_its_sizes() -> None:
+    """What is not named has the contract's; the prefix changes nothing of it."""
+    found = {one["name"]: one["max_bytes"] for one in configurations(Names("p", {"EVENTS": 5 * MIB}))}
+    assert found == {
+        f"{name}_p": 5 * MIB if name == "EVENTS" else size for name, size in DEFAULT_SIZES.items()
+    }
+    assert sum(DEFAULT_SIZES.values()) == 1472 * MIB

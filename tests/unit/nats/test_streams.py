@@ -1,0 +1,162 @@
+"""What the streams must be, and what counts as a difference."""
+
+from typing import Any
+
+import pytest
+
+from tickertape.nats.streams import (
+    Difference,
+    Names,
+    StreamsError,
+    compare,
+    configurations,
+    epoch_of,
+    too_old,
+)
+
+
+def _by_name(prefix: str = "", version: tuple[int, int] = (2, 12)) -> dict[str, dict[str, Any]]:
+    return {stream["name"]: stream for stream in configurations(Names(prefix), version)}
+
+
+def test_names_without_a_prefix() -> None:
+    """Subjects and streams have the names of the contract."""
+    names = Names()
+    assert names.subject("log.info.a") == names.bare("log.info.a") == "log.info.a"
+    assert names.stream("EVENTS") == "EVENTS"
+
+
+def test_names_with_a_prefix() -> None:
+    """A prefix stands before every subject in NATS, behind every stream, and clients never see it."""
+    names = Names("prod.eu")
+    assert names.subject("log.info.a") == "prod.eu.log.info.a"
+    assert names.bare("prod.eu.log.info.a") == "log.info.a"
+    assert names.stream("EVENTS") == "EVENTS_prod_eu"
+
+
+@pytest.mark.parametrize("prefix", ["a.*", ">", "a.", ".a", "a b", "a..b", "*"])
+def test_a_bad_prefix_is_refused(prefix: str) -> None:
+    """A prefix is a plain subject."""
+    with pytest.raises(ValueError, match=r"wildcard|token"):
+        Names(prefix)
+
+
+def test_the_five_streams() -> None:
+    """They come in an order in which each can be created after what it sources."""
+    streams = _by_name()
+    assert list(streams) == ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]
+    seen: set[str] = set()
+    for name, stream in streams.items():
+        assert {source["name"] for source in stream.get("sources", [])} <= seen
+        assert stream["max_bytes"] > 0
+        seen.add(name)
+
+
+def test_a_producer_cannot_forge_or_erase() -> None:
+    """EVENTS has neither schedules nor rollups, and clients' subjects are in no other stream."""
+    streams = _by_name()
+    assert streams["EVENTS"]["allow_rollup_hdrs"] is False
+    assert streams["EVENTS"]["allow_msg_schedules"] is False
+    assert streams["EVENTS"]["subjects"] == ["gateway.>", "system.>", "log.>", "checkpoint.>"]
+    assert [name for name, stream in streams.items() if stream.get("allow_msg_schedules")] == ["WATCHDOG"]
+    assert "subjects" not in streams["LATEST"]
+    assert "subjects" not in streams["CHECKPOINTS"]
+
+
+def test_every_subject_and_source_has_the_prefix() -> None:
+    """Two deployments on one server share nothing."""
+    for stream in configurations(Names("prod")):
+        assert stream["name"].endswith("_prod")
+        assert all(subject.startswith("prod.") for subject in stream.get("subjects", []))
+        for source in stream.get("sources", []):
+            assert source["name"].endswith("_prod")
+            moves = source.get("subject_transforms", [])
+            given = [
+                source.get("filter_subject", "prod."),
+                *(move[end] for move in moves for end in ("src", "dest")),
+            ]
+            assert all(subject.startswith("prod.") for subject in given)
+
+
+def test_an_old_server_gets_what_it_knows() -> None:
+    """What needs a newer server is left out, and one line says what is missing and what still works."""
+    streams = _by_name(version=(2, 10))
+    assert "WATCHDOG" not in streams
+    assert {"allow_atomic", "allow_msg_ttl", "sources"}.isdisjoint(streams["EVENTS"])
+    assert _by_name(version=(2, 11))["EVENTS"]["allow_msg_ttl"] is True
+    (line,) = too_old((2, 11))
+    assert "2.11" in line
+    assert "2.12 has both" in line
+    assert "feeds, resume and history work" in line
+    assert too_old((2, 12)) == too_old((2, 15)) == []
+
+
+@pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"])
+def test_what_the_server_adds_is_no_difference(name: str) -> None:
+    """Settings that the contract does not name, and False that the server leaves out, are as wanted."""
+    wanted = _by_name()[name]
+    found = {key: value for key, value in wanted.items() if value is not False}
+    found |= {"max_msgs": -1, "num_replicas": 1, "mirror_direct": False, "metadata": {"_nats.ver": "2.15.1"}}
+    if "subjects" in found:
+        found["subjects"] = found["subjects"][::-1]
+    if name == "LATEST":
+        (source,) = found["sources"]
+        moves = source["subject_transforms"][::-1]
+        found["sources"] = [{**source, "subject_transforms": moves, "opt_start_seq": 1, "filter_subject": ""}]
+    assert compare(wanted, found) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "breaks"),
+    [
+        ("EVENTS", "max_age", 1, False),
+        ("EVENTS", "max_bytes", -1, False),
+        ("EVENTS", "duplicate_window", 1, False),
+        ("EVENTS", "compression", "none", False),
+        ("EVENTS", "storage", "memory", True),
+        ("EVENTS", "retention", "workqueue", True),
+        ("EVENTS", "subjects", ["gateway.>"], True),
+        ("EVENTS", "subjects", None, True),
+        ("EVENTS", "sources", None, True),
+        ("EVENTS", "allow_rollup_hdrs", True, True),
+        ("EVENTS", "allow_direct", None, True),
+        ("LATEST", "sources", [{"name": "OTHER"}], True),
+        ("LATEST", "max_msgs_per_subject", 5, True),
+        ("CHECKPOINTS", "sources", [{"name": "EVENTS"}], True),
+        ("CHECKPOINTS", "sources", [{"name": "EVENTS", "filter_subject": "log.>"}], True),
+    ],
+)
+def test_a_difference_is_told(name: str, setting: str, value: object, breaks: bool) -> None:
+    """A difference names stream, setting and both values; another size breaks nothing."""
+    wanted = _by_name()[name]
+    (found,) = compare(wanted, {**wanted, setting: value})
+    assert found == Difference(name, setting, wanted[setting], value, breaks)
+    size = "1GiB" if setting == "max_bytes" else repr(wanted[setting])
+    assert str(found) == f"stream {name} has {setting} {value!r}, the contract has {size}"
+
+
+@pytest.mark.parametrize(
+    ("created", "nanoseconds"),
+    [
+        ("2025-06-24T10:30:45.123456789Z", 1750761045123456789),
+        ("2025-06-24T10:30:45.1Z", 1750761045100000000),
+        ("2025-06-24T10:30:45Z", 1750761045000000000),
+        ("2025-06-24T18:30:45.123456789+08:00", 1750761045123456789),
+        ("2025-06-24T05:30:45.5-05:00", 1750761045500000000),
+        ("2025-06-24T18:30:45+08:00", 1750761045000000000),
+    ],
+)
+def test_an_epoch_is_the_creation_time(created: str, nanoseconds: int) -> None:
+    """Every relay derives the same epoch from the stream, to the nanosecond, whatever the zone."""
+    assert int(epoch_of(created), 16) == nanoseconds
+
+
+def test_an_epoch_fits_a_cursor() -> None:
+    """The epoch is lower-case hex of at most 16 characters, as a cursor wants it."""
+    assert epoch_of("2025-06-24T10:30:45.123456789Z") == "184bf3e5052cdf15"
+    assert len(epoch_of("2250-01-01T00:00:00Z")) <= 16
+
+
+def test_an_error_is_one_line_with_a_remedy() -> None:
+    """What happened, to what, and what to do."""
+    assert str(StreamsError("stream X is odd", "mend it")) == "stream X is odd; mend it"

@@ -1,0 +1,165 @@
+"""Tasks that swallow cancellations, as nats-py and Python 3.11's ``wait_for`` do, end all the same."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from tickertape.nats.connection import connect
+from tickertape.process.tasks import Tasks, end
+
+AGAIN = 0.01
+
+
+async def deaf(times: int, result: BaseException | None = None) -> None:
+    """Run until it was cancelled more often than that; then end, with an exception if one is given."""
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if times == 0:
+                if result is not None:
+                    raise result from None
+                raise
+            times -= 1
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run it; a wait without end fails."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await work
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 5])
+def test_a_cancellation_that_is_swallowed_is_repeated(times: int) -> None:
+    """However often; a task that is done already is left alone."""
+
+    async def check() -> None:
+        done = asyncio.create_task(asyncio.sleep(0, "done"))
+        await done
+        tasks = [asyncio.create_task(deaf(number)) for number in range(times + 1)]
+        await asyncio.sleep(0)
+        await end(done, *tasks, again=AGAIN)
+        assert done.result() == "done"
+        assert all(task.cancelled() for task in tasks)
+
+    run(check())
+
+
+def test_what_a_task_raises_at_its_end_stays_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """It is not lost, not raised, and not logged as never retrieved."""
+
+    async def check() -> None:
+        task = asyncio.create_task(deaf(1, ValueError("at the end")))
+        await asyncio.sleep(0)
+        await end(task, again=AGAIN)
+        assert str(task.exception()) == "at the end"
+
+    run(check())
+    assert caplog.records == []
+
+
+def test_who_ends_tasks_may_be_cancelled_meanwhile() -> None:
+    """The tasks are done before the cancellation is raised, and are not asked more often for it."""
+
+    async def check() -> None:
+        asked = 0
+
+        async def orderly() -> None:
+            nonlocal asked
+            for _ in range(2):
+                try:
+                    await asyncio.sleep(3600 if not asked else 0.05)
+                except asyncio.CancelledError:
+                    asked += 1
+
+        task = asyncio.create_task(orderly())
+        await asyncio.sleep(0)
+        ending = asyncio.create_task(end(task, again=30))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        assert task.done()
+        assert not task.cancelled()
+        assert asked == 1
+
+    run(check())
+
+
+@pytest.mark.parametrize("swallowed", [0, 2])
+def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its exception is raised as it is; the others are done by then."""
+    monkeypatch.setattr("tickertape.process.tasks.end", lambda *tasks: end(*tasks, again=AGAIN))
+    others: list[asyncio.Task[None]] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0.01)
+        raise ValueError("the first")
+
+    async def work() -> None:
+        async with Tasks() as tasks:
+            others.append(tasks.start(deaf(swallowed)))
+            tasks.start(fail(), "fails")
+            tasks.start(asyncio.sleep(0))
+            await tasks.until()
+
+    async def check() -> None:
+        with pytest.raises(ValueError, match="the first"):
+            await work()
+        assert others[0].cancelled()
+
+    run(check())
+
+
+def test_a_group_is_left_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by an exception, or a cancellation, of who runs it; what fails at the end is raised, too."""
+    monkeypatch.setattr("tickertape.process.tasks.end", lambda *tasks: end(*tasks, again=AGAIN))
+
+    async def left(how: BaseException | None, last: BaseException | None = None) -> asyncio.Task[None]:
+        async with Tasks() as tasks:
+            task = tasks.start(deaf(1, last))
+            await tasks.until(asyncio.sleep(0.01))
+            if how is not None:
+                raise how
+        return task
+
+    async def check() -> None:
+        assert (await left(None)).cancelled()
+        with pytest.raises(KeyError):
+            await left(KeyError("mine"))
+        with pytest.raises(OSError, match="at its end"):
+            await left(None, OSError("at its end"))
+        with pytest.raises(KeyError):  # which came first
+            await left(KeyError("mine"), OSError("at its end"))
+        running = asyncio.create_task(left(None))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(check())
+
+
+def test_a_client_that_is_closed_does_not_connect_again(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task that reconnects is done, though it has missed the first cancellation."""
+    monkeypatch.setattr("tickertape.nats.client.end", lambda *tasks: end(*tasks, again=AGAIN))
+
+    async def check() -> None:
+        client = await connect(nats_url, name="test")
+        task = client._reconnection_task = asyncio.create_task(deaf(2))
+        await asyncio.sleep(0)
+        await client.close()
+        assert task.cancelled()
+        assert client.is_closed
+
+    run(check())

@@ -1,0 +1,125 @@
+"""The whole of the monitor's file: exchanges, recovery, connectivity, and files that are meant to do harm."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tickertape.producers.monitor.config.loader import MAX_FILE_BYTES, ConfigError, load
+
+PROBES = "probes: [{kind: tcp, address: 'h:1'}]"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "gateways.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+FULL = """
+connectivity: {interval: 10s, probes: [{kind: tcp, address: "1.1.1.1:443"}]}
+defaults: {interval: 5s, dwell: 3s, flapping: {window: 10}}
+exchanges:
+  shfe:
+    zone: Asia/Shanghai
+    spans: ["09:00-10:15", "21:00-02:30"]
+    holidays: [2026-10-01, 2026-10-03..2026-10-07]
+    night_before_holiday: false
+gateways:
+  - id: ctp.main 上海
+    type: ctp
+    session: shfe
+    recovery: {command: [systemctl, restart, ctp], per_hour: 2}
+    probes:
+      - {kind: tcp, address: "h:1", hold: 3s}
+      - {kind: tls, address: "h:2", expires_within: 30d}
+      - {kind: http, url: "http://h:3/", status: [200], json: {a: UP}, headers: {authorization: s3cret}}
+      - {kind: websocket, url: "ws://h:4/", send: hello, expect: world}
+      - {kind: fix, address: "h:5", sender_comp_id: me, target_comp_id: you, password_env: FIX_PASSWORD}
+      - {kind: freshness, subject: "md.>", within: 3s, label: market data}
+      - {kind: exec, command: [check, "-x"], timeout: 9s}
+"""
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    """Every kind and every setting, with the nearest default."""
+    config = load(written(tmp_path, FULL))
+    gateway = config.resolved()[0]
+    assert gateway.subject == "gateway.status.ctp.ctp=2Emain=20=E4=B8=8A=E6=B5=B7"
+    names = [check.probe.name for check in gateway.checks]
+    assert names == [
+        "tcp h:1", "tls h:2", "http http://h:3/", "websocket ws://h:4/", "fix h:5", "market data",
+        "exec check",
+    ]  # fmt: skip
+    assert gateway.sessions is not None
+    assert len(gateway.sessions.holidays) == 6
+    assert (gateway.dwell, gateway.flapping.window, gateway.interval) == (3.0, 10, 5.0)
+    assert [check.timeout for check in gateway.checks] == [2.0] * 6 + [9.0]
+    assert [check.interval for check in config.connectivity_checks()] == [10.0]
+    assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (f"gateways:\n  - {{id: a, type: b, session: x, {PROBES}}}", 2, "exchange 'x' is not in 'exchanges'"),
+        ("exchanges:\n  x: {zone: Mars/Base, spans: [09:00-10:00]}\ngateways: []", 2, "is no zone"),
+        ("exchanges:\n  x: {zone: UTC, spans: ['9-10']}\ngateways: []", 2, "as in 09:00-11:30"),
+        (
+            "exchanges:\n  x: {zone: UTC, spans: ['09:00-10:00', '09:30-11:00']}\ngateways: []",
+            2,
+            "overlap; make one span of them",
+        ),
+        (
+            f"gateways:\n  - id: a\n    type: b\n    recovery: {{attempts: 2}}\n    {PROBES}",
+            4,
+            "needs 'command' or 'url', and only one of them",
+        ),
+        (
+            "gateways:\n  - id: a\n    type: b\n    probes:\n"
+            "      [{kind: tcp, address: 'h:1'}, {kind: tcp, address: 'h:1'}]",
+            4,
+            "two probes are called 'tcp h:1'; give one of them a 'label'",
+        ),
+        (
+            f"gateways:\n  - id: a\n    type: b\n    flapping: {{enter: 0.2, leave: 0.3}}\n    {PROBES}",
+            4,
+            "'leave' must be below 'enter'",
+        ),
+        (
+            "gateways:\n  - {id: a, type: b, probes: [{kind: http, url: 'http://h', method: HEAD, body: x}]}",
+            2,
+            "an answer to HEAD has no body",
+        ),
+    ],
+)
+def test_faults_are_told_with_their_line(tmp_path: Path, text: str, line: int, says: str) -> None:
+    """What it is, where it stands, what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    found = [problem for problem in caught.value.problems if says in problem.what]
+    assert found, caught.value.problems
+    assert found[0].line == line
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
+    """A few lines that stand for billions of settings."""
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for number in range(1, 12):
+        before, name = chr(96 + number), chr(97 + number)
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
+    began = time.process_time()
+    with pytest.raises(ConfigError, match="its aliases stand for more than 500000 settings"):
+        load(written(tmp_path, "\n".join(lines)))
+    assert time.process_time() - began < 5
+
+
+def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
+    """It has no end."""
+    with pytest.raises(ConfigError, match="its aliases stand for"):
+        load(written(tmp_path, "gateways: &a [*a]"))
+
+
+def test_ten_megabytes_are_refused_unread(tmp_path: Path) -> None:
+    """No file of gateways is as large."""
+    with pytest.raises(ConfigError, match=f"at most {MAX_FILE_BYTES}"):
+        load(written(tmp_path, "#" * 10_000_000))

@@ -1,0 +1,141 @@
+"""The monitor's file: what it means, and how its faults are told."""
+
+from pathlib import Path
+
+import pytest
+from tickertape.producers.monitor.config.loader import ConfigError, load
+from tickertape.producers.monitor.config.models import MonitorConfig
+from tickertape.producers.monitor.config.types import parse_address, parse_duration
+from tickertape.producers.monitor.config.validate import check
+
+GOOD = """\
+defaults: {interval: 5s, timeout: 2s, unhealthy_after: 3, healthy_after: 2}
+gateways:
+  - id: ctp_main_account
+    type: ctp
+    group: futures
+    interval: 1m
+    probes:
+      - {kind: tcp, address: "127.0.0.1:41205", hold: 3s}
+      - {kind: http, url: "http://127.0.0.1:8000/health", status: 200, degraded_above: 500ms, interval: 10s}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "gateways.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    """Problems of a file as 'line: field: what'."""
+    path = written(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def test_the_nearest_setting_counts(tmp_path: Path) -> None:
+    """A probe's own setting goes before the gateway's, that before the defaults."""
+    config: MonitorConfig = load(written(tmp_path, GOOD))
+    (gateway,) = config.resolved()
+    tcp, http = gateway.checks
+    assert (tcp.interval, http.interval) == (60.0, 10.0)
+    assert (tcp.timeout, tcp.unhealthy_after, tcp.healthy_after) == (2.0, 3, 2)
+    assert gateway.subject == "gateway.status.ctp.ctp_main_account"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("5s", 5.0), ("1.5 m", 90.0), ("2h", 7200.0), ("0s", 0.0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    """A number with a unit is a duration."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("value", [5, "5", "s", "-1s", "5w", "1e3s", "", None])
+def test_what_is_no_duration(value: object) -> None:
+    """A number without a unit is refused, with an example of what is right."""
+    with pytest.raises(ValueError, match="as in 500ms, 5s or 2m"):
+        parse_duration(value)
+
+
+def test_addresses() -> None:
+    """Host names, IPv4 and bracketed IPv6 are addresses."""
+    assert parse_address("gw.example:1") == ("gw.example", 1)
+    assert parse_address("[::1]:65535") == ("::1", 65535)
+
+
+@pytest.mark.parametrize("text", ["a", "a:", ":1", "a:0", "a:65536", "a:x", "::1:80", "a:²"])
+def test_what_is_no_address(text: str) -> None:
+    """A port out of range or a missing part is refused."""
+    with pytest.raises(ValueError, match=r"host:port|out of range"):
+        parse_address(text)
+
+
+def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
+    """One look at the list mends the whole file."""
+    text = GOOD.replace("3s}", "3}").replace("status: 200", "statsu: 200").replace("    type: ctp\n", "")
+    assert faults(tmp_path, text) == [
+        "3: gateways[0].type: is missing; add it",
+        "7: gateways[0].probes[0].hold: 3 is no duration; write a number with a unit, as in 500ms, 5s or 2m",
+        "8: gateways[0].probes[1].statsu: is no setting; check its spelling, or take it out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "holds no settings"),
+        ("gateways: [", "is no YAML"),
+        ("gateways: []\n", "gateways"),
+        (
+            "gateways: [{id: a, type: b, probes: [{kind: udp}]}]",
+            "kind 'udp' is none of tcp, tls, http, websocket, fix, freshness, exec",
+        ),
+        ("gateways: [{id: a, type: b, probes: [{}]}]", "has no 'kind'"),
+        ("gateways: [{id: '', type: b, probes: [{kind: tcp, address: 'a:1'}]}]", "is empty"),
+        ("gateways: [{id: a, type: b, probes: [{kind: tcp, address: 'a:70000'}]}]", "out of range"),
+        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'ftp://a'}]}]", "no http or https"),
+        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://a:99999'}]}]", "out of range"),
+        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://u:p@a'}]}]", "take it out"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
+    """Whatever is wrong, the line names the file and what is wrong."""
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    line = str(caught.value)
+    assert line.startswith(str(path))
+    assert says in line
+    assert "\n" not in line
+
+
+def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
+    """Two gateways of one id would overwrite each other's status."""
+    text = "gateways:\n" + "  - {id: a, type: b, probes: [{kind: tcp, address: 'h:1'}]}\n" * 2
+    assert faults(tmp_path, text) == [
+        "3: gateways[1].id: 'a' stands in line 2 too; ids are unique, rename one"
+    ]
+
+
+def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
+    """YAML would silently keep the last of two equal keys."""
+    text = "gateways:\n  - id: a\n    type: b\n    id: c\n    probes: [{kind: tcp, address: 'h:1'}]\n"
+    assert faults(tmp_path, text) == ["4: gateways[0].id: stands twice in one mapping; take one out"]
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    """The line names the path and the reason."""
+    path = tmp_path / "none.yaml"
+    assert check(path) == [f"{path}: cannot be read: No such file or directory"]
+
+
+def test_check_names_hosts_that_do_not_resolve(tmp_path: Path) -> None:
+    """A host that no name server knows is told with its line; addresses are fine."""
+    assert check(written(tmp_path, GOOD)) == []
+    bad = GOOD.replace('"127.0.0.1:41205"', '"no-such-host.invalid:41205"')
+    (problem,) = check(written(tmp_path, bad))
+    assert "gateways.yaml:8: gateways[0].probes[0].address: host 'no-such-host.invalid'" in problem

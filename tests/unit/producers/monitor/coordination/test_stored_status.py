@@ -1,0 +1,33 @@
+"""What a monitor reads of the newest status of a gateway, which any producer may have written."""
+
+import pytest
+from tickertape.contracts.events import GatewayStatusChange, Status
+from tickertape.producers.monitor.coordination.stored_status import status_of
+
+
+@pytest.mark.parametrize(
+    ("since", "kept"),
+    [
+        ("2025-06-24T10:30:45Z", True),
+        ("0001-01-01T00:00:00+23:59", True),
+        ("9999-12-31T23:59:59-23:59", True),
+        ("yesterday", False),
+        ("", False),
+        ("0000-01-01T00:00:00Z", False),
+        ("9999-12-31T24:00:00Z", False),
+        (17, False),
+        (None, False),
+    ],
+)
+def test_a_since_that_is_no_time_is_that_of_the_event(since: object, *, kept: bool) -> None:
+    """A monitor compares it with its clock at each change."""
+    event = GatewayStatusChange(
+        gateway_id="a",
+        gateway_type="ctp",
+        previous_status=Status.UNKNOWN,
+        current_status=Status.HEALTHY,
+        metadata={"since": since},
+    )
+    found = status_of(event.subject, event.encode(), 1)
+    assert found is not None
+    assert found.since == (since if kept else event.timestamp)

@@ -1,0 +1,334 @@
+"""What is known to go wrong in log shippers, one test for each report."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tickertape.producers.shipper.files.file_stream import MAX_PIECES
+from tickertape.producers.shipper.files.tailed_file import CHUNK_BYTES
+from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, ParseSettings
+from tickertape.producers.shipper.throttle import Shape
+
+from tests.support.shipper_desk import Desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+def lines(first: int, last: int) -> str:
+    return "".join(f"line {number}\n" for number in range(first, last + 1))
+
+
+def texts(first: int, last: int) -> list[str]:
+    return lines(first, last).splitlines()
+
+
+def test_a_rotated_file_is_read_to_its_end_before_its_successor(desk: Desk) -> None:
+    """fluent-bit #10414: a rotated file was abandoned with bytes unread."""
+    desk.write("app.log", lines(1, 5_000))
+    desk.ship(batches=1)
+    desk.rename("app.log", "app.log.1")
+    desk.write("app.log", lines(5_001, 5_010))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 5_010)
+
+
+def test_a_restart_during_a_rotation_loses_nothing(desk: Desk) -> None:
+    """vector #22954: what was rotated while the shipper restarted was lost."""
+    desk.write("app.log", lines(1, 3))
+    desk.ship()
+    desk.write("app.log", lines(4, 6))
+    desk.rename("app.log", "app.log.1")
+    desk.kill()
+    desk.write("app.log", lines(7, 9))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 9)
+
+
+def test_three_rotations_while_the_shipper_was_down(desk: Desk) -> None:
+    """Each of them is found, in order."""
+    desk.write("app.log", lines(1, 3))
+    desk.ship()
+    for number in range(3):
+        desk.write("app.log", lines(4 + 2 * number, 5 + 2 * number))
+        for older in (2, 1):
+            if desk.path(f"app.log.{older}").exists():
+                desk.rename(f"app.log.{older}", f"app.log.{older + 1}")
+        desk.rename("app.log", "app.log.1")
+    desk.kill()
+    desk.write("app.log", lines(10, 10))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 10)
+
+
+def test_a_rename_into_the_glob_repeats_nothing(tmp_path: Path) -> None:
+    """alloy #3931: a rename gave both loss and repeats."""
+    desk = Desk(tmp_path, "*")
+    desk.write("app.log", lines(1, 3))
+    desk.ship()
+    desk.rename("app.log", "app.log.1")
+    desk.write("app.log", lines(4, 6))
+    desk.settle()
+    desk.kill()
+    desk.settle()
+    assert desk.shipped == {"app": texts(1, 6)}
+    desk.close()
+
+
+def test_a_reused_inode_begins_at_its_start(desk: Desk) -> None:
+    """fluent-bit #8025: a new file on an old inode was read from the old offset."""
+    desk.write("app.log", lines(1, 3))
+    desk.ship()
+    desk.truncate("app.log")  # the same inode, other content, more of it
+    desk.write("app.log", lines(11, 19))
+    desk.kill()
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 3) + texts(11, 19)
+
+
+def test_a_file_truncated_while_the_shipper_was_down_is_sent_once(desk: Desk) -> None:
+    """beats #38070: it was sent again and again."""
+    desk.write("app.log", lines(1, 9))
+    desk.ship()
+    desk.truncate("app.log")
+    desk.write("app.log", lines(10, 11))
+    for _ in range(3):
+        desk.kill()
+        desk.settle()
+    assert desk.shipped["app"] == texts(1, 11)
+
+
+def test_copytruncate_with_a_restart_delivers_all(desk: Desk) -> None:
+    """beats #45300: of 150 lines 35 arrived."""
+    desk.write("app.log", lines(1, 50))
+    desk.ship()
+    desk.write("app.log", lines(51, 100))
+    desk.copy_and_truncate("app.log", "app.log.1")
+    desk.kill()
+    desk.write("app.log", lines(101, 150))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 150)
+
+
+@pytest.mark.parametrize("glob", ["*.log", "*"])
+def test_copytruncate_ships_the_rest_of_the_copy_and_no_more(tmp_path: Path, glob: str) -> None:
+    """Whether the glob finds the copy or not."""
+    desk = Desk(tmp_path, glob)
+    desk.write("app.log", lines(1, 5))
+    desk.ship()
+    desk.write("app.log", lines(6, 9))
+    desk.copy_and_truncate("app.log", "app.log.1")
+    desk.write("app.log", lines(10, 12))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 12)
+    desk.close()
+
+
+def test_a_truncated_file_that_has_grown_past_the_offset_begins_again(desk: Desk) -> None:
+    """Its size alone does not tell."""
+    desk.write("app.log", lines(1, 2))
+    desk.ship()
+    desk.truncate("app.log")
+    desk.write("app.log", lines(3, 20))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 20)
+
+
+def test_a_file_truncated_while_it_is_read_begins_again(desk: Desk) -> None:
+    """What was not read of it is nowhere any more; what replaced it is read from its start."""
+    desk.write("app.log", lines(1, 20_000))
+    desk.ship(batches=1)
+    read = len(desk.shipped["app"])
+    assert not desk.tail.lineages[str(desk.path("app.log"))].chain[0].drained
+    desk.truncate("app.log")
+    desk.write("app.log", lines(50_001, 80_000))
+    desk.settle()
+    assert desk.shipped["app"][:read] == texts(1, read)
+    assert desk.shipped["app"][-30_000:] == texts(50_001, 80_000)
+
+
+def test_a_half_line_is_not_lost(desk: Desk) -> None:
+    """fluent-bit #11265: it waits for its rest, and goes out alone when none comes."""
+    desk.write("app.log", "line 1\nline")
+    desk.ship()
+    assert desk.shipped["app"] == ["line 1"]
+    desk.write("app.log", " 2\nlast")
+    desk.ship()
+    assert desk.shipped["app"] == ["line 1", "line 2"]
+    desk.settle()
+    assert desk.shipped["app"] == ["line 1", "line 2", "last"]
+
+
+def test_the_last_line_of_a_quiet_log_is_due_soon(tmp_path: Path) -> None:
+    """It could be the first of a traceback, and whoever watches wants to see it; a half line waits longer."""
+    desk = Desk(tmp_path, parsing=ParseSettings())
+    desk.write("app.log", "INFO one\nINFO two\n")
+    desk.ship()
+    (lineage,) = desk.tail.lineages.values()
+    assert desk.shipped["app"] == ["INFO one"]
+    assert lineage.due == pytest.approx(desk.now + 0.25)
+    desk.ship(0.3)
+    assert desk.shipped["app"] == ["INFO one", "INFO two"]
+    assert lineage.due == float("inf")
+    desk.write("app.log", "INFO three\n  and m")
+    desk.ship()
+    assert lineage.due == pytest.approx(desk.now + 5.0)
+    desk.write("app.log", "ore\n")
+    desk.ship()
+    desk.ship(0.3)
+    assert desk.shipped["app"][2:] == ["INFO three\n  and more"]
+    desk.close()
+
+
+def test_what_was_read_and_not_delivered_is_read_again(desk: Desk) -> None:
+    """fluent-bit #2846: offsets moved on reading, not on delivery."""
+    desk.write("app.log", lines(1, 2_500))
+    desk.ship(batches=1)
+    desk.kill()
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 2_500)
+
+
+def test_markers_of_python_311_stay_in_their_traceback(tmp_path: Path) -> None:
+    """fluent-bit #11516: lines with ^^^^ split tracebacks."""
+    desk = Desk(tmp_path, parsing=ParseSettings())
+    traceback = (
+        "Traceback (most recent call last):\n"
+        '  File "a.py", line 1, in <module>\n'
+        "    f(x / 0)\n"
+        "      ~~^~~\n"
+        "ZeroDivisionError: division by zero\n"
+    )
+    desk.write(
+        "app.log", f"2026-01-01 10:00:00,000 ERROR it broke\n{traceback}2026-01-01 10:00:01,000 INFO on\n"
+    )
+    desk.settle()
+    assert len(desk.shipped["app"]) == 2
+    assert desk.shipped["app"][0].endswith("ZeroDivisionError: division by zero")
+    assert "~~^~~" in desk.shipped["app"][0]
+    desk.close()
+
+
+def test_small_files_are_read(desk: Desk) -> None:
+    """Vector and Filebeat wait until a file is large enough to be known again."""
+    desk.write("a.log", "x\n")
+    desk.write("b.log", "x\n")
+    desk.ship()
+    assert desk.shipped == {"a": ["x"], "b": ["x"]}
+
+
+def test_files_of_one_beginning_are_two_files(tmp_path: Path) -> None:
+    """Identical first kilobytes, and one takes the other's name."""
+    desk = Desk(tmp_path, "*")
+    banner = "banner of the service\n" * 100
+    desk.write("app.log", banner + lines(1, 3))
+    desk.ship()
+    desk.rename("app.log", "app.log.1")
+    desk.write("app.log", banner + lines(4, 6))
+    desk.kill()
+    desk.settle()
+    assert [text for text in desk.shipped["app"] if text.startswith("line")] == texts(1, 6)
+    assert len(desk.shipped["app"]) == 206
+    desk.close()
+
+
+def test_a_deleted_file_is_read_to_its_end(desk: Desk) -> None:
+    """It is open, and so it is still there."""
+    desk.write("app.log", lines(1, 5_000))
+    desk.ship(batches=1)
+    desk.delete("app.log")
+    desk.write("app.log", lines(5_001, 5_002))
+    desk.settle()
+    assert desk.shipped["app"] == texts(1, 5_002)
+
+
+def test_what_is_gone_for_good_is_told(desk: Desk) -> None:
+    """Nothing is lost in silence."""
+    desk.write("app.log", lines(1, 3))
+    desk.ship()
+    desk.delete("app.log")
+    desk.kill()
+    desk.settle()
+    assert any("went away while nobody looked" in text for text in desk.complaints)
+
+
+def test_from_the_end_skips_what_is_there_at_the_very_first_run(tmp_path: Path) -> None:
+    """What is written later comes, even when the shipper is killed before it shipped anything."""
+    (tmp_path / "app.log").write_text("old\n")
+    desk = Desk(tmp_path, from_end=True)
+    desk.ship()
+    desk.write("app.log", "new\n")
+    desk.kill()
+    desk.settle()
+    assert desk.shipped == {"app": ["new"]}
+    desk.close()
+
+
+def test_an_endless_line_is_cut_and_the_next_one_whole(desk: Desk) -> None:
+    """Memory is bounded by the limit of a line."""
+    desk.write("app.log", "x" * (3 * MAX_LINE_BYTES) + "\nnext\n")
+    desk.ship()
+    assert [len(text) for text in desk.shipped["app"]] == [MAX_LINE_BYTES, 4]
+    assert desk.counts.cut == 1
+
+
+def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:
+    """A reading gives up after a while, and goes on later; other files are not to wait for it."""
+    with desk.path("app.log").open("wb") as file:
+        file.truncate(MAX_PIECES * CHUNK_BYTES + 10_000_000)
+    desk.tail.look(desk.now)
+    (lineage,) = desk.tail.lineages.values()
+    assert lineage.next_batch(desk.now) is None
+    assert lineage.chain[0].at == MAX_PIECES * CHUNK_BYTES
+    assert lineage.stirs(desk.now)
+    desk.write("app.log", "\nnext\n")
+    desk.settle()
+    assert desk.shipped["app"][-1] == "next"
+
+
+def test_a_storm_ends_in_its_number_even_through_a_restart(tmp_path: Path) -> None:
+    """What a rate holds back is told in one event, not in silence."""
+    desk = Desk(tmp_path, shape=Shape(rates={"INFO": 10.0}))
+    desk.write("app.log", lines(1, 100))
+    desk.ship()
+    assert desk.shipped["app"] == texts(1, 10)
+    desk.kill()
+    desk.settle()
+    assert desk.shipped["app"][10:] == ["suppressed 90 events of level INFO: more than 10 per second"]
+    assert desk.bodies[-1]["metadata"] == {"suppressed": 90, "path": str(desk.path("app.log"))}
+    desk.close()
+
+
+def test_levels_of_sources_are_kept_apart(tmp_path: Path) -> None:
+    """The least level of a source counts before that of all."""
+    desk = Desk(tmp_path, parsing=ParseSettings(), shape=Shape("WARN", {"quiet": "ERROR", "loud": "DEBUG"}))
+    for name in ("quiet", "loud", "other"):
+        desk.write(f"{name}.log", "INFO a\nWARN b\nERROR c\n")
+    desk.settle()
+    assert {name: len(found) for name, found in desk.shipped.items()} == {"quiet": 1, "loud": 3, "other": 2}
+    desk.close()
+
+
+def test_what_is_no_log_is_left_alone(desk: Desk) -> None:
+    """A folder, a pipe and a compressed file of a fitting name hold nobody up."""
+    desk.path("folder.log").mkdir()
+    os.mkfifo(desk.path("pipe.log"))
+    desk.write("app.log", "line 1\n")
+    desk.settle()
+    assert desk.shipped == {"app": ["line 1"]}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_cannot_be_read_is_told_once(desk: Desk) -> None:
+    """And the others are shipped."""
+    desk.write("secret.log", "line\n")
+    desk.path("secret.log").chmod(0)
+    desk.write("app.log", "line 1\n")
+    desk.settle()
+    assert desk.shipped == {"app": ["line 1"]}
+    assert len(desk.complaints) == 1

@@ -1,0 +1,279 @@
+"""Lines become events."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tickertape.contracts.events import Rejected, decode
+from tickertape.producers.shipper.parsing.parser import (
+    MAX_LINE_BYTES,
+    Counts,
+    Parsed,
+    Parser,
+    ParseSettings,
+    clean,
+    level_of,
+    parse,
+)
+
+NOW = 1_750_000_000.0
+NOW_TEXT = "2025-06-15T15:06:40.000Z"
+
+
+@pytest.fixture
+def shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A host whose local time is eight hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("line", "level"),
+    [
+        ("2025-06-24 10:30:45,123 ERROR gateway: lost", "ERROR"),
+        ("WARNING: disk", "WARN"),
+        ("[info] started", "INFO"),
+        ("<Fatal> no", "CRITICAL"),
+        ('time=x level=debug msg="a"', "DEBUG"),
+        ("an error is a common word", "INFO"),
+        ("TERRORS and INFORMATIONAL", "INFO"),
+        ("x" * 300 + " ERROR", "INFO"),
+        ("\x1b[31mERROR\x1b[0m red", "ERROR"),
+    ],
+)
+def test_a_level_is_found_in_the_text(line: str, level: str) -> None:
+    """The first word that is marked as a level, near the beginning, is the level."""
+    assert parse(line.encode(), source="app", now=NOW).level == level
+
+
+@pytest.mark.parametrize(
+    ("line", "timestamp"),
+    [
+        ("2025-06-24T10:30:45.123Z up", "2025-06-24T10:30:45.123Z"),
+        ("[2025-06-24 10:30:45+0800] up", "2025-06-24T02:30:45.000Z"),
+        ("2025-06-24 10:30:45,5 up", "2025-06-24T02:30:45.500Z"),
+        ("2025-13-24 10:30:45 up", NOW_TEXT),
+        ("started at 2025-06-24 10:30:45", NOW_TEXT),
+        ("up", NOW_TEXT),
+    ],
+)
+@pytest.mark.usefixtures("shanghai")
+def test_a_time_at_the_start_counts(line: str, timestamp: str) -> None:
+    """A time without a zone is this host's local time; without a time it is now."""
+    assert parse(line.encode(), source="app", now=NOW).timestamp == timestamp
+
+
+def test_json_fields_are_mapped_and_the_rest_is_kept() -> None:
+    """Level, message, time and source are taken; extras stay in metadata."""
+    line = b'{"level":"warning","msg":"slow","ts":1750000001.5,"logger":"db","ms":12,"ctx":{"a":[1]}}'
+    parsed = parse(line, source="app", now=NOW)
+    assert parsed.subject == "log.warn.db"
+    assert parsed.message == "slow"
+    assert parsed.timestamp == "2025-06-15T15:06:41.500Z"
+    assert parsed.metadata == {"ms": 12, "ctx": {"a": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("line", "subject"),
+    [
+        (b'{"log.level":"error","message":"m"}', "log.error.app"),
+        (b'{"log":{"level":"error"},"message":"m"}', "log.error.app"),
+        (b'{"level":50,"msg":"pino"}', "log.error.app"),
+        (b'{"severity":3,"msg":"syslog"}', "log.error.app"),
+        (b'{"level":"odd","severity":"error","msg":"m"}', "log.error.app"),
+        (b'{"msg":"m","source":""}', "log.info.app"),
+        (b'{"msg":"m","source":"a.b"}', "log.info.a=2Eb"),
+        (b'{"no":"message"}', "log.info.app"),
+    ],
+)
+def test_json_of_many_loggers(line: bytes, subject: str) -> None:
+    """The usual spellings of level and source are understood."""
+    assert parse(line, source="app", now=NOW).subject == subject
+
+
+def test_json_without_a_message_is_shown_whole() -> None:
+    """Nobody sees an empty line."""
+    assert parse(b'{"a": 1}', source="app", now=NOW).message == '{"a":1}'
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"a":NaN}', b"[1]", b'{"a":"\xff"', b"{'a':1}"])
+def test_what_is_no_json_object_is_plain_text(line: bytes) -> None:
+    """A line that only looks like JSON is shipped as it is."""
+    assert parse(line, source="app", now=NOW).message == line.decode("utf-8", "replace")
+
+
+def test_escapes_and_control_characters_are_taken_out_everywhere() -> None:
+    """Neither message nor metadata can steer a terminal."""
+    assert clean("\x1b]0;title\x07a\x1b[1;31mb\x9b2Jc\x00\x08d\x7f\te\r") == "abcd\te"
+    parsed = parse(b'{"msg":"a\\u001b[2Jb","k\\u0000":["\\u0007x"]}', source="app", now=NOW)
+    assert parsed.message == "ab"
+    assert parsed.metadata == {"k": ["x"]}
+
+
+def test_a_long_line_is_cut_and_says_so() -> None:
+    """The event stays within the contract's limit, whatever the bytes are."""
+    parsed = parse(b"\xff" * (MAX_LINE_BYTES + 1), source="app", now=NOW)
+    assert parsed.metadata == {"truncated": True}
+    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+
+
+def test_levels_are_read_from_text_and_numbers() -> None:
+    """Other values mean no level."""
+    assert [level_of(value) for value in ("Err", "30", 7, True, None, "loud", 99)] == [
+        "ERROR",
+        "INFO",
+        "DEBUG",
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+JSON_LINES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_make_a_legal_event(line: bytes) -> None:
+    """Whatever a line holds, the event keeps the contract."""
+    parsed = parse(line, source="app", now=NOW)
+    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+
+
+# The first draw of text builds tables, which a loaded machine takes its time for.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(
+        st.sampled_from(["level", "msg", "message", "time", "ts", "source", "metadata", "x", "log"]),
+        JSON_LINES,
+    )
+)
+def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
+    """Whatever a JSON line holds, the event keeps the contract."""
+    parsed = parse(json.dumps(body).encode("utf-8", "replace"), source="app", now=NOW)
+    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"2026-11-22 22:42:10.201 WARN  [xtp] slow callback", "[xtp] slow callback"),
+        (b"[2026-11-22T22:42:10Z] [error]: no route", "no route"),
+        (b"2026-11-22 22:42:10,201 - risk - INFO - limit set", "limit set"),
+        (b"2026-11-22 22:42:10 - INFO - limit set", "limit set"),
+        (b"2026-11-22 22:42:10.201 (WARN) limit", "limit"),
+        (b"2026-11-22 22:42:10 DEBUG", "2026-11-22 22:42:10 DEBUG"),
+        (b"INFO without a time", "INFO without a time"),
+    ],
+)
+def test_the_message_does_not_repeat_time_and_level(line: bytes, message: str) -> None:
+    """Time and level at the start of a plain line become fields and leave the message."""
+    assert parse(line, source="x", now=0.0).message == message
+
+
+def shipped(lines: list[bytes], counts: Counts, cut: frozenset[int] = frozenset()) -> list[Parsed]:
+    """The events of lines."""
+    ends = [sum(len(line) + 1 for line in lines[: place + 1]) for place in range(len(lines))]
+    parser = Parser(ParseSettings(), "app", counts)
+    return [*parser.feed(lines, ends, NOW, cut), *parser.flush(NOW)]
+
+
+def test_text_of_other_encodings_is_read() -> None:
+    """UTF-8, else GB18030, line by line; what is neither is counted."""
+    counts = Counts()
+    lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"caf\xe9 x \xff", b"\xef\xbb\xbfINFO bom"]
+    messages = [event.message for event in shipped(lines, counts)]
+    assert messages == ["行情 utf", "行情 gb", "caf\ufffd x \ufffd", "INFO bom"]
+    assert (counts.lines, counts.invalid, counts.cut) == (4, 1, 0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_a_cut_within_a_character_is_no_bad_text(encoding: str) -> None:
+    """The broken character goes, the others stay what they are."""
+    counts = Counts()
+    event = shipped(["a行情".encode(encoding)[:-1]], counts, frozenset({0}))[0]
+    assert event.message == "a行"
+    assert event.metadata == {"truncated": True}
+    assert (counts.cut, counts.invalid) == (1, 0)
+
+
+def test_a_long_line_among_others_is_cut() -> None:
+    """Only that one."""
+    counts = Counts()
+    events = shipped([b"a", b"b" * (MAX_LINE_BYTES + 1), b"c"], counts)
+    assert [len(event.message) for event in events] == [1, MAX_LINE_BYTES, 1]
+    assert [event.metadata for event in events] == [{}, {"truncated": True}, {}]
+    assert counts.cut == 1
+
+
+def test_marks_of_direction_are_taken_out() -> None:
+    """Nothing in an event changes the direction of the text around it, written as it is or escaped."""
+    marks = "\u202a\u202e\u2066\u2069\u200e\u200f\u061c"
+    events = shipped(
+        [f"a{marks}b".encode(), json.dumps({"msg": f"a{marks}b", marks + "k": marks}).encode()], Counts()
+    )
+    assert [event.message for event in events] == ["ab", "ab"]
+    assert events[1].metadata == {"k": ""}
+
+
+def test_a_line_of_escapes_alone_is_blank() -> None:
+    """It shows nothing, so it is no event."""
+    assert [event.message for event in shipped([b"\x1b[0m", b"a", b" \x00"], Counts())] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"msg":"m","x":' + b"[" * 70 + b"]" * 70 + b"}",
+        b'{"x":' * 500 + b"1" + b"}" * 500,
+        b'{"msg":"m","x":' + b"[" * 57 + b"]" * 57 + b"}",
+        b'{"msg":"m","x":' + b"[" * 58 + b"]" * 58 + b"}",
+        b'{"msg":"m","x":[' + b"1e15," * 13000 + b"1]}",
+        b'{"x":[' + b"1e15," * 13000 + b"1]}",
+        b'{"msg":"m","x":123456789012345678901234567890}',
+        b'{"msg":"\\ud800"}',
+        b"pwd=1 " * 10_000,
+        b'"' * MAX_LINE_BYTES,
+        b"\x01" * MAX_LINE_BYTES + b"x",
+    ],
+)
+def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
+    """An event too big or too deep is its text, as far as that fits."""
+    for event in shipped([line, b"next"], Counts()):
+        assert not isinstance(decode(event.subject, event.encode()), Rejected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=80).map(lambda data: data.replace(b"\n", b"")), max_size=20))
+def test_any_file_makes_legal_events(lines: list[bytes]) -> None:
+    """Whatever lines hold, their events keep the contract."""
+    for event in shipped(lines, Counts()):
+        assert not isinstance(decode(event.subject, event.encode()), Rejected)
+        assert event.message == clean(event.message)
+
+
+PIECES = st.sampled_from(
+    ["<13>", "1 ", "Jun 24 10:30:45 ", "2025-06-24 10:30:45", ",123 ", ".1 | ", "INFO ", "INFO     | ",
+     "a:b:1 - ", "I0624 ", "10:30:45.123456 ", "12 f.go:3] ", "host ", "app[1]: ", "- ", '[a@1 k="v"] ',
+     "k=v ", 'k="v" ', "level=err ", "msg=", "password=", "x" * 130, "a.b: ", "{", "}", '{"a":1}',
+     "\x1b[1m", "\u202e", "中", "Feb 30 ", "99:99:99 "]
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_any_head_makes_a_legal_event(text: str) -> None:
+    """Lines that are almost of a format keep the contract, too."""
+    event = parse(text.encode(), source="app", now=NOW)
+    assert not isinstance(decode(event.subject, event.encode()), Rejected)

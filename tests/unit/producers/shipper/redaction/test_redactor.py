@@ -1,0 +1,322 @@
+"""Secrets do not leave, and what is harmless stays as it is."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tickertape.contracts.events import Rejected, decode
+from tickertape.producers.shipper.parsing.parser import Counts, Parsed, Parser, ParseSettings
+from tickertape.producers.shipper.redaction.patterns import SUSPECT, compiled
+from tickertape.producers.shipper.redaction.redactor import Redactor
+
+NOW = 1_750_000_000.0
+
+PEM = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P"
+
+SECRETS = [
+    # what stands in a text, the secret part, the kind
+    ("Authorization: Bearer abc.DEF-123", "abc.DEF-123", "authorization"),
+    ("authorization: Basic dXNlcjpodW50ZXIy", "dXNlcjpodW50ZXIy", "authorization"),
+    ("Proxy-Authorization: Custom s3cr3tvalue", "s3cr3tvalue", "authorization"),
+    ("authorization=s3cr3tvalue status=200", "s3cr3tvalue", "authorization"),
+    ('Authorization: Digest username="bob", response="6629fae4939"', "6629fae4939", "authorization"),
+    ("curl -H 'Authorization: token s3cr3tvalue' https://x", "s3cr3tvalue", "authorization"),
+    ("sent Bearer mF_9.B5f-4.1JqM to api", "mF_9.B5f-4.1JqM", "authorization"),
+    ("sent Basic dXNlcjpodW50ZXIy to api", "dXNlcjpodW50ZXIy", "authorization"),
+    ("Cookie: sid=s3cr3tvalue; theme=dark", "s3cr3tvalue", "cookie"),
+    ("postgres://bob:hunter2@db:5432/x", "hunter2", "url_password"),
+    ("redis://:hunter2@cache/0", "hunter2", "url_password"),
+    ("amqp://a:b@one,amqp://bob:hunter2@two", "hunter2", "url_password"),
+    ("https://bob:hun@ter2@host/a", "ter2", "url_password"),
+    ("https://bob:hun/ter2@host/a", "ter2", "url_password"),
+    ("password=hunter2", "hunter2", "password"),
+    ("password: hunter2", "hunter2", "password"),
+    ("DB_PASSWORD = hunter2, user = bob", "hunter2", "password"),
+    ("userPassword=>hunter2", "hunter2", "password"),
+    ("passwd='hunter2 and more'", "and more", "password"),
+    ('pwd="a\\"hunter2"', "hunter2", "password"),
+    ("password=SecretStr('hunter2')", "hunter2", "password"),
+    ('password=Secret("hunter2")', "hunter2", "password"),
+    ("password=b'hunter2'", "hunter2", "password"),
+    ("password=['hunter2', 'hunter3']", "hunter3", "password"),
+    ("{'password': 'hunter2', 'user': 'bob'}", "hunter2", "password"),
+    ('{"password": "hunter2", "user": broken', "hunter2", "password"),
+    ('body "{\\"password\\": \\"hunter2\\"}"', "hunter2", "password"),
+    ("password=[redacted:x]hunter2", "hunter2", "password"),
+    ("GET /login?user=bob&password=hunter2&x=1", "hunter2", "password"),
+    ("password%3Dhunter2", "hunter2", "password"),
+    ("<db:password>hunter2</db:password>", "hunter2", "password"),
+    ("mysql --password hunter2 -u bob", "hunter2", "password"),
+    ("登录 密码：hunter2", "hunter2", "password"),
+    ("secret=s3cr3tvalue", "s3cr3tvalue", "secret"),
+    ("client_secret: s3cr3tvalue", "s3cr3tvalue", "secret"),
+    ("token=s3cr3tvalue;", "s3cr3tvalue", "token"),
+    ("token: Bearer s3cr3tvalue", "s3cr3tvalue", "token"),
+    ("X-Auth-Token: s3cr3tvalue", "s3cr3tvalue", "token"),
+    ("('x-api-key', 's3cr3tvalue')", "s3cr3tvalue", "key"),
+    ("api_key=s3cr3tvalue", "s3cr3tvalue", "key"),
+    ("apiKey: s3cr3tvalue", "s3cr3tvalue", "key"),
+    ("access-key=s3cr3tvalue", "s3cr3tvalue", "key"),
+    ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI", "key"),
+    ("credential=s3cr3tvalue", "s3cr3tvalue", "credential"),
+    (f"got {JWT} back", "eyJzdWIi", "jwt"),
+    ("id AKIAIOSFODNN7EXAMPLE ok", "AKIAIOSFODNN7EXAMPLE", "aws_key"),
+    ("key AIzaSyA1234567890abcdefghijklmnopqrstuv", "AIzaSyA1234567890", "google_key"),
+    ("push ghp_abcdefghijklmnopqrstuvwxyz0123456789", "ghp_abcdef", "github_token"),
+    ("push github_pat_11ABCDEFG0abcdefghijkl_xyz", "11ABCDEFG0", "github_token"),
+    ("hook xoxb-123456789012-abcdefghijkl", "123456789012-abc", "slack_token"),
+    ("pay sk_live_abcdefgh12345678", "abcdefgh12345678", "stripe_key"),
+    ("ask sk-proj-abcdefghijklmnop1234567890", "abcdefghijklmnop", "api_key"),
+    (f"-----BEGIN RSA PRIVATE KEY-----{PEM}-----END RSA PRIVATE KEY----- end", PEM, "private_key"),
+    (f"-----BEGIN PRIVATE KEY-----{PEM}", PEM, "private_key"),
+    ("card 4111111111111111 charged", "4111111111111111", "card"),
+    ("card 4111 1111 1111 1111 charged", "1111 1111", "card"),
+    ("card 5500-0000-0000-0004.", "5500-0000", "card"),
+    ("3 4111-1111-1111-1111 and 378282246310005", "378282246310005", "card"),
+    ("卡号4111111111111111", "4111111111111111", "card"),
+]  # fmt: skip
+
+HARMLESS = [
+    "token bucket is full, 12 tokens left",
+    "order 1234567890123 filled",
+    "order 4111111111111112 of 5500000000000005",
+    "max_tokens=4096 tokens: 12",
+    "at 1750000000123 and 1750000000123456789",
+    "uuid 550e8400-e29b-41d4-a716-446655440000",
+    "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "sha1 da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "id4111111111111111 and 4111111111111111x and a_4111111111111111",
+    "ratio 0.4111111111111111 and 4111111111111111.5",
+    "run 41111111111111111111111111",
+    "2025-06-24 10:30:45.123456 +0800",
+    "http://host:8080/path?mail=a@b.c",
+    "https://user@host/x and mailto:bob@example.com",
+    "password: null, token=None, secret=",
+    "the password was changed; secrets are kept",
+    "Basic authentication and bearer of news",
+    "keyboard=us monkey=1 author=bob authority: none key=value",
+    "passed: 12 failed: 3, bypass=on compass: n",
+    "task-force-one-two-three-four risk-based-approach-to-all",
+    "primary_key=12 foreign key: x partition_key=a",
+    "10.0.0.1 - - [24/Jun/2025:10:30:45 +0800] 200 1234",
+    "authorization failed for bob",
+    "-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----",
+]  # fmt: skip
+
+
+def _json(text: str) -> str:
+    return json.dumps({"level": "info", "msg": text, "deep": {"list": [text]}})
+
+
+def _structured(text: str) -> str:
+    value = text.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
+    return f'<13>1 2025-06-24T10:30:45Z host app 1 - [a@1 k="{value}"] m'
+
+
+def _hidden(text: str) -> str:
+    return '{"msg":"' + "".join(f"\\u{ord(letter):04x}" for letter in text) + '"}'
+
+
+WRAPPERS: dict[str, Callable[[str], str]] = {
+    "plain": lambda text: text,
+    "timed": lambda text: f"2025-06-24 10:30:45.123 ERROR {text}",
+    "python": lambda text: f"2025-06-24 10:30:45,123 INFO app.x: {text}",
+    "dashed": lambda text: f"2025-06-24 10:30:45,123 - app - INFO - {text}",
+    "basic": lambda text: f"INFO:app:{text}",
+    "basic, no name": lambda text: f"INFO:{text}",
+    "loguru": lambda text: f"2025-06-24 10:30:45.123 | INFO     | app.x:run:12 - {text}",
+    "glog": lambda text: f"I0624 10:30:45.123456   12345 file.go:123] {text}",
+    "syslog": lambda text: f"<13>Jun 24 10:30:45 host app[1]: {text}",
+    "syslog, no tag": lambda text: f"<13>Jun 24 10:30:45 host {text}",
+    "syslog 5424": lambda text: f"<13>1 2025-06-24T10:30:45Z host app 1 - - {text}",
+    "structured": _structured,
+    "logfmt": lambda text: f"level=info msg={json.dumps(text, ensure_ascii=False)} x=1",
+    "json": _json,
+    "escaped": _hidden,
+    "named source": lambda text: json.dumps({"msg": "m", "logger": text, text: 1}),
+    "ansi": lambda text: "\x1b[31m".join(text),
+    "controls": lambda text: "\x00\u202e".join(text),
+}  # fmt: skip
+
+
+def shipped(line: bytes | list[bytes], counts: Counts | None = None, **settings: object) -> list[Parsed]:
+    """The events of lines, fed at once."""
+    lines = [line] if isinstance(line, bytes) else line
+    ends = [sum(len(one) + 1 for one in lines[: place + 1]) for place in range(len(lines))]
+    parser = Parser(ParseSettings(**settings), "app", counts or Counts())  # type: ignore[arg-type]
+    return [*parser.feed(lines, ends, NOW), *parser.flush(NOW)]
+
+
+def seen(events: list[Parsed]) -> str:
+    """All that leaves, as a reader sees it."""
+    texts = []
+    for event in events:
+        payload = event.encode()
+        assert not isinstance(decode(event.subject, payload), Rejected)
+        texts += [event.subject, payload.decode(), json.dumps(orjson.loads(payload), ensure_ascii=False)]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize(("text", "secret", "kind"), SECRETS)
+def test_no_secret_leaves_in_any_format(text: str, secret: str, kind: str, wrapper: str) -> None:
+    """Wherever a secret stands, neither the payload nor the subject shows it, and it is counted."""
+    counts = Counts()
+    encoding = "utf-8" if text.isascii() else "gb18030"
+    line = WRAPPERS[wrapper](text)
+    for data in (line.encode(), line.encode(encoding)):
+        out = seen(shipped(data, counts))
+        assert secret not in out
+        assert "[redacted:" in out
+    assert counts.redacted
+
+
+@pytest.mark.parametrize(("text", "secret", "kind"), SECRETS)
+def test_the_kind_is_told_and_counted(text: str, secret: str, kind: str) -> None:
+    """The place of a secret says what it was; a second look finds nothing more."""
+    counts: Counter[str] = Counter()
+    redactor = Redactor(counts)
+    once = redactor.text(text)
+    assert f"[redacted:{kind}]" in once
+    before = counts.copy()
+    assert before[kind] >= 1
+    assert redactor.text(once) == once
+    assert counts == before
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_text_stays(text: str) -> None:
+    """What only resembles a secret is not touched, in a text or in a value."""
+    counts = Counts()
+    assert shipped(text.encode(), counts, format="plain")[0].message in (text, text[27:].lstrip())
+    assert Redactor(counts.redacted).text(text) == text
+    assert shipped(_json(text).encode(), counts)[0].message == text
+    assert not counts.redacted
+
+
+@pytest.mark.parametrize(
+    ("body", "metadata"),
+    [
+        ({"password": "hunter2"}, {"password": "[redacted:password]"}),
+        ({"db": {"pwd": 1234, "port": 5432}}, {"db": {"pwd": "[redacted:password]", "port": 5432}}),
+        ({"apiKey": ["a", {"b": "c"}]}, {"apiKey": ["[redacted:key]", {"b": "[redacted:key]"}]}),
+        ({"token": None, "secret": True, "jwt": ""}, {"token": None, "secret": True, "jwt": ""}),
+        ({"h": {"Authorization": "x y"}}, {"h": {"Authorization": "[redacted:authorization]"}}),
+        ({"h": [["cookie", "abc"]]}, {"h": [["cookie", "[redacted:cookie]"]]}),
+        ({"e": {"name": "PGPASSWORD", "value": "x"}},
+         {"e": {"name": "PGPASSWORD", "value": "[redacted:password]"}}),
+        ({"card": 4111111111111111, "n": 4111111111111112},
+         {"card": "[redacted:card]", "n": 4111111111111112}),
+        ({"tokens": 12, "public_key": "x", "ms": 1750000000123},
+         {"tokens": 12, "public_key": "x", "ms": 1750000000123}),
+    ],
+)  # fmt: skip
+def test_values_are_redacted_by_their_keys(body: dict[str, object], metadata: dict[str, object]) -> None:
+    """A field with the name of a secret shows none of its values, however deep."""
+    assert shipped(json.dumps({"msg": "m", **body}).encode())[0].metadata == metadata
+
+
+@pytest.mark.parametrize("multiline", ["auto", "off", "^start"])
+@pytest.mark.parametrize("count", [3, 1200])
+def test_a_private_key_over_lines_is_redacted(multiline: str, count: int) -> None:
+    """No line of it leaves, however lines are joined; what stands behind it does."""
+    body = [f"{PEM}{number:06d}abcdefgh" for number in range(count)]
+    lines = [
+        "start",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        *body,
+        "-----END RSA PRIVATE KEY-----",
+        "start ok now",
+    ]
+    events = shipped([line.encode() for line in lines], multiline=multiline)
+    assert PEM not in seen(events)
+    assert events[-1].message == "start ok now"
+
+
+def test_an_unfinished_private_key_ends_with_its_last_line() -> None:
+    """What does not look like a key is shown again."""
+    events = shipped(
+        [b"-----BEGIN PRIVATE KEY-----", PEM.encode(), b"and then a line", b"word"], multiline="off"
+    )
+    assert [event.message for event in events] == [
+        "[redacted:private_key]",
+        "[redacted:private_key]",
+        "and then a line",
+        "word",
+    ]
+
+
+def test_a_key_is_still_hidden_when_its_lines_come_again() -> None:
+    """After a reset the parser may be within a key whose beginning does not come again."""
+    parser = Parser(ParseSettings(multiline="off"), "app", Counts())
+    parser.feed(
+        [b"-----BEGIN PRIVATE KEY-----", PEM.encode(), b"-----END PRIVATE KEY-----"], [28, 61, 87], NOW
+    )
+    parser.reset()
+    assert PEM not in seen(parser.feed([PEM.encode()], [61], NOW))
+
+
+def test_a_secret_does_not_hide_in_a_block() -> None:
+    """The search over a block marks the right line, whatever stands before it."""
+    lines = [b"harmless \xe4\xb8\xad"] * 50 + [b"password=hunter2"] + [b"x"] * 50 + [b"4111111111111111"]
+    events = shipped(lines)
+    assert [place for place, event in enumerate(events) if "[redacted" in event.message] == [50, 101]
+    assert "hunter2" not in seen(events)
+
+
+def test_more_kinds_can_be_named() -> None:
+    """A whole match gives way, or its group; also in values and sources."""
+    counts = Counts()
+    more = (("account", r"acct-\d+"), ("desk", r"desk (\w+)"), ("none", r"q*"))
+    events = shipped(b'{"msg":"acct-17 of desk blue","logger":"acct-17","a":"acct-18"}', counts, redact=more)
+    assert events[0].message == "[redacted:account] of desk [redacted:desk]"
+    assert events[0].source == "[redacted:account]"
+    assert events[0].metadata == {"a": "[redacted:account]"}
+    assert counts.redacted == {"account": 3, "desk": 1}
+
+
+@pytest.mark.parametrize(("kind", "pattern"), [("a", "("), ("a", r"(?=x)"), ("a b", "x"), ("", "x")])
+def test_a_bad_pattern_is_refused(kind: str, pattern: str) -> None:
+    """The error tells which and why."""
+    with pytest.raises(ValueError, match=r"not legal in RE2|is no kind"):
+        Redactor(Counter(), [(kind, pattern)])
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["password=", 'password="', "a://b:", "Authorization: x ", "1 ", "4111 ", "eyJ",
+     "-----BEGIN PRIVATE KEY-----", "\x1b[", "{", "a=", "<password>",
+     "--password ", "=\"\\", "cookie: a=", "password=,a", "+/="],
+)  # fmt: skip
+def test_hostile_text_takes_linear_time(piece: str) -> None:
+    """A line of the greatest length costs no more than some hundredths of a second."""
+    line = (piece * 65536)[:65536].encode()
+    begin = time.process_time()
+    seen(shipped(line))
+    assert time.process_time() - begin < 3.0
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.sampled_from([text for text, _, _ in SECRETS]),
+    st.integers(0, 60),
+    st.sampled_from(["", "'", '"', " ", "\t", "\n", "=", ":", "\\", ",", "x", "1", "-", "/", "@", "_"]),
+    st.integers(0, 3),
+)
+@example("登录 密码：hunter2", 5, ":", 1)
+@example("4111111111111111", 0, "中\n", 0)
+def test_the_search_over_a_block_misses_nothing(text: str, place: int, piece: str, gone: int) -> None:
+    """Where the search finds nothing, no rule would redact anything, also behind JSON's escapes."""
+    text = text[:place] + piece + text[place + gone :]
+    suspect = compiled(SUSPECT)
+    for line in (text, json.dumps(text), json.dumps({"a": text}, ensure_ascii=False)):
+        if suspect.search(line.encode()) is None:
+            counts: Counter[str] = Counter()
+            Redactor(counts)._built_in(text.encode())
+            assert not counts

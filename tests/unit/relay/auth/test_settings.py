@@ -1,0 +1,133 @@
+"""What an operator may set for tokens."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from tickertape.relay.auth.settings import TokenSettings, is_loopback, token_problem
+
+from tickertape.nats.settings import NatsSettings
+
+
+class Both(NatsSettings, TokenSettings):
+    """As the relay's own settings inherit them."""
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Both.model_fields:
+        monkeypatch.delenv(f"TICKERTAPE_{name.upper()}", raising=False)
+
+
+def settings(**values: Any) -> TokenSettings:
+    """Settings from keywords."""
+    return TokenSettings(**values)
+
+
+def test_nothing_is_set_by_default() -> None:
+    """But the leeway."""
+    found = settings()
+    assert found.jwt_leeway == 5.0
+    assert all(value is None for name, value in found if name != "jwt_leeway")
+
+
+def test_they_stand_beside_the_settings_of_nats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a variable with the prefix, and an empty variable is one that is not set."""
+    monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://a:4222")
+    monkeypatch.setenv("TICKERTAPE_JWT_ALGORITHM", "EdDSA")
+    monkeypatch.setenv("TICKERTAPE_JWT_KEY_FILE", "/keys/public.pem")
+    for name in ("KEY", "JWKS_URL", "ISSUER", "AUDIENCE", "REVOKED_FILE"):
+        monkeypatch.setenv(f"TICKERTAPE_JWT_{name}", "")
+    found = Both()
+    assert (found.nats_url, found.jwt_algorithm) == ("nats://a:4222", "EdDSA")
+    assert found.jwt_key_file == Path("/keys/public.pem")
+    unset = ("jwt_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "jwt_revoked_file")
+    assert [getattr(found, name) for name in unset] == [None] * 5
+    assert token_problem(found) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://issuer.example.com/jwks.json",
+        "https://issuer.example.com:8443/keys?version=2",
+        "http://127.0.0.1:8000/jwks",
+        "http://localhost/jwks",
+        "http://[::1]:1/jwks",
+    ],
+)
+def test_addresses_that_cannot_be_meddled_with(url: str) -> None:
+    """Encrypted, or not leaving the machine."""
+    assert settings(jwt_jwks_url=url).jwt_jwks_url == url
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"jwt_algorithm": "none"}, "'HS256'"),
+        ({"jwt_algorithm": "hs256"}, "'HS256'"),
+        ({"jwt_algorithm": "RS512"}, "'HS256'"),
+        ({"jwt_jwks_url": "http://issuer.example.com/jwks"}, "use https"),
+        ({"jwt_jwks_url": "http://localhost.example.com/jwks"}, "use https"),
+        ({"jwt_jwks_url": "file:///etc/passwd"}, "write it as"),
+        ({"jwt_jwks_url": "issuer.example.com"}, "write it as"),
+        ({"jwt_jwks_url": "https://"}, "write it as"),
+        ({"jwt_jwks_url": "https://[::1"}, "write it as"),
+        ({"jwt_jwks_url": "https://a:99999/"}, "write it as"),
+        ({"jwt_jwks_url": "https://a b/"}, "write it as"),
+        ({"jwt_jwks_url": "https://me:hunter2@issuer.example.com/"}, "take the user out"),
+        ({"jwt_leeway": -1}, "greater than or equal to 0"),
+        ({"jwt_leeway": 301}, "less than or equal to 300"),
+        ({"jwt_leeway": "nan"}, "finite"),
+    ],
+)
+def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
+    """With words that say what would be right, and without what was given."""
+    with pytest.raises(ValidationError, match=text) as caught:
+        settings(**values)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({}, "jwt_algorithm: "),
+        ({"jwt_key": "x"}, "jwt_algorithm: "),
+        ({"jwt_algorithm": "HS256"}, "jwt_key: verifying tokens needs a key"),
+        ({"jwt_algorithm": "HS256", "jwt_key": "x", "jwt_key_file": "y"}, "jwt_key and jwt_key_file"),
+        ({"jwt_algorithm": "RS256", "jwt_key": "x", "jwt_jwks_url": "https://a/"}, "keep exactly one"),
+        ({"jwt_algorithm": "HS256", "jwt_jwks_url": "https://a/"}, "a JWKS is public"),
+    ],
+)
+def test_what_is_missing_is_said(values: dict[str, Any], text: str) -> None:
+    """In one line."""
+    problem = token_problem(settings(**values))
+    assert problem is not None
+    assert text in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"jwt_algorithm": "HS256", "jwt_key": "x"},
+        {"jwt_algorithm": "ES256", "jwt_key_file": "x"},
+        {"jwt_algorithm": "RS256", "jwt_jwks_url": "https://a/"},
+    ],
+)
+def test_one_key_is_enough(values: dict[str, Any]) -> None:
+    """From any of the three places."""
+    assert token_problem(settings(**values)) is None
+
+
+def test_a_secret_is_not_shown() -> None:
+    """In no text that the settings make."""
+    found = settings(jwt_key="hunter2-hunter2")
+    assert "hunter2" not in f"{found} {found!r} {found.model_dump()} {found.model_dump_json()}"
+
+
+@pytest.mark.parametrize(("host", "answer"), [("127.0.0.2", True), ("localhost", True), ("10.0.0.1", False)])
+def test_loopback(host: str, answer: bool) -> None:
+    """Addresses of this machine."""
+    assert is_loopback(host) is answer

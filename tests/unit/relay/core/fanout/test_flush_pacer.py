@@ -1,0 +1,115 @@
+"""The token bucket with its reserves, and the flush that tunes itself; in literal times."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tickertape.relay.core.fanout.filters import RANK
+from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
+
+DEBUG, INFO, WARN, ERROR, CRITICAL = range(5)
+
+
+def taken(bucket: TokenBucket, rank: int, tries: int = 1000) -> int:
+    """How many events of a rank pass in a row."""
+    return sum(bucket.take(rank) for _ in range(tries))
+
+
+def test_ranks_are_the_levels() -> None:
+    """The order of the reserves is the order of the levels."""
+    assert list(RANK.values()) == [DEBUG, INFO, WARN, ERROR, CRITICAL]
+
+
+@pytest.mark.parametrize(
+    ("rank", "passes"), [(DEBUG, 50), (INFO, 75), (WARN, 90), (ERROR, 100), (CRITICAL, 100)]
+)
+def test_each_level_leaves_a_reserve(rank: int, passes: int) -> None:
+    """A full bucket of 100 lets as many of a level pass as the protocol says."""
+    assert taken(TokenBucket(100.0, 0.0), rank) == passes
+
+
+def test_errors_pass_in_a_flood_of_lesser_lines() -> None:
+    """What the lesser levels leave is there for those above, one level after the other."""
+    bucket = TokenBucket(100.0, 0.0)
+    assert [taken(bucket, rank) for rank in (DEBUG, INFO, WARN, ERROR, CRITICAL)] == [50, 25, 15, 10, 0]
+
+
+def test_time_brings_tokens_up_to_the_burst() -> None:
+    """A rate is events per second; what is not used beyond the burst is gone."""
+    bucket = TokenBucket(100.0, 10.0)
+    assert taken(bucket, ERROR) == 100
+    bucket.refill(10.05)
+    assert taken(bucket, ERROR) == 5
+    bucket.refill(99.0)
+    assert taken(bucket, ERROR) == 100
+
+
+def test_time_that_goes_back_brings_nothing() -> None:
+    """An earlier time is passed over, and does not count twice later."""
+    bucket = TokenBucket(10.0, 10.0)
+    assert taken(bucket, ERROR) == 10
+    bucket.refill(5.0)
+    assert taken(bucket, ERROR) == 0
+    bucket.refill(10.1)
+    assert taken(bucket, ERROR) == 1
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.5, 1.0, 1.5, 3.0])
+def test_a_small_rate_starves_no_level(rate: float) -> None:
+    """Even the least level passes when the bucket is full."""
+    bucket = TokenBucket(rate, 0.0)
+    assert taken(bucket, DEBUG) >= 1
+    bucket.refill(10_000.0)
+    assert taken(bucket, DEBUG) >= 1
+
+
+@given(
+    rate=st.floats(0.1, 1000.0),
+    steps=st.lists(st.tuples(st.floats(0.0, 2.0), st.integers(0, 4), st.integers(0, 50)), max_size=40),
+)
+def test_no_more_passes_than_rate_and_burst_allow(rate: float, steps: list[tuple[float, int, int]]) -> None:
+    """Over any time, whatever comes."""
+    bucket = TokenBucket(rate, 0.0)
+    now, passed = 0.0, 0
+    for wait, rank, tries in steps:
+        now += wait
+        bucket.refill(now)
+        passed += taken(bucket, rank, tries)
+        assert passed <= bucket.burst + rate * now + 1e-6
+
+
+def test_an_idle_pacer_flushes_at_once() -> None:
+    """Nothing was flushed yet, so nothing has to be waited for."""
+    assert FlushPacer().earliest() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("took", "earliest"),
+    [(0.0, 50.0), (0.001, 50.002), (0.008, 50.0192), (0.014, 50.0448), (0.030, 50.1), (0.3, 50.3)],
+)
+def test_flushing_takes_no_more_than_its_share(took: float, earliest: float) -> None:
+    """The next waits more than in proportion, at most 100 ms, and never begins before the last one ended."""
+    pacer = FlushPacer(share=0.5, max_delay=0.1)
+    pacer.flushed(50.0, took)
+    assert pacer.earliest() == pytest.approx(earliest)
+
+
+def test_a_hiccup_is_no_load() -> None:
+    """A flush that took eight times the usual counts as one and a half; a lasting load counts in full."""
+    pacer = FlushPacer(share=0.5, max_delay=10.0)
+    pacer.flushed(50.0, 0.001)
+    usual = pacer.earliest() - 50.0
+    pacer.flushed(51.0, 0.008)
+    assert pacer.earliest() == 51.008  # it took longer than it would have waited
+    pacer.flushed(52.0, 0.001)
+    assert pacer.earliest() - 52.0 == pytest.approx(usual)
+    for _ in range(20):
+        pacer.flushed(53.0, 0.008)
+    assert pacer.earliest() - 53.0 > 8 * usual
+
+
+def test_they_say_what_they_are() -> None:
+    """The text is for debugging."""
+    bucket = TokenBucket(100.0, 0.0)
+    bucket.take(ERROR)
+    assert repr(bucket) == "TokenBucket(99.0 of 100, 100/s)"
+    assert repr(FlushPacer()) == "FlushPacer(not before 0.000)"

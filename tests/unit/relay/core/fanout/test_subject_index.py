@@ -1,0 +1,58 @@
+"""The tries answer as matching each pair would, and hold nothing that was taken out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tickertape.contracts.subjects import matches
+from tickertape.relay.core.fanout.subject_index import Patterns, Subjects
+
+_tokens = st.sampled_from(["a", "b", "gateway"])
+_subjects = st.lists(_tokens, min_size=1, max_size=4).map(".".join)
+_patterns = st.builds(
+    lambda tokens, rest: ".".join(tokens + rest),
+    st.lists(st.one_of(_tokens, st.just("*")), max_size=4),
+    st.sampled_from([["a"], ["*"], [">"]]),
+)
+
+
+@given(st.lists(_patterns, max_size=8), st.lists(_subjects, max_size=8))
+def test_both_ways_agree_with_matching_each_pair(patterns: list[str], subjects: list[str]) -> None:
+    """Whatever lies in the tries, a look-up gives what brute force gives, each once."""
+    by_pattern: Patterns[int] = Patterns()
+    by_subject: Subjects[int] = Subjects()
+    for number, pattern in enumerate(patterns):
+        by_pattern.add(pattern, number)
+    for number, subject in enumerate(subjects):
+        by_subject.add(subject, number)
+    for subject in subjects:
+        wanted = [number for number, pattern in enumerate(patterns) if matches(pattern, subject)]
+        assert sorted(by_pattern.matching(subject)) == wanted
+    for pattern in patterns:
+        wanted = [number for number, subject in enumerate(subjects) if matches(pattern, subject)]
+        assert sorted(by_subject.matching(pattern)) == wanted
+
+
+@given(st.lists(st.tuples(_patterns, st.integers(0, 3)), max_size=10), st.data())
+def test_what_is_taken_out_is_gone_and_the_rest_is_not(
+    pairs: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    """Values leave one by one, in any order, and the last takes its nodes with it."""
+    trie: Patterns[int] = Patterns()
+    there = set(pairs)
+    for pattern, value in there:
+        trie.add(pattern, value)
+    for pair in data.draw(st.permutations(sorted(there))):
+        trie.discard(*pair)
+        trie.discard(*pair)
+        there.discard(pair)
+        for subject in ("a", "a.b", "gateway.a.b"):
+            wanted = {value for pattern, value in there if matches(pattern, subject)}
+            assert set(trie.matching(subject)) == wanted
+    assert not trie
+
+
+def test_a_value_with_two_patterns_that_match_comes_once() -> None:
+    """A filter's patterns may overlap; its feed is still one."""
+    trie: Patterns[str] = Patterns()
+    trie.add("log.>", "feed")
+    trie.add("log.*.engine", "feed")
+    assert list(trie.matching("log.info.engine")) == ["feed"]

@@ -1,0 +1,210 @@
+"""What a client may ask for, and what it means in which state."""
+
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.messages import MAX_SUBJECTS, Auth, Cursor, Ping, Subscribe, WireError, parse_client
+from tickertape.relay.core.session.session import (
+    QUERY_KEYS,
+    TABLE,
+    Action,
+    Request,
+    Session,
+    Since,
+    State,
+    close_code,
+    decide,
+    parse_query,
+    request_of,
+)
+
+from tests.support.clients.fake_link import FakeLink
+
+
+def subscribe(**fields: Any) -> Request:
+    """What a ``subscribe`` asks for."""
+    message = parse_client(orjson.dumps({"type": "subscribe", **fields}))
+    assert isinstance(message, Subscribe)
+    return request_of(message)
+
+
+def test_nothing_asked_is_everything() -> None:
+    """An empty query, or an empty subscribe, follows all that there is."""
+    assert parse_query("") == subscribe() == Request((">",), "DEBUG", "live", 1000, None, None)
+
+
+def test_a_query_says_what_a_subscribe_says() -> None:
+    """The same values, in either form."""
+    asked = parse_query("subjects=log.%3E,gateway.*.ctp.a&level=warn&mode=latest&interval_ms=250&cursor=e1-7")
+    assert asked == subscribe(
+        subjects=["log.>", "gateway.*.ctp.a"], level="WARN", mode="latest", interval_ms=250, cursor="e1-7"
+    )
+    assert asked == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, Cursor("e1", 7), None)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("subject", "subjects"),
+        ("Subjects", "subjects"),
+        ("subjects[]", "subjects"),
+        ("sunjects", "subjects"),
+        ("lvl", "level"),
+        ("Level", "level"),
+        ("interval", "interval_ms"),
+        ("cursors", "cursor"),
+        ("from_since", "since"),
+        ("modes", "mode"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
+    """A misspelt filter would select everything."""
+    with pytest.raises(WireError, match=f"did you mean '{meant}'") as caught:
+        parse_query(f"level=INFO&{quote(key)}=log.error.%3E")
+    assert caught.value.code is ErrorCode.BAD_QUERY
+
+
+@pytest.mark.parametrize("key", ["", "x", "limit", "until", "order", "\n", "é", "a" * 3_000])
+def test_an_unknown_key_is_refused_with_the_legal_ones(key: str) -> None:
+    """Those of history too: they mean nothing to the feed."""
+    with pytest.raises(
+        WireError, match="legal are subjects, level, mode, cursor, since, interval_ms"
+    ) as caught:
+        parse_query(f"{quote(key)}=1")
+    assert caught.value.code is ErrorCode.BAD_QUERY
+    assert len(caught.value.message) < 200
+    assert "\n" not in caught.value.message
+
+
+@given(st.text(max_size=20).filter(lambda key: key not in QUERY_KEYS))
+def test_no_unknown_key_is_passed_over(key: str) -> None:
+    """Whatever it is."""
+    with pytest.raises(WireError) as caught:
+        parse_query(f"{quote(key)}=x")
+    assert caught.value.code is ErrorCode.BAD_QUERY
+
+
+@pytest.mark.parametrize(
+    ("text", "since"),
+    [
+        ("earliest", Since()),
+        ("10m", Since(ago=600.0)),
+        ("250ms", Since(ago=0.25)),
+        ("0s", Since(ago=0.0)),
+        ("2h", Since(ago=7200.0)),
+        ("1d", Since(ago=86_400.0)),
+        ("1970-01-01T00:01:00Z", Since(moment=60.0)),
+    ],
+)
+def test_since_is_a_place_in_time(text: str, since: Since) -> None:
+    """A word, a duration, or a time."""
+    assert parse_query(f"since={text}").since == since
+    assert subscribe(since=text).since == since
+
+
+@pytest.mark.parametrize(
+    ("since", "moment"), [(Since(), 0.0), (Since(ago=10.0), 990.0), (Since(moment=60.0), 60.0)]
+)
+def test_since_becomes_a_moment(since: Since, moment: float) -> None:
+    """Durations count back from now."""
+    assert since.at(1000.0) == moment
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("x=" + "a" * 4096, ErrorCode.BAD_QUERY),
+        ("level=INFO&level=WARN", ErrorCode.BAD_QUERY),
+        ("subjects=%FF", ErrorCode.BAD_QUERY),
+        ("&".join(f"k{number}=1" for number in range(40)), ErrorCode.BAD_QUERY),
+        ("token=abc", ErrorCode.BAD_QUERY),
+        ("access_token=abc", ErrorCode.BAD_QUERY),
+        ("subjects=", ErrorCode.BAD_SUBJECTS),
+        ("subjects=log.%3E,", ErrorCode.BAD_SUBJECTS),
+        ("subjects=log..x", ErrorCode.BAD_SUBJECTS),
+        ("subjects=log.%3E.x", ErrorCode.BAD_SUBJECTS),
+        ("subjects=log.a*", ErrorCode.BAD_SUBJECTS),
+        ("subjects=" + ",".join(f"log.info.s{n}" for n in range(MAX_SUBJECTS + 1)), ErrorCode.BAD_SUBJECTS),
+        ("level=LOUD", ErrorCode.BAD_LEVEL),
+        ("level=", ErrorCode.BAD_LEVEL),
+        ("mode=fast", ErrorCode.BAD_MODE),
+        ("mode=", ErrorCode.BAD_MODE),
+        ("interval_ms=0", ErrorCode.BAD_INTERVAL),
+        ("interval_ms=60001", ErrorCode.BAD_INTERVAL),
+        ("interval_ms=-1", ErrorCode.BAD_INTERVAL),
+        ("interval_ms=1e3", ErrorCode.BAD_INTERVAL),
+        ("interval_ms=%D9%A1", ErrorCode.BAD_INTERVAL),
+        ("cursor=nonsense", ErrorCode.BAD_CURSOR),
+        ("cursor=e-01", ErrorCode.BAD_CURSOR),
+        ("cursor=e-99999999999999999999", ErrorCode.BAD_CURSOR),
+        ("cursor=e-1&since=10m", ErrorCode.BAD_CURSOR),
+        ("since=", ErrorCode.BAD_SINCE),
+        ("since=10", ErrorCode.BAD_SINCE),
+        ("since=10m30s", ErrorCode.BAD_SINCE),
+        ("since=9999999999d", ErrorCode.BAD_SINCE),
+        ("since=2025-06-24T10:30:45", ErrorCode.BAD_SINCE),
+        ("since=2025-13-24T10:30:45Z", ErrorCode.BAD_SINCE),
+    ],
+)
+def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
+    """Each mistake has its code, and a text of one line that names it."""
+    with pytest.raises(WireError) as caught:
+        parse_query(query)
+    assert caught.value.code is code
+    assert caught.value.message
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 300
+
+
+def test_an_empty_list_selects_nothing() -> None:
+    """It is refused in place of a feed that stays silent for ever."""
+    with pytest.raises(WireError, match="omit it for all"):
+        subscribe(subjects=[])
+
+
+def test_patterns_asked_twice_count_once() -> None:
+    """The order stays."""
+    assert subscribe(subjects=["log.>", "system.>", "log.>"]).subjects == ("log.>", "system.>")
+
+
+@pytest.mark.parametrize(
+    ("code", "close"),
+    [
+        (ErrorCode.BAD_SUBJECTS, CloseCode.BAD_FILTER),
+        (ErrorCode.BAD_LEVEL, CloseCode.BAD_FILTER),
+        (ErrorCode.BAD_MODE, CloseCode.BAD_FILTER),
+        (ErrorCode.BAD_CURSOR, CloseCode.BAD_FILTER),
+        (ErrorCode.BAD_SINCE, CloseCode.BAD_FILTER),
+        (ErrorCode.BAD_INTERVAL, CloseCode.BAD_FILTER),
+        (ErrorCode.BAD_JSON, CloseCode.MISUSE),
+        (ErrorCode.BAD_MESSAGE, CloseCode.MISUSE),
+        (ErrorCode.UNKNOWN_TYPE, CloseCode.MISUSE),
+        (ErrorCode.BAD_QUERY, CloseCode.MISUSE),
+    ],
+)
+def test_a_mistake_ends_with_its_close_code(code: ErrorCode, close: CloseCode) -> None:
+    """4409 for what is asked, 4400 for how."""
+    assert close_code(WireError(code, "x")) is close
+
+
+def test_every_message_means_something_in_every_state() -> None:
+    """The table has no gaps."""
+    assert set(TABLE) == {(state, kind) for state in State for kind in (Ping, Subscribe, Auth)}
+
+
+def test_a_closing_session_is_deaf() -> None:
+    """After ``bye`` no message does anything."""
+    for kind in ("ping", "subscribe", "auth"):
+        message = parse_client(orjson.dumps({"type": kind, "token": "t"}))
+        assert decide(State.CLOSING, message) is Action.IGNORE
+    assert decide(State.FOLLOWING, Ping(type="ping")) is Action.PONG
+
+
+def test_a_session_says_what_it_is() -> None:
+    """The text is for logs."""
+    assert repr(Session("abc", FakeLink(), Request())) == "Session(abc, WAITING, cursor=0, writable=True)"

@@ -1,0 +1,72 @@
+"""What the hub counts."""
+
+import pytest
+from tickertape.relay.core.counters import DELAY_BUCKETS, MAX_AGE, MAX_AHEAD, Example, Histogram, Stats
+from tickertape.relay.core.event_log import Record
+from tickertape.relay.core.fanout.filters import Route
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"),
+    [(-1.0, 0), (0.0, 0), (0.0005, 0), (0.0006, 1), (1.0, 10), (60.0, 15), (60.1, 16), (1e9, 16)],
+)
+def test_a_delay_falls_into_the_bucket_that_holds_it(seconds: float, bucket: int) -> None:
+    """A bound belongs to its bucket, as Prometheus has it; a clock that goes back counts as no delay."""
+    histogram = Histogram()
+    histogram.observe(seconds, 3)
+    assert histogram.counts[bucket] == sum(histogram.counts) == 3
+    assert histogram.total == max(0.0, seconds) * 3
+
+
+def test_buckets_rise() -> None:
+    """Prometheus wants them in order."""
+    assert sorted(set(DELAY_BUCKETS)) == list(DELAY_BUCKETS)
+
+
+def test_a_histogram_says_what_it_is() -> None:
+    """The text counts what was observed."""
+    histogram = Histogram()
+    histogram.observe(0.5, 4)
+    assert repr(histogram) == "Histogram(4 observed, 2.000 s in all)"
+
+
+def test_two_relays_in_one_process_count_apart() -> None:
+    """No default is shared."""
+    one, other = Stats(), Stats()
+    one.received["log"] += 1
+    one.delay.observe(1.0, 1)
+    assert other.received == {"state": 0, "log": 0}
+    assert sum(other.delay.counts) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "observed", "past", "future"),
+    [
+        (MAX_AGE, 2, 0, 0),
+        (MAX_AGE + 1, 0, 2, 0),
+        (6.4e10, 0, 2, 0),
+        (-MAX_AHEAD, 2, 0, 0),
+        (-2.5e11, 0, 0, 2),
+    ],
+)
+def test_an_age_that_cannot_be_right_is_counted_apart(
+    seconds: float, observed: int, past: int, future: int
+) -> None:
+    """It does not weigh in the sum."""
+    stats = Stats()
+    stats.observe_age(seconds, 2)
+    assert (sum(stats.age.counts), stats.odd_ages) == (observed, {"past": past, "future": future})
+    assert stats.age.total <= 2 * MAX_AGE
+
+
+def test_the_newest_example_of_a_bucket_stays() -> None:
+    """One for each, and none for what nobody got."""
+    route = Route("log.info.x")
+    histogram = Histogram((0.1, 1.0))
+    for seq, (seconds, times) in enumerate([(0.05, 1), (0.5, 2), (0.06, 1), (2.0, 0)]):
+        record = Record(seq, route, b"", False, False, 0.0, 0.0, 0)
+        histogram.observe(seconds, times, Example(record, float(seq)))
+    found = {
+        bucket: (example.record.seq, seconds) for bucket, (example, seconds) in histogram.examples.items()
+    }
+    assert found == {0: (2, 0.06), 1: (1, 0.5)}

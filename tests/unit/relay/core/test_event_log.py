@@ -1,0 +1,355 @@
+"""The bounded log, against a plain list that never forgets."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tickertape.relay.core.event_log import Hole, Log, Record
+from tickertape.relay.core.fanout.filters import Filter, Route
+
+ROUTES = tuple(Route(subject) for subject in ("log.info.x", "log.error.x", "gateway.status.ctp.a"))
+ALL = Filter((">",))
+FILTERS = (ALL, Filter(("log.>",), "ERROR"), Filter(("gateway.>",)), Filter(("system.>",)))
+
+
+def record(seq: int, size: int = 10, route: Route = ROUTES[0], stored: float | None = None) -> Record:
+    """A record of a size in bytes."""
+    at = float(seq) if stored is None else stored
+    return Record(seq, route, b"x" * size, False, False, at, at, int(at * 1e9))
+
+
+def sequences(log: Log) -> list[int]:
+    """What the log holds, oldest first."""
+    return [record.seq for record in log]
+
+
+def filled(*seqs: int, max_events: int = 100, max_bytes: int = 10_000, at: int = 0) -> Log:
+    """A log that was started at a place and has taken records in."""
+    log = Log(max_events, max_bytes)
+    log.start(at)
+    for seq in seqs:
+        log.append(record(seq))
+    return log
+
+
+def test_a_new_log_is_empty() -> None:
+    """Nothing is there, and both ends are where the log was started."""
+    log = filled(at=41)
+    assert (len(log), log.bytes, log.floor, log.head) == (0, 0, 41, 41)
+    assert log.select(ALL, 41, 41, 10, 10) == ([], 41)
+    assert log.after_time(0.0) == 41
+
+
+@given(
+    st.lists(st.integers(1, 30), unique=True, max_size=12).map(sorted),
+    st.sampled_from(FILTERS),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(1, 5),
+    st.sampled_from([5, 25, 1_000]),
+)
+def test_the_last_that_match_are_those_of_the_whole(
+    seqs: list[int], wanted: Filter, after: int, upto: int, most: int, size: int
+) -> None:
+    """Read from the end, within bounds; what was not read lies up to the place that is told."""
+    log = Log(100, 10_000)
+    for seq in seqs:
+        log.append(record(seq, route=ROUTES[seq % 3]))
+    whole, _ = log.select(wanted, after, upto, 100, 10_000)
+    found, place = log.select_last(wanted, after, upto, most, size)
+    assert found == whole[len(whole) - len(found) :]
+    assert len(found) == min(len(whole), most, max(1, size // 10))
+    rest, _ = log.select(wanted, after, min(place, upto), 100, 10_000)
+    assert rest == whole[: len(whole) - len(found)]
+    assert place >= after
+
+
+def test_start_forgets_everything() -> None:
+    """Records, bytes and holes are gone after a new start."""
+    log = filled(1, 2)
+    log.hole(9)
+    log.start(70)
+    assert (len(log), log.bytes, log.floor, log.head, log.holes) == (0, 0, 70, 70, [])
+
+
+def test_the_oldest_leaves_when_there_are_too_many() -> None:
+    """The floor is the newest sequence that was let go."""
+    log = filled(1, 2, 5, 6, max_events=2)
+    assert sequences(log) == [5, 6]
+    assert (log.floor, log.head, log.bytes) == (2, 6, 20)
+
+
+def test_the_oldest_leaves_when_bytes_are_too_many() -> None:
+    """As many leave as it takes."""
+    log = filled(1, 2, 3, max_bytes=35)
+    log.append(record(4, size=25))
+    assert sequences(log) == [3, 4]
+    assert (log.floor, log.bytes) == (2, 35)
+
+
+def test_a_record_larger_than_the_log_leaves_at_once() -> None:
+    """The bound holds even then, and the place moves on."""
+    log = filled(1, max_bytes=35)
+    log.append(record(2, size=36))
+    assert (len(log), log.bytes, log.floor, log.head) == (0, 0, 2, 2)
+    log.append(record(3))
+    assert sequences(log) == [3]
+
+
+def test_the_head_never_goes_back() -> None:
+    """Passing over an older sequence changes nothing."""
+    log = filled(7)
+    log.advance(3)
+    assert log.head == 7
+    log.advance(9)
+    assert log.head == 9
+
+
+def test_a_hole_lies_between_the_head_and_its_end() -> None:
+    """It is found from within and before, not from behind."""
+    log = filled(1, 2)
+    assert log.hole(6) == Hole(2, 6)
+    log.append(record(7))
+    assert log.next_hole(0, 7) == Hole(2, 6)
+    assert log.next_hole(5, 7) == Hole(2, 6)
+    assert log.next_hole(6, 7) is None
+    assert log.next_hole(0, 2) is None
+
+
+def test_a_hole_is_forgotten_with_the_records_before_it() -> None:
+    """The floor passes it."""
+    log = filled(1, max_events=2)
+    log.hole(6)
+    log.append(record(7))
+    assert log.holes
+    log.append(record(8))
+    assert log.holes, "the floor is 1: the hole is still ahead of it"
+    log.append(record(9))
+    assert log.floor == 7
+    assert log.holes == []
+
+
+def test_prepend_keeps_the_newest_that_fit() -> None:
+    """Older ones that do not fit raise the floor."""
+    log = filled(10, 11, max_events=4, at=9)
+    assert log.prepend([record(seq) for seq in (5, 6, 8)], 4) == 2
+    assert sequences(log) == [6, 8, 10, 11]
+    assert (log.floor, log.bytes) == (5, 40)
+
+
+def test_prepend_keeps_within_the_bytes() -> None:
+    """The byte bound counts as well as the number."""
+    log = filled(10, max_bytes=35, at=9)
+    assert log.prepend([record(1), record(2, size=20), record(3)], 0) == 1
+    assert sequences(log) == [3, 10]
+    assert (log.floor, log.bytes) == (2, 20)
+
+
+def test_prepend_lowers_the_floor_when_all_fit() -> None:
+    """What was passed over before the first record is covered as well."""
+    log = filled(at=9)
+    assert log.prepend([record(5)], 2) == 1
+    assert (log.floor, log.head) == (2, 9)
+    assert filled(at=9).prepend([], 3) == 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "cursor"), [(0.0, 0), (1.0, 0), (1.5, 1), (2.0, 1), (2.5, 4), (4.0, 4), (5.0, 4), (5.1, 5)]
+)
+def test_a_time_is_a_place(moment: float, cursor: int) -> None:
+    """It is the place right before the first event that was stored then or later."""
+    log = Log(10, 1000)
+    for seq, stored in ((1, 1.0), (3, 2.0), (4, 2.0), (5, 5.0)):
+        log.append(record(seq, stored=stored))
+    assert log.after_time(moment) == cursor
+
+
+@pytest.mark.parametrize(("moment", "reaches"), [(2.5, False), (3.0, False), (3.1, True), (99.0, True)])
+def test_it_knows_from_when_on_it_has_everything(moment: float, reaches: bool) -> None:
+    """From after its oldest event on; another one of that very moment may have left."""
+    assert filled(1, 2, 3, 4, max_events=2).reaches(moment) is reaches
+    assert not filled().reaches(moment), "an empty log tells nothing of the past"
+
+
+def test_one_record_comes_even_when_it_is_too_large() -> None:
+    """Otherwise a reader could stand before it for ever."""
+    log = filled(1, 2)
+    found, reached = log.select(ALL, 0, 2, 10, 5)
+    assert [one.seq for one in found] == [1]
+    assert reached == 1
+
+
+def test_letting_go_is_not_paid_for_each_event() -> None:
+    """A full log moves its list rarely, and stays within its bounds all the time."""
+    log = Log(10_000, 10**9)
+    for seq in range(1, 30_001):
+        log.append(record(seq, size=1))
+        assert len(log) <= 10_000
+    assert len(log._records) <= 10_000 + 4_097
+    assert sequences(log)[0] == log.floor + 1 == 20_001
+
+
+def test_it_says_what_it_is() -> None:
+    """The text tells its ends and its size."""
+    assert repr(filled(3, 4, at=2)) == "Log(2 < 2 records <= 4, 20 bytes)"
+    assert repr(record(3)) == "Record(seq=3, subject='log.info.x')"
+
+
+@dataclass
+class Model:
+    """A list that keeps all, and the rules in their plainest form."""
+
+    max_events: int
+    max_bytes: int
+    records: list[Record] = field(default_factory=list)
+    floor: int = 0
+    head: int = 0
+
+    def trim(self) -> None:
+        while len(self.records) > self.max_events or sum(len(r.item) for r in self.records) > self.max_bytes:
+            self.floor = self.records.pop(0).seq
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Every call in any order; the log and the list agree after each."""
+
+    @initialize(max_events=st.integers(1, 12), max_bytes=st.integers(20, 200), at=st.sampled_from([0, 100]))
+    def begin(self, max_events: int, max_bytes: int, at: int) -> None:
+        self.log = Log(max_events, max_bytes)
+        self.log.start(at)
+        self.model = Model(max_events, max_bytes, floor=at, head=at)
+        self.older = at  # first sequence that a warm start could reach down to
+        self.warm = at > 0
+
+    @rule(step=st.integers(1, 3), size=st.integers(1, 30), route=st.sampled_from(ROUTES))
+    def append(self, step: int, size: int, route: Route) -> None:
+        """An event comes, some sequences later."""
+        one = record(self.model.head + step, size, route)
+        self.log.append(one)
+        self.model.records.append(one)
+        self.model.head = one.seq
+        self.model.trim()
+
+    @rule(step=st.integers(-2, 3))
+    def advance(self, step: int) -> None:
+        """An event is passed over."""
+        seq = self.model.head + step
+        self.log.advance(seq)
+        self.model.head = max(seq, self.model.head)
+
+    @rule(step=st.integers(1, 4))
+    def hole(self, step: int) -> None:
+        """Events are gone before they came."""
+        hole = self.log.hole(self.model.head + step)
+        assert hole == (self.model.head, self.model.head + step)
+        self.model.head += step
+
+    @precondition(lambda self: self.warm and self.model.floor == self.older)
+    @rule(sizes=st.lists(st.integers(1, 30), max_size=15))
+    def prepend(self, sizes: list[int]) -> None:
+        """The past arrives, once."""
+        self.warm = False
+        floor = self.older - 2 * len(sizes)
+        past = [record(floor + 2 * index + 2, size) for index, size in enumerate(sizes)]
+        kept = self.log.prepend(past, floor)
+        before = len(self.model.records)
+        self.model.records[:0] = past
+        self.model.floor = floor
+        self.model.trim()
+        # Nothing that was there is let go for the past.
+        assert len(self.model.records) - before == kept
+
+    @rule(
+        after=st.integers(-3, 60),
+        span=st.integers(0, 60),
+        wanted=st.sampled_from(FILTERS),
+        max_events=st.integers(1, 6),
+        max_bytes=st.integers(1, 80),
+    )
+    def select(self, after: int, span: int, wanted: Filter, max_events: int, max_bytes: int) -> None:
+        """A reader gets what the list says, and is told how far it came."""
+        after += self.model.floor
+        upto = after + span
+        matching = [
+            r for r in self.model.records if after < r.seq <= upto and wanted.matches(r.route.subject)
+        ]
+        expected: list[Record] = []
+        for one in matching:
+            if expected and sum(len(r.item) for r in expected) + len(one.item) > max_bytes:
+                break
+            if len(expected) == max_events:
+                break
+            expected.append(one)
+        found, reached = self.log.select(wanted, after, upto, max_events, max_bytes)
+        assert found == expected
+        if len(expected) < len(matching):
+            assert reached == expected[-1].seq
+        else:
+            assert reached == (upto if len(expected) < max_events else expected[-1].seq)
+        if reached == upto:
+            assert found == matching
+        assert self.log.count_after(after) == sum(r.seq > after for r in self.model.records)
+
+    @rule(moment=st.integers(-3, 80))
+    def after_time(self, moment: int) -> None:
+        """Reading on from a time's place misses nothing that was stored since, and repeats nothing older."""
+        at = float(self.model.floor + moment)
+        place = self.log.after_time(at)
+        assert self.model.floor <= place <= self.model.head
+        assert [r for r in self.model.records if r.seq > place] == [
+            r for r in self.model.records if r.stored_ns >= at * 1e9
+        ]
+
+    @invariant()
+    def agree(self) -> None:
+        """Content, ends and bytes are those of the list."""
+        if not hasattr(self, "log"):
+            return
+        assert list(self.log) == self.model.records
+        assert (self.log.floor, self.log.head) == (self.model.floor, self.model.head)
+        assert len(self.log) == len(self.model.records) <= self.log.max_events
+        assert self.log.bytes == sum(len(r.item) for r in self.model.records) <= self.log.max_bytes
+        assert all(hole.end > self.log.floor for hole in self.log.holes)
+
+
+TestLogMachine = LogMachine.TestCase
+TestLogMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=30), st.integers(0, 100), st.integers(0, 100))
+def test_a_hole_is_found_from_every_place_before_its_end(steps: list[int], after: int, span: int) -> None:
+    """It is the first one that a reader between two places meets."""
+    log = Log(1000, 10**6)
+    holes: list[Hole] = []
+    for index, step in enumerate(steps):
+        if index % 2:
+            holes.append(log.hole(log.head + step))
+        else:
+            log.append(record(log.head + step))
+    upto = after + span
+    meets = [hole for hole in holes if hole.end > after and hole.start < upto]
+    assert log.next_hole(after, upto) == (meets[0] if meets else None)
+
+
+def test_events_and_what_will_never_come_between_them() -> None:
+    """A stretch that was read again knows its holes, each in its place."""
+    log = Log(10, 1_000_000)
+    log.start(3)
+    log.fill([record(4), record(7), record(9)], [(5, 6), (10, 11)])
+    assert [one.seq for one in log] == [4, 7, 9]
+    assert log.holes == [Hole(4, 6), Hole(9, 11)]
+    assert log.head == 11
+
+
+def test_the_times_of_messages_that_are_not_kept_are_known() -> None:
+    """As many as events are; those of places without a message are not."""
+    log = filled(1, max_events=3)
+    for seq in range(2, 7):
+        log.advance(seq, seq * 10)
+    log.advance(7)
+    log.append(record(8))
+    assert [log.stored_at(seq) for seq in range(1, 9)] == [10**9, None, None, 40, 50, 60, None, 8 * 10**9]
+    log.start(9)
+    assert [log.stored_at(seq) for seq in (5, 8, 9)] == [None, None, None]

@@ -1,0 +1,50 @@
+"""What was read before a connection failed is handed on."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tickertape.relay.ingest import stream_reader as replay
+
+from tickertape.nats.ordered_consumer import Delivery
+from tickertape.nats.streams import StreamsError
+
+
+class Cut:
+    """A consumer that delivers two messages and is lost, before its reader gets its turn."""
+
+    pending = 5
+
+    def __init__(
+        self, nc: Any, stream: str, handle: Callable[[Delivery], None], lost: Callable[[str], None]
+    ) -> None:
+        self._handle = handle
+        self._lost = lost
+
+    async def start(self, first: int, subjects: tuple[str, ...]) -> None:
+        for seq in (first, first + 1):
+            self._handle(Delivery(seq, "log.info.x", b"{}", seq, 5, None))
+        self._lost("the connection was cut")
+
+    async def stop(self) -> None:
+        """There is nothing to stop."""
+
+
+def test_what_came_before_a_fault_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first of it would be taken for the message that failed, and passed over."""
+    monkeypatch.setattr(replay, "OrderedConsumer", Cut)
+
+    async def check() -> None:
+        client: Any = None
+        found: list[int] = []
+
+        async def read() -> None:
+            async for batch in replay.read(client, "EVENTS", 3, 9):
+                found.extend(delivery.seq for delivery in batch)
+
+        with pytest.raises(StreamsError, match="the connection was cut"):
+            await read()
+        assert found == [3, 4]
+
+    asyncio.run(check())

@@ -1,0 +1,309 @@
+"""Counters as Prometheus reads them, in both of its formats."""
+
+import errno
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tickertape.contracts.events import Event, decode
+from tickertape.contracts.messages import Cursor
+from tickertape.relay.core.connection_limits import Visitor
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.session import Request
+from tickertape.relay.ingest.upstream import Upstream
+from tickertape.relay.metrics import catalog as metrics
+from tickertape.relay.metrics.catalog import RelayCollector, package_version, registry, render
+from tickertape.relay.metrics.snapshot import read
+from tickertape.relay.transport.connections import Gate
+
+from tests.support.clients.fake_link import NOW, Stage, nanoseconds
+from tests.support.clients.feed_client import line
+
+TEXT = "text/plain;version=0.0.4"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+def values(gate: Gate, accept: str, lag: int = 0) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Samples of the relay by name and labels."""
+    body, content_type = render(registry(lambda: read(gate, Upstream(lag), {})), accept)
+    parse: Any = parse_openmetrics if content_type.startswith("application/openmetrics") else parse_text
+    return {
+        (sample.name.removeprefix("tickertape_"), tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse(body.decode())
+        for sample in family.samples
+        if sample.name.startswith("tickertape_") and not sample.name.endswith("_created")
+    }
+
+
+@pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
+def test_what_the_hub_counted_is_told(accept: str) -> None:
+    """Each number under its name."""
+    stage = Stage(rate=4.0)
+    gate = Gate(stage.hub, lambda: stage.now)
+    for _ in range(2):
+        stage.follow()
+    for seq in range(1, 11):
+        stage.log(seq)
+    stage.hub.skip(11, "bad_json")
+    stage.flush()
+    gate.results["accepted"] += 2
+    gate.results["refused"] += 1
+    gate.codes[1001] += 1
+    found = values(gate, accept, lag=5)
+    assert found["events_received_total", (("kind", "log"),)] == 10
+    assert found["events_rejected_total", (("reason", "bad_json"),)] == 1
+    assert found["events_delivered_total", ()] == 6
+    assert found["events_dropped_total", (("reason", "rate"),)] == 14
+    assert found["connections_total", (("result", "accepted"),)] == 2
+    assert found["connections_total", (("result", "refused"),)] == 1
+    assert found["disconnects_total", (("code", "1001"),)] == 1
+    assert found["connections", ()] == 0
+    assert found["feeds", ()] == 1
+    assert found["log_events", ()] == 10
+    assert found["log_bytes", ()] == stage.hub.log.bytes > 1000
+    assert found["intake_lag_events", ()] == 5
+    assert found["nats_connected", ()] == 1
+    assert found["build_info", (("version", package_version()),)] == 1
+
+
+@pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
+def test_a_histogram_is_cumulative(accept: str) -> None:
+    """Each bucket holds those before it, the last one all."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: NOW)
+    for seconds in (0.0004, 0.003, 0.003, 0.7, 99.0):
+        stage.hub.stats.delay.observe(seconds, 1)
+    found = values(gate, accept)
+
+    def bucket(bound: str) -> float:
+        return found["delivery_delay_seconds_bucket", (("le", bound),)]
+
+    assert [bucket(bound) for bound in ("0.0005", "0.0025", "0.005", "1.0", "60.0", "+Inf")] == [
+        1, 1, 3, 4, 4, 5,
+    ]  # fmt: skip
+    assert found["delivery_delay_seconds_count", ()] == 5
+    assert found["delivery_delay_seconds_sum", ()] == pytest.approx(99.7064)
+
+
+def test_a_relay_that_has_done_nothing_tells_zeros() -> None:
+    """A graph begins at the start, not at the first event."""
+    found = values(Gate(Stage().hub, lambda: NOW), TEXT)
+    for reason in ("rate", "slow", "retention", "reset"):
+        assert found["events_dropped_total", (("reason", reason),)] == 0
+    assert found["events_received_total", (("kind", "state"),)] == 0
+    assert found["resumes_total", (("source", "log"),)] == 0
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads that take turns a thousand times more often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_another_thread_may_ask() -> None:
+    """A host's registry asks from a thread of its own, while the loop counts what it never counted before."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: NOW)
+    counts: list[dict[Any, int]] = [gate.results, gate.codes, stage.hub.stats.rejected]
+    asked = threading.Event()
+
+    def count() -> None:
+        while not asked.is_set():
+            for places in counts:
+                for key in range(4000, 4100):
+                    places[key] = 1
+                places.clear()
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        collector = RelayCollector(lambda: read(gate, Upstream(), {}))
+        for _ in range(300):
+            names = [metric.name for metric in collector.collect()]
+            assert names[-1] == "tickertape_build"
+    finally:
+        asked.set()
+        counting.join()
+
+
+def parsed(body: bytes) -> dict[str, dict[tuple[str, ...], float]]:
+    """Samples of plain text by name and the values of their labels."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in parse_text(body.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
+
+
+def test_labels_are_bounded_whatever_clients_do() -> None:
+    """A close code of a client's own making, and a reason that nobody knows, are others."""
+    gate = Gate(Stage().hub, lambda: NOW)
+    for code in range(3000, 4999):
+        gate.codes[code] += 1
+    gate.hub.skip(1, "made up")
+    reading = read(gate, Upstream(), {"expired": 2, "made up too": 3})
+    assert reading.numbers["disconnects"]["other"] > 1900
+    assert len(reading.numbers["disconnects"]) < 20
+    assert reading.numbers["events_rejected"]["other"] == 1
+    assert (reading.numbers["auth_failures"]["expired"], reading.numbers["auth_failures"]["other"]) == (2, 3)
+
+
+def test_sessions_are_told_by_mode() -> None:
+    """One whose place is asked for has none yet."""
+    stage = Stage(head=10, stream=True)
+    gate = Gate(stage.hub, lambda: stage.now)
+    stage.follow(Request(mode="latest"))
+    stage.follow(Request(mode="complete"))
+    stage.follow(Request(mode="complete"))
+    stage.follow(Request(mode="live", cursor=Cursor("e", 50)))
+    sessions = read(gate, Upstream(), {}).numbers["sessions"]
+    assert sessions == {"live": 0, "complete": 2, "latest": 1, "starting": 1}
+
+
+def test_parked_members_are_told_by_what_they_wait_for() -> None:
+    """A full socket, the stream, or a pace."""
+    stage = Stage(stream=True, log_events=10)
+    gate = Gate(stage.hub, lambda: stage.now)
+    for seq in range(1, 101):
+        stage.log(seq)
+    _, full = stage.follow()
+    stage.hub.paused(full)
+    stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
+    stage.settle()
+    parked = read(gate, Upstream(), {}).numbers["members_parked"]
+    assert parked == {"socket": 1, "stream": 1, "pace": 0}
+
+
+def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
+    """Its burst is over, and there is more."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: stage.now)
+    stage.follow(Request(mode="complete"), grant=Grant(("log.>",), rate=2.0))
+    for seq in range(1, 51):
+        stage.log(seq)
+    stage.flush()
+    assert read(gate, Upstream(), {}).numbers["members_parked"]["pace"] == 1
+
+
+def test_memory_reaches_back_to_its_oldest_event() -> None:
+    """Nothing while it is empty."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: stage.now)
+    assert read(gate, Upstream(), {}).numbers["log_seconds"] == {"": 0.0}
+    stage.log(1)
+    stage.now += 90.0
+    stage.log(2)
+    assert read(gate, Upstream(), {}).numbers["log_seconds"][""] == pytest.approx(90.0)
+
+
+def test_gaps_are_counted_where_their_events_cannot_be() -> None:
+    """Once for each client that is told."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: stage.now)
+    for _ in range(3):
+        stage.follow()
+    stage.log(1)
+    stage.flush()
+    stage.hub.fanout.hole(5, stage.now)
+    numbers = read(gate, Upstream(), {}).numbers
+    assert (numbers["gaps"]["retention"], numbers["events_dropped"]["retention"]) == (3, 0)
+    stage.hub.begin("f", 9)
+    assert read(gate, Upstream(), {}).numbers["gaps"]["reset"] == 3
+    stage.follow(Request(cursor=Cursor("e", 1)))
+    assert read(gate, Upstream(), {}).numbers["gaps"]["reset"] == 4
+
+
+def test_what_does_not_answer_has_no_round_trip() -> None:
+    """Rather nothing than an old number."""
+    gate = Gate(Stage().hub, lambda: NOW)
+    there = {"tickertape_nats_round_trip_seconds", "tickertape_nats_reconnects_total"}
+    body, _ = render(registry(lambda: read(gate, Upstream(round_trip=0.002, reconnects=3), {})), TEXT)
+    assert there <= set(parsed(body))
+    body, _ = render(registry(lambda: read(gate, Upstream(), {})), TEXT)
+    assert there & set(parsed(body)) == {"tickertape_nats_reconnects_total"}
+
+
+def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
+    """By the gate's own clock."""
+    gate = Gate(Stage().hub, lambda: NOW + 0.3)
+    visitor = gate.admission.arrive("127.0.0.1", FakeSocket(), NOW)
+    assert isinstance(visitor, Visitor)
+    gate.opened(visitor)
+    gate.opened(None)
+    taken = read(gate, Upstream(), {}).distributions["handshake_duration_seconds"]
+    assert sum(taken.counts) == 1
+    assert taken.total == pytest.approx(0.3)
+    assert gate.results["accepted"] == 2
+
+
+class FakeSocket:
+    """Stands for a socket that nobody cuts."""
+
+    def abort(self) -> None:
+        raise AssertionError("nobody cuts it")
+
+
+def traced(stage: Stage, seq: int, **metadata: str) -> None:
+    """Publish an event that names its trace."""
+    event = line(f"event {seq}").model_copy(update={"metadata": metadata})
+    found = decode(event.subject, event.encode())
+    assert isinstance(found, Event)
+    stage.hub.publish(seq, event.subject, found, nanoseconds(stage.now), stage.now)
+
+
+def exemplars(gate: Gate) -> dict[str, str | None]:
+    """Trace by the bound of its bucket, of the delivery delay."""
+    body, _ = render(registry(lambda: read(gate, Upstream(), {})), OPENMETRICS)
+    parse: Any = parse_openmetrics
+    (family,) = (one for one in parse(body.decode()) if one.name == "tickertape_delivery_delay_seconds")
+    return {
+        sample.labels["le"]: sample.exemplar.labels["trace_id"]
+        for sample in family.samples
+        if sample.exemplar
+    }
+
+
+def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
+    """One for each bucket, of those that name one; in plain text there is none."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: stage.now)
+    stage.follow()
+    for seq, trace in enumerate(("a" * 32, "b" * 32), 1):
+        traced(stage, seq, trace_id=trace)
+        stage.flush()
+    stage.log(3)
+    stage.flush()
+    traced(stage, 4, trace_id="c" * 32)
+    stage.now += 0.3
+    stage.flush()
+    assert exemplars(gate) == {"0.0005": "b" * 32, "0.5": "c" * 32}
+    body, _ = render(registry(lambda: read(gate, Upstream(), {})), TEXT)
+    assert b"trace_id" not in body
+
+
+def test_what_nobody_got_is_no_example() -> None:
+    """A trace that leads to no delivery leads nowhere."""
+    stage = Stage()
+    gate = Gate(stage.hub, lambda: stage.now)
+    traced(stage, 1, trace_id="a" * 32)
+    stage.flush()
+    assert exemplars(gate) == {}
+
+
+def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is looked up once: metrics are wanted most when no descriptor is left."""
+    package_version()
+
+    def refused(name: str) -> str:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(metrics, "version", refused)
+    assert package_version()

@@ -1,0 +1,99 @@
+"""What an operator may set for the relay."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from tickertape.contracts.subjects import STREAM_SUBJECTS
+from tickertape.relay.settings import ServeSettings, data_home
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ServeSettings.model_fields:
+        monkeypatch.delenv(f"TICKERTAPE_{name.upper()}", raising=False)
+
+
+def settings(**values: Any) -> ServeSettings:
+    """Settings from keywords."""
+    return ServeSettings(**values)
+
+
+def test_defaults_are_those_of_the_protocol() -> None:
+    """A relay with no options is reachable from this machine only."""
+    found = settings()
+    assert (found.host, found.port, found.ops_host, found.ops_port) == ("127.0.0.1", 8080, "127.0.0.1", 9464)
+    assert (found.client_rate, found.max_catch_up, found.nats_port) == (100.0, 1_000, 4222)
+    assert found.nats_url is None
+    assert found.patterns() == STREAM_SUBJECTS
+
+
+def test_the_environment_counts_and_keywords_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option is a variable, too."""
+    monkeypatch.setenv("TICKERTAPE_CLIENT_RATE", "7")
+    monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://a:4222")
+    assert settings().client_rate == 7.0
+    assert settings().nats_url == "nats://a:4222"
+    assert settings(client_rate=8).client_rate == 8.0
+
+
+@pytest.mark.parametrize(
+    ("subjects", "patterns"),
+    [
+        (">", STREAM_SUBJECTS),
+        ("log.>, >", STREAM_SUBJECTS),
+        ("log.error.x, gateway.>", ("gateway.>", "log.error.x")),
+        ("log.>,log.error.>,log.>", ("log.>",)),
+        ("log.*.x,log.error.>", ("log.*.x", "log.error.>")),
+    ],
+)
+def test_subjects_become_patterns(subjects: str, patterns: tuple[str, ...]) -> None:
+    """None covers another, since NATS refuses that."""
+    assert settings(subjects=subjects).patterns() == patterns
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"subjects": "orders.>"}, "'orders.>' is not within"),
+        ({"subjects": "checkpoint.>"}, "'checkpoint.>' is not within"),
+        ({"subjects": "*.status.>"}, "is not within"),
+        ({"subjects": ""}, "empty"),
+        ({"subjects": "log.>,"}, "empty"),
+        ({"auth": "jwt"}, "needs it; one of HS256"),
+        ({"host": "0.0.0.0"}, "--insecure"),
+        ({"host": "::"}, "--insecure"),
+        ({"host": "relay.example.com"}, "--insecure"),
+        ({"port": 70_000}, "65535"),
+        ({"client_rate": -1}, "greater than or equal to 0"),
+        ({"log_size": 0}, "greater than 0"),
+        ({"nats_url": "nowhere"}, "NATS address"),
+        ({"subject_prefix": "a.>"}, "wildcard"),
+    ],
+)
+def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
+    """With words that say what would be right."""
+    with pytest.raises(ValidationError, match=text):
+        settings(**values)
+
+
+def test_an_open_door_must_be_meant() -> None:
+    """``--insecure`` says so; loopback needs no saying."""
+    assert settings(host="0.0.0.0", insecure=True).host == "0.0.0.0"
+    assert settings(host="::1").host == "::1"
+
+
+def test_settings_do_not_change() -> None:
+    """They are read once."""
+    with pytest.raises(ValidationError, match="frozen"):
+        settings().port = 1  # type: ignore[misc]
+
+
+def test_data_lies_in_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the XDG rules have it."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert data_home() == tmp_path / "tickertape"
+    monkeypatch.setenv("XDG_DATA_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_home() == tmp_path / ".local" / "share" / "tickertape"

@@ -1,0 +1,33 @@
+"""Tests of a worker's answers to its supervisor."""
+
+import asyncio
+import socket
+from typing import Any
+
+import orjson
+from tickertape.relay.workers.ipc import Channel
+from tickertape.relay.workers.worker_slot import MOST_ASKED
+
+from tests.support.patience import PATIENCE
+
+
+def test_a_page_that_raises_is_answered() -> None:
+    """Every question gets its answer, with 500."""
+
+    async def failing(*_: Any) -> None:
+        raise RuntimeError("no page")
+
+    async def check() -> None:
+        ours, theirs = socket.socketpair()
+        channel = await Channel.open(theirs)
+        channel.serve(failing)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        async with asyncio.timeout(PATIENCE):
+            for number in range(MOST_ASKED + 1):
+                writer.write(orjson.dumps({"id": number, "path": "/metrics", "accept": ""}) + b"\n")
+                answer = orjson.loads(await reader.readline())
+                assert answer == {"id": number, "status": 500, "body": ""}
+        await channel.close()
+        writer.close()
+
+    asyncio.run(check())

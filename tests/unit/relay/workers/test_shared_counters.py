@@ -1,0 +1,136 @@
+"""Tests of the counts that workers share; two tallies on one table are two of them."""
+
+import subprocess
+import sys
+
+import pytest
+from tickertape.relay.core.limit_counters import ALL, BURST_SECONDS
+from tickertape.relay.workers.shared_counters import SharedTally, Table
+
+ROOM = 1_000
+
+
+@pytest.fixture
+def table() -> Table:
+    """For two workers."""
+    return Table.create(2)
+
+
+@pytest.fixture
+def pair(table: Table) -> tuple[SharedTally, SharedTally]:
+    """Both workers."""
+    return SharedTally(table, 0, ROOM), SharedTally(table, 1, ROOM)
+
+
+def test_a_limit_is_one_for_all(pair: tuple[SharedTally, SharedTally]) -> None:
+    """Whoever of them counts; and what one gives back another may take."""
+    one, other = pair
+    assert [one.take("@a", 3), other.take("@a", 3), other.take("@a", 3)] == [True] * 3
+    assert not one.take("@a", 3)
+    assert not other.take("@a", 3)
+    assert one.take("@b", 3)
+    other.give("@a")
+    assert one.take("@a", 3)
+    assert not other.take("@a", 3)
+
+
+def test_a_worker_takes_no_more_than_it_has_room_for(table: Table) -> None:
+    """Its descriptors are its own, whatever the whole may have."""
+    small, large = SharedTally(table, 0, 2), SharedTally(table, 1, ROOM)
+    assert [small.take(ALL, 0) for _ in range(3)] == [True, True, False]
+    assert large.take(ALL, 0)
+    small.give(ALL)
+    assert small.take(ALL, 0)
+
+
+def test_a_dead_worker_is_counted_no_more(table: Table, pair: tuple[SharedTally, SharedTally]) -> None:
+    """Its column is emptied; the other's stays."""
+    one, other = pair
+    assert one.take("@a", 2)
+    assert other.take("@a", 2)
+    table.empty(0)
+    assert other.take("@a", 2)
+    assert not SharedTally(table, 0, ROOM).take("@a", 2)
+
+
+def test_giving_back_what_was_never_taken(pair: tuple[SharedTally, SharedTally]) -> None:
+    """Does not make room for more."""
+    one, other = pair
+    assert one.take("@a", 1)
+    other.give("@a")
+    assert not other.take("@a", 1)
+
+
+def test_an_allowance_is_one_for_all(
+    pair: tuple[SharedTally, SharedTally], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spent by whom it may be; it comes back at its rate, once, and what is owed is bounded."""
+    now = [50.0]
+    monkeypatch.setattr("tickertape.relay.workers.shared_counters.time.monotonic", lambda: now[0])
+    one, other = pair
+    burst = int(BURST_SECONDS)
+    assert all(pair[turn % 2].spend("@a", 1.0, 1.0, 0.0) for turn in range(burst))
+    assert not one.spend("@a", 1.0, 1.0, 0.0)
+    now[0] += 2.0
+    assert [other.spend("@a", 1.0, 1.0, 0.0) for _ in range(3)] == [True, True, False]
+    assert one.spend("@a", 1.0, 1e9, 0.0, owing=True)
+    now[0] += BURST_SECONDS + 0.5
+    assert not other.spend("@a", 1.0, 1.0, 0.0)
+    now[0] += 1.0
+    assert other.spend("@a", 1.0, 1.0, 0.0)
+
+
+def test_rows_are_taken_from_those_who_are_counted_nowhere(
+    table: Table, pair: tuple[SharedTally, SharedTally], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest unheard of first; never from one that is counted."""
+    monkeypatch.setattr("tickertape.relay.workers.shared_counters._BUCKET_BITS", 0)
+    monkeypatch.setattr("tickertape.relay.workers.shared_counters._WAYS", 4)
+    one, other = pair
+    now = [1.0]
+    monkeypatch.setattr("tickertape.relay.workers.shared_counters.time.monotonic", lambda: now[0])
+    assert one.take("@counted", 1)
+    for number in range(9):
+        now[0] += 1.0
+        assert one.spend(f"@{number}", 0.001, 0.01, 0.0)
+    assert not other.take("@counted", 1)
+    for number in range(3):
+        assert one.take(f"@more {number}", 1)
+    # No row is left: who comes now is not counted, and so has no limit.
+    assert all(one.take("@unlucky", 1) and one.spend("@unlucky", 1.0, 1e9, 0.0) for _ in range(3))
+    one.give("@unlucky")
+    one.give("@counted")
+    assert one.take("@late", 1)
+    assert not other.take("@late", 1)
+
+
+_FILL = """
+import sys
+from tickertape.relay.workers.shared_counters import SharedTally, Table
+tally = SharedTally(Table(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
+print("up", flush=True)
+sys.stdin.read(1)
+print(sum(tally.take(f"@{number}", 1) for number in range(20_000)))
+"""
+
+
+def test_two_processes_at_once(table: Table) -> None:
+    """Never one too many, and none that would have fitted is refused."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _FILL, str(table.descriptor), str(slot)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[table.descriptor],
+        )
+        for slot in range(2)
+    ]
+    for worker in workers:
+        assert worker.stdout
+        worker.stdout.readline()
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.write("x")
+        worker.stdin.flush()
+    assert sum(int(worker.communicate()[0]) for worker in workers) == 20_000

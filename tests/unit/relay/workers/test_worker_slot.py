@@ -1,0 +1,73 @@
+"""Tests of a slot whose workers are programs that end in ways a relay does not by itself."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from tickertape.relay.workers.shared_counters import Table
+from tickertape.relay.workers.worker_slot import Slot
+
+from tests.support.patience import PATIENCE
+
+WORKER = """\
+#!{python}
+import os, signal, socket, sys
+from tickertape.relay.workers.ipc import read_brief
+link = socket.socket(fileno=int(sys.argv[4]))
+read_brief(link)
+link.sendall({said!r})
+{end}
+"""
+
+
+async def two_lives(slot: Slot, changed: asyncio.Event) -> None:
+    """Run a slot until its second worker was started, and stop it."""
+    running = asyncio.create_task(slot.run())
+    async with asyncio.timeout(PATIENCE):
+        while slot.starts < 2 or slot.pid is None:
+            waiting = asyncio.create_task(changed.wait())
+            await asyncio.wait({waiting, running}, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            changed.clear()
+            if running.done():
+                break
+        slot.stop(signal.SIGTERM)
+        await running
+
+
+@pytest.mark.parametrize(
+    ("said", "end", "told"),
+    [
+        (b'{"said":"ready"}\n{"id":1,"bo', "os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
+        (b'{"said":"ready"}\nnonsense\n', "link.recv(1)", "could not be listened to (JSONDecodeError"),
+    ],
+    ids=["dies in a line", "talks nonsense"],
+)
+def test_the_next_worker_is_started(
+    said: bytes,
+    end: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However a worker dies, its death is told and its place taken."""
+    program = tmp_path / "worker"
+    program.write_text(WORKER.format(python=sys.executable, said=said, end=end))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    async def check() -> None:
+        changed = asyncio.Event()
+        slot = Slot(0, {}, Table.create(1), changed.set)
+        await two_lives(slot, changed)
+        assert slot.starts >= 2
+        assert slot.was_ready
+        assert slot.pid is None
+
+    with caplog.at_level(logging.ERROR, "tickertape.workers"):
+        asyncio.run(check())
+    assert f"worker 0 {told}" in caplog.text

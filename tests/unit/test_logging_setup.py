@@ -1,0 +1,141 @@
+"""Lines of the relay's own log: whatever is in a record, it is one line, and readable."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tickertape import logging_setup as logs
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("", logs.ROOT, *logs.LIBRARIES)]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers = handlers
+
+
+def record(message: str, *values: object, **extra: object) -> logging.LogRecord:
+    """A record as a module of ours makes it."""
+    made = logging.LogRecord("tickertape.intake", logging.WARNING, "x.py", 1, message, values, None)
+    made.created = 1_750_761_045.123_9
+    made.__dict__ |= extra
+    return made
+
+
+def parsed(made: logging.LogRecord) -> dict[str, Any]:
+    """What a program reads of it."""
+    text = logs.JsonLines().format(made)
+    assert "\n" not in text
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_a_line_has_its_fields_and_its_extras() -> None:
+    """In an order that people can read too."""
+    found = parsed(record("session %s ended", "abc", session="abc", code=4401))
+    assert list(found.items()) == [
+        ("time", "2025-06-24T10:30:45.123Z"),
+        ("level", "WARNING"),
+        ("logger", "tickertape.intake"),
+        ("message", "session abc ended"),
+        ("session", "abc"),
+        ("code", 4401),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Path("/x"), "/x"),
+        ({1: "a"}, {"1": "a"}),
+        ("a\nb", "a\nb"),
+        ("\udce4", "\\udce4"),
+        (object, "<class 'object'>"),
+        (2**70, str(2**70)),
+    ],
+)
+def test_any_extra_can_be_written(value: object, shown: object) -> None:
+    """Also what is no JSON; a line that cannot be made would be lost."""
+    assert parsed(record("x", value=value))["value"] == shown
+
+
+def test_an_odd_message_is_no_fault() -> None:
+    """Such as a file's name that is no Unicode."""
+    assert parsed(record("cannot read %s", "\udce4.pem"))["message"] == "cannot read \\udce4.pem"
+
+
+def test_a_traceback_is_a_field() -> None:
+    """Of the same line."""
+    made = record("x")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    found = parsed(made)
+    assert found["exception"].startswith("Traceback")
+    assert found["exception"].endswith("ValueError: broken")
+
+
+def test_a_stranger_forges_no_line_for_people() -> None:
+    """What could end a line, or move a terminal's cursor, is shown by its code."""
+    text = logs.TextLines().format(record("no feed at %s", "/a\n2026 ERROR all is lost\x1b[2J\u2028"))
+    assert text.endswith(" WARNING no feed at /a\\n2026 ERROR all is lost\\x1b[2J\\u2028")
+    assert len(text.splitlines()) == 1
+
+
+class Terminal(io.StringIO):
+    """A standard error that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("form", "stream", "is_json"),
+    [
+        ("auto", Terminal(), False),
+        ("auto", io.StringIO(), True),
+        ("json", Terminal(), True),
+        ("text", io.StringIO(), False),
+    ],
+)
+def test_the_form_follows_who_reads(
+    form: logs.Format, stream: io.StringIO, is_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text on a terminal, else JSON, unless it is said; libraries' lines have the same form."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.set_up(form, "info")
+    logging.getLogger("tickertape.intake").info("ours")
+    logging.getLogger("tickertape.intake").debug("not said")
+    logging.getLogger("uvicorn.error").error("theirs")
+    logging.getLogger("uvicorn.error").info("not said")
+    logging.getLogger("nats.aio").warning("not said")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert [text.startswith("{") for text in lines] == [is_json] * 2
+    if is_json:
+        assert [json.loads(text)["message"] for text in lines] == ["ours", "theirs"]
+        assert json.loads(lines[1])["logger"] == "uvicorn.error"
+
+
+def test_a_file_says_a_level(tmp_path: Path) -> None:
+    """In any case, with a line end or without."""
+    path = tmp_path / "level"
+    for text in ("debug", "DEBUG\n", "  Debug\r\n"):
+        path.write_text(text)
+        assert logs.level_in(path) == "debug"
+    for text in ("", "trace", "debug info", "\xff" * 5_000):
+        path.write_text(text)
+        with pytest.raises(logs.LogLevelError, match="write one of debug, info, warning, error"):
+            logs.level_in(path)
+    with pytest.raises(logs.LogLevelError, match="cannot be read"):
+        logs.level_in(tmp_path / "none")

@@ -1,0 +1,102 @@
+"""Tickertape's public names: what another service imports.
+
+Example::
+
+    from tickertape import Publisher, SystemLog
+
+    async with Publisher("nats://127.0.0.1:4222") as publisher:
+        await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
+
+``tickertape_app`` mounts the feed in a FastAPI or Starlette application; ``relay/asgi/app.py`` shows how.
+
+Each name is imported when it is first used, so that ``import tickertape`` costs next to nothing, and a
+producer needs no package of the relay's.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from tickertape.contracts.events import (
+        EventModel,
+        GatewayRecovery,
+        GatewayStatusChange,
+        Status,
+        SystemHealth,
+        SystemLog,
+    )
+    from tickertape.contracts.subjects import SubjectError, covers, escape, matches, unescape
+    from tickertape.nats.credentials import Access, AccessError
+    from tickertape.producers.sdk.errors import PublishDropped, PublisherFull
+    from tickertape.producers.sdk.logging_handler import TickertapeHandler
+    from tickertape.producers.sdk.publisher import Ack, InvalidEvent, Publisher, PublishError, PublishRejected
+    from tickertape.producers.sdk.sync_publisher import SyncPublisher
+    from tickertape.relay.asgi.app import TickertapeApp, tickertape_app
+
+_MODULES: Final = {
+    "contracts.events": (
+        "EventModel",
+        "GatewayRecovery",
+        "GatewayStatusChange",
+        "Status",
+        "SystemHealth",
+        "SystemLog",
+    ),
+    "contracts.subjects": ("SubjectError", "covers", "escape", "matches", "unescape"),
+    "nats.credentials": ("Access", "AccessError"),
+    "producers.sdk.errors": ("PublishDropped", "PublisherFull"),
+    "producers.sdk.logging_handler": ("TickertapeHandler",),
+    "producers.sdk.publisher": ("Ack", "InvalidEvent", "PublishError", "PublishRejected", "Publisher"),
+    "producers.sdk.sync_publisher": ("SyncPublisher",),
+    "relay.asgi.app": ("TickertapeApp", "tickertape_app"),
+}
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Access",
+    "AccessError",
+    "Ack",
+    "EventModel",
+    "GatewayRecovery",
+    "GatewayStatusChange",
+    "InvalidEvent",
+    "PublishDropped",
+    "PublishError",
+    "PublishRejected",
+    "Publisher",
+    "PublisherFull",
+    "Status",
+    "SubjectError",
+    "SyncPublisher",
+    "SystemHealth",
+    "SystemLog",
+    "TickertapeApp",
+    "TickertapeHandler",
+    "covers",
+    "escape",
+    "matches",
+    "tickertape_app",
+    "unescape",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        if not module.startswith("relay.") or (error.name or "").startswith(f"{__name__}."):
+            raise
+        raise ImportError(
+            f"{name} needs {error.name}, which is not installed; pip install 'tickertape[relay]'"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names as well, whether imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,256 @@
+"""The command line: parses, calls, nothing else.
+
+Each command has one settings model for its flags and the environment; this file maps names to them and
+turns every mistake into one line and an exit code: 2 for usage, 1 for what could not be done, such as a
+command whose packages are not installed.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+USAGE: Final = 2
+FAILURE: Final = 1
+INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    Attributes:
+        does: a line for the overview.
+        settings: ``module:class`` of its options.
+        run: ``module:function`` that takes them; what it returns is the exit code.
+        extra: of the package, which the command needs.
+        examples: command lines for its help, without the program.
+        early: ``module:function`` that sees the arguments first, for what must be fast: it returns the exit
+            code, or None to go on.
+    """
+
+    does: str
+    settings: str
+    run: str
+    extra: str = "relay"
+    examples: tuple[str, ...] = ()
+    early: str = ""
+
+
+COMMANDS: Final = {
+    "demo": Command(
+        "run everything on one machine, with gateways that fail and recover and a log that is written",
+        "tickertape.demo.settings:DemoSettings",
+        "tickertape.demo.run:run",
+        "all",
+        ("demo", "demo --seconds 60 --seed 1"),
+    ),
+    "serve": Command(
+        "run the relay: NATS in, WebSocket feeds out",
+        "tickertape.relay.settings:ServeSettings",
+        "tickertape.cli.serve:run",
+        "relay",
+        (
+            "serve --nats-url nats://nats.example.com:4222",
+            "serve --host 0.0.0.0 --auth jwt --jwt-algorithm ES256 --jwt-key-file public.pem",
+        ),
+    ),
+    "monitor": Command(
+        "watch gateways and publish each change of their status, or silence one of them for a while",
+        "tickertape.cli.monitor:MonitorSettings",
+        "tickertape.cli.monitor:run",
+        "monitor",
+        ("monitor --config gateways.yaml", "monitor silence ctp/main --for 2h --why maintenance"),
+    ),
+    "ship": Command(
+        "ship the lines of files, or of standard input, as log events, each exactly once",
+        "tickertape.producers.shipper.settings:ShipSettings",
+        "tickertape.cli.ship:run",
+        "ship",
+        ("ship '/var/log/app/*.log'", "ship app.log --dry-run", "ship - --source app < app.log"),
+    ),
+    "tail": Command(
+        "show a live feed in the terminal",
+        "tickertape.cli.tail.command:TailSettings",
+        "tickertape.cli.tail.command:run",
+        "relay",
+        ("tail", "tail --subjects 'gateway.>,log.error.>' --since 10m", "tail --json"),
+    ),
+    "publish": Command(
+        "publish one event, or one for each line of standard input",
+        "tickertape.cli.publish:PublishSettings",
+        "tickertape.cli.publish:run",
+        "relay",
+        ("""publish log.info.me '{"message": "hello"}'""", "publish log.info.me < events.jsonl"),
+    ),
+    "streams": Command(
+        "show the streams, apply what the contract wants, or list rejected events",
+        "tickertape.cli.streams:StreamsSettings",
+        "tickertape.cli.streams:run",
+        "relay",
+        ("streams", "streams apply --max-bytes EVENTS=256MiB", "streams rejected --replay 17"),
+    ),
+    "token": Command(
+        "mint a token, inspect one, or make a key",
+        "tickertape.cli.tokens:TokenCommandSettings",
+        "tickertape.cli.tokens:run",
+        "relay",
+        (
+            "token keygen --jwt-algorithm ES256 --public-file public.pem > private.pem",
+            "token mint --jwt-algorithm ES256 --key-file private.pem --subject alice --subjects '>'",
+        ),
+    ),
+    "check": Command(
+        "check a configuration and what it points at",
+        "tickertape.cli.check.command:CheckSettings",
+        "tickertape.cli.check.command:run",
+        "relay",
+        ("check", "check gateways.yaml", "check --json"),
+        "tickertape.cli.check.health_probe:early",
+    ),
+    "schema": Command(
+        "print the contract: JSON Schema, AsyncAPI, TypeScript",
+        "tickertape.cli.schema:SchemaSettings",
+        "tickertape.cli.schema:run",
+        "relay",
+        ("schema events", "schema typescript"),
+    ),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``tickertape``.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        the exit code.
+    """
+    try:
+        code = _main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output is gone, as with `tickertape tail | head`. What is still buffered must not
+        # be written when the interpreter ends, which would print a traceback.
+        os._exit(FAILURE)
+
+
+def _main(arguments: list[str]) -> int:
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name in ("", "-h", "--help"):
+        print(_overview())
+        return 0 if name else USAGE
+    if name in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(version("tickertape"))
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        return _usage(f"there is no command {name!r}; one of {', '.join(COMMANDS)}")
+    try:
+        return _command(name, command, rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "tickertape":
+            raise
+        print(
+            f"tickertape {name}: {error.name} is not installed; pip install 'tickertape[{command.extra}]'",
+            file=sys.stderr,
+        )
+        return FAILURE
+
+
+def _command(name: str, command: Command, arguments: list[str]) -> int:
+    if command.early and (code := _load(command.early)(arguments)) is not None:
+        return int(code)
+    model = _load(command.settings)
+    if "-h" in arguments or "--help" in arguments:
+        from tickertape.cli.help import render
+
+        print(render(name, command.does, model, command.examples))
+        return 0
+    try:
+        settings = _parse(name, model, arguments)
+    except _UsageError as error:
+        return _usage(f"{name}: {error}")
+    from tickertape import logging_setup as logs
+
+    logs.set_up("text", "info")
+    return _run(name, _load(command.run), settings)
+
+
+def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
+    import asyncio
+
+    from tickertape.process.event_loop import run_async
+
+    try:
+        result = function(settings)
+        if not asyncio.iscoroutine(result):
+            return int(result or 0)
+        return run_async(result)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"tickertape {name}: {error}", file=sys.stderr)
+        return FAILURE
+
+
+class _UsageError(Exception):
+    """The command line or the environment has a mistake; its text is one line."""
+
+
+def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp, CliSettingsSource, SettingsError
+
+    source = CliSettingsSource[Any](
+        model,
+        cli_prog_name=f"tickertape {name}",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=False,
+        cli_enforce_required=False,
+        # Options may stand before, between and behind what has no name.
+        parse_args_method=ArgumentParser.parse_intermixed_args,
+    )
+    try:
+        return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        where = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"][:1])
+        raise _UsageError(f"{where}{message}") from None
+    except SettingsError as error:
+        raise _UsageError(str(error).removeprefix("error parsing CLI: ")) from None
+
+
+def _load(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _overview() -> str:
+    lines = ["usage: tickertape COMMAND [OPTIONS]", ""]
+    lines += [f"  {name:<9} {command.does}" for name, command in COMMANDS.items()]
+    lines += ["", "'tickertape COMMAND --help' lists the options of a command."]
+    lines += ["'tickertape --version' prints the version."]
+    return "\n".join(lines)
+
+
+def _usage(message: str) -> int:
+    print(f"tickertape {message}", file=sys.stderr)
+    return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The gateway monitor as a program: started, reloaded, stopped; and the command that silences a gateway."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from nats.errors import Error as NatsError
+from pydantic import AfterValidator, Field
+from pydantic_settings import CliPositionalArg, SettingsConfigDict
+
+from tickertape.contracts import subjects
+from tickertape.nats import connection as connect
+from tickertape.nats.connection import shown, trouble
+from tickertape.nats.provisioning import client_soon
+from tickertape.nats.settings import NatsSettings
+from tickertape.nats.streams import StreamsError
+from tickertape.process.console import say
+from tickertape.process.listeners import ListenError
+from tickertape.process.metrics_port import MetricsPort
+from tickertape.process.signals import stop_on_signals
+from tickertape.process.tasks import end
+from tickertape.producers.monitor import metrics
+from tickertape.producers.monitor.config.loader import ConfigError, load
+from tickertape.producers.monitor.config.types import parse_duration
+from tickertape.producers.monitor.coordination import silences
+from tickertape.producers.monitor.monitor import PROGRAM, Monitor
+from tickertape.producers.sdk.publisher import Publisher
+
+
+def _id(text: str) -> str:
+    subjects.escape(text)
+    return text
+
+
+def _seconds(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+class MonitorSettings(NatsSettings):
+    """Watch gateways and publish each change of their status; or silence one of them for a while."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    action: CliPositionalArg[Literal["run", "silence"]] = "run"
+    """Watch the gateways, or silence one of them."""
+    gateway: CliPositionalArg[str] = ""
+    """With silence: the gateway's id, or type/id."""
+    config: Path | None = None
+    """The YAML file with the gateways."""
+    id: Annotated[str, AfterValidator(_id)] = Field(default_factory=socket.gethostname)
+    """Name of this monitor."""
+    health_interval: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds between two events on system.health.monitor.<id>."""
+    metrics_host: str = "127.0.0.1"
+    """Address of /metrics."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of /metrics; 0 serves none."""
+    for_: Annotated[str, AfterValidator(_seconds)] = Field(default="1h", alias="for")
+    """With silence: how long, such as 30m or 2h."""
+    why: str = ""
+    """With silence: the reason, for those who ask."""
+    end: bool = False
+    """With silence: end it now."""
+
+
+async def run(settings: MonitorSettings) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    if settings.action == "silence":
+        return await _silence(settings)
+    if settings.config is None:
+        say(PROGRAM, "which gateways? Give --config FILE")
+        return 2
+    try:
+        config = load(settings.config)
+    except ConfigError as error:
+        say(PROGRAM, str(error))
+        return 2
+    url = shown(settings.nats_url)
+    with stop_on_signals() as stop:
+        publisher = Publisher(
+            settings.nats_url,
+            access=settings.access(),
+            prefix=settings.subject_prefix,
+            name=f"tickertape-monitor-{settings.id}",
+            on_down=lambda reason: say(
+                PROGRAM, f"{trouble(settings.nats_url, reason)}; changes are kept until it is back"
+            ),
+            on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
+        )
+        async with publisher:
+            monitor = Monitor(
+                settings.id,
+                settings.config,
+                config,
+                publisher,
+                settings.names(),
+                settings.health_interval,
+            )
+            try:
+                await _work(settings, monitor, stop)
+            except (ListenError, StreamsError, OSError) as error:
+                say(PROGRAM, str(error))
+                return 1
+            await publisher.close(0.0)
+    return 0
+
+
+async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event) -> None:
+    """Let a monitor work until ``stop`` is set, or what it needs is lost.
+
+    Raises:
+        ListenError: the port for metrics cannot be listened on, or is not any more.
+        StreamsError: JetStream cannot serve.
+        OSError: the credentials cannot be read.
+    """
+    port = None
+    if settings.metrics_port:
+        port = metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
+    working = asyncio.create_task(monitor.run(stop), name="monitor")
+    stopping = asyncio.create_task(_stopped(stop, port), name="stop")
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        if not working.done() and not monitor.started:
+            await end(working)  # still waiting for NATS
+        await asyncio.wait({working})
+        if not working.cancelled():
+            working.result()
+        await stopping
+    finally:
+        stopping.cancel()
+        working.cancel()
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _stopped(stop: asyncio.Event, port: MetricsPort | None) -> None:
+    """Wait for ``stop``.
+
+    Raises:
+        ListenError: the port for metrics is not served any more.
+    """
+    stopping = asyncio.ensure_future(stop.wait())
+    watching = asyncio.ensure_future(port.watch()) if port is not None else stopping
+    try:
+        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await watching
+    finally:
+        stopping.cancel()
+        watching.cancel()
+
+
+async def _silence(settings: MonitorSettings) -> int:
+    if not settings.gateway:
+        say(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --why '...'")
+        return 2
+    seconds = 0.0 if settings.end else parse_duration(settings.for_)
+    client = await client_soon(PROGRAM, settings)
+    if client is None:
+        return 1
+    try:
+        names = settings.names()
+        print(await silences.silence(client, names, settings.gateway, seconds, settings.why))
+    except (StreamsError, NatsError) as error:
+        say(PROGRAM, str(error))
+        return 1
+    finally:
+        await connect.close(client)
+    return 0

@@ -1,0 +1,230 @@
+"""``tickertape publish``: one event from the command line, or one per line of standard input.
+
+Invariants:
+
+1. Lines are acknowledged, and told, in the order in which they came.
+2. A bad line costs nobody but itself: it is named with its number, the others go on, and the exit code is 1.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import Field, ValidationError
+from pydantic_settings import CliPositionalArg
+
+from tickertape.contracts import subjects
+from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
+from tickertape.contracts.subjects import SubjectError
+from tickertape.nats.connection import refused, trouble
+from tickertape.nats.settings import NatsSettings
+from tickertape.process.console import say
+from tickertape.process.signals import stop_on_signals
+from tickertape.process.tasks import end
+from tickertape.producers.sdk.errors import InvalidEvent, PublishError
+from tickertape.producers.sdk.in_flight import Ticket
+from tickertape.producers.sdk.publisher import DEADLINE, Publisher
+from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
+
+PROGRAM: Final = "publish"
+_STANDARD_INPUT: Final = "-"
+STOP_GRACE: Final = 1.0
+"""Seconds after Ctrl-C for what is on its way."""
+
+_QUEUED: Final = 1024
+"""Lines whose acknowledgement is not told yet."""
+
+
+class PublishSettings(NatsSettings):
+    """Publish one event, or one per line of standard input."""
+
+    subject: CliPositionalArg[str] = _STANDARD_INPUT
+    """Where it goes, such as log.info.demo; - takes it from each event."""
+    text: CliPositionalArg[str] = _STANDARD_INPUT
+    """The event as JSON; - reads one event per line of standard input."""
+    deadline: Annotated[float, Field(gt=0, le=100)] = DEADLINE
+    """Seconds to wait for an acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    line: int
+    subject: str
+    ticket: Ticket
+
+
+class _BadLine(ValueError):
+    """A line that makes no event; its text says why."""
+
+
+async def run(settings: PublishSettings) -> int:
+    """Publish, and print a line per acknowledgement; return the exit code."""
+    if settings.subject != _STANDARD_INPUT:
+        try:
+            subjects.check_pattern(settings.subject)
+            if "*" in settings.subject or ">" in settings.subject:
+                raise SubjectError(settings.subject, "has a wildcard; an event goes to one subject")
+        except SubjectError as error:
+            say(PROGRAM, f"subject {error}")
+            return 2
+    turned_away = asyncio.Event()
+
+    def away(reason: str) -> None:
+        wait = "" if refused(reason) else "; waiting"
+        say(PROGRAM, f"{trouble(settings.nats_url, reason)}{wait}")
+        if refused(reason):
+            turned_away.set()  # whoever runs a command is there to mend it, now
+
+    with stop_on_signals() as stop:
+        publisher = Publisher(
+            settings.nats_url,
+            access=settings.access(),
+            prefix=settings.subject_prefix,
+            name="tickertape-publish",
+            deadline=settings.deadline,
+            on_down=away,
+        )
+        try:
+            async with publisher:
+                working = asyncio.create_task(_Command(settings, publisher).run(), name="publish")
+                stopping = asyncio.create_task(stop.wait(), name="stop")
+                refusing = asyncio.create_task(turned_away.wait(), name="refused")
+                try:
+                    await asyncio.wait({working, stopping, refusing}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await end(stopping, refusing, working)
+                    grace = STOP_GRACE if stop.is_set() else None
+                    await publisher.close(0.0 if turned_away.is_set() else grace)
+                return 1 if working.cancelled() else working.result()
+        except OSError as error:
+            say(PROGRAM, str(error))
+            return 1
+
+
+class _Command:
+    def __init__(self, settings: PublishSettings, publisher: Publisher) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._sent: asyncio.Queue[_Sent | None] = asyncio.Queue(_QUEUED)
+        self._failures = 0
+
+    async def run(self) -> int:
+        telling = asyncio.create_task(self._tell(), name="acknowledgements")
+        try:
+            async with contextlib.aclosing(self._lines()) as lines:
+                async for number, line in lines:
+                    await self._publish(number, line)
+            await self._sent.put(None)
+            await telling
+        finally:
+            await end(telling)
+        return 1 if self._failures else 0
+
+    async def _lines(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        if self._settings.text != _STANDARD_INPUT:
+            yield 1, self._settings.text.encode("utf-8", "surrogateescape")
+            return
+        number = 0
+        # One byte more than an event may have, so that a longer line is refused and not cut.
+        splitter = Splitter(MAX_EVENT_BYTES + 1)
+        async with contextlib.aclosing(standard_input()) as pieces:
+            async for piece in pieces:
+                for raw in splitter.feed(piece):
+                    number += 1
+                    yield number, raw.data
+        for raw in splitter.finish():
+            number += 1
+            yield number, raw.data
+
+    async def _publish(self, number: int, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            subject, payload = complete(self._settings.subject, line, time.time())
+            ticket = await self._publisher.submit(subject, payload)
+        except (_BadLine, SubjectError) as error:
+            self._fail(number, str(error))
+        except InvalidEvent as error:
+            self._fail(number, str(error.rejected))
+        else:
+            await self._sent.put(_Sent(number, subject, ticket))
+
+    async def _tell(self) -> None:
+        while (sent := await self._sent.get()) is not None:
+            try:
+                ack = await sent.ticket
+            except PublishError as error:
+                self._fail(sent.line, str(error))
+            else:
+                again = " (duplicate)" if ack.duplicate else ""
+                print(f"{sent.subject} seq {ack.seq}{again}", flush=True)
+
+    def _fail(self, number: int, reason: str) -> None:
+        self._failures += 1
+        print(f"line {number}: {' '.join(reason.splitlines())}", file=sys.stderr, flush=True)
+
+
+def complete(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
+    """Make an event of JSON text by filling in what its subject says already.
+
+    Args:
+        subject: without the deployment's prefix; ``-`` takes it from the event, of a type of the contract.
+        text: an event, or ``{"subject": ..., "event": ...}`` as ``tickertape tail --json`` writes it.
+        now: UNIX seconds, for an event without a ``timestamp``.
+
+    Returns:
+        The subject and the payload: the text as it is when nothing was missing.
+
+    Raises:
+        ValueError: it is no JSON object, or its subject cannot be told.
+    """
+    if len(text) > MAX_EVENT_BYTES:
+        raise _BadLine(f"more than {MAX_EVENT_BYTES} bytes, which is the most that an event may have")
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise _BadLine(f"bad_json: {error}") from None
+    if not isinstance(body, dict):
+        raise _BadLine("not_an_object: an event is a JSON object")
+    whole: bytes | None = text
+    if isinstance(body.get("event"), dict) and isinstance(body.get("subject"), str):
+        if subject == _STANDARD_INPUT:
+            subject = body["subject"]
+        body, whole = body["event"], None
+    missing = _missing(subject, body, now)
+    if subject == _STANDARD_INPUT:
+        subject = _subject({**missing, **body})
+    if missing or whole is None:
+        return subject, orjson.dumps({**missing, **body})
+    return subject, whole
+
+
+def _missing(subject: str, body: dict[str, Any], now: float) -> dict[str, Any]:
+    filled: dict[str, Any] = {"timestamp": format_time(now)}
+    if subject != _STANDARD_INPUT:
+        with contextlib.suppress(SubjectError):  # a subject of others names no fields
+            place = subjects.parse(subject)
+            filled = {"event_type": str(place.event_type), **filled}
+            if body.get("event_type", place.event_type) == place.event_type:
+                filled.update(place.fields)
+                if place.event_type == subjects.EventType.GATEWAY_STATUS_CHANGE:
+                    filled["previous_status"] = "UNKNOWN"
+    return {name: value for name, value in filled.items() if name not in body}
+
+
+def _subject(body: dict[str, Any]) -> str:
+    model = MODELS.get(str(body.get("event_type")))
+    if model is None:
+        known = ", ".join(MODELS)
+        raise _BadLine(f"its subject cannot be told: event_type is none of {known}; name the subject")
+    try:
+        return model.model_validate(body).subject
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise _BadLine(f"bad_field: {field}: {first['msg']}") from None

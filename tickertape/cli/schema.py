@@ -1,0 +1,33 @@
+"""``tickertape schema``: print the contract in one of its forms."""
+
+from typing import Literal
+
+import orjson
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+
+from tickertape.contracts.export import __main__ as export
+
+
+class SchemaSettings(BaseSettings):
+    """Prints the contract: ``events`` and ``messages`` as JSON Schema, ``asyncapi``, or ``typescript``."""
+
+    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_SCHEMA_", frozen=True, extra="ignore")
+
+    form: CliPositionalArg[Literal["events", "messages", "asyncapi", "typescript"]] = Field(
+        description="what to print: JSON Schema of the events or messages, AsyncAPI, or TypeScript"
+    )
+
+
+def run(settings: SchemaSettings) -> int:
+    """Print it.
+
+    Returns:
+        0.
+    """
+    if settings.form == "typescript":
+        print(export.typescript(), end="")
+        return 0
+    document = export.asyncapi() if settings.form == "asyncapi" else export.schemas()[settings.form]
+    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return 0

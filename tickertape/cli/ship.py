@@ -1,0 +1,118 @@
+"""``tickertape ship``: connects, chooses where batches go, and ends in order."""
+
+import asyncio
+import functools
+import os
+from typing import Final
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from rich.console import Console
+
+from tickertape.nats import connection as connect
+from tickertape.nats.connection import shown, trouble
+from tickertape.nats.provisioning import client_soon, ensure_streams
+from tickertape.nats.streams import StreamsError, server_version
+from tickertape.process.console import say
+from tickertape.process.listeners import ListenError
+from tickertape.process.signals import stop_on_signals
+from tickertape.process.tasks import end
+from tickertape.producers.sdk.errors import ProducerError
+from tickertape.producers.sdk.publisher import FOREVER, Publisher
+from tickertape.producers.shipper import status as standing
+from tickertape.producers.shipper.runner import PROGRAM, DrySink, work
+from tickertape.producers.shipper.settings import ShipSettings
+from tickertape.producers.shipper.shipper import ShipError
+from tickertape.producers.shipper.sinks.atomic import AtomicSink
+from tickertape.producers.shipper.sinks.dedupe import DedupeSink
+from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
+from tickertape.producers.shipper.sinks.sink import Sink
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+HEADER_BYTES: Final = 1024
+"""Room for the headers of a message beside its event."""
+
+
+async def run(settings: ShipSettings) -> int:
+    """Run until the input ends, or until SIGTERM or SIGINT; return the exit code."""
+    if settings.status:
+        return await _status(settings)
+    state: State | None = None
+    try:
+        if settings.dry_run:
+            with stop_on_signals() as stop:
+                return await work(settings, DrySink(), None, stop, MAX_EVENT_BYTES)
+        # Paths are made absolute without looking at any disk.
+        paths = sorted(os.path.abspath(path) for path in settings.paths)  # noqa: ASYNC240
+        state = State(settings.state_dir, "\0".join([settings.host, *paths]))
+        with stop_on_signals() as stop:
+            return await _connected(settings, state, stop)
+    except (CheckpointError, ListenError, StreamsError, ShipError, ProducerError, OSError) as error:
+        say(PROGRAM, str(error))
+        return 1
+    finally:
+        if state is not None:
+            state.close()
+
+
+async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) -> int:
+    url = shown(settings.nats_url)
+    publisher = Publisher(
+        settings.nats_url,
+        access=settings.access(),
+        prefix=settings.subject_prefix,
+        name="tickertape-ship",
+        deadline=FOREVER,
+        on_down=lambda reason: say(
+            PROGRAM, f"{trouble(settings.nats_url, reason)}; waiting, nothing is lost"
+        ),
+        on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
+    )
+    async with publisher:
+        try:
+            ready = asyncio.create_task(_ready(settings, publisher))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not ready.done():
+                await end(ready)
+                return 0
+            client = ready.result()
+            names = settings.names()
+            sink: Sink
+            if server_version(client) >= (2, 12):
+                sink = AtomicSink(client, names, settings.host, functools.partial(say, PROGRAM))
+            else:
+                sink = DedupeSink(publisher, state, settings.host)
+                say(
+                    PROGRAM, "without atomic batches lines are shipped at least once beyond the dedupe window"
+                )
+            limit = min(client.max_payload, MAX_EVENT_BYTES + HEADER_BYTES) - HEADER_BYTES
+            return await work(settings, sink, publisher, stop, limit, state)
+        finally:
+            await publisher.close(0.0)
+
+
+async def _ready(settings: ShipSettings, publisher: Publisher) -> Client:
+    client = await publisher.connected()
+    for note in (await ensure_streams(client, settings.names(), PROGRAM)).notes:
+        say(PROGRAM, note)
+    return client
+
+
+async def _status(settings: ShipSettings) -> int:
+    client = await client_soon(PROGRAM, settings)
+    if client is None:
+        return 1
+    try:
+        if await standing.show(client, settings.names(), settings.host, Console()):
+            return 0
+        say(PROGRAM, f"no shipper of host {settings.host!r} has said how it stands; give its --host")
+    except (NatsError, TimeoutError) as error:
+        say(PROGRAM, f"the shipper's health cannot be read: {str(error) or 'no answer'}; is JetStream on?")
+    finally:
+        await connect.close(client)
+    return 1
+
+
+__all__ = ["ShipSettings", "run"]

@@ -1,0 +1,272 @@
+"""``tickertape token``: mint a token, inspect one, make a key."""
+
+import re
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import orjson
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from tickertape.contracts.events import format_time, parse_time
+from tickertape.contracts.messages import LevelName, WireError
+from tickertape.contracts.subjects import check_pattern
+from tickertape.relay.auth.claims import TokenError, decoded, json_object, moment_of
+from tickertape.relay.auth.key_parsing import read_key_file
+from tickertape.relay.auth.keys import KeysError
+from tickertape.relay.auth.revocation_list import RevocationsError
+from tickertape.relay.auth.settings import TokenSettings, token_problem
+from tickertape.relay.auth.signing import generate, mint, read_signing_key
+from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous
+from tickertape.relay.core.grants import CLAIM, grant_of
+
+MAX_LIFE: Final = 366 * 86_400
+"""Seconds that a token may be good for; a longer one is a password that nobody changes."""
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+
+
+def _life(text: str) -> str:
+    if not 0 < _seconds(text) <= MAX_LIFE:
+        raise ValueError(f"{text} is not within 1s and {MAX_LIFE // 86_400}d")
+    return text
+
+
+def _begin(text: str) -> str:
+    if not _DURATION.fullmatch(text):
+        parse_time(text)
+    return text
+
+
+def _patterns(text: str) -> str:
+    for pattern in _split(text):
+        check_pattern(pattern)
+    return text
+
+
+class _JwtVariables(EnvSettingsSource):
+    """Variables about keys; a grant must be said, since ``TICKERTAPE_SUBJECTS`` is the relay's own."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name.startswith("jwt_")}
+
+
+class TokenCommandSettings(TokenSettings):
+    """``mint`` a token, ``inspect`` one (or ``-``: from standard input), or ``keygen``: make a key."""
+
+    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+
+    do: CliPositionalArg[Literal["mint", "inspect", "keygen"]] = Field(
+        description="mint a token, inspect one, or make a key"
+    )
+    token: CliPositionalArg[str] = Field("-", description="inspect: the token, or - for standard input")
+    subject: str | None = Field(None, description="mint: whose token it is (sub)")
+    subjects: Annotated[str | None, AfterValidator(lambda text: text and _patterns(text))] = Field(
+        None, description="mint: patterns that it grants, with commas; '>' grants everything"
+    )
+    deny: Annotated[str, AfterValidator(_patterns)] = Field(
+        "", description="mint: patterns that it takes away again"
+    )
+    level: LevelName | None = Field(None, description="mint: least level that it grants")
+    rate: NonNegativeFloat | None = Field(None, description="mint: log events per second; 0: no limit")
+    connections: PositiveInt | None = Field(None, description="mint: most connections at once")
+    expires: Annotated[str, AfterValidator(_life)] = Field(
+        "1h", description="mint: how long it is good for, as in 30m, 1h or 7d"
+    )
+    not_before: Annotated[str | None, AfterValidator(lambda text: text and _begin(text))] = Field(
+        None, description="mint: when it begins, as in 5m (from now) or an RFC 3339 time"
+    )
+    issuer: str | None = Field(None, description="mint: its iss; TICKERTAPE_JWT_ISSUER by default")
+    audience: str | None = Field(None, description="mint: its aud; TICKERTAPE_JWT_AUDIENCE by default")
+    id: str | None = Field(None, description="mint: its jti, by which it can be revoked")
+    kid: str | None = Field(None, description="mint: names the key, where the relay has several")
+    key_file: Path | None = Field(None, description="mint: the secret (HS256), or the private key as PEM")
+    public_file: Path | None = Field(None, description="keygen: where the public key is written")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the grant from the command line alone."""
+        return init_settings, _JwtVariables(settings_cls)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.do in ("mint", "keygen") and self.jwt_algorithm is None:
+            raise ValueError(f"{self.do} needs --jwt-algorithm; one of HS256, RS256, ES256, EdDSA")
+        if self.do == "mint" and not self.subjects:
+            raise ValueError("mint needs --subjects, the patterns that it grants; '>' grants everything")
+        if self.do == "mint" and (self.key_file or self.jwt_key or self.jwt_key_file) is None:
+            raise ValueError("mint needs the key to sign with; give --key-file or TICKERTAPE_JWT_KEY")
+        if self.do == "keygen" and self.jwt_algorithm != "HS256" and self.public_file is None:
+            raise ValueError("keygen needs --public-file, where the relay's half of the key is written")
+        return self
+
+
+async def run(settings: TokenCommandSettings) -> int:
+    """Do it.
+
+    Returns:
+        0; 1 when there is no key to do it with, or the inspected token is not one that the relay takes.
+    """
+    try:
+        if settings.do == "mint":
+            print(_minted(settings))
+            return 0
+        if settings.do == "keygen":
+            return _keygen(settings)
+        return await _inspect(settings)
+    except (KeysError, RevocationsError) as error:
+        print(f"tickertape token: {error}", file=sys.stderr)
+    except WireError as error:
+        print(f"tickertape token: {error.message}", file=sys.stderr)
+    return 1
+
+
+def _minted(settings: TokenCommandSettings) -> str:
+    assert settings.jwt_algorithm is not None
+    assert settings.subjects is not None
+    if settings.key_file is not None:
+        data, origin = read_key_file(settings.key_file), str(settings.key_file)
+    elif settings.jwt_key is not None:
+        data, origin = settings.jwt_key.get_secret_value().encode(), "TICKERTAPE_JWT_KEY"
+    else:
+        assert settings.jwt_key_file is not None
+        data, origin = read_key_file(settings.jwt_key_file), str(settings.jwt_key_file)
+    key = read_signing_key(settings.jwt_algorithm, data, origin)
+    now = int(time.time())
+    grant = {
+        "subjects": _split(settings.subjects),
+        "deny": _split(settings.deny) or None,
+        "level": settings.level,
+        "rate": settings.rate,
+        "connections": settings.connections,
+    }
+    claims = {
+        "iss": settings.issuer or settings.jwt_issuer,
+        "aud": settings.audience or settings.jwt_audience,
+        "sub": settings.subject,
+        "jti": settings.id,
+        "iat": now,
+        "nbf": None if settings.not_before is None else _moment(settings.not_before, now),
+        "exp": now + _seconds(settings.expires),
+        CLAIM: _given(grant),
+    }
+    return mint(settings.jwt_algorithm, key, _given(claims), settings.kid)
+
+
+def _keygen(settings: TokenCommandSettings) -> int:
+    assert settings.jwt_algorithm is not None
+    private, public = generate(settings.jwt_algorithm)
+    if public is not None:
+        assert settings.public_file is not None
+        # Never over another: tokens that were signed with its other half would be lost.
+        try:
+            with settings.public_file.open("xb") as file:
+                file.write(public)
+        except FileExistsError:
+            raise KeysError(f"{settings.public_file} is there already", "name a new --public-file") from None
+    print(private.decode(), end="")
+    return 0
+
+
+async def _inspect(settings: TokenCommandSettings) -> int:
+    token = (sys.stdin.read(MAX_TOKEN + 1) if settings.token == "-" else settings.token).strip()
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise TokenError(
+            "malformed", f"a token has three parts with dots between them; this has {len(parts)}"
+        )
+    header = json_object(decoded(parts[0], MAX_TOKEN, "the header"), "the header")
+    claims = json_object(decoded(parts[1], MAX_TOKEN, "the claims"), "the claims")
+    good, result = await _verdict(settings, token)
+    answer = {
+        "header": header,
+        "claims": claims,
+        "times": _times(claims),
+        "grant": _grant(claims, token),
+        "verified": good,
+        "result": result,
+    }
+    print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    return 0 if good else 1
+
+
+async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, str]:
+    problem = token_problem(settings)
+    if problem is not None:
+        return False, f"not verified: {problem}"
+    authority = Authority(settings, wall=time.time)
+    await authority.load()
+    try:
+        authority.verify(token)
+    except TokenError as error:
+        return False, f"{error.reason}: {error.message}"
+    return True, "verified"
+
+
+def _grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
+    subject = claims.get("sub")
+    try:
+        # Its end is no part of what it grants, and may be missing here.
+        grant = grant_of({**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous(token))
+    except WireError as error:
+        return error.message
+    return {
+        "subject": grant.subject,
+        "subjects": grant.subjects,
+        "deny": grant.deny,
+        "level": grant.level,
+        "rate": grant.rate,
+        "connections": grant.connections,
+    }
+
+
+def _times(claims: dict[str, Any]) -> dict[str, str]:
+    now = time.time()
+    times: dict[str, str] = {}
+    for name in ("iat", "nbf", "exp"):
+        if name in claims:
+            try:
+                moment = moment_of(claims, name)
+            except TokenError as error:
+                times[name] = error.message
+                continue
+            span = timedelta(seconds=int(abs(moment - now)))
+            times[name] = f"{format_time(moment)} ({f'in {span}' if moment > now else f'{span} ago'})"
+    return times
+
+
+def _seconds(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is no duration; write a number with a unit, as in 30m, 1h or 7d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _moment(text: str, now: int) -> int:
+    return now + _seconds(text) if _DURATION.fullmatch(text) else int(parse_time(text).timestamp())
+
+
+def _split(text: str) -> list[str]:
+    return [pattern.strip() for pattern in text.split(",")] if text else []
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,62 @@
+"""A worker process: a relay in a slot of its supervisor's; ``relay/workers/worker_slot.py`` starts it."""
+
+import signal
+import socket
+import sys
+from functools import partial
+from typing import Any
+
+from tickertape.process.event_loop import run_async
+from tickertape.relay.workers.ipc import REFUSED, Channel, read_brief
+
+
+def main() -> int:
+    """Run the relay that the supervisor wants.
+
+    Returns:
+        the exit code.
+    """
+    # Until the relay listens for it, a SIGHUP is for settings that are not read yet.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    link = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        brief = read_brief(link)
+    except EOFError:
+        return 1
+    try:
+        return run_async(_serve(link, brief, int(sys.argv[2])))
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int:
+    from tickertape.cli.serve import set_up_log, shipping
+    from tickertape.logging_setup import LogLevelError
+    from tickertape.relay.server import serve
+    from tickertape.relay.settings import ServeSettings
+    from tickertape.relay.worker_context import Place
+    from tickertape.relay.workers.shared_counters import SharedTally, Table
+
+    channel = await Channel.open(link)
+    slot, workers = brief["slot"], brief["workers"]
+    place = Place(
+        relay=brief["relay"],
+        workers=workers,
+        tally=partial(SharedTally, Table(memory, workers), slot),
+        ops=channel.serve,
+        refused=lambda line: channel.tell(refused=line),
+    )
+    try:
+        settings = ServeSettings(**brief["settings"])
+        set_up_log(settings, slot)
+        code = await serve(settings, lambda line: channel.tell(said=line), shipping(settings), place)
+    except LogLevelError as error:
+        place.refused(str(error))
+        code = 1
+    finally:
+        await channel.close()
+    return REFUSED if code == 1 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Questions to JetStream, and what is said when it does not answer them.
+
+In the JSON of its API, since the settings that are wanted here (atomic batches, schedules, transforms of
+sources) are newer than most client libraries.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from tickertape.errors import MendableError
+
+_API_TIMEOUT: Final = 5.0
+_ASK_AGAIN: Final = 0.5
+"""Seconds after which a question that changes nothing is asked once more: what a cluster is asked while it
+elects a leader is never answered, and the new leader's answer must not wait for the old question's end."""
+
+_REFUSAL_POLL: Final = 0.05
+_ERROR_NOT_FOUND: Final = 10059
+
+
+class StreamsError(MendableError):
+    """JetStream cannot serve as the contract needs it.
+
+    Args:
+        what: what happened, to which stream.
+        remedy: what to do about it.
+        passing: True when it may mend by itself, as while a server starts or a cluster elects.
+    """
+
+    def __init__(self, what: str, remedy: str, *, passing: bool = False) -> None:
+        super().__init__(what, remedy)
+        self.passing = passing
+
+
+class StreamsAbsent(StreamsError):
+    """A stream is absent, and this user may not create it: somebody else has to, and then all is well.
+
+    Args:
+        stream: name in NATS.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(
+            f"stream {stream} is absent, and this NATS user may not create it",
+            "run 'tickertape streams apply' as a user who may",
+            passing=True,
+        )
+
+
+class Forbidden(StreamsError):
+    """NATS does not let this user ask.
+
+    Args:
+        subject: what this user may not publish to, or listen on.
+        verb: of the question.
+        remedy: what to do about it.
+    """
+
+    def __init__(
+        self,
+        subject: str,
+        verb: str,
+        remedy: str = "give it the permissions that deploy/nats/permissions.conf has for this program",
+    ) -> None:
+        super().__init__(f"this NATS user may not use {subject}, which {verb} needs", remedy)
+
+
+async def request(
+    nc: Client,
+    verb: str,
+    body: dict[str, Any] | None = None,
+    *,
+    again: bool = False,
+    patience: float | None = None,
+) -> dict[str, Any]:
+    """Ask JetStream's API; return its answer, which may hold ``error``.
+
+    Args:
+        nc: a connected client.
+        verb: such as ``STREAM.INFO.EVENTS``.
+        body: the request.
+        again: ask again while no answer comes; for what may be done twice.
+        patience: seconds to wait for the answer; 5 by default.
+
+    Raises:
+        Forbidden: this user may not ask that.
+        StreamsError: JetStream is not there.
+    """
+    patience = patience or _API_TIMEOUT
+    try:
+        reply = await ask(nc, verb, orjson.dumps(body or {}), again, patience)
+    except NoRespondersError:
+        raise StreamsError(
+            "the NATS server has no JetStream",
+            "start it with -js, or with a jetstream block and account",
+            # A server that says it has it is only starting.
+            passing=bool(nc._server_info.get("jetstream")),
+        ) from None
+    except (TimeoutError, NatsTimeoutError):
+        raise StreamsError(
+            f"JetStream did not answer {verb} within {patience:.0f} s",
+            "look at the server's log; a cluster may be without a leader",
+            passing=True,
+        ) from None
+    try:
+        answer = orjson.loads(reply.data)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict) or not isinstance(error := answer.get("error") or {}, dict):
+        raise StreamsError(f"the answer to {verb} cannot be read", "it is asked again", passing=True)
+    if error and error.get("err_code") in (10039, 10076):
+        raise StreamsError(
+            f"JetStream is not enabled: {error.get('description')}", "enable it for this account"
+        )
+    return answer
+
+
+async def ask(nc: Client, verb: str, body: bytes, again: bool = False, patience: float = _API_TIMEOUT) -> Msg:
+    """Ask, and look for a refusal meanwhile: NATS leaves what is not allowed without an answer.
+
+    Args:
+        nc, verb, again, patience: as in ``request``.
+        body: the request.
+
+    Raises:
+        Forbidden: this user may not ask that.
+        NatsError: no answer came.
+    """
+    subject = f"$JS.API.{verb}"
+    before = nc.last_error
+    now = asyncio.get_running_loop().time
+    asking = [asyncio.ensure_future(nc.request(subject, body, timeout=patience))]
+    asked = now()
+    try:
+        while not (
+            ended := (await asyncio.wait(asking, timeout=_REFUSAL_POLL, return_when=asyncio.FIRST_COMPLETED))[
+                0
+            ]
+        ):
+            if again and now() - asked > _ASK_AGAIN:
+                # The first one's time is that of all.
+                asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=patience)))
+                asked = now()
+            if (error := nc.last_error) is None or "permissions violation" not in (
+                text := str(error).lower()
+            ):
+                continue
+            inbox = nc._inbox_prefix.decode()
+            # An inbox that is refused stays so; a question may have been allowed since it was refused.
+            if f'"{inbox.lower()}.' in text:
+                raise Forbidden(f"{inbox}.>", verb, "give its own inbox with --nats-inbox-prefix")
+            if error is not before and f'"{subject.lower()}"' in text:
+                raise Forbidden(subject, verb)
+        return ended.pop().result()
+    finally:
+        for one in asking:
+            one.cancel()
+
+
+async def info(nc: Client, stream: str) -> dict[str, Any] | None:
+    """Information on a stream by its name in NATS; None when it is absent."""
+    answer = await request(nc, f"STREAM.INFO.{stream}", again=True)
+    if "error" in answer:
+        if answer["error"].get("err_code") == _ERROR_NOT_FOUND:
+            return None
+        raise refused(stream, answer)
+    return answer
+
+
+def server_version(nc: Client) -> tuple[int, int]:
+    """Major and minor version of the server that the client is connected to."""
+    version = nc.connected_server_version
+    return (version.major, version.minor)
+
+
+def refused(stream: str, answer: dict[str, Any]) -> StreamsError:
+    """The error of an answer to a question about a stream."""
+    error = answer["error"]
+    return StreamsError(
+        f"NATS refused stream {stream}: {error.get('description')} (code {error.get('err_code')})",
+        "look for another stream with the same subjects ('nats stream ls'), or at the account's limits",
+    )
+
+
+__all__ = [
+    "Forbidden",
+    "StreamsAbsent",
+    "StreamsError",
+    "ask",
+    "info",
+    "refused",
+    "request",
+    "server_version",
+]

@@ -1,0 +1,18 @@
+"""Lines for the operator, written at once: whoever starts our programs reads them through a pipe."""
+
+import sys
+
+
+def announce(line: str) -> None:
+    """Print a line to standard output."""
+    print(line, flush=True)
+
+
+def say(program: str, text: str) -> None:
+    """Write one line for the operator to standard error.
+
+    Args:
+        program: which of ours says it.
+        text: may have several lines.
+    """
+    print(f"tickertape {program}: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)

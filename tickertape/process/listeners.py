@@ -1,0 +1,32 @@
+"""What every program that listens on a port shares: the error, and whether a socket still listens."""
+
+import socket
+from typing import Final
+
+from tickertape.errors import MendableError
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at a listener."""
+
+
+class ListenError(MendableError):
+    """A port cannot be listened on, or is not listened on any more."""
+
+
+def is_listening(listener: socket.socket) -> bool:
+    """Tell whether the system still takes connections for a socket."""
+    try:
+        return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False  # it is closed
+
+
+def address_of(listener: socket.socket) -> str:
+    """``host:port`` of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def stopped(address: str) -> ListenError:
+    """Return the error for a listener that was lost."""
+    return ListenError(f"{address} is no longer listened on", "start the program again")

@@ -1,0 +1,64 @@
+"""``/metrics`` of a producer's program, at every address of its host, from threads that are watched."""
+
+import asyncio
+from typing import Any, NoReturn
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from tickertape.process.addresses import addresses, is_unavailable
+from tickertape.process.listeners import LOOK_EVERY, ListenError, is_listening, stopped
+
+
+class MetricsPort:
+    """A port that serves a registry, for as long as the program runs.
+
+    Args:
+        host: name or address to listen on; addresses that this machine has not are left out.
+        port: the same at all of them.
+        registry: whose metrics are served.
+
+    Raises:
+        ListenError: the port cannot be listened on.
+    """
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._served: list[Any] = []  # servers with their threads
+        try:
+            self._start(host, port, registry)
+        except OSError as error:
+            for server, _ in self._served:
+                server.shutdown()
+                server.server_close()
+            raise ListenError(
+                f"{self._address} for metrics cannot be listened on: {error.strerror or error}",
+                "give another --metrics-port",
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"MetricsPort({self._address})"
+
+    async def watch(self) -> NoReturn:
+        """Look after the port until cancelled.
+
+        Raises:
+            ListenError: it is not served any more, at one of its addresses.
+        """
+        while self._is_served():  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(LOOK_EVERY)
+        raise stopped(self._address)
+
+    def _is_served(self) -> bool:
+        return all(thread.is_alive() and is_listening(server.socket) for server, thread in self._served)
+
+    def _start(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        refused: OSError | None = None
+        for _, address in addresses(host, port):
+            try:
+                self._served.append(start_http_server(port, addr=str(address[0]), registry=registry))
+            except OSError as error:
+                if not is_unavailable(error):
+                    raise
+                refused = error
+        if refused is not None and not self._served:
+            raise refused
