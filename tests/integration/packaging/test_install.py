@@ -1,0 +1,207 @@
+"""The package as its users install it, from a wheel, an sdist, an archive of the repository, and in place."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.packages import Environment, build_sdist, build_wheel, export
+from tests.support.paths import ROOT
+from tests.support.patience import PATIENCE
+from tests.support.programs.relay_process import environment
+from tests.support.servers.nats_server import NatsServer
+from tickertape.cli.main import COMMANDS
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEPENDENCIES: list[str] = PROJECT["dependencies"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+PACKAGES_OF_EXTRAS = (
+    "cryptography", "h11", "jwt", "prometheus_client", "pydantic_settings", "re2", "rich", "starlette",
+    "uvicorn", "uvloop", "watchfiles", "websockets", "yaml",
+)  # fmt: skip
+
+THEIRS = """
+import asyncio, sys
+import contracts, producers, relay
+from tickertape import Publisher, SystemLog
+
+assert [one.MINE for one in (contracts, producers, relay)] == ["contracts", "producers", "relay"]
+
+async def main():
+    async with Publisher(sys.argv[1]) as publisher:
+        ack = await publisher.publish(SystemLog(level="INFO", message="up", source="theirs"))
+        print(ack.seq)
+
+asyncio.run(main())
+"""
+"""A program of somebody who has packages of the names that our folders have."""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the repository, unpacked."""
+    return export(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def wheels(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A wheel from the tree, and one from an sdist of it."""
+    folder = tmp_path_factory.mktemp("wheels")
+    sdist = build_sdist(tree, folder / "sdist")
+    return {"tree": build_wheel(tree, folder / "tree"), "sdist": build_wheel(sdist, folder / "again")}
+
+
+@pytest.fixture(scope="module", params=["tree", "sdist", "in place"])
+def installed(
+    request: pytest.FixtureRequest,
+    wheels: dict[str, Path],
+    tree: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Environment:
+    """An environment with the package and all that it can use."""
+    made = Environment(tmp_path_factory.mktemp("environment") / "venv")
+    if request.param == "in place":
+        made.install(tree, "-e")
+    else:
+        made.install(wheels[request.param])
+    return made
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A folder with packages of the names that our folders have."""
+    for name in ("relay", "producers", "contracts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"MINE = {name!r}\n")
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    return tmp_path
+
+
+def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, with variables that say nothing of this tree."""
+    return subprocess.run(
+        [str(one) for one in arguments],
+        cwd=cwd,
+        env={name: value for name, value in environment().items() if name != "PYTHONPATH"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_a_wheel_has_what_is_tracked(wheels: dict[str, Path], tree: Path) -> None:
+    """Every module but the tests, under the one import package, and what the programs read."""
+    roots = {"tickertape": "", **dict.fromkeys(("relay", "producers", "contracts"), "tickertape/")}
+    modules = {
+        f"{prefix}{path.relative_to(tree)}"
+        for folder, prefix in roots.items()
+        for path in (tree / folder).rglob("*.py")
+    }
+    for wheel in wheels.values():
+        with zipfile.ZipFile(wheel) as packed:
+            names = {name for name in packed.namelist() if ".dist-info/" not in name}
+        assert {name for name in names if name.endswith(".py")} == modules
+        assert {
+            "tickertape/py.typed",
+            "tickertape/demo/gateways.yaml",
+            "tickertape/contracts/schema/events.schema.json",
+            "tickertape/contracts/typescript/src/types.ts",
+            "tickertape/relay/dashboard/built/index.html",
+            "tickertape/relay/dashboard/vendor/uPlot.iife.min.js",
+        } <= names
+        assert not any("node_modules" in name or "typescript/test" in name for name in names)
+
+
+def test_packages_of_the_same_names_are_their_owners(
+    installed: Environment, theirs: Path, nats_server: NatsServer
+) -> None:
+    """In a folder with packages relay, producers and contracts, the library and the command work."""
+    streams = run(installed.command, "streams", "apply", "--nats-url", nats_server.url, cwd=theirs)
+    assert streams.returncode == 0, streams.stderr
+    told = run(installed.python, "theirs.py", nats_server.url, cwd=theirs)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "1\n", "")
+    for program in ([installed.command], [installed.python, "-m", "tickertape"]):
+        assert run(*program, "--version", cwd=theirs).stdout == f"{PROJECT['version']}\n"
+
+
+def test_the_demo_runs(installed: Environment, tmp_path: Path) -> None:
+    """Everything that it starts is found, and it ends with 0."""
+    told = run(installed.command, "demo", "--seconds", "6", "--data-dir", tmp_path, cwd=tmp_path)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "everything is stopped" in told.stdout
+    assert "has ended" not in told.stdout
+
+
+def test_the_library_alone(wheels: dict[str, Path], theirs: Path) -> None:
+    """Without an extra the library works, and each command says which one it needs."""
+    made = Environment(theirs / "venv", DEPENDENCIES)
+    made.install(wheels["tree"])
+    public = "from tickertape import Publisher, SyncPublisher, TickertapeHandler"
+    told = run(made.python, "-c", public, cwd=theirs)
+    assert (told.returncode, told.stderr) == (0, "")
+    told = run(made.python, "-c", "from tickertape import tickertape_app", cwd=theirs)
+    assert told.returncode == 1
+    assert "pip install 'tickertape[relay]'" in told.stderr
+    for option in ("--help", "--version"):
+        assert run(made.command, option, cwd=theirs).returncode == 0
+    wanted = dict.fromkeys(COMMANDS, "relay") | {"demo": "all", "monitor": "monitor", "ship": "ship"}
+    for command, extra in wanted.items():
+        told = run(made.command, command, cwd=theirs)
+        assert told.returncode == 1
+        assert told.stderr.startswith(f"tickertape {command}: ")
+        assert told.stderr.endswith(f" is not installed; pip install 'tickertape[{extra}]'\n")
+        assert told.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "command", "modules"),
+    [
+        (
+            "relay",
+            ["serve", "--port", "-1"],
+            "tickertape.relay.server, tickertape.relay.asgi.app",
+        ),
+        ("monitor", ["monitor"], "tickertape.cli.monitor"),
+        ("ship", ["ship", "--dry-run", "--once", "lines.log"], "tickertape.cli.ship"),
+    ],
+)
+def test_an_extra_is_all_that_its_command_needs(
+    wheels: dict[str, Path], tmp_path: Path, extra: str, command: list[str], modules: str
+) -> None:
+    """Its help is shown, and it comes as far as its own mistakes or its work."""
+    made = Environment(tmp_path / "venv", [*DEPENDENCIES, *EXTRAS[extra]])
+    made.install(wheels["tree"])
+    (tmp_path / "lines.log").write_text("a line\n")
+    told = run(made.command, command[0], "--help", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    told = run(made.command, *command, cwd=tmp_path)
+    assert "is not installed" not in told.stderr
+    assert "Traceback" not in told.stderr
+    told = run(made.python, "-c", f"import {modules}", cwd=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["relay", "producers", "contracts"])
+def test_a_folder_of_ours_is_no_package_of_its_own(name: str) -> None:
+    """At the root of the tree its import says what it is called."""
+    told = run(sys.executable, "-c", f"import {name}", cwd=ROOT)
+    assert told.returncode == 1
+    assert f"ImportError: this folder is imported as tickertape.{name}" in told.stderr
+
+
+def test_importing_costs_what_is_used() -> None:
+    """The package alone imports nothing; the publisher imports what the library declares, and no more."""
+    code = (
+        "import sys, tickertape; first = set(sys.modules); from tickertape import Publisher;"
+        "print(sorted({one.partition('.')[0] for one in first} & {'nats', 'pydantic', 'orjson', 'asyncio'}),"
+        f"sorted({{one.partition('.')[0] for one in sys.modules}} & {set(PACKAGES_OF_EXTRAS)!r}))"
+    )
+    told = run(sys.executable, "-c", code, cwd=Path(os.sep))
+    assert (told.stdout, told.stderr) == ("[] []\n", "")
