@@ -5,6 +5,7 @@ messages to clients and rejected events to NATS.
 """
 
 import re
+from inspect import cleandoc
 from typing import Any, Final
 
 from tickertape.contracts import events
@@ -96,7 +97,7 @@ def _channels() -> dict[str, Any]:
         }
     }
     for name, address, model in _EVENT_CHANNELS:
-        channels[name] = _nats_channel(address, model.__name__, (model.__doc__ or "").strip())
+        channels[name] = _nats_channel(address, model.__name__, cleandoc(model.__doc__ or ""))
     channels["otherEvents"] = {
         **_nats_channel(
             "", "OtherEvent", "Types that others add, on any subject below gateway, system and log."
@@ -175,7 +176,7 @@ def _messages() -> dict[str, Any]:
     messages: dict[str, Any] = {
         model.__name__: {
             "name": json_schema.message_type(model),
-            "summary": (model.__doc__ or "").strip(),
+            "summary": cleandoc(model.__doc__ or ""),
             "payload": {"$ref": f"{_SCHEMAS}{model.__name__}"},
         }
         for model in (*json_schema.CLIENT_MESSAGES, *json_schema.RELAY_MESSAGES)
@@ -183,7 +184,7 @@ def _messages() -> dict[str, Any]:
     for name, event in events.MODELS.items():
         messages[event.__name__] = {
             "name": str(name),
-            "summary": (event.__doc__ or "").strip(),
+            "summary": cleandoc(event.__doc__ or ""),
             "payload": {"$ref": f"{_SCHEMAS}{event.__name__}"},
         }
     messages["OtherEvent"] = {

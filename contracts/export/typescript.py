@@ -6,6 +6,7 @@ Made from the JSON Schema documents, so that the two cannot differ. A message is
 
 import json
 from collections.abc import Mapping
+from inspect import cleandoc
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
@@ -84,10 +85,12 @@ def _constants() -> str:
             _doc("WebSocket subprotocol to offer."),
             f"export const SUBPROTOCOL = {_text(wire.SUBPROTOCOL)};\n",
             _literals("LEVELS", "Level", LEVELS, "Levels of a log event, least first."),
-            _literals("STATUSES", "Status", list(events.Status), events.Status.__doc__ or ""),
+            _literals("STATUSES", "Status", list(events.Status), cleandoc(events.Status.__doc__ or "")),
             _literals("MODES", "Mode", get_args(wire.Mode), "How a session follows the stream."),
             _literals("GAP_REASONS", "GapReason", get_args(wire.GapReason), "Why events were passed over."),
-            _literals("ERROR_CODES", "ErrorCode", list(codes.ErrorCode), codes.ErrorCode.__doc__ or ""),
+            _literals(
+                "ERROR_CODES", "ErrorCode", list(codes.ErrorCode), cleandoc(codes.ErrorCode.__doc__ or "")
+            ),
             _doc("A time as RFC 3339 with a zone."),
             "export type Timestamp = string;\n",
             _doc("A place in the stream: opaque, send back one that the relay gave."),
@@ -139,7 +142,7 @@ def _is_known() -> str:
 
 
 def _close_codes() -> str:
-    rules = [_doc(codes.Reconnect.__doc__ or ""), "export type Reconnect ="]
+    rules = [_doc(cleandoc(codes.Reconnect.__doc__ or "")), "export type Reconnect ="]
     rules += [f"  | {_text(rule)}" for rule in codes.Reconnect]
     lines = [
         "\n".join(rules) + ";\n",
