@@ -156,7 +156,7 @@ def running(name: str, argv: list[str]) -> Iterator[Child]:
 
 def module(name: str, part: str, **spec: Any) -> contextlib.AbstractContextManager[Child]:
     """A child that runs a module of this package, given its specification as JSON."""
-    return running(name, [sys.executable, "-m", f"tests.bench.{part}", orjson.dumps(spec).decode()])
+    return running(name, [sys.executable, "-m", f"tests.bench.load.{part}", orjson.dumps(spec).decode()])
 
 
 def report(**message: Any) -> None:
