@@ -188,11 +188,10 @@ class Link:
             self._fail_all()
             self._stopping = True
             try:
-                for task in (self._task, self._connecting):
-                    if task is not None:
-                        await end(task, again=CANCEL_AGAIN)
-                        if not task.cancelled():
-                            task.result()
+                for task in filter(None, (self._task, self._connecting)):
+                    await end(task, again=CANCEL_AGAIN)
+                    if not task.cancelled():
+                        task.result()
                 await self._connection.close()
             finally:
                 self._ended.set()

@@ -1,4 +1,4 @@
-"""Lines for the operator, written at once: whoever starts our programs reads them through a pipe."""
+"""Lines for the operator, flushed as they are written: programs that start ours read them through a pipe."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Tasks, and how they end although a cancellation can be swallowed.
+"""Tasks that end even though a cancellation can be swallowed.
 
-``asyncio.wait_for`` of Python 3.11 returns what it waited for when a cancellation comes in the same turn of
-the event loop, and forgets the cancellation; nats-py waits with it throughout. Whoever cancels such a task
-once, and waits for it, may wait without end: so does ``asyncio.TaskGroup``.
+``asyncio.wait_for`` in Python 3.11 returns its result when a cancellation arrives in the same turn of the
+event loop, and forgets the cancellation; nats-py uses it throughout. Code that cancels such a task once and
+then waits for it, as ``asyncio.TaskGroup`` does, may hang.
 
 Invariants:
 
@@ -47,7 +47,7 @@ async def end(*tasks: asyncio.Task[Any], again: float = CANCEL_AGAIN) -> None:
             rest = {task for task in rest if not task.done()}
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # looked at: asyncio would log it as never retrieved
+            task.exception()  # retrieved: asyncio would log it otherwise
     if cancelled:
         raise asyncio.CancelledError
 
@@ -107,7 +107,7 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
-            self._failed.exception()  # looked at, also where nobody waits any more
+            self._failed.exception()  # retrieved, even if nothing waits for it any more
 
 
 __all__ = ["CANCEL_AGAIN", "Tasks", "end"]

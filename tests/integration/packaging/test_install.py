@@ -39,7 +39,7 @@ async def main():
 
 asyncio.run(main())
 """
-"""A program of somebody who has packages of the names that our folders have."""
+"""A user's program, beside packages with the names of our folders."""
 
 
 @pytest.fixture(scope="module")
