@@ -360,23 +360,9 @@ class Connection(asyncio.Protocol):
     def _put(self, data: bytes) -> None:
         """Write what the protocol itself has to say; an empty piece means: close the connection."""
         if not data:
-            self._finish()
-        elif not self._transport.is_closing():
-            self._transport.write(data)
-
-    def _finish(self) -> None:
-        """Close the connection after the last word.
-
-        A client that has not said goodbye itself may be in the middle of a message. To close a socket with
-        bytes unread resets it, and a reset can take our close frame from the client; so they are read and
-        dropped.
-        """
-        if self._conn.close_rcvd is not None or not self._transport.can_write_eof():
             self._transport.close()
         elif not self._transport.is_closing():
-            self._transport.write_eof()
-            if self._cut is None:
-                self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+            self._transport.write(data)
 
     def _send_own(self) -> None:
         for data in self._conn.data_to_send():

@@ -44,6 +44,11 @@ whole_demo = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _alone(one_demo: None) -> None:
+    """Each test has the ports that a demo prefers to itself."""
+
+
 class RunningDemo:
     """A demo in a process of its own, on free ports."""
 

@@ -131,6 +131,7 @@ def test_packages_of_the_same_names_are_their_owners(
         assert run(*program, "--version", cwd=theirs).stdout == f"{PROJECT['version']}\n"
 
 
+@pytest.mark.usefixtures("one_demo")
 def test_the_demo_runs(installed: Environment, tmp_path: Path) -> None:
     """Everything that it starts is found, and it ends with 0."""
     told = run(installed.command, "demo", "--seconds", "6", "--data-dir", tmp_path, cwd=tmp_path)
