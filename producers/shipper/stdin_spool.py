@@ -108,6 +108,7 @@ class Spool:
             elif path not in self._opened and key not in followed:
                 self._lineage.open(str(path), path.stat(), now)
                 self._opened.add(path)
+        self._lineage.find_wanted({key: str(path) for key, path in known.items()}, now)
         # Every segment but the newest is complete; the newest is when nothing more comes.
         for file in list(self._lineage.chain)[: None if self.ended else -1]:
             file.rotated(now)

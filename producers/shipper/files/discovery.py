@@ -17,7 +17,7 @@ from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import Lineage
 from tickertape.producers.shipper.files.position import HEAD_BYTES, Key
-from tickertape.producers.shipper.files.rotation import COMPRESSED, Renamed, base_of, open_file
+from tickertape.producers.shipper.files.rotation import COMPRESSED, Renamed, base_of, key_of, open_file
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import Followed
 from tickertape.producers.shipper.sinks.sink import Known
@@ -63,11 +63,11 @@ class Tail:
         self._complaints: set[str] = set()
         self._copies: dict[Key, tuple[tuple[int, int], float, bool]] = {}
         self._first = True
-        self._looked_at = 0.0
+        self._owners: dict[Key, Lineage] = {}
         matches = pattern_of(patterns)
         for path in known:
             if matches.fullmatch(path):
-                self._lineage(path)
+                self._lineage(path, 0.0)
         self._from_end = from_end and not self.lineages
 
     def __repr__(self) -> str:
@@ -80,12 +80,58 @@ class Tail:
             now: UNIX seconds.
         """
         found = self._found()
-        if self._first:
-            self._find_lost(found, now)
-        else:
-            self._find_unseen(found, now)
+        in_sight = {key: path for key, (path, _) in found.items()}
+        paths = set(in_sight.values())
+        for lineage in self.lineages.values():
+            lineage.held = False
+            if self._first:
+                lineage.find_past(in_sight, now)
+            else:
+                lineage.find_wanted(in_sight, now)
+                if self._may_have_missed(lineage, found, paths):
+                    lineage.find_unseen(lineage.looked_at - CLOCK_MARGIN, now, in_sight)
+        for _, path, key, status in self._new(found, now):
+            lineage = self._owner(key, path) or self._lineage(self._name(path, paths), now)
+            if not self._may_be_a_copy(path, key, status, lineage, now):
+                self._open(lineage, path, status, in_sight, now)
+        for lineage in self.lineages.values():
+            lineage.forget(in_sight)
+            if not lineage.held:
+                lineage.looked_at = now
+            while lineage.lost:
+                place = lineage.lost.pop()
+                self._complain_once(
+                    f"{place.path}: went away while nobody looked, with {place.offset} bytes shipped;"
+                    " what followed in it cannot be found"
+                )
+        self._copies = {key: value for key, value in self._copies.items() if key in found}
+        self._first = self._from_end = False
+
+    def _open(
+        self, lineage: Lineage, path: str, status: os.stat_result, in_sight: dict[Key, str], now: float
+    ) -> None:
+        if not self._first:  # its name may have been another's since the last look
+            lineage.find_unseen(lineage.looked_at - CLOCK_MARGIN, now, in_sight)
+        try:
+            if not lineage.held:
+                lineage.open(path, status, now, from_end=self._from_end)
+                return
+        except Renamed:
+            lineage.held = True
+        except OSError as error:
+            self._complain_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
+            return
+        if not self._from_end:
+            lineage.want(status, path)
+
+    def _new(
+        self, found: dict[Key, tuple[str, os.stat_result]], now: float
+    ) -> list[tuple[int, str, Key, os.stat_result]]:
+        """Note which files have lost their names; return those that are to be opened, oldest change first."""
         followed = {file.key: file for lineage in self.lineages.values() for file in lineage.chain}
-        owners = {key: lineage for lineage in self.lineages.values() for key in lineage.past}
+        self._owners = {
+            key: lineage for lineage in self.lineages.values() for key in (*lineage.past, *lineage.wanted)
+        }
         new = []
         for key, (path, status) in found.items():
             file = followed.get(key)
@@ -93,44 +139,48 @@ class Tail:
                 if file.path != path:
                     file.path = path
                     file.rotated(now)
-            elif not (key in owners and owners[key].has_done(key, path, status)):
+            elif not self._is_done(key, path, status):
                 new.append((status.st_mtime_ns, path, key, status))
         for key, file in followed.items():
             file.gone = key not in found
             if file.gone:
                 file.rotated(now)
+        new.sort(key=lambda item: item[:2])
         if len(followed) + len(new) > self._max_open:
             self._complain_once(f"more than {self._max_open} files at once; raise the limit of open files")
-            new = sorted(new)[: max(0, self._max_open - len(followed))]
-        paths = {path for path, _ in found.values()}
-        for _, path, key, status in sorted(new, key=lambda item: item[:2]):
-            owner = owners[key] if key in owners and key in owners[key].past else None
-            lineage = owner if owner and owner.knows(key, path) else self._lineage(self._name(path, paths))
-            if self._may_be_a_copy(path, key, status, lineage, now):
-                continue
-            if not self._first:  # its name may have been another's since the last look
-                lineage.find_unseen(self._looked_at - CLOCK_MARGIN, now, found)
-            try:
-                lineage.open(path, status, now, from_end=self._from_end)
-            except (Renamed, FileNotFoundError):
-                continue  # it is looked for again at the next look
-            except OSError as error:
-                self._complain_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
-        for lineage in self.lineages.values():
-            lineage.forget(found)
-        self._copies = {key: value for key, value in self._copies.items() if key in found}
-        self._first = self._from_end = False
-        self._looked_at = now
+            del new[max(0, self._max_open - len(followed)) :]
+        return new
+
+    def _is_done(self, key: Key, path: str, status: os.stat_result) -> bool:
+        owner = self._owners.get(key)
+        try:
+            return owner is not None and owner.has_done(key, path, status)
+        except Renamed:
+            if owner is not None:
+                owner.held = True
+            return True  # as far as is known; the next look asks again
+
+    def _owner(self, key: Key, path: str) -> Lineage | None:
+        """Find the lineage that a file belongs to by what is known of it, whatever its name."""
+        owner = self._owners.get(key)
+        if owner is None or key in owner.wanted:
+            return owner
+        try:
+            return owner if key in owner.past and owner.knows(key, path) else None
+        except Renamed:
+            owner.held = True
+            return owner
 
     def close(self) -> None:
         """Let go of all files."""
         for lineage in self.lineages.values():
             lineage.close()
 
-    def _lineage(self, path: str) -> Lineage:
+    def _lineage(self, path: str, now: float) -> Lineage:
         lineage = self.lineages.get(path)
         if lineage is None:
             lineage = self.lineages[path] = self._make(path, self._known.get(path))
+            lineage.looked_at = lineage.looked_at or now
         return lineage
 
     def _name(self, path: str, paths: set[str]) -> str:
@@ -138,29 +188,18 @@ class Tail:
         base = base_of(path)
         return base if base is not None and (base in self.lineages or base in paths) else path
 
-    def _find_lost(self, found: dict[Key, tuple[str, os.stat_result]], now: float) -> None:
-        in_sight = {key: path for key, (path, _) in found.items()}
-        for lineage in self.lineages.values():
-            for place in lineage.find_lost(in_sight, now):
-                self._complain_once(
-                    f"{place.path}: went away while nobody looked, with {place.offset} bytes shipped;"
-                    " what followed in it cannot be found"
-                )
-
-    def _find_unseen(self, found: dict[Key, tuple[str, os.stat_result]], now: float) -> None:
-        """A file that has lost its name may have lost it to one that has lost it again since."""
-        paths = {path for path, _ in found.values()}
-        for lineage in self.lineages.values():
-            if lineage.chain and not self._lost_its_name(lineage.chain[-1], found):
-                continue  # what becomes of the live file is seen when it is read
-            news = any(not file.gone and self._lost_its_name(file, found) for file in lineage.chain)
-            if news or (lineage.path not in paths and self._changed(os.path.dirname(lineage.path))):
-                lineage.find_unseen(self._looked_at - CLOCK_MARGIN, now, found)
-
-    def _changed(self, folder: str) -> bool:
-        """Tell whether files came or went in a folder since the last look."""
+    def _may_have_missed(
+        self, lineage: Lineage, found: dict[Key, tuple[str, os.stat_result]], paths: set[str]
+    ) -> bool:
+        """Tell whether a file may have taken the name of a lineage's last one, and lost it again since."""
+        if lineage.chain and not self._lost_its_name(lineage.chain[-1], found):
+            return False  # what becomes of the live file is seen when it is read
+        if any(not file.gone and self._lost_its_name(file, found) for file in lineage.chain):
+            return True
+        if lineage.path in paths:
+            return False
         with contextlib.suppress(OSError):
-            return os.stat(folder).st_mtime > self._looked_at - CLOCK_MARGIN
+            return os.stat(os.path.dirname(lineage.path)).st_mtime > lineage.looked_at - CLOCK_MARGIN
         return False
 
     @staticmethod
@@ -171,7 +210,7 @@ class Tail:
         self, path: str, key: Key, status: os.stat_result, lineage: Lineage, now: float
     ) -> bool:
         """Tell whether a file is, or may become, a copy of one that is followed: it adds nothing then."""
-        if base_of(path) != lineage.path or key in lineage.past:
+        if base_of(path) != lineage.path or key in lineage.past or key in lineage.wanted:
             return False
         stamp = (status.st_size, status.st_mtime_ns)
         seen, since, is_copy = self._copies.get(key, (None, now, False))
@@ -215,7 +254,7 @@ class Tail:
                 self._complain_once(f"{path}: cannot be looked at: {error.strerror}")
                 continue
             if stat.S_ISREG(status.st_mode):
-                found.setdefault((status.st_dev, status.st_ino), (path, status))
+                found.setdefault(key_of(status), (path, status))
         return found
 
     def _paths(self) -> Iterable[str]:

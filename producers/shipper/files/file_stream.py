@@ -151,9 +151,13 @@ class Lineage(Succession):
         self._unsaved = False
         self._saved_at = now
         self._count += 1
-        places = [*self.past.values(), *(file.place() for file in self.chain)]
-        # What came since the live file was looked at may be unknown, however late this is shipped.
-        seen = min((file.looked_at for file in self.chain if not file.has_lost_its_name), default=now)
+        # What is wanted comes after what is open and was rotated, and before the live file.
+        rotated = [file.place() for file in self.chain if file.has_lost_its_name]
+        live = [file.place() for file in self.chain if not file.has_lost_its_name]
+        places = [*self.past.values(), *rotated, *self.wanted.values(), *live]
+        # What came since then may be unknown, however late this is shipped.
+        live_at = (file.looked_at for file in self.chain if not file.has_lost_its_name)
+        seen = min(live_at, default=self.looked_at or now)
         checkpoint = Checkpoint(
             self.path, tuple(places[-MAX_PAST:]), Counter(self.shaper.owed), seen, self._count, self._run
         )
@@ -161,16 +165,18 @@ class Lineage(Succession):
 
     def _fill(self, now: float, *, finish: bool) -> bool:
         """Have an event ready, if there is one."""
+        if self.wanted:
+            return bool(self._ready)  # the next look opens it; what is read now could be its successor
         for _ in range(MAX_PIECES):
             if self._ready:
                 break
             for file in list(self.chain):
-                if (
-                    not file.has_lost_its_name
-                    and file.begins()
-                    and self.find_unseen(file.looked_at - TICK, now, before=file)
-                ):
-                    break
+                if not file.has_lost_its_name and file.begins():
+                    if self.find_unseen(file.looked_at - TICK, now, before=file):
+                        break
+                    if self.held:
+                        file.begins_again()
+                        return bool(self._ready)
                 events = [] if file.over else file.read(now)
                 if file.truncated:
                     self._ready.extend((file, parsed) for parsed in self._truncated(file, now))
@@ -250,7 +256,7 @@ class Lineage(Succession):
             else:
                 place = places.pop(file.key, None)
                 file.rewind(place if place is not None and file.is_at(place) else None)
-        self.past.update(places)
+        self.remember(places.values())
         return gone
 
     # How it stands.

@@ -10,6 +10,7 @@ Invariants:
 
 import hashlib
 import os
+import secrets
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -65,6 +66,11 @@ class Place:
 def digest(data: bytes) -> str:
     """Hash by which bytes are known again."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def unread(key: Key, path: str) -> Place:
+    """Place of a file of which nothing was read yet."""
+    return Place(*key, secrets.token_hex(8), 0, digest(b""), 0, digest(b""), path)
 
 
 def hash_at(handle: int, offset: int, count: int) -> str:

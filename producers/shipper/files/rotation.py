@@ -50,7 +50,7 @@ def siblings(path: str) -> list[tuple[str, os.stat_result]]:
     for _ in range(_SCANS):
         # What is renamed while a folder is read can be missing: it is read until it stands still.
         before, found = names, _scan(path)
-        names = {(name, (status.st_dev, status.st_ino)) for name, status in found}
+        names = {(name, key_of(status)) for name, status in found}
         if names == before:
             break
     return sorted(found, key=lambda item: (item[1].st_mtime_ns, item[0]))
@@ -82,7 +82,12 @@ def open_file(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def open_same(path: str, status: os.stat_result) -> int:
+def key_of(status: os.stat_result) -> Key:
+    """Device and inode of a file."""
+    return (status.st_dev, status.st_ino)
+
+
+def open_same(path: str, key: Key) -> int:
     """Open a file that was looked at.
 
     Raises:
@@ -93,7 +98,7 @@ def open_same(path: str, status: os.stat_result) -> int:
         handle = open_file(path)
     except FileNotFoundError:
         raise Renamed(path) from None
-    if not os.path.samestat(os.fstat(handle), status):
+    if key_of(os.fstat(handle)) != key:
         os.close(handle)
         raise Renamed(path)
     return handle
@@ -117,10 +122,11 @@ def open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) 
 
 def _open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) -> tuple[str, int] | None:
     for other, status in siblings(path):
-        if (status.st_dev, status.st_ino) in besides or base_of(other) != path:
+        key = key_of(status)
+        if key in besides or base_of(other) != path:
             continue
         try:
-            handle = open_same(other, status)
+            handle = open_same(other, key)
         except OSError:
             continue
         if fits(handle):

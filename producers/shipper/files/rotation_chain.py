@@ -6,20 +6,22 @@ Invariants:
 2. What is in ``chain`` is in the order in which it was written; what came and was rotated while nobody looked
    takes its place there.
 3. A file that is shipped to its end is remembered while it could be taken for a new one.
+4. A file that was seen is ``wanted`` until it is open or surely gone, and no newer one is opened or read
+   until then: a rotation may rename it between any two system calls.
 """
 
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Final
 
-from tickertape.producers.shipper.files.position import Key, Place
+from tickertape.producers.shipper.files.position import Key, Place, unread
 from tickertape.producers.shipper.files.rotation import (
     Renamed,
     base_of,
+    key_of,
     open_copy,
-    open_file,
     open_same,
     siblings,
 )
@@ -51,7 +53,11 @@ class Succession:
 
     Attributes:
         chain: files that are followed, the oldest first.
-        past: files that were followed, by what they are.
+        past: files that were shipped to their end, or cannot be read now, by what they are.
+        wanted: files that were seen, or are in the checkpoint, and are not open yet.
+        lost: wanted files that are not there any more.
+        held: a rotation was under way all the time, so a file may be missing here; the next look finds it.
+        looked_at: UNIX seconds of the last look that found all files.
     """
 
     def __init__(
@@ -60,14 +66,24 @@ class Succession:
         self.path = path
         self.chain: deque[Followed] = deque()
         self.past: dict[Key, Place] = {}
+        self.wanted: dict[Key, Place] = {}
+        self.lost: list[Place] = []
+        self.held = False
+        self.looked_at = 0.0
         self._parser = parser
         self._grace = grace
-        self._time = 0.0
         self._sure: dict[Key, int] = {}
         self._unsaved = False
         if checkpoint is not None:
-            self._time = checkpoint.time
-            self.past = {place.key: place for place in checkpoint.places}
+            self.looked_at = checkpoint.time
+            self.remember(checkpoint.places)
+
+    def remember(self, places: Iterable[Place]) -> None:
+        """Take over places of a checkpoint whose files are not open."""
+        for place in places:
+            known, other = (self.past, self.wanted) if place.done else (self.wanted, self.past)
+            known[place.key] = place
+            other.pop(place.key, None)
 
     def open(self, path: str, found: os.stat_result, now: float, *, from_end: bool = False) -> None:
         """Follow a file after those that are followed already, but one that was rotated before the live one.
@@ -75,76 +91,124 @@ class Succession:
         Args:
             path: that leads to it.
             found: what it was when it was found.
+            from_end: skip what it holds already.
 
         Raises:
             Renamed: the path leads to another file by now.
             OSError: it cannot be opened.
         """
-        handle = open_same(path, found)
+        key = key_of(found)
+        handle = open_same(path, key)
         status = os.fstat(handle)
-        key = (status.st_dev, status.st_ino)
-        place = self.past.pop(key, None)
+        place = self.wanted.pop(key, None) or self.past.pop(key, None)
         if place is not None and not place.fits(handle):
             place = None  # the inode was used again, or the file was truncated
         offset = status.st_size if from_end else 0
         file = Followed(path, handle, self._parser(), now, place, offset, self._grace)
-        live = self.chain and self.chain[-1].path == self.path and base_of(path) == self.path
-        self.chain.insert(len(self.chain) - 1 if live else len(self.chain), file)
+        last = self.chain[-1] if self.chain else None
+        if last is not None and (last.path != self.path or last.has_lost_its_name or path == self.path):
+            last = None
+        self._insert(file, status, before=last)
         self._unsaved = self._unsaved or from_end
 
-    def find_lost(self, in_sight: Mapping[Key, str], now: float) -> list[Place]:
-        """Open what was rotated while nobody looked; return the files that are not there any more.
+    def want(self, found: os.stat_result, path: str) -> None:
+        """Note that a file was seen, and is to be opened by any name that it has later."""
+        key = key_of(found)
+        if key not in self.wanted:
+            self.wanted[key] = self.past.pop(key) if key in self.past else unread(key, path)
+
+    def find_past(self, in_sight: Mapping[Key, str], now: float) -> None:
+        """At a start, open what was rotated, and what has grown after its end, while nothing was followed.
 
         Args:
-            in_sight: files that are found by their names.
+            in_sight: files that are found by their names, and are opened by them.
         """
-        beside = {_key(status): (path, status) for path, status in siblings(self.path)}
-        lost = []
-        for key, place in sorted(self.past.items(), key=lambda item: item[1].done):
-            path, status = beside.get(key, (None, None))
-            handle = self._reopen(in_sight.get(key, path), place)
-            if handle is None and status is not None:
-                # It may have been renamed since it was found.
-                path = next((other for other, one in siblings(self.path) if _key(one) == key), path)
-                handle = self._reopen(path, place)
-            complete = place.done and (status is None or status.st_size == place.offset)
-            if handle is not None and (key in in_sight or complete):
+        self._retry(lambda: self._want_grown(in_sight))
+        self.find_wanted(in_sight, now)
+        if self.looked_at:
+            self.find_unseen(self.looked_at - CLOCK_MARGIN, now, {*in_sight, *self.past})
+
+    def _want_grown(self, in_sight: Container[Key]) -> None:
+        for path, status in siblings(self.path):
+            key = key_of(status)
+            place = self.past.get(key)
+            if place is None or key in in_sight:
+                continue
+            if self.knows(key, path) and status.st_size != place.offset:
+                self.wanted[key] = self.past.pop(key)
+
+    def find_wanted(self, in_sight: Mapping[Key, str], now: float) -> None:
+        """Open what is wanted and not in sight, or note that it is lost.
+
+        Args:
+            in_sight: files that are found by their names, and are opened by them.
+        """
+
+        def attempt() -> None:
+            for place in list(self.wanted.values()):
+                self._find_wanted(place, in_sight, now)
+
+        self._retry(attempt)
+
+    def _retry(self, attempt: Callable[[], object]) -> None:
+        """Do what needs files to keep their names; after some attempts, leave it to the next look."""
+        for _ in range(SCANS):
+            with contextlib.suppress(Renamed):
+                attempt()
+                return
+        self.held = True
+
+    def _find_wanted(self, place: Place, in_sight: Mapping[Key, str], now: float) -> None:
+        """Open one file by any of its names, or a copy of it.
+
+        Raises:
+            Renamed: while it was looked for.
+        """
+        key = place.key
+        path = in_sight.get(key) or self._name_of(place)
+        # Of what was not read nothing is known but its inode, which another file may have by now.
+        if path is not None and (place.offset or self.path in (path, base_of(path))):
+            try:
+                handle = open_same(path, key)
+            except OSError:
+                self.past[key] = self.wanted.pop(key)  # it must not hold up others; each look tries again
+                return
+            if not place.fits(handle):
                 os.close(handle)
-                continue  # it is opened by its name, or not again
-            self.past.pop(key, None)
-            if handle is None and place.offset and not place.done:
-                copy = open_copy(self.path, place.fits, {file.key for file in self.chain})
-                path, handle = copy or (path, None)
-            if handle is not None and path is not None:
-                self._follow_rotated(path, handle, now, place)
-                self.past.pop(self.chain[-1].key, None)
-            elif key not in in_sight and not place.done:
-                lost.append(place)
-        known = set(self.past)
-        if self._time:
-            self.find_unseen(self._time - CLOCK_MARGIN, now, {*in_sight, *known})
-        return lost
+            elif key in in_sight:
+                os.close(handle)
+                return
+            else:
+                del self.wanted[key]
+                self._follow(path, handle, now, place)
+                return
+        del self.wanted[key]
+        copy = open_copy(self.path, place.fits, {file.key for file in self.chain}) if place.offset else None
+        if copy is not None:
+            self.past.pop(key_of(os.fstat(copy[1])), None)
+            self._follow(*copy, now, place)
+        elif key not in in_sight:
+            self.lost.append(place)
+
+    def _name_of(self, place: Place) -> str | None:
+        """Find the name that a file has now, among those that a rotation gives."""
+        return next((path for path, status in siblings(self.path) if key_of(status) == place.key), None)
 
     def find_unseen(
         self, since: float, now: float, besides: Collection[Key] = (), *, before: Followed | None = None
     ) -> bool:
-        """Follow what came and was rotated between two looks, or while nobody looked.
+        """Follow what came and was rotated between two looks, or while nothing was followed.
 
         Args:
             since: UNIX seconds; what was not written after that was seen.
             besides: files that are known.
-            before: follow it before this one; None means last.
+            before: follow it before this one, unless it was written later; None means last.
 
         Returns:
             True when there is such a file.
         """
         count = len(self.chain)
-        for _ in range(SCANS):
-            try:
-                self._follow_unseen(since, now, besides, before)
-                break
-            except Renamed:
-                continue  # a rotation goes on; what was found so far is followed already
+        self._retry(lambda: self._follow_unseen(since, now, besides, before))
         found = len(self.chain) > count
         if found and before is not None:
             before.looked_at = now
@@ -155,30 +219,43 @@ class Succession:
     ) -> None:
         opened = {file.key for file in self.chain}
         for path, status in siblings(self.path):
-            key = _key(status)
-            known = key in opened or key in besides or (key in self.past and self.knows(key, path))
+            key = key_of(status)
+            known = key in opened or key in besides or key in self.wanted
             if known or status.st_mtime <= since or base_of(path) != self.path:
                 continue
+            if key in self.past and self.knows(key, path):
+                continue
             with contextlib.suppress(OSError):
-                handle = open_same(path, status)
+                handle = open_same(path, key)
                 if any(not file.over and file.is_like(handle) for file in self.chain):
-                    os.close(handle)  # a copy: its file is about to be truncated, and goes on in it then
+                    os.close(handle)  # a copy: its file is about to be truncated, and is continued in it then
                     continue
-                last = len(self.chain) if before is None else self.chain.index(before)
-                place = next((n for n, file in enumerate(self.chain) if file.comes_after(status)), last)
-                self._follow_rotated(path, handle, now, at=min(place, last))
+                self._follow(path, handle, now, before=before)
 
-    def _follow_rotated(
-        self, path: str, handle: int, now: float, place: Place | None = None, at: int | None = None
+    def _follow(
+        self, path: str, handle: int, now: float, place: Place | None = None, before: Followed | None = None
     ) -> None:
         file = Followed(path, handle, self._parser(), now, place)
-        file.rotated(now)
-        self.chain.insert(len(self.chain) if at is None else at, file)
+        if path != self.path:
+            file.rotated(now)
+        self._insert(file, os.fstat(handle), before)
+
+    def _insert(self, file: Followed, status: os.stat_result, before: Followed | None) -> None:
+        """Put a file where it belongs: before those that are unread and were written later."""
+        last = len(self.chain)
+        if before is not None and not before.comes_before(status):
+            last = self.chain.index(before)
+        later = (number for number, other in enumerate(self.chain) if other.comes_after(status))
+        self.chain.insert(min(next(later, last), last), file)
 
     def has_done(self, key: Key, path: str, status: os.stat_result) -> bool:
-        """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode."""
-        place = self.past[key]
-        if not place.done or place.offset != status.st_size:
+        """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode.
+
+        Raises:
+            Renamed: the path leads to another file by now.
+        """
+        place = self.past.get(key)
+        if place is None or not place.done or place.offset != status.st_size:
             return False
         stamp = status.st_mtime_ns
         if self._sure.get(key) != stamp:
@@ -188,35 +265,28 @@ class Succession:
         return True
 
     def changed_since(self, moment: float) -> bool:
-        """Tell whether a file that still has its name was not looked at since a moment."""
-        return any(
-            not file.over and not file.has_lost_its_name and file.looked_at <= moment for file in self.chain
-        )
+        """Tell whether the live file was not looked at since a moment."""
+        live = (file for file in self.chain if file.path == self.path and not file.has_lost_its_name)
+        return any(not file.over and file.looked_at <= moment for file in live)
 
     def knows(self, key: Key, path: str) -> bool:
-        """Tell whether a file is one of the past, and not another on its inode: that is forgotten then."""
-        place = self.past[key]
-        handle = self._reopen(path, place)
-        if handle is None:
+        """Tell whether a file is one of the past, and not another on its inode: that is forgotten then.
+
+        Raises:
+            Renamed: the path leads to another file by now.
+        """
+        try:
+            handle = open_same(path, key)
+        except OSError:
+            return False
+        try:
+            place = self.past[key]
+            if place.offset and place.fits(handle):
+                return True
             del self.past[key]
             return False
-        os.close(handle)
-        return True
-
-    def _reopen(self, path: str | None, place: Place) -> int | None:
-        """Open a file, if it is still the one of a place."""
-        if path is None:
-            return None
-        if not place.offset and (place.done or self.path not in (path, base_of(path))):
-            return None  # it is known by nothing but its inode, which another may have by now
-        try:
-            handle = open_file(path)
-        except OSError:
-            return None
-        if _key(os.fstat(handle)) == place.key and place.fits(handle):
-            return handle
-        os.close(handle)
-        return None
+        finally:
+            os.close(handle)
 
     def forget(self, in_sight: Container[Key]) -> None:
         """Forget the files that were shipped to their end and are out of sight."""
@@ -226,7 +296,3 @@ class Succession:
         for key in list(self.past)[:-MAX_PAST]:
             del self.past[key]
         self._sure = {key: stamp for key, stamp in self._sure.items() if key in self.past}
-
-
-def _key(status: os.stat_result) -> Key:
-    return (status.st_dev, status.st_ino)

@@ -165,6 +165,10 @@ class Followed:
         changed, self._first_stamp = stamp != self._first_stamp, stamp
         return changed
 
+    def begins_again(self) -> None:
+        """Have ``begins`` tell the same once more: what it was asked for could not be done."""
+        self._first_stamp = (-1, -1)
+
     def read(self, now: float) -> list[Parsed]:
         """Read one piece; return the events that it completes."""
         status = os.fstat(self._handle)
@@ -271,8 +275,15 @@ class Followed:
         """Tell whether nothing of it was read yet, and it was written later than another file."""
         return not self.at and os.fstat(self._handle).st_mtime_ns > other.st_mtime_ns
 
+    def comes_before(self, other: os.stat_result) -> bool:
+        """Tell whether it was last written before another file."""
+        return os.fstat(self._handle).st_mtime_ns < other.st_mtime_ns
+
     def is_like(self, handle: int) -> bool:
         """Tell whether another open file is a copy of this one, or is becoming one."""
+        if not self.at and not self.has_lost_its_name:
+            start = os.pread(handle, CHUNK_BYTES, 0)
+            return bool(start) and self.holds(start, 0)
         size = os.fstat(handle).st_size
         if size >= self.at:
             return self.fits(handle)

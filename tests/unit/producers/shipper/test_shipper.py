@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from tickertape.producers.shipper.files.file_stream import Lineage
-from tickertape.producers.shipper.files.rotation import Renamed, open_same, siblings
+from tickertape.producers.shipper.files.rotation import Renamed, key_of, open_same, siblings
 from tickertape.producers.shipper.files.watch import Wake
 from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
 from tickertape.producers.shipper.runner import DrySink
@@ -69,10 +69,10 @@ def test_a_path_that_leads_elsewhere_by_now_is_told(tmp_path: Path) -> None:
     ((_, found),) = siblings(str(path))
     path.rename(tmp_path / "app.log.1")
     with pytest.raises(Renamed):
-        open_same(str(path), found)
+        open_same(str(path), key_of(found))
     path.write_text("new")
     with pytest.raises(Renamed):
-        open_same(str(path), found)
+        open_same(str(path), key_of(found))
 
 
 def test_patience_ends_when_something_is_due(tmp_path: Path) -> None:

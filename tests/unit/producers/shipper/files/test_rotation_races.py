@@ -1,0 +1,126 @@
+"""A log that rotates between any two system calls with which the shipper looks for it."""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.shipper_desk import Desk
+
+KEPT: Final = 6
+"""Rotated files that stay."""
+
+
+class Log:
+    """Numbered lines in a file that rotates by renaming."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.lines: list[str] = []
+        self._desk = desk
+
+    def write(self, lines: int) -> None:
+        new = [f"line {len(self.lines) + number}" for number in range(lines)]
+        self.lines += new
+        self._desk.write("app.log", "".join(f"{line}\n" for line in new))
+
+    def rotate(self) -> None:
+        for number in range(KEPT, 0, -1):
+            if self._desk.path(f"app.log.{number}").exists():
+                self._desk.rename(f"app.log.{number}", f"app.log.{number + 1}")
+        self._desk.rename("app.log", "app.log.1")
+
+
+class Interruption:
+    """Something that is done once, right before the n-th call that opens, lists or asks for a file."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._action: Callable[[], None] | None = None
+
+    def arm(self, number: int, action: Callable[[], None]) -> None:
+        self._left, self._action = number, action
+
+    def disarm(self) -> bool:
+        """Return True when it was done."""
+        action, self._action = self._action, None
+        return action is None
+
+    def call(self) -> None:
+        """Count a call."""
+        self._left -= 1
+        if self._left < 0 and (action := self._action) is not None:
+            self._action = None  # its own calls are not counted
+            action()
+
+
+@pytest.fixture
+def interruption(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interruption]:
+    one = Interruption()
+    real = {name: getattr(os, name) for name in ("open", "stat", "scandir")}
+
+    def wrap(name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            one.call()
+            return real[name](*args, **kwargs)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, wrap(name))
+    yield one
+    one.disarm()
+
+
+@pytest.mark.parametrize("glob", ["*.log", "*"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("unshipped", [0, 1, 2], ids=lambda number: f"{number}-unshipped")
+@pytest.mark.parametrize("rotations", [1, 2])
+@pytest.mark.parametrize("quiet", [0.0, 60.0], ids=["busy", "quiet"])
+def test_a_rotation_within_a_look(
+    tmp_path: Path,
+    interruption: Interruption,
+    glob: str,
+    restarted: bool,
+    unshipped: int,
+    rotations: int,
+    quiet: float,
+) -> None:
+    """Every line is shipped once and in order, with a kill later on, too."""
+    for call in count():
+        folder = tmp_path / str(call)
+        folder.mkdir()
+        desk = Desk(folder, glob)
+        log = Log(desk)
+        log.write(3)
+        desk.ship()
+        for _ in range(unshipped):
+            log.write(3)
+            log.rotate()
+        if unshipped:
+            log.write(3)  # else the live file is the one that is shipped
+        if restarted:
+            desk.kill()
+
+        def rotate(log: Log = log) -> None:
+            for _ in range(rotations):
+                log.rotate()
+                log.write(2)
+
+        desk.now += quiet
+        interruption.arm(call, rotate)
+        desk.ship(1.0)
+        interrupted = interruption.disarm()
+        log.write(1)
+        desk.ship(1.0)
+        desk.kill()
+        desk.settle()
+        context = f"before call {call}: {desk.complaints}"
+        assert desk.shipped["app"] == log.lines, context
+        assert not desk.complaints, context
+        desk.close()
+        if not interrupted:
+            break  # these were all calls of a look
+    assert call > 0
