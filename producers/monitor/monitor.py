@@ -31,8 +31,9 @@ from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 
+from tickertape.nats.names import Names
 from tickertape.nats.provisioning import RETRY_WAIT, ensure_streams
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.streams import StreamsError
 from tickertape.process.console import say
 from tickertape.process.tasks import Tasks
 

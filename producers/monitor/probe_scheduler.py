@@ -22,7 +22,7 @@ from tickertape.producers.monitor.config.probes import FreshnessProbe
 from tickertape.producers.monitor.gateway.monitored_gateway import Watched, spread
 from tickertape.producers.monitor.gateway.probe_health import Outcome
 
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 MAX_PROBES_AT_ONCE: Final = 512
 """Open probes; a bound on sockets that thousands of gateways with a long ``hold`` would need otherwise."""

@@ -28,7 +28,7 @@ from tickertape.producers.sdk.drop_report import Drops
 from tickertape.producers.sdk.errors import PublishDropped, PublisherFull, PublishError, PublishRejected
 from tickertape.producers.sdk.publish_ack import Ack
 
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 from tickertape.process.tasks import end
 
 CANCEL_AGAIN: Final = 0.5

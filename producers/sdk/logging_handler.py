@@ -26,7 +26,7 @@ from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 CAPACITY: Final = 10_000
 """Events held while NATS is away."""

@@ -35,7 +35,7 @@ from tickertape.producers.sdk.publish_ack import Ack
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 ACK_TIMEOUT: Final = 2.0
 """Seconds without an acknowledgement before an event is sent again."""

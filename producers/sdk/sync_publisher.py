@@ -30,7 +30,7 @@ from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher,
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 EXIT_TIMEOUT: Final = 5.0
 """Seconds that an open publisher may take when the interpreter ends."""

@@ -19,7 +19,7 @@ from tickertape.producers.shipper.parsing.parser import Counts
 from tickertape.producers.shipper.shipper import Shipper
 
 from tickertape.nats import direct_get
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 from tickertape.process.metrics_port import MetricsPort
 
 SHOWN_FILES: Final = 100

@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import Rejected
 
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 log = logging.getLogger("tickertape.intake")
 

@@ -26,8 +26,9 @@ from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
 from tickertape.nats.direct_get import nanoseconds, stored_at
 from tickertape.nats.headers import added
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
-from tickertape.nats.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
+from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
 from tickertape.process.tasks import Tasks
 
 log = logging.getLogger("tickertape.intake")

@@ -18,7 +18,8 @@ from tickertape.relay.ingest.dead_letters import DeadLetter
 from tickertape.nats import direct_get
 from tickertape.nats.client import faults
 from tickertape.nats.direct_get import Stored
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.names import Names
+from tickertape.nats.streams import StreamsError
 
 log = logging.getLogger("tickertape.intake")
 

@@ -12,8 +12,9 @@ from tickertape.contracts.subjects import STREAM_SUBJECTS
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.deleted_sequences import DeletedSequences, Range, missing
 
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.streams import StreamsError
 
 
 class RangeReader:

@@ -22,8 +22,9 @@ from tickertape.relay.ingest.range_reader import RangeReader
 
 from tickertape.nats import direct_get
 from tickertape.nats.direct_get import stored_at
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import Names, StreamsError, epoch_of, info
+from tickertape.nats.streams import StreamsError, epoch_of, info
 from tickertape.process.tasks import Tasks
 
 log = logging.getLogger("tickertape.readers")

@@ -7,8 +7,9 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.nats import connection as connect
+from tickertape.nats.names import Names
 from tickertape.nats.settings import NatsSettings
-from tickertape.nats.streams import Names, Provisioned, StreamsAbsent, StreamsError, provision
+from tickertape.nats.streams import Provisioned, StreamsAbsent, StreamsError, provision
 from tickertape.process.console import say
 
 ABSENT_WAIT: Final = 2.0

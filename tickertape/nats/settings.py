@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tickertape.nats.connect_errors import shown
 from tickertape.nats.connection import DEFAULT_URL
 from tickertape.nats.credentials import INBOX_PREFIX, Access
+from tickertape.nats.names import Names
 from tickertape.nats.stream_sizes import SizesText, parse_sizes
-from tickertape.nats.streams import Names
 
 _NO_PORT: Final = re.compile(r":(?!//)(?!\d+(?:[,/]|$)).*")
 """What stands in the place of a port and is none: a user's password, when the rest is missing."""

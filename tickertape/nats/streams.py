@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
-from tickertape.contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS, check_pattern
+from tickertape.contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.nats.jetstream_api import (
     Forbidden,
     StreamsAbsent,
@@ -17,43 +17,13 @@ from tickertape.nats.jetstream_api import (
     request,
     server_version,
 )
+from tickertape.nats.names import Names
 from tickertape.nats.stream_differences import Difference, compare
-from tickertape.nats.stream_sizes import DEFAULT_SIZES, Sizes, does_not_fit
+from tickertape.nats.stream_sizes import DEFAULT_SIZES, does_not_fit
 
 _SECOND: Final = 1_000_000_000
 _FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
 _ERROR_NAME_IN_USE: Final = 10058
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """One deployment: the names of its subjects and streams, and how large these may become.
-
-    Attributes:
-        prefix: ``TICKERTAPE_SUBJECT_PREFIX``, without the last dot; empty for none.
-        sizes: of streams that the operator gave another size than the contract does.
-    """
-
-    prefix: str = ""
-    sizes: Sizes = field(default_factory=dict, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.prefix:
-            check_pattern(self.prefix)
-            if "*" in self.prefix or ">" in self.prefix:
-                raise ValueError(f"subject prefix {self.prefix!r} has a wildcard; it is a plain subject")
-
-    def subject(self, subject: str) -> str:
-        """Subject as it stands in NATS."""
-        return f"{self.prefix}.{subject}" if self.prefix else subject
-
-    def bare(self, subject: str) -> str:
-        """Subject as clients see it."""
-        return subject[len(self.prefix) + 1 :] if self.prefix else subject
-
-    def stream(self, name: str) -> str:
-        """Name of a stream in NATS."""
-        return f"{name}_{self.prefix.replace('.', '_')}" if self.prefix else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from tickertape.contracts.events import GatewayStatusChange, Status, format_time
 from tickertape.producers.monitor.config.models import Gateway
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Watch
 
-from tickertape.nats.streams import Names, server_version
+from tickertape.nats.names import Names
+from tickertape.nats.streams import server_version
 
 PATIENCE: Final = 2.5
 """Intervals of a gateway's most frequent probe from a renewal to the switch: one renewal may be missed."""

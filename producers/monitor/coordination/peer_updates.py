@@ -23,9 +23,10 @@ from tickertape.producers.monitor.coordination.stream_follower import end_of, fo
 from tickertape.producers.monitor.gateway.monitored_gateway import Watched
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Silence
 
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import RETRY_WAIT
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.streams import StreamsError
 
 
 class Hearing:

@@ -14,7 +14,8 @@ from tickertape.contracts.events import format_time, parse_time
 from tickertape.producers.monitor.coordination.stored_status import last, newest_statuses, subjects_of
 from tickertape.producers.monitor.gateway.state import Silence
 
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.names import Names
+from tickertape.nats.streams import StreamsError
 
 MAX_WHY: Final = 500
 """Characters of a reason."""

@@ -24,8 +24,8 @@ from tickertape.producers.monitor.coordination.stored_status import last
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError, PublishRejected
 from tickertape.producers.sdk.publisher import Publisher
 
+from tickertape.nats.names import Names
 from tickertape.nats.provisioning import RETRY_WAIT
-from tickertape.nats.streams import Names
 
 MAX_KEPT: Final = 64
 """Changes on one subject that wait for NATS; beyond that the oldest is given up, and that is said."""

@@ -13,7 +13,8 @@ from nats.aio.client import Client
 from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
 
 from tickertape.nats import direct_get, streams
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.names import Names
+from tickertape.nats.streams import StreamsError
 
 _AT_ONCE: Final = 64
 

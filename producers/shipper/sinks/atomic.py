@@ -29,8 +29,8 @@ from tickertape.producers.shipper.files.position import digest
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Conflict, Item, Known, Refused, decode
 
 from tickertape.nats import direct_get
+from tickertape.nats.names import Names
 from tickertape.nats.provisioning import RETRY_WAIT
-from tickertape.nats.streams import Names
 
 COMMIT_TIMEOUT: Final = 10.0
 """Seconds for an acknowledgement; the server abandons an idle batch after as many."""

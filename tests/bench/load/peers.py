@@ -25,7 +25,8 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from tests.bench.load.children import report, told
 from tests.bench.load.loadgen import RECORD
 from tickertape.nats import connection as connect
-from tickertape.nats.streams import Names, provision
+from tickertape.nats.names import Names
+from tickertape.nats.streams import provision
 
 
 async def _until_told() -> dict[str, Any] | None:

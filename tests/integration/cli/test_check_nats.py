@@ -14,7 +14,8 @@ from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.check.finding import NAMES, Finding
 from tickertape.cli.check.nats import nats
 from tickertape.nats import connection as connect
-from tickertape.nats.streams import Names, apply, request
+from tickertape.nats.names import Names
+from tickertape.nats.streams import apply, request
 
 SECRET = "hunter-2-and-more"
 

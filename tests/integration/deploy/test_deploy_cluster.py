@@ -13,7 +13,8 @@ from tests.support.servers.nats_server import NatsServer
 from tests.support.servers.nats_sites import SECRET, Site, access, hub_and_leaf, options, three
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names, configurations
+from tickertape.nats.names import Names
+from tickertape.nats.streams import configurations
 
 STREAMS = [wanted["name"] for wanted in configurations(Names())]
 

@@ -25,7 +25,7 @@ from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings, run
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -11,7 +11,7 @@ from tickertape.producers.sdk.publisher import Publisher
 from tests.support.patience import PATIENCE
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 ROUNDS = 100
 SUBJECT = "gateway.status.ctp.main"

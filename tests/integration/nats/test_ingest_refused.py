@@ -13,7 +13,8 @@ from tests.support.clients.feed_client import PATIENCE, connection, jetstream, l
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import ordered_consumer as consumer
 from tickertape.nats import streams
-from tickertape.nats.streams import Names, StreamsError, provision
+from tickertape.nats.names import Names
+from tickertape.nats.streams import StreamsError, provision
 
 
 def test_a_consumer_that_was_refused_is_tried_again(

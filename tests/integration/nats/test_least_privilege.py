@@ -21,7 +21,7 @@ from tests.support.programs.relay_process import PATIENCE, Relay, command, envir
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.deployed_nats import SHIPPER, Deployed, ask, deployed
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 GATEWAY = """\
 gateways:

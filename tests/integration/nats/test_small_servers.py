@@ -15,8 +15,9 @@ from tests.support.programs.relay_process import Relay, run
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
+from tickertape.nats.names import Names
 from tickertape.nats.stream_sizes import MIB
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.streams import StreamsError
 
 SMALL: Final = "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,CHECKPOINTS=4MiB,REJECTED=4MiB"
 

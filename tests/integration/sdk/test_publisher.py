@@ -28,7 +28,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.publish import PublishSettings, run
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 
 @pytest.fixture

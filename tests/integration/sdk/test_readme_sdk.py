@@ -14,7 +14,7 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [

@@ -21,7 +21,7 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 
 def line(text: str) -> SystemLog:

@@ -33,7 +33,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 
 @pytest.fixture

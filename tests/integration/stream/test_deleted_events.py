@@ -30,7 +30,8 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats.jetstream_api import request, server_version
-from tickertape.nats.streams import Names, configurations, provision
+from tickertape.nats.names import Names
+from tickertape.nats.streams import configurations, provision
 
 SMALL: Final = 2 * 1024 * 1024
 """Bytes of a stream that the floods below go through several times over."""

@@ -18,7 +18,8 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings
 from tickertape.nats import connection as connect
-from tickertape.nats.streams import Names, provision
+from tickertape.nats.names import Names
+from tickertape.nats.streams import provision
 
 COPIES = (b"\xfe", b"\xfd\xfe")
 """Two more that a server lists as one: JSON has the same replacement for all of them."""

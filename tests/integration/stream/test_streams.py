@@ -15,7 +15,8 @@ from tickertape.contracts.events import GatewayStatusChange, Status
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats import streams
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.names import Names
+from tickertape.nats.streams import StreamsError
 
 FIVE = ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]
 DEADLINE = 15.0

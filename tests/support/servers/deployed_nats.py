@@ -22,7 +22,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 from tickertape.nats.credentials import Access
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 CONFIG: Final = ROOT / "deploy" / "nats" / "nats-server.conf"
 SHIPPER: Final = "shipper-web1"

@@ -19,7 +19,8 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.nats import connection as connect
 from tickertape.nats.jetstream_api import StreamsError, info, request, server_version
-from tickertape.nats.streams import Names, configurations
+from tickertape.nats.names import Names
+from tickertape.nats.streams import configurations
 
 SIZE: Final = 3
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from tickertape.nats.names import Names
 from tickertape.nats.stream_sizes import DEFAULT_SIZES, MIB, format_size, parse_sizes
-from tickertape.nats.streams import Names, configurations
+from tickertape.nats.streams import configurations
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from typing import Any
 
 from tickertape.cli.check.finding import Finding
-from tickertape.nats.streams import Names, configurations
+from tickertape.nats.names import Names
+from tickertape.nats.streams import configurations
 
 _MIB = 1024 * 1024
 

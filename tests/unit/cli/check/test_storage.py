@@ -6,7 +6,7 @@ import pytest
 
 from tickertape.cli.check.nats import Skew, judged
 from tickertape.cli.check.storage import replicas, storage
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 GIB = 2**30
 NAMES = Names()

@@ -29,8 +29,8 @@ from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
 
 from tests.support.clients.fake_link import nanoseconds
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import Names
 
 SUBJECTS = (
     "gateway.status.ctp.a",

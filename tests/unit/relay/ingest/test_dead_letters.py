@@ -9,7 +9,7 @@ from tickertape.contracts.events import Reason, Rejected
 from tickertape.contracts.subjects import fault
 from tickertape.relay.ingest.dead_letters import MAX_SUBJECT, DeadLetter, addressed
 
-from tickertape.nats.streams import Names
+from tickertape.nats.names import Names
 
 WHY = Rejected(Reason.BAD_SUBJECT, "of this test")
 LIMIT = 1_048_576

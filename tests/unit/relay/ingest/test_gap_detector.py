@@ -12,8 +12,9 @@ from tickertape.relay.ingest.deleted_sequences import Range
 from tickertape.relay.ingest.gap_detector import MAX_HELD, GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
 
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.streams import StreamsError
 
 
 class Bench:

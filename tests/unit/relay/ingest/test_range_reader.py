@@ -10,8 +10,9 @@ from tickertape.relay.ingest import deleted_sequences
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.range_reader import Range, RangeReader
 
+from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import Names, StreamsError
+from tickertape.nats.streams import StreamsError
 
 
 def read(monkeypatch: pytest.MonkeyPatch, consumer: list[int], leader: list[int], last: int) -> list[Range]:
