@@ -17,14 +17,14 @@ from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
 from tickertape.relay.ingest.gap_detector import GapDetector
-from tickertape.relay.ingest.last_resort import Stumbles, dead_letter, find
+from tickertape.relay.ingest.last_resort import NeverRead, Stumbles, after, dead_letter, find, stored_time
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.upstream import Upstream
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.direct_get import nanoseconds, stored_at
+from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.headers import added
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import Names, StreamsAbsent, StreamsError, epoch_of, info, provision
@@ -349,13 +349,13 @@ class Intake:
             self.hub.restart_sessions()
             self._afresh = False
         if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
-            await self._pass_over(nc, int(state["last_seq"]))
+            await self._pass_over(nc)
         await self._follow(nc, patience)
 
-    async def _pass_over(self, nc: Client, last: int) -> None:
-        """File the message that keeps ending the connection, and leave it behind."""
+    async def _pass_over(self, nc: Client) -> None:
+        """File the next message if it ends connections, and leave it behind."""
         head = self.hub.log.head
-        found = await find(nc, self._stream, head, last, self._range.filters)
+        found = await find(nc, self._stream, after(head), self._range.filters)
         if found is None:
             return
         if found.seq > head + 1:
@@ -373,7 +373,11 @@ class Intake:
         if self._gaps.regrown or self._newest is None:
             return self._gaps.regrown
         seq, known = self._newest
-        return await stored_at(nc, self._stream, seq) not in (None, known)
+        try:
+            return await stored_time(nc, self._stream, seq) not in (None, known)
+        except NeverRead:
+            self._newest = None  # the next one will tell
+            return False
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""
