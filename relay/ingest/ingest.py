@@ -21,6 +21,7 @@ from tickertape.relay.ingest.last_resort import NeverRead, Stumbles, after, dead
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.upstream import Upstream
+from tickertape.relay.ingest.warmup import warm
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
@@ -134,7 +135,7 @@ class Intake:
             self.loaded = True
             ready.set()
             async with Tasks() as tasks:
-                tasks.start(self._warm(nc, head), "warm")
+                tasks.start(warm(nc, self.hub, self._range, self._names, head), "warm")
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
                 tasks.start(self._filing.run(nc), "rejected")
@@ -251,32 +252,6 @@ class Intake:
                 log.warning("states may be old, since they cannot be read yet: %s", error)
                 self._states_missed.set()
             await asyncio.sleep(RELOAD_EVERY)
-
-    async def _warm(self, nc: Client, head: int) -> None:
-        """Fill the memory with the tail of the stream, while events flow already."""
-        size = self.hub.settings.log_events
-        begun = self.hub.begun
-        first = max(1, head - size + 1)
-        found: list[tuple[int, str, Event, int]] = []
-        if head == 0:
-            return
-
-        def take(delivery: Delivery) -> None:
-            subject = self._names.bare(delivery.subject)
-            event = decode(subject, delivery.data)
-            if isinstance(event, Event):
-                found.append((delivery.seq, subject, event, delivery.stored_ns))
-
-        try:
-            there = await self._stream_info(nc)
-            first = max(first, int(there["state"]["first_seq"]))
-            missing = await self._range.read(nc, first, head, take)
-        except (StreamsError, NatsError, OSError) as error:
-            log.warning("the memory begins empty: %s", error)
-            return
-        if begun == self.hub.begun and self.hub.log.floor == head:
-            kept = self.hub.warm(found, first - 1, missing)
-            log.info("%d events from the stream's tail are in memory", kept)
 
     async def _follow(self, nc: Client, patience: float | None = None) -> None:
         self._broken.clear()
