@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -25,7 +25,12 @@ log = logging.getLogger("tickertape.replay")
 
 
 async def read(
-    nc: Client, stream: str, first: int, last: int | None = None, subjects: tuple[str, ...] = ()
+    nc: Client,
+    stream: str,
+    first: int,
+    last: int | None = None,
+    subjects: tuple[str, ...] = (),
+    passed_over: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[list[Delivery]]:
     """Read messages of a stream in order, in batches; what cannot be parsed at all is passed over.
 
@@ -35,6 +40,7 @@ async def read(
         first: sequence to begin at.
         last: sequence to end with; None ends where the stream ends at the start.
         subjects: patterns as in NATS; none means all.
+        passed_over: gets the sequence of each message that is, in its place.
 
     Raises:
         StreamsError: the server refuses, or stops answering.
@@ -54,6 +60,7 @@ async def read(
         await _connect_again(nc, stream)
         if stumbles.again(place - 1) and (found := await find(nc, stream, after(place - 1), subjects)):
             log.error("message %d of stream %s cannot be parsed and is passed over", found.seq, stream)
+            passed_over(found.seq)
             place = found.seq + 1
 
 
