@@ -32,7 +32,7 @@ ASSETS: Final = """() => performance.getEntriesByType("resource").map(
 
 
 def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
-    """With an empty cache: each file once, all of them packed, under 100 KB together, on a slow machine too."""
+    """With an empty cache: each file once, all packed, under 100 KB together, however slow it is."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env={}) as desk:
