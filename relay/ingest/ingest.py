@@ -17,14 +17,15 @@ from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
 from tickertape.relay.ingest.gap_detector import GapDetector
-from tickertape.relay.ingest.last_resort import Stumbles, dead_letter, find
+from tickertape.relay.ingest.last_resort import NeverRead, Stumbles, after, dead_letter, find, stored_time
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.upstream import Upstream
+from tickertape.relay.ingest.warmup import warm
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.direct_get import nanoseconds, stored_at
+from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.headers import added
 from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
@@ -135,7 +136,7 @@ class Intake:
             self.loaded = True
             ready.set()
             async with Tasks() as tasks:
-                tasks.start(self._warm(nc, head), "warm")
+                tasks.start(warm(nc, self.hub, self._range, self._names, head), "warm")
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
                 tasks.start(self._filing.run(nc), "rejected")
@@ -253,32 +254,6 @@ class Intake:
                 self._states_missed.set()
             await asyncio.sleep(RELOAD_EVERY)
 
-    async def _warm(self, nc: Client, head: int) -> None:
-        """Fill the memory with the tail of the stream, while events flow already."""
-        size = self.hub.settings.log_events
-        begun = self.hub.begun
-        first = max(1, head - size + 1)
-        found: list[tuple[int, str, Event, int]] = []
-        if head == 0:
-            return
-
-        def take(delivery: Delivery) -> None:
-            subject = self._names.bare(delivery.subject)
-            event = decode(subject, delivery.data)
-            if isinstance(event, Event):
-                found.append((delivery.seq, subject, event, delivery.stored_ns))
-
-        try:
-            there = await self._stream_info(nc)
-            first = max(first, int(there["state"]["first_seq"]))
-            missing = await self._range.read(nc, first, head, take)
-        except (StreamsError, NatsError, OSError) as error:
-            log.warning("the memory begins empty: %s", error)
-            return
-        if begun == self.hub.begun and self.hub.log.floor == head:
-            kept = self.hub.warm(found, first - 1, missing)
-            log.info("%d events from the stream's tail are in memory", kept)
-
     async def _follow(self, nc: Client, patience: float | None = None) -> None:
         self._broken.clear()
         self._gaps.restart()
@@ -350,13 +325,13 @@ class Intake:
             self.hub.restart_sessions()
             self._afresh = False
         if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
-            await self._pass_over(nc, int(state["last_seq"]))
+            await self._pass_over(nc)
         await self._follow(nc, patience)
 
-    async def _pass_over(self, nc: Client, last: int) -> None:
-        """File the message that keeps ending the connection, and leave it behind."""
+    async def _pass_over(self, nc: Client) -> None:
+        """File the next message if it ends connections, and leave it behind."""
         head = self.hub.log.head
-        found = await find(nc, self._stream, head, last, self._range.filters)
+        found = await find(nc, self._stream, after(head), self._range.filters)
         if found is None:
             return
         if found.seq > head + 1:
@@ -374,7 +349,11 @@ class Intake:
         if self._gaps.regrown or self._newest is None:
             return self._gaps.regrown
         seq, known = self._newest
-        return await stored_at(nc, self._stream, seq) not in (None, known)
+        try:
+            return await stored_time(nc, self._stream, seq) not in (None, known)
+        except NeverRead:
+            self._newest = None  # the next one will tell
+            return False
 
     async def _probe(self, nc: Client) -> None:
         """Measure the way to NATS and back; None while it does not answer."""

@@ -1,33 +1,48 @@
 """When a message cannot be parsed at all: find it, so that it is passed over.
 
 The parser takes every message that a server forwards, so this is for faults of our own. Such a message ends
-the connection whenever it is delivered; the one after the last that was parsed, when that happens twice, is
-it.
+the connection whenever it is delivered, and with that whatever else is read over it.
+
+Invariants: a message is passed over only when it was delivered alone, over a connection of its own, and has
+ended that; where a reader stood when its connection ended only says which message is looked at.
 """
 
 import asyncio
 import logging
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Reason, Rejected
-from tickertape.contracts.subjects import matches
 from tickertape.relay.ingest.dead_letters import DeadLetter
 
-from tickertape.nats import direct_get
+from tickertape.nats import connection, direct_get
 from tickertape.nats.client import faults
+from tickertape.nats.credentials import AccessError
 from tickertape.nats.direct_get import Stored
 from tickertape.nats.names import Names
+from tickertape.nats.ordered_consumer import create
 from tickertape.nats.streams import StreamsError
+from tickertape.process.tasks import end
+
+T = TypeVar("T")
 
 log = logging.getLogger("tickertape.intake")
 
 TRIES: Final = 2
-"""Times that a message ends the connection before it is passed over: once can be the network's fault."""
+"""Times that a connection ends at a place before the next message is looked at: once can be the network."""
 
-MOST_LOOKED_AT: Final = 10_000
-"""Sequences that are looked at: other subjects, and holes, may lie before the one that is looked for."""
+PATIENCE: Final = 5.0
+"""Seconds that a server has to deliver one message, and to say which one it was."""
+
+KEPT: Final = 30.0
+"""Seconds that a server keeps a consumer whose connection has ended."""
+
+HEARTBEAT: Final = 0.5
+"""Seconds between two words of the server on what it has delivered last."""
 
 POLL: Final = 0.05
 
@@ -46,7 +61,7 @@ class Stumbles:
         self._times = 0
 
     def again(self, place: int) -> bool:
-        """Note that reading begins again after a place; True when the message behind it is to be left out."""
+        """Note that reading begins again after a place; True when the next message is to be looked at."""
         seen = faults(self._nc)
         if seen == self._faults:
             return False
@@ -63,40 +78,151 @@ class Unparsed(NamedTuple):
     stored: Stored | None
 
 
-async def find(
-    nc: Client, stream: str, after: int, last: int, patterns: tuple[str, ...] = ()
-) -> Unparsed | None:
-    """Find the next message that a consumer would deliver; None when there is none up to ``last``.
+class ConnectionEnded(StreamsError):
+    """The connection ended before the answer, over something that came and could not be read."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the connection to NATS ended over what cannot be read", "it is tried again", passing=True
+        )
+
+
+class NeverRead(StreamsError):
+    """A message that ends each connection over which it comes.
 
     Args:
-        nc: a client that has connected again.
         stream: name in NATS.
-        after: sequence of the last message that was parsed.
-        last: sequence to look up to.
+        seq: its sequence.
+    """
+
+    def __init__(self, stream: str, seq: int) -> None:
+        super().__init__(f"message {seq} of stream {stream} cannot be parsed", "report it as a bug")
+
+
+async def unless_ended(nc: Client, work: Coroutine[Any, Any, T], before: int | None = None) -> T:
+    """Await an answer that never comes when the connection ends over what cannot be read.
+
+    Args:
+        nc: a client.
+        work: asks over it.
+        before: faults of the client from which it counts as ended; None are those that it has now.
+
+    Raises:
+        ConnectionEnded: it has ended; what came before was handed to whom it was for.
+    """
+    before = faults(nc) if before is None else before
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=POLL))[0]:
+            if faults(nc) != before:
+                raise ConnectionEnded
+        return working.result()
+    finally:
+        await end(working)
+
+
+async def find(
+    nc: Client, stream: str, begin: Mapping[str, Any], patterns: tuple[str, ...] = ()
+) -> Unparsed | None:
+    """Look at the message that a consumer would deliver first; None when it ends no connection.
+
+    Args:
+        nc: a client; another is made like it.
+        stream: name in NATS.
+        begin: where a consumer begins, as in its configuration; ``after`` makes it of a sequence.
         patterns: of the consumer; none means all.
 
     Raises:
         StreamsError: NATS does not answer.
     """
-    for seq in range(after + 1, min(last, after + MOST_LOOKED_AT) + 1):
-        before = faults(nc)
-        asking = asyncio.ensure_future(direct_get.get(nc, stream, seq=seq))
+    try:
+        return await _find(nc, stream, begin, patterns)
+    except (AccessError, NatsError, OSError, TimeoutError) as error:
+        raise StreamsError(
+            f"what ends the connection while stream {stream} is read is not known: "
+            f"{error or type(error).__name__}",
+            "it is looked for again",
+            passing=True,
+        ) from None
+
+
+async def stored_time(nc: Client, stream: str, seq: int) -> int | None:
+    """Ask a stream when it stored a message, as ``stored_at``.
+
+    Raises:
+        NeverRead: the message ends each connection over which it comes.
+        StreamsError: the stream does not answer.
+    """
+    try:
+        return await unless_ended(nc, direct_get.stored_at(nc, stream, seq))
+    except ConnectionEnded:
+        found = await find(nc, stream, after(seq - 1))
+        if found is None or found.seq != seq:
+            raise
+        raise NeverRead(stream, seq) from None
+
+
+def after(seq: int) -> dict[str, Any]:
+    """Begin a consumer behind a sequence."""
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": seq + 1}
+
+
+async def _find(
+    nc: Client, stream: str, begin: Mapping[str, Any], patterns: tuple[str, ...]
+) -> Unparsed | None:
+    async with _alone(nc) as own:
+        inbox = own.new_inbox()
+        config = {
+            **begin,
+            "deliver_subject": inbox,
+            # One message that is never acknowledged: no second one follows it.
+            "ack_policy": "explicit",
+            "max_ack_pending": 1,
+            "max_deliver": 1,
+            "inactive_threshold": int(KEPT * 1e9),
+            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        # Nothing is delivered before there is a listener: the answer does not share the message's fate.
+        if not int((await create(own, stream, config, patterns)).get("num_pending", 0)):
+            return None
         try:
-            while not (await asyncio.wait({asking}, timeout=POLL))[0]:
-                if faults(nc) != before:
-                    return Unparsed(seq, None)
-            found = asking.result()
-        except (NatsError, OSError, TimeoutError) as error:
-            raise StreamsError(
-                f"message {seq} of stream {stream} cannot be read: {error or type(error).__name__}",
-                "it is tried again",
-                passing=True,
-            ) from None
-        finally:
-            asking.cancel()
-        if found is not None and (not patterns or any(matches(one, found.subject) for one in patterns)):
-            return Unparsed(seq, found)
-    return None
+            await unless_ended(own, _hear(own, inbox, lambda msg: msg.reply.startswith("$JS.ACK.")), 0)
+            return None
+        except ConnectionEnded:
+            pass
+    async with _alone(nc) as own:
+        said = await _hear(own, inbox, lambda msg: "Nats-Last-Stream" in (msg.headers or {}))
+        seq = int((said.headers or {})["Nats-Last-Stream"])
+    async with _alone(nc) as own:
+        try:
+            return Unparsed(seq, await unless_ended(own, direct_get.get(own, stream, seq=seq), 0))
+        except ConnectionEnded:
+            return Unparsed(seq, None)
+
+
+@asynccontextmanager
+async def _alone(nc: Client) -> AsyncIterator[Client]:
+    """Connect for one question, beside what else a client does."""
+    own = await connection.another(nc, name="tickertape-relay-suspect")
+    try:
+        yield own
+    finally:
+        await connection.close(own)
+
+
+async def _hear(nc: Client, inbox: str, wanted: Callable[[Msg], bool]) -> Msg:
+    """Listen until a message comes that is wanted."""
+    heard: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+    async def came(msg: Msg) -> None:
+        if not heard.done() and wanted(msg):
+            heard.set_result(msg)
+
+    await nc.subscribe(inbox, cb=came)
+    async with asyncio.timeout(PATIENCE):
+        return await heard
 
 
 def dead_letter(found: Unparsed, epoch: str, names: Names) -> DeadLetter:
@@ -113,4 +239,14 @@ def dead_letter(found: Unparsed, epoch: str, names: Names) -> DeadLetter:
     )
 
 
-__all__ = ["Stumbles", "Unparsed", "dead_letter", "find"]
+__all__ = [
+    "ConnectionEnded",
+    "NeverRead",
+    "Stumbles",
+    "Unparsed",
+    "after",
+    "dead_letter",
+    "find",
+    "stored_time",
+    "unless_ended",
+]

@@ -49,30 +49,38 @@ class RangeReader:
             take: gets each event.
 
         Returns:
-            the ranges that the stream holds no more, in order.
+            the ranges that never come, in order: the stream holds them no more, or they cannot be parsed.
 
         Raises:
             StreamsError: the server refuses, stops answering, or is behind the stream's leader.
         """
         seen: list[int] = []
-        async for batch in replay.read(nc, self.stream, first, last, self.filters):
+        passed: list[int] = []  # that cannot be parsed: the stream has them, and they never come
+        async for batch in replay.read(nc, self.stream, first, last, self.filters, passed.append):
             for delivery in batch:
                 seen.append(delivery.seq)
                 if self.is_event(delivery.subject):
                     take(delivery)
+        passed = [seq for seq in passed if seq <= last]
         if self.filters:
-            return await self.deleted.missing(nc, first, last, seen)
+            gone = await self.deleted.missing(nc, first, last, seen)
+            return sorted([*gone, *((seq, seq) for seq in passed if not _within(seq, gone))])
         gone = missing(first, last, seen)
-        if gone and gone[-1][1] == last:
+        end = gone[-1] if gone and gone[-1][1] == last else None
+        if end is not None and passed and passed[-1] >= end[0]:
+            end = (passed[-1] + 1, last) if passed[-1] < last else None
+        if end is not None and await self.deleted.missing(nc, *end, ()) != [end]:
             # The consumer may live at a server that has yet to store what the leader has.
-            end = gone[-1]
-            if await self.deleted.missing(nc, *end, ()) != [end]:
-                raise StreamsError(
-                    f"stream {self.stream} was read from a server that is behind at message {end[0]}",
-                    "it is tried again",
-                    passing=True,
-                )
+            raise StreamsError(
+                f"stream {self.stream} was read from a server that is behind at message {end[0]}",
+                "it is tried again",
+                passing=True,
+            )
         return gone
+
+
+def _within(seq: int, ranges: list[Range]) -> bool:
+    return any(first <= seq <= last for first, last in ranges)
 
 
 __all__ = ["Range", "RangeReader"]

@@ -18,10 +18,18 @@ from tickertape.relay.core.event_log import Log, Record
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.replay_cache import STRETCH, Wanted
 from tickertape.relay.core.session.session import Session
+from tickertape.relay.ingest.last_resort import (
+    ConnectionEnded,
+    NeverRead,
+    Unparsed,
+    find,
+    stored_time,
+    unless_ended,
+)
 from tickertape.relay.ingest.range_reader import RangeReader
 
 from tickertape.nats import direct_get
-from tickertape.nats.direct_get import stored_at
+from tickertape.nats.direct_get import Stored
 from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError, epoch_of, info
@@ -117,7 +125,10 @@ class Readers:
             raise StreamsError(f"stream {self._stream} cannot be reached", "it is tried again", passing=True)
         seq = cursor.sequence
         if seq not in stored:
-            stored[seq] = await stored_at(self._nc, self._stream, seq)
+            try:
+                stored[seq] = await stored_time(self._nc, self._stream, seq)
+            except NeverRead:
+                stored[seq] = None
         return stored[seq] not in (None, cursor.stored_ns)
 
     async def place_at(self, moment: float) -> int:
@@ -134,10 +145,18 @@ class Readers:
         if moment > parse_time(state["last_ts"]).timestamp() + _ROUNDED:
             return int(state["last_seq"])
         assert self._nc is not None
+        found: Stored | Unparsed | None
+        at = format_time(moment)
         try:
-            found = await direct_get.get(
-                self._nc, self._stream, batch=1, start_time=format_time(moment), next_by_subj=">"
+            found = await unless_ended(
+                self._nc,
+                direct_get.get(self._nc, self._stream, batch=1, start_time=at, next_by_subj=">"),
             )
+        except ConnectionEnded:
+            begin = {"deliver_policy": "by_start_time", "opt_start_time": at}
+            found = await find(self._nc, self._stream, begin)
+            if found is None:
+                raise  # over something else, and it can be read
         except NoRespondersError:
             raise StreamsError(
                 f"stream {self._stream} allows no direct reads", "'tickertape streams apply'"

@@ -3,16 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from nats.aio.client import Client
-from tickertape.relay.ingest.last_resort import POLL, Stumbles, find
+from tickertape.relay.ingest.last_resort import POLL, Stumbles, after, find, unless_ended
 
 from tickertape.nats.client import faults
 from tickertape.nats.ordered_consumer import SILENCE, Delivery, OrderedConsumer
-from tickertape.nats.streams import StreamsError, info
+from tickertape.nats.streams import StreamsError
 
 BATCH: Final = 512
 """Most messages handed on at once, so that the event loop gets its turn between."""
@@ -25,7 +25,12 @@ log = logging.getLogger("tickertape.replay")
 
 
 async def read(
-    nc: Client, stream: str, first: int, last: int | None = None, subjects: tuple[str, ...] = ()
+    nc: Client,
+    stream: str,
+    first: int,
+    last: int | None = None,
+    subjects: tuple[str, ...] = (),
+    passed_over: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[list[Delivery]]:
     """Read messages of a stream in order, in batches; what cannot be parsed at all is passed over.
 
@@ -35,6 +40,7 @@ async def read(
         first: sequence to begin at.
         last: sequence to end with; None ends where the stream ends at the start.
         subjects: patterns as in NATS; none means all.
+        passed_over: gets the sequence of each message that is, in its place.
 
     Raises:
         StreamsError: the server refuses, or stops answering.
@@ -51,26 +57,21 @@ async def read(
         except StreamsError:
             if faults(nc) == seen:
                 raise
-        there = await _stream_again(nc, stream)
-        if stumbles.again(place - 1):
-            found = await find(nc, stream, place - 1, int(there["state"]["last_seq"]), subjects)
-            if found is None:
-                return
+        await _connect_again(nc, stream)
+        if stumbles.again(place - 1) and (found := await find(nc, stream, after(place - 1), subjects)):
             log.error("message %d of stream %s cannot be parsed and is passed over", found.seq, stream)
+            passed_over(found.seq)
             place = found.seq + 1
-            await _stream_again(nc, stream)
 
 
-async def _stream_again(nc: Client, stream: str) -> dict[str, Any]:
-    """Information on a stream, once the connection has been made again."""
+async def _connect_again(nc: Client, stream: str) -> None:
+    """Wait until the connection has been made again."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CONNECT_AGAIN):
             while not nc.is_connected:  # noqa: ASYNC110 - nats-py tells of it by one callback, which is taken
                 await asyncio.sleep(POLL)
-    there = await info(nc, stream) if nc.is_connected else None
-    if there is None:
+    if not nc.is_connected:
         raise StreamsError(f"reading stream {stream} stopped", "it is tried again", passing=True)
-    return there
 
 
 async def _read(
@@ -97,29 +98,44 @@ async def _read(
         ready.set()
 
     consumer = OrderedConsumer(nc, stream, handle, lost)
-    await consumer.start(first, subjects)
     try:
+        await unless_ended(nc, consumer.start(first, subjects))
         if consumer.pending == 0 and not batch:
             return
         while not (done and not batch):
-            try:
-                async with asyncio.timeout(SILENCE):
-                    await ready.wait()
-            except TimeoutError:
-                raise StreamsError(
-                    f"reading stream {stream} stopped: nothing came for {SILENCE:g} s",
-                    "it is tried again",
-                    passing=True,
-                ) from None
-            ready.clear()
-            while batch:
-                some, batch[:BATCH] = batch[:BATCH], []
+            await _until_ready(ready, stream)
+            for some in _pieces(batch):
                 yield some
                 await asyncio.sleep(0)
             if failed:
-                # After what came before: else the first of it would be taken for the message that failed.
                 raise StreamsError(
                     f"reading stream {stream} stopped: {failed[0]}", "it is tried again", passing=True
                 )
+    except StreamsError:
+        # Not before what came: else the first of it would be taken for the message that failed.
+        for some in _pieces(batch):
+            yield some
+        raise
     finally:
         await consumer.stop()
+
+
+async def _until_ready(ready: asyncio.Event, stream: str) -> None:
+    """Wait until something has come."""
+    try:
+        async with asyncio.timeout(SILENCE):
+            await ready.wait()
+    except TimeoutError:
+        raise StreamsError(
+            f"reading stream {stream} stopped: nothing came for {SILENCE:g} s",
+            "it is tried again",
+            passing=True,
+        ) from None
+    ready.clear()
+
+
+def _pieces(batch: list[Delivery]) -> Iterator[list[Delivery]]:
+    """Take what has come out of a batch, and what comes meanwhile."""
+    while batch:
+        some, batch[:BATCH] = batch[:BATCH], []
+        yield some

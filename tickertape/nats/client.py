@@ -56,14 +56,17 @@ class SafeClient(Client):
         url: one address or several with commas.
 
     Attributes:
+        access: as given.
+        url: as given.
         faults: connections that ended because what came over them could not be read.
     """
 
     def __init__(self, access: Access, url: str) -> None:
         super().__init__()
+        self.access = access
+        self.url = url
         self.faults = 0
         self._ps = _Parser(self)  # type: ignore[assignment]
-        self._access = access
         self._only_tls = access.tls or any(part.strip().startswith("tls:") for part in url.split(","))
         # A server that does not ask for credentials may still treat those better who show some.
         self._auth_configured = access.identifies
@@ -73,7 +76,7 @@ class SafeClient(Client):
 
     def access_options(self) -> dict[str, Any]:
         """What ``connect`` needs to know of the access."""
-        access = self._access
+        access = self.access
         options: dict[str, Any] = {"inbox_prefix": access.inbox_prefix}
         if access.creds is not None or access.nkey_file is not None:
             options["signature_cb"] = self._sign
@@ -88,12 +91,12 @@ class SafeClient(Client):
     @property
     def ssl_context(self) -> ssl.SSLContext:
         """Made anew for each connection, so that renewed certificates count."""
-        return self._access.context()
+        return self.access.context()
 
     def _sign(self, nonce: str) -> bytes:
-        keys = self._access.key_pair()
+        keys = self.access.key_pair()
         try:
-            if self._access.nkey_file is not None:
+            if self.access.nkey_file is not None:
                 # nats-py reads it right after it has let us sign.
                 self._public_nkey = bytes(keys.public_key).decode()
             return base64.b64encode(keys.sign(nonce.encode()))
@@ -118,10 +121,13 @@ class SafeClient(Client):
         except (UnexpectedEOF, OSError) as error:
             await self._end_connection(error)
         except Exception as error:
-            self.faults += 1
-            await self._end_connection(
-                UnreadableError(f"nats: what came cannot be read: {str(error) or type(error).__name__}")
-            )
+            try:
+                await self._end_connection(
+                    UnreadableError(f"nats: what came cannot be read: {str(error) or type(error).__name__}")
+                )
+            finally:
+                # Counted when it is connected no more: a reader that sees it waits for the next connection.
+                self.faults += 1
 
     async def _end_connection(self, error: Exception) -> None:
         """Begin to reconnect; that must not depend on the callback to which the error is told."""
@@ -169,7 +175,7 @@ class SafeClient(Client):
                     raise TlsRefused("it offers none, and nothing is sent to it in the clear")
                 info["tls_required"] = True  # nats-py looks at this alone
             if info.get("tls_required") and info.get("tls_verify"):
-                if self._access.cert is None:
+                if self.access.cert is None:
                     raise TlsRefused(
                         "it wants a certificate of this program; give --nats-cert and --nats-key"
                     )

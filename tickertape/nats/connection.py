@@ -106,7 +106,7 @@ async def once(
     name: str,
     access: Access | None = None,
     on_error: Callable[[Exception], Awaitable[None]] | None = None,
-) -> Client:
+) -> SafeClient:
     """Connect for a single question, without waiting for NATS to come, or to come back.
 
     Args:
@@ -146,6 +146,20 @@ async def once(
     return client
 
 
+async def another(client: Client, *, name: str) -> SafeClient:
+    """Connect as ``once``, to where a client that ``connect`` has made is connected, with the same access.
+
+    Args:
+        client: a client of ours.
+        name: what the server's monitoring shows.
+
+    Raises:
+        ConnectError, AccessError: as of ``once``.
+    """
+    assert isinstance(client, SafeClient)
+    return await once(client.url, name=name, access=client.access)
+
+
 def _addresses(url: str) -> list[str]:
     return [part.strip() for part in url.split(",")]
 
@@ -172,6 +186,7 @@ __all__ = [
     "Access",
     "AccessError",
     "ConnectError",
+    "another",
     "close",
     "connect",
     "once",

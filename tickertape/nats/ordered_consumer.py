@@ -55,6 +55,39 @@ class Delivery(NamedTuple):
     header_block: bytes | None = None
 
 
+async def create(
+    nc: Client,
+    stream: str,
+    config: dict[str, Any],
+    subjects: tuple[str, ...] = (),
+    patience: float | None = None,
+) -> dict[str, Any]:
+    """Create a consumer that the server forgets when it has no listener any more; return the server's answer.
+
+    Args:
+        nc: a connected client.
+        stream: name in NATS.
+        config: of the consumer, without name and filter.
+        subjects, patience: as of ``OrderedConsumer.start``.
+
+    Raises:
+        StreamsError: the server refuses the consumer.
+    """
+    verb = f"CONSUMER.CREATE.{stream}"
+    if len(subjects) == 1:
+        config = {**config, "name": secrets.token_hex(8), "filter_subject": subjects[0]}
+        verb += f".{config['name']}.{subjects[0]}"
+    elif subjects:
+        config = {**config, "filter_subjects": list(subjects)}
+    answer = await request(nc, verb, {"stream_name": stream, "config": config}, patience=patience)
+    if "error" in answer:
+        raise StreamsError(
+            f"NATS refused a consumer on {stream}: {answer['error'].get('description')}",
+            "look at the account's permissions and limits",
+        )
+    return answer
+
+
 class OrderedConsumer:
     """Reads a stream in order from a sequence on.
 
@@ -94,7 +127,8 @@ class OrderedConsumer:
             patience: seconds that the server may take; None leaves it to ``request``.
 
         Raises:
-            StreamsError: the server refuses the consumer.
+            StreamsError: the server refuses the consumer, or its answer is lost, which messages may overtake;
+                ``handle`` has got those.
         """
         inbox = self._nc.new_inbox()
         # No limit on what is pending: the server's flow control bounds it, and a limit would drop in silence.
@@ -113,30 +147,26 @@ class OrderedConsumer:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        verb = f"CONSUMER.CREATE.{self._stream}"
-        if len(subjects) == 1:
-            config |= {"name": secrets.token_hex(8), "filter_subject": subjects[0]}
-            verb += f".{config['name']}.{subjects[0]}"
-        elif subjects:
-            config["filter_subjects"] = list(subjects)
         self._heard = self._loop.time()
         try:
-            answer = await request(
-                self._nc,
-                verb,
-                {"stream_name": self._stream, "config": config},
-                patience=patience,
-            )
-            if "error" in answer:
-                raise StreamsError(
-                    f"NATS refused a consumer on {self._stream}: {answer['error'].get('description')}",
-                    "look at the account's permissions and limits",
-                )
+            answer = await create(self._nc, self._stream, config, subjects, patience)
         except BaseException:
-            await self.stop()
+            try:
+                await self._hand_out()
+            finally:
+                await self.stop()
             raise
         self._name = answer["name"]
         self.pending = int(answer.get("num_pending", 0))
+
+    async def _hand_out(self) -> None:
+        """Wait until all that has come was handed out; a task of nats-py does that, in its next turn."""
+        subscription = self._subscription
+        come = 0 if subscription is None else subscription.delivered  # what waits is counted, too
+        while subscription is not None and subscription.delivered - subscription.pending_msgs < come:
+            if self._nc.is_closed:
+                return
+            await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """End it; the server forgets the consumer when nobody listens any more."""

@@ -32,7 +32,7 @@ ASSETS: Final = """() => performance.getEntriesByType("resource").map(
 
 
 def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
-    """With an empty cache: each file once, all of them packed, under 100 KB together."""
+    """With an empty cache: each file once, all packed, under 100 KB together, however slow it is."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env={}) as desk:
@@ -51,7 +51,15 @@ def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
                 f"first paint after {paint_ms:.0f} ms, live after {live_ms:.0f} ms"
             )
             print(figures)
-            assert len(sizes) == len(desk.requests), "something was asked for twice"
+            # Questions to the relay, and the icon of the page's state, may be asked for again: a page that
+            # waits long for its first session looks out of date meanwhile, and asks why it has none.
+            files = [
+                request.url
+                for request in desk.requests
+                if request.resource_type != "fetch" and "/favicon" not in request.url
+            ]
+            assert len(files) > 5
+            assert sorted(files) == sorted(set(files)), "a file was asked for twice"
             for path, sent, whole in loaded:
                 assert sent < whole or whole < 500, f"{path} came unpacked"
             assert 20_000 < bodies < MOST_BYTES, figures
