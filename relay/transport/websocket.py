@@ -50,7 +50,6 @@ PIECE: Final = 512
 
 _PING: Final = b"\x89\x00"
 
-
 P = ParamSpec("P")
 
 
