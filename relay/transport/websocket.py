@@ -332,14 +332,13 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """Close the connection, with time for its client to read why."""
-        if self._visitor is not None:
-            self._gate.admission.unsettle(self._visitor)
+        if self._visitor is not None and self._conn.close_rcvd is None:
+            self._gate.admission.unsettle(self._visitor)  # it may take its time, at the cost of its own kind
         self._transport.close()
         self._cut_later()
 
     def _cut_later(self) -> None:
-        if self._cut is None:
-            self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+        self._cut = self._cut or asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
 
     def _send_own(self) -> None:
         for data in self._conn.data_to_send():

@@ -158,7 +158,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: str) -> None:
-    """By nobody who still knows it: a ping, an event, a heartbeat, a farewell that was begun before."""
+    """By whatever still knows it: a ping, an event, a heartbeat, a farewell that was begun before."""
 
     async def part() -> None:
         stage = Stage()
