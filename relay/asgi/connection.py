@@ -114,9 +114,10 @@ class Client:
             await self._end_failed()
         finally:
             session, self._session = self._session, None
+            waiting = session is not None and session.state is State.WAITING
             if session is not None:
                 gate.hub.closed(session)
-            gate.gone(arrived, waiting=session is not None and session.state is State.WAITING)
+            gate.gone(arrived, waiting=waiting)
             if self.spoke >= 0:
                 gate.discard(self)
                 gate.codes[self._closing[0] if self._closing is not None else self._code] += 1

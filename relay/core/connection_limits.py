@@ -35,7 +35,7 @@ class Limits:
         address_connections: of them, from one address (IPv6: one /64).
         subject_connections: sessions of one token's subject, unless its grant says otherwise.
         unauthenticated: sockets without a session: handshakes, requests for pages, clients that have yet to
-            send a token. Past it the oldest of them goes.
+            send a token, or whose session has ended while they still send. Past it the oldest of them goes.
         connection_rate: new sockets per second.
         address_rate: new sockets and requests per second from one address.
     """
@@ -138,7 +138,6 @@ class Admission:
         Returns:
             who it is, or the limit that keeps it out.
         """
-        limits = self.limits
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
         if limit is None:
@@ -148,11 +147,7 @@ class Admission:
             return limit
         visitor = Visitor(key, socket, now)
         self.open += 1
-        if limits.unauthenticated and len(self._pending) >= limits.unauthenticated:
-            oldest, _ = self._pending.popitem(last=False)
-            self.refused[Limit.UNAUTHENTICATED] += 1
-            oldest.socket.abort()
-        self._pending[visitor] = None
+        self.unsettle(visitor)
         return visitor
 
     def request(self, visitor: Visitor, address: str, now: float) -> Limit | None:
@@ -188,6 +183,20 @@ class Admission:
     def settle(self, visitor: Visitor) -> None:
         """A visitor has a session."""
         self._pending.pop(visitor, None)
+
+    def unsettle(self, visitor: Visitor) -> None:
+        """Count a visitor as one without a session, also when its session has ended before its socket.
+
+        Past the limit the oldest of them is cut.
+        """
+        if visitor in self._pending:
+            return
+        most = self.limits.unauthenticated
+        if most and len(self._pending) >= most:
+            oldest, _ = self._pending.popitem(last=False)
+            self.refused[Limit.UNAUTHENTICATED] += 1
+            oldest.socket.abort()
+        self._pending[visitor] = None
 
     def bind(self, visitor: Visitor, subject: str, allowed: int | None) -> bool:
         """Count a visitor for its token's subject; a renewed token may be another's.

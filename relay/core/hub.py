@@ -4,7 +4,7 @@ Invariants:
 
 1. Events are published in stream order, each once; the intake sees to it.
 2. Whatever a client did is answered to that client alone.
-3. After ``bye`` nothing more is written to a session.
+3. After ``bye`` nothing more is written to a session, nor after ``closed``.
 4. A session without a grant is sent nothing but ``error`` and ``bye``, and never has a feed.
 5. An exception that is raised on behalf of a session ends that session alone; ``relay/core/faults.py`` lists
    the places.
@@ -409,10 +409,11 @@ class Hub:
 
     @contained
     def closed(self, session: Session) -> None:
-        """A session's connection is gone."""
+        """A session's connection is gone, or ends: nothing is written to it from here on."""
         session.request = None
         self.sessions.pop(session.id, None)
         self.fanout.detach(session)
+        session.state = State.CLOSING
 
     @contained
     def refuse(self, session: Session, error: WireError, code: CloseCode) -> None:

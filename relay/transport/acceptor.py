@@ -12,15 +12,17 @@ from typing import Any, Final, TypeVar, cast
 import orjson
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.relay.core.connection_limits import OURS, Admission, Limit, Visitor
+from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
 """Seconds that a client has for its TLS handshake."""
 
-_LINGER: Final = 1.0
+_ASK_TIME: Final = 1.0
 """Seconds that a refused client has to ask, so that it can read why; one that does not is cut."""
 
 _MAX_LINGERING: Final = 48
-"""Half of the descriptors that are kept from clients: a full relay has to reach NATS, and to be asked."""
+"""Refused clients at a time, while they ask and read why: half of the descriptors that are kept from clients,
+since a full relay has to reach NATS, and to be asked."""
 
 _MAX_EARLY_BYTES: Final = 64 * 1024
 
@@ -49,7 +51,7 @@ class Door:
     Args:
         admission: counts who is inside.
         clock: seconds.
-        inside: builds the HTTP protocol; has ``visitor`` to set, and takes uvicorn's arguments.
+        inside: builds the HTTP protocol; has ``visitor`` and ``wire`` to set, and takes uvicorn's arguments.
         tls: for the main port; None serves plain HTTP.
     """
 
@@ -105,8 +107,10 @@ class _Arrival(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused is not None:
+            if self._timer is not None:
+                self._timer.cancel()  # lingering has its own
             self._transport.write(_REFUSALS[self._refused])
-            self._transport.close()
+            linger(self._transport)
             return
         self._early += data
         if len(self._early) > _MAX_EARLY_BYTES:
@@ -130,7 +134,7 @@ class _Arrival(asyncio.Protocol):
             return
         self._refused = limit
         door.lingering += 1
-        self._timer = asyncio.get_running_loop().call_later(_LINGER, self.abort)
+        self._timer = asyncio.get_running_loop().call_later(_ASK_TIME, self.abort)
 
     async def _secure(self, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
@@ -168,6 +172,7 @@ class _Arrival(asyncio.Protocol):
             return
         inside = self._inside()
         inside.visitor = visitor
+        inside.wire = self._transport
         visitor.socket = inside
         transport.set_protocol(inside)
         inside.connection_made(transport)

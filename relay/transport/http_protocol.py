@@ -5,6 +5,7 @@ Invariants:
 1. A head gets the same answer however it is cut into reads, on every port and path, also before an upgrade.
 2. A head has at most ``MAX_HEAD_BYTES`` and ``HEAD_TIMEOUT``; no request has a body.
 3. Every refusal is JSON with ``code`` and ``message``, and ends the connection.
+4. An answer that ends the connection reaches its client whatever the client sends behind its request.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import orjson
 from tickertape.relay.core.connection_limits import Limit, Visitor
 from tickertape.relay.transport.acceptor import Door
 from tickertape.relay.transport.http_errors import WEBSOCKET_VERSION, http_error
+from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_TIMEOUT: Final = 5.0
@@ -47,11 +49,14 @@ class GuardedHttp(HttpToolsProtocol):
     Attributes:
         visitor: who it is counted as; None on the ops port, and once a WebSocket has taken over.
         door: that the visitor came through.
+        wire: transport of the socket below TLS; None without TLS.
     """
 
     visitor: Visitor | None = None
+    wire: asyncio.Transport | None = None
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
+    _last = False  # once a request asked to close the connection after its answer
     _head_bytes = 0  # since the end of the head before
     _wanted: bytes | None = None  # what the head asks to upgrade to
     _tail = b""  # last bytes of them: a blank line may come in pieces
@@ -63,7 +68,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._answers: deque[RequestResponseCycle] = deque()  # under way, in the order of their requests
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(LingeringTransport(transport, self.wire or transport))
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,6 +88,10 @@ class GuardedHttp(HttpToolsProtocol):
         place = 0
         # An upgrade gives the parser away, and hands on what is left itself.
         while place < len(data) and self.parser is not None and not self.transport.is_closing():
+            if self._last:
+                # No request (RFC 9112, 9.6); it is dropped once the answer is written.
+                self.transport.pause_reading()
+                return
             place = self._read_head(data, place)
 
     def _read_head(self, data: bytes, place: int) -> int:
@@ -137,6 +146,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None and self.cycle is not before:
             self._answers.append(self.cycle)
+            self._last = not self.cycle.keep_alive
         self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
     def _check_head(self) -> None:
@@ -208,7 +218,6 @@ class GuardedHttp(HttpToolsProtocol):
         protocol.handshake(
             self.url.decode("ascii"), [*headers, *hop.items()], self.parser.get_method().decode("ascii")
         )
-        self.transport.set_protocol(protocol)
         # It holds us, and nothing else would end that before the garbage collector comes.
         self.parser = None  # type: ignore[assignment]
         if early and not self.transport.is_closing():
@@ -220,6 +229,19 @@ class GuardedHttp(HttpToolsProtocol):
         """Answer what is no request, or broken off, in the words of all our answers."""
         status, message, headers = self._why
         self._refuse(status, message, headers)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._leave_server()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._leave_server()
+
+    def _leave_server(self) -> None:
+        """Do not let the server wait for a client that has its answer, and only has yet to end its side."""
+        if self.transport.is_closing():
+            self.connections.discard(self)
 
     def abort(self) -> None:
         """Cut it."""
@@ -275,6 +297,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._give_up_answers()
         self._disarm()
         self.transport.close()
+        self._leave_server()
         # Who does not read what was written before would hold the socket for as long as it likes.
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self.abort)
         if self.door is not None and limit is not None:

@@ -10,6 +10,7 @@ Invariants:
 3. Every connection that was counted as opened is counted as closed, with one code.
 4. What a client sent is answered in its order: a pong goes out before the answer to a later message.
 5. An exception in what the transport or the clock calls ends this connection, and nothing else.
+6. Once the connection ends, nothing is parsed or written any more; ``lingering_close.py`` has what is left.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from tickertape.relay.transport.connections import (
 from tickertape.relay.transport.message_rate import MessageRate, most
 from tickertape.relay.transport.websocket_protocol import WebSocket, is_large_fragment, refused, request_of
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 
@@ -48,7 +49,6 @@ PIECE: Final = 512
 """Bytes that are parsed before frames are counted: one read may hold forty thousand pings."""
 
 _PING: Final = b"\x89\x00"
-
 
 P = ParamSpec("P")
 
@@ -79,10 +79,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_conn",
         "_cut",
-        "_deaf",
         "_gate",
         "_missed",
-        "_parts",
         "_rate",
         "_session",
         "_transport",
@@ -97,12 +95,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._conn = WebSocket()
-        self._parts: bytearray | None = None  # of a message that comes in fragments
         self._session: Session | None = None
         self._visitor: Visitor | None = None
         self._transport: asyncio.Transport
         self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
-        self._deaf = False  # to a client that was told that it sends too much
         self._missed = 0
         self._rate = MessageRate()
         self.spoke = -1
@@ -150,7 +146,7 @@ class Connection(asyncio.Protocol):
             self._parse(data[place : place + PIECE])
 
     def _parse(self, data: bytes) -> None:
-        if self._deaf:
+        if self._transport.is_closing():
             return
         conn = self._conn
         conn.receive_data(data)
@@ -161,7 +157,9 @@ class Connection(asyncio.Protocol):
             if not isinstance(event, Frame):
                 self._put(event)
             elif not flooded:
-                self._frame(event)
+                text = conn.text_of(event)
+                if text is not None and self._session is not None:
+                    self._gate.hub.receive(self._session, text, self._gate.clock())
                 if conn.writes:
                     self._send_own()  # it was the last: what came behind it is not answered
         if flooded:
@@ -169,12 +167,6 @@ class Connection(asyncio.Protocol):
         for data in last:
             self._put(data)
         self._send_own()
-
-    def _frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
-            self._text(frame.data, frame.fin)
-        elif frame.opcode is Opcode.BINARY and self._conn.state is OPEN:
-            self._conn.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
 
     def eof_received(self) -> bool:
         self._end_of_input()
@@ -196,11 +188,12 @@ class Connection(asyncio.Protocol):
     @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
+        waiting = session is not None and session.state is State.WAITING
         if session is not None:
             self._gate.hub.closed(session)
         visitor, self._visitor = self._visitor, None
         if visitor is not None:
-            self._gate.gone(visitor, waiting=session is not None and session.state is State.WAITING)
+            self._gate.gone(visitor, waiting=waiting)
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
@@ -233,8 +226,7 @@ class Connection(asyncio.Protocol):
             self._conn.send_close(code, text)
         # Also when a broken frame has begun to close it in the same read that is too much.
         self._send_own()
-        if self._cut is None:
-            self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
+        self._cut_later()
 
     def abort(self) -> None:
         """Cut the connection, whatever is still to be said."""
@@ -248,7 +240,7 @@ class Connection(asyncio.Protocol):
             return
         self._missed += 1
         if self._conn.state is OPEN:
-            self._transport.write(_PING)
+            self._put(_PING)
 
     def fault(self, error: Exception) -> None:
         """End it on an internal error; what has no session yet is answered as far as it can be."""
@@ -263,7 +255,7 @@ class Connection(asyncio.Protocol):
                 self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
                 self._send_own()
         finally:
-            self._transport.close()
+            self._end()
 
     # Inside.
 
@@ -278,18 +270,14 @@ class Connection(asyncio.Protocol):
         return self._rate.spent > most(self._gate.message_rate, known=not waiting)
 
     def _flooded(self) -> None:
-        """Tell a client that it sends too much, and hear nothing more of it."""
-        self._deaf = True
-        if self._session is None:
-            self.abort()  # it was told goodbye and goes on
-            return
-        self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
-        if self._conn.state is not OPEN:
-            return  # it has said goodbye itself, or a broken frame did
-        reason = f"more than {self._gate.message_rate} frames in a second"
-        self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
-        if not self._transport.is_closing() and self._transport.can_write_eof():
-            self._transport.write_eof()  # or it would wait for an answer to its own close
+        """Tell a client that it sends too much, and parse nothing more of it."""
+        if self._session is not None:
+            self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
+            if self._conn.state is not OPEN:
+                return  # it has said goodbye itself, or a broken frame did
+            reason = f"more than {self._gate.message_rate} frames in a second"
+            self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+        self._end()  # also when it was told goodbye before, and its answer is still to come
 
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
@@ -335,34 +323,22 @@ class Connection(asyncio.Protocol):
         self._conn.send_response(response)
         self._send_own()
 
-    def _text(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
-        size = len(data) + (0 if self._parts is None else len(self._parts))
-        if size > self._conn.largest:
-            reason = f"a message of {size} bytes; at most {self._conn.largest}"
-            self._conn.fail(CloseCode.MESSAGE_TOO_BIG, reason)
-            return
-        if not fin or self._parts is not None:
-            if self._parts is None:
-                self._parts = bytearray()
-            self._parts += data
-            if not fin:
-                return
-            data, self._parts = self._parts, None
-        text = bytes(data)
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            self._conn.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
-            return
-        if self._session is not None:
-            self._gate.hub.receive(self._session, text, self._gate.clock())
-
     def _put(self, data: bytes) -> None:
-        """Write what the protocol itself has to say; an empty piece means: close the connection."""
+        """Write what the protocol itself has to say; an empty piece means: end the connection."""
         if not data:
-            self._transport.close()
+            self._end()
         elif not self._transport.is_closing():
             self._transport.write(data)
+
+    def _end(self) -> None:
+        """Close the connection, with time for its client to read why."""
+        if self._visitor is not None and self._conn.close_rcvd is None:
+            self._gate.admission.unsettle(self._visitor)  # it may take its time, at the cost of its own kind
+        self._transport.close()
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        self._cut = self._cut or asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
 
     def _send_own(self) -> None:
         for data in self._conn.data_to_send():

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
 from tickertape.relay.transport.http_errors import UPGRADE_HEADERS, WEBSOCKET_VERSION, refusal
 from websockets.datastructures import Headers
@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidHandshake, InvalidHeader, NegotiationEr
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import Protocol
+from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -42,6 +42,7 @@ class WebSocket(ServerProtocol):
     def __init__(self) -> None:
         super().__init__(extensions=_DEFLATE)
         self.limit(MAX_MESSAGE_BYTES)
+        self._parts: bytearray | None = None  # of a message that comes in fragments
 
     def limit(self, size: int) -> None:
         """Set the size of the largest message."""
@@ -59,6 +60,35 @@ class WebSocket(ServerProtocol):
         super().recv_frame(frame)
         if self.writes:
             self.events.extend(cast(list[Any], self.data_to_send()))
+
+    def text_of(self, frame: Frame) -> bytes | None:
+        """Return the text of the message that a frame completes; None for every other frame.
+
+        A message that is binary, too large or not UTF-8 fails the connection.
+        """
+        if frame.opcode is Opcode.BINARY and self.state is OPEN:
+            self.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
+        if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.CONT:
+            return None
+        size = len(frame.data) + (0 if self._parts is None else len(self._parts))
+        if size > self.largest:
+            self.fail(CloseCode.MESSAGE_TOO_BIG, f"a message of {size} bytes; at most {self.largest}")
+            return None
+        if not frame.fin or self._parts is not None:
+            if self._parts is None:
+                self._parts = bytearray()
+            self._parts += frame.data
+            if not frame.fin:
+                return None
+            text, self._parts = bytes(self._parts), None
+        else:
+            text = bytes(frame.data)
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            self.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+            return None
+        return text
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Select ours, or none when none is offered."""

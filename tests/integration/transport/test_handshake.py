@@ -196,12 +196,8 @@ async def close_code(relay: Relay, *frames: object) -> int:
     ],
 )
 def test_misuse_has_its_close_code(relay: Relay, frames: tuple[object, ...], code: int) -> None:
-    """And the client hears it, unless a reset takes it while it still sends: then it is asked again."""
-    found = 1006
-    for _ in range(10):
-        if (found := run(close_code(relay, *frames))) != 1006:
-            break
-    assert found == code
+    """And the client hears it, however large its message was."""
+    assert run(close_code(relay, *frames)) == code
 
 
 def raw_close_code(relay: Relay, *frames: bytes) -> int:
@@ -289,10 +285,5 @@ def test_a_slow_request_head_is_cut_off(relay: Relay) -> None:
 
 def test_a_large_request_head_is_cut_off(relay: Relay) -> None:
     """Before it costs memory."""
-    with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
-        try:
-            link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * 100_000)
-            data = link.recv(1000)
-        except ConnectionError:
-            return
-    assert data.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
+    status, _, _ = exchange(relay, b"GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * 100_000)
+    assert status == 431

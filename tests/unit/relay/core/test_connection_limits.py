@@ -44,6 +44,26 @@ def test_without_limits_everybody_comes_in() -> None:
     assert repr(admission) == f"Admission(0 open, 0 without a session, {Limits()})"
 
 
+def test_a_socket_whose_session_has_ended_makes_room() -> None:
+    """It counts as one without a session, behind those that were there before; sessions stay."""
+    admission = Admission(Limits(unauthenticated=2))
+    sockets = [Socket() for _ in range(4)]
+    visitors = []
+    for one in sockets:
+        visitor = admission.arrive("a", one, 0.0)
+        assert isinstance(visitor, Visitor)
+        admission.settle(visitor)
+        visitors.append(visitor)
+    for visitor in visitors[:2]:
+        admission.unsettle(visitor)
+        admission.unsettle(visitor)
+    assert (admission.pending, [one.cut for one in sockets]) == (2, [False] * 4)
+    admission.unsettle(visitors[2])
+    come(admission)
+    assert (admission.pending, [one.cut for one in sockets]) == (2, [True, True, False, False])
+    assert admission.refused == {Limit.UNAUTHENTICATED: 2}
+
+
 def test_a_full_relay_lets_nobody_in_until_one_leaves() -> None:
     """That is the relay's affair, not the visitor's: 503."""
     admission = Admission(Limits(connections=2))

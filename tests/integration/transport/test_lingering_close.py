@@ -1,0 +1,376 @@
+"""Whatever ends a connection, its client reads why, also when it is still sending.
+
+To close a socket with bytes unread resets it, and a reset discards what the client has yet to read.
+"""
+
+import re
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trustme
+
+from tests.support.clients import forge
+from tests.support.clients.attacker import bearer, count, get, upgrade
+from tests.support.clients.feed_client import PATIENCE
+from tests.support.programs.faulty_program import PLACES, subject
+from tests.support.programs.relay_process import Relay, eventually
+from tests.support.servers.nats_server import NatsServer
+
+STRANGER: Final = "127.1.2.3"
+"""A loopback address that has limits; 127.0.0.1 has none."""
+
+SIZE: Final = 1_000_000
+BEHIND: Final = ("with it", "later")
+"""Bytes behind a mistake come in the same write, or when the answer is there and has not been read."""
+
+WITHOUT_UVLOOP: Final = (
+    "import sys; sys.modules['uvloop'] = None; from tickertape.cli.main import main; sys.exit(main())"
+)
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """A client's frame with a mask of zeros."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 65_536:
+        head = bytes([first, 0xFE]) + size.to_bytes(2)
+    else:
+        head = bytes([first, 0xFF]) + size.to_bytes(8)
+    return head + b"\0\0\0\0" + payload
+
+
+TEXT: Final = frame(0x81, b" " * SIZE)
+SMALL: Final = frame(0x81, b" " * 10_000) * (SIZE // 10_000)
+"""As many bytes in messages that are not too large for a client that has yet to show a token."""
+
+BYTES: Final = b"x" * SIZE
+MESSAGE: Final = partial(frame, 0x81)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One NATS server for all relays of this file; none of them publishes."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def relay(server: NatsServer) -> Iterator[Relay]:
+    """A relay without tokens."""
+    with Relay(server.url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(server: NatsServer) -> Iterator[Relay]:
+    """A relay that wants tokens, and lets two sockets of an address in."""
+    env = {"TICKERTAPE_JWT_ALGORITHM": "HS256", "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode()}
+    with Relay(server.url, "--auth", "jwt", "--max-address-connections", "2", **env) as running:
+        yield running
+
+
+def received(data: bytes) -> bytes:
+    """Return the payload of the close frame at the end of a server's frames; empty when there is none yet."""
+    while len(data) >= 2:
+        size, place = data[1], 2
+        if size >= 126:
+            place = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:place])
+        if data[0] == 0x88:
+            return data[place : place + size]
+        data = data[place + size :]
+    return b""
+
+
+def answered(data: bytes) -> bytes:
+    """Return the last HTTP answer once it is whole."""
+    head, found, body = re.split(rb"(?=HTTP/1\.1 \d{3} )", data)[-1].partition(b"\r\n\r\n")
+    size = next(
+        (one[16:] for one in head.lower().split(b"\r\n") if one.startswith(b"content-length: ")), None
+    )
+    return head + found + body if size is not None and len(body) == int(size) else b""
+
+
+def last_word(
+    link: socket.socket, mistake: bytes, behind: bytes, word: Callable[[bytes], bytes], *, later: bool = False
+) -> bytes:
+    """Send a mistake and more behind it; return the relay's last word, and expect an end in good order."""
+    if later:
+        link.sendall(mistake)
+        deadline = time.monotonic() + PATIENCE
+        while not word(link.recv(1 << 20, socket.MSG_PEEK)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        link.sendall(behind)
+    else:
+        link.sendall(mistake + behind)
+    link.shutdown(socket.SHUT_WR)
+    return word(read_all(link))
+
+
+def read_all(link: socket.socket) -> bytes:
+    """Read to the end; a reset is an error."""
+    data = b""
+    while more := link.recv(65_536):
+        data += more
+    return data
+
+
+def read_until(link: socket.socket, mark: bytes) -> bytes:
+    """Read until something came; all that came."""
+    data = b""
+    while mark not in data:
+        more = link.recv(65_536)
+        assert more, f"closed after {data[-200:]!r}"
+        data += more
+    return data
+
+
+@contextmanager
+def connected(
+    relay: Relay, *headers: str, path: str = "/ws", mark: bytes = b'"done":true'
+) -> Iterator[socket.socket]:
+    """A WebSocket whose first messages were read."""
+    with socket.create_connection(relay.host_port, PATIENCE) as link:
+        link.sendall(upgrade(path, *headers))
+        read_until(link, mark)
+        yield link
+
+
+BROKEN: Final = {
+    "too large": (b"\x81\xff" + (2**21).to_bytes(8) + b"\0\0\0\0", 1009),
+    "fragments too large": (frame(0x01, b"x" * 60_000) + frame(0x00, b"x" * 60_000) * 20, 1009),
+    "no continuation": (frame(0x01, b"x" * 60_000) * 2, 1002),
+    "unmasked": (b"\x81\x02hi", 1002),
+    "unknown opcode": (frame(0x83, b"x"), 1002),
+    "reserved bit": (frame(0xC1, b"x"), 1002),
+    "broken close": (frame(0x88, b"x"), 1002),
+    "bad UTF-8": (MESSAGE(b"\xff\xfe"), 1007),
+    "binary": (frame(0x82, b"x"), 1003),
+    "close": (frame(0x88, b"\x03\xe8"), 1000),
+    "no JSON": (MESSAGE(b"hello"), 4400),
+    "bad filter": (MESSAGE(b'{"type":"subscribe","level":"LOUD"}'), 4409),
+    "flood of pings": (frame(0x89, b"") * 400, 4429),
+    "flood of messages": (MESSAGE(b'{"type":"ping"}') * 400, 4429),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_client_reads_the_close_frame_behind_its_mistake(relay: Relay, name: str, behind: str) -> None:
+    """A megabyte behind it is read and dropped."""
+    mistake, code = BROKEN[name]
+    with connected(relay) as link:
+        said = last_word(link, mistake, TEXT, received, later=behind == "later")
+    assert int.from_bytes(said[:2]) == code
+
+
+@pytest.mark.parametrize("name", ["no JSON", "binary", "flood of pings"])
+def test_also_behind_much_more(relay: Relay, name: str) -> None:
+    """Also where a client that has been told ``bye`` sends so much that it is a flood."""
+    mistake, code = BROKEN[name]
+    with connected(relay) as link:
+        said = last_word(link, mistake, TEXT * 12, received)
+    assert int.from_bytes(said[:2]) == code
+
+
+def test_a_client_reads_that_the_relay_shuts_down(server: NatsServer) -> None:
+    """1001 reaches those too that are in the middle of a message."""
+    with Relay(server.url, "--drain", str(PATIENCE)) as relay, connected(relay) as link:
+        link.sendall(TEXT[:1000])
+        relay.signal(signal.SIGTERM)
+        said = last_word(link, b"", TEXT[1000:] + TEXT * 4, received, later=True)
+        assert int.from_bytes(said[:2]) == 1001
+        assert relay.wait() == 0
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_a_client_reads_that_the_relay_has_a_fault(server: NatsServer, behind: str) -> None:
+    """1011, from an exception in what handles its input."""
+    relay = Relay(server.url)
+    relay.program = [sys.executable, "-m", "tests.support.programs.faulty_program", "relay"]
+    path = f"/ws?subjects={subject(next(one for one in PLACES if one.endswith('Connection._parse')))}"
+    with relay, connected(relay, path=path, mark=b'"type":"subscribed"') as link:
+        said = last_word(link, frame(0x89, b""), TEXT, received, later=behind == "later")
+    assert int.from_bytes(said[:2]) == 1011
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        (MESSAGE(b'{"type":"auth","token":"x"}'), 4401),
+        (MESSAGE(b'{"type":"ping"}'), 4401),
+        (MESSAGE(b" " * 40_000), 1009),
+        (b"\x81\xfe\x10\x00", 4408),
+    ],
+    ids=["bad token", "no token", "too large", "too late"],
+)
+def test_a_client_reads_why_it_gets_no_session(guarded: Relay, first: bytes, code: int, behind: str) -> None:
+    """Before it has shown a token, as after."""
+    late = code == 4408
+    with connected(guarded, mark=b"\r\n\r\n") as link:
+        said = last_word(link, first, SMALL, received, later=late or behind == "later")
+    assert int.from_bytes(said[:2]) == code
+
+
+BODY: Final = f"Content-Length: {SIZE}"
+REQUESTS: Final = {
+    "no HTTP": (b"hello\r\n\r\n", 400),
+    "body behind a GET": (get("/health", BODY), 400),
+    "chunks behind a GET": (get("/health", "Transfer-Encoding: chunked"), 400),
+    "POST": (get("/events", BODY, method="POST"), 405),
+    "other version": (get("/").replace(b"HTTP/1.1", b"HTTP/2.0"), 505),
+    "large head": (get("/", "X: " + "a" * 40_000), 431),
+    "slow head": (b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", 408),
+    "too many": (get("/health").replace(b"Connection: close\r\n", b"") * 18, 400),
+    "no upgrade": (get("/ws"), 426),
+    "not found": (get("/nothing"), 404),
+    "answer": (get("/health"), 200),
+    "page": (get("/"), 200),
+    "HTTP/1.0": (b"GET /health HTTP/1.0\r\n\r\n", 200),
+    "bad version": (upgrade("/ws").replace(b"Version: 13", b"Version: 8"), 426),
+    "bad key": (upgrade("/ws").replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"short"), 400),
+    "bad query": (upgrade("/ws?level=LOUD"), 400),
+    "no feed": (upgrade("/feed"), 404),
+    "foreign page": (upgrade("/ws", "Origin: https://evil.example"), 403),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_client_reads_the_answer_that_ends_its_connection(relay: Relay, name: str, behind: str) -> None:
+    """Refusals before and after the head, handshakes that are refused, and answers to requests that close."""
+    request, status = REQUESTS[name]
+    later = behind == "later" or status == 408
+    with socket.create_connection(relay.host_port, PATIENCE) as link:
+        said = last_word(link, request, BYTES, answered, later=later)
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_a_bad_token_is_answered(guarded: Relay, behind: str) -> None:
+    """401, before the upgrade."""
+    with socket.create_connection(guarded.host_port, PATIENCE) as link:
+        said = last_word(link, upgrade("/ws", bearer("x.y.z")), TEXT, answered, later=behind == "later")
+    assert said.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize(
+    ("option", "status"), [("--max-connections", 503), ("--max-address-connections", 429)]
+)
+def test_a_client_that_is_one_too_many_is_answered(
+    server: NatsServer, option: str, status: int, behind: str
+) -> None:
+    """By what accepts sockets, before anything is read as HTTP."""
+    with Relay(server.url, option, "1") as relay, ExitStack() as stack:
+        for _ in range(2):
+            link = socket.create_connection(relay.host_port, PATIENCE, (STRANGER, 0))
+            stack.enter_context(link)
+        said = last_word(link, upgrade("/ws"), TEXT, answered, later=behind == "later")
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("name", ["no HTTP", "body behind a GET", "POST", "large head", "slow head"])
+def test_the_ops_port_answers_too(relay: Relay, name: str, behind: str) -> None:
+    """It serves HTTP by the same rules."""
+    request, status = REQUESTS[name]
+    host, _, port = relay.ops_url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as link:
+        said = last_word(link, request, BYTES, answered, later=behind == "later" or status == 408)
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Who signs certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def secured(
+    request: pytest.FixtureRequest,
+    server: NatsServer,
+    authority: trustme.CA,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Relay]:
+    """A relay with TLS on either event loop."""
+    folder: Path = tmp_path_factory.mktemp("tls")
+    leaf = authority.issue_cert("127.0.0.1")
+    leaf.private_key_pem.write_to_path(folder / "key.pem")
+    leaf.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    files = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
+    relay = Relay(server.url, *files)
+    if request.param == "asyncio":
+        relay.program = [sys.executable, "-c", WITHOUT_UVLOOP]
+    with relay:
+        yield relay
+
+
+@contextmanager
+def securely(relay: Relay, authority: trustme.CA) -> Iterator[ssl.SSLSocket]:
+    """A socket with TLS."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with (
+        socket.create_connection(relay.host_port, PATIENCE) as link,
+        context.wrap_socket(link, server_hostname="127.0.0.1", suppress_ragged_eofs=False) as tls,
+    ):
+        yield tls
+
+
+@pytest.mark.parametrize("size", [0, SIZE, 10 * SIZE])
+@pytest.mark.parametrize("name", ["too large", "unmasked", "bad UTF-8", "binary", "close", "flood of pings"])
+def test_a_client_reads_the_close_frame_with_tls(
+    secured: Relay, authority: trustme.CA, name: str, size: int
+) -> None:
+    """And the end of TLS behind it, without waiting until the relay has lost its patience."""
+    mistake, code = BROKEN[name]
+    with securely(secured, authority) as link:
+        link.sendall(upgrade("/ws"))
+        read_until(link, b'"done":true')
+        link.sendall(mistake + TEXT[:size])
+        said = received(read_all(link))
+    assert int.from_bytes(said[:2]) == code
+
+
+@pytest.mark.parametrize("size", [0, SIZE, 10 * SIZE])
+@pytest.mark.parametrize(
+    "name", ["no HTTP", "body behind a GET", "large head", "no upgrade", "answer", "bad query"]
+)
+def test_a_client_reads_the_answer_with_tls(
+    secured: Relay, authority: trustme.CA, name: str, size: int
+) -> None:
+    """Likewise."""
+    request, status = REQUESTS[name]
+    with securely(secured, authority) as link:
+        link.sendall(request + b"x" * size)
+        said = answered(read_all(link))
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_those_that_never_leave_make_room(server: NatsServer) -> None:
+    """Clients that misbehave, and neither read nor close, are cut past a limit, and soon all are."""
+    most = 10
+    with Relay(server.url, "--max-unauthenticated", str(most)) as relay, ExitStack() as stack:
+        honest = stack.enter_context(connected(relay))
+        for number in range(5 * most):
+            link = stack.enter_context(connected(relay))
+            link.sendall(BROKEN["binary"][0] if number % 2 else frame(0x89, b"") * 400)
+        eventually(lambda: count(relay, "connections") <= 1 + most, "no more than the limit")
+        assert count(relay, "sockets_unauthenticated") <= most
+        eventually(lambda: count(relay, "sockets") == 1, "the relay has lost its patience with all")
+        honest.sendall(MESSAGE(b'{"type":"ping","id":1}'))
+        read_until(honest, b'"pong"')
