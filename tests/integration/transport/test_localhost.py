@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -62,9 +63,9 @@ def test_a_relay_is_reached_both_ways(workers: str, tmp_path: Path) -> None:
 def test_metrics_of_a_producer_are_reached_both_ways() -> None:
     """The monitor's and the shipper's."""
     port = free_port()
-    MetricsPort("localhost", port, CollectorRegistry())
-    for host in ("127.0.0.1", "[::1]"):
-        assert ask(f"http://{host}:{port}/metrics") == 200
+    with closing(MetricsPort("localhost", port, CollectorRegistry())):
+        for host in ("127.0.0.1", "[::1]"):
+            assert ask(f"http://{host}:{port}/metrics") == 200
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -87,10 +88,11 @@ def test_a_relay_that_is_lost_one_way_ends(nats_server: NatsServer, which: str, 
 def test_metrics_that_are_lost_one_way_are_told(host: str) -> None:
     """The program that has them ends on that error."""
     port = free_port()
-    metrics = MetricsPort("localhost", port, CollectorRegistry())
-    lose_listener(os.getpid(), port, host)
-    with pytest.raises(ListenError, match=f"localhost:{port} is no longer listened on"):
-        asyncio.run(asyncio.wait_for(metrics.watch(), PATIENCE))
+    # A thread whose listener is lost tries to accept without a pause.
+    with closing(MetricsPort("localhost", port, CollectorRegistry())) as metrics:
+        lose_listener(os.getpid(), port, host)
+        with pytest.raises(ListenError, match=f"localhost:{port} is no longer listened on"):
+            asyncio.run(asyncio.wait_for(metrics.watch(), PATIENCE))
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
@@ -103,7 +105,7 @@ def test_metrics_are_served_both_ways_or_not(taken: str) -> None:
         port = holder.getsockname()[1]
         with pytest.raises(ListenError, match="in use"):
             MetricsPort("localhost", port, CollectorRegistry())
-    MetricsPort("localhost", port, CollectorRegistry())
+    MetricsPort("localhost", port, CollectorRegistry()).close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,31 @@ from tickertape.contracts.export.json_schema import CLIENT_MESSAGES, RELAY_MESSA
 TIME = "2025-06-24T10:30:45.123Z"
 
 
+schemas = cache(export.schemas)
+files = cache(export.files)
+
+
+@pytest.fixture
+def generated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate the files' texts once for all tests that are about the files alone."""
+    monkeypatch.setattr(export, "files", files)
+
+
+@cache
 def _validator(name: str, definition: str = "") -> Draft202012Validator:
-    schema = export.schemas()[name]
+    schema = schemas()[name]
     if definition:
         schema = {"$defs": schema["$defs"], "$ref": f"#/$defs/{definition}"}
     return Draft202012Validator(schema)
 
 
+@pytest.mark.usefixtures("generated_once")
 def test_the_files_are_up_to_date() -> None:
     """What is committed is what the models say; else run 'python -m tickertape.contracts.export'."""
     assert export.stale() == []
 
 
+@pytest.mark.usefixtures("generated_once")
 def test_stale_files_are_named_and_written(tmp_path: Path) -> None:
     """Absent and changed files are written, the others left alone."""
     names = [
@@ -47,6 +61,7 @@ def test_stale_files_are_named_and_written(tmp_path: Path) -> None:
     assert export.write(tmp_path) == []
 
 
+@pytest.mark.usefixtures("generated_once")
 def test_the_check_names_stale_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,13 +78,13 @@ def test_the_check_names_stale_files(
 
 def test_the_output_is_the_same_each_time() -> None:
     """Two runs give the same bytes."""
-    assert export.files() == export.files()
+    assert export.files() == files()
 
 
 @pytest.mark.parametrize("name", ["events", "messages"])
 def test_the_schemas_are_schemas(name: str) -> None:
     """Both documents are valid in the dialect that they name."""
-    Draft202012Validator.check_schema(export.schemas()[name])
+    Draft202012Validator.check_schema(schemas()[name])
 
 
 LOG = {"event_type": "system_log", "timestamp": TIME, "level": "INFO", "message": "", "source": "a"}
@@ -199,6 +214,6 @@ def test_typescript_has_everything() -> None:
 
 def test_texts_are_the_same_for_every_python() -> None:
     """Since 3.13 docstrings come without the indentation that they have in the source."""
-    for name, text in export.files().items():
+    for name, text in files().items():
         if name.endswith(".json"):
             assert "\\n " not in text, name
