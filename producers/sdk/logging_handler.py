@@ -18,6 +18,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from tickertape.contracts import subjects
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import Background, in_background
 from tickertape.producers.sdk.handoff_queue import Parcel, Parcels
@@ -26,7 +27,6 @@ from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.names import Names
 
 CAPACITY: Final = 10_000
 """Events held while NATS is away."""

@@ -19,6 +19,7 @@ from typing import Final, Self
 from nats.aio.client import Client
 from tickertape.contracts import subjects
 from tickertape.contracts.events import EventModel, Reason, Rejected, decode
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Room, WhenFull, check_limits
 from tickertape.producers.sdk.connection import Connection
@@ -35,7 +36,6 @@ from tickertape.producers.sdk.publish_ack import Ack
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.names import Names
 
 ACK_TIMEOUT: Final = 2.0
 """Seconds without an acknowledgement before an event is sent again."""

@@ -20,6 +20,7 @@ from typing import Final, Self
 from weakref import WeakSet
 
 from tickertape.contracts.events import EventModel
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import Background, in_background
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
@@ -30,7 +31,6 @@ from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher,
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
-from tickertape.nats.names import Names
 
 EXIT_TIMEOUT: Final = 5.0
 """Seconds that an open publisher may take when the interpreter ends."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Event, Reason, Rejected, decode
+from tickertape.contracts.names import Names
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
@@ -27,7 +28,6 @@ from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
 from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.headers import added
-from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
 from tickertape.process.tasks import Tasks

@@ -17,13 +17,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Reason, Rejected
+from tickertape.contracts.names import Names
 from tickertape.relay.ingest.dead_letters import DeadLetter
 
 from tickertape.nats import connection, direct_get
 from tickertape.nats.client import faults
 from tickertape.nats.credentials import AccessError
 from tickertape.nats.direct_get import Stored
-from tickertape.nats.names import Names
 from tickertape.nats.ordered_consumer import create
 from tickertape.nats.streams import StreamsError
 from tickertape.process.tasks import end

@@ -6,6 +6,7 @@ resolves to the test's relay. Every wait is for a state of the page, none for a 
 """
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import re
@@ -68,21 +69,24 @@ def built() -> Path:
         missing("needs Node.js 18.18 or newer; 'apt-get install nodejs npm' brings it")
     if not (APP / "node_modules" / ".ready").exists():
         missing("needs the packages of the Next.js app in tests/e2e/nextjs; 'make test' brings them")
-    kept = APP / ".next" / "stamp"
-    stamp = _stamp()
-    if not kept.exists() or kept.read_text() != stamp:
-        done = subprocess.run(
-            [*NEXT, "build", "--turbopack"],
-            cwd=APP,
-            env=_environment(NEXT_PUBLIC_WS_URL=PUBLIC_WS_URL),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        kept.write_text(stamp)
+    # Tests that run beside these ones, in processes of their own, may want it too.
+    with (APP / "node_modules" / ".building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = APP / ".next" / "stamp"
+        stamp = _stamp()
+        if not kept.exists() or kept.read_text() != stamp:
+            done = subprocess.run(
+                [*NEXT, "build", "--turbopack"],
+                cwd=APP,
+                env=_environment(NEXT_PUBLIC_WS_URL=PUBLIC_WS_URL),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=BUILD_TIMEOUT,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            kept.write_text(stamp)
     return APP / ".next"
 
 

@@ -6,8 +6,8 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from tickertape.contracts.names import Names
 from tickertape.nats import connection as connect
-from tickertape.nats.names import Names
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import Provisioned, StreamsAbsent, StreamsError, provision
 from tickertape.process.console import say

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
+from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.nats.jetstream_api import (
     Forbidden,
@@ -17,7 +18,6 @@ from tickertape.nats.jetstream_api import (
     request,
     server_version,
 )
-from tickertape.nats.names import Names
 from tickertape.nats.stream_differences import Difference, compare
 from tickertape.nats.stream_sizes import DEFAULT_SIZES, does_not_fit
 

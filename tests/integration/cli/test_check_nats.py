@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tickertape.contracts.names import Names
 from tickertape.relay.settings import RelaySettings
 
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.check.finding import NAMES, Finding
 from tickertape.cli.check.nats import nats
 from tickertape.nats import connection as connect
-from tickertape.nats.names import Names
 from tickertape.nats.streams import apply, request
 
 SECRET = "hunter-2-and-more"

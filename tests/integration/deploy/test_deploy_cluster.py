@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk.publisher import Publisher
 
 from tests.support.clients.feed_client import FeedClient, follow, line, run
@@ -13,7 +14,6 @@ from tests.support.servers.nats_server import NatsServer
 from tests.support.servers.nats_sites import SECRET, Site, access, hub_and_leaf, options, three
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 from tickertape.nats.streams import configurations
 
 STREAMS = [wanted["name"] for wanted in configurations(Names())]

@@ -14,6 +14,7 @@ import orjson
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from tickertape.contracts.names import Names
 from tickertape.producers.monitor import probes
 from tickertape.producers.monitor.config.models import Check
 from tickertape.producers.monitor.config.probes import HttpProbe, TcpProbe
@@ -25,7 +26,6 @@ from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings, run
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

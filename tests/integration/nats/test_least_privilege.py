@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from tickertape.contracts.names import Names
 
 from tests.support.clients.feed_client import FeedClient, follow, run
 from tests.support.paths import ROOT
@@ -21,7 +22,6 @@ from tests.support.programs.relay_process import PATIENCE, Relay, command, envir
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.deployed_nats import SHIPPER, Deployed, ask, deployed
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 GATEWAY = """\
 gateways:

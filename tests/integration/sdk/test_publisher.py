@@ -14,6 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tickertape.contracts.events import SystemHealth, SystemLog
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk.errors import (
     InvalidEvent,
     PublishDropped,
@@ -28,7 +29,6 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.publish import PublishSettings, run
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 
 import orjson
 from tickertape.contracts.events import SystemLog
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import FOREVER, Publisher, Ticket
 from tickertape.producers.sdk.sync_publisher import SyncPublisher
@@ -15,7 +16,6 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 KILLS = 4
 BETWEEN = 0.4

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from tickertape.contracts.names import Names
 
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [

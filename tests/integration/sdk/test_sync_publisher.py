@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from tickertape.contracts.events import SystemLog
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk.errors import InvalidEvent, PublishDropped, PublisherFull, PublishError
 from tickertape.producers.sdk.publisher import Ack
 from tickertape.producers.sdk.sync_publisher import SyncPublisher
@@ -21,7 +22,6 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 
 def line(text: str) -> SystemLog:

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
+from tickertape.contracts.names import Names
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper.runner import work
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
@@ -33,7 +34,6 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import orjson
+from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination.silences import read
 from tickertape.producers.monitor.coordination.stored_status import newest_statuses
 from tickertape.producers.monitor.coordination.stream_follower import follow
@@ -18,7 +19,6 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings
 from tickertape.nats import connection as connect
-from tickertape.nats.names import Names
 from tickertape.nats.streams import provision
 
 COPIES = (b"\xfe", b"\xfd\xfe")

@@ -17,6 +17,7 @@ import pytest
 from nats.js import JetStreamContext
 from tickertape.contracts.events import Status
 from tickertape.contracts.messages import Cursor
+from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STREAM_SUBJECTS
 from tickertape.relay.core.grants import EVERYTHING
 from tickertape.relay.core.hub import Hub, HubSettings
@@ -28,7 +29,6 @@ import tickertape.nats.client as client
 from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish, run, status
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection
-from tickertape.nats.names import Names
 from tickertape.nats.protocol_parser import Message, Operation, ProtocolParser
 from tickertape.process.tasks import end
 
@@ -226,6 +226,7 @@ def test_a_newest_message_that_cannot_be_parsed_holds_nothing_up(
     async def main() -> None:
         async with started(nats_server.url), jetstream(nats_server.url) as js:
             await publish(js, line("before"))
+            await asyncio.sleep(0.01)  # a place is asked for by the millisecond
             seq = await publish(js, line("unparsable"))
             stored = await js.get_msg("EVENTS", seq=seq)
         assert stored.time is not None

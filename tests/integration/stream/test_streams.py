@@ -11,11 +11,11 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import GatewayStatusChange, Status
+from tickertape.contracts.names import Names
 
 from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats import streams
-from tickertape.nats.names import Names
 from tickertape.nats.streams import StreamsError
 
 FIVE = ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 import pytest
 from nats.aio.client import Client
+from tickertape.contracts.names import Names
 
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
@@ -22,7 +23,6 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 from tickertape.nats.credentials import Access
-from tickertape.nats.names import Names
 
 CONFIG: Final = ROOT / "deploy" / "nats" / "nats-server.conf"
 SHIPPER: Final = "shipper-web1"
