@@ -34,13 +34,14 @@ IMAGE = "nats:2.12-alpine"
 def ends_its_threads() -> Iterator[None]:
     """Fail a test that leaves a thread: one that loops takes the processor from all later tests.
 
-    The workers of an event loop's pool stay as long as the loop, which tests of the browser share.
+    The event loop that tests of the browser share keeps its own, which only wait: those of its pool, and the one
+    that waits for the browser's end.
     """
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + PATIENCE
     for thread in set(threading.enumerate()) - before:
-        if not thread.name.startswith("asyncio_"):
+        if not thread.name.startswith(("asyncio_", "asyncio-waitpid")):
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} still runs; end it in the test"
 
