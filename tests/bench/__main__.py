@@ -22,6 +22,7 @@ from tests.bench.scenarios import run
 _QUICK = Plan(
     clients=50, most_clients=100, seconds=2, connections=1_000, backlog=20_000, attempts=1,
     returning=500, old=100_000, growth=(10, 100, 1_000), gateways=100, lines=50_000, siege=5, stored=20_000,
+    starts=3,
 )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Results:
         if "strangers" in plan.only:
             strangers.strangers(plan.strangers, plan.siege, plan.seconds, say, results.strangers)
         if "start" in plan.only:
-            results.starting = starting.start(plan.stored, say)
+            results.starting = starting.start(plan.stored, plan.starts, say)
     return results
 
 

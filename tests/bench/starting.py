@@ -12,7 +12,6 @@ from typing import Final
 from tests.bench.load.children import module
 from tests.bench.measures import targets
 
-STARTS: Final = 10
 _FILL_SECONDS: Final = 120.0
 
 
@@ -34,14 +33,15 @@ class Starting:
         return median(self.seconds)
 
 
-def start(events: int, say: Callable[[str], None]) -> Starting:
+def start(events: int, starts: int, say: Callable[[str], None]) -> Starting:
     """Measure it.
 
     Args:
         events: that the stream holds.
+        starts: how many.
         say: gets lines of progress.
     """
-    say(f"start: {STARTS} starts with {events:,} events in the stream ...")
+    say(f"start: {starts} starts with {events:,} events in the stream ...")
     seconds = []
     with targets.nats_server(jetstream=True) as (_, nats_port):
         targets.make_streams(nats_port)
@@ -50,7 +50,7 @@ def start(events: int, say: Callable[[str], None]) -> Starting:
             publisher.hear(30)
             publisher.say(go=True)
             publisher.hear(_FILL_SECONDS)
-        for _ in range(STARTS):
+        for _ in range(starts):
             began = time.monotonic()
             with targets.relay(nats_port):
                 seconds.append(time.monotonic() - began)

@@ -29,10 +29,12 @@ from tests.support.servers.nats_server import NatsServer
 
 FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
 KILLS: Final = 200 if FULL else 12
-RATE: Final = 500.0 if FULL else 1_500.0
+RATE: Final = 500.0
 """Lines per second of each file."""
 
-LIMIT: Final = 256 * 1024
+LIMIT: Final = (256 if FULL else 85) * 1024
+"""Bytes after which a file rotates: so often that a short run, too, has several rotations for each kill."""
+
 SETTLE: Final = 2 * PATIENCE
 """Seconds for the rest at the end; only a failing test takes so long."""
 

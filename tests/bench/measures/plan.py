@@ -40,7 +40,7 @@ class Plan:
         gateways: in ``monitor``.
         lines: in ``ship``.
         siege: seconds of each attack in ``strangers``; ``strangers`` of them come a second.
-        stored: events in the stream in ``start``.
+        stored: events in the stream in ``start``, which starts the relay ``starts`` times.
     """
 
     only: tuple[str, ...] = SCENARIOS
@@ -60,6 +60,7 @@ class Plan:
     siege: float = 30
     strangers: float = 2_000
     stored: int = 100_000
+    starts: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def wheels(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     return {"tree": build_wheel(tree, folder / "tree"), "sdist": build_wheel(sdist, folder / "again")}
 
 
-@pytest.fixture(scope="module", params=["tree", "sdist", "in place"])
+@pytest.fixture(scope="module", params=["wheel", "in place"])
 def installed(
     request: pytest.FixtureRequest,
     wheels: dict[str, Path],
@@ -68,7 +68,7 @@ def installed(
     if request.param == "in place":
         made.install(tree, "-e")
     else:
-        made.install(wheels[request.param])
+        made.install(wheels["sdist"])
     return made
 
 
@@ -117,6 +117,16 @@ def test_a_wheel_has_what_is_tracked(wheels: dict[str, Path], tree: Path) -> Non
             "tickertape/relay/dashboard/vendor/uPlot.iife.min.js",
         } <= names
         assert not any("node_modules" in name or "typescript/test" in name for name in names)
+
+
+def test_an_sdist_has_all_of_the_tree(wheels: dict[str, Path]) -> None:
+    """The wheel that is built from it is the one that is built from the tree, byte for byte in each file."""
+
+    def files(wheel: Path) -> dict[str, bytes]:
+        with zipfile.ZipFile(wheel) as packed:
+            return {name: packed.read(name) for name in packed.namelist()}
+
+    assert files(wheels["sdist"]) == files(wheels["tree"])
 
 
 def test_packages_of_the_same_names_are_their_owners(

@@ -28,6 +28,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
 from tests.support.paths import ROOT
+from tests.support.programs import warm_start
 from tests.support.programs.relay_process import PATIENCE, environment, eventually
 from tests.support.servers.nats_server import free_port
 from tickertape import tickertape_app
@@ -45,7 +46,7 @@ class Host:
         env: more of the environment.
 
     Attributes:
-        program: module, and first arguments, of the process that is started.
+        program: module, and first arguments, of a fresh interpreter, in place of this one.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class Host:
         self.port = free_port()
         self.address = address
         self.log: list[str] = []
-        self.program = ["tests.support.programs.asgi_host"]
+        self.program: list[str] | None = None
         self._spec = {
             "mounts": mounts, "kind": kind, "lifespan": lifespan, "metrics": metrics, "address": address,
         }  # fmt: skip
         self._env = env
-        self._process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
+        self._process: subprocess.Popen[str] | warm_start.Process | None = None
+        self._readers: list[threading.Thread] = []
 
     def __repr__(self) -> str:
         return f"<Host {self.port}>"
@@ -99,19 +100,13 @@ class Host:
     def start(self) -> None:
         """Start it; returns when its own page answers."""
         self.log = []
-        command = [sys.executable, "-W", "error", "-m", *self.program]
-        self._process = subprocess.Popen(
-            [*command, json.dumps({**self._spec, "port": self.port})],
-            cwd=ROOT,
-            env=environment(**self._env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self.log.extend, args=[self._process.stdout], daemon=True)
-        self._reader.start()
+        self._process = self._launch(json.dumps({**self._spec, "port": self.port}))
+        self._readers = [
+            threading.Thread(target=self.log.extend, args=[stream], daemon=True)
+            for stream in (self._process.stdout, self._process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
 
         def up() -> bool:
             assert self._process is not None
@@ -122,6 +117,21 @@ class Host:
             return False
 
         eventually(up, "the host answers")
+
+    def _launch(self, spec: str) -> "subprocess.Popen[str] | warm_start.Process":
+        env = environment(**self._env)
+        if self.program is None:
+            return warm_start.start([spec], env, ROOT, warm_start.HOST)
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", *self.program, spec],
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
         """Status and JSON of a page."""
@@ -158,10 +168,11 @@ class Host:
         if process.poll() is None:
             process.kill()
             process.wait()
-        assert self._reader is not None
-        self._reader.join()
-        if process.stdout is not None:
-            process.stdout.close()
+        for reader in self._readers:
+            reader.join()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def host(spec: dict[str, Any]) -> Starlette:

@@ -1,4 +1,4 @@
-"""Starts ``tickertape`` as a process of its own, forked from one that has imported it already.
+"""Starts ``tickertape``, or a host of the tests, as a process that is forked from one that has imported it.
 
 Importing takes most of a relay's start, and most of the time of several hundred tests. What runs is what
 ``python -m tickertape`` runs, with its own session, environment, folder and streams. Tests that are about the
@@ -11,6 +11,7 @@ Invariants:
 3. When the process of the tests ends, so does the one that is forked; its starter ends each fork.
 """
 
+import atexit
 import contextlib
 import gc
 import json
@@ -22,23 +23,36 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, NoReturn, TextIO
 
 from tests.support.paths import ROOT
 
-MODULES: Final = (
-    "tickertape.cli.main",
-    "tickertape.cli.serve",
-    "tickertape.relay.server",
-    "tickertape.cli.check.command",
-    "tickertape.cli.streams",
-    "tickertape.cli.publish",
-    "tickertape.cli.ship",
-    "uvloop",
-)
+COMMAND: Final = "tickertape.cli.main"
+HOST: Final = "tests.support.programs.asgi_host"
+"""Programs that are started; each has a ``main``."""
+
+_MODULES: Final = {
+    HOST: (HOST,),
+    COMMAND: (
+        "tickertape.cli.main",
+        "tickertape.cli.serve",
+        "tickertape.relay.server",
+        "tickertape.cli.check.command",
+        "tickertape.cli.streams",
+        "tickertape.cli.publish",
+        "tickertape.cli.ship",
+        "uvloop",
+    ),
+}
+"""What is imported for each."""
+
+_OPTIONS: Final = {HOST: ("-W", "error"), COMMAND: ()}
+"""Of the interpreter."""
+
 _HEAD: Final = 4
 """Bytes that say how long an order is."""
 
@@ -107,11 +121,11 @@ class Process:
 class _Starter:
     """The process that is forked, as the tests see it."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
         self._link, there = socket.socketpair()
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(there.fileno())],
+                [sys.executable, *_OPTIONS[program], "-m", __name__, program, str(there.fileno())],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[there.fileno()],
@@ -132,22 +146,23 @@ class _Starter:
         return Process(pid, os.fdopen(out), os.fdopen(err), status)
 
 
-_starter: list[_Starter] = []
+_starters: dict[str, _Starter] = {}
 _making: Final = threading.Lock()
 
 
-def start(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> Process:
-    """Start ``tickertape``, with a session of its own, pipes for what it prints, and no standard input.
+def start(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, program: str = COMMAND) -> Process:
+    """Start a program, with a session of its own, pipes for what it prints, and no standard input.
 
     Args:
         arguments: of the command line, without the program.
         env: all of its environment.
         cwd: its folder.
+        program: the module that has its ``main``.
     """
     with _making:
-        if not _starter:
-            _starter.append(_Starter())
-    return _starter[0].start(arguments, env, cwd)
+        if program not in _starters:
+            _starters[program] = _Starter(program)
+    return _starters[program].start(arguments, env, cwd)
 
 
 def _exactly(link: socket.socket, size: int) -> bytes:
@@ -225,18 +240,36 @@ def _become(descriptors: Sequence[int], order: dict[str, object]) -> None:
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
-def _main() -> int:
-    for name in MODULES:
+def _main() -> NoReturn:
+    program, link = sys.argv[1:]
+    for name in _MODULES[program]:
         import_module(name)
     gc.collect()
     gc.freeze()
-    arguments = _serve(socket.socket(fileno=int(sys.argv[1])))
-    cli = import_module("tickertape.cli.main")
-    return int(cli.main(arguments))
+    sys.argv = [program, *_serve(socket.socket(fileno=int(link)))]
+    try:
+        code = int(import_module(program).main() or 0)
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End as an interpreter does, but leave its memory to the system.
+
+    To clear away what was imported means to copy it first, page by page, from the process that was forked.
+    """
+    gc.collect()  # warns of what was not closed, or not awaited; what was imported is not looked through
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    _main()
 
 
 __all__ = ["Process", "start"]
