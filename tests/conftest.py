@@ -42,6 +42,8 @@ def ends_its_threads() -> Iterator[None]:
     deadline = time.monotonic() + PATIENCE
     for thread in set(threading.enumerate()) - before:
         if not thread.name.startswith(("asyncio_", "asyncio-waitpid-")):
+            while thread.ident is None and time.monotonic() < deadline:
+                time.sleep(0.001)  # enumerated in the moment of its start
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} still runs; end it in the test"
 
