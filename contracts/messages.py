@@ -1,16 +1,16 @@
-"""What relay and client say to each other over the WebSocket, as pydantic models.
+"""What relay and client say to each other, as pydantic models: the one description of it.
 
-The relay parses client messages with ``parse_client``; what it sends is built by
-``relay/core/fanout/encoding.py`` and described here for the exported schemas, for clients in Python, and for
-tests.
+The relay reads client messages with ``parse_client``, and builds what it sends from the models here; only
+``Events`` and ``Snapshot`` are written from events that are JSON already (``encode.py``). Schemas and
+TypeScript types are exported from the models, and clients in Python and tests read with ``relay_message``.
 """
 
-import re
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.cursors import CURSOR_PATTERN
 from tickertape.contracts.events import Timestamp
 from tickertape.contracts.subjects import SubjectError, check_pattern
 
@@ -29,10 +29,6 @@ Mode = Literal["live", "complete", "latest"]
 LevelName = Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
 GapReason = Literal["rate", "slow", "retention", "reset"]
 
-_CURSOR = re.compile(r"([0-9a-z]{1,16})-(0|[1-9][0-9]{0,19})(?:-([1-9][0-9]{0,18}))?", re.ASCII)
-_MAX_SEQUENCE: Final = 2**64 - 1
-
-CURSOR_PATTERN: Final = r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})(-[1-9][0-9]{0,18})?$"
 CursorText = Annotated[str, Field(pattern=CURSOR_PATTERN)]
 
 # Any text is parsed, so that the relay can answer a wrong one with the error code that fits; the schema tells
@@ -40,42 +36,6 @@ CursorText = Annotated[str, Field(pattern=CURSOR_PATTERN)]
 LevelAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(LevelName))})]
 ModeAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(Mode))})]
 CursorAsked = Annotated[str, WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})]
-
-
-class Cursor(NamedTuple):
-    """A position in the stream; opaque to clients.
-
-    Attributes:
-        epoch: tells one stream from another that has taken its name.
-        sequence: of the last message before the position.
-        stored_ns: when the stream stored that message, UNIX nanoseconds. A server that lost its newest
-            messages in a power failure gives their sequences to others; this tells which of them was meant.
-            None where there is no message, where the time is not known, and in cursors of 0.1.0.
-    """
-
-    epoch: str
-    sequence: int
-    stored_ns: int | None = None
-
-    def __str__(self) -> str:
-        return format_cursor(*self)
-
-
-def format_cursor(epoch: str, sequence: int, stored_ns: int | None = None) -> str:
-    """Write a position in the stream: ``<epoch>-<sequence>[-<stored_ns>]``."""
-    return f"{epoch}-{sequence}-{stored_ns}" if stored_ns else f"{epoch}-{sequence}"
-
-
-def parse_cursor(text: str) -> Cursor:
-    """Read a cursor.
-
-    Raises:
-        ValueError: it is malformed.
-    """
-    found = _CURSOR.fullmatch(text)
-    if found is None or int(found[2]) > _MAX_SEQUENCE:
-        raise ValueError(f"{text[:60]!r} is not a cursor; send back one that the relay gave")
-    return Cursor(found[1], int(found[2]), int(found[3]) if found[3] else None)
 
 
 class Message(BaseModel):
@@ -261,6 +221,8 @@ class Events(Message):
 
 class Gap(Message):
     """Events after ``from``, up to and with ``to``, that will not come."""
+
+    model_config = ConfigDict(validate_by_name=True)
 
     type: Literal["gap"]
     from_: Annotated[CursorText, Field(alias="from")]

@@ -123,7 +123,7 @@ async def drain(gate: Gate, main: HttpServer, notice: float, seconds: float, sto
 
 async def _say_goodbye(gate: Gate, seconds: float, stopping: StopSignals) -> None:
     """Say ``bye`` in waves; whoever is told later waits longer, so that all come back at one even rate."""
-    sessions = list(gate.hub.sessions.values())
+    sessions = list(gate.hub.sessions)
     spread = max(LEAST_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))
     waves = max(1, min(len(sessions), math.floor(seconds / WAVE_EVERY)))
     began = time.monotonic()

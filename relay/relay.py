@@ -21,10 +21,11 @@ from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.ingest.ingest import Intake
 from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_requests import ReplayRequests
 from tickertape.relay.metrics.snapshot import Reading, read
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Gate
-from tickertape.relay.transport.flush_loop import Flusher, clock
+from tickertape.relay.transport.flush_loop import FlushLoop, clock
 from tickertape.relay.worker_context import Place
 
 from tickertape.process.tasks import end
@@ -43,6 +44,7 @@ class Parts:
         hub: the log and its sessions.
         gate: who may come in; closed until somebody opens it.
         intake: reads NATS into the hub.
+        flush_loop: writes what the hub has for its sessions.
         history: for ``GET /events``.
         authority: verifies tokens; None where none are asked for.
     """
@@ -50,6 +52,7 @@ class Parts:
     hub: Hub
     gate: Gate
     intake: Intake
+    flush_loop: FlushLoop
     history: History
     authority: Authority | None
 
@@ -77,6 +80,7 @@ class Parts:
         """
         tasks = [
             asyncio.create_task(self.intake.run(loaded), name="intake"),
+            asyncio.create_task(self.flush_loop.run(), name="flush"),
             asyncio.create_task(self._tick(), name="tick"),
         ]
         if self.authority is not None:
@@ -106,7 +110,7 @@ class Parts:
 
     def end_revoked(self) -> None:
         """End the sessions of tokens that were revoked; called when another list of them counts."""
-        if self.authority is not None and (ended := self.hub.end_revoked(self.authority.revoked)):
+        if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.revoked)):
             log.info("%d sessions ended: their tokens were revoked", ended)
 
 
@@ -131,8 +135,7 @@ def assemble(
     now = clock()
     names = settings.names()
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
-    flusher = Flusher(now)
-    readers = Readers(names, patterns, now)
+    wanted, requests = asyncio.Event(), ReplayRequests()
     verify = None if authority is None else authority.verify
     hub = Hub(
         HubSettings(
@@ -143,14 +146,15 @@ def assemble(
             log_bytes=settings.log_bytes,
             max_catch_up=settings.max_catch_up,
         ),
-        flusher.wake,
-        readers.fetch,
-        readers.ask,
+        wanted.set,
+        requests.fetch,
+        requests.ask,
         verify,
         session_failed,
     )
-    flusher.hub = readers.hub = hub
-    flusher.intake = Intake(hub, now, url, names, patterns, readers, settings.access())
+    readers = Readers(hub, requests, names, patterns, now)
+    intake = Intake(hub, now, url, names, patterns, readers, settings.access())
+    flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, intake.rest)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(connections)
     if place:
@@ -162,7 +166,7 @@ def assemble(
     )
     gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
     gate.open = False
-    return Parts(hub, gate, flusher.intake, History(hub, readers), authority)
+    return Parts(hub, gate, intake, flush_loop, History(hub, readers), authority)
 
 
 def session_failed(session: str, error: Exception) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tickertape.contracts import events
 from tickertape.contracts import messages as wire
+from tickertape.contracts.cursors import CURSOR_PATTERN
 from tickertape.contracts.export import json_schema
 from tickertape.contracts.subjects import LEVELS
 
@@ -142,7 +143,7 @@ def _query() -> dict[str, Any]:
                 "default": "live",
                 "description": about["mode"],
             },
-            "cursor": {"type": "string", "pattern": wire.CURSOR_PATTERN, "description": about["cursor"]},
+            "cursor": {"type": "string", "pattern": CURSOR_PATTERN, "description": about["cursor"]},
             "since": {"type": "string", "description": about["since"]},
             "interval_ms": {
                 "type": "integer",

@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 from tickertape.contracts import close_codes as codes
 from tickertape.contracts import events
 from tickertape.contracts import messages as wire
+from tickertape.contracts.cursors import CURSOR_PATTERN
 from tickertape.contracts.export import json_schema
 from tickertape.contracts.subjects import LEVELS
 
@@ -186,7 +187,7 @@ def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return _ALIASES.get(tuple(schema["enum"])) or " | ".join(_text(value) for value in schema["enum"])
     match schema.get("type"):
-        case "string" if schema.get("pattern") == wire.CURSOR_PATTERN:
+        case "string" if schema.get("pattern") == CURSOR_PATTERN:
             return "Cursor"
         case "string":
             return "Timestamp" if schema.get("format") == "date-time" else "string"

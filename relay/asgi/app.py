@@ -37,7 +37,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import WireError
-from tickertape.relay.asgi.connection import Client, Unframed, refuse
+from tickertape.relay.asgi.connection import Client, refuse
 from tickertape.relay.asgi.runner import HostedCollector, HostedRelay
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import Algorithm, is_loopback
@@ -80,7 +80,6 @@ class TickertapeApp:
         origins = Origins(settings.allowed_origins, rebinding=not self._open_to_all)
         self._relay = HostedRelay(settings, origins)
         self.collector: Final[Collector] = HostedCollector(self._relay)
-        self._unframed = Unframed()
         self._said_exposed = False
 
     def __repr__(self) -> str:
@@ -147,7 +146,7 @@ class TickertapeApp:
         if parts is None:
             await refuse(_ended(), scope, receive, send)
             return
-        await Client(parts.gate, self._unframed, scope, receive, send).serve()
+        await Client(parts.gate, scope, receive, send).serve()
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._relay.parts

@@ -20,12 +20,11 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.encode import Outgoing, parts
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
 from tickertape.relay.core.connection_limits import OURS, Limit, Visitor
-from tickertape.relay.core.fanout import encoding as frames
-from tickertape.relay.core.fanout.encoding import Variant
-from tickertape.relay.core.faults import REASON
 from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.connections import (
     BUFFER_HIGH,
@@ -47,18 +46,32 @@ BURST_HIGH: Final = 4 * BUFFER_HIGH
 loop, and pausing for every large batch would only cost."""
 
 
-class Unframed:
-    """Messages of frames, read once for all clients that are sent the same bytes one after another."""
+class Texts:
+    """Text messages, for a server that frames them itself; their length is in bytes.
 
-    def __init__(self) -> None:
-        self._data = b""
-        self._texts: Sequence[str] = ()
+    Args:
+        texts: in their order, UTF-8.
+    """
 
-    def __call__(self, data: bytes) -> Sequence[str]:
-        """The messages in whole plain frames."""
-        if data is not self._data:
-            self._data, self._texts = data, frames.texts(data)
-        return self._texts
+    __slots__ = ("_size", "texts")
+
+    def __init__(self, texts: list[bytes]) -> None:
+        self.texts = [str(text, "utf-8") for text in texts]
+        self._size = sum(map(len, texts))
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class TextEncoding:
+    """Messages as texts."""
+
+    def encode(self, messages: Sequence[Outgoing]) -> Texts:
+        """Return the texts of messages, in their order."""
+        return Texts([parts(message).text() for message in messages])
+
+
+TEXT: Final = TextEncoding()
 
 
 class Client:
@@ -66,22 +79,20 @@ class Client:
 
     Args:
         gate: of the feed.
-        unframed: reads what the hub sends.
         scope, receive, send: of ASGI.
     """
 
-    variant = Variant.PLAIN
+    encoding = TEXT
 
-    def __init__(self, gate: Gate, unframed: Unframed, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         self.spoke = -1
         self._gate = gate
-        self._unframed = unframed
         self._scope = scope
         self._receive = receive
         self._send = send
         self._session: Session | None = None
         self._visitor: Visitor | None = None
-        self._outbox: deque[tuple[Sequence[str], int]] = deque()
+        self._outbox: deque[Texts] = deque()
         self._waiting = 0  # bytes in it, and on their way
         self._wake = asyncio.Event()
         self._sending = False
@@ -116,7 +127,7 @@ class Client:
             session, self._session = self._session, None
             waiting = session is not None and session.state is State.WAITING
             if session is not None:
-                gate.hub.closed(session)
+                gate.hub.sessions.closed(session)
             gate.gone(arrived, waiting=waiting)
             if self.spoke >= 0:
                 gate.discard(self)
@@ -129,9 +140,9 @@ class Client:
 
     # From the session.
 
-    def send(self, data: bytes) -> None:
-        """Put whole frames into the outbox."""
-        self._outbox.append((self._unframed(data), len(data)))
+    def send(self, data: Texts) -> None:
+        """Put messages into the outbox."""
+        self._outbox.append(data)
         self._waiting += len(data)
         self._wake.set()
         self._pause_if_full()
@@ -165,7 +176,7 @@ class Client:
     def _fault(self, error: Exception) -> None:
         """End it on an internal error; ``bye`` goes out with the outbox, if anything still does."""
         if self._session is not None:
-            self._gate.hub.fault(self._session, error)
+            self._gate.hub.sessions.fault(self._session, error)
         elif self._closing is None:
             self._gate.request_failed("a handshake", error)
             self._closing = CloseCode.INTERNAL_ERROR, REASON
@@ -218,11 +229,11 @@ class Client:
         if decided.refused is not None:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             code = close_code(decided.refused)
-            hub.turn_away(self, decided.refused, code)
+            hub.sessions.turn_away(self, decided.refused, code)
             return
         if decided.grant is None:
             self._most = MAX_AUTH_BYTES
-        session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
+        session = hub.sessions.open(self, decided.request, self._gate.clock(), decided.grant, decided.wanted)
         if self._closing is None:
             self._session = session
             self._pause_if_full()  # the snapshot came before there was a session to tell
@@ -244,7 +255,7 @@ class Client:
             try:
                 self._take(session, message)
             except Exception as error:
-                self._gate.hub.fault(session, error)
+                self._gate.hub.sessions.fault(session, error)
 
     def _take(self, session: Session, message: Message) -> None:
         gate, text = self._gate, message.get("text")
@@ -255,14 +266,14 @@ class Client:
         if self._rate.spent > allowed:
             gate.admission.refused[Limit.MESSAGE_RATE] += 1
             reason = f"more than {allowed} messages in a second"
-            gate.hub.bye(session, CloseCode.TOO_MANY, reason, 1_000)
+            gate.hub.sessions.bye(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
-            gate.hub.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
+            gate.hub.sessions.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
         elif len(data) > self._most:
             reason = f"a message of {len(data)} bytes; at most {self._most}"
-            gate.hub.bye(session, CloseCode.MESSAGE_TOO_BIG, reason)
+            gate.hub.sessions.bye(session, CloseCode.MESSAGE_TOO_BIG, reason)
         else:
-            gate.hub.receive(session, data, now)
+            gate.hub.sessions.receive(session, data, now)
 
     async def _write(self) -> None:
         """Send what is in the outbox, as fast as the server takes it."""
@@ -286,14 +297,14 @@ class Client:
     async def _send_outbox(self) -> None:
         self._sending = True
         while self._outbox:
-            texts, size = self._outbox.popleft()
-            for text in texts:
+            data = self._outbox.popleft()
+            for text in data.texts:
                 await self._put({"type": "websocket.send", "text": text})
-            self._waiting -= size
+            self._waiting -= len(data)
             if self._paused and self._waiting <= BUFFER_LOW:
                 self._paused = False
                 if self._session is not None:
-                    self._gate.hub.resumed(self._session)
+                    self._gate.hub.sessions.resumed(self._session)
         self._sending = False
 
     async def _put(self, message: Message) -> None:
@@ -308,7 +319,7 @@ class Client:
         high = BUFFER_HIGH if self._sending else BURST_HIGH
         if self._waiting > high and not self._paused and self._session is not None:
             self._paused = True
-            self._gate.hub.paused(self._session)
+            self._gate.hub.sessions.paused(self._session)
 
     def _give_up(self, after: float) -> None:
         patience = self._patience

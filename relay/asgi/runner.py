@@ -184,7 +184,7 @@ class HostedRelay:
     def _shut(self, parts: Parts) -> None:
         self._opened.clear()
         parts.gate.open = False
-        parts.gate.farewell(list(parts.hub.sessions.values()))
+        parts.gate.farewell(list(parts.hub.sessions))
 
 
 class HostedCollector(Collector):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
-from tickertape.relay.core.fanout.filters import Filter, Route
+from tickertape.relay.core.filters import Filter, Route
 
 _sequence = attrgetter("seq")
 _stored = attrgetter("stored_ns")

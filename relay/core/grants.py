@@ -15,7 +15,7 @@ from typing import Any, Final
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import MAX_SUBJECTS, WireError
 from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersection
-from tickertape.relay.core.fanout.filters import RANK, Filter
+from tickertape.relay.core.filters import RANK, Filter
 
 CLAIM: Final = "tickertape"
 """Name of the claim that holds a grant."""
@@ -51,8 +51,8 @@ class Grant:
     token_id: str | None = None
     expires_at: float | None = None
 
-    def narrow(self, patterns: tuple[str, ...], level: str) -> Filter:
-        """Cut a filter to this grant.
+    def intersect(self, patterns: tuple[str, ...], level: str) -> Filter:
+        """Return the filter that is left of what is asked.
 
         Args:
             patterns: legal ones, as asked.

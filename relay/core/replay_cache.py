@@ -4,15 +4,16 @@ Invariants:
 
 1. A stretch is asked for once, however many sessions wait for it; the longest-waiting one is read next.
 2. Stretches in memory stay within a bound of bytes; the one that was used longest ago leaves first.
-3. Nobody waits for a stretch that nobody reads: a session that leaves or stalls is forgotten here.
+3. No waiter is left behind: a session that leaves or stalls is forgotten here.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from tickertape.relay.core.event_log import Log
-from tickertape.relay.core.session.session import Session
+
+W = TypeVar("W")
 
 STRETCH: Final = 4096
 """Sequences in one stretch: a hundred milliseconds of reading, a megabyte or two."""
@@ -31,8 +32,8 @@ class Wanted(NamedTuple):
     last: int
 
 
-class Archive:
-    """Stretches of the stream, and the sessions that wait for them.
+class Archive(Generic[W]):
+    """Stretches of the stream, and those that wait for them.
 
     Args:
         fetch: called when there is something to read; None when nobody can read.
@@ -45,14 +46,14 @@ class Archive:
         self._stretches: OrderedDict[int, Log] = OrderedDict()
         self._wanted: dict[int, None] = {}
         self._reading: set[int] = set()
-        self._waiting: dict[int, dict[Session, None]] = {}
-        self._where: dict[Session, int] = {}
+        self._waiting: dict[int, dict[W, None]] = {}
+        self._where: dict[W, int] = {}
 
     def __repr__(self) -> str:
         return f"Archive({len(self._stretches)} stretches, {len(self._where)} waiting)"
 
-    def __contains__(self, session: object) -> bool:
-        return session in self._where
+    def __contains__(self, waiter: object) -> bool:
+        return waiter in self._where
 
     @property
     def available(self) -> bool:
@@ -61,11 +62,11 @@ class Archive:
 
     @property
     def waiting(self) -> int:
-        """Sessions that wait for a stretch."""
+        """How many wait for a stretch."""
         return len(self._where)
 
-    def sessions(self) -> list[Session]:
-        """Those that wait."""
+    def waiters(self) -> list[W]:
+        """Return those that wait."""
         return list(self._where)
 
     def get(self, place: int) -> Log | None:
@@ -81,11 +82,11 @@ class Archive:
         self._stretches.move_to_end(number)
         return stretch
 
-    def wait(self, session: Session) -> None:
-        """Let a session wait for the stretch that leads on from its cursor."""
-        number = session.cursor // STRETCH
-        self._where[session] = number
-        self._waiting.setdefault(number, {})[session] = None
+    def wait(self, waiter: W, place: int) -> None:
+        """Let one wait for the stretch that leads on from a place."""
+        number = place // STRETCH
+        self._where[waiter] = number
+        self._waiting.setdefault(number, {})[waiter] = None
         self._want(number)
 
     def prefetch(self, place: int, upto: int) -> None:
@@ -95,13 +96,13 @@ class Archive:
             if number * STRETCH < upto and number not in self._stretches:
                 self._want(number)
 
-    def forget(self, session: Session) -> None:
-        """A session waits no longer."""
-        number = self._where.pop(session, None)
+    def forget(self, waiter: W) -> None:
+        """Let one wait no longer."""
+        number = self._where.pop(waiter, None)
         if number is None:
             return
         waiting = self._waiting[number]
-        del waiting[session]
+        del waiting[waiter]
         if not waiting:
             del self._waiting[number]
             self._wanted.pop(number, None)
@@ -114,7 +115,7 @@ class Archive:
             return Wanted(number, number * STRETCH + 1, (number + 1) * STRETCH)
         return None
 
-    def loaded(self, number: int, stretch: Log) -> list[Session]:
+    def loaded(self, number: int, stretch: Log) -> list[W]:
         """Take in a stretch; returns who waited for it."""
         self._reading.discard(number)
         self._stretches[number] = stretch
@@ -131,23 +132,23 @@ class Archive:
         if number in self._waiting:
             self._want(number)
 
-    def abandoned(self, number: int) -> list[Session]:
-        """Give up a stretch that no retry can read; returns the sessions that waited for it."""
+    def abandoned(self, number: int) -> list[W]:
+        """Give up a stretch that no retry can read; returns those that waited for it."""
         self._reading.discard(number)
         self._wanted.pop(number, None)
         return self._released(number)
 
-    def clear(self) -> list[Session]:
+    def clear(self) -> list[W]:
         """Forget everything: the stream is another one; returns who waited."""
         self._stretches.clear()
         self._wanted.clear()
-        return [session for number in list(self._waiting) for session in self._released(number)]
+        return [waiter for number in list(self._waiting) for waiter in self._released(number)]
 
-    def _released(self, number: int) -> list[Session]:
-        sessions = list(self._waiting.pop(number, ()))
-        for session in sessions:
-            del self._where[session]
-        return sessions
+    def _released(self, number: int) -> list[W]:
+        waiters = list(self._waiting.pop(number, ()))
+        for waiter in waiters:
+            del self._where[waiter]
+        return waiters
 
     def _want(self, number: int) -> None:
         if number not in self._reading and number not in self._wanted and self._fetch is not None:

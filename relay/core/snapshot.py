@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Final
 
 from tickertape.relay.core.event_log import Record
-from tickertape.relay.core.fanout.filters import Filter
+from tickertape.relay.core.filters import Filter
 
 MAX_SUBJECTS: Final = 100_000
 """State subjects remembered; past it the one that was first seen earliest leaves."""

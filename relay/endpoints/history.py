@@ -4,14 +4,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
+from tickertape.contracts import encode
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import Cursor, WireError, parse_cursor
+from tickertape.contracts.cursors import Cursor, parse_cursor
+from tickertape.contracts.messages import WireError
 from tickertape.relay.core.event_log import Log, Record
-from tickertape.relay.core.fanout.feed import Gap
-from tickertape.relay.core.fanout.filters import Filter
+from tickertape.relay.core.fanout.batch import Gap
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.core.session.session import QUERY_KEYS, Request, read_query, request_from
+from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, read_query, request_from
 from tickertape.relay.ingest.replay_readers import Readers
 
 MAX_LIMIT: Final = 1_000
@@ -131,12 +132,9 @@ class History:
         else:
             page = await self._forward(wanted, start, end, query.limit)
             more = page.place < end
-        return b'{"events":[%b],"cursor":"%b","more":%b%b}' % (
-            b",".join(record.item for record in page.found),
-            hub.fanout.cursor(page.place).encode(),
-            b"true" if more else b"false",
-            b',"gap":' + orjson.dumps(page.gap.fields(hub.epoch)) if page.gap is not None else b"",
-        )
+        gap = None if page.gap is None else page.gap.message(hub.epoch)
+        events = [record.item for record in page.found]
+        return encode.page(events, hub.fanout.cursor(page.place), more=more, gap=gap)
 
     async def _own(self, cursor: Cursor) -> int:
         """Return the sequence of a cursor of this stream.
@@ -148,7 +146,7 @@ class History:
         if cursor.epoch != self._hub.epoch:
             raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")
         if cursor.sequence <= self._hub.log.head:
-            valid = self._hub.starts.knows(cursor)
+            valid = self._hub.sessions.knows(cursor)
             if valid is None:
                 valid = not await self._readers.lost(cursor, {})
             if not valid:

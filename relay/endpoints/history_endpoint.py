@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import WireError
-from tickertape.relay.core.fanout.filters import Filter
-from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.endpoints.history import History, Query, parse
 from tickertape.relay.transport.connections import Gate
 from tickertape.relay.transport.http_errors import Pieces, cors, headers_of, peer, refusal
@@ -45,7 +45,7 @@ class EventsPage:
             grant = self._gate.entrance.grant(headers)
             if grant is None:
                 raise WireError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
-            wanted = grant.narrow(query.request.subjects, query.request.level)
+            wanted = grant.intersect(query.request.subjects, query.request.level)
             who = self._who(scope, grant)
             if self._on_their_way[who] >= PAGES_AT_ONCE:
                 raise WireError(ErrorCode.TOO_MANY, f"{PAGES_AT_ONCE} pages are being read; end with one")

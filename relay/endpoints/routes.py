@@ -201,7 +201,7 @@ def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
         "version": metrics.package_version(),
         "relay": hub.settings.relay,
         "ready": ready,
-        "upstream": "connected" if hub.upstream_connected else "disconnected",
+        "upstream": "connected" if hub.sessions.upstream_connected else "disconnected",
         "cursor": hub.cursor(),
         "lag": lag,
         "log": {
@@ -217,7 +217,7 @@ def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
                 "mode": feed.key.mode,
                 "rate": feed.key.rate,
                 "members": feed.members,
-                "behind": feed.members - len(feed.heads),
+                "behind": feed.members - len(feed.live),
             }
             for feed in sorted(hub.fanout.feeds.values(), key=lambda feed: -feed.members)[:100]
         ],

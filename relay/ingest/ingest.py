@@ -106,7 +106,7 @@ class Intake:
     @property
     def connected(self) -> bool:
         """True while the relay hears from NATS."""
-        return self.hub.upstream_connected
+        return self.hub.sessions.upstream_connected
 
     def upstream(self) -> Upstream:
         """How the relay stands with NATS."""
@@ -151,13 +151,13 @@ class Intake:
                     await self._consumer.stop()
             await connect.close(nc)
 
-    def rest(self) -> None:
-        """Leave what comes from NATS in the socket for a moment, at most ``MAX_DELAY``; then ``go_on``."""
+    def rest(self, seconds: float) -> None:
+        """Leave what comes from NATS in the socket for a moment: nothing is flushed before it is over."""
         if (transport := self._transport()) is not None:
             transport.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._read_on)
 
-    def go_on(self) -> None:
-        """Read again after ``rest``."""
+    def _read_on(self) -> None:
         if (transport := self._transport()) is not None:
             transport.resume_reading()
 
@@ -267,7 +267,7 @@ class Intake:
     def _flows(self) -> None:
         """Events are heard: not merely a consumer is there, whose first message may end the connection."""
         self._expecting = False
-        self.hub.set_upstream(True, self._clock())
+        self.hub.sessions.set_upstream(True, self._clock())
         if self._lost_since is not None:
             away, self._lost_since = self._clock() - self._lost_since, None
             log.info("events are followed again after %.1f s", away, extra={"away": round(away, 3)})
@@ -285,7 +285,7 @@ class Intake:
                     continue
                 log.warning("nothing is heard from NATS; the consumer is made again")
                 self._lost_since = self._lost_since or self._clock()
-                self.hub.set_upstream(False, self._clock())
+                self.hub.sessions.set_upstream(False, self._clock())
                 self._broken.set()
             if not nc.is_connected:
                 await asyncio.sleep(CHECK_EVERY / 5)
@@ -296,7 +296,7 @@ class Intake:
                 tries = 0
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 log.warning("events cannot be followed yet: %s", error)
-                self.hub.set_upstream(False, self._clock())
+                self.hub.sessions.set_upstream(False, self._clock())
                 self._broken.set()  # however far it came
                 await asyncio.sleep(RETRY_DELAY)
 
@@ -422,7 +422,7 @@ class Intake:
             log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
         else:
             log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
-        self.hub.set_upstream(False, self._clock())
+        self.hub.sessions.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:
         log.warning("NATS: %s", error)

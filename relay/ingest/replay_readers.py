@@ -12,8 +12,8 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
+from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import Event, decode, format_time, parse_time
-from tickertape.contracts.messages import Cursor
 from tickertape.contracts.names import Names
 from tickertape.relay.core.event_log import Log, Record
 from tickertape.relay.core.hub import Hub
@@ -28,6 +28,7 @@ from tickertape.relay.ingest.last_resort import (
     unless_ended,
 )
 from tickertape.relay.ingest.range_reader import RangeReader
+from tickertape.relay.ingest.replay_requests import ReplayRequests
 
 from tickertape.nats import direct_get
 from tickertape.nats.direct_get import Stored
@@ -52,6 +53,8 @@ class Readers:
     """Reads what the hub's sessions want from the stream.
 
     Args:
+        hub: whose sessions they are.
+        requests: what it wants.
         names: of subjects and streams.
         patterns: what the relay takes in, as in NATS.
         clock: UNIX seconds that never go back.
@@ -60,27 +63,23 @@ class Readers:
         reading: how many of them read now.
     """
 
-    def __init__(self, names: Names, patterns: tuple[str, ...], clock: Callable[[], float]) -> None:
-        self.hub: Hub
+    def __init__(
+        self,
+        hub: Hub,
+        requests: ReplayRequests,
+        names: Names,
+        patterns: tuple[str, ...],
+        clock: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._requests = requests
         self._names = names
         self._range = RangeReader(names, patterns)
         self._stream = self._range.stream
         self._clock = clock
         self._nc: Client | None = None
         self.reading = 0
-        self._wanted = asyncio.Event()
-        self._asked = asyncio.Event()
-        self._asking: dict[Session, None] = {}
         self._reading = asyncio.Semaphore(READERS)
-
-    def fetch(self) -> None:
-        """A stretch is wanted; the hub calls this."""
-        self._wanted.set()
-
-    def ask(self, session: Session) -> None:
-        """A session's place is wanted; the hub calls this."""
-        self._asking[session] = None
-        self._asked.set()
 
     async def run(self, nc: Client) -> None:
         """Serve what is wanted, until cancelled."""
@@ -97,13 +96,13 @@ class Readers:
         Raises:
             StreamsError: NATS is unreachable.
         """
-        archive = self.hub.fanout.archive
+        archive = self._hub.fanout.archive
         async with self._reading:
             found = archive.get(place)
             if found is None:
                 number = place // STRETCH
                 found = await self._read(Wanted(number, number * STRETCH + 1, (number + 1) * STRETCH))
-                self.hub.fanout.loaded(number, found)
+                self._hub.fanout.loaded(number, found)
             return found
 
     async def lost(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
@@ -181,23 +180,23 @@ class Readers:
             window *= 2
 
     async def _read_wanted(self) -> None:
-        archive = self.hub.fanout.archive
+        archive = self._hub.fanout.archive
         while True:
             wanted = archive.next()
             if wanted is None:
-                self._wanted.clear()
-                await self._wanted.wait()
+                self._requests.chunks.clear()
+                await self._requests.chunks.wait()
                 continue
             try:
                 async with self._reading:
-                    self.hub.fanout.loaded(wanted.number, await self._read(wanted))
+                    self._hub.fanout.loaded(wanted.number, await self._read(wanted))
             except _FAILURES as error:
                 log.warning("events %d to %d cannot be read yet: %s", wanted.first, wanted.last, error)
                 await asyncio.sleep(RETRY_DELAY)
                 archive.failed(wanted.number)
             except Exception as error:
-                for session in archive.abandoned(wanted.number):
-                    self.hub.fault(session, error)
+                for member in archive.abandoned(wanted.number):
+                    member.fault(error)
 
     async def _read(self, wanted: Wanted) -> Log:
         self.reading += 1
@@ -207,7 +206,7 @@ class Readers:
             self.reading -= 1
 
     async def _read_stretch(self, wanted: Wanted) -> Log:
-        hub = self.hub
+        hub = self._hub
         begun, head = hub.begun, hub.log.head
         first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
         last = min(wanted.last, head)
@@ -231,20 +230,18 @@ class Readers:
 
     async def _locate_asking(self) -> None:
         while True:
-            await self._asked.wait()
-            self._asked.clear()
-            sessions, self._asking = list(self._asking), {}
+            await self._requests.asked.wait()
+            sessions = self._requests.take()
             stored: dict[int, int | None] = {}  # many clients come back with the same cursor
             while sessions:
                 some, sessions[:LOCATED_TOGETHER] = sessions[:LOCATED_TOGETHER], []
                 failed = await self._locate_some(some, stored)
                 if failed is None:
                     continue
-                waiting = [one for one in (*some, *sessions) if one.request is not None]
+                waiting = [one for one in (*some, *sessions) if one.locating is not None]
                 log.warning("%d clients wait for their place: %s", len(waiting), failed)
                 await asyncio.sleep(RETRY_DELAY)
-                self._asking.update((one, None) for one in waiting)
-                self._asked.set()
+                self._requests.ask(*waiting)
                 break
 
     async def _locate_some(
@@ -263,11 +260,11 @@ class Readers:
             if isinstance(answer, _FAILURES):
                 failed = answer
             elif isinstance(answer, Exception):
-                self.hub.fault(session, answer)
+                session.fault(answer)
         return failed
 
     async def _locate(self, session: Session, there: dict[str, Any], stored: dict[int, int | None]) -> None:
-        request = session.request
+        request = session.locating
         if request is None:
             return
         place: int | None
@@ -280,7 +277,7 @@ class Readers:
         else:
             assert request.since is not None
             place = await self.place_at(request.since.at(self._clock()))
-        self.hub.located(session, request, place, self._clock())
+        self._hub.sessions.located(session, request, place, self._clock())
 
     async def _info(self) -> dict[str, Any]:
         there = await info(self._nc, self._stream) if self._nc is not None and self._nc.is_connected else None

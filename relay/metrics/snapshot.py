@@ -105,7 +105,7 @@ def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading
         "replay_readers": upstream.reading,
         "sockets": admission.open,
         "sockets_unauthenticated": admission.pending,
-        "nats_connected": int(hub.upstream_connected),
+        "nats_connected": int(hub.sessions.upstream_connected),
         "nats_reconnects": upstream.reconnects,
         "nats_round_trip_seconds": upstream.round_trip,
         "descriptors": _descriptors(),
@@ -121,7 +121,7 @@ def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading
         "events_dropped": _known(stats.dropped, ("rate", "slow", "retention", "reset")),
         "gaps": _known(stats.gaps, ("rate", "slow", "retention", "reset")),
         "members_parked": {
-            "socket": sum(not session.writable for session in list(hub.sessions.values())),
+            "socket": sum(not session.writable for session in list(hub.sessions)),
             "stream": fanout.archive.waiting,
             "pace": fanout.paced,
         },

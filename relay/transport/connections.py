@@ -17,9 +17,11 @@ from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.request_auth import Entrance, Headers
 from tickertape.relay.core.connection_limits import Admission, Limit, Limits, Visitor
 from tickertape.relay.core.counters import Histogram
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.core.session.session import Request, Session, close_code, parse_query
+from tickertape.relay.core.session.session import Session, close_code
+from tickertape.relay.core.session.subscription import Request, parse_query
 from tickertape.relay.transport.rejection_log import Refusals
 
 log = logging.getLogger("tickertape.gate")
@@ -80,14 +82,16 @@ class Decision:
     """What a handshake gets.
 
     Attributes:
-        wanted: what it asks for; without meaning when it is refused.
+        request: what it asks for; without meaning when it is refused.
         grant: what its token grants; None when it has yet to show one.
+        wanted: what the grant leaves of the request; None when there is no grant yet.
         refused: why it gets nothing.
         inside: whether a refusal is told in a WebSocket: a browser cannot see the status of a failed upgrade.
     """
 
-    wanted: Request
+    request: Request
     grant: Grant | None = None
+    wanted: Filter | None = None
     refused: WireError | None = None
     inside: bool = False
 
@@ -139,13 +143,13 @@ class Gate:
     @property
     def well(self) -> bool:
         """True while clients should come: they are let in, will be for a while, and events come."""
-        return self.open and not self.leaving and self.hub.upstream_connected
+        return self.open and not self.leaving and self.hub.sessions.upstream_connected
 
     def health(self) -> Health:
         """What ``/health`` says."""
         return {
             "status": "ok" if self.well else "unavailable",
-            "upstream": "connected" if self.hub.upstream_connected else "disconnected",
+            "upstream": "connected" if self.hub.sessions.upstream_connected else "disconnected",
             "connections": len(self),
         }
 
@@ -188,7 +192,7 @@ class Gate:
         """
         for index in range(len(sessions)) if part is None else part:
             wait = 500 + spread_ms * index // len(sessions)
-            self.hub.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
+            self.hub.sessions.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
 
     # Who comes.
 
@@ -204,7 +208,7 @@ class Gate:
             query: of the request, undecoded.
             secure: whether the socket itself is encrypted.
         """
-        wanted, grant, inside = Request(), None, False
+        request, inside = Request(), False
         why = "page_not_allowed"
         try:
             # A page of another site learns nothing, whatever it offers.
@@ -212,7 +216,7 @@ class Gate:
             why = ""
             offered = entrance.offered(value for name, value in headers if name == "sec-websocket-protocol")
             inside = offered.browser
-            wanted, grant = self._asked(visitor, peer, headers, query, offered.token)
+            decided = self._asked(visitor, peer, headers, query, offered.token)
         except WireError as error:
             code = close_code(error)
             if not inside and code in _FAULTS:
@@ -222,13 +226,13 @@ class Gate:
                 self.refusals.note(code, why, visitor.address if visitor else peer)
             refused = error.with_traceback(None)  # that holds this frame, and the frame the error
             refused.__context__ = None  # likewise
-            return Decision(wanted, refused=refused, inside=inside)
-        return Decision(wanted, grant)
+            return Decision(request, refused=refused, inside=inside)
+        return decided
 
     def _asked(
         self, visitor: Visitor | None, peer: str, headers: Headers, query: str, token: str | None
-    ) -> tuple[Request, Grant | None]:
-        """What a handshake asks for, and what its token grants; None when it has yet to show one.
+    ) -> Decision:
+        """Decide about a handshake from a page that may connect.
 
         Raises:
             WireError: it may not have it.
@@ -241,15 +245,16 @@ class Gate:
             limit = self.admission.request(visitor, client, self.clock())
             if limit is not None:
                 raise WireError(ErrorCode.TOO_MANY, f"too many connections from {client}; try again later")
-        wanted = parse_query(query)
+        request = parse_query(query)
         grant = self.entrance.grant(headers, token)
+        wanted = None
         if grant is not None:
-            grant.narrow(wanted.subjects, wanted.level)
+            wanted = grant.intersect(request.subjects, request.level)
             if visitor is not None and not self.admission.bind(visitor, grant.subject, grant.connections):
                 raise WireError(
                     ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
                 )
-        return wanted, grant
+        return Decision(request, grant, wanted)
 
     def opened(self, visitor: Visitor | None) -> None:
         """A handshake is over, and there is a session."""

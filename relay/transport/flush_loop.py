@@ -1,91 +1,94 @@
-"""When the hub is flushed: its wishes, and the pacing that it asks for, as callbacks of the event loop."""
+"""When the hub is flushed: as soon as it wants, and as its pacing lets it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from tickertape.relay.core.hub import Hub
-    from tickertape.relay.ingest.ingest import Intake
+from tickertape.relay.core.counters import Stats
+from tickertape.relay.core.fanout.fanout import Fanout
+
+log = logging.getLogger("tickertape.flush")
 
 REST_FROM: Final = 0.002
 """Seconds until the next flush from which it pays to leave new events in the socket until then."""
 
 
-class Flusher:
-    """Turns the hub's wishes into callbacks of the event loop.
-
-    While the pacing holds events back anyway, they are left in NATS' socket: reading thirty at once costs a
-    quarter of thirty times reading one.
+class FlushLoop:
+    """Flushes a fan-out, and uses the time between two flushes for those who are behind.
 
     Args:
+        fanout: what is flushed.
+        stats: where to count.
+        wanted: set, by the fan-out's ``wake``, when there is something to flush.
         now: the clock.
+        busy: called with how many seconds there will be no other flush: events that come meanwhile may wait
+            in NATS' socket, since reading thirty at once costs a quarter of thirty times reading one.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.hub: Hub
-        self.intake: Intake
+    def __init__(
+        self,
+        fanout: Fanout,
+        stats: Stats,
+        wanted: asyncio.Event,
+        now: Callable[[], float],
+        busy: Callable[[float], None],
+    ) -> None:
+        self._fanout = fanout
+        self._stats = stats
+        self._wanted = wanted
         self._now = now
-        self._loop = asyncio.get_running_loop()
-        self._flushing = False
-        self._wanted = False
-        self._serving = False
-        self._held: asyncio.TimerHandle | None = None
+        self._busy = busy
 
-    def wake(self) -> None:
-        """Flush as soon as the pacing lets it."""
-        if self._flushing:
-            self._wanted = True
+    async def run(self) -> None:
+        """Flush, until cancelled."""
+        while True:
+            await self._until_wanted()
+            await self._until_earliest()
+            self._wanted.clear()
+            await self._flush()
+
+    async def _until_wanted(self) -> None:
+        """Wait until the fan-out asks for a flush, or until one is due that it held back."""
+        if self._wanted.is_set():
             return
-        wait = self.hub.fanout.pacer.earliest() - self._now()
-        if wait <= 0:
-            self._loop.call_soon(self._flush)
-        else:
-            self._loop.call_later(wait, self._flush)
-            if not self._serving:
-                self._serving = True
-                self._loop.call_soon(self._between)
-
-    def _between(self) -> None:
-        """Use the time until the next flush for those who are behind, a few in each turn of the loop."""
-        self._serving = False
-        self._serving = not self._flushing and self.hub.fanout.serve_behind(self._now())
-        if self._serving:
-            self._loop.call_soon(self._between)
-
-    def _flush(self) -> None:
-        started = self._now()
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
-        self._flushing = True
-        cpu = time.thread_time()
+        until = self._fanout.held_until()
+        if until is None:
+            await self._wanted.wait()
+            return
+        timer = asyncio.get_running_loop().call_later(max(0.0, until - self._now()), self._wanted.set)
         try:
-            self.hub.fanout.flush(started)
+            await self._wanted.wait()
         finally:
-            # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
-            self._loop.call_soon(self._flushed, started, cpu)
+            timer.cancel()
 
-    def _flushed(self, started: float, cpu: float) -> None:
-        now = self._now()
-        self.hub.stats.flush.observe(now - started)
-        pacer = self.hub.fanout.pacer
+    async def _until_earliest(self) -> None:
+        """Wait until the pacing lets the next flush begin; serve those who are behind meanwhile."""
+        earliest = self._fanout.pacer.earliest()
+        while self._now() < earliest and self._fanout.serve_behind(self._now()):  # noqa: ASYNC110 - it works
+            await asyncio.sleep(0)  # a few in each turn of the loop
+        if (wait := earliest - self._now()) > 0:
+            await asyncio.sleep(wait)
+
+    async def _flush(self) -> None:
+        started, cpu = self._now(), time.thread_time()
+        try:
+            self._fanout.flush(started)
+        except Exception:
+            log.exception("a flush ended with an internal error; the next one continues")
+        # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
+        await asyncio.sleep(0)
+        now, pacer = self._now(), self._fanout.pacer
+        self._stats.flush.observe(now - started)
         # The processor's time, not the clock's: on a busy machine flushes are no dearer, only later.
         pacer.flushed(started, time.thread_time() - cpu)
-        self._flushing = False
         if (wait := pacer.earliest() - now) > REST_FROM:
-            self.intake.rest()
-            self._loop.call_later(wait, self.intake.go_on)
-        if self._wanted:
-            self._wanted = False
-            self.wake()
-        elif (until := self.hub.fanout.held_until()) is not None:
-            self._held = self._loop.call_later(max(0.0, until - now), self._flush)
+            self._busy(wait)
 
 
 def clock() -> Callable[[], float]:
-    """UNIX seconds that never go back: the wall clock at the start, carried on by the monotonic one."""
+    """Return a clock that never goes back: UNIX seconds at its start, then carried by the monotonic clock."""
     offset = time.time() - time.monotonic()
     monotonic = time.monotonic
     return lambda: monotonic() + offset

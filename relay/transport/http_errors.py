@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import CLOSE_CODES, ErrorCode
 from tickertape.contracts.messages import WireError
 from tickertape.relay.auth.request_auth import Entrance, Headers, value_of
-from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
 
 _PIECE: Final = 64 * 1024

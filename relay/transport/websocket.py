@@ -23,9 +23,8 @@ from urllib.parse import unquote
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, WireError
 from tickertape.relay.core.connection_limits import Limit, Visitor
-from tickertape.relay.core.fanout.encoding import Variant
-from tickertape.relay.core.faults import REASON
 from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import peer_of
 from tickertape.relay.transport.connections import (
@@ -35,6 +34,7 @@ from tickertape.relay.transport.connections import (
     MAX_AUTH_BYTES,
     Gate,
 )
+from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 from tickertape.relay.transport.message_rate import MessageRate, most
 from tickertape.relay.transport.websocket_protocol import WebSocket, is_large_fragment, refused, request_of
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -85,9 +85,9 @@ class Connection(asyncio.Protocol):
         "_session",
         "_transport",
         "_visitor",
+        "encoding",
         "send",
         "spoke",
-        "variant",
     )
 
     send: Callable[[bytes], None]
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._missed = 0
         self._rate = MessageRate()
         self.spoke = -1
-        self.variant = Variant.PLAIN
+        self.encoding = PLAIN
 
     def __repr__(self) -> str:
         return f"Connection({self._conn.state.name}, {self._session!r})"
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             elif not flooded:
                 text = conn.text_of(event)
                 if text is not None and self._session is not None:
-                    self._gate.hub.receive(self._session, text, self._gate.clock())
+                    self._gate.hub.sessions.receive(self._session, text, self._gate.clock())
                 if conn.writes:
                     self._send_own()  # it was the last: what came behind it is not answered
         if flooded:
@@ -179,18 +179,18 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._session is not None:
-            self._gate.hub.paused(self._session)
+            self._gate.hub.sessions.paused(self._session)
 
     def resume_writing(self) -> None:
         if self._session is not None:
-            self._gate.hub.resumed(self._session)
+            self._gate.hub.sessions.resumed(self._session)
 
     @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
         waiting = session is not None and session.state is State.WAITING
         if session is not None:
-            self._gate.hub.closed(session)
+            self._gate.hub.sessions.closed(session)
         visitor, self._visitor = self._visitor, None
         if visitor is not None:
             self._gate.gone(visitor, waiting=waiting)
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
     def ping(self) -> None:
         """Ask whether the client is there; give it up when it answered none of the last ones."""
         if self._missed >= MAX_MISSED and self._session is not None:
-            self._gate.hub.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
+            self._gate.hub.sessions.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
             return
         self._missed += 1
         if self._conn.state is OPEN:
@@ -245,7 +245,7 @@ class Connection(asyncio.Protocol):
     def fault(self, error: Exception) -> None:
         """End it on an internal error; what has no session yet is answered as far as it can be."""
         if self._session is not None:
-            self._gate.hub.fault(self._session, error)
+            self._gate.hub.sessions.fault(self._session, error)
             return
         self._gate.request_failed("a handshake", error)
         try:
@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
             if self._conn.state is not OPEN:
                 return  # it has said goodbye itself, or a broken frame did
             reason = f"more than {self._gate.message_rate} frames in a second"
-            self._gate.hub.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+            self._gate.hub.sessions.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
         self._end()  # also when it was told goodbye before, and its answer is still to come
 
     def _handshake(self, request: Request) -> None:
@@ -301,21 +301,23 @@ class Connection(asyncio.Protocol):
             isinstance(e, PerMessageDeflate) and e.local_max_window_bits == 15 for e in self._conn.extensions
         ):
             # A client that wants a smaller window gets plain frames, which are always legal.
-            self.variant = Variant.DEFLATED
+            self.encoding = DEFLATED
         hub = self._gate.hub
         self._gate.add(self)
         if decided.refused is None:
             self._gate.opened(self._visitor)
             if decided.grant is None:
                 self._conn.limit(MAX_AUTH_BYTES)
-            self._session = hub.open(self, decided.wanted, self._gate.clock(), decided.grant)
+            self._session = hub.sessions.open(
+                self, decided.request, self._gate.clock(), decided.grant, decided.wanted
+            )
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
-                hub.paused(self._session)
+                hub.sessions.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             self._gate.results["refused"] += 1
-            hub.turn_away(self, decided.refused, close_code(decided.refused))
+            hub.sessions.turn_away(self, decided.refused, close_code(decided.refused))
 
     def _refuse(self, response: Response) -> None:
         """Answer over HTTP, and end."""
@@ -345,5 +347,5 @@ class Connection(asyncio.Protocol):
             self._put(data)
         if self._conn.state is not OPEN and self._session is not None:
             # The closing handshake has begun: nothing may be written by a feed any more.
-            self._gate.hub.closed(self._session)
+            self._gate.hub.sessions.closed(self._session)
             self._session = None

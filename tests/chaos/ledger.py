@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tickertape.contracts.messages import parse_cursor
+from tickertape.contracts.cursors import parse_cursor
 
 
 class Told(NamedTuple):

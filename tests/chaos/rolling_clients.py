@@ -13,7 +13,7 @@ import time
 from typing import Any, Final
 
 import orjson
-from tickertape.contracts.messages import parse_cursor
+from tickertape.contracts.cursors import parse_cursor
 
 from tests.bench.load.children import report, told
 from tests.bench.load.websocket import CLOSE, PING, PONG, MessageReader, client_frame, upgrade_request

@@ -16,8 +16,9 @@ from typing import Final
 from urllib.parse import urlencode
 
 import orjson
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import SystemLog
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, parse_cursor
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from tickertape.producers.sdk.publisher import Publisher, Ticket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake

@@ -24,7 +24,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
-from tickertape.relay.core.fanout.filters import Filter
+from tickertape.relay.core.filters import Filter
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol

@@ -103,7 +103,7 @@ class Inside:
         self._woken = False
         self._seq = 0
         self.hub.begin("e", 0)
-        self.hub.set_upstream(True, NOW)
+        self.hub.sessions.set_upstream(True, NOW)
         for _ in range(20):
             self._publish()
         self._honest = FakeTransport(self.loop)

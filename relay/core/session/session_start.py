@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 
-from tickertape.contracts.messages import Cursor
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import Gap, Subscribed
+from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import Log
-from tickertape.relay.core.fanout import encoding as frames
-from tickertape.relay.core.fanout.encoding import Variant
+from tickertape.relay.core.fanout.batch import snapshot as snapshot_messages
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.fanout.feed import Feed
 from tickertape.relay.core.hub_config import HubSettings
-from tickertape.relay.core.session import server_messages as messages
-from tickertape.relay.core.session.session import Request, Session, State
+from tickertape.relay.core.session.registry import SessionRegistry
+from tickertape.relay.core.session.session import Session, State
+from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.core.snapshot import Snapshot
 
 
-class Starts:
-    """Gives sessions their place and their feed.
+class SessionStart:
+    """Gives sessions their position and their feed.
 
     Args:
         settings: what an operator sets.
@@ -24,8 +26,8 @@ class Starts:
         snapshot: newest states.
         fanout: the feeds.
         stats: where to count.
-        write: sends frames to a session.
-        ask: called with a session whose place only the stream can tell; ``located`` answers.
+        registry: writes to sessions.
+        ask: called with a session whose position only the stream can tell; ``located`` answers.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Starts:
         snapshot: Snapshot,
         fanout: Fanout,
         stats: Stats,
-        write: Callable[[Session, bytes], None],
+        registry: SessionRegistry,
         ask: Callable[[Session], None] | None,
     ) -> None:
         self._settings = settings
@@ -43,31 +45,32 @@ class Starts:
         self._snapshot = snapshot
         self._fanout = fanout
         self._stats = stats
-        self._write = write
+        self._registry = registry
         self._ask = ask
 
-    def start(self, session: Session, request: Request, place: int, now: float) -> None:
+    def start(self, session: Session, place: int, now: float) -> None:
         """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
-        session.request = None
+        request = session.asked
+        session.locating = None
         if request.cursor is not None:
             here = self.knows(request.cursor)
             if here is None:
-                self._locate(session, request, now)
+                self._locate(session, request)
             elif here:
                 seq = request.cursor.sequence
                 past = "stream" if self._fanout.archive.available else "gap"
                 self._stats.resumes["log" if seq >= self._log.floor else past] += 1
-                self.begin(session, request, seq, now, resumed=True)
+                self.begin(session, seq, now, resumed=True)
             else:
-                self._begin_reset(session, request, now)
+                self._begin_reset(session, request.cursor, now)
         elif request.since is not None:
             moment = request.since.at(now)
             if self._ask is not None and not self._log.reaches(moment):
-                self._locate(session, request, now)
+                self._locate(session, request)
             else:
-                self.begin(session, request, self._log.after_time(moment), now)
+                self.begin(session, self._log.after_time(moment), now)
         else:
-            self.begin(session, request, place, now)
+            self.begin(session, place, now)
 
     def knows(self, cursor: Cursor) -> bool | None:
         """Tell whether a cursor is one of this stream as it is now; None where only the stream can tell.
@@ -86,84 +89,85 @@ class Starts:
             return None if self._ask is not None else True
         return stored_ns == cursor.stored_ns
 
-    def _locate(self, session: Session, request: Request, now: float) -> None:
+    def _locate(self, session: Session, request: Request) -> None:
         assert self._ask is not None
-        session.request = request
-        session.cursor = self._log.head
+        session.locating = request
+        self._fanout.move(session, self._log.head)
         self._ask(session)
 
     def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
         """Answer ``ask``.
 
         Args:
-            session: who asked.
-            request: its ``request`` at that time; when it asked for something else since, this is too late.
-            place: where it begins; None when the stream has no such place any more.
+            session: which one.
+            request: its ``locating`` at that time; when it asked for something else since, this is too late.
+            place: where it begins; None when the stream has no such position any more.
             now: UNIX seconds.
         """
-        if session.request is not request or session.state is State.CLOSING:
+        if session.locating is not request or session.state is State.CLOSING:
             return
-        session.request = None
-        if place is None:
-            self._begin_reset(session, request, now)
-        elif request.cursor is not None:
-            self._stats.resumes["stream"] += 1
-            self.begin(session, request, place, now, resumed=True)
+        session.locating = None
+        if request.cursor is None:
+            assert place is not None
+            self.begin(session, min(place, self._log.head), now)
+        elif place is None:
+            self._begin_reset(session, request.cursor, now)
         else:
-            self.begin(session, request, min(place, self._log.head), now)
+            self._stats.resumes["stream"] += 1
+            self.begin(session, place, now, resumed=True)
 
-    def _begin_reset(self, session: Session, request: Request, now: float) -> None:
-        assert request.cursor is not None
+    def _begin_reset(self, session: Session, cursor: Cursor, now: float) -> None:
         self._stats.resumes["gap"] += 1
         self._stats.gaps["reset"] += 1
-        gap = messages.reset(str(request.cursor), self._fanout.cursor(self._log.head))
-        self.begin(session, request, self._log.head, now, gap=gap)
+        gap = messages.gap(str(cursor), self._fanout.cursor(self._log.head), "reset")
+        self.begin(session, self._log.head, now, gap=gap)
 
     def begin(
-        self,
-        session: Session,
-        request: Request,
-        place: int,
-        now: float,
-        *,
-        resumed: bool = False,
-        gap: bytes = b"",
+        self, session: Session, place: int, now: float, *, resumed: bool = False, gap: Gap | None = None
     ) -> None:
-        """Give a session its feed and its place, and say so."""
+        """Give a session its feed and its position, and say so."""
         assert session.grant is not None
+        assert session.wanted is not None
+        self._fanout.move(session, place)
         feed = self._fanout.attach(
             session,
-            session.grant.narrow(request.subjects, request.level),
-            request.mode,
-            self._settings.pace(request.mode, session.grant),
-            request.interval_ms,
+            session.wanted,
+            session.asked.mode,
+            self._settings.pace(session.asked.mode, session.grant),
+            session.asked.interval_ms,
             now,
         )
-        session.cursor = place
         subscribed = self.subscribed(session, feed, place, resumed=resumed)
-        snapshot = b"" if resumed else self.snapshot_frames(feed, place, session.variant)
-        self._write(session, subscribed + gap + snapshot)
+        self._registry.say(session, subscribed, *([] if gap is None else [gap]))
+        if not resumed:
+            self.send_snapshot(session, feed, place)
         self._fanout.start(session)
 
-    def subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> bytes:
-        """What is said when a session follows a feed from a place on."""
+    def subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> Subscribed:
+        """Build what is said when a session follows a feed from a position on."""
         assert session.grant is not None
-        cursor, asked = self._fanout.cursor(place), session.asked.cursor
+        cursor, asked = self._fanout.cursor(place), session.asked
         known = self._log.stored_at(place) is not None
-        if resumed and not known and asked is not None and asked[:2] == (self._fanout.epoch, place):
-            cursor = str(asked)  # with the time that it brought
-        ends = session.grant.expires_at
-        return messages.subscribed(feed.filter, session.asked, cursor, resumed=resumed, ends=ends)
+        if (
+            resumed
+            and not known
+            and asked.cursor is not None
+            and asked.cursor[:2] == (self._fanout.epoch, place)
+        ):
+            cursor = str(asked.cursor)  # with the time that it brought
+        return messages.subscribed(
+            feed.filter,
+            asked.mode,
+            asked.interval_ms,
+            cursor,
+            resumed=resumed,
+            expires_at=session.grant.expires_at,
+        )
 
-    def snapshot_frames(self, feed: Feed, place: int, variant: Variant) -> bytes:
-        """The newest states that a feed wants, as of a place; at the head made once for all its members."""
-        if place != self._log.head:
-            return frames.snapshot(self._snapshot.select(feed.filter, place), variant)
-        if feed.snapshot_version != self._snapshot.version:
-            feed.snapshot_version = self._snapshot.version
-            feed.snapshot_frames.clear()
-        made = feed.snapshot_frames.get(variant)
-        if made is None:
-            made = frames.snapshot(self._snapshot.select(feed.filter, place), variant)
-            feed.snapshot_frames[variant] = made
-        return made
+    def send_snapshot(self, session: Session, feed: Feed, place: int) -> None:
+        """Send the newest states that a feed wants, as of a position; at the head made once for all."""
+        if place == self._log.head:
+            data = feed.snapshot(self._snapshot, place, session.encoding)
+        else:
+            data = session.encoding.encode(snapshot_messages(self._snapshot.select(feed.filter, place)))
+        self._registry.write(session, data)

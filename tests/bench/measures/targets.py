@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from tickertape.contracts.messages import parse_cursor
+from tickertape.contracts.cursors import parse_cursor
 
 from tests.bench.load.children import BenchError, Child, free_port, module, running
 from tests.support.paths import ROOT

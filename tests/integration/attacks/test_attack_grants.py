@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any
 
 import pytest
-from tickertape.contracts.messages import Events, Gap, Snapshot, Subscribed, parse_cursor
+from tickertape.contracts.cursors import parse_cursor
+from tickertape.contracts.messages import Events, Gap, Snapshot, Subscribed
 
 from tests.support.clients import forge
 from tests.support.clients.attacker import bearer, browser, claims, exchange, get, upgrade

@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import orjson
 import pytest
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import EventModel, format_time, parse_time
-from tickertape.contracts.messages import parse_cursor
 
 from tests.support.clients.feed_client import (
     PATIENCE,

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from tickertape.contracts.messages import parse_cursor
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.relay.endpoints.routes import DASHBOARD
 
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run, status

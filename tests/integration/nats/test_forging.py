@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import Status, SystemHealth
-from tickertape.contracts.messages import Gap, Snapshot, parse_cursor
+from tickertape.contracts.messages import Gap, Snapshot
 
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import FeedClient, follow, line, run, status

@@ -6,18 +6,9 @@ from typing import Any
 
 import nats
 import orjson
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import Status, SystemHealth
-from tickertape.contracts.messages import (
-    Bye,
-    Error,
-    Events,
-    Gap,
-    Pong,
-    Snapshot,
-    Subscribed,
-    Welcome,
-    parse_cursor,
-)
+from tickertape.contracts.messages import Bye, Error, Events, Gap, Pong, Snapshot, Subscribed, Welcome
 
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import (

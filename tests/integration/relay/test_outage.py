@@ -11,8 +11,9 @@ import nats
 import pytest
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import SystemLog
-from tickertape.contracts.messages import Events, Snapshot, Subscribed, Upstream, parse_cursor
+from tickertape.contracts.messages import Events, Snapshot, Subscribed, Upstream
 
 from tests.support.clients.attacker import count
 from tests.support.clients.fake_link import gaps, only

@@ -11,8 +11,9 @@ from urllib.request import urlopen
 
 import orjson
 import pytest
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import Status
-from tickertape.contracts.messages import Events, Gap, Snapshot, parse_cursor
+from tickertape.contracts.messages import Events, Gap, Snapshot
 from tickertape.contracts.names import Names
 
 from tests.support.clients.fake_link import only

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 import orjson
 import pytest
-from tickertape.contracts.messages import Gap, Subscribed, parse_cursor
+from tickertape.contracts.cursors import parse_cursor
+from tickertape.contracts.messages import Gap, Subscribed
 
 from tests.support.clients.feed_client import PATIENCE, connection, follow, jetstream, line, publish, run
 from tests.support.programs.relay_process import Relay

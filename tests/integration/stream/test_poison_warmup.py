@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 from nats.js import JetStreamContext
+from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import Status
-from tickertape.contracts.messages import Cursor
 from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STREAM_SUBJECTS
 from tickertape.relay.core.grants import EVERYTHING
@@ -24,6 +24,7 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.ingest.ingest import Intake
 from tickertape.relay.ingest.last_resort import after, find
 from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_requests import ReplayRequests
 
 import tickertape.nats.client as client
 from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish, run, status
@@ -124,7 +125,7 @@ POINTS: Final[dict[str, Where]] = {
 }
 """Messages at which a start can lose its connection. None has a fault of its own."""
 
-ALL: Final = EVERYTHING.narrow((">",), "DEBUG")
+ALL: Final = EVERYTHING.intersect((">",), "DEBUG")
 ALWAYS: Final = 1_000_000
 CASES: Final[dict[str, tuple[Faults, bool]]] = {
     **{
@@ -172,8 +173,8 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
     """A relay's intake that is ready, with a connection that ends over these faults."""
     names = Names("")
     patterns = tuple(names.subject(pattern) for pattern in STREAM_SUBJECTS)
-    readers = Readers(names, patterns, time.time)
-    hub = readers.hub = Hub(HubSettings(), lambda: None)
+    hub = Hub(HubSettings(), lambda: None)
+    readers = Readers(hub, ReplayRequests(), names, patterns, time.time)
     intake = Intake(hub, time.time, url, names, patterns, readers)
     ready = asyncio.Event()
     token = present.set(faults)
@@ -236,11 +237,11 @@ def test_a_newest_message_that_cannot_be_parsed_holds_nothing_up(
             assert hub.log.head == seq
             await eventually(lambda: hub.log.floor == 0)
             assert await readers.place_at(stored.time.timestamp()) == seq - 1
-            await eventually(lambda: hub.upstream_connected)
+            await eventually(lambda: hub.sessions.upstream_connected)
             assert not await readers.lost(Cursor(hub.epoch, seq, 7), {})
 
             await asyncio.to_thread(nats_server.stop)
-            await eventually(lambda: not hub.upstream_connected)
+            await eventually(lambda: not hub.sessions.upstream_connected)
             await asyncio.to_thread(nats_server.start)
             async with jetstream(nats_server.url) as js:
                 await publish(js, line("after"))

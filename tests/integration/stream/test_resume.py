@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 import pytest
 from nats.js import JetStreamContext
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import EventModel, Status, format_time, parse_time
 from tickertape.contracts.messages import (
     MAX_MESSAGE_BYTES,
@@ -16,7 +17,6 @@ from tickertape.contracts.messages import (
     Gap,
     Snapshot,
     Subscribed,
-    parse_cursor,
 )
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol

@@ -26,11 +26,12 @@ from tickertape.contracts.messages import (
     relay_message,
 )
 from tickertape.relay.core.event_log import Log
-from tickertape.relay.core.fanout.encoding import Variant
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.replay_cache import STRETCH
-from tickertape.relay.core.session.session import Request, Session
+from tickertape.relay.core.session.session import Session
+from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
@@ -41,14 +42,14 @@ NOW = 1_750_000_000.0
 _TIMED = re.compile(rb'("[0-9a-z]{1,16}-[0-9]+)-[0-9]+(?=")')
 
 
-def texts(data: bytes, variant: Variant = Variant.PLAIN) -> list[bytes]:
+def texts(data: Any, encoding: Frames = PLAIN) -> list[bytes]:
     """Text messages in the bytes that a server wrote; deflated ones are read without any context.
 
     Raises:
         websockets.exceptions.ProtocolError: the bytes are no whole, unmasked, unfragmented text frames.
     """
     client = Protocol(Side.CLIENT, state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
-    if variant is Variant.DEFLATED:
+    if encoding is DEFLATED:
         client.extensions = [PerMessageDeflate(True, True, 15, 15)]
     client.receive_data(data)
     if client.parser_exc is not None:
@@ -71,7 +72,7 @@ class FakeLink:
     """Records what a session writes.
 
     Args:
-        variant: how it wants its frames.
+        encoding: how it wants its frames.
 
     Attributes:
         sent: every write, the very objects.
@@ -82,8 +83,8 @@ class FakeLink:
         on_send: called after each write; tests fill a socket with it.
     """
 
-    def __init__(self, variant: Variant = Variant.PLAIN) -> None:
-        self.variant = variant
+    def __init__(self, encoding: Frames = PLAIN) -> None:
+        self.encoding = encoding
         self.sent: list[bytes] = []
         self.closed: tuple[int, str] | None = None
         self.aborted = False
@@ -116,7 +117,7 @@ class FakeLink:
     def read(self) -> list[RelayMessage]:
         """Messages since the last call."""
         fresh, self._read = self.sent[self._read :], len(self.sent)
-        found = [text for data in fresh for text in texts(data, self.variant)]
+        found = [text for data in fresh for text in texts(data, self.encoding)]
         return [relay_message.validate_json(untimed(text)) for text in found]
 
     def kinds(self) -> list[str]:
@@ -190,7 +191,7 @@ class Stage:
         )
         self._tokens = tokens or {}
         self.hub.begin("e", head)
-        self.hub.set_upstream(True, self.now)
+        self.hub.sessions.set_upstream(True, self.now)
 
     def _wake(self) -> None:
         self.woken += 1
@@ -236,28 +237,28 @@ class Stage:
     def open(
         self,
         request: Request | None = None,
-        variant: Variant = Variant.PLAIN,
+        encoding: Frames = PLAIN,
         grant: Grant | None = EVERYTHING,
     ) -> tuple[FakeLink, Session]:
         """Let a client in."""
-        link = FakeLink(variant)
-        session = self.hub.open(link, request or Request(), self.now, grant)
+        link = FakeLink(encoding)
+        session = self.hub.sessions.open(link, request or Request(), self.now, grant)
         return link, session
 
     def follow(
         self,
         request: Request | None = None,
-        variant: Variant = Variant.PLAIN,
+        encoding: Frames = PLAIN,
         grant: Grant | None = EVERYTHING,
     ) -> tuple[FakeLink, Session]:
         """Let a client in, and read what it is greeted with."""
-        link, session = self.open(request, variant, grant)
+        link, session = self.open(request, encoding, grant)
         link.read()
         return link, session
 
     def say(self, session: Session, **message: Any) -> None:
         """Let a client send a message."""
-        self.hub.receive(session, orjson.dumps(message), self.now)
+        self.hub.sessions.receive(session, orjson.dumps(message), self.now)
 
     def tick(self, after: float = 0.0) -> None:
         """Let time pass, and do what is due."""

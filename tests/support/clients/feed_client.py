@@ -13,15 +13,9 @@ import nats
 import orjson
 from nats.aio.client import Client as Nats
 from nats.js import JetStreamContext
+from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
-from tickertape.contracts.messages import (
-    MAX_MESSAGE_BYTES,
-    SUBPROTOCOL,
-    Events,
-    RelayMessage,
-    parse_cursor,
-    relay_message,
-)
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, Events, RelayMessage, relay_message
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol

@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.types import Receive, Scope, Send
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
-from tickertape.relay.core.session.session import Link, Request, Session, State
+from tickertape.relay.core.session.session import Link, Session, State
+from tickertape.relay.core.session.sessions import Sessions
+from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.transport.acceptor import Door
 from tickertape.relay.transport.connections import Gate
 from tickertape.relay.transport.http_protocol import GuardedHttp
@@ -23,14 +26,20 @@ UNLIMITED = 1_000_000
 """Frames per second: the limit is no part of the protocol, and has tests of its own."""
 
 
-class EchoHub(Hub):
+class EchoSessions(Sessions):
     """Sessions that say nothing of their own, and send each message back."""
 
-    def open(self, link: Link, request: Request, now: float, grant: Grant | None = EVERYTHING) -> Session:
+    def open(
+        self,
+        link: Link,
+        request: Request,
+        now: float,
+        grant: Grant | None = EVERYTHING,
+        wanted: Filter | None = None,
+    ) -> Session:
         """Begin a session without a word."""
-        session = Session(f"echo-{len(self.sessions)}", link, request)
+        session = self.add(link, request)
         session.state = State.FOLLOWING
-        self.sessions[session.id] = session
         return session
 
     def receive(self, session: Session, text: bytes, now: float) -> None:
@@ -38,10 +47,20 @@ class EchoHub(Hub):
         session.send(Frame(Opcode.TEXT, text).serialize(mask=False))
 
 
+class EchoHub(Hub):
+    """A hub of such sessions."""
+
+    def __init__(self) -> None:
+        super().__init__(HubSettings(), lambda: None)
+        self.sessions = EchoSessions(
+            self.settings, self.log, self.snapshot, self.fanout, self.stats, None, None, lambda *_: None
+        )
+
+
 @asynccontextmanager
 async def echo_relay() -> AsyncIterator[str]:
     """Serve echoes, in this event loop; yields the address of the feed."""
-    gate = Gate(EchoHub(HubSettings(), lambda: None), time.monotonic, message_rate=UNLIMITED)
+    gate = Gate(EchoHub(), time.monotonic, message_rate=UNLIMITED)
     door = Door(gate.admission, time.monotonic, GuardedHttp)
     listener = listen("127.0.0.1", 0, "--port")
     server = HttpServer(_no_pages, listener, websocket_protocol(gate), door.protocol)

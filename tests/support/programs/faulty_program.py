@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from tickertape.contracts.events import parse_time
 from tickertape.relay.core.fanout.feed import Feed
-from tickertape.relay.core.session.session import Request, Session
+from tickertape.relay.core.session.session import Session
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.programs import asgi_host
 from tickertape.cli import main as cli

@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tickertape.contracts import messages as wire
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import (
-    CURSOR_PATTERN,
-    Cursor,
-    WireError,
-    check_subjects,
-    parse_client,
-    parse_cursor,
-)
+from tickertape.contracts.cursors import CURSOR_PATTERN, Cursor, parse_cursor
+from tickertape.contracts.messages import WireError, check_subjects, parse_client
 
 
 @given(

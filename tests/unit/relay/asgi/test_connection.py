@@ -10,10 +10,10 @@ from starlette.types import Message, Scope
 from tickertape.relay import relay as assembly
 from tickertape.relay.asgi import connection as asgi_client
 from tickertape.relay.asgi.app import _path_within
-from tickertape.relay.asgi.connection import Client, Unframed
+from tickertape.relay.asgi.connection import TEXT, Client
+from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
-from tickertape.relay.core.fanout import encoding as frames
-from tickertape.relay.core.faults import REASON
+from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.transport.connections import BUFFER_HIGH, BUFFER_LOW, Gate
 
 from tests.support.clients.fake_link import Stage
@@ -52,7 +52,7 @@ class Server:
 
     def serve(self) -> "asyncio.Task[None]":
         """Serve the client."""
-        client = Client(self.gate, Unframed(), self._scope, self._said.get, self._send)
+        client = Client(self.gate, self._scope, self._said.get, self._send)
         return asyncio.create_task(client.serve())
 
     def say(self, **message: Any) -> None:
@@ -111,7 +111,7 @@ def test_a_full_socket_makes_it_a_cursor() -> None:
         server = Server(stage)
         serving = server.serve()
         await settled()
-        (session,) = stage.hub.sessions.values()
+        (session,) = stage.hub.sessions
         server.room.clear()
         for seq in range(1, 801):
             stage.log(seq, size=1_000)
@@ -143,7 +143,7 @@ def test_a_large_batch_pauses_nobody_who_takes_it() -> None:
         server = Server(stage)
         serving = server.serve()
         await settled()
-        (session,) = stage.hub.sessions.values()
+        (session,) = stage.hub.sessions
         paused = []
         for seq in range(1, 101):
             stage.log(seq, size=1_000)
@@ -203,10 +203,10 @@ def test_a_fault_of_ours_ends_one_session(
         def broken(*arguments: Any) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(server.stage.hub, "receive", broken)
+        monkeypatch.setattr(server.stage.hub.sessions, "receive", broken)
         serving = server.serve()
         await settled()
-        (session,) = server.stage.hub.sessions
+        session = next(iter(server.stage.hub.sessions)).id
         server.say(type="websocket.receive", text="{}")
         await settled()
         (fault,) = [record for record in caplog.records if record.exc_info]
@@ -260,14 +260,11 @@ def test_more_than_there_may_be_are_refused() -> None:
     play(part)
 
 
-def test_frames_are_read_once_for_all() -> None:
-    """The same bytes give the same objects."""
-    unframed = Unframed()
-    data = frames.frame(b"one") + frames.frame(b"two")
-    texts = unframed(data)
-    assert texts == ["one", "two"]
-    assert unframed(data) is texts
-    assert unframed(frames.frame(b"three")) == ["three"]
+def test_messages_are_texts_for_the_server() -> None:
+    """Not frames, in their order; their length is in bytes."""
+    data = TEXT.encode([messages.pong("é"), messages.pong(None)])
+    assert data.texts == ['{"type":"pong","id":"é"}', '{"type":"pong","id":null}']
+    assert len(data) == len("".join(data.texts).encode())
 
 
 @pytest.mark.parametrize(

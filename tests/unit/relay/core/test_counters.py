@@ -3,7 +3,7 @@
 import pytest
 from tickertape.relay.core.counters import DELAY_BUCKETS, MAX_AGE, MAX_AHEAD, Example, Histogram, Stats
 from tickertape.relay.core.event_log import Record
-from tickertape.relay.core.fanout.filters import Route
+from tickertape.relay.core.filters import Route
 
 
 @pytest.mark.parametrize(

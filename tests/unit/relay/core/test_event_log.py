@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tickertape.relay.core.event_log import Hole, Log, Record
-from tickertape.relay.core.fanout.filters import Filter, Route
+from tickertape.relay.core.filters import Filter, Route
 
 ROUTES = tuple(Route(subject) for subject in ("log.info.x", "log.error.x", "gateway.status.ctp.a"))
 ALL = Filter((">",))

@@ -10,7 +10,7 @@ from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import WireError
 from tickertape.contracts.subjects import LEVELS, intersection, level_of, matches
 from tickertape.relay.core import grants
-from tickertape.relay.core.fanout.filters import RANK
+from tickertape.relay.core.filters import RANK
 from tickertape.relay.core.grants import EVERYTHING, Grant, grant_of
 
 TOKENS = ("a", "b")
@@ -61,7 +61,7 @@ def _check(grant: Grant, asked: tuple[str, ...], level: str, subjects: list[str]
         )
 
     try:
-        narrowed = grant.narrow(asked, level)
+        narrowed = grant.intersect(asked, level)
     except WireError:
         assert not any(allowed(subject) for subject in subjects)
         return
@@ -104,10 +104,10 @@ def test_nothing_left_is_forbidden() -> None:
     grant = Grant(("log.>",), ("log.debug.>",))
     for asked in (("gateway.>",), ("log.debug.a",), ("log.debug.>", "x")):
         with pytest.raises(WireError, match=r"grants nothing of .*; it is for log\.>") as caught:
-            grant.narrow(asked, "DEBUG")
+            grant.intersect(asked, "DEBUG")
         assert caught.value.code is ErrorCode.FORBIDDEN
     with pytest.raises(WireError) as caught:
-        grant.narrow(("x" * 280,) * 64, "DEBUG")
+        grant.intersect(("x" * 280,) * 64, "DEBUG")
     assert len(caught.value.message) < 500
 
 
@@ -116,16 +116,16 @@ def test_a_filter_cannot_fall_into_too_many_patterns() -> None:
     grant = Grant(tuple(f"*.{number}.>" for number in range(17)))
     sixteen = tuple(f"a{number}.>" for number in range(16))
     with pytest.raises(WireError, match=f"into 272 patterns; at most {grants.MAX_PATTERNS}") as caught:
-        grant.narrow(sixteen, "DEBUG")
+        grant.intersect(sixteen, "DEBUG")
     assert caught.value.code is ErrorCode.BAD_SUBJECTS
-    assert len(grant.narrow(sixteen[:15], "DEBUG").subjects) == 255
+    assert len(grant.intersect(sixteen[:15], "DEBUG").subjects) == 255
 
 
 def test_the_filter_of_a_grant_is_short() -> None:
     """A granted pattern that covers the asked one says all, and a denial that cannot matter is left out."""
-    narrowed = Grant((">", "log.error.>"), ("gateway.>", "log.debug.>")).narrow(("log.>",), "INFO")
+    narrowed = Grant((">", "log.error.>"), ("gateway.>", "log.debug.>")).intersect(("log.>",), "INFO")
     assert (narrowed.subjects, narrowed.deny, narrowed.level) == (("log.>",), ("log.debug.>",), "INFO")
-    assert EVERYTHING.narrow((">",), "WARN").key == ((">",), "WARN", ())
+    assert EVERYTHING.intersect((">",), "WARN").key == ((">",), "WARN", ())
 
 
 def claims(**claim: Any) -> dict[str, Any]:

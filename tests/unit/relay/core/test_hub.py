@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import (
     Bye,
-    Cursor,
     Error,
     Heartbeat,
     Pong,
@@ -16,7 +16,7 @@ from tickertape.contracts.messages import (
     Upstream,
     WireError,
 )
-from tickertape.relay.core.session.session import Request
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import NOW, FakeLink, Stage, only, seqs
 
@@ -70,12 +70,12 @@ class TestSubscribe:
         link, session = stage.follow()
         stage.log(1)
         stage.settle()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         stage.log(2)
         stage.log(3, "error")
         stage.settle()
         stage.say(session, type="subscribe", level="ERROR")
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         messages = link.read()
         assert only(messages, Subscribed)[0].cursor == "e-1"
@@ -102,7 +102,7 @@ class TestSubscribe:
         assert (error.code, error.ref, error.retry) == (code, "subscribe", False)
         assert link.closed is not None
         assert link.closed[0] == only(messages, Bye)[0].code == CloseCode.BAD_FILTER
-        assert stage.hub.sessions == {}
+        assert len(stage.hub.sessions) == 0
         assert stage.hub.fanout.feeds == {}
 
 
@@ -144,7 +144,7 @@ class TestConversation:
         """``error``, ``bye``, and the close code of the table."""
         stage = Stage()
         link, session = stage.follow()
-        stage.hub.receive(session, text, NOW)
+        stage.hub.sessions.receive(session, text, NOW)
         (error, bye) = link.read()
         assert isinstance(error, Error)
         assert (error.code, error.ref, error.retry) == (code, ref, False)
@@ -158,23 +158,23 @@ class TestConversation:
         stage = Stage()
         link, session = stage.follow()
         stage.log(1)
-        stage.hub.bye(session, CloseCode.GOING_AWAY, "the relay shuts down", 700)
+        stage.hub.sessions.bye(session, CloseCode.GOING_AWAY, "the relay shuts down", 700)
         written = len(link.sent)
         (bye,) = link.read()
         assert isinstance(bye, Bye)
         assert (bye.code, bye.reason, bye.retry_after_ms) == (1001, "the relay shuts down", 700)
         stage.say(session, type="ping", id=1)
         stage.say(session, type="subscribe")
-        stage.hub.receive(session, b"nonsense", NOW)
-        stage.hub.bye(session, CloseCode.NORMAL, "again")
-        stage.hub.resumed(session)
+        stage.hub.sessions.receive(session, b"nonsense", NOW)
+        stage.hub.sessions.bye(session, CloseCode.NORMAL, "again")
+        stage.hub.sessions.resumed(session)
         stage.log(2)
         stage.settle()
         stage.hub.tick(NOW + 100)
-        stage.hub.set_upstream(False, NOW)
+        stage.hub.sessions.set_upstream(False, NOW)
         stage.hub.begin("f", 0)
         stage.hub.restart_sessions()
-        stage.hub.closed(session)
+        stage.hub.sessions.closed(session)
         assert len(link.sent) == written
 
     def test_whoever_is_turned_away_hears_why(self) -> None:
@@ -182,7 +182,7 @@ class TestConversation:
         stage = Stage()
         link = FakeLink()
         error = WireError(ErrorCode.UNAVAILABLE, "the relay is starting")
-        stage.hub.turn_away(link, error, CloseCode.UNAVAILABLE)
+        stage.hub.sessions.turn_away(link, error, CloseCode.UNAVAILABLE)
         messages = link.read()
         assert [message.type for message in messages] == ["error", "bye"]
         assert only(messages, Error)[0].retry is True
@@ -194,7 +194,7 @@ class TestConversation:
         quiet, _ = stage.follow(Request(("system.>",)))
         live, _ = stage.follow()
         stalled, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         for seq in range(1, 4):
             stage.log(seq)
         stage.settle()
@@ -231,7 +231,7 @@ class TestConversation:
         stage.log(1)
         clients = [stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(3)]
         for link, session in clients:
-            link.on_send = lambda session=session: stage.hub.paused(session)
+            link.on_send = lambda session=session: stage.hub.sessions.paused(session)
         stage.hub.tick(NOW + 1)
         assert [link.kinds() for link, _ in clients] == [["heartbeat"]] * 3
 
@@ -241,7 +241,7 @@ class TestConversation:
         stage = Stage()
         stage.log(1)
         (one, _), (other, session) = (stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(2))
-        call = stage.hub.paused if how == "pauses" else stage.hub.closed
+        call = stage.hub.sessions.paused if how == "pauses" else stage.hub.sessions.closed
         one.on_send = lambda: call(session)
         stage.settle()
         assert seqs(one.read()) == [1]
@@ -251,10 +251,10 @@ class TestConversation:
         """A change is told, a repetition is not; also to those who are stalled."""
         stage = Stage()
         link, _ = stage.follow()
-        stage.hub.set_upstream(True, NOW + 1)
-        stage.hub.set_upstream(False, NOW + 2)
-        stage.hub.set_upstream(False, NOW + 3)
-        stage.hub.set_upstream(True, NOW + 4)
+        stage.hub.sessions.set_upstream(True, NOW + 1)
+        stage.hub.sessions.set_upstream(False, NOW + 2)
+        stage.hub.sessions.set_upstream(False, NOW + 3)
+        stage.hub.sessions.set_upstream(True, NOW + 4)
         told: list[RelayMessage] = link.read()
         assert [(one.state, one.since) for one in only(told, Upstream)] == [
             ("disconnected", format_time(NOW + 2)),
@@ -267,7 +267,8 @@ def test_it_says_what_it_is() -> None:
     stage = Stage(head=4)
     stage.follow()
     assert repr(stage.hub) == (
-        "Hub(e-4, 1 sessions, Fanout(1 feeds, 0 dirty, 0 catching up), Log(4 < 0 records <= 4, 0 bytes))"
+        "Hub(e-4, 1 sessions, Fanout(1 feeds, 0 dirty, CatchUp(0 in turn, 0 paced, 0 waiting)), "
+        "Log(4 < 0 records <= 4, 0 bytes))"
     )
 
 

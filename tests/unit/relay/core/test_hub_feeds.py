@@ -1,10 +1,11 @@
 """What the head of a feed is sent: batches, rates, variants, the newest per subject."""
 
 import pytest
-from tickertape.contracts.messages import Cursor, Events, Gap, Mode
-from tickertape.relay.core.fanout import fanout as fanout_module
-from tickertape.relay.core.fanout.encoding import Variant
-from tickertape.relay.core.session.session import Request
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import Events, Gap, Mode
+from tickertape.relay.core.fanout import catch_up, feed_index
+from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import Stage, gaps, only, seqs, shown
 
@@ -31,9 +32,9 @@ class TestFeed:
         assert one.feed is two.feed is not three.feed
         assert len(stage.hub.fanout.feeds) == 2
         for session in (one, two, three):
-            stage.hub.closed(session)
+            stage.hub.sessions.closed(session)
         assert stage.hub.fanout.feeds == {}
-        assert stage.hub.sessions == {}
+        assert len(stage.hub.sessions) == 0
 
     def test_a_subject_reaches_a_feed_that_came_later(self) -> None:
         """And a feed one that was there before it."""
@@ -98,14 +99,14 @@ class TestFeed:
         slow, session = stage.follow()
         stage.log(1)
         stage.settle()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         for seq in (2, 3, 4):
             stage.log(seq)
             stage.settle()
         assert seqs(fast.read()) == [1, 2, 3, 4]
         assert seqs(slow.read()) == [1]
         assert stage.hub.fanout.behind == 1
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         assert seqs(slow.read()) == [2, 3, 4]
         assert stage.hub.fanout.behind == 0
@@ -117,14 +118,14 @@ class TestFeed:
         """The unit that filled it counts as written."""
         stage = Stage()
         link, session = stage.follow()
-        link.on_send = lambda: stage.hub.paused(session)
+        link.on_send = lambda: stage.hub.sessions.paused(session)
         stage.log(1)
         stage.settle()
         stage.log(2)
         stage.settle()
         link.on_send = None
         assert seqs(link.read()) == [1]
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         assert seqs(link.read()) == [2]
 
@@ -132,12 +133,12 @@ class TestFeed:
         """Each time its socket takes something, it goes on from where it was."""
         stage = Stage()
         link, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         for seq in range(1, 101):
             stage.log(seq, size=10_000)
-        link.on_send = lambda: stage.hub.paused(session)
+        link.on_send = lambda: stage.hub.sessions.paused(session)
         for _ in range(100):
-            stage.hub.resumed(session)
+            stage.hub.sessions.resumed(session)
             stage.settle()
         link.on_send = None
         assert seqs(link.read()) == list(range(1, 101))
@@ -148,18 +149,18 @@ class TestFeed:
         for seq in range(1, 5):
             stage.log(seq)
         link, session = stage.follow(Request(cursor=Cursor("e", 0)))
-        stage.hub.paused(session)
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
+        stage.hub.sessions.paused(session)
         stage.settle()
         assert link.read() == []
-        stage.hub.resumed(session)
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         assert seqs(link.read()) == [1, 2, 3, 4]
 
     def test_many_behind_are_served_in_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A flush serves some of them, asks for the next, and forgets none."""
-        monkeypatch.setattr(fanout_module, "CATCH_UP_SESSIONS", 3)
+        monkeypatch.setattr(catch_up, "TURN_MEMBERS", 3)
         stage = Stage()
         for seq in range(1, 21):
             stage.log(seq, size=10_000)
@@ -177,12 +178,12 @@ class TestFeed:
         """Delivered and dropped make up what was published."""
         stage = Stage(max_catch_up=10)
         link, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         stage.log(1, "debug")
         for seq in range(2, 101):
             stage.log(seq)
         stage.settle()
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         messages = link.read()
         (gap,) = only(messages, Gap)
@@ -197,13 +198,13 @@ class TestFeed:
         stage = Stage(max_catch_up=10)
         link, session = stage.follow(Request(("log.error.>",)))
         quiet, other = stage.follow(Request(("system.>",)))
-        stage.hub.paused(session)
-        stage.hub.paused(other)
+        stage.hub.sessions.paused(session)
+        stage.hub.sessions.paused(other)
         for seq in range(1, 101):
             stage.log(seq, "error" if seq % 10 == 0 else "info")
         stage.settle()
-        stage.hub.resumed(session)
-        stage.hub.resumed(other)
+        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resumed(other)
         stage.settle()
         messages = link.read()
         assert gaps(messages) == []
@@ -215,13 +216,13 @@ class TestFeed:
         """The count is unknown; the newest state of the lost range comes with it."""
         stage = Stage(log_events=5)
         link, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         stage.status(1, "a", "DEGRADED")
         stage.status(2, "a", "HEALTHY")
         for seq in range(3, 21):
             stage.log(seq)
         stage.settle()
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         messages = link.read()
         assert gaps(messages) == [("e-0", "e-15", None, "slow")]
@@ -231,7 +232,7 @@ class TestFeed:
         """What is pending is let go when nobody is at the head."""
         stage = Stage()
         _, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         for seq in range(1, 1000):
             stage.log(seq)
             stage.settle()
@@ -241,12 +242,12 @@ class TestFeed:
 
     def test_the_routes_of_subjects_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ever new subjects push out old ones, which are learned again."""
-        monkeypatch.setattr(fanout_module, "MAX_KNOWN_SUBJECTS", 5)
+        monkeypatch.setattr(feed_index, "MAX_KNOWN_SUBJECTS", 5)
         stage = Stage()
         link, _ = stage.follow(Request(("log.>",)))
         for seq in range(1, 31):
             stage.log(seq, source=f"s{seq % 10}")
-            assert len(stage.hub.fanout._routes) <= 5
+            assert len(stage.hub.fanout._index._routes) <= 5
         stage.settle()
         assert seqs(link.read()) == list(range(1, 31))
         feed = next(iter(stage.hub.fanout.feeds.values()))
@@ -339,14 +340,14 @@ class TestRate:
         assert stage.hub.stats.dropped == {"rate": 21, "slow": 0, "retention": 0, "reset": 0}
 
 
-class TestVariants:
+class TestEncodings:
     """Connections that agreed to compression, and those that did not."""
 
     def test_members_share_the_bytes_of_their_variant(self) -> None:
         """Made once for each, and both say the same."""
         stage = Stage()
         plain = [stage.follow()[0] for _ in range(2)]
-        deflated = [stage.follow(variant=Variant.DEFLATED)[0] for _ in range(2)]
+        deflated = [stage.follow(encoding=DEFLATED)[0] for _ in range(2)]
         stage.log(1, size=1000)
         stage.flush()
         assert len(stage.hub.fanout.feeds) == 1
@@ -358,7 +359,7 @@ class TestVariants:
     def test_each_write_is_counted_with_its_own_bytes(self) -> None:
         """Deliveries count alike, bytes as they went out."""
         stage = Stage()
-        links = [stage.follow(variant=variant)[0] for variant in Variant]
+        links = [stage.follow(encoding=encoding)[0] for encoding in (PLAIN, DEFLATED)]
         before = stage.hub.stats.bytes
         stage.log(1, size=1000)
         stage.flush()
@@ -371,25 +372,25 @@ class TestVariants:
         for seq in range(1, 21):
             stage.status(seq, f"g{seq}")
         stage.settle()
-        plain, deflated = (stage.open(variant=variant) for variant in Variant)
+        plain, deflated = (stage.open(encoding=encoding) for encoding in (PLAIN, DEFLATED))
         assert shown(plain[0].read()) == shown(deflated[0].read()) == list(range(1, 21))
         feed = plain[1].feed
         assert feed is not None
         assert feed is deflated[1].feed
-        kept = dict(feed.snapshot_frames)
-        stage.open(variant=Variant.DEFLATED)
-        assert all(feed.snapshot_frames[variant] is kept[variant] for variant in Variant)
+        kept = dict(feed._snapshots)
+        stage.open(encoding=DEFLATED)
+        assert all(feed._snapshots[encoding] is kept[encoding] for encoding in (PLAIN, DEFLATED))
         stage.status(21, "g1")
         stage.settle()
         late, _ = stage.open()
         assert shown(late.read()) == list(range(2, 22))
 
     def test_catching_up_is_deflated_too(self) -> None:
-        """Alone, in the session's own variant."""
+        """Alone, in the session's own encoding."""
         stage = Stage()
         for seq in range(1, 51):
             stage.log(seq, size=100)
-        link, _ = stage.follow(Request(cursor=Cursor("e", 0)), Variant.DEFLATED)
+        link, _ = stage.follow(Request(cursor=Cursor("e", 0)), DEFLATED)
         stage.settle()
         assert seqs(link.read()) == list(range(1, 51))
         assert len(link.sent[-1]) < 50 * 100 / 3

@@ -7,8 +7,9 @@ from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import Subscribed, TokenExpiring, Welcome, WireError
 from tickertape.relay.core.grants import EVERYTHING, Grant
-from tickertape.relay.core.hub import AUTH_TIMEOUT, TELL_EXPIRY
-from tickertape.relay.core.session.session import Request, Session, Since, State
+from tickertape.relay.core.session.session import Session, State
+from tickertape.relay.core.session.sessions import AUTH_TIMEOUT, TELL_EXPIRY
+from tickertape.relay.core.session.subscription import Request, Since
 
 from tests.support.clients.fake_link import NOW, FakeLink, Stage, ended, gaps, only, seqs, shown
 
@@ -41,7 +42,7 @@ class TestWaiting:
         link, session = here.open(grant=None)
         here.status(1)
         here.log(2)
-        here.hub.set_upstream(False, here.now)
+        here.hub.sessions.set_upstream(False, here.now)
         here.hub.restart_sessions()
         here.settle()
         here.tick(AUTH_TIMEOUT - 0.01)
@@ -63,7 +64,7 @@ class TestWaiting:
         here.tick(AUTH_TIMEOUT)
         here.say(session, type="auth", token="logs")
         assert len(link.sent) == 2
-        assert here.hub.sessions == {}
+        assert len(here.hub.sessions) == 0
 
     @pytest.mark.parametrize("message", [{"type": "ping", "id": 1}, {"type": "subscribe"}])
     def test_it_may_say_nothing_else(self, message: dict[str, object]) -> None:
@@ -108,9 +109,9 @@ class TestWaiting:
         assert ended(link, CloseCode.TOO_MANY, ErrorCode.TOO_MANY, "auth")
         full = FakeLink()
         full.room = False
-        here.hub.open(full, Request(), here.now, LOGS)
+        here.hub.sessions.open(full, Request(), here.now, LOGS)
         assert ended(full, CloseCode.TOO_MANY, ErrorCode.TOO_MANY)
-        assert here.hub.sessions == {}
+        assert len(here.hub.sessions) == 0
 
 
 class TestGranted:
@@ -214,8 +215,8 @@ class TestEnd:
             here.follow(grant=LOGS), here.follow(grant=GATEWAYS), here.open(grant=None),
             here.follow(grant=LOGS),
         ]  # fmt: skip
-        assert here.hub.end_revoked(lambda grant: grant.subject == "alice") == 2
-        assert here.hub.end_revoked(lambda grant: grant.subject == "alice") == 0
+        assert here.hub.sessions.end_revoked(lambda grant: grant.subject == "alice") == 2
+        assert here.hub.sessions.end_revoked(lambda grant: grant.subject == "alice") == 0
         for (link, _), gone in zip(opened, (True, False, False, True), strict=True):
             assert (link.closed is not None) == gone
             if gone:

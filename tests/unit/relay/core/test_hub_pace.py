@@ -1,10 +1,11 @@
 """Mode complete under a grant with a rate: paced one by one, capped, and nothing passed over."""
 
 import pytest
-from tickertape.contracts.messages import Cursor, Heartbeat, Subscribed
-from tickertape.relay.core.fanout.fanout import PACED_TURN
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import Heartbeat, Subscribed
+from tickertape.relay.core.fanout.catch_up import PACED_TURN
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.session import Request
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import FakeLink, Stage, gaps, only, seqs
 
@@ -93,15 +94,15 @@ def test_a_full_socket_stops_it_and_room_lets_it_go_on() -> None:
     link, session = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 51):
         here.log(seq)
-    link.on_send = lambda: here.hub.paused(session)
+    link.on_send = lambda: here.hub.sessions.paused(session)
     here.flush()
     link.on_send = None
     assert seqs(link.read()) == list(range(1, 11))
     assert run(here, link, 60.0) == []
-    here.hub.resumed(session)
+    here.hub.sessions.resumed(session)
     here.flush()
     assert seqs(link.read()) == list(range(11, 21))
-    here.hub.closed(session)
+    here.hub.sessions.closed(session)
     here.flush(5.0)
     assert link.read() == []
     assert here.hub.fanout.held_until() is None

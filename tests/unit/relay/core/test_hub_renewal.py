@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import Cursor, Error, Mode, Snapshot, Subscribed, WireError
+from tickertape.contracts.messages import Error, Mode, Snapshot, Subscribed, WireError
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.replay_cache import STRETCH
-from tickertape.relay.core.session.session import Request
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import NOW, Stage, ended, gaps, only, seqs, shown
 
@@ -103,14 +104,14 @@ def test_it_reaches_a_session_that_is_stalled() -> None:
     link, session = here.follow(grant=EVERYTHING)
     here.log(1)
     here.settle()
-    here.hub.paused(session)
+    here.hub.sessions.paused(session)
     here.log(2)
     here.log(3, "error")
     here.settle()
     here.say(session, type="auth", token="errors")
     here.settle()
     assert seqs(link.read()) == [1]
-    here.hub.resumed(session)
+    here.hub.sessions.resumed(session)
     here.settle()
     assert seqs(link.read()) == [3]
 
@@ -144,9 +145,9 @@ def test_it_reaches_a_session_whose_place_is_asked_for() -> None:
     assert here.asked == [session]
     here.say(session, type="auth", token="errors")
     assert link.kinds() == ["welcome"]
-    request = session.request
+    request = session.locating
     assert request is not None
-    here.hub.located(session, request, 3, here.now)
+    here.hub.sessions.located(session, request, 3, here.now)
     told = only(link.read(), Subscribed)
     assert (told[0].subjects, told[0].cursor) == (["log.error.>"], "e-3")
 

@@ -2,9 +2,10 @@
 
 import pytest
 from tickertape.contracts.close_codes import CloseCode
+from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import Cursor, Heartbeat, Mode, Snapshot, Subscribed, Upstream, Welcome
-from tickertape.relay.core.session.session import Request, Since
+from tickertape.contracts.messages import Heartbeat, Mode, Snapshot, Subscribed, Upstream, Welcome
+from tickertape.relay.core.session.subscription import Request, Since
 
 from tests.support.clients.fake_link import (
     NOW,
@@ -58,7 +59,7 @@ class TestStart:
     def test_it_hears_that_nats_is_away(self) -> None:
         """Otherwise silence would look like peace."""
         stage = Stage()
-        stage.hub.set_upstream(False, NOW + 5)
+        stage.hub.sessions.set_upstream(False, NOW + 5)
         link, _ = stage.open()
         (upstream,) = only(link.read(), Upstream)
         assert (upstream.state, upstream.since) == ("disconnected", format_time(NOW + 5))
@@ -208,8 +209,8 @@ class TestAhead:
         link, session = stage.open(Request(cursor=Cursor("e", 8)))
         assert link.kinds() == ["welcome"]
         assert stage.asked == [session]
-        assert session.request is not None
-        stage.hub.located(session, session.request, 8, NOW)
+        assert session.locating is not None
+        stage.hub.sessions.located(session, session.locating, 8, NOW)
         messages = link.read()
         (subscribed,) = only(messages, Subscribed)
         assert (subscribed.cursor, subscribed.resumed) == ("e-8", True)
@@ -228,8 +229,8 @@ class TestAhead:
         _, session = stage.follow(Request(cursor=Cursor("e", 8)))
         stage.settle()
         woken = stage.woken
-        assert session.request is not None
-        stage.hub.located(session, session.request, 8, NOW)
+        assert session.locating is not None
+        stage.hub.sessions.located(session, session.locating, 8, NOW)
         assert stage.woken == woken
         stage.flush()
         stage.hub.tick(NOW + 1)
@@ -239,8 +240,8 @@ class TestAhead:
         """It tells the client's place, not the relay's."""
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
-        assert session.request is not None
-        stage.hub.located(session, session.request, 8, NOW)
+        assert session.locating is not None
+        stage.hub.sessions.located(session, session.locating, 8, NOW)
         stage.hub.tick(NOW + 1)
         assert only(link.read(), Heartbeat)[0].cursor == "e-8"
 
@@ -249,8 +250,8 @@ class TestAhead:
         stage = Stage(stream=True)
         stage.status(1)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
-        assert session.request is not None
-        stage.hub.located(session, session.request, None, NOW)
+        assert session.locating is not None
+        stage.hub.sessions.located(session, session.locating, None, NOW)
         stage.log(2)
         stage.settle()
         messages = link.read()
@@ -264,17 +265,17 @@ class TestAhead:
         """The client wants something else by now, or is gone."""
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
-        request = session.request
+        request = session.locating
         assert request is not None
         if how == "asked again":
             stage.say(session, type="subscribe", subjects=["log.>"])
         elif how == "left":
-            stage.hub.closed(session)
+            stage.hub.sessions.closed(session)
         else:
-            stage.hub.bye(session, CloseCode.GOING_AWAY, "the relay shuts down")
+            stage.hub.sessions.bye(session, CloseCode.GOING_AWAY, "the relay shuts down")
         feeds, written = dict(stage.hub.fanout.feeds), len(link.sent)
-        stage.hub.located(session, request, 8, NOW)
-        stage.hub.located(session, request, None, NOW)
+        stage.hub.sessions.located(session, request, 8, NOW)
+        stage.hub.sessions.located(session, request, None, NOW)
         assert stage.hub.fanout.feeds == feeds
         assert len(link.sent) == written
 
@@ -282,17 +283,17 @@ class TestAhead:
         """It begins all the same, and is written to when its socket has room."""
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 6)))
-        request = session.request
+        request = session.locating
         assert request is not None
-        stage.hub.paused(session)
-        stage.hub.resumed(session)
-        stage.hub.paused(session)
-        stage.hub.located(session, request, 6, NOW)
+        stage.hub.sessions.paused(session)
+        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.paused(session)
+        stage.hub.sessions.located(session, request, 6, NOW)
         for seq in (6, 7):
             stage.log(seq)
         stage.settle()
         assert seqs(link.read()) == []
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         assert seqs(link.read()) == [7]
 
@@ -314,8 +315,8 @@ class TestAhead:
         stage = Stage(100, stream=True)
         stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), nanoseconds(NOW))
         ahead, session = stage.follow(Request(cursor=Cursor("e", 106)))
-        assert session.request is not None
-        stage.hub.located(session, session.request, 106, NOW)
+        assert session.locating is not None
+        stage.hub.sessions.located(session, session.locating, 106, NOW)
         stage.say(session, type="subscribe")
         assert shown(ahead.read()) == [105]
         late, _ = stage.open()
@@ -345,8 +346,8 @@ class TestSince:
             stage.log(seq)
         link, session = stage.follow(Request(mode="complete", since=Since(moment=NOW + 2.5)))
         assert stage.asked == [session]
-        assert session.request is not None
-        stage.hub.located(session, session.request, place, stage.now)
+        assert session.locating is not None
+        stage.hub.sessions.located(session, session.locating, place, stage.now)
         stage.settle()
         stage.read()
         stage.settle()

@@ -1,10 +1,11 @@
 """What is older than the log: stretches of the stream, and what is lost for good."""
 
 import pytest
-from tickertape.contracts.messages import Cursor, Events, Heartbeat, Subscribed
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import Events, Heartbeat, Subscribed
 from tickertape.relay.core.event_log import Log
 from tickertape.relay.core.replay_cache import STRETCH
-from tickertape.relay.core.session.session import Request
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import NOW, Stage, gaps, nanoseconds, only, seqs, shown, status_event
 
@@ -124,11 +125,11 @@ class TestStream:
         """It has been at the head; the stream is not read again for it."""
         stage = Stage(stream=True, log_events=5)
         link, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         for seq in range(1, 21):
             stage.log(seq)
         stage.settle()
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         assert stage.fetched == 0
         assert gaps(link.read()) == [("e-0", "e-15", None, "slow")]
@@ -137,11 +138,11 @@ class TestStream:
         """However long it took, it gets the rest from the stream."""
         stage = Stage(stream=True, log_events=5)
         link, session = stage.follow(Request(mode="complete"))
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         for seq in range(1, 201):
             stage.log(seq)
         stage.settle()
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         stage.read()
         stage.settle()
@@ -181,7 +182,7 @@ class TestStream:
         link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         assert session in stage.hub.fanout.archive
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.hub.tick(NOW + 1)
         (heartbeat,) = only(link.read(), Heartbeat)
         assert heartbeat.cursor == "e-3"
@@ -195,15 +196,15 @@ class TestStream:
         link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         if how == "stalls":
-            stage.hub.paused(session)
+            stage.hub.sessions.paused(session)
         elif how == "leaves":
-            stage.hub.closed(session)
+            stage.hub.sessions.closed(session)
         else:
             stage.say(session, type="subscribe", cursor="e-20")
         assert stage.read() == []
         link.read()
         if how == "stalls":
-            stage.hub.resumed(session)
+            stage.hub.sessions.resumed(session)
             stage.settle()
             stage.read()
             stage.settle()
@@ -216,13 +217,13 @@ class TestStream:
             stage.log(seq)
         link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", STRETCH - 10)))
         stage.settle()
-        link.on_send = lambda: stage.hub.paused(session)
+        link.on_send = lambda: stage.hub.sessions.paused(session)
         assert stage.read() == [0]
         stage.flush()
         assert seqs(link.read()) == list(range(STRETCH - 9, STRETCH + 1))
         assert session not in stage.hub.fanout.archive
         link.on_send = None
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         stage.read(2)
         stage.settle()
@@ -254,7 +255,7 @@ class TestStream:
         stage.settle()
         wanted = stage.hub.fanout.archive.next()
         assert wanted is not None
-        stage.hub.closed(session)
+        stage.hub.sessions.closed(session)
         stage.settle()
         woken = stage.woken
         stretch = Log(STRETCH, 1 << 40)
@@ -295,11 +296,11 @@ class TestLoss:
         """When it gets there, between what lies before and behind."""
         stage = Stage()
         link, session = stage.follow()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         stage.log(1)
         stage.hub.fanout.hole(5, NOW)
         stage.log(6)
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.settle()
         messages = link.read()
         assert [message.type for message in messages] == ["events", "gap", "events"]
@@ -330,13 +331,13 @@ class TestLoss:
         stalled, session = stage.follow()
         stage.log(1)
         stage.settle()
-        stage.hub.paused(session)
+        stage.hub.sessions.paused(session)
         stage.log(2)
         stage.settle()
         late, _ = stage.follow(Request(cursor=Cursor("e", 1)))
         stage.hub.begin("f", 7)
         stage.hub.restart_sessions()
-        stage.hub.resumed(session)
+        stage.hub.sessions.resumed(session)
         stage.log(8)
         stage.settle()
         for link in (stalled, late):

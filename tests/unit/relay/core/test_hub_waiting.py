@@ -1,8 +1,9 @@
 """A session whose place the stream is asked for hears that the link is alive, and nothing that is not so."""
 
 import pytest
-from tickertape.contracts.messages import Cursor, Heartbeat, RelayMessage
-from tickertape.relay.core.session.session import Request, Since
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import Heartbeat, RelayMessage
+from tickertape.relay.core.session.subscription import Request, Since
 
 from tests.support.clients.fake_link import Stage, only
 
@@ -20,8 +21,8 @@ def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
     link, session = stage.follow(Request(cursor=Cursor("e", 50)))
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
-    assert session.request is not None
-    stage.hub.located(session, session.request, 50, stage.now)
+    assert session.locating is not None
+    stage.hub.sessions.located(session, session.locating, 50, stage.now)
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
 
@@ -29,7 +30,7 @@ def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
 def test_one_that_asked_for_a_time_has_no_cursor_yet() -> None:
     """It hears of the upstream instead, which it waits for."""
     stage = Stage(head=10, stream=True)
-    stage.hub.set_upstream(False, stage.now)
+    stage.hub.sessions.set_upstream(False, stage.now)
     link, _ = stage.follow(Request(since=Since(ago=600.0)))
     beats(stage, 20)
     messages: list[RelayMessage] = link.read()
@@ -41,6 +42,6 @@ def test_one_that_left_is_written_to_no_more(request_: Request) -> None:
     """Its question is forgotten with it."""
     stage = Stage(head=10, stream=True)
     link, session = stage.follow(request_)
-    stage.hub.closed(session)
+    stage.hub.sessions.closed(session)
     beats(stage, 20)
     assert link.read() == []

@@ -14,20 +14,22 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tickertape.contracts.close_codes import CloseCode
+from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.events import Event
-from tickertape.contracts.messages import Cursor, Mode, WireError, parse_cursor
+from tickertape.contracts.messages import Mode, WireError
 from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
 from tickertape.relay.core.event_log import Log
-from tickertape.relay.core.fanout.encoding import Variant
-from tickertape.relay.core.fanout.filters import RANK, Filter
+from tickertape.relay.core.filters import RANK, Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.replay_cache import STRETCH
-from tickertape.relay.core.session.session import Request, Session, State
+from tickertape.relay.core.session.session import Session, State
+from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.deleted_sequences import missing
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
+from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
 
 from tests.support.clients.fake_link import nanoseconds
 from tickertape.nats.ordered_consumer import Delivery
@@ -79,9 +81,9 @@ class Span:
 class Client:
     """Reads what the hub writes, as a browser would, and holds it to the protocol."""
 
-    def __init__(self, hub: Hub, variant: Variant = Variant.PLAIN) -> None:
+    def __init__(self, hub: Hub, encoding: Frames = PLAIN) -> None:
         self.hub = hub
-        self.variant = variant
+        self.encoding = encoding
         self.fills = False
         self.session: Session | None = None
         self.span: Span | None = None
@@ -100,7 +102,7 @@ class Client:
             self.read(orjson.loads(text))
         if self.fills and self.session is not None and self.session.writable:
             self.fills = False
-            self.hub.paused(self.session)
+            self.hub.sessions.paused(self.session)
 
     def admit(self, grant: Grant) -> bool:
         return True
@@ -196,7 +198,7 @@ def granted(token: str, request: Request) -> Filter | None:
 def narrowed(grant: Grant, request: Request) -> Filter | None:
     """The filter that a grant leaves of a request; None when it leaves nothing."""
     try:
-        return grant.narrow(request.subjects, request.level)
+        return grant.intersect(request.subjects, request.level)
     except WireError:
         return None
 
@@ -233,7 +235,7 @@ class Law(RuleBasedStateMachine):
         self.given = {head: self.stamp()}  # when the stream stored the message of each sequence
         self.stored = dict(self.given)  # of those that it still has
         self.hub.begin(self.epoch, head, self.stored[head])
-        self.hub.set_upstream(True, self.now)
+        self.hub.sessions.set_upstream(True, self.now)
         self.lost = ""
         whole = RangeReader(Names(), STREAM_SUBJECTS)
         self.gaps = GapDetector(whole, lambda: self.hub.log.head, self.take, self.missing, self.fail)
@@ -290,10 +292,12 @@ class Law(RuleBasedStateMachine):
             if subject.startswith(("gateway.status.", "system.health.")):
                 self.newest[subject] = delivery.seq
 
-    @rule(choice=st.sampled_from(FILTERS), mode=MODES, variant=st.sampled_from(Variant), token=TOKENS)
-    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, variant: Variant, token: str) -> None:
+    @rule(
+        choice=st.sampled_from(FILTERS), mode=MODES, encoding=st.sampled_from((PLAIN, DEFLATED)), token=TOKENS
+    )
+    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, encoding: Frames, token: str) -> None:
         """A client comes for the first time."""
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode), token, variant)
+        self.open(Request(subjects=choice[0], level=choice[1], mode=mode), token, encoding)
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, ahead=st.booleans(), token=TOKENS, data=st.data())
     def come_back(
@@ -311,9 +315,11 @@ class Law(RuleBasedStateMachine):
         other = cursor.stored_ns is not None and self.given.get(cursor.sequence, 0) != cursor.stored_ns
         while self.asked:
             session = self.asked.pop()
-            assert session.request is not None
+            assert session.locating is not None
             disproved = gone or (other and cursor.sequence in self.stored)
-            self.hub.located(session, session.request, None if disproved else cursor.sequence, self.now)
+            self.hub.sessions.located(
+                session, session.locating, None if disproved else cursor.sequence, self.now
+            )
         if client.closed is None and (gone or (other and cursor.sequence in self.stored)):
             assert client.resets == 1, "what the stream lost is told"
         elif client.closed is None and not other:
@@ -371,7 +377,7 @@ class Law(RuleBasedStateMachine):
             self.hub.refresh_sessions(self.now)
             for client in self.clients:
                 assert client.session is not None
-                if client.session.feed is not None and client.session in client.session.feed.heads:
+                if client.session.feed is not None and client.session in client.session.feed.live:
                     for subject in states & newest.keys():
                         assert not client.sees(subject) or client.states[subject] >= newest[subject]
 
@@ -424,16 +430,16 @@ class Law(RuleBasedStateMachine):
             assert client.span is not None
             assert (client.span.start, client.span.seen) == (head, [])
 
-    def open(self, request: Request, token: str, variant: Variant = Variant.PLAIN) -> Client:
-        client = Client(self.hub, variant)
+    def open(self, request: Request, token: str, encoding: Frames = PLAIN) -> Client:
+        client = Client(self.hub, encoding)
         client.asked, client.grant = request, GRANTS[token]
         client.mode = request.mode
         wanted = granted(token, request)
         if wanted is not None:
             client.wanted = wanted
         # As with 'Authorization', or with 'auth' as the first message.
-        late = variant is Variant.DEFLATED
-        client.session = self.hub.open(client, request, self.now, None if late else GRANTS[token])
+        late = encoding is DEFLATED
+        client.session = self.hub.sessions.open(client, request, self.now, None if late else GRANTS[token])
         if late:
             assert client.closed is None
             self.renewed(client, token)
@@ -444,7 +450,7 @@ class Law(RuleBasedStateMachine):
 
     def renewed(self, client: Client, token: str) -> None:
         assert client.session is not None
-        self.hub.receive(client.session, orjson.dumps({"type": "auth", "token": token}), self.now)
+        self.hub.sessions.receive(client.session, orjson.dumps({"type": "auth", "token": token}), self.now)
 
     @rule(token=TOKENS, data=st.data())
     def renew(self, token: str, data: st.DataObject) -> None:
@@ -480,7 +486,7 @@ class Law(RuleBasedStateMachine):
         if wanted is not None:
             client.asked, client.wanted, client.mode = asked, wanted, mode
         body = {"type": "subscribe", "subjects": choice[0], "level": choice[1], "mode": mode}
-        self.hub.receive(client.session, orjson.dumps(body), self.now)
+        self.hub.sessions.receive(client.session, orjson.dumps(body), self.now)
         if wanted is None:
             assert client.closed == CloseCode.FORBIDDEN
             self.clients.remove(client)
@@ -492,7 +498,7 @@ class Law(RuleBasedStateMachine):
         """A client's socket fills up."""
         client = self.some(data)
         if client is not None and client.session is not None and client.session.writable:
-            self.hub.paused(client.session)
+            self.hub.sessions.paused(client.session)
 
     @rule(data=st.data())
     def fill(self, data: st.DataObject) -> None:
@@ -506,7 +512,7 @@ class Law(RuleBasedStateMachine):
         """A client's socket has room again."""
         client = self.some(data)
         if client is not None and client.session is not None and not client.session.writable:
-            self.hub.resumed(client.session)
+            self.hub.sessions.resumed(client.session)
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
@@ -515,7 +521,7 @@ class Law(RuleBasedStateMachine):
         if client is not None and client.session is not None:
             if client.cursor is not None:
                 self.cursors.append(client.cursor)
-            self.hub.closed(client.session)
+            self.hub.sessions.closed(client.session)
             self.clients.remove(client)
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 20.0]))
@@ -536,10 +542,10 @@ class Law(RuleBasedStateMachine):
             assert session is not None
             assert session.state is State.FOLLOWING
             assert session.feed is not None
-            at_head = session in session.feed.heads
-            catching = session in self.hub.fanout._catching
+            at_head = session in session.feed.live
+            catching = session in self.hub.fanout._behind._turns
             waiting = session in self.hub.fanout.archive
-            paced = session in self.hub.fanout._paced
+            paced = session in self.hub.fanout._behind._paced
             assert at_head + catching + waiting + paced + (not session.writable) == 1
             assert not (at_head and session.bucket is not None), (
                 "a pace of its own is for one who walks alone"
@@ -564,7 +570,7 @@ class Law(RuleBasedStateMachine):
         assert session is not None
         feed = session.feed
         assert feed is not None
-        place = feed.place(self.hub.log.head) if session in feed.heads else session.cursor
+        place = feed.place(self.hub.log.head) if session in feed.live else session.cursor
         matching = [
             seq
             for seq, subject in self.published
@@ -596,7 +602,7 @@ class Law(RuleBasedStateMachine):
         for client in self.clients:
             client.fills = False
             if client.session is not None and not client.session.writable:
-                self.hub.resumed(client.session)
+                self.hub.sessions.resumed(client.session)
         for _ in range(20):
             # A relay that was behind sees what others saw already.
             self.publish("log.info.x", 1, 0)
@@ -612,7 +618,7 @@ class Law(RuleBasedStateMachine):
             feed = client.session.feed
             assert feed is not None
             if client.session.bucket is None:
-                assert client.session in feed.heads
+                assert client.session in feed.live
             else:
                 assert client.session.cursor == feed.place(self.hub.log.head)
             self.check(client)

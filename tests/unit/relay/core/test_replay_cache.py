@@ -2,11 +2,8 @@
 
 import pytest
 from tickertape.relay.core.event_log import Log, Record
-from tickertape.relay.core.fanout.filters import Route
+from tickertape.relay.core.filters import Route
 from tickertape.relay.core.replay_cache import STRETCH, Archive, Wanted
-from tickertape.relay.core.session.session import Request, Session
-
-from tests.support.clients.fake_link import FakeLink
 
 ROUTE = Route("log.info.x")
 
@@ -16,19 +13,18 @@ class Shelf:
 
     def __init__(self, max_bytes: int = 1000) -> None:
         self.calls = 0
-        self.archive = Archive(self._fetch, max_bytes)
+        self.archive = Archive[object](self._fetch, max_bytes)
 
     def _fetch(self) -> None:
         self.calls += 1
 
-    def wait(self, place: int) -> Session:
-        """A new session waits for the stretch after a place."""
-        session = Session(f"s{place}", FakeLink(), Request())
-        session.cursor = place
-        self.archive.wait(session)
-        return session
+    def wait(self, place: int) -> object:
+        """Somebody new waits for the stretch after a place."""
+        waiter = object()
+        self.archive.wait(waiter, place)
+        return waiter
 
-    def load(self, number: int, size: int = 10, head: int | None = None) -> list[Session]:
+    def load(self, number: int, size: int = 10, head: int | None = None) -> list[object]:
         """A stretch with one event of a size comes."""
         return self.archive.loaded(number, stretch(number, size, head))
 
@@ -84,7 +80,7 @@ def test_nothing_is_read_for_those_who_left() -> None:
     """A stretch is wanted while one at least waits for it."""
     shelf = Shelf()
     one, two = shelf.wait(0), shelf.wait(1)
-    assert shelf.archive.sessions() == [one, two]
+    assert shelf.archive.waiters() == [one, two]
     shelf.archive.forget(one)
     assert one not in shelf.archive
     assert two in shelf.archive
@@ -185,9 +181,9 @@ def test_another_stream_forgets_everything() -> None:
 @pytest.mark.parametrize("readable", [True, False])
 def test_it_knows_whether_it_can_be_read(readable: bool) -> None:
     """Without a reader nothing is wanted."""
-    archive = Archive((lambda: None) if readable else None)
+    archive = Archive[object]((lambda: None) if readable else None)
     assert archive.available is readable
-    archive.wait(Session("s", FakeLink(), Request()))
+    archive.wait(object(), 0)
     assert (archive.next() is not None) is readable
 
 

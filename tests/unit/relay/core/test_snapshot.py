@@ -3,7 +3,7 @@
 import pytest
 from tickertape.relay.core import snapshot as snapshot_module
 from tickertape.relay.core.event_log import Record
-from tickertape.relay.core.fanout.filters import Filter, Route
+from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
 
 ALL = Filter((">",))

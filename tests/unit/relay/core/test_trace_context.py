@@ -4,20 +4,20 @@ from typing import Any
 
 import orjson
 import pytest
+from tickertape.contracts.encode import event
 from tickertape.relay.core.event_log import Record
-from tickertape.relay.core.fanout import encoding as frames
-from tickertape.relay.core.fanout.filters import Route
+from tickertape.relay.core.filters import Route
 from tickertape.relay.core.trace_context import may_be_traced, trace_id
 
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{ID}-00f067aa0ba902b7-01"
 
 
-def record(traceparent: str | None = None, **event: Any) -> Record:
+def record(traceparent: str | None = None, **fields: Any) -> Record:
     """An event as the relay keeps it."""
     route = Route("log.info.x")
-    payload = orjson.dumps({"event_type": "system_log", **event})
-    return Record(1, route, frames.item(route, 1, payload), False, False, 0.0, 0.0, 0, traceparent)
+    payload = orjson.dumps({"event_type": "system_log", **fields})
+    return Record(1, route, event(route.prefix, 1, payload), False, False, 0.0, 0.0, 0, traceparent)
 
 
 @pytest.mark.parametrize(

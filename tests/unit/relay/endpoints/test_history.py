@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import Cursor, WireError, parse_cursor
+from tickertape.contracts.cursors import Cursor, parse_cursor
+from tickertape.contracts.messages import WireError
 from tickertape.relay.core.event_log import Log
-from tickertape.relay.core.fanout.filters import Filter
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.replay_cache import STRETCH
-from tickertape.relay.core.session.session import Request, Since
+from tickertape.relay.core.session.subscription import Request, Since
 from tickertape.relay.endpoints import history as history_module
 from tickertape.relay.endpoints.history import History, Query, parse
 from tickertape.relay.ingest.replay_readers import Readers

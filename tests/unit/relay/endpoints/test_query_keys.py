@@ -4,7 +4,7 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 from tickertape.contracts.messages import Subscribe
-from tickertape.relay.core.session.session import QUERY_KEYS, Request, Since, parse_query
+from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query
 from tickertape.relay.endpoints.history import OWN_KEYS
 
 from tests.support.paths import ROOT

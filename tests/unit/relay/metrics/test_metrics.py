@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import Event, decode
-from tickertape.contracts.messages import Cursor
 from tickertape.relay.core.connection_limits import Visitor
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.session import Request
+from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.catalog import RelayCollector, package_version, registry, render
@@ -175,7 +175,7 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
     for seq in range(1, 101):
         stage.log(seq)
     _, full = stage.follow()
-    stage.hub.paused(full)
+    stage.hub.sessions.paused(full)
     stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
     stage.settle()
     parked = read(gate, Upstream(), {}).numbers["members_parked"]

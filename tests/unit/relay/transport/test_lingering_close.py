@@ -169,7 +169,7 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
         socket.open(Recorder())
         connection.connection_made(transport)
         connection.handshake("/ws", [one.split(": ") for one in upgrade_lines()[1:]])  # type: ignore[misc]
-        sessions = list(stage.hub.sessions.values())
+        sessions = list(stage.hub.sessions)
         assert len(sessions) == 1
         socket.receive(MISTAKES[name])
         if not transport.is_closing():

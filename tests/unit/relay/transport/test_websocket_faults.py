@@ -52,7 +52,7 @@ def end_of_input(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -
 
 
 def full_socket(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gate.hub.fanout, "stall", once(gate.hub.fanout.stall))
+    patch.setattr(gate.hub.fanout, "pause", once(gate.hub.fanout.pause))
     victim.fill(full=True)
 
 

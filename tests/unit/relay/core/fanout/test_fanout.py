@@ -3,7 +3,7 @@
 import pytest
 from tickertape.contracts.events import Event, decode
 from tickertape.relay.core.fanout.fanout import LOOKS
-from tickertape.relay.core.session.session import Request
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import Stage, nanoseconds, seqs
 from tests.support.clients.feed_client import line

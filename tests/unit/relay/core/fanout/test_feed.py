@@ -3,18 +3,25 @@
 from itertools import pairwise
 
 import pytest
+from tickertape.contracts.encode import event
 from tickertape.contracts.messages import Events, Gap, GapReason, Mode, RelayMessage, relay_message
 from tickertape.relay.core.event_log import Log, Record
-from tickertape.relay.core.fanout.encoding import Variant, item
-from tickertape.relay.core.fanout.feed import CATCH_UP_BYTES, UNIT_BYTES, Feed, FeedKey, Unit, catch_up, lost
-from tickertape.relay.core.fanout.feed import Gap as FeedGap
-from tickertape.relay.core.fanout.filters import Filter, Route
-from tickertape.relay.core.session.session import Request, Session
+from tickertape.relay.core.fanout.batch import Batch, lost
+from tickertape.relay.core.fanout.batch import Gap as FeedGap
+from tickertape.relay.core.fanout.catch_up import CATCH_UP_BYTES, next_batch
+from tickertape.relay.core.fanout.feed import BATCH_BYTES, Feed, FeedKey, Member
+from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
+from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import NOW, FakeLink, gaps, only, seqs, texts, untimed
 
 ALL = Filter((">",))
+
+
+def member(link: FakeLink) -> Member:
+    """A client without a session."""
+    return Member(link.send, link.encoding)
 
 
 class Bench:
@@ -33,14 +40,14 @@ class Bench:
         self.log.start(0)
         self.snapshot = Snapshot()
         self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)
-        self.member = Session("m", FakeLink(), Request())
+        self.member: Member = member(FakeLink())
         self.feed.join(self.member)
 
     def publish(self, seq: int, subject: str = "log.info.x", size: int = 0, at: float = NOW) -> None:
         """An event comes, and is offered to the feed when it matches."""
         route = Route(subject)
         state = subject.startswith("gateway.status.")
-        data = item(route, seq, b'{"m":"%b"}' % (b"x" * size))
+        data = event(route.prefix, seq, b'{"m":"%b"}' % (b"x" * size))
         record = Record(seq, route, data, state, False, at, at, int(at * 1e9))
         before = self.log.head
         self.log.append(record)
@@ -51,22 +58,22 @@ class Bench:
                 self.feed.cursor = before
             self.feed.pending.append(record)
 
-    def take(self, now: float = NOW, *, hold: bool = True) -> Unit | None:
+    def take(self, now: float = NOW, *, hold: bool = True) -> Batch | None:
         """The head's next unit."""
         return self.feed.take(self.log, "e", now, hold=hold)
 
-    def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Unit | None:
+    def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Batch | None:
         """The next unit of a member that stands somewhere."""
-        session = Session("b", FakeLink(), Request())
+        session = member(FakeLink())
         session.cursor = start
         upto = self.log.head
-        return catch_up(session, self.feed, self.log, self.snapshot, "e", upto, max_behind, reason)
+        return next_batch(session, self.feed, self.log, self.snapshot, "e", upto, max_behind, reason)
 
 
-def read(unit: Unit | None) -> list[RelayMessage]:
+def read(unit: Batch | None) -> list[RelayMessage]:
     """Messages of a unit."""
     assert unit is not None
-    return [relay_message.validate_json(untimed(text)) for text in texts(unit.data(Variant.PLAIN))]
+    return [relay_message.validate_json(untimed(text)) for text in texts(unit.encoded(PLAIN))]
 
 
 def cursors(messages: list[RelayMessage]) -> list[str]:
@@ -109,7 +116,7 @@ def test_a_large_backlog_goes_in_several_units() -> None:
     while (unit := bench.take()) is not None:
         units.append(unit)
     assert len(units) == 3
-    assert all(sum(len(r.item) for r in unit.records) <= UNIT_BYTES for unit in units)
+    assert all(sum(len(r.item) for r in unit.records) <= BATCH_BYTES for unit in units)
     assert [seq for unit in units for seq in seqs(read(unit))] == list(range(1, 31))
     assert [unit.reached for unit in units] == [unit.records[-1].seq for unit in units]
     assert units[-1].reached == 30
@@ -226,8 +233,8 @@ def test_nothing_that_matches_moves_the_cursor_in_silence() -> None:
     bench.publish(1)
     unit = bench.behind(0)
     assert unit is not None
-    assert (unit.empty, unit.reached, unit.data(Variant.PLAIN)) == (True, 1, b"")
-    assert repr(unit) == "Unit(0 records to 1, None)"
+    assert (unit.empty, unit.reached, unit.encoded(PLAIN)) == (True, 1, b"")
+    assert repr(unit) == "Batch(0 records to 1, None)"
 
 
 def test_a_unit_of_catching_up_is_bounded() -> None:
@@ -237,7 +244,7 @@ def test_a_unit_of_catching_up_is_bounded() -> None:
         bench.publish(seq, size=10_000)
     place, got = 0, []
     while (unit := bench.behind(place)) is not None:
-        assert len(unit.data(Variant.PLAIN)) < CATCH_UP_BYTES + 1000
+        assert len(unit.encoded(PLAIN)) < CATCH_UP_BYTES + 1000
         assert unit.reached == unit.records[-1].seq
         got += seqs(read(unit))
         place = unit.reached
@@ -334,7 +341,7 @@ def test_lost_tells_of_a_range() -> None:
     """The count is unknown, and no events come with it."""
     unit = lost("e", 3, 9, "reset")
     assert gaps(read(unit)) == [("e-3", "e-9", None, "reset")]
-    assert (unit.reached, unit.records, unit.gap) == (9, [], FeedGap(3, 9, "reset"))
+    assert (unit.reached, unit.records, unit.gap) == (9, (), FeedGap(3, 9, "reset"))
 
 
 def test_places_rise() -> None:
@@ -352,13 +359,13 @@ def test_writers_change_with_the_members() -> None:
     """A list that is being iterated stays as it is."""
     bench = Bench()
     before = bench.feed.writers()
-    other = Session("o", FakeLink(), Request())
+    other = member(FakeLink())
     bench.feed.join(other)
-    assert [len(senders) for senders in before] == [1, 0]
-    assert [len(senders) for senders in bench.feed.writers()] == [2, 0]
+    assert [len(senders) for senders in before.values()] == [1]
+    assert [len(senders) for senders in bench.feed.writers().values()] == [2]
     assert bench.feed.leave(other)
     assert not bench.feed.leave(other)
-    assert bench.feed.writers() == ([bench.member.send], [])
+    assert bench.feed.writers() == {PLAIN: [bench.member.send]}
 
 
 def test_a_feed_says_what_it_is() -> None:
@@ -507,30 +514,30 @@ def test_what_is_pending_is_not_lost_to_one_behind() -> None:
     bench = Bench(max_events=3)
     for seq in range(1, 11):
         bench.publish(seq)
-    session = Session("b", FakeLink(), Request())
+    session = member(FakeLink())
     session.cursor = 0
-    unit = catch_up(session, bench.feed, bench.log, bench.snapshot, "e", 5, 1000)
+    unit = next_batch(session, bench.feed, bench.log, bench.snapshot, "e", 5, 1000)
     assert gaps(read(unit)) == [("e-0", "e-5", None, "slow")]
 
 
-def test_a_unit_is_encoded_once_for_each_variant() -> None:
+def test_a_unit_is_encoded_once_for_each_encoding() -> None:
     """The same object each time; both carry the same messages."""
     bench = Bench(rate=10.0)
     for seq in range(1, 30):
         bench.publish(seq, size=50)
     unit = bench.take()
     assert unit is not None
-    assert repr(unit).startswith("Unit(7 records to 29, Gap(start=0, end=29, reason='rate'")
-    plain, deflated = unit.data(Variant.PLAIN), unit.data(Variant.DEFLATED)
-    assert unit.data(Variant.PLAIN) is plain
-    assert unit.data(Variant.DEFLATED) is deflated
+    assert repr(unit).startswith("Batch(7 records to 29, Gap(start=0, end=29, reason='rate'")
+    plain, deflated = unit.encoded(PLAIN), unit.encoded(DEFLATED)
+    assert unit.encoded(PLAIN) is plain
+    assert unit.encoded(DEFLATED) is deflated
     assert plain != deflated
-    assert texts(deflated, Variant.DEFLATED) == texts(plain)
+    assert texts(deflated, DEFLATED) == texts(plain)
 
 
-def test_writers_are_kept_apart_by_variant() -> None:
+def test_writers_are_kept_apart_by_encoding() -> None:
     """Each member gets the frames that it can read."""
     bench = Bench()
-    other = Session("o", FakeLink(Variant.DEFLATED), Request())
+    other = member(FakeLink(DEFLATED))
     bench.feed.join(other)
-    assert bench.feed.writers() == ([bench.member.send], [other.send])
+    assert bench.feed.writers() == {PLAIN: [bench.member.send], DEFLATED: [other.send]}

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.relay.core.fanout.filters import RANK
 from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
+from tickertape.relay.core.filters import RANK
 
 DEBUG, INFO, WARN, ERROR, CRITICAL = range(5)
 

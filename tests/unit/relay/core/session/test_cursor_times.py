@@ -2,8 +2,8 @@
 
 import orjson
 import pytest
-from tickertape.contracts.messages import Cursor, parse_cursor
-from tickertape.relay.core.session.session import Request
+from tickertape.contracts.cursors import Cursor, parse_cursor
+from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import NOW, FakeLink, Stage, log_event, nanoseconds, texts
 
@@ -78,7 +78,7 @@ def test_before_the_memory_the_stream_is_asked() -> None:
     link, session = stage.open(Request(cursor=asked))
     assert stage.asked == [session]
     assert link.kinds() == ["welcome"]
-    stage.hub.located(session, session.asked, 1, stage.now)
+    stage.hub.sessions.located(session, session.asked, 1, stage.now)
     assert cursors(link)[-1] == asked, "its own, with the time that the relay does not know"
     assert link.kinds() == ["subscribed"]
 

@@ -8,22 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
-from tickertape.contracts.messages import MAX_SUBJECTS, Auth, Cursor, Ping, Subscribe, WireError, parse_client
-from tickertape.relay.core.session.session import (
-    QUERY_KEYS,
-    TABLE,
-    Action,
-    Request,
-    Session,
-    Since,
-    State,
-    close_code,
-    decide,
-    parse_query,
-    request_of,
-)
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import MAX_SUBJECTS, Auth, Ping, Subscribe, WireError, parse_client
+from tickertape.relay.core.session.session import TABLE, Action, Session, State, close_code, decide
+from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query, request_of
 
 from tests.support.clients.fake_link import FakeLink
+
+
+def unexpected(session: Session, error: Exception) -> None:
+    """No test lets a session fail."""
+    raise error
 
 
 def subscribe(**fields: Any) -> Request:
@@ -207,4 +202,7 @@ def test_a_closing_session_is_deaf() -> None:
 
 def test_a_session_says_what_it_is() -> None:
     """The text is for logs."""
-    assert repr(Session("abc", FakeLink(), Request())) == "Session(abc, WAITING, cursor=0, writable=True)"
+    assert (
+        repr(Session("abc", FakeLink(), Request(), unexpected))
+        == "Session(abc, WAITING, cursor=0, writable=True)"
+    )

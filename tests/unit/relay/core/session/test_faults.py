@@ -5,14 +5,17 @@ from typing import Any, Final
 
 import pytest
 from tickertape.contracts.close_codes import CloseCode
-from tickertape.contracts.messages import Cursor, Events, Heartbeat
-from tickertape.relay.core.fanout import fanout as fanout_module
-from tickertape.relay.core.fanout.feed import Feed, Unit
-from tickertape.relay.core.faults import REASON
+from tickertape.contracts.cursors import Cursor
+from tickertape.contracts.messages import Events, Heartbeat
+from tickertape.relay.core.fanout import catch_up as catch_up_module
+from tickertape.relay.core.fanout.batch import Batch
+from tickertape.relay.core.fanout.feed import Feed
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.replay_cache import STRETCH
-from tickertape.relay.core.session.session import Request, Session, Since, State
-from tickertape.relay.core.session.session_start import Starts
+from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.session import Session, State
+from tickertape.relay.core.session.session_start import SessionStart
+from tickertape.relay.core.session.subscription import Request, Since
 
 from tests.support.clients.fake_link import NOW, FakeLink, Stage, only, seqs
 
@@ -38,7 +41,7 @@ class Scene:
     def enter(self, request: Request | None = None, grant: Grant | None = None) -> None:
         """Let the victim in."""
         asked = request or Request(level=LEVEL)
-        self.victim = self.stage.hub.open(self.link, asked, self.stage.now, grant or Grant())
+        self.victim = self.stage.hub.sessions.open(self.link, asked, self.stage.now, grant or Grant())
 
     def break_writes(self) -> None:
         """Let each write to the victim raise."""
@@ -54,7 +57,7 @@ class Scene:
 
         def broken(*arguments: Any, **named: Any) -> Any:
             for one in arguments:
-                if (isinstance(one, Session) and one.link is self.link) or (
+                if (isinstance(one, Session) and one.link == self.link) or (
                     isinstance(one, Feed) and one.filter.level == LEVEL
                 ):
                     raise InjectedError
@@ -71,7 +74,7 @@ class Scene:
         assert self.link.aborted or self.link.closed == (CloseCode.INTERNAL_ERROR, REASON)
         hub = self.stage.hub
         assert hub.stats.errors == {"session": 1, "request": 0}
-        assert list(hub.sessions) == [self.neighbours.id]
+        assert list(hub.sessions) == [self.neighbours]
         assert [feed.members for feed in hub.fanout.feeds.values()] == [1]
         assert repr(hub.fanout.archive).endswith("0 waiting)")
         self.stage.settle()
@@ -101,14 +104,14 @@ def making_of_a_unit(scene: Scene) -> None:
 
 def encoding_of_a_unit(scene: Scene) -> None:
     scene.enter()
-    real = Unit.data
+    real = Batch.encoded
 
-    def broken(unit: Any, variant: Any) -> bytes:
+    def broken(unit: Any, encoding: Any) -> Any:
         if any(record.seq == 1 for record in unit.records):
             raise InjectedError
-        return real(unit, variant)
+        return real(unit, encoding)
 
-    scene.patch.setattr(Unit, "data", broken)
+    scene.patch.setattr(Batch, "encoded", broken)
     # A neighbour that asks for less has a feed of its own, and gets a unit that can be encoded.
     scene.stage.say(scene.neighbours, type="subscribe", subjects=["log.*.y"])
     scene.stage.log(1, "error")
@@ -153,7 +156,7 @@ def catching_up(scene: Scene) -> None:
     for seq in (1, 2, 3):
         scene.stage.log(seq, "error")
     scene.enter(Request(level=LEVEL, cursor=Cursor("e", 1)))
-    scene.break_for_victim(fanout_module, "catch_up")
+    scene.break_for_victim(catch_up_module, "next_batch")
     scene.stage.settle()
 
 
@@ -179,7 +182,7 @@ def revoked_tokens(scene: Scene) -> None:
             raise InjectedError
         return False
 
-    scene.stage.hub.end_revoked(revoked)
+    scene.stage.hub.sessions.end_revoked(revoked)
 
 
 def welcome(scene: Scene) -> None:
@@ -188,7 +191,7 @@ def welcome(scene: Scene) -> None:
 
 
 def start(scene: Scene) -> None:
-    scene.break_for_victim(Starts, "begin")
+    scene.break_for_victim(SessionStart, "begin")
     scene.enter()
 
 
@@ -199,7 +202,7 @@ def attachment(scene: Scene) -> None:
 
 def message(scene: Scene) -> None:
     scene.enter()
-    scene.break_for_victim(Starts, "start")
+    scene.break_for_victim(SessionStart, "start")
     scene.stage.say(scene.victim, type="subscribe", level=LEVEL)
 
 
@@ -217,27 +220,27 @@ def refusal(scene: Scene) -> None:
 
 def pause(scene: Scene) -> None:
     scene.enter()
-    scene.patch.setattr(scene.stage.hub.fanout, "stall", once(scene.stage.hub.fanout.stall))
-    scene.stage.hub.paused(scene.victim)
+    scene.patch.setattr(scene.stage.hub.fanout, "pause", once(scene.stage.hub.fanout.pause))
+    scene.stage.hub.sessions.paused(scene.victim)
 
 
 def resume(scene: Scene) -> None:
     scene.enter()
-    scene.stage.hub.paused(scene.victim)
-    scene.break_for_victim(scene.stage.hub.fanout, "start")
-    scene.stage.hub.resumed(scene.victim)
+    scene.stage.hub.sessions.paused(scene.victim)
+    scene.break_for_victim(scene.stage.hub.fanout, "resume")
+    scene.stage.hub.sessions.resumed(scene.victim)
 
 
 def disconnection(scene: Scene) -> None:
     scene.enter()
     scene.patch.setattr(scene.stage.hub.fanout, "detach", once(scene.stage.hub.fanout.detach))
-    scene.stage.hub.closed(scene.victim)
+    scene.stage.hub.sessions.closed(scene.victim)
 
 
 def farewell(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
-    scene.stage.hub.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
+    scene.stage.hub.sessions.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
 
 
 def end_of_the_link(scene: Scene) -> None:
@@ -247,13 +250,13 @@ def end_of_the_link(scene: Scene) -> None:
         raise InjectedError
 
     scene.patch.setattr(scene.link, "close", broken)
-    scene.stage.hub.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
+    scene.stage.hub.sessions.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
 
 
 def upstream(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
-    scene.stage.hub.set_upstream(False, scene.stage.now + 1)
+    scene.stage.hub.sessions.set_upstream(False, scene.stage.now + 1)
 
 
 def another_stream(scene: Scene) -> None:
@@ -271,9 +274,9 @@ def states_of_another_stream(scene: Scene) -> None:
 
 def answer_of_the_stream(scene: Scene) -> None:
     scene.enter(Request(level=LEVEL, since=Since()))
-    assert scene.victim.request is not None
-    scene.break_for_victim(Starts, "begin")
-    scene.stage.hub.located(scene.victim, scene.victim.request, 0, scene.stage.now)
+    assert scene.victim.locating is not None
+    scene.break_for_victim(SessionStart, "begin")
+    scene.stage.hub.sessions.located(scene.victim, scene.victim.locating, 0, scene.stage.now)
 
 
 def stretch_of_the_stream(scene: Scene) -> None:
@@ -285,7 +288,7 @@ def stretch_of_the_stream(scene: Scene) -> None:
     wanted = archive.next()
     assert wanted is not None
     for session in archive.abandoned(wanted.number):
-        scene.stage.hub.fault(session, InjectedError())
+        session.fault(InjectedError())
 
 
 def once(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """Which events a client wants."""
 
 import pytest
-from tickertape.relay.core.fanout import filters
-from tickertape.relay.core.fanout.filters import RANK, Filter, Route
+from tickertape.relay.core import filters
+from tickertape.relay.core.filters import RANK, Filter, Route
 
 
 @pytest.mark.parametrize(

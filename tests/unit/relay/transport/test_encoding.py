@@ -7,27 +7,49 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tickertape.contracts.cursors import parse_cursor
+from tickertape.contracts.encode import Parts, event
 from tickertape.contracts.events import MAX_EVENT_BYTES
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, Events, Snapshot, relay_message
 from tickertape.contracts.subjects import MAX_SUBJECT_LENGTH
+from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.event_log import Record
-from tickertape.relay.core.fanout import encoding as frames
-from tickertape.relay.core.fanout.encoding import Variant
-from tickertape.relay.core.fanout.filters import Route
+from tickertape.relay.core.fanout import batch
+from tickertape.relay.core.fanout.batch import Batch
+from tickertape.relay.core.filters import Route
+from tickertape.relay.transport.encoding import DEFLATE_FROM, DEFLATED, PLAIN, Frames
 
 from tests.support.clients.fake_link import texts
 
 ROUTE = Route("log.info.x")
 
 
+def frame(text: bytes, encoding: Frames = PLAIN) -> bytes:
+    """The frame of a text."""
+    return encoding.frame(Parts(text, [], b""))
+
+
+def events(
+    records: list[Record], cursor: str, encoding: Frames = PLAIN, conflated: int | None = None
+) -> bytes:
+    """The frames of a batch."""
+    epoch, reached, _ = parse_cursor(cursor)
+    return encoding.encode(Batch(epoch, reached, records, conflated=conflated).messages())
+
+
+def snapshot(records: list[Record], encoding: Frames = PLAIN) -> bytes:
+    """The frames of a snapshot."""
+    return encoding.encode(batch.snapshot(records))
+
+
 def record(seq: int, payload: bytes = b'{"n":1}', route: Route = ROUTE) -> Record:
     """A record as the hub makes it."""
-    return Record(seq, route, frames.item(route, seq, payload), False, False, 0.0, 0.0, 0)
+    return Record(seq, route, event(route.prefix, seq, payload), False, False, 0.0, 0.0, 0)
 
 
 def sized(seq: int, size: int) -> Record:
     """A record whose item has exactly so many bytes."""
-    empty = len(frames.item(ROUTE, seq, b'{"m":""}'))
+    empty = len(event(ROUTE.prefix, seq, b'{"m":""}'))
     return record(seq, b'{"m":"' + b"x" * (size - empty) + b'"}')
 
 
@@ -35,7 +57,7 @@ def sized(seq: int, size: int) -> Record:
 def test_every_length_is_read_back(size: int) -> None:
     """One frame at each boundary of the three length forms."""
     text = b"x" * size
-    assert texts(frames.frame(text)) == [text]
+    assert texts(frame(text)) == [text]
 
 
 @pytest.mark.parametrize(
@@ -49,30 +71,23 @@ def test_every_length_is_read_back(size: int) -> None:
 )
 def test_the_length_takes_the_shortest_form(size: int, header: bytes) -> None:
     """RFC 6455, 5.2: the minimal number of bytes must be used."""
-    assert frames.frame(b"x" * size)[: len(header)] == header
-
-
-@given(st.lists(st.text(max_size=300), max_size=5), st.sampled_from([0, 1, 125, 126, 65_535, 65_536]))
-def test_frames_are_read_back_as_messages(some: list[str], size: int) -> None:
-    """What was framed, however many in one piece, is there again as text."""
-    messages = [*some, "é" * (size // 2) + "x" * (size % 2)]
-    assert frames.texts(b"".join(frames.frame(one.encode()) for one in messages)) == messages
+    assert frame(b"x" * size)[: len(header)] == header
 
 
 def test_a_message_is_its_json() -> None:
     """The type comes first, then the fields."""
-    assert texts(frames.message("pong", id="é")) == ['{"type":"pong","id":"é"}'.encode()]
+    assert texts(PLAIN.encode([messages.pong("é")])) == ['{"type":"pong","id":"é"}'.encode()]
 
 
 def test_an_item_carries_the_payload_byte_for_byte() -> None:
     """Spaces, escapes and numbers of any length travel as they came."""
     payload = b'{ "n" : 1.50e+400, "s":"\\u00e9\\/" }'
-    assert frames.item(ROUTE, 7, payload) == b'{"subject":"log.info.x","seq":7,"event":' + payload + b"}"
+    assert event(ROUTE.prefix, 7, payload) == b'{"subject":"log.info.x","seq":7,"event":' + payload + b"}"
 
 
 def test_one_batch_is_one_frame() -> None:
     """The events in order, and the place after them, which may lie beyond the last."""
-    (text,) = texts(frames.events([record(3), record(5)], "e-9"))
+    (text,) = texts(events([record(3), record(5)], "e-9"))
     assert orjson.loads(text) == {
         "type": "events",
         "events": [
@@ -86,7 +101,7 @@ def test_one_batch_is_one_frame() -> None:
 def test_a_large_batch_is_split_and_each_part_has_its_own_place() -> None:
     """A client that leaves between two parts comes back to the right one."""
     records = [sized(seq, 30_000) for seq in (2, 4, 6, 8, 10)]
-    found = [relay_message.validate_json(text) for text in texts(frames.events(records, "e-99"))]
+    found = [relay_message.validate_json(text) for text in texts(events(records, "e-99"))]
     assert all(isinstance(message, Events) for message in found)
     parts = [message for message in found if isinstance(message, Events)]
     assert [[item.seq for item in part.events] for part in parts] == [[2, 4], [6, 8], [10]]
@@ -95,8 +110,8 @@ def test_a_large_batch_is_split_and_each_part_has_its_own_place() -> None:
 
 def test_an_event_larger_than_a_batch_goes_alone() -> None:
     """Its neighbours are not held up in the same frame."""
-    records = [record(1), sized(2, frames.BATCH_BYTES + 1), record(3)]
-    parts = [orjson.loads(text) for text in texts(frames.events(records, "e-3"))]
+    records = [record(1), sized(2, batch.MESSAGE_BYTES + 1), record(3)]
+    parts = [orjson.loads(text) for text in texts(events(records, "e-3"))]
     assert [[item["seq"] for item in part["events"]] for part in parts] == [[1], [2], [3]]
 
 
@@ -106,7 +121,7 @@ def test_the_largest_event_fits_into_a_message() -> None:
     payload = b'{"m":"' + b"x" * (MAX_EVENT_BYTES - 8) + b'"}'
     large = record(2**63, payload, route)
     for records in ([large], [large] * 3):
-        found = texts(frames.events(records, f"{'z' * 16}-{2**64 - 1}"))
+        found = texts(events(records, f"{'z' * 16}-{2**64 - 1}"))
         assert [len(text) <= MAX_MESSAGE_BYTES for text in found] == [True] * len(records)
         assert all(orjson.loads(text) for text in found)
 
@@ -114,9 +129,9 @@ def test_the_largest_event_fits_into_a_message() -> None:
 @pytest.mark.parametrize("spare", [-1, 0, 1])
 def test_a_batch_at_the_limit_is_whole(spare: int) -> None:
     """Around the size at which a batch is split, nothing is lost and nothing is broken."""
-    half = frames.BATCH_BYTES // 2
+    half = batch.MESSAGE_BYTES // 2
     records = [sized(1, half), sized(2, half - 2 - spare)]
-    found = [orjson.loads(text) for text in texts(frames.events(records, "e-2"))]
+    found = [orjson.loads(text) for text in texts(events(records, "e-2"))]
     assert [item["seq"] for part in found for item in part["events"]] == [1, 2]
     assert found[-1]["cursor"] == "e-2"
 
@@ -130,17 +145,17 @@ def test_any_sizes_are_read_back(sizes: list[int], beyond: int) -> None:
     """All events come once and in order, places rise to the last one, frames stay small."""
     records = [sized(index + 1, size) for index, size in enumerate(sizes)]
     end = len(sizes) + beyond
-    found = texts(frames.events(records, f"e-{end}"))
+    found = texts(events(records, f"e-{end}"))
     parts = [orjson.loads(text) for text in found]
     assert [item for part in parts for item in part["events"]] == [orjson.loads(r.item) for r in records]
     for text, part in zip(found, parts, strict=True):
-        assert len(text) <= frames.BATCH_BYTES + 100 or len(part["events"]) == 1
+        assert len(text) <= batch.MESSAGE_BYTES + 100 or len(part["events"]) == 1
         assert part["cursor"] == f"e-{end if part is parts[-1] else part['events'][-1]['seq']}"
 
 
 def test_an_empty_snapshot_is_told() -> None:
     """A client must learn that there is no state, too."""
-    assert texts(frames.snapshot([])) == [b'{"type":"snapshot","events":[],"done":true}']
+    assert texts(snapshot([])) == [b'{"type":"snapshot","events":[],"done":true}']
 
 
 @pytest.mark.parametrize(
@@ -149,7 +164,7 @@ def test_an_empty_snapshot_is_told() -> None:
 def test_only_the_last_part_of_a_snapshot_is_done(sizes: list[int], done: list[bool]) -> None:
     """All states come, in order."""
     records = [sized(index + 1, size) for index, size in enumerate(sizes)]
-    found = [relay_message.validate_json(text) for text in texts(frames.snapshot(records))]
+    found = [relay_message.validate_json(text) for text in texts(snapshot(records))]
     parts = [message for message in found if isinstance(message, Snapshot)]
     assert [part.done for part in parts] == done
     assert [item.seq for part in parts for item in part.events] == list(range(1, len(sizes) + 1))
@@ -172,7 +187,7 @@ def squeezed_to(size: int) -> bytes:
     length = size
     for filler in range(300, 400):
         text = noise(length) + b"x" * filler
-        found = payload_size(frames.frame(text, Variant.DEFLATED))
+        found = payload_size(frame(text, DEFLATED))
         if found == size:
             return text
         length += size - found
@@ -182,8 +197,8 @@ def squeezed_to(size: int) -> bytes:
 @pytest.mark.parametrize(
     "size",
     [
-        frames.DEFLATE_FROM,
-        frames.DEFLATE_FROM + 1,
+        DEFLATE_FROM,
+        DEFLATE_FROM + 1,
         65_534,
         65_535,
         65_536,
@@ -195,50 +210,50 @@ def squeezed_to(size: int) -> bytes:
 def test_every_deflated_length_is_read_back(size: int, content: str) -> None:
     """Whether it becomes smaller or not; the bit that tells so is set."""
     text = b"x" * size if content == "same" else noise(size)
-    data = frames.frame(text, Variant.DEFLATED)
+    data = frame(text, DEFLATED)
     assert data[0] == 0xC1
-    assert texts(data, Variant.DEFLATED) == [text]
+    assert texts(data, DEFLATED) == [text]
 
 
 @pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 65_537])
 def test_a_deflated_frame_at_each_boundary_is_read_back(size: int) -> None:
     """The header's three length forms count the bytes after compressing."""
     text = squeezed_to(size)
-    data = frames.frame(text, Variant.DEFLATED)
+    data = frame(text, DEFLATED)
     assert data[1] == (size if size < 126 else 126 if size < 65_536 else 127)
     assert len(data) - payload_size(data) == (2 if size < 126 else 4 if size < 65_536 else 10)
-    assert texts(data, Variant.DEFLATED) == [text]
+    assert texts(data, DEFLATED) == [text]
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, frames.DEFLATE_FROM - 1])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, DEFLATE_FROM - 1])
 def test_a_small_frame_is_not_deflated(size: int) -> None:
     """A client that agreed to compression reads plain ones too."""
     text = b"x" * size
-    data = frames.frame(text, Variant.DEFLATED)
-    assert data == frames.frame(text)
-    assert texts(data, Variant.DEFLATED) == [text]
+    data = frame(text, DEFLATED)
+    assert data == frame(text)
+    assert texts(data, DEFLATED) == [text]
 
 
 def test_no_context_is_kept_between_frames() -> None:
     """The same text makes the same bytes, and each frame is read without those before it."""
     text = noise(2_000)
-    one, two = frames.frame(text, Variant.DEFLATED), frames.frame(text, Variant.DEFLATED)
+    one, two = frame(text, DEFLATED), frame(text, DEFLATED)
     assert one == two
-    assert texts(two, Variant.DEFLATED) == [text]
-    assert texts(one + two, Variant.DEFLATED) == [text, text]
+    assert texts(two, DEFLATED) == [text]
+    assert texts(one + two, DEFLATED) == [text, text]
 
 
 @pytest.mark.parametrize("spare", [-1, 0, 1])
 def test_a_batch_is_deflated_from_the_same_size_on(spare: int) -> None:
     """It is the size of the whole message that counts."""
-    around = len(frames.events([sized(1, 100)], "e-1")) - 4 - 100
-    made = [sized(1, frames.DEFLATE_FROM + spare - around)]
-    plain = frames.events(made, "e-1")
+    around = len(events([sized(1, 100)], "e-1")) - 4 - 100
+    made = [sized(1, DEFLATE_FROM + spare - around)]
+    plain = events(made, "e-1")
     (text,) = texts(plain)
-    assert len(text) == frames.DEFLATE_FROM + spare
-    data = frames.events(made, "e-1", Variant.DEFLATED)
+    assert len(text) == DEFLATE_FROM + spare
+    data = events(made, "e-1", DEFLATED)
     assert (data == plain) is (spare < 0)
-    assert texts(data, Variant.DEFLATED) == [text]
+    assert texts(data, DEFLATED) == [text]
 
 
 @settings(deadline=None)
@@ -250,22 +265,22 @@ def test_both_variants_carry_the_same_json(sizes: list[int], conflated: int | No
     """Frame for frame, of events and of snapshots, however they are split."""
     records = [sized(index + 1, size) for index, size in enumerate(sizes)]
     for plain, deflated in (
-        [frames.events(records, "e-99", variant, conflated) for variant in Variant],
-        [frames.snapshot(records, variant) for variant in Variant],
+        [events(records, "e-99", encoding, conflated) for encoding in (PLAIN, DEFLATED)],
+        [snapshot(records, encoding) for encoding in (PLAIN, DEFLATED)],
     ):
-        assert texts(deflated, Variant.DEFLATED) == texts(plain)
+        assert texts(deflated, DEFLATED) == texts(plain)
 
 
 def test_what_was_conflated_is_told_once() -> None:
     """In the first part, before any cursor passes what was replaced."""
     records = [sized(seq, 40_000) for seq in (3, 6, 9)]
-    found = [relay_message.validate_json(text) for text in texts(frames.events(records, "e-9", conflated=6))]
+    found = [relay_message.validate_json(text) for text in texts(events(records, "e-9", conflated=6))]
     assert [message.conflated for message in found if isinstance(message, Events)] == [6, 0, 0]
-    (text,) = texts(frames.events(records[:1], "e-3"))
+    (text,) = texts(events(records[:1], "e-3"))
     assert b"conflated" not in text
 
 
 def test_deflate_is_worth_it() -> None:
     """A batch of log lines becomes six times smaller at least."""
     lines = [record(seq, b'{"event_type":"system_log","level":"INFO","n":%d}' % seq) for seq in range(500)]
-    assert len(frames.events(lines, "e-500")) > 6 * len(frames.events(lines, "e-500", Variant.DEFLATED))
+    assert len(events(lines, "e-500")) > 6 * len(events(lines, "e-500", DEFLATED))

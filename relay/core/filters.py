@@ -6,13 +6,10 @@ Invariants:
 2. What is kept is bounded; passing the bound forgets, and costs only time.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-import orjson
+from tickertape.contracts.encode import subject_prefix
 from tickertape.contracts.subjects import LEVELS, level_of, matches
-
-if TYPE_CHECKING:
-    from tickertape.relay.core.fanout.feed import Feed
 
 MAX_KNOWN_SUBJECTS: Final = 50_000
 """Subjects whose answer one filter, or whose route the hub, remembers."""
@@ -75,8 +72,8 @@ class Route:
         bucket: its first two tokens, the key in a gap's ``by``.
         level: that it names, or None.
         rank: its level's rank; INFO's when it names none.
-        prefix: the JSON of an item up to its sequence.
-        feeds: feeds whose filter matches it, in no order that matters.
+        prefix: the JSON of its events up to their sequence.
+        feeds: the fan-out's own, which alone reads and writes it: feeds whose filter matches the subject.
     """
 
     __slots__ = ("bucket", "feeds", "level", "prefix", "rank", "subject")
@@ -86,8 +83,8 @@ class Route:
         self.bucket = ".".join(subject.split(".", 2)[:2])
         self.level = level_of(subject)
         self.rank = _DEFAULT_RANK if self.level is None else RANK[self.level]
-        self.prefix = b'{"subject":' + orjson.dumps(subject) + b',"seq":'
-        self.feeds: dict[Feed, None] = {}
+        self.prefix = subject_prefix(subject)
+        self.feeds: dict[Any, None] = {}
 
     def __repr__(self) -> str:
         return f"Route({self.subject!r}, {len(self.feeds)} feeds)"

@@ -1,0 +1,61 @@
+"""Which feeds an event goes to: paid when a subject and a feed first meet, not for each event."""
+
+from tickertape.relay.core.fanout.feed import Feed, FeedKey
+from tickertape.relay.core.fanout.subject_index import Patterns, Subjects
+from tickertape.relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
+
+
+class FeedIndex:
+    """The feeds by what they share, and the routes that lead to them."""
+
+    def __init__(self) -> None:
+        self.feeds: dict[FeedKey, Feed] = {}
+        self._routes: dict[str, Route] = {}
+        self._patterns: Patterns[Feed] = Patterns()
+        self._subjects: Subjects[Route] = Subjects()
+
+    def __repr__(self) -> str:
+        return f"FeedIndex({len(self.feeds)} feeds, {len(self._routes)} subjects)"
+
+    def route(self, subject: str) -> Route:
+        """Return what a subject means; made when it is first seen."""
+        route = self._routes.get(subject)
+        if route is None:
+            if len(self._routes) >= MAX_KNOWN_SUBJECTS:
+                self._forget(next(iter(self._routes)))
+            route = self._routes[subject] = Route(subject)
+            self._subjects.add(subject, route)
+            for feed in self._patterns.matching(subject):
+                if feed.filter.passes(route):
+                    route.feeds[feed] = None
+                    feed.routes[route] = None
+        return route
+
+    def feed(self, key: FeedKey, wanted: Filter, now: float) -> Feed:
+        """Return the feed of a key; made, and routes led to it, when it is first asked for."""
+        feed = self.feeds.get(key)
+        if feed is None:
+            feed = self.feeds[key] = Feed(key, wanted, now)
+            for pattern in wanted.subjects:
+                self._patterns.add(pattern, feed)
+                for route in self._subjects.matching(pattern):
+                    if wanted.passes(route):
+                        route.feeds[feed] = None
+                        feed.routes[route] = None
+        return feed
+
+    def remove(self, feed: Feed) -> None:
+        """Forget a feed without members."""
+        del self.feeds[feed.key]
+        feed.clear()
+        for pattern in feed.filter.subjects:
+            self._patterns.discard(pattern, feed)
+        for route in feed.routes:
+            del route.feeds[feed]
+
+    def _forget(self, subject: str) -> None:
+        route = self._routes.pop(subject)
+        self._subjects.discard(subject, route)
+        for feed in route.feeds:
+            del feed.routes[route]
+        route.feeds.clear()
