@@ -270,13 +270,15 @@ class Link:
                 headers=entry.headers,
             )
         except OutboundBufferLimitError:
-            self._window.refused(entry, "NATS is away", asyncio.get_running_loop().time())
+            unsent = answers.Passing("NATS is unreachable")
+            self._window.refused(entry, unsent, asyncio.get_running_loop().time())
         except MaxPayloadError:
             what = f"{len(entry.payload)} bytes are more than this NATS server takes"
             self._fail(entry, PublishError(entry.subject, what, "raise max_payload in the server"))
         except NatsError as error:
             if client.is_closed or not client.is_connected:
-                self._window.refused(entry, str(error), asyncio.get_running_loop().time())
+                unsent = answers.Passing(str(error))
+                self._window.refused(entry, unsent, asyncio.get_running_loop().time())
             else:
                 what = f"the client refused it: {error}"
                 self._fail(entry, PublishError(entry.subject, what, "check its subject and headers"))
@@ -291,7 +293,7 @@ class Link:
             entry.ticket.set_result(answer)
         elif isinstance(answer, answers.Passing):
             now = asyncio.get_running_loop().time()
-            self._window.refused(entry, answer.trouble, now)
+            self._window.refused(entry, answer, now)
             if answer.slower:
                 self._pace.busy(now)
                 entry.send_at = self._pace.until

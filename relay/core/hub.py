@@ -18,7 +18,7 @@ from typing import Final
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.events import Event, format_time
-from tickertape.contracts.messages import Auth, Ping, Subscribe, WireError, parse_client
+from tickertape.contracts.messages import Auth, Ping, ProtocolError, Subscribe, parse_client
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import Log, Record
 from tickertape.relay.core.fanout import encoding as frames
@@ -65,7 +65,7 @@ class Hub:
         fetch: called when a stretch of the stream is wanted; None when nobody can read it.
         ask: called with a session whose place only the stream can tell; ``located`` answers. Its ``request``
             says what it wants: a cursor that is ahead of the relay, or a time before the relay's memory.
-        verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
+        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
         report: called once with the id of a session that an internal error ends, and that error.
 
     Attributes:
@@ -271,7 +271,7 @@ class Hub:
     def _enter(self, session: Session, grant: Grant, now: float) -> None:
         try:
             self._admit(session, grant, now)
-        except WireError as error:
+        except ProtocolError as error:
             self.refuse(session, error, close_code(error))
 
     def _admit(self, session: Session, grant: Grant, now: float) -> None:
@@ -292,10 +292,10 @@ class Hub:
         """Give a session a grant, and see to its end.
 
         Raises:
-            WireError: the grant's subject has connections enough.
+            ProtocolError: the grant's subject has connections enough.
         """
         if not session.link.admit(grant):
-            raise WireError(
+            raise ProtocolError(
                 ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
             )
         session.grant = grant
@@ -307,7 +307,7 @@ class Hub:
             return
         try:
             grant = self._verify(message.token)
-        except WireError as error:
+        except ProtocolError as error:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
             # Keys are being fetched; until they are here, the token that it has goes on.
@@ -333,14 +333,16 @@ class Hub:
     def _due(self, session: Session, now: float) -> None:
         """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
         if session.grant is None:
-            error = WireError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
+            error = ProtocolError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
             self.refuse(session, error, CloseCode.TIMEOUT)
             return
         ends = session.grant.expires_at
         assert ends is not None
         if now >= ends:
             self.refuse(
-                session, WireError(ErrorCode.UNAUTHORIZED, "the token has expired"), CloseCode.UNAUTHORIZED
+                session,
+                ProtocolError(ErrorCode.UNAUTHORIZED, "the token has expired"),
+                CloseCode.UNAUTHORIZED,
             )
         else:
             self._write(session, messages.token_expiring(ends))
@@ -356,10 +358,10 @@ class Hub:
     @contained
     def _end_if(self, session: Session, revoked: Callable[[Grant], bool]) -> None:
         if session.grant is not None and revoked(session.grant):
-            error = WireError(ErrorCode.UNAUTHORIZED, "the token was revoked")
+            error = ProtocolError(ErrorCode.UNAUTHORIZED, "the token was revoked")
             self.refuse(session, error, CloseCode.UNAUTHORIZED)
 
-    def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
+    def turn_away(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
         self.refuse(Session("", link, Request()), error, code)
 
@@ -389,8 +391,10 @@ class Hub:
                 assert isinstance(message, Auth)
                 self._renew(session, message, now)
             elif action is Action.REFUSE:
-                raise WireError(ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'")
-        except WireError as error:
+                raise ProtocolError(
+                    ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'"
+                )
+        except ProtocolError as error:
             if message is not None:
                 error.ref = message.type
             self.refuse(session, error, close_code(error))
@@ -416,7 +420,7 @@ class Hub:
         session.state = State.CLOSING
 
     @contained
-    def refuse(self, session: Session, error: WireError, code: CloseCode) -> None:
+    def refuse(self, session: Session, error: ProtocolError, code: CloseCode) -> None:
         """Answer a client's error, say ``bye`` and close."""
         self._write(session, messages.error(error, code))
         self.bye(session, code, error.message, RETRY_AFTER_MS.get(code))

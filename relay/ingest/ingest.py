@@ -25,6 +25,8 @@ from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.ingest.warmup import warm
 
 from tickertape.nats import connection as connect
+from tickertape.nats.client import SafeClient
+from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.headers import added
@@ -88,7 +90,7 @@ class Intake:
         self._readers = readers
         self._range = RangeReader(names, patterns)
         self._stream = self._range.stream
-        self._nc: Client | None = None
+        self._nc: SafeClient | None = None
         self._consumer: OrderedConsumer | None = None
         self._stumbles: Stumbles | None = None
         self._expecting = False  # a consumer is made, and nothing has come of it yet
@@ -153,19 +155,13 @@ class Intake:
 
     def rest(self) -> None:
         """Leave what comes from NATS in the socket for a moment, at most ``MAX_DELAY``; then ``go_on``."""
-        if (transport := self._transport()) is not None:
-            transport.pause_reading()
+        if self._nc is not None:
+            self._nc.pause_reading()
 
     def go_on(self) -> None:
         """Read again after ``rest``."""
-        if (transport := self._transport()) is not None:
-            transport.resume_reading()
-
-    def _transport(self) -> asyncio.Transport | None:
-        # nats-py offers no way to its transport; without it events are read one by one, and all else works.
-        writer = getattr(getattr(self._nc, "_transport", None), "_io_writer", None)
-        transport: asyncio.Transport | None = getattr(writer, "transport", None)
-        return None if transport is None or transport.is_closing() else transport
+        if self._nc is not None:
+            self._nc.resume_reading()
 
     # Start and restart.
 
@@ -413,15 +409,13 @@ class Intake:
         if self.loaded:
             self._broken.set()
 
-    async def _down(self, reason: str) -> None:
+    async def _down(self, failure: ConnectFailure) -> None:
         if self._ending:
             return
         self._lost_since = self._lost_since or self._clock()
         self._expecting = False
-        if connect.refused(reason):
-            log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
-        else:
-            log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+        level = logging.WARNING if failure.kind.waiting_helps else logging.ERROR
+        log.log(level, "%s", failure.retrying)
         self.hub.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:

@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.contracts.messages import LevelName, WireError
+from tickertape.contracts.messages import LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
 from tickertape.relay.auth.claims import TokenError, decoded, json_object, moment_of
 from tickertape.relay.auth.key_parsing import read_key_file
@@ -134,7 +134,7 @@ async def run(settings: TokenCommandSettings) -> int:
         return await _inspect(settings)
     except (KeysError, RevocationsError) as error:
         print(f"tickertape token: {error}", file=sys.stderr)
-    except WireError as error:
+    except ProtocolError as error:
         print(f"tickertape token: {error.message}", file=sys.stderr)
     return 1
 
@@ -226,7 +226,7 @@ def _grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
     try:
         # Its end is no part of what it grants, and may be missing here.
         grant = grant_of({**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous(token))
-    except WireError as error:
+    except ProtocolError as error:
         return error.message
     return {
         "subject": grant.subject,

@@ -2,7 +2,7 @@
 
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, MAX_SUBJECTS, SUBPROTOCOL, WireError
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, MAX_SUBJECTS, SUBPROTOCOL, ProtocolError
 from tickertape.relay.core.fanout import encoding as frames
 from tickertape.relay.core.fanout.filters import Filter
 from tickertape.relay.core.grants import Grant
@@ -59,7 +59,7 @@ def token_expiring(ends: float) -> bytes:
     return frames.message("token_expiring", expires_at=format_time(ends))
 
 
-def error(what: WireError, code: CloseCode) -> bytes:
+def error(what: ProtocolError, code: CloseCode) -> bytes:
     """Something was refused, as by a close with ``code``."""
     retry = CLOSE_CODES[code].reconnect is not Reconnect.NEVER
     return frames.message("error", code=what.code, message=what.message, retry=retry, ref=what.ref)

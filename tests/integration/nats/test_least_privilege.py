@@ -352,10 +352,10 @@ def test_what_a_user_is_refused(nats: Deployed, user: str) -> None:
             own = f"{nats.access(user).inbox_prefix}.>"
             for subject in PUBLISH[user]:
                 await client.publish(subject, b"{}")
-                await refused(said, f'publish to "{subject.lower()}"')
+                await refused(said, f'Publish to "{subject}"')
             for subject in [*LISTEN, *(inbox for inbox in inboxes if inbox != own)]:
                 await client.subscribe(subject)
-                await refused(said, f'subscription to "{subject.lower()}"')
+                await refused(said, f'Subscription to "{subject}"')
         async with nats.client("operator") as (client, _):
             for config in streams.configurations(Names()):
                 there = await streams.info(client, config["name"])

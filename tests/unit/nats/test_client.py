@@ -64,10 +64,10 @@ def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
     """It is noticed by itself, told once, and another connection is made."""
 
     async def main() -> None:
-        downs: list[str] = []
+        downs: list[connect.ConnectFailure] = []
 
-        async def down(reason: str) -> None:
-            downs.append(reason)
+        async def down(failure: connect.ConnectFailure) -> None:
+            downs.append(failure)
 
         async with server(said) as (url, _):
             client = await connect.connect(url, name="test", on_down=down)
@@ -113,7 +113,7 @@ def test_messages_before_the_fault_are_delivered() -> None:
             assert any(line.startswith(b"SUB a.> ") for line in heard)
             before = client.stats["reconnects"]
             assert isinstance(client, SafeClient)
-            with contextlib.suppress(protocol_parser.ProtocolError):
+            with contextlib.suppress(protocol_parser.ParserError):
                 await client._ps.parse(said)
             await asyncio.sleep(0)
             assert got[0] == ("a.\udcff", "\udcfe.\x0b", b"hi", None)

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from tickertape.cli.tail.format import event_line, plain
-from tickertape.cli.tail.token import REMEDY, NoTokenError, TokenSource
+from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
 
@@ -210,7 +210,7 @@ class _Tail:
 
     def _without_token(self, reason: str) -> int:
         said = f"the relay does not take the token: {reason}" if self._held else "the relay asks for a token"
-        self.say(f"tickertape tail: {said}; {REMEDY}", "red")
+        self.say(f"tickertape tail: {said}; {HINT}", "red")
         return 1
 
     async def _session(self) -> tuple[int, str, int | None]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tickertape.contracts.close_codes import CloseCode
 from tickertape.contracts.events import Event
-from tickertape.contracts.messages import Cursor, Mode, WireError, parse_cursor
+from tickertape.contracts.messages import Cursor, Mode, ProtocolError, parse_cursor
 from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
 from tickertape.relay.core.event_log import Log
@@ -197,7 +197,7 @@ def narrowed(grant: Grant, request: Request) -> Filter | None:
     """The filter that a grant leaves of a request; None when it leaves nothing."""
     try:
         return grant.narrow(request.subjects, request.level)
-    except WireError:
+    except ProtocolError:
         return None
 
 
