@@ -7,10 +7,10 @@ Example::
     async with Publisher("nats://127.0.0.1:4222") as publisher:
         await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 
-Every exception of Tickertape is a ``TickertapeError``. ``InvalidEvent`` and ``PublishError`` (with its children
-``PublishRejected``, ``PublishDropped`` and ``PublisherFull``) are about one event; an ``OperatorError`` has a
-``message`` and a ``hint``, and is a ``ConfigurationError`` where a setting, a file or a key cannot be used, and
-a ``ConnectError`` where NATS is not reached. ``ConnectFailure`` is what ``on_down`` gets.
+Every exception of Tickertape is a ``TickertapeError``. ``InvalidEvent`` and ``PublishError`` (with its
+children ``PublishRejected``, ``PublishDropped`` and ``PublisherFull``) are about one event. An
+``OperatorError`` has a ``message`` and a ``hint``: it is a ``ConfigurationError`` where a setting, a file or
+a key cannot be used, and a ``ConnectError`` where NATS is not reached. ``on_down`` gets a ``ConnectFailure``.
 
 ``tickertape_app`` mounts the feed in a FastAPI or Starlette application; ``relay/asgi/app.py`` shows how.
 

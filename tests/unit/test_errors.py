@@ -149,12 +149,13 @@ def searched_texts(tree: ast.Module) -> Iterator[int]:
     }
     for node in nodes:
         within: list[ast.expr] = []
+        line = node.lineno if isinstance(node, ast.expr) else 0
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
             within = node.comparators
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             within = [node.func.value, *node.args] if node.func.attr in SEARCHES else []
         if any(_is_text(inner, names) for one in within for inner in ast.walk(one)):
-            yield node.lineno
+            yield line
 
 
 def _is_text(node: ast.AST, names: set[str | None]) -> bool:

@@ -70,15 +70,15 @@ def test_the_public_names_are_there() -> None:
 def private_names(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
     """Yield the line and name of each private attribute that is used, and whether by the object itself."""
     for node in ast.walk(tree):
-        name, owner = "", None
+        name, owner, line = "", None, 0
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-            name, owner = node.attr, node.value
+            name, owner, line = node.attr, node.value, node.lineno
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
             named = node.args[1]
             if node.func.id in ("getattr", "setattr", "hasattr") and isinstance(named, ast.Constant):
-                name, owner = str(named.value), node.args[0]
+                name, owner, line = str(named.value), node.args[0], node.lineno
         if name.startswith("_") and not name.startswith("__") and name not in DOCUMENTED:
-            yield node.lineno, name, isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+            yield line, name, isinstance(owner, ast.Name) and owner.id in ("self", "cls")
 
 
 def defined_names(tree: ast.Module) -> set[str]:

@@ -130,7 +130,8 @@ def _problems(path: Path, root: yaml.Node, error: ValidationError) -> list[Probl
     for fault in error.errors(include_url=False):
         # The name of the union's member stands in the place, but not in the file.
         place = tuple(part for part in fault["loc"] if part not in KINDS)
-        kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
+        kind = fault["type"]
+        message = str(fault["ctx"]["error"]) if kind == "value_error" else fault["msg"]
         if kind == "extra_forbidden":
             message = "is no setting; check its spelling, or take it out"
         elif kind == "missing":

@@ -322,7 +322,7 @@ def test_an_error_that_ends_the_connection_leads_to_another() -> None:
         client = await connect.connect(url, name="t", on_up=up, on_down=down)
         await asyncio.wait_for(back.wait(), PATIENCE)
         assert client.is_connected
-        assert told == ["up", "auth", "up"]
+        assert told == ["up", "unreachable", "up"]
         await client.close()
         server.close()
 

@@ -20,14 +20,12 @@ ask the relay of these settings, and are 0 when it says yes; ``health_probe.py``
 """
 
 import asyncio
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
 
-from nats.aio.client import Client
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
@@ -39,8 +37,6 @@ from tickertape.cli.check.ports import ports
 from tickertape.cli.check.report import Sections, as_json, passed, show
 from tickertape.cli.check.settings import findings
 from tickertape.cli.check.tokens import checked_origin, origin, tokens
-from tickertape.nats import connection as connect
-from tickertape.nats.credentials import Access
 from tickertape.relay.settings import MAX_WORKERS, RelaySettings
 
 with warnings.catch_warnings():
@@ -72,15 +68,6 @@ with warnings.catch_warnings():
             if self.json and (self.live or self.ready):
                 raise ValueError(f"json: {asked[0]} says yes or no with its exit code; leave --json out")
             return self
-
-
-async def reach(url: str, access: Access) -> Client | None:
-    """Connect once, without waiting for NATS to come; says in one line when it is not there, or refuses."""
-    try:
-        return await connect.once(url, name="tickertape-check", access=access)
-    except OSError as error:
-        print(error, file=sys.stderr)
-        return None
 
 
 async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> int:
