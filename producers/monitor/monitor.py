@@ -19,7 +19,6 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.config.loader import MonitorFileError, load, stamp
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
@@ -32,6 +31,7 @@ from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 
+from tickertape.names import Names
 from tickertape.nats.provisioning import RETRY_WAIT, ensure_streams
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import say

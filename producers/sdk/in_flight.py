@@ -20,7 +20,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, OutboundBufferLimitError
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import publish_ack as answers
 from tickertape.producers.sdk.ack_window import Entry, Pace, Window
 from tickertape.producers.sdk.capacity import Room, WhenFull
@@ -29,6 +28,7 @@ from tickertape.producers.sdk.drop_report import Drops
 from tickertape.producers.sdk.errors import PublishDropped, PublisherFull, PublishError, PublishRejected
 from tickertape.producers.sdk.publish_ack import Ack
 
+from tickertape.names import Names
 from tickertape.process.tasks import end
 
 CANCEL_AGAIN: Final = 0.5

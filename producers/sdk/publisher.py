@@ -19,7 +19,6 @@ from typing import Final, Self
 from nats.aio.client import Client
 from tickertape.contracts import subjects
 from tickertape.contracts.events import EventModel, Reason, Rejected, decode
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Room, WhenFull, check_limits
 from tickertape.producers.sdk.connection import Connection
@@ -33,6 +32,7 @@ from tickertape.producers.sdk.errors import (
 from tickertape.producers.sdk.in_flight import Link, Ticket
 from tickertape.producers.sdk.publish_ack import Ack
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access

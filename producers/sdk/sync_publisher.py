@@ -20,7 +20,6 @@ from typing import Final, Self
 from weakref import WeakSet
 
 from tickertape.contracts.events import EventModel
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import Background, in_background
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
@@ -29,6 +28,7 @@ from tickertape.producers.sdk.handoff_queue import Parcel, Parcels, closed
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, checked
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access

@@ -13,7 +13,6 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Event, Reason, Rejected, decode
-from tickertape.contracts.names import Names
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
@@ -24,6 +23,7 @@ from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.ingest.warmup import warm
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.client import SafeClient
 from tickertape.nats.connect_errors import ConnectFailure

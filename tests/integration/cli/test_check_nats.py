@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tickertape.contracts.names import Names
 from tickertape.relay.settings import RelaySettings
 
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.check.finding import NAMES, Finding
 from tickertape.cli.check.nats import nats
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.streams import apply, request
 

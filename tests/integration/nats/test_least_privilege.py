@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from tickertape.contracts.names import Names
 
 from tests.support.clients.feed_client import FeedClient, follow, run
 from tests.support.paths import ROOT
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.deployed_nats import SHIPPER, Deployed, ask, deployed
+from tickertape.names import Names
 from tickertape.nats import streams
 
 GATEWAY = """\

@@ -14,7 +14,6 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tickertape.contracts.events import SystemHealth, SystemLog
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.errors import (
     InvalidEvent,
     PublishDropped,
@@ -27,6 +26,7 @@ from tickertape.producers.sdk.publisher import Publisher
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.publish import PublishSettings, run
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 from tickertape.nats.connect_errors import ConnectFailure, ConnectFailureKind

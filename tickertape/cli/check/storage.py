@@ -3,7 +3,7 @@
 from typing import Any
 
 from tickertape.cli.check.finding import Finding
-from tickertape.contracts.names import Names
+from tickertape.names import Names
 from tickertape.nats.streams import configurations
 
 _MIB = 1024 * 1024

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from tickertape.contracts.names import Names
 
 from tickertape.cli.check.nats import Skew, judged
 from tickertape.cli.check.storage import replicas, storage
+from tickertape.names import Names
 
 GIB = 2**30
 NAMES = Names()

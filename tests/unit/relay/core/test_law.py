@@ -16,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tickertape.contracts.close_codes import CloseCode
 from tickertape.contracts.events import Event
 from tickertape.contracts.messages import Cursor, Mode, ProtocolError, parse_cursor
-from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
 from tickertape.relay.core.event_log import Log
 from tickertape.relay.core.fanout.encoding import Variant
@@ -30,6 +29,7 @@ from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
 
 from tests.support.clients.fake_link import nanoseconds
+from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 
 SUBJECTS = (
