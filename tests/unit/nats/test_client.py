@@ -139,6 +139,25 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
     assert raised.value.passing
 
 
+def test_reading_is_paused_and_resumed() -> None:
+    """On the socket itself; a client that is closed has none, and nothing fails."""
+
+    async def main() -> None:
+        async with server() as (url, _):
+            client = await connect.connect(url, name="test")
+            transport = client._socket_transport()
+            assert transport is not None
+            client.pause_reading()
+            assert not transport.is_reading()
+            client.resume_reading()
+            assert transport.is_reading()
+            await connect.close(client)
+            client.pause_reading()
+            client.resume_reading()
+
+    asyncio.run(main())
+
+
 def test_another_s_client_has_no_faults() -> None:
     """The SDK takes a client of nats-py's own."""
     assert faults(Client()) == 0
