@@ -68,7 +68,7 @@ class TickertapeApp:
             from any thread.
 
     Raises:
-        ValueError: with these settings no token can be verified.
+        ConfigurationError: with these settings no token can be verified.
         KeysError: the key cannot be used.
         RevocationsError: the list of revoked tokens cannot be read.
     """
@@ -224,7 +224,7 @@ def tickertape_app(
     Raises:
         ValueError: something that was set is not legal.
         TypeError: both ``settings`` and another argument.
-        KeysError: the key cannot be used.
+        ConfigurationError: with these settings no token can be verified, or the key cannot be used.
     """
     given: Mapping[str, Any] = {
         "nats_url": nats_url,

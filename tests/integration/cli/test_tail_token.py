@@ -245,7 +245,7 @@ def test_a_private_ca_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
         assert "is not trusted: " in note
         assert note.endswith("name the CA that signed it with --ca\n")
         [note] = refused(relay.ws_url, "--ca", str(tmp_path / "none"))
-        assert note.endswith("none: No such file or directory\n")
+        assert note.endswith("none: No such file or directory; give a PEM file with --ca\n")
 
 
 def test_an_address_without_a_host_name_ends_it() -> None:

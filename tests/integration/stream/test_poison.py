@@ -116,8 +116,8 @@ def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPu
         assert "is not UTF-8" in lines[0]
         refused = command("streams", "rejected", "--replay", "1", "--nats-url", nats_server.url)
         assert refused.returncode == 1
-        assert len(refused.stdout.splitlines()) == 1
-        assert "subject is illegal" in refused.stdout
+        assert len(refused.stderr.splitlines()) == 1
+        assert "subject is illegal" in refused.stderr
 
 
 @pytest.mark.parametrize("workers", [None, "2"])
