@@ -134,7 +134,9 @@ def shown(url: str) -> str:
     return ",".join(_without_password(part.strip()) for part in _NEXT_ADDRESS.split(url))
 
 
-def unreachable(url: str, reason: str, hint: str = "start it, or check --nats-url") -> ConnectFailure:
+def unreachable(
+    url: str, reason: str, hint: str = "start it, or check its address (--nats-url)"
+) -> ConnectFailure:
     """Make the failure of a connection that may succeed later.
 
     Args:

@@ -218,7 +218,7 @@ def test_nobody_at_an_address_is_told_in_words() -> None:
     (one,) = found(url)
     # The rest is the event loop's: each has words of its own.
     assert one.text.startswith(f"NATS at {url} unreachable: Conn")
-    assert one.hint == "start it, or check --nats-url"
+    assert one.hint == "start it, or check its address (--nats-url)"
 
 
 def test_the_relays_own_nats_need_not_run() -> None:

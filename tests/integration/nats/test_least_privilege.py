@@ -229,8 +229,8 @@ def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
     options = nats.options("operator")[:-2]
     done = run_command("streams", "show", "--nats-url", nats.url, *options)
     assert done.returncode == 1
-    assert "this NATS user may not use _INBOX.>" in done.stdout
-    assert "--nats-inbox-prefix" in done.stdout
+    assert "this NATS user may not use _INBOX.>" in done.stderr
+    assert "--nats-inbox-prefix" in done.stderr
 
 
 # --- what each may not do

@@ -100,15 +100,15 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
         ),
         (
             ConnectionRefusedError(111, "Connection refused"), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: Connection refused", "start it, or check --nats-url",
+            "unreachable: Connection refused", "start it, or check its address (--nats-url)",
         ),
         (
             TimeoutError(), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: TimeoutError", "start it, or check --nats-url",
+            "unreachable: TimeoutError", "start it, or check its address (--nats-url)",
         ),
         (
             NatsError("nats: empty response from server"), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: empty response from server", "start it, or check --nats-url",
+            "unreachable: empty response from server", "start it, or check its address (--nats-url)",
         ),
         (
             AccessError("credentials file x is not there", "check its path"), GIVEN,

@@ -69,7 +69,7 @@ def run(host: str, port: int, *, ready: bool) -> int:
     """
     where = f"{reached_at(host)}:{port}"
     if port == 0:
-        print("error  with --ops-port 0 nobody knows where the relay answers; give it a port")
+        print("error  --ops-port 0 takes a free port, which is not known here; give it a port")
         return 1
     path = "/readyz" if ready else "/livez"
     try:
