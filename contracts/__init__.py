@@ -1,6 +1,6 @@
-"""The contract: subjects, events, wire messages, close codes and streams.
+"""The contract: subjects, events, messages and close codes; pure, and no program's bookkeeping.
 
-Every other room imports from here; this one imports from none of them.
+Every other package imports from here; this one imports ``tickertape.errors`` alone.
 """
 
 if __name__ != "tickertape.contracts":

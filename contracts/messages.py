@@ -14,6 +14,8 @@ from tickertape.contracts.cursors import CURSOR_PATTERN
 from tickertape.contracts.events import Timestamp
 from tickertape.contracts.subjects import SubjectError, check_pattern
 
+from tickertape.errors import TickertapeError
+
 SUBPROTOCOL: Final = "tickertape.v1"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 """Largest text message in either direction."""
@@ -84,7 +86,7 @@ _CLIENT: Final[dict[str, type[Auth] | type[Subscribe] | type[Ping]]] = {
 }
 
 
-class WireError(Exception):
+class ProtocolError(TickertapeError):
     """A client's message or query breaks the protocol.
 
     Args:
@@ -107,40 +109,40 @@ def parse_client(text: bytes) -> ClientMessage:
     """Read a client's message.
 
     Raises:
-        WireError: it is not JSON, not an object, of no known type, or a field has the wrong type.
+        ProtocolError: it is not JSON, not an object, of no known type, or a field has the wrong type.
     """
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise WireError(ErrorCode.BAD_JSON, f"not JSON: {error}") from None
+        raise ProtocolError(ErrorCode.BAD_JSON, f"not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise WireError(ErrorCode.BAD_MESSAGE, "a message is a JSON object with a 'type'")
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, "a message is a JSON object with a 'type'")
     kind = body.get("type")
     if not isinstance(kind, str):
-        raise WireError(ErrorCode.BAD_MESSAGE, "'type' is missing or not a string")
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, "'type' is missing or not a string")
     model = _CLIENT.get(kind)
     if model is None:
-        raise WireError(ErrorCode.UNKNOWN_TYPE, f"type {kind[:40]!r} is none of auth, subscribe, ping")
+        raise ProtocolError(ErrorCode.UNKNOWN_TYPE, f"type {kind[:40]!r} is none of auth, subscribe, ping")
     try:
         return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise WireError(ErrorCode.BAD_MESSAGE, f"{field}: {first['msg']}", kind) from None
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"{field}: {first['msg']}", kind) from None
 
 
 def check_subjects(patterns: list[str]) -> tuple[str, ...]:
     """Return the patterns of a filter, each legal, without repeats, in the order asked.
 
     Raises:
-        WireError: too many patterns, or one that is not legal.
+        ProtocolError: too many patterns, or one that is not legal.
     """
     if len(patterns) > MAX_SUBJECTS:
-        raise WireError(ErrorCode.BAD_SUBJECTS, f"{len(patterns)} patterns; at most {MAX_SUBJECTS}")
+        raise ProtocolError(ErrorCode.BAD_SUBJECTS, f"{len(patterns)} patterns; at most {MAX_SUBJECTS}")
     try:
         return tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
     except SubjectError as error:
-        raise WireError(ErrorCode.BAD_SUBJECTS, f"subjects: {error}") from None
+        raise ProtocolError(ErrorCode.BAD_SUBJECTS, f"subjects: {error}") from None
 
 
 class Limits(Message):

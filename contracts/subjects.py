@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from tickertape.errors import TickertapeError
+
 MAX_TOKEN_LENGTH: Final = 128
 """Characters of one token as it stands in the subject, after escaping."""
 
@@ -41,7 +43,7 @@ _ILLEGAL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]|(?:^|\.)(?:[*>]?)(?:\.|$)")
 _PLAIN_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
-class SubjectError(ValueError):
+class SubjectError(TickertapeError, ValueError):
     """A subject, token or pattern is not legal.
 
     Args:

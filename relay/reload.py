@@ -20,7 +20,7 @@ from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.tls import Certificate
 
 from tickertape import logging_setup as logs
-from tickertape.errors import MendableError
+from tickertape.errors import OperatorError
 
 log = logging.getLogger("tickertape")
 
@@ -60,7 +60,7 @@ class Reload:
         async def one(read: Callable[[], Awaitable[str]]) -> None:
             try:
                 done.append(await read())
-            except (MendableError, OSError) as error:
+            except (OperatorError, OSError) as error:
                 failed.append(str(error))
             except Exception as error:
                 # Whatever a file holds, the relay goes on with what it has.

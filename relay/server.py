@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
-from tickertape.relay.auth.keys import KeysError
-from tickertape.relay.auth.revocation_list import RevocationsError
 from tickertape.relay.auth.token_service import Authority
 from tickertape.relay.drain import drain, first, stop_signals
 from tickertape.relay.endpoints.routes import main_pages, ops_pages
@@ -26,15 +24,14 @@ from tickertape.relay.transport.acceptor import Door
 from tickertape.relay.transport.http_protocol import GuardedHttp
 from tickertape.relay.transport.http_server import HttpServer, listen, one_port
 from tickertape.relay.transport.listener import Listener
-from tickertape.relay.transport.tls import LOOK_EVERY, Certificate, CertificateError
+from tickertape.relay.transport.tls import LOOK_EVERY, Certificate
 from tickertape.relay.transport.websocket import websocket_protocol
 from tickertape.relay.worker_context import Place, Server
 
+from tickertape.errors import OperatorError
 from tickertape.logging_setup import Shipping
 from tickertape.nats import connection as connect
-from tickertape.nats.credentials import AccessError
-from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
-from tickertape.nats.streams import StreamsError
+from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import end
@@ -80,7 +77,7 @@ async def serve(
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
-    except (KeysError, RevocationsError, ListenError, EmbeddedError, CertificateError) as error:
+    except OperatorError as error:
         refuse(str(error))
         return 1
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
@@ -120,7 +117,7 @@ async def serve(
         for task in _ended(watched):
             await task  # raises what ended it
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
-    except (StreamsError, AccessError, ListenError, EmbeddedError) as error:
+    except OperatorError as error:
         refuse(str(error))
         code = 1
         await drain(gate, main, 0.0, settings.drain, stopping)  # clients are told, and find another relay

@@ -14,6 +14,7 @@ from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import TokenSettings, is_loopback, token_problem
 from tickertape.relay.core.connection_limits import Limits
 
+from tickertape.errors import ConfigurationError
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
 
@@ -136,16 +137,16 @@ class RelaySettings(NatsSettings, TokenSettings):
     data_dir: Path = Field(default_factory=data_home, description="where the relay's own NATS keeps its data")
     nats_port: Port = Field(4222, description="port of the relay's own NATS; 0 takes a free one")
 
-    def problem(self) -> str | None:
-        """Why no relay runs with this, in one line; None when one does."""
+    def problem(self) -> ConfigurationError | None:
+        """Return the error for which no relay runs with this; None when one does."""
         if self.auth == "jwt" and (problem := token_problem(self)) is not None:
             return problem
         if self.tls_key is not None and self.tls_cert is None:
-            return "tls_key: a key without --tls-cert; give the certificate too"
+            return ConfigurationError("tls_key: a key without --tls-cert", "give the certificate too")
         if self.auth == "none" and not self.insecure and not is_loopback(self.host):
-            return (
-                f"host: {self.host} is reachable by others and --auth none lets anybody in; "
-                "use --auth jwt or a loopback address, or say --insecure if it is meant"
+            return ConfigurationError(
+                f"host: {self.host} is reachable by others and --auth none lets anybody in",
+                "use --auth jwt or a loopback address, or say --insecure if it is meant",
             )
         return None
 
@@ -188,5 +189,5 @@ class ServeSettings(RelaySettings):
         if self.workers > 1 and sys.platform != "linux":
             raise ValueError("workers: only Linux spreads connections over processes; run several relays")
         if (problem := self.problem()) is not None:
-            raise ValueError(problem)
+            raise ValueError(str(problem))
         return self

@@ -7,6 +7,11 @@ Example::
     async with Publisher("nats://127.0.0.1:4222") as publisher:
         await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 
+Every exception of Tickertape is a ``TickertapeError``. ``InvalidEvent`` and ``PublishError`` (with its
+children ``PublishRejected``, ``PublishDropped`` and ``PublisherFull``) are about one event. An
+``OperatorError`` has a ``message`` and a ``hint``: it is a ``ConfigurationError`` where a setting, a file or
+a key cannot be used, and a ``ConnectError`` where NATS is not reached. ``on_down`` gets a ``ConnectFailure``.
+
 ``tickertape_app`` mounts the feed in a FastAPI or Starlette application; ``relay/asgi/app.py`` shows how.
 
 Each name is imported when it is first used, so that ``import tickertape`` costs next to nothing, and a
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
         SystemLog,
     )
     from tickertape.contracts.subjects import SubjectError, covers, escape, matches, unescape
+    from tickertape.errors import ConfigurationError, OperatorError, TickertapeError
+    from tickertape.nats.connect_errors import ConnectError, ConnectFailure, ConnectFailureKind
     from tickertape.nats.credentials import Access, AccessError
     from tickertape.producers.sdk.errors import PublishDropped, PublisherFull
     from tickertape.producers.sdk.logging_handler import TickertapeHandler
@@ -43,6 +50,8 @@ _MODULES: Final = {
         "SystemLog",
     ),
     "contracts.subjects": ("SubjectError", "covers", "escape", "matches", "unescape"),
+    "errors": ("ConfigurationError", "OperatorError", "TickertapeError"),
+    "nats.connect_errors": ("ConnectError", "ConnectFailure", "ConnectFailureKind"),
     "nats.credentials": ("Access", "AccessError"),
     "producers.sdk.errors": ("PublishDropped", "PublisherFull"),
     "producers.sdk.logging_handler": ("TickertapeHandler",),
@@ -56,10 +65,15 @@ __all__ = [
     "Access",
     "AccessError",
     "Ack",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectFailure",
+    "ConnectFailureKind",
     "EventModel",
     "GatewayRecovery",
     "GatewayStatusChange",
     "InvalidEvent",
+    "OperatorError",
     "PublishDropped",
     "PublishError",
     "PublishRejected",
@@ -71,6 +85,7 @@ __all__ = [
     "SystemHealth",
     "SystemLog",
     "TickertapeApp",
+    "TickertapeError",
     "TickertapeHandler",
     "covers",
     "escape",

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BeforeValidator
 
-from tickertape.errors import MendableError
+from tickertape.errors import ConfigurationError
 
 ROOT: Final = "tickertape"
 """Logger above all of ours."""
@@ -41,7 +41,7 @@ Format = Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
-class LogLevelError(MendableError):
+class LogLevelError(ConfigurationError):
     """A file does not say a level."""
 
 

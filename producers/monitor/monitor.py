@@ -19,8 +19,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
-from tickertape.contracts.names import Names
-from tickertape.producers.monitor.config.loader import ConfigError, load, stamp
+from tickertape.producers.monitor.config.loader import MonitorFileError, load, stamp
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
 from tickertape.producers.monitor.coordination.peer_updates import Hearing
@@ -32,6 +31,7 @@ from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 
+from tickertape.names import Names
 from tickertape.nats.provisioning import RETRY_WAIT, ensure_streams
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import say
@@ -185,7 +185,7 @@ class Monitor:
         """Take a changed file over, or say why not."""
         try:
             config = await asyncio.to_thread(load, self._path)
-        except ConfigError as error:
+        except MonitorFileError as error:
             self.refused += 1
             self._complained = True
             say(PROGRAM, f"the changed file is refused, the old one stays: {error}")

@@ -16,12 +16,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import Histogram
 from tickertape.contracts.events import GatewayStatusChange, Status
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor import probes
 from tickertape.producers.monitor.config.models import Check
 from tickertape.producers.monitor.config.probes import FreshnessProbe
 from tickertape.producers.monitor.gateway.monitored_gateway import Watched, spread
 from tickertape.producers.monitor.gateway.probe_health import Outcome
+
+from tickertape.names import Names
 
 MAX_PROBES_AT_ONCE: Final = 512
 """Open probes; a bound on sockets that thousands of gateways with a long ``hold`` would need otherwise."""

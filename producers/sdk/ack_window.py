@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from tickertape.producers.sdk.publish_ack import Passing
+
 Ticket = TypeVar("Ticket")
 
 RETRY_WAIT: Final = 0.25
@@ -39,7 +41,7 @@ class Entry(Generic[Ticket]):
         deadline: when it is given up.
         send_at: when it is to be sent (again); the deadline of its acknowledgement while it is under way.
         tries: how often it was handed to the connection.
-        trouble: why the last try failed; empty when nothing was heard.
+        refusal: why the last try failed; None when nothing was heard.
     """
 
     token: str
@@ -51,7 +53,7 @@ class Entry(Generic[Ticket]):
     send_at: float
     tries: int = 0
     refusals: int = 0
-    trouble: str = ""
+    refusal: Passing | None = None
 
 
 class Window(Generic[Ticket]):
@@ -92,9 +94,9 @@ class Window(Generic[Ticket]):
         entry.tries += 1
         entry.send_at = now + self.ack_timeout
 
-    def refused(self, entry: Entry[Ticket], trouble: str, now: float) -> None:
+    def refused(self, entry: Entry[Ticket], refusal: Passing, now: float) -> None:
         """Note a passing refusal: the entry is due again after a wait that grows."""
-        entry.trouble = trouble
+        entry.refusal = refusal
         entry.send_at = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**entry.refusals)
         entry.refusals = min(entry.refusals + 1, 16)
 

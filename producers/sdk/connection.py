@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. Waiting for NATS never ends by itself; what ends is what waiting cannot mend, and then ``fatal`` says so.
-2. A connection that was made anew is told once, since the old one may have lost what was on its way.
+1. Waiting for NATS never ends by itself; what no waiting helps ends it, and then ``fatal`` says so.
+2. A new connection is told once, since the old one may have lost what was on its way.
 3. Who brought a client closes it.
 """
 
@@ -20,10 +20,11 @@ from nats.errors import Error as NatsError
 from tickertape.producers.sdk.ack_window import Entry
 from tickertape.producers.sdk.drop_report import LOGGER
 from tickertape.producers.sdk.errors import PublishError
-from tickertape.producers.sdk.publish_ack import NO_STREAM
 
+from tickertape.errors import OperatorError
 from tickertape.nats import connection as connect
-from tickertape.nats.credentials import Access, AccessError
+from tickertape.nats.connect_errors import unreachable
+from tickertape.nats.credentials import Access
 
 SOCKET_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
@@ -39,7 +40,8 @@ class Connection:
     Attributes:
         client: None until there is one.
         inbox: first tokens of the reply subjects.
-        trouble: what was heard last of a connection that fails; empty while it is well.
+        failure: why NATS is not reached; None while it is.
+        trouble: what was heard last over a connection that is there; empty while all is well.
         fatal: set when there will never be a connection.
     """
 
@@ -50,13 +52,14 @@ class Connection:
         access: Access | None,
         name: str,
         client: Client | None,
-        on_down: Callable[[str], None] | None,
+        on_down: Callable[[connect.ConnectFailure], None] | None,
         on_up: Callable[[], None] | None,
     ) -> None:
         self.url = url
         self.name = name
         self.client = client
         self.inbox = ""
+        self.failure: connect.ConnectFailure | None = None
         self.trouble = ""
         self.fatal: Exception | None = None
         self._access = access
@@ -69,7 +72,7 @@ class Connection:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Connection {connect.shown(self.url)} {'online' if self.online else 'away'}>"
+        return f"<Connection {connect.shown(self.url)} {'online' if self.online else 'offline'}>"
 
     @property
     def online(self) -> bool:
@@ -129,26 +132,24 @@ class Connection:
     def gave_up(self, entry: Entry[Any], seconds: float) -> PublishError:
         """Make the error of an event whose deadline has passed."""
         if not self.online:
-            if connect.refused(self.trouble):
-                what = f"not sent within {seconds:g} s"
-                return PublishError(entry.subject, what, connect.trouble(self.url, self.trouble))
-            reason = f" ({self.trouble})" if self.trouble else ""
-            what = f"NATS at {connect.shown(self.url)} was away{reason} for {seconds:g} s"
-            return PublishError(entry.subject, what, "start it, or check the address and the credentials")
-        if entry.trouble:
-            what = f"{entry.trouble}, for {seconds:g} s and {entry.tries} tries"
-            remedy = "look at the server's log and its load"
-            if entry.trouble == NO_STREAM:
-                remedy = "create the streams with 'tickertape streams apply'"
-            return PublishError(entry.subject, what, remedy)
-        what = f"no answer from JetStream for {seconds:g} s and {entry.tries} tries"
-        remedy = self.trouble or "look at the server's log, and at the permissions of this user"
-        return PublishError(entry.subject, what, remedy)
+            failure = self.failure or unreachable(self.url, "not connected")
+            return PublishError(
+                entry.subject, f"not sent within {seconds:g} s: {failure.message}", failure.hint
+            )
+        tries = f"for {seconds:g} s and {entry.tries} tries"
+        if entry.refusal is not None:
+            return PublishError(entry.subject, f"{entry.refusal.message}, {tries}", entry.refusal.hint)
+        trouble = f" ({self.trouble})" if self.trouble else ""
+        return PublishError(
+            entry.subject,
+            f"no answer from JetStream {tries}{trouble}",
+            "look at the server's log, and at the permissions of this user",
+        )
 
     def no_link(self, subject: str) -> PublishError:
         """Make the error of an event that cannot be sent at all."""
-        if isinstance(self.fatal, AccessError):
-            return PublishError(subject, self.fatal.what, self.fatal.remedy)
+        if isinstance(self.fatal, OperatorError):
+            return PublishError(subject, self.fatal.message, self.fatal.hint)
         if self.fatal is not None:
             return PublishError(subject, str(self.fatal), "check the address")
         return PublishError(subject, "the publisher is closed", "keep it open until everything is published")
@@ -166,17 +167,17 @@ class Connection:
             await connect.close(self.client)
 
     async def _is_up(self) -> None:
-        self.trouble = ""
+        self.failure, self.trouble = None, ""
         if self._on_up:
             self._on_up()
 
-    async def _is_down(self, reason: str) -> None:
-        self.trouble = reason
+    async def _is_down(self, failure: connect.ConnectFailure) -> None:
+        self.failure = failure
         if self._on_down and not self._closed:
-            self._on_down(reason)
-        elif connect.refused(reason) and not self._closed:
-            # A program that looks at nothing but its log must not wait for ever without a word.
-            _log.error("%s: %s; waiting until it is mended", self.name, connect.trouble(self.url, reason))
+            self._on_down(failure)
+        elif not failure.kind.waiting_helps and not self._closed:
+            # A program that looks at nothing but its log must not wait without a word.
+            _log.error("%s: %s", self.name, failure.retrying)
 
     async def _has_trouble(self, error: Exception) -> None:
         self.trouble = str(error) or type(error).__name__

@@ -1,13 +1,11 @@
-"""What can go wrong with an event on its way to JetStream: one tree, each error with its fields."""
+"""The errors of an event on its way to JetStream."""
 
 from tickertape.contracts.events import Rejected
 
-
-class ProducerError(Exception):
-    """Root of the errors that producers raise."""
+from tickertape.errors import TickertapeError
 
 
-class InvalidEvent(ProducerError, ValueError):
+class InvalidEvent(TickertapeError, ValueError):
     """An event breaks the contract; it was not sent.
 
     Args:
@@ -24,25 +22,25 @@ class InvalidEvent(ProducerError, ValueError):
         return f"event for {self.subject[:80]!r} breaks the contract: {self.rejected}"
 
 
-class PublishError(ProducerError):
+class PublishError(TickertapeError):
     """An event was not acknowledged; it may or may not be in the stream.
 
     Publishing it again under the same ``msg_id`` is safe within the stream's duplicate window.
 
     Args:
         subject: where it was to go.
-        what: what happened.
-        remedy: what to do about it.
+        message: what happened.
+        hint: what to do about it.
     """
 
-    def __init__(self, subject: str, what: str, remedy: str) -> None:
-        super().__init__(subject, what, remedy)
+    def __init__(self, subject: str, message: str, hint: str) -> None:
+        super().__init__(subject, message, hint)
         self.subject = subject
-        self.what = what
-        self.remedy = remedy
+        self.message = message
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"event for {self.subject[:80]!r} was not acknowledged: {self.what}; {self.remedy}"
+        return f"event for {self.subject[:80]!r} was not acknowledged: {self.message}; {self.hint}"
 
 
 class PublishRejected(PublishError):
@@ -55,7 +53,7 @@ class PublishRejected(PublishError):
     """
 
     def __init__(self, subject: str, code: int, description: str) -> None:
-        super().__init__(subject, f"JetStream refused it: {description} (code {code})", _remedy(code))
+        super().__init__(subject, f"JetStream refused it: {description} (code {code})", _hint(code))
         self.code = code
         self.description = description
 
@@ -68,7 +66,7 @@ class PublisherFull(PublishError):
     """The window is full, and the policy was ``raise``; this event was not sent."""
 
 
-def _remedy(code: int) -> str:
+def _hint(code: int) -> str:
     match code:
         case 10070 | 10071 | 10164:
             return "another producer was first; read the subject's newest event and decide again"

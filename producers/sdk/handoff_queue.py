@@ -95,9 +95,9 @@ class Parcels:
             return
         self.dropped += 1
         if parcel.future is not None:
-            what = "it was the oldest of a full queue, and made room for a newer one"
-            remedy = "raise max_pending, or publish less"
-            parcel.future.set_exception(PublishDropped(parcel.subject, what, remedy))
+            message = "it was the oldest of a full queue, and made room for a newer one"
+            hint = "raise max_pending, or publish less"
+            parcel.future.set_exception(PublishDropped(parcel.subject, message, hint))
 
 
 def closed(subject: str) -> PublishError:

@@ -20,7 +20,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, OutboundBufferLimitError
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import publish_ack as answers
 from tickertape.producers.sdk.ack_window import Entry, Pace, Window
 from tickertape.producers.sdk.capacity import Room, WhenFull
@@ -29,6 +28,7 @@ from tickertape.producers.sdk.drop_report import Drops
 from tickertape.producers.sdk.errors import PublishDropped, PublisherFull, PublishError, PublishRejected
 from tickertape.producers.sdk.publish_ack import Ack
 
+from tickertape.names import Names
 from tickertape.process.tasks import end
 
 CANCEL_AGAIN: Final = 0.5
@@ -260,8 +260,9 @@ class Link:
         """Hand an entry to the connection; when it cannot take it, the sweep tries again."""
         client = self._connection.client
         assert client is not None
+        now = asyncio.get_running_loop().time
         # Noted first: handing over can wait for the socket, and the sweep must not send it meanwhile.
-        self._window.sent(entry, asyncio.get_running_loop().time())
+        self._window.sent(entry, now())
         try:
             await client.publish(
                 entry.subject,
@@ -270,13 +271,13 @@ class Link:
                 headers=entry.headers,
             )
         except OutboundBufferLimitError:
-            self._window.refused(entry, "NATS is away", asyncio.get_running_loop().time())
+            self._window.refused(entry, answers.Passing("NATS is unreachable"), now())
         except MaxPayloadError:
             what = f"{len(entry.payload)} bytes are more than this NATS server takes"
             self._fail(entry, PublishError(entry.subject, what, "raise max_payload in the server"))
         except NatsError as error:
             if client.is_closed or not client.is_connected:
-                self._window.refused(entry, str(error), asyncio.get_running_loop().time())
+                self._window.refused(entry, answers.Passing(str(error)), now())
             else:
                 what = f"the client refused it: {error}"
                 self._fail(entry, PublishError(entry.subject, what, "check its subject and headers"))
@@ -290,8 +291,7 @@ class Link:
             self._take_out(entry)
             entry.ticket.set_result(answer)
         elif isinstance(answer, answers.Passing):
-            now = asyncio.get_running_loop().time()
-            self._window.refused(entry, answer.trouble, now)
+            self._window.refused(entry, answer, now := asyncio.get_running_loop().time())
             if answer.slower:
                 self._pace.busy(now)
                 entry.send_at = self._pace.until

@@ -18,13 +18,13 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from tickertape.contracts import subjects
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import Background, in_background
 from tickertape.producers.sdk.handoff_queue import Parcel, Parcels
 from tickertape.producers.sdk.log_record import level_of, payload_of
 from tickertape.producers.sdk.publisher import Publisher
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access
 

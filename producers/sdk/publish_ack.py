@@ -14,7 +14,6 @@ from nats.aio.msg import Msg
 _TOO_MANY: Final = 429
 """JetStream's HTTP-like code for too many requests: the stream cannot keep up."""
 
-NO_STREAM: Final = "no stream takes this subject"
 _NO_LEADER: Final = 503
 _DUPLICATE_IN_PROCESS: Final = 10158
 """A resend met its first copy on its way through the cluster; the next try hears the outcome."""
@@ -38,12 +37,14 @@ class Passing(NamedTuple):
     """A refusal that passes by itself: the event is to be sent again.
 
     Attributes:
-        trouble: what was heard.
+        message: what happened.
+        hint: what to do when it does not pass.
         slower: True when the whole link is to go slower.
     """
 
-    trouble: str
-    slower: bool
+    message: str
+    hint: str = "look at the server's log and its load"
+    slower: bool = False
 
 
 class Refusal(NamedTuple):
@@ -66,7 +67,9 @@ def read(message: Msg) -> Ack | Passing | Refusal:
     """
     if message.headers and (status := message.headers.get("Status")):
         if status == "503":
-            return Passing(NO_STREAM, slower=False)
+            return Passing(
+                "no stream takes this subject", "create the streams with 'tickertape streams apply'"
+            )
         return Passing(f"NATS answered {status}", slower=status == "429")
     try:
         answer = orjson.loads(message.data)
@@ -75,7 +78,7 @@ def read(message: Msg) -> Ack | Passing | Refusal:
             return Ack(answer["stream"], answer["seq"], answer.get("duplicate", False))
         code, number, words = error.get("code"), error.get("err_code", 0), error.get("description", "")
     except (orjson.JSONDecodeError, KeyError, AttributeError):
-        return Passing(f"no JetStream acknowledgement: {message.data[:60]!r}", slower=False)
+        return Passing(f"no JetStream acknowledgement: {message.data[:60]!r}")
     if code in (_TOO_MANY, _NO_LEADER) or number == _DUPLICATE_IN_PROCESS:
         return Passing(f"JetStream is busy: {words}", slower=code == _TOO_MANY)
     return Refusal(number, words)

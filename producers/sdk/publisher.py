@@ -19,13 +19,11 @@ from typing import Final, Self
 from nats.aio.client import Client
 from tickertape.contracts import subjects
 from tickertape.contracts.events import EventModel, Reason, Rejected, decode
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Room, WhenFull, check_limits
 from tickertape.producers.sdk.connection import Connection
 from tickertape.producers.sdk.errors import (
     InvalidEvent,
-    ProducerError,
     PublishDropped,
     PublisherFull,
     PublishError,
@@ -34,7 +32,9 @@ from tickertape.producers.sdk.errors import (
 from tickertape.producers.sdk.in_flight import Link, Ticket
 from tickertape.producers.sdk.publish_ack import Ack
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
+from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 
 ACK_TIMEOUT: Final = 2.0
@@ -73,7 +73,8 @@ class Publisher:
         traceparent: asked at each event for the W3C trace context of now; by default OpenTelemetry's current
             span, if that is installed. A ``traceparent`` among an event's own headers goes first.
         client: a connection to use in place of an own one; the caller closes it.
-        on_down: called with the reason when NATS goes away, once per outage.
+        on_down: called with the failure when NATS is not reached, once per outage, and once more when its
+            kind becomes one that waiting does not help.
         on_up: called at each connection.
     """
 
@@ -91,7 +92,7 @@ class Publisher:
         when_full: WhenFull = "block",
         traceparent: trace.Provider | None = None,
         client: Client | None = None,
-        on_down: Callable[[str], None] | None = None,
+        on_down: Callable[[ConnectFailure], None] | None = None,
         on_up: Callable[[], None] | None = None,
     ) -> None:
         self._names = Names(prefix)
@@ -264,7 +265,6 @@ __all__ = [
     "FOREVER",
     "Ack",
     "InvalidEvent",
-    "ProducerError",
     "PublishDropped",
     "PublishError",
     "PublishRejected",

@@ -20,7 +20,6 @@ from typing import Final, Self
 from weakref import WeakSet
 
 from tickertape.contracts.events import EventModel
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import Background, in_background
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
@@ -29,7 +28,9 @@ from tickertape.producers.sdk.handoff_queue import Parcel, Parcels, closed
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, checked
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
+from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 
 EXIT_TIMEOUT: Final = 5.0
@@ -63,7 +64,7 @@ class SyncPublisher:
         max_pending_bytes: int = MAX_PENDING_BYTES,
         when_full: WhenFull = "block",
         traceparent: trace.Provider | None = None,
-        on_down: Callable[[str], None] | None = None,
+        on_down: Callable[[ConnectFailure], None] | None = None,
         on_up: Callable[[], None] | None = None,
     ) -> None:
         check_limits(max_pending, max_pending_bytes, when_full)

@@ -17,7 +17,7 @@ from tickertape.producers.shipper.files.file_stream import Batch, Lineage
 from tickertape.producers.shipper.files.watch import Wake
 from tickertape.producers.shipper.sinks.sink import Conflict, Refused, Sink
 
-from tickertape.errors import MendableError
+from tickertape.errors import OperatorError
 from tickertape.process.tasks import end
 
 POLL_INTERVAL: Final = 0.2
@@ -57,7 +57,7 @@ class Files(Protocol):
         """Let go of all files."""
 
 
-class ShipError(MendableError):
+class ShipError(OperatorError):
     """Shipping cannot go on."""
 
 
@@ -219,7 +219,7 @@ class Shipper:
             except Refused as refused:
                 # One event too many bytes long; the others are not to wait for it.
                 batch.items.remove(max(batch.items, key=lambda item: len(item.payload)))
-                self._refuse(1, refused.what)
+                self._refuse(1, refused.message)
 
     def _refuse(self, number: int, why: str) -> None:
         if number and not self.refused:

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 from tickertape.contracts import subjects
 from tickertape.contracts.events import Rejected, Status, SystemHealth, decode
-from tickertape.contracts.names import Names
 from tickertape.producers.shipper.files.file_stream import Lineage
 from tickertape.producers.shipper.parsing.parser import Counts
 from tickertape.producers.shipper.shipper import Shipper
 
+from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.process.metrics_port import MetricsPort
 

@@ -36,7 +36,7 @@ from pydantic import SecretStr
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.asgi.connection import Client, refuse
 from tickertape.relay.asgi.runner import HostedCollector, HostedRelay
 from tickertape.relay.auth.origins import Origins
@@ -68,8 +68,7 @@ class TickertapeApp:
             from any thread.
 
     Raises:
-        ValueError: with these settings no token can be verified.
-        KeysError: the key cannot be used.
+        ConfigurationError: with these settings no token can be verified, or the key cannot be used.
         RevocationsError: the list of revoked tokens cannot be read.
     """
 
@@ -139,7 +138,7 @@ class TickertapeApp:
     async def _feed(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path_within(scope)
         if path not in _FEEDS:
-            error = WireError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at / and /ws")
+            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at / and /ws")
             await refuse(error, scope, receive, send, 404)
             return
         parts = await self._relay.opened(START_PATIENCE)
@@ -155,7 +154,7 @@ class TickertapeApp:
         visitor = admission.arrive(peer(scope), _Page(), now())
         if isinstance(visitor, Limit):
             code = ErrorCode.UNAVAILABLE if visitor in OURS else ErrorCode.TOO_MANY
-            await refuse(WireError(code, "too many requests; try again later"), scope, receive, send)
+            await refuse(ProtocolError(code, "too many requests; try again later"), scope, receive, send)
             return
         try:
             state = {**(scope.get("state") or {}), "visitor": visitor}
@@ -163,7 +162,7 @@ class TickertapeApp:
         finally:
             admission.leave(visitor)
 
-    def _refused(self, scope: Scope) -> WireError | None:
+    def _refused(self, scope: Scope) -> ProtocolError | None:
         """Refuse everybody after the end, and where others can come in though no token is asked for."""
         if self._relay.parts is None:
             return _ended()
@@ -174,11 +173,11 @@ class TickertapeApp:
         if not self._said_exposed:
             self._said_exposed = True
             log.error("the feed is closed on %s, which others reach: %s", server and server[0], message)
-        return WireError(ErrorCode.FORBIDDEN, message)
+        return ProtocolError(ErrorCode.FORBIDDEN, message)
 
 
-def _ended() -> WireError:
-    return WireError(ErrorCode.UNAVAILABLE, "the application shuts down")
+def _ended() -> ProtocolError:
+    return ProtocolError(ErrorCode.UNAVAILABLE, "the application shuts down")
 
 
 class _Page:

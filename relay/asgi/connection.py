@@ -21,7 +21,7 @@ from typing import Final
 from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.encode import Outgoing, parts
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
 from tickertape.relay.core.connection_limits import OURS, Limit, Visitor
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
@@ -113,7 +113,7 @@ class Client:
         arrived = gate.admission.arrive(address, self, gate.clock())
         if isinstance(arrived, Limit):
             code = ErrorCode.UNAVAILABLE if arrived in OURS else ErrorCode.TOO_MANY
-            await self._refuse(WireError(code, "too many connections; try again later"))
+            await self._refuse(ProtocolError(code, "too many connections; try again later"))
             return
         self._visitor = arrived
         try:
@@ -185,7 +185,9 @@ class Client:
         """Answer what is left without an answer."""
         try:
             if self.spoke < 0:
-                await refuse(WireError(ErrorCode.INTERNAL, REASON), self._scope, self._receive, self._send)
+                await refuse(
+                    ProtocolError(ErrorCode.INTERNAL, REASON), self._scope, self._receive, self._send
+                )
             else:
                 await self._put(
                     {"type": "websocket.close", "code": CloseCode.INTERNAL_ERROR, "reason": REASON}
@@ -202,7 +204,7 @@ class Client:
         if refused is None and offered and SUBPROTOCOL not in offered:
             # Without what they are called: one may hold a token.
             message = f"none of the {len(offered)} subprotocols offered is {SUBPROTOCOL}"
-            refused = WireError(ErrorCode.BAD_MESSAGE, message)
+            refused = ProtocolError(ErrorCode.BAD_MESSAGE, message)
         if refused is not None and not decided.inside:
             await self._refuse(refused)
             return
@@ -238,7 +240,7 @@ class Client:
             self._session = session
             self._pause_if_full()  # the snapshot came before there was a session to tell
 
-    async def _refuse(self, error: WireError) -> None:
+    async def _refuse(self, error: ProtocolError) -> None:
         self._gate.results["refused"] += 1
         await refuse(error, self._scope, self._receive, self._send)
 
@@ -328,7 +330,7 @@ class Client:
 
 
 async def refuse(
-    error: WireError, scope: Scope, receive: Receive, send: Send, status: int | None = None
+    error: ProtocolError, scope: Scope, receive: Receive, send: Send, status: int | None = None
 ) -> None:
     """Refuse a request, or a handshake that was not accepted, as well as the server can.
 

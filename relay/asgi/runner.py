@@ -54,7 +54,7 @@ class HostedRelay:
         leaving: True once the host shuts down.
 
     Raises:
-        ValueError: with these settings no token can be verified.
+        ConfigurationError: with these settings no token can be verified.
         KeysError: the key cannot be used.
         RevocationsError: the list of revoked tokens cannot be read.
     """
@@ -63,7 +63,7 @@ class HostedRelay:
 
     def __init__(self, settings: RelaySettings, origins: Origins) -> None:
         if settings.auth == "jwt" and (problem := token_problem(settings)) is not None:
-            raise ValueError(problem)
+            raise problem
         self.parts: Parts | None = None
         self.leaving = False
         self._settings = settings

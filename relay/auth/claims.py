@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import orjson
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.contracts.strict_json import duplicate_key, is_deeper
 
 MAX_DEPTH: Final = 32
@@ -38,7 +38,7 @@ Reason = Literal[
 ]
 
 
-class TokenError(WireError):
+class TokenError(ProtocolError):
     """A token does not let its client in.
 
     Args:

@@ -135,7 +135,7 @@ class Jwks:
             except KeysError as error:
                 if first:
                     kept = "the keys from before still count" if self.keys else "no token can be verified"
-                    log.warning("%s; %s until it mends, tries go on", error.what, kept)
+                    log.warning("%s; %s until it mends, tries go on", error.message, kept)
             else:
                 if not first:
                     log.info("the JWKS at %s answers again", shown(self._url))
@@ -215,9 +215,9 @@ def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
             return data, refresh_after(response.headers.get("Cache-Control"))
     except HTTPError as error:
         with error:
-            remedy = "redirects are not followed: give the address itself" if error.code // 100 == 3 else ""
+            hint = "redirects are not followed: give the address itself" if error.code // 100 == 3 else ""
             raise KeysError(
-                f"{where} answers {error.code}", remedy or "see that the address is right"
+                f"{where} answers {error.code}", hint or "see that the address is right"
             ) from None
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)

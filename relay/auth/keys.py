@@ -28,7 +28,7 @@ from cryptography.x509 import load_der_x509_certificate
 from jwt.exceptions import PyJWTError
 from tickertape.relay.auth.settings import Algorithm
 
-from tickertape.errors import MendableError
+from tickertape.errors import ConfigurationError
 
 MIN_SECRET: Final = 32
 """Bytes; a shorter HS256 secret is guessed before the hash is broken (RFC 7518, 3.2)."""
@@ -44,7 +44,7 @@ UNREADABLE: Final = (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, Ke
 """What the libraries raise for a key that they cannot read."""
 
 
-class KeysError(MendableError):
+class KeysError(ConfigurationError):
     """There is no key to verify with, or one that must not be used."""
 
 

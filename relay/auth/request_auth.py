@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import SUBPROTOCOL, WireError
+from tickertape.contracts.messages import SUBPROTOCOL, ProtocolError
 from tickertape.relay.auth.client_address import Networks, client_address, is_https
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.core.grants import EVERYTHING, Grant
@@ -37,7 +37,7 @@ class Entrance:
     """Decides about requests.
 
     Args:
-        verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
+        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
         origins: pages that may connect.
         trusted: proxies whose word counts about who a client is.
     """
@@ -68,11 +68,11 @@ class Entrance:
             secure: whether the socket itself is encrypted.
 
         Raises:
-            WireError: ``forbidden``.
+            ProtocolError: ``forbidden``.
         """
         host = value_of(headers, "host") or ""
         if not self.origins.knows(host):
-            raise WireError(
+            raise ProtocolError(
                 ErrorCode.FORBIDDEN,
                 f"{host[:80]!r} is no name of this relay; use a loopback address, or --allowed-origins",
             )
@@ -80,7 +80,7 @@ class Entrance:
         https = is_https("https" if secure else "http", peer, headers, self._trusted)
         for origin in origins or [None]:
             if not self.origins.allows(origin, host, https=https):
-                raise WireError(
+                raise ProtocolError(
                     ErrorCode.FORBIDDEN,
                     f"pages of {(origin or '')[:80]!r} may not connect; --allowed-origins says which may",
                 )
@@ -96,17 +96,17 @@ class Entrance:
             None when there is no token and one is needed.
 
         Raises:
-            WireError: the token is not good.
+            ProtocolError: the token is not good.
         """
         if self.verify is None:
             return EVERYTHING
         given = [value for name, value in headers if name == "authorization" and _scheme(value) == "bearer"]
         if len(given) > 1:
-            raise WireError(ErrorCode.UNAUTHORIZED, "several 'Authorization: Bearer' headers; send one")
+            raise ProtocolError(ErrorCode.UNAUTHORIZED, "several 'Authorization: Bearer' headers; send one")
         if given:
             found = _BEARER.fullmatch(given[0])
             if found is None:
-                raise WireError(ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a token")
+                raise ProtocolError(ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a token")
             token = found[1]
         return None if token is None else self.verify(token)
 
@@ -115,12 +115,12 @@ def offered(values: Iterable[str]) -> Offered:
     """Read ``Sec-WebSocket-Protocol``.
 
     Raises:
-        WireError: several tokens in it.
+        ProtocolError: several tokens in it.
     """
     names = [name.strip() for value in values for name in value.split(",")]
     tokens = [name[len(BEARER_PREFIX) :] for name in names if name.startswith(BEARER_PREFIX)]
     if len(tokens) > 1:
-        raise WireError(ErrorCode.UNAUTHORIZED, "several tokens among the subprotocols; offer one")
+        raise ProtocolError(ErrorCode.UNAUTHORIZED, "several tokens among the subprotocols; offer one")
     return Offered(SUBPROTOCOL in names, tokens[0] if tokens else None)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from tickertape.relay.core.grants import Grant
 
-from tickertape.errors import MendableError
+from tickertape.errors import ConfigurationError
 
 log = logging.getLogger("tickertape.revocations")
 
@@ -30,7 +30,7 @@ _Stamp = tuple[int, int, int]
 """Time of the last change in nanoseconds, size, inode."""
 
 
-class RevocationsError(MendableError):
+class RevocationsError(ConfigurationError):
     """The file of revoked tokens cannot be used."""
 
 
@@ -105,7 +105,7 @@ class Revocations:
             self._complain(f"the revocation file {self._path} cannot be read: {error.strerror}")
             return False
         except RevocationsError as error:
-            self._complain(error.what)
+            self._complain(error.message)
             return False
         if self._complained:
             self._complained = ""

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tickertape.errors import ConfigurationError
+
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
 MAX_LEEWAY: Final = 300.0
@@ -90,14 +92,16 @@ class TokenSettings(BaseSettings):
     )
 
 
-def token_problem(settings: TokenSettings) -> str | None:
-    """Say in one line what is missing, or too much, to verify tokens; None when nothing is.
+def token_problem(settings: TokenSettings) -> ConfigurationError | None:
+    """Return the error of settings that lack, or have too much, to verify tokens; None when they are fine.
 
     Args:
         settings: of a relay with ``--auth jwt``.
     """
     if settings.jwt_algorithm is None:
-        return "jwt_algorithm: verifying tokens needs it; one of HS256, RS256, ES256, EdDSA"
+        return ConfigurationError(
+            "jwt_algorithm: verifying tokens needs it", "one of HS256, RS256, ES256, EdDSA"
+        )
     given = [
         name
         for name, value in (
@@ -108,9 +112,13 @@ def token_problem(settings: TokenSettings) -> str | None:
         if value is not None
     ]
     if not given:
-        return "jwt_key: verifying tokens needs a key; give jwt_key, jwt_key_file or jwt_jwks_url"
+        return ConfigurationError(
+            "jwt_key: verifying tokens needs a key", "give jwt_key, jwt_key_file or jwt_jwks_url"
+        )
     if len(given) > 1:
-        return f"{given[0]}: {' and '.join(given)} are given; keep exactly one"
+        return ConfigurationError(f"{given[0]}: {' and '.join(given)} are given", "keep exactly one")
     if settings.jwt_algorithm == "HS256" and settings.jwt_jwks_url is not None:
-        return "jwt_jwks_url: a JWKS is public, so it holds no HS256 secret; give jwt_key or jwt_key_file"
+        return ConfigurationError(
+            "jwt_jwks_url: a JWKS is public, so it holds no HS256 secret", "give jwt_key or jwt_key_file"
+        )
     return None

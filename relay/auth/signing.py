@@ -80,7 +80,7 @@ def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: 
         kid: names the key, where the relay has several.
 
     Raises:
-        WireError: a relay would refuse the grant.
+        ProtocolError: a relay would refuse the grant.
     """
     grant_of(claims, str(claims.get("sub", "")))
     payload = orjson.dumps(dict(claims))

@@ -98,7 +98,7 @@ class Authority:
             await tasks.until()  # a fixed key needs nothing
 
     def readings(self) -> list[Callable[[], Awaitable[str]]]:
-        """What can be read again; each says what it was, or raises a ``MendableError`` and changes nothing.
+        """What can be read again; each says what it was, or raises a ``OperatorError`` and changes nothing.
 
         Sessions go on whatever key their token was signed with; revoking ends them.
         """
@@ -130,5 +130,5 @@ class Authority:
         try:
             await jwks.load()
         except KeysError as error:
-            log.warning("%s; clients are told to come back until there are keys", error.what)
+            log.warning("%s; clients are told to come back until there are keys", error.message)
         await jwks.run()

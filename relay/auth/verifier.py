@@ -19,7 +19,7 @@ from jwt import PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.claims import Expected, Reason, TokenError, decoded, json_object, name_of
 from tickertape.relay.auth.keys import Keys
 from tickertape.relay.auth.settings import Algorithm
@@ -135,7 +135,7 @@ class Verifier:
         self._expected.check(claims, self._wall())
         try:
             return grant_of(claims, claims.get("sub") or anonymous(token))
-        except WireError as error:
+        except ProtocolError as error:
             reason: Reason = "nothing_granted" if error.code is ErrorCode.FORBIDDEN else "claim"
             raise TokenError(reason, error.message, error.code) from None
 

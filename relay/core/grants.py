@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import MAX_SUBJECTS, WireError
+from tickertape.contracts.messages import MAX_SUBJECTS, ProtocolError
 from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersection
 from tickertape.relay.core.filters import RANK, Filter
 
@@ -59,7 +59,7 @@ class Grant:
             level: least level, as asked.
 
         Raises:
-            WireError: nothing is left of it, or more patterns than a filter may have.
+            ProtocolError: nothing is left of it, or more patterns than a filter may have.
         """
         granted = dict.fromkeys(
             both
@@ -69,13 +69,13 @@ class Grant:
             and not any(covers(denied, both) for denied in self.deny)
         )
         if not granted:
-            raise WireError(
+            raise ProtocolError(
                 ErrorCode.FORBIDDEN,
                 f"the token grants nothing of {', '.join(patterns)[:200]}; "
                 f"it is for {', '.join(self.subjects)[:200]}",
             )
         if len(granted) > MAX_PATTERNS:
-            raise WireError(
+            raise ProtocolError(
                 ErrorCode.BAD_SUBJECTS,
                 f"the grant splits this filter into {len(granted)} patterns; "
                 f"at most {MAX_PATTERNS}: ask for fewer",
@@ -104,11 +104,11 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
         subject: whose token it is.
 
     Raises:
-        WireError: ``forbidden`` when it grants nothing, ``unauthorized`` when its claim is malformed.
+        ProtocolError: ``forbidden`` when it grants nothing, ``unauthorized`` when its claim is malformed.
     """
     claim = claims.get(CLAIM)
     if claim is None:
-        raise WireError(ErrorCode.FORBIDDEN, f"the token has no claim {CLAIM!r}, so it grants nothing")
+        raise ProtocolError(ErrorCode.FORBIDDEN, f"the token has no claim {CLAIM!r}, so it grants nothing")
     if not isinstance(claim, dict):
         raise _malformed("", "is not an object")
     unknown = sorted(set(claim) - _FIELDS)
@@ -117,7 +117,9 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
         raise _malformed(f".{unknown[0][:40]}", f"is not known; known are {', '.join(sorted(_FIELDS))}")
     subjects = _patterns(claim, "subjects")
     if not subjects:
-        raise WireError(ErrorCode.FORBIDDEN, f"the token's {CLAIM}.subjects is empty, so it grants nothing")
+        raise ProtocolError(
+            ErrorCode.FORBIDDEN, f"the token's {CLAIM}.subjects is empty, so it grants nothing"
+        )
     level = claim.get("level", "DEBUG")
     if not isinstance(level, str) or level.upper() not in LEVELS:
         raise _malformed(".level", f"is none of {', '.join(LEVELS)}")
@@ -155,5 +157,5 @@ def _patterns(claim: dict[str, Any], field: str) -> tuple[str, ...]:
         raise _malformed(f".{field}", str(error)) from None
 
 
-def _malformed(where: str, why: str) -> WireError:
-    return WireError(ErrorCode.UNAUTHORIZED, f"the token's {CLAIM}{where} {why}")
+def _malformed(where: str, why: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNAUTHORIZED, f"the token's {CLAIM}{where} {why}")

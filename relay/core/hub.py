@@ -38,7 +38,7 @@ class Hub:
         fetch: called when a replay chunk of the stream is wanted; None when the stream cannot be read.
         ask: called with a session whose position only the stream can tell; ``sessions.located`` answers. Its
             ``locating`` says what it wants: a cursor that is ahead of the relay, or a time before the log.
-        verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
+        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
         report: called once with the id of a session that an internal error ends, and that error.
 
     Attributes:

@@ -17,11 +17,11 @@ from tickertape.contracts.messages import (
     Limits,
     Mode,
     Pong,
+    ProtocolError,
     Subscribed,
     TokenExpiring,
     Upstream,
     Welcome,
-    WireError,
 )
 from tickertape.contracts.messages import Grant as Granted
 from tickertape.relay.core.filters import Filter
@@ -99,7 +99,7 @@ def token_expiring(expires_at: float) -> TokenExpiring:
     return TokenExpiring(type="token_expiring", expires_at=format_time(expires_at))
 
 
-def error(what: WireError, code: CloseCode) -> Error:
+def error(what: ProtocolError, code: CloseCode) -> Error:
     """Build the answer to a client's error; ``code`` is that of the close which goes with it."""
     retry = CLOSE_CODES[code].reconnect is not Reconnect.NEVER
     return Error(type="error", code=what.code, message=what.message, retry=retry, ref=what.ref)

@@ -7,7 +7,7 @@ from typing import Final
 from tickertape.contracts import encode
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.event_log import Log, Record
 from tickertape.relay.core.fanout.batch import Gap
 from tickertape.relay.core.filters import Filter
@@ -51,18 +51,18 @@ def parse(query: str) -> Query:
     """Read the query of ``/events``.
 
     Raises:
-        WireError: a value is not legal.
+        ProtocolError: a value is not legal.
     """
     values = read_query(query, (*QUERY_KEYS, *OWN_KEYS))
     limit, order = values.get("limit", str(DEFAULT_LIMIT)), values.get("order", "oldest")
     try:
         until = parse_cursor(values["until"]) if "until" in values else None
     except ValueError as error:
-        raise WireError(ErrorCode.BAD_CURSOR, str(error)) from None
+        raise ProtocolError(ErrorCode.BAD_CURSOR, str(error)) from None
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
-        raise WireError(ErrorCode.BAD_QUERY, f"limit {limit!r:.20} is not in 1..{MAX_LIMIT}")
+        raise ProtocolError(ErrorCode.BAD_QUERY, f"limit {limit!r:.20} is not in 1..{MAX_LIMIT}")
     if order not in ("oldest", "newest"):
-        raise WireError(ErrorCode.BAD_QUERY, f"order {order!r:.20} is neither oldest nor newest")
+        raise ProtocolError(ErrorCode.BAD_QUERY, f"order {order!r:.20} is neither oldest nor newest")
     return Query(request_from(values), until, int(limit), newest_first=order == "newest")
 
 
@@ -113,7 +113,7 @@ class History:
             now: UNIX seconds.
 
         Raises:
-            WireError: a cursor of another stream, or ahead of it.
+            ProtocolError: a cursor of another stream, or ahead of it.
             StreamsError: NATS is unreachable.
         """
         hub = self._hub
@@ -140,17 +140,19 @@ class History:
         """Return the sequence of a cursor of this stream.
 
         Raises:
-            WireError: it is of another stream, or of a part that this one has lost.
+            ProtocolError: it is of another stream, or of a part that this one has lost.
             StreamsError: NATS is unreachable.
         """
         if cursor.epoch != self._hub.epoch:
-            raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")
+            raise ProtocolError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")
         if cursor.sequence <= self._hub.log.head:
             valid = self._hub.sessions.knows(cursor)
             if valid is None:
                 valid = not await self._readers.lost(cursor, {})
             if not valid:
-                raise WireError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of a part that the stream lost")
+                raise ProtocolError(
+                    ErrorCode.BAD_CURSOR, f"cursor {cursor} is of a part that the stream lost"
+                )
         return cursor.sequence
 
     async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> "_Page":

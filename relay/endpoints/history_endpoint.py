@@ -7,7 +7,7 @@ from nats.errors import Error as NatsError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
@@ -44,12 +44,12 @@ class EventsPage:
             query = parse(scope["query_string"].decode("latin-1"))
             grant = self._gate.entrance.grant(headers)
             if grant is None:
-                raise WireError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
+                raise ProtocolError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
             wanted = grant.intersect(query.request.subjects, query.request.level)
             who = self._who(scope, grant)
             if self._on_their_way[who] >= PAGES_AT_ONCE:
-                raise WireError(ErrorCode.TOO_MANY, f"{PAGES_AT_ONCE} pages are being read; end with one")
-        except WireError as error:
+                raise ProtocolError(ErrorCode.TOO_MANY, f"{PAGES_AT_ONCE} pages are being read; end with one")
+        except ProtocolError as error:
             await self._refuse(error, scope, receive, send)
             return
         self._on_their_way[who] += 1
@@ -57,7 +57,7 @@ class EventsPage:
             page = await self._page(query, wanted)
             found = Pieces(page, media_type="application/json", headers=cors(self._gate.entrance, headers))
             await found(scope, receive, send)
-        except WireError as error:
+        except ProtocolError as error:
             await self._refuse(error, scope, receive, send)
         finally:
             self._on_their_way[who] -= 1
@@ -68,22 +68,24 @@ class EventsPage:
         """Read the page.
 
         Raises:
-            WireError: it cannot be read.
+            ProtocolError: it cannot be read.
         """
         try:
             return await self._history.page(query, wanted, self._gate.clock())
-        except WireError:
+        except ProtocolError:
             raise
         except (StreamsError, NatsError, OSError) as error:
-            raise WireError(ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again") from None
+            raise ProtocolError(
+                ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again"
+            ) from None
         except Exception as error:
             self._gate.request_failed("a request for /events", error)
-            raise WireError(ErrorCode.INTERNAL, REASON) from None
+            raise ProtocolError(ErrorCode.INTERNAL, REASON) from None
 
     def _who(self, scope: Scope, grant: Grant) -> str:
         return grant.subject or self._gate.entrance.client(peer(scope), headers_of(scope))
 
-    async def _refuse(self, error: WireError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         visitor = scope["state"].get("visitor")
         if visitor is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
             self._gate.admission.fault(visitor.address, self._gate.clock())

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.history_endpoint import EventsPage
 from tickertape.relay.endpoints.static_files import Assets
@@ -76,12 +76,14 @@ class _Guard:
         gate, headers, address = self._gate, headers_of(scope), peer(scope)
         try:
             gate.entrance.check_page(address, headers, secure=scope["scheme"] == "https")
-        except WireError as error:
+        except ProtocolError as error:
             return refusal(error)
         visitor = scope["state"].get("visitor")
         client = gate.entrance.client(address, headers)
         if visitor is not None and gate.admission.request(visitor, client, gate.clock()):
-            return refusal(WireError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later"))
+            return refusal(
+                ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later")
+            )
         return None
 
 

@@ -15,7 +15,8 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import Rejected
-from tickertape.contracts.names import Names
+
+from tickertape.names import Names
 
 log = logging.getLogger("tickertape.intake")
 

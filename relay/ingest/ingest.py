@@ -13,7 +13,6 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Event, Reason, Rejected, decode
-from tickertape.contracts.names import Names
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
@@ -24,7 +23,10 @@ from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.ingest.warmup import warm
 
+from tickertape.names import Names
 from tickertape.nats import connection as connect
+from tickertape.nats.client import SafeClient
+from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.headers import added
@@ -88,7 +90,7 @@ class Intake:
         self._readers = readers
         self._range = RangeReader(names, patterns)
         self._stream = self._range.stream
-        self._nc: Client | None = None
+        self._nc: SafeClient | None = None
         self._consumer: OrderedConsumer | None = None
         self._stumbles: Stumbles | None = None
         self._expecting = False  # a consumer is made, and nothing has come of it yet
@@ -153,19 +155,9 @@ class Intake:
 
     def rest(self, seconds: float) -> None:
         """Leave what comes from NATS in the socket for a moment: nothing is flushed before it is over."""
-        if (transport := self._transport()) is not None:
-            transport.pause_reading()
-            asyncio.get_running_loop().call_later(seconds, self._read_on)
-
-    def _read_on(self) -> None:
-        if (transport := self._transport()) is not None:
-            transport.resume_reading()
-
-    def _transport(self) -> asyncio.Transport | None:
-        # nats-py offers no way to its transport; without it events are read one by one, and all else works.
-        writer = getattr(getattr(self._nc, "_transport", None), "_io_writer", None)
-        transport: asyncio.Transport | None = getattr(writer, "transport", None)
-        return None if transport is None or transport.is_closing() else transport
+        if self._nc is not None:
+            self._nc.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._nc.resume_reading)
 
     # Start and restart.
 
@@ -413,15 +405,13 @@ class Intake:
         if self.loaded:
             self._broken.set()
 
-    async def _down(self, reason: str) -> None:
+    async def _down(self, failure: ConnectFailure) -> None:
         if self._ending:
             return
         self._lost_since = self._lost_since or self._clock()
         self._expecting = False
-        if connect.refused(reason):
-            log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
-        else:
-            log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+        level = logging.WARNING if failure.kind.waiting_helps else logging.ERROR
+        log.log(level, "%s", failure.retrying)
         self.hub.sessions.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:

@@ -17,9 +17,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Reason, Rejected
-from tickertape.contracts.names import Names
 from tickertape.relay.ingest.dead_letters import DeadLetter
 
+from tickertape.names import Names
 from tickertape.nats import connection, direct_get
 from tickertape.nats.client import faults
 from tickertape.nats.credentials import AccessError

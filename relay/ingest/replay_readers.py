@@ -14,7 +14,6 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import Event, decode, format_time, parse_time
-from tickertape.contracts.names import Names
 from tickertape.relay.core.event_log import Log, Record
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.replay_cache import STRETCH, Wanted
@@ -30,6 +29,7 @@ from tickertape.relay.ingest.last_resort import (
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_requests import ReplayRequests
 
+from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.direct_get import Stored
 from tickertape.nats.ordered_consumer import Delivery

@@ -7,10 +7,10 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import Event, decode
-from tickertape.contracts.names import Names
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest.range_reader import RangeReader
 
+from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError, info
 

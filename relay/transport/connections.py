@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypedDict
 
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth import request_auth as entrance
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.request_auth import Entrance, Headers
@@ -92,7 +92,7 @@ class Decision:
     request: Request
     grant: Grant | None = None
     wanted: Filter | None = None
-    refused: WireError | None = None
+    refused: ProtocolError | None = None
     inside: bool = False
 
 
@@ -217,7 +217,7 @@ class Gate:
             offered = entrance.offered(value for name, value in headers if name == "sec-websocket-protocol")
             inside = offered.browser
             decided = self._asked(visitor, peer, headers, query, offered.token)
-        except WireError as error:
+        except ProtocolError as error:
             code = close_code(error)
             if not inside and code in _FAULTS:
                 self._fault(visitor)
@@ -235,23 +235,25 @@ class Gate:
         """Decide about a handshake from a page that may connect.
 
         Raises:
-            WireError: it may not have it.
+            ProtocolError: it may not have it.
         """
         if not self.open:
-            raise WireError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
+            raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
         client = self.entrance.client(peer, headers)
         if visitor is not None and client != peer:
             # Only now is it known who a proxy speaks for.
             limit = self.admission.request(visitor, client, self.clock())
             if limit is not None:
-                raise WireError(ErrorCode.TOO_MANY, f"too many connections from {client}; try again later")
+                raise ProtocolError(
+                    ErrorCode.TOO_MANY, f"too many connections from {client}; try again later"
+                )
         request = parse_query(query)
         grant = self.entrance.grant(headers, token)
         wanted = None
         if grant is not None:
             wanted = grant.intersect(request.subjects, request.level)
             if visitor is not None and not self.admission.bind(visitor, grant.subject, grant.connections):
-                raise WireError(
+                raise ProtocolError(
                     ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
                 )
         return Decision(request, grant, wanted)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import CLOSE_CODES, ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.request_auth import Entrance, Headers, value_of
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
@@ -62,7 +62,7 @@ async def fault(request: Request, error: Exception) -> Response:
     return http_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
 
 
-def refusal(error: WireError, status: int | None = None) -> Response:
+def refusal(error: ProtocolError, status: int | None = None) -> Response:
     """The answer that says why something is refused.
 
     Args:

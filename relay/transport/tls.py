@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from tickertape.errors import MendableError
+from tickertape.errors import ConfigurationError
 
 log = logging.getLogger("tickertape.tls")
 
@@ -13,7 +13,7 @@ LOOK_EVERY: Final = 5
 """Seconds between two looks at the files."""
 
 
-class CertificateError(MendableError):
+class CertificateError(ConfigurationError):
     """A certificate cannot be used."""
 
 

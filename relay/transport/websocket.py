@@ -21,7 +21,7 @@ from typing import Any, Concatenate, Final, ParamSpec, cast
 from urllib.parse import unquote
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, WireError
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
 from tickertape.relay.core.connection_limits import Limit, Visitor
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         self._gate.request_failed("a handshake", error)
         try:
             if self._conn.state is CONNECTING:
-                self._refuse(refused(WireError(ErrorCode.INTERNAL, REASON)))
+                self._refuse(refused(ProtocolError(ErrorCode.INTERNAL, REASON)))
             elif self._conn.state is OPEN:
                 self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
                 self._send_own()
@@ -282,7 +282,7 @@ class Connection(asyncio.Protocol):
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
         if unquote(path) != "/ws":
-            error = WireError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
+            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
             self._refuse(refused(error, HTTPStatus.NOT_FOUND))
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]

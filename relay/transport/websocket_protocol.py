@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, WireError
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
 from tickertape.relay.transport.http_errors import UPGRADE_HEADERS, WEBSOCKET_VERSION, refusal
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidHeader, NegotiationError
@@ -108,7 +108,7 @@ class WebSocket(ServerProtocol):
         message = str(fault) if isinstance(fault, InvalidHandshake) else "no WebSocket handshake"
         if isinstance(fault, InvalidHeader) and fault.name == "Sec-WebSocket-Version":
             status = HTTPStatus.UPGRADE_REQUIRED  # RFC 6455, 4.4
-        return refused(WireError(ErrorCode.BAD_MESSAGE, message), status)
+        return refused(ProtocolError(ErrorCode.BAD_MESSAGE, message), status)
 
 
 def request_of(target: str, headers: Sequence[tuple[str, str]], method: str) -> Request:
@@ -125,7 +125,7 @@ def request_of(target: str, headers: Sequence[tuple[str, str]], method: str) -> 
     return request
 
 
-def refused(error: WireError, status: int | None = None) -> Response:
+def refused(error: ProtocolError, status: int | None = None) -> Response:
     """Build the answer to a handshake that is refused before the upgrade.
 
     Args:

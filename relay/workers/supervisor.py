@@ -24,8 +24,9 @@ from tickertape.relay.workers.routes import supervisor_pages
 from tickertape.relay.workers.shared_counters import Table
 from tickertape.relay.workers.worker_slot import Slot
 
+from tickertape.errors import OperatorError
 from tickertape.nats import connection as connect
-from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
+from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import end
@@ -60,7 +61,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
             await _start(nats, heard)
             if not heard.stops:
                 _probe(settings.host, held.port)  # its NATS may have been given the same port
-    except (ListenError, EmbeddedError) as error:
+    except OperatorError as error:
         console.say("serve", str(error))
         if nats is not None:
             await nats.stop()

@@ -3,6 +3,7 @@
 Which module may import which is what import-linter looks at, in ``make lint``.
 """
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from tests.support.paths import ROOT
 PRODUCT = ("contracts", "producers", "relay", "tickertape")
 MOST_MODULES = 15
 """In one folder, without its ``__init__.py``."""
+
+MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http_protocol.py"}
+"""Of third parties: what these do, no public name of nats-py and uvicorn can."""
+
+DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}
+"""Names of the standard library with an underscore that are public all the same."""
 
 GROUPS = ("bench", "deploy")
 """Folders of tests/unit that are for no package."""
@@ -58,3 +65,59 @@ def test_the_public_names_are_there() -> None:
     assert set(tickertape.__all__) <= set(dir(tickertape))
     with pytest.raises(AttributeError, match="no_such"):
         _ = tickertape.no_such
+
+
+def private_names(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Yield the line and name of each private attribute that is used, and whether by the object itself."""
+    for node in ast.walk(tree):
+        name, owner, line = "", None, 0
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            name, owner, line = node.attr, node.value, node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+            named = node.args[1]
+            if node.func.id in ("getattr", "setattr", "hasattr") and isinstance(named, ast.Constant):
+                name, owner, line = str(named.value), node.args[0], node.lineno
+        if name.startswith("_") and not name.startswith("__") and name not in DOCUMENTED:
+            yield line, name, isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    """Collect the private names that a module gives to its functions, classes and attributes."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_private_names_of_third_parties_are_used_in_two_files() -> None:
+    """An object's own may come from a base class in another module; those of others from the same module."""
+    sources = {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text())
+        for root in PRODUCT
+        for path in sorted((ROOT / root).rglob("*.py"))
+        if "node_modules" not in path.parts
+    }
+    own = {place: defined_names(tree) for place, tree in sources.items()}
+    ours = set().union(*(names for place, names in own.items() if place not in MAY_USE_PRIVATE_NAMES))
+    found = [
+        f"{place}:{line}: {name}"
+        for place, tree in sources.items()
+        if place not in MAY_USE_PRIVATE_NAMES
+        for line, name, by_itself in private_names(tree)
+        if name not in (ours if by_itself else own[place])
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["client._server_info", "getattr(client, '_transport', None)", "self._server_info", "super()._close()"],
+)
+def test_a_private_name_is_found(line: str) -> None:
+    """The test above sees what it forbids."""
+    assert [name[0] for _, name, _ in private_names(ast.parse(line))] == ["_"]

@@ -187,6 +187,8 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
 def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     import asyncio
 
+    from tickertape.errors import TickertapeError
+    from tickertape.process.console import say
     from tickertape.process.event_loop import run_async
 
     try:
@@ -198,8 +200,8 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         raise
-    except OSError as error:
-        print(f"tickertape {name}: {error}", file=sys.stderr)
+    except (TickertapeError, OSError) as error:
+        say(name, str(error))
         return FAILURE
 
 
@@ -227,7 +229,7 @@ def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:
         return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
         where = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"][:1])
         raise _UsageError(f"{where}{message}") from None
     except SettingsError as error:

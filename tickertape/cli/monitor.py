@@ -13,7 +13,7 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from tickertape.contracts import subjects
 from tickertape.nats import connection as connect
-from tickertape.nats.connection import shown, trouble
+from tickertape.nats.connection import shown
 from tickertape.nats.provisioning import client_soon
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
@@ -23,7 +23,7 @@ from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import end
 from tickertape.producers.monitor import metrics
-from tickertape.producers.monitor.config.loader import ConfigError, load
+from tickertape.producers.monitor.config.loader import MonitorFileError, load
 from tickertape.producers.monitor.config.types import parse_duration
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
@@ -78,7 +78,7 @@ async def run(settings: MonitorSettings) -> int:
         return 2
     try:
         config = load(settings.config)
-    except ConfigError as error:
+    except MonitorFileError as error:
         say(PROGRAM, str(error))
         return 2
     url = shown(settings.nats_url)
@@ -88,9 +88,7 @@ async def run(settings: MonitorSettings) -> int:
             access=settings.access(),
             prefix=settings.subject_prefix,
             name=f"tickertape-monitor-{settings.id}",
-            on_down=lambda reason: say(
-                PROGRAM, f"{trouble(settings.nats_url, reason)}; changes are kept until it is back"
-            ),
+            on_down=lambda failure: say(PROGRAM, f"{failure.retrying}; changes are kept until it is back"),
             on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
         )
         async with publisher:

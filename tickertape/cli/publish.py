@@ -21,7 +21,7 @@ from pydantic_settings import CliPositionalArg
 from tickertape.contracts import subjects
 from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from tickertape.contracts.subjects import SubjectError
-from tickertape.nats.connection import refused, trouble
+from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.settings import NatsSettings
 from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
@@ -74,11 +74,12 @@ async def run(settings: PublishSettings) -> int:
             return 2
     turned_away = asyncio.Event()
 
-    def away(reason: str) -> None:
-        wait = "" if refused(reason) else "; waiting"
-        say(PROGRAM, f"{trouble(settings.nats_url, reason)}{wait}")
-        if refused(reason):
-            turned_away.set()  # whoever runs a command is there to mend it, now
+    def down(failure: ConnectFailure) -> None:
+        if failure.kind.waiting_helps:
+            say(PROGRAM, failure.retrying)
+        else:
+            say(PROGRAM, str(failure))
+            turned_away.set()  # a command has an operator beside it, who can correct that now
 
     with stop_on_signals() as stop:
         publisher = Publisher(
@@ -87,7 +88,7 @@ async def run(settings: PublishSettings) -> int:
             prefix=settings.subject_prefix,
             name="tickertape-publish",
             deadline=settings.deadline,
-            on_down=away,
+            on_down=down,
         )
         try:
             async with publisher:

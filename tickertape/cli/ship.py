@@ -9,23 +9,21 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from rich.console import Console
 
+from tickertape.errors import TickertapeError
 from tickertape.nats import connection as connect
-from tickertape.nats.connection import shown, trouble
+from tickertape.nats.connection import shown
 from tickertape.nats.provisioning import client_soon, ensure_streams
-from tickertape.nats.streams import StreamsError, server_version
+from tickertape.nats.streams import server_version
 from tickertape.process.console import say
-from tickertape.process.listeners import ListenError
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import end
-from tickertape.producers.sdk.errors import ProducerError
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as standing
 from tickertape.producers.shipper.runner import PROGRAM, DrySink, work
 from tickertape.producers.shipper.settings import ShipSettings
-from tickertape.producers.shipper.shipper import ShipError
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
+from tickertape.producers.shipper.sinks.local_state import State
 from tickertape.producers.shipper.sinks.sink import Sink
 
 MAX_EVENT_BYTES: Final = 256 * 1024
@@ -47,7 +45,7 @@ async def run(settings: ShipSettings) -> int:
         state = State(settings.state_dir, "\0".join([settings.host, *paths]))
         with stop_on_signals() as stop:
             return await _connected(settings, state, stop)
-    except (CheckpointError, ListenError, StreamsError, ShipError, ProducerError, OSError) as error:
+    except (TickertapeError, OSError) as error:
         say(PROGRAM, str(error))
         return 1
     finally:
@@ -63,9 +61,7 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
         prefix=settings.subject_prefix,
         name="tickertape-ship",
         deadline=FOREVER,
-        on_down=lambda reason: say(
-            PROGRAM, f"{trouble(settings.nats_url, reason)}; waiting, nothing is lost"
-        ),
+        on_down=lambda failure: say(PROGRAM, f"{failure.retrying}; nothing is lost"),
         on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
     )
     async with publisher:

@@ -1,18 +1,18 @@
 """``tickertape streams``: show, compare and apply the streams; list and replay what was rejected."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
-from tickertape.cli.check.command import reach
 from tickertape.cli.tail.format import plain
 from tickertape.contracts.events import Rejected, decode
 from tickertape.contracts.subjects import fault
 from tickertape.nats import connection as connect
 from tickertape.nats.ordered_consumer import Delivery
+from tickertape.nats.provisioning import client_soon
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.stream_sizes import format_size, parse_sizes
 from tickertape.nats.streams import (
@@ -24,7 +24,10 @@ from tickertape.nats.streams import (
     info,
     server_version,
 )
+from tickertape.process.console import say
 from tickertape.relay.ingest import stream_reader as replay
+
+PROGRAM: Final = "streams"
 
 
 def _listed(value: object) -> object:
@@ -67,7 +70,7 @@ async def run(settings: StreamsSettings) -> int:
         replayed.
     """
     names = settings.names()
-    client = await reach(settings.nats_url, settings.access())
+    client = await client_soon(PROGRAM, settings)
     if client is None:
         return 1
     try:
@@ -81,7 +84,7 @@ async def run(settings: StreamsSettings) -> int:
             return await _rejected(client, names, settings.replay)
         return await _show(client, names)
     except StreamsError as error:
-        print(f"tickertape streams: {error}")
+        say(PROGRAM, str(error))
         return 1
     finally:
         await connect.close(client)
@@ -119,13 +122,12 @@ async def _rejected(client: Client, names: Names, again: int | None) -> int:
 
 async def _replay(client: Client, names: Names, seq: int, found: Delivery | None) -> int:
     """Publish a rejected event again, and say in one line what came of it."""
-    refusal = (
-        f"event {seq} is not in {names.stream('REJECTED')}; 'tickertape streams rejected' lists what is"
-        if found is None
-        else _obstacle(seq, found, names)
-    )
-    if found is None or refusal:
-        print(plain(f"tickertape streams: {refusal}"))
+    if found is None:
+        rejected = names.stream("REJECTED")
+        say(PROGRAM, f"event {seq} is not in {rejected}; 'tickertape streams rejected' lists what is")
+        return 1
+    if (obstacle := _obstacle(seq, found, names)) is not None:
+        say(PROGRAM, plain(obstacle))
         return 1
     subject = _subject(found, names)
     # Twice within the duplicate window is once.
@@ -133,7 +135,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     try:
         ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)
     except (NatsError, TimeoutError) as error:
-        print(plain(f"tickertape streams: event {seq} was not published: {error}"))
+        say(PROGRAM, plain(f"event {seq} was not published: {error}; look at this user's permissions"))
         return 1
     print(plain(f"event {seq} on {subject} is event {ack.seq} now"))
     return 0

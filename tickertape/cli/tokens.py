@@ -18,12 +18,13 @@ from pydantic_settings import (
 )
 
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.contracts.messages import LevelName, WireError
+from tickertape.contracts.messages import LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
+from tickertape.errors import OperatorError
+from tickertape.process.console import say
 from tickertape.relay.auth.claims import TokenError, decoded, json_object, moment_of
 from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
-from tickertape.relay.auth.revocation_list import RevocationsError
 from tickertape.relay.auth.settings import TokenSettings, token_problem
 from tickertape.relay.auth.signing import generate, mint, read_signing_key
 from tickertape.relay.auth.token_service import Authority
@@ -132,10 +133,10 @@ async def run(settings: TokenCommandSettings) -> int:
         if settings.do == "keygen":
             return _keygen(settings)
         return await _inspect(settings)
-    except (KeysError, RevocationsError) as error:
-        print(f"tickertape token: {error}", file=sys.stderr)
-    except WireError as error:
-        print(f"tickertape token: {error.message}", file=sys.stderr)
+    except OperatorError as error:
+        say("token", str(error))
+    except ProtocolError as error:
+        say("token", error.message)
     return 1
 
 
@@ -226,7 +227,7 @@ def _grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
     try:
         # Its end is no part of what it grants, and may be missing here.
         grant = grant_of({**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous(token))
-    except WireError as error:
+    except ProtocolError as error:
         return error.message
     return {
         "subject": grant.subject,

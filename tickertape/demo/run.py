@@ -26,6 +26,8 @@ from tickertape.demo.fleet import FLEET, Mood, write_moods
 from tickertape.demo.ports import HOST, free_ports, port_or_free
 from tickertape.demo.restart_api import PORT_NAME
 from tickertape.demo.settings import DemoSettings
+from tickertape.errors import OperatorError
+from tickertape.process.console import say
 
 READY_TIMEOUT: Final = 60.0
 READY_WITHIN: Final = 100
@@ -41,8 +43,8 @@ RELAY_GRACE: Final = 20.0
 """Seconds for the relay to stop: its clients leave, then its NATS."""
 
 
-class DemoError(Exception):
-    """The demo cannot run; its text is one line for people."""
+class DemoError(OperatorError):
+    """The demo cannot run."""
 
 
 async def run(settings: DemoSettings) -> int:
@@ -55,7 +57,7 @@ async def run(settings: DemoSettings) -> int:
         with _locked(settings.folder):
             return await Demo(settings).run()
     except DemoError as error:
-        print(error, file=sys.stderr)
+        say("demo", str(error))
         return 1
 
 
@@ -137,7 +139,7 @@ class Demo:
                 {stop, relay_gone}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED
             )
             if relay_gone.done() and not self._stopping.is_set():
-                raise DemoError(self._why_the_relay_ended())
+                raise self._relay_ended()
             return 0
         finally:
             self._stopping.set()
@@ -152,11 +154,10 @@ class Demo:
             if "ready" in self._relay.last_lines(READY_WITHIN):
                 return True
             if relay_gone.done():
-                raise DemoError(self._why_the_relay_ended())
+                raise self._relay_ended()
             if clock() > deadline:
                 raise DemoError(
-                    f"tickertape demo: the relay is not ready after {READY_TIMEOUT:g} s; "
-                    f"see {self._relay.output}"
+                    f"the relay is not ready after {READY_TIMEOUT:g} s", f"see {self._relay.output}"
                 )
             await asyncio.wait({relay_gone}, timeout=0.05)
         return False
@@ -193,12 +194,11 @@ class Demo:
                     self._say(f"{child.name} did not stop in time and was killed", "yellow")
         self._say("everything is stopped", "dim")
 
-    def _why_the_relay_ended(self) -> str:
-        lines = self._relay.last_lines(SHOWN_LINES)
-        own = [line for line in lines if line.startswith("tickertape serve:")]
-        if own:
-            return own[-1]
-        return "\n  ".join([f"tickertape demo: the relay has ended; see {self._relay.output}", *lines])
+    def _relay_ended(self) -> DemoError:
+        """Show the relay's last lines, which say why, and make the error."""
+        for line in self._relay.last_lines(SHOWN_LINES):
+            print(line, file=sys.stderr)
+        return DemoError("the relay has ended", f"all of its lines are in {self._relay.output}")
 
     def _introduce(self) -> None:
         page, feed = f"http://{HOST}:{self.port}/", f"ws://{HOST}:{self.port}/ws"
@@ -249,14 +249,13 @@ def _locked(folder: Path) -> IO[str]:
         lock = (folder / "lock").open("w")
     except OSError as error:
         raise DemoError(
-            f"tickertape demo: folder {folder} cannot be used: {error.strerror}; give another --data-dir"
+            f"folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
         raise DemoError(
-            f"tickertape demo: folder {folder} is in use by another demo; "
-            "stop that one, or give another --data-dir"
+            f"folder {folder} is in use by another demo", "stop that one, or give another --data-dir"
         ) from None
     return lock

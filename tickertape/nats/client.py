@@ -18,6 +18,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import ParseResult
 
@@ -26,26 +27,16 @@ from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
-from nats.errors import UnexpectedEOF
+from nats.errors import StaleConnectionError, UnexpectedEOF
 
+from tickertape.nats.connect_errors import PermissionsViolation, TlsRefused, UnreadableError, server_error
 from tickertape.nats.credentials import Access
 from tickertape.nats.headers import Headers
-from tickertape.nats.protocol_parser import Info, Message, Ping, ProtocolError, ProtocolParser, ServerError
+from tickertape.nats.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
 from tickertape.process.tasks import end
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for the end of a connection; one whose TLS handshake failed would never say that it ended."""
-
-_PASSING: Final = ("permissions violation", "stale connection")
-"""Errors that nats-py treats well itself: the connection stays, or is made anew."""
-
-
-class TlsRefused(NatsError):
-    """No TLS connection that both sides can agree on; the text says why."""
-
-
-class UnreadableError(NatsError):
-    """What came over the connection cannot be read; the text says what."""
 
 
 class SafeClient(Client):
@@ -123,7 +114,7 @@ class SafeClient(Client):
         except Exception as error:
             try:
                 await self._end_connection(
-                    UnreadableError(f"nats: what came cannot be read: {str(error) or type(error).__name__}")
+                    UnreadableError(f"what came cannot be read: {str(error) or type(error).__name__}")
                 )
             finally:
                 # Counted when it is connected no more: a reader that sees it waits for the next connection.
@@ -161,39 +152,68 @@ class SafeClient(Client):
                 raise
             # With TLS 1.3 a server says so after the handshake, and the reset that follows hides its words.
             raise TlsRefused(
-                "the connection ends after the handshake; does it trust our certificate?"
+                "it ends the connection after the handshake", "check that it trusts --nats-cert"
             ) from error
+        except NatsError as error:
+            if type(error) is not NatsError:
+                raise
+            raise server_error(str(error).removeprefix("nats: ")) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # nats-py's task that reconnects would end with it, and never try again.
-            raise UnreadableError(f"nats: its greeting cannot be read: {error}") from error
+            raise UnreadableError(f"its greeting cannot be read: {error}") from error
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         assert self._current_server is not None
         if initial_connection and self._current_server.uri.scheme in ("nats", "tls"):
             if self._only_tls:
                 if not info.get("tls_required") and not info.get("tls_available"):
-                    raise TlsRefused("it offers none, and nothing is sent to it in the clear")
+                    raise TlsRefused("it offers no TLS", "enable it there; nothing is sent in the clear")
                 info["tls_required"] = True  # nats-py looks at this alone
             if info.get("tls_required") and info.get("tls_verify"):
                 if self.access.cert is None:
                     raise TlsRefused(
-                        "it wants a certificate of this program; give --nats-cert and --nats-key"
+                        "it requires a certificate of this program", "give --nats-cert and --nats-key"
                     )
                 self._certificate_checked = True
         await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:
-        if any(text in err_msg for text in _PASSING):
-            await super()._process_err(err_msg)
-            return
-        error = NatsError(f"nats: {err_msg}")
-        self._err = error
-        await self._error_cb(error)
-        await self._process_op_err(error)
+        error = server_error(err_msg)
+        if not isinstance(error, StaleConnectionError):
+            self._err = error
+            await self._error_cb(error)
+        if not isinstance(error, PermissionsViolation):
+            await self._process_op_err(error)
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the socket until ``resume_reading``."""
+        if (transport := self._socket_transport()) is not None:
+            transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again after ``pause_reading``."""
+        if (transport := self._socket_transport()) is not None:
+            transport.resume_reading()
+
+    def _socket_transport(self) -> asyncio.Transport | None:
+        # nats-py has no way to it; without it events are read one by one, and all else works.
+        writer = getattr(self._transport, "_io_writer", None)
+        transport: asyncio.Transport | None = getattr(writer, "transport", None)
+        return None if transport is None or transport.is_closing() else transport
+
+
+def server_info(client: Client) -> Mapping[str, Any]:
+    """Return what the server said of itself when the client connected."""
+    return client._server_info
+
+
+def inbox_prefix(client: Client) -> str:
+    """Return the first tokens of the subjects on which a client gets its answers."""
+    return client._inbox_prefix.decode()
 
 
 def faults(client: Client) -> int:
-    """Connections of a client that ended because what came could not be read; 0 for another's client."""
+    """Count the connections that ended because what came could not be read; 0 for another's client."""
     return client.faults if isinstance(client, SafeClient) else 0
 
 
@@ -219,7 +239,7 @@ class _Parser:
             elif type(operation) is Info:
                 await client._process_info(_server_info(operation.text))
             elif type(operation) is ServerError:
-                await client._process_err(operation.text.decode(errors="replace").lower())
+                await client._process_err(operation.text.decode(errors="replace"))
             else:
                 await client._process_pong()
             if protocol is not self._protocol:
@@ -229,7 +249,7 @@ class _Parser:
 def _server_info(text: bytes) -> dict[str, Any]:
     info = orjson.loads(text)
     if not isinstance(info, dict):
-        raise ProtocolError("INFO is not a JSON object")
+        raise ParserError("INFO is not a JSON object")
     return info
 
 
@@ -272,4 +292,4 @@ class _Transport(TcpTransport):
                 await super().wait_closed()  # type: ignore[no-untyped-call]
 
 
-__all__ = ["SafeClient", "TlsRefused", "UnreadableError", "faults"]
+__all__ = ["SafeClient", "faults", "inbox_prefix", "server_info"]

@@ -1,39 +1,191 @@
-"""What is wrong with NATS, in one line for the operator, without a password.
+"""Failures to reach NATS: each a value with a kind, a reason and a hint.
 
-A reason is said after the address: ``NATS at nats://host is away (<reason>)``. One that waiting alone does
-not mend begins with "refuses": ``NATS at nats://host refuses the credentials: ...``.
+A NATS server says why it refuses in words alone; its ``-ERR`` has no code. ``server_error`` is the one place
+that reads these words; everything else looks at types and kinds.
+
+Invariant: no text here holds a password.
 """
 
 import re
 import ssl
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
-from tickertape.nats.client import TlsRefused
-from tickertape.nats.credentials import Access, AccessError
+from nats.errors import AuthorizationError, InvalidUserCredentialsError, StaleConnectionError
+from nats.errors import Error as NatsError
 
-_REFUSES: Final = "refuses "
+from tickertape.errors import OperatorError, TickertapeError
+from tickertape.nats.credentials import Access
+
 _NEXT_ADDRESS: Final = re.compile(r",(?=\s*[a-z]+://)")
 _OF_CREDENTIALS: Final = ("authorization violation", "authentication", "credentials")
+_PERMISSIONS: Final = "permissions violation"
+_SUBJECT: Final = re.compile(r'for (\w+) .*?"(.+?)"(?: using queue ".*")?$', re.IGNORECASE)
+_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
+"""What the system writes before the words that say the same."""
+
+
+class TlsRefused(OperatorError, NatsError):
+    """There is no TLS connection that both sides accept."""
+
+
+class UnreadableError(TickertapeError, NatsError):
+    """What came over the connection cannot be read; the text says what."""
+
+
+class CredentialsRejected(TickertapeError, NatsError):
+    """The server does not accept the credentials, or their absence; the text is the server's."""
+
+
+class PermissionsViolation(TickertapeError, NatsError):
+    """This user may not publish to, or subscribe to, a subject; the connection stays.
+
+    Args:
+        text: the server's.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        found = _SUBJECT.search(text)
+        self.action, self.subject = (found[1].lower(), found[2]) if found else ("", "")
+
+
+def server_error(text: str) -> NatsError:
+    """Make an exception of what a server says with ``-ERR``.
+
+    Args:
+        text: with or without its quotes.
+    """
+    words = text.strip().strip("'")
+    lower = words.lower()
+    if lower.startswith(_PERMISSIONS):
+        return PermissionsViolation(words)
+    if lower.startswith("stale connection"):
+        return StaleConnectionError()
+    if any(word in lower for word in _OF_CREDENTIALS):
+        return CredentialsRejected(words)
+    return NatsError(words)
+
+
+class ConnectFailureKind(Enum):
+    """Why NATS is not reached."""
+
+    UNREACHABLE = "unreachable"
+    """No connection: the network, the server, or a file with credentials that is being replaced."""
+    AUTH = "auth"
+    """The server rejects the credentials, or requires some."""
+    TLS = "tls"
+    """One side does not accept the other's TLS."""
+
+    @property
+    def waiting_helps(self) -> bool:
+        """True when the next attempt may succeed although nobody changes a setting."""
+        return self is ConnectFailureKind.UNREACHABLE
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailure:
+    """A failure to reach NATS; its text is ``message; hint``.
+
+    Attributes:
+        kind: of the failure.
+        url: of NATS, without a password.
+        summary: what happened, as the end of a sentence that begins with the address.
+        reason: the server's or the system's words.
+        hint: what to do about it.
+    """
+
+    kind: ConnectFailureKind
+    url: str
+    summary: str
+    reason: str
+    hint: str
+
+    @property
+    def message(self) -> str:
+        """What happened, without the hint."""
+        return f"NATS at {self.url} {self.summary}: {self.reason}"
+
+    @property
+    def retrying(self) -> str:
+        """The line of a program that keeps trying; with the hint where waiting alone does not help."""
+        hint = "" if self.kind.waiting_helps else f"; {self.hint}"
+        return f"NATS at {self.url} {self.summary}, retrying: {self.reason}{hint}"
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}"
+
+
+class ConnectError(OperatorError, OSError):
+    """NATS was not reached.
+
+    Args:
+        failure: its kind, reason and hint.
+    """
+
+    def __init__(self, failure: ConnectFailure) -> None:
+        super().__init__(failure.message, failure.hint)
+        self.failure = failure
 
 
 def shown(url: str) -> str:
-    """A NATS address without the password that it may carry, for people and logs."""
+    """Write a NATS address without the password that it may carry, for people and logs."""
     return ",".join(_without_password(part.strip()) for part in _NEXT_ADDRESS.split(url))
 
 
-def refused(reason: str) -> bool:
-    """Tell whether a reason is one that waiting alone does not mend: credentials, certificates."""
-    return reason.startswith(_REFUSES)
-
-
-def trouble(url: str, reason: str) -> str:
-    """Say in one line what is wrong with NATS, for people and logs.
+def unreachable(
+    url: str, reason: str, hint: str = "start it, or check its address (--nats-url)"
+) -> ConnectFailure:
+    """Make the failure of a connection that may succeed later.
 
     Args:
         url: as in ``connect``.
-        reason: as ``on_down`` gets it.
+        reason: why there is none now.
+        hint: what to do about it.
     """
-    return f"NATS at {shown(url)} {reason if refused(reason) else f'is away ({reason})'}"
+    return ConnectFailure(ConnectFailureKind.UNREACHABLE, shown(url), "unreachable", reason, hint)
+
+
+def failure_of(error: Exception, url: str, access: Access) -> ConnectFailure:
+    """Make the failure of an exception.
+
+    Args:
+        error: what nats-py or the system raised last.
+        url: as in ``connect``.
+        access: what was tried.
+    """
+    if isinstance(error, (CredentialsRejected, AuthorizationError, InvalidUserCredentialsError)):
+        return _auth(error, url, given=access.identifies or "@" in url)
+    if isinstance(error, TlsRefused):
+        return _tls(url, error.message, error.hint)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _tls(url, f"its certificate is not trusted: {error.verify_message}", "check --nats-ca")
+    if isinstance(error, ssl.SSLError):
+        reason = getattr(error, "reason", None) or _words(error)
+        reason = reason.replace("_", " ").lower()
+        return _tls(url, reason, "check --nats-cert, --nats-key and the server's log")
+    if isinstance(error, OperatorError):
+        return unreachable(url, error.message, error.hint)
+    return unreachable(url, _words(error))
+
+
+def _auth(error: Exception, url: str, *, given: bool) -> ConnectFailure:
+    summary, hint = (
+        ("rejected the credentials", "check user and password, key, or .creds file")
+        if given
+        else ("requires credentials", "give --nats-creds, or --nats-user")
+    )
+    return ConnectFailure(ConnectFailureKind.AUTH, shown(url), summary, _words(error), hint)
+
+
+def _tls(url: str, reason: str, hint: str) -> ConnectFailure:
+    return ConnectFailure(ConnectFailureKind.TLS, shown(url), "failed the TLS handshake", reason, hint)
+
+
+def _words(error: Exception) -> str:
+    """Write an exception for people: without what its library or the system puts before the words."""
+    return _ERRNO.sub("", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__
 
 
 def _without_password(url: str) -> str:
@@ -44,46 +196,16 @@ def _without_password(url: str) -> str:
     return f"{scheme}{mark}***@{tail}" if mark else f"***@{tail}"
 
 
-class ConnectError(OSError):
-    """NATS was not reached; the text is one line for the operator.
-
-    Args:
-        url: as in ``connect``.
-        reason: as ``on_down`` gets it.
-    """
-
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url = shown(url)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        if refused(self.reason):
-            return f"NATS at {self.url} {self.reason}"
-        return f"NATS at {self.url} does not answer: {self.reason}; start it, or give --nats-url"
-
-
-def reason_of(error: Exception, url: str, access: Access) -> str:
-    """Why NATS is not reached, as ``on_down`` is told it.
-
-    Args:
-        error: what nats-py or the system said last.
-        url: as in ``connect``.
-        access: what was tried.
-    """
-    text = str(error).removeprefix("nats: ").strip("'")
-    if any(word in text.lower() for word in _OF_CREDENTIALS) and not isinstance(error, AccessError):
-        if access.identifies or "@" in url:
-            return f"{_REFUSES}the credentials: {text}; check user and password, key, or .creds file"
-        return f"{_REFUSES}a connection without credentials: {text}; give --nats-creds, or --nats-user"
-    if isinstance(error, TlsRefused):
-        return f"{_REFUSES}TLS: {text}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{_REFUSES}TLS: its certificate is not trusted: {error.verify_message}; check --nats-ca"
-    if isinstance(error, ssl.SSLError):
-        what = (getattr(error, "reason", None) or "the handshake failed").replace("_", " ").lower()
-        return f"{_REFUSES}TLS: {what}; check --nats-cert, --nats-key and the server's log"
-    return text or type(error).__name__
-
-
-__all__ = ["ConnectError", "reason_of", "refused", "shown", "trouble"]
+__all__ = [
+    "ConnectError",
+    "ConnectFailure",
+    "ConnectFailureKind",
+    "CredentialsRejected",
+    "PermissionsViolation",
+    "TlsRefused",
+    "UnreadableError",
+    "failure_of",
+    "server_error",
+    "shown",
+    "unreachable",
+]

@@ -9,7 +9,14 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.nats.client import SafeClient
-from tickertape.nats.connect_errors import ConnectError, reason_of, refused, shown, trouble
+from tickertape.nats.connect_errors import (
+    ConnectError,
+    ConnectFailure,
+    ConnectFailureKind,
+    failure_of,
+    shown,
+    unreachable,
+)
 from tickertape.nats.credentials import Access, AccessError
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
@@ -31,21 +38,21 @@ async def connect(
     name: str,
     access: Access | None = None,
     on_up: Callable[[], Awaitable[None]] | None = None,
-    on_down: Callable[[str], Awaitable[None]] | None = None,
+    on_down: Callable[[ConnectFailure], Awaitable[None]] | None = None,
     on_error: Callable[[Exception], Awaitable[None]] | None = None,
-) -> Client:
-    """Connect to NATS, waiting for as long as it is away, and keep reconnecting for ever.
+) -> SafeClient:
+    """Connect to NATS, retrying without a limit, and reconnect whenever the connection is lost.
 
-    Credentials that NATS refuses are waited for, too: they are mended there, or in their file, and count from
-    the next try on.
+    Credentials that NATS rejects are tried again, too: they may be corrected there, or in their file, which
+    is read at each attempt.
 
     Args:
         url: one address or several with commas.
         name: what the server's monitoring shows.
         access: credentials and certificates.
         on_up: awaited at each connection, the first too.
-        on_down: awaited when NATS is away, with the reason; once per outage, also before the first
-            connection, and once more when it turns out that NATS ``refused`` us.
+        on_down: awaited with the failure when NATS is not reached; once per outage, also before the first
+            connection, and once more when the failure turns into one of a kind that waiting does not help.
         on_error: awaited for errors while connected, such as a permission that is missing.
 
     Raises:
@@ -53,29 +60,29 @@ async def connect(
     """
     access = access or Access()
     access.check()
-    down = ""
+    down: ConnectFailure | None = None
 
-    async def lost(reason: str) -> None:
+    async def lost(failure: ConnectFailure) -> None:
         nonlocal down
-        if not down or (refused(reason) and not refused(down)):
-            down = reason
+        if down is None or (down.kind.waiting_helps and not failure.kind.waiting_helps):
+            down = failure
             if on_down:
-                await on_down(reason)
+                await on_down(failure)
 
     async def up() -> None:
         nonlocal down
-        down = ""
+        down = None
         if on_up:
             await on_up()
 
     async def failed(error: Exception) -> None:
         if not client.is_connected:
-            await lost(reason_of(error, url, access))
+            await lost(failure_of(error, url, access))
         elif on_error:
             await on_error(error)
 
     async def disconnected() -> None:
-        await lost("the connection was lost")
+        await lost(unreachable(url, "the connection was lost"))
 
     client = SafeClient(access, url)
     await client.connect(
@@ -113,7 +120,7 @@ async def once(
         url, name, access, on_error: as in ``connect``.
 
     Raises:
-        ConnectError: NATS is not there, or refuses.
+        ConnectError: NATS is not reached.
         AccessError: a file with credentials or certificates cannot be used.
     """
     access = access or Access()
@@ -142,7 +149,7 @@ async def once(
         if not client.is_closed:
             await client.close()
         # What came last is often only that no server is left to try.
-        raise ConnectError(url, reason_of(seen[-1] if seen else error, url, access)) from None
+        raise ConnectError(failure_of(seen[-1] if seen else error, url, access)) from None
     return client
 
 
@@ -186,11 +193,11 @@ __all__ = [
     "Access",
     "AccessError",
     "ConnectError",
+    "ConnectFailure",
+    "ConnectFailureKind",
     "another",
     "close",
     "connect",
     "once",
-    "refused",
     "shown",
-    "trouble",
 ]

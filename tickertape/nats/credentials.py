@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tickertape.contracts.subjects import SubjectError, check_pattern
-from tickertape.errors import MendableError
+from tickertape.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nkeys import KeyPair
@@ -29,7 +29,7 @@ _JWT: Final = "NATS USER JWT"
 _SEED: Final = "USER NKEY SEED"
 
 
-class AccessError(MendableError, OSError):
+class AccessError(ConfigurationError, OSError):
     """A file that is needed to reach NATS cannot be used."""
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import IO, Final
 
-from tickertape.errors import MendableError
+from tickertape.errors import OperatorError
 from tickertape.process.tasks import end
 
 log = logging.getLogger("tickertape.nats")
@@ -41,7 +41,7 @@ feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
-class EmbeddedError(MendableError):
+class EmbeddedError(OperatorError):
     """The relay's own NATS cannot run."""
 
 

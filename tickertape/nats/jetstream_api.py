@@ -13,7 +13,9 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from tickertape.errors import MendableError
+from tickertape.errors import OperatorError
+from tickertape.nats.client import inbox_prefix, server_info
+from tickertape.nats.connect_errors import PermissionsViolation
 
 _API_TIMEOUT: Final = 5.0
 _ASK_AGAIN: Final = 0.5
@@ -24,17 +26,17 @@ _REFUSAL_POLL: Final = 0.05
 _ERROR_NOT_FOUND: Final = 10059
 
 
-class StreamsError(MendableError):
+class StreamsError(OperatorError):
     """JetStream cannot serve as the contract needs it.
 
     Args:
-        what: what happened, to which stream.
-        remedy: what to do about it.
-        passing: True when it may mend by itself, as while a server starts or a cluster elects.
+        message: what happened, to which stream.
+        hint: what to do about it.
+        passing: True when it may pass by itself, as while a server starts or a cluster elects.
     """
 
-    def __init__(self, what: str, remedy: str, *, passing: bool = False) -> None:
-        super().__init__(what, remedy)
+    def __init__(self, message: str, hint: str, *, passing: bool = False) -> None:
+        super().__init__(message, hint)
         self.passing = passing
 
 
@@ -59,16 +61,16 @@ class Forbidden(StreamsError):
     Args:
         subject: what this user may not publish to, or listen on.
         verb: of the question.
-        remedy: what to do about it.
+        hint: what to do about it.
     """
 
     def __init__(
         self,
         subject: str,
         verb: str,
-        remedy: str = "give it the permissions that deploy/nats/permissions.conf has for this program",
+        hint: str = "give it the permissions that deploy/nats/permissions.conf has for this program",
     ) -> None:
-        super().__init__(f"this NATS user may not use {subject}, which {verb} needs", remedy)
+        super().__init__(f"this NATS user may not use {subject}, which {verb} needs", hint)
 
 
 async def request(
@@ -100,7 +102,7 @@ async def request(
             "the NATS server has no JetStream",
             "start it with -js, or with a jetstream block and account",
             # A server that says it has it is only starting.
-            passing=bool(nc._server_info.get("jetstream")),
+            passing=bool(server_info(nc).get("jetstream")),
         ) from None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
@@ -147,15 +149,13 @@ async def ask(nc: Client, verb: str, body: bytes, again: bool = False, patience:
                 # The first one's time is that of all.
                 asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=patience)))
                 asked = now()
-            if (error := nc.last_error) is None or "permissions violation" not in (
-                text := str(error).lower()
-            ):
+            if not isinstance(error := nc.last_error, PermissionsViolation):
                 continue
-            inbox = nc._inbox_prefix.decode()
+            inbox = inbox_prefix(nc)
             # An inbox that is refused stays so; a question may have been allowed since it was refused.
-            if f'"{inbox.lower()}.' in text:
+            if error.subject.startswith(f"{inbox}."):
                 raise Forbidden(f"{inbox}.>", verb, "give its own inbox with --nats-inbox-prefix")
-            if error is not before and f'"{subject.lower()}"' in text:
+            if error is not before and error.subject == subject:
                 raise Forbidden(subject, verb)
         return ended.pop().result()
     finally:

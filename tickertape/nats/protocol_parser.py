@@ -7,11 +7,13 @@ Invariants:
 2. A subject and a reply subject may hold any byte but space, tab, CR and LF, since a server stores and
    forwards all others: lines are split on single spaces, and nothing is decoded here.
 3. What is kept is bounded: by ``MAX_LINE`` or ``MAX_INFO`` for a line, by ``MAX_MESSAGE`` for a message.
-4. After ``ProtocolError`` the parser is of no use; the connection has to be made again with a new one.
+4. After ``ParserError`` the parser is of no use; the connection has to be made again with a new one.
 """
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
+
+from tickertape.errors import TickertapeError
 
 MAX_LINE: Final = 64 * 1024
 """Bytes of a line other than INFO. A server takes lines of 4 096 unless its ``max_control_line`` says
@@ -25,7 +27,7 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024 + MAX_LINE
 not what a stream keeps from the time before it was lowered, nor the headers that the server adds."""
 
 
-class ProtocolError(Exception):
+class ParserError(TickertapeError):
     """The bytes are not the protocol; the text says what was expected."""
 
 
@@ -84,7 +86,7 @@ class ProtocolParser:
         """Yield the operations that are complete with these bytes; each call has to be read to its end.
 
         Raises:
-            ProtocolError: the bytes are not the protocol, or more than a bound allows.
+            ParserError: the bytes are not the protocol, or more than a bound allows.
         """
         if self._kept:
             self._kept += data
@@ -108,7 +110,7 @@ class ProtocolParser:
                     self._needed = stop + 2 - position
                     break
                 if data[stop : stop + 2] != b"\r\n":
-                    raise ProtocolError(f"a message of {total} bytes is not followed by CR LF")
+                    raise ParserError(f"a message of {total} bytes is not followed by CR LF")
                 position = stop + 2
                 fields: tuple[int, bytes, bytes, bytes | None, bytes]
                 if header_size is None:
@@ -129,7 +131,7 @@ class ProtocolParser:
     def _check_growth(self, data: bytes, position: int, size: int) -> None:
         limit = MAX_INFO if data.startswith(b"INFO", position) else MAX_LINE
         if size - position > limit:
-            raise ProtocolError(f"a line of more than {limit} bytes")
+            raise ParserError(f"a line of more than {limit} bytes")
 
 
 def _message_line(line: bytes) -> tuple[int, bytes, bytes, int | None, int]:
@@ -142,18 +144,18 @@ def _message_line(line: bytes) -> tuple[int, bytes, bytes, int | None, int]:
     elif given == 4:
         reply = parts[3]
     else:
-        raise ProtocolError(f"a message line with {len(parts)} parts")
+        raise ParserError(f"a message line with {len(parts)} parts")
     total, sid, header = parts[-1], parts[2], parts[-numbers]
     # int() alone would take signs, underscores and spaces, too.
     if not (total.isdigit() and sid.isdigit() and header.isdigit()) or len(total) > 9:
-        raise ProtocolError("a message line without its numbers")
+        raise ParserError("a message line without its numbers")
     size = int(total)
     if size > MAX_MESSAGE:
-        raise ProtocolError(f"a message of {size} bytes; at most {MAX_MESSAGE}")
+        raise ParserError(f"a message of {size} bytes; at most {MAX_MESSAGE}")
     if numbers == 1:
         return int(sid), parts[1], reply, None, size
     if len(header) > 9 or int(header) > size:
-        raise ProtocolError(f"headers longer than their message of {size} bytes")
+        raise ParserError(f"headers longer than their message of {size} bytes")
     return int(sid), parts[1], reply, int(header), size
 
 
@@ -171,7 +173,7 @@ def _operation(line: bytes) -> Operation | None:
             return ServerError(rest.strip())
         case b"INFO":
             return Info(rest.strip())
-    raise ProtocolError(f"an unknown operation {line[:20]!r}")
+    raise ParserError(f"an unknown operation {line[:20]!r}")
 
 
 __all__ = [
@@ -181,9 +183,9 @@ __all__ = [
     "Info",
     "Message",
     "Operation",
+    "ParserError",
     "Ping",
     "Pong",
-    "ProtocolError",
     "ProtocolParser",
     "ServerError",
 ]

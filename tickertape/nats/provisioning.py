@@ -6,7 +6,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from tickertape.contracts.names import Names
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import Provisioned, StreamsAbsent, StreamsError, provision

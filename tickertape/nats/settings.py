@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tickertape.contracts.names import Names
+from tickertape.names import Names
 from tickertape.nats.connect_errors import shown
 from tickertape.nats.connection import DEFAULT_URL
 from tickertape.nats.credentials import INBOX_PREFIX, Access

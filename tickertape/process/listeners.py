@@ -3,13 +3,13 @@
 import socket
 from typing import Final
 
-from tickertape.errors import MendableError
+from tickertape.errors import OperatorError
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a listener."""
 
 
-class ListenError(MendableError):
+class ListenError(OperatorError):
     """A port cannot be listened on, or is not listened on any more."""
 
 

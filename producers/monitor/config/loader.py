@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.config.probes import KINDS
 
+from tickertape.errors import ConfigurationError
+
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """A file larger than this is a mistake, not a configuration."""
 
@@ -44,7 +46,7 @@ class Problem:
         return f"{place}: {self.field}: {self.what}" if self.field else f"{place}: {self.what}"
 
 
-class ConfigError(Exception):
+class MonitorFileError(ConfigurationError):
     """A monitor's file cannot be used.
 
     Args:
@@ -52,12 +54,9 @@ class ConfigError(Exception):
     """
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(problems)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}", f"'tickertape check {problems[0].path}' lists every problem")
         self.problems = problems
-
-    def __str__(self) -> str:
-        more = len(self.problems) - 1
-        return f"{self.problems[0]}" + (f" (and {more} more; 'tickertape check' lists all)" if more else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def load(path: Path) -> MonitorConfig:
     """Read and check a monitor's file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, or breaks the rules of its settings.
+        MonitorFileError: it cannot be read, is no YAML, or breaks the rules of its settings.
     """
     return read(path).config
 
@@ -87,33 +86,33 @@ def read(path: Path) -> Source:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError([Problem(path, 0, "", f"cannot be read: {error.strerror or error}")]) from None
+        raise MonitorFileError([Problem(path, 0, "", f"cannot be read: {error.strerror or error}")]) from None
     if len(data) > MAX_FILE_BYTES:
-        raise ConfigError([Problem(path, 0, "", f"{len(data)} bytes; at most {MAX_FILE_BYTES}")])
+        raise MonitorFileError([Problem(path, 0, "", f"{len(data)} bytes; at most {MAX_FILE_BYTES}")])
     try:
         root = yaml.compose(data, Loader=yaml.SafeLoader)
         if root is None:
-            raise ConfigError([Problem(path, 0, "", "is empty; it needs a list of 'gateways'")])
+            raise MonitorFileError([Problem(path, 0, "", "is empty; it needs a list of 'gateways'")])
         if _size(root, {}) > MAX_NODES:
             what = f"its aliases stand for more than {MAX_NODES} settings; write out what is meant"
-            raise ConfigError([Problem(path, 1, "", what)])
+            raise MonitorFileError([Problem(path, 1, "", what)])
         if twice := _duplicate_keys(path, root, ""):
-            raise ConfigError(twice)
+            raise MonitorFileError(twice)
         body = yaml.safe_load(data)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError([Problem(path, line, "", f"is no YAML: {error.problem}")]) from None
+        raise MonitorFileError([Problem(path, line, "", f"is no YAML: {error.problem}")]) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError([Problem(path, 0, "", f"is no YAML: {first}")]) from None
+        raise MonitorFileError([Problem(path, 0, "", f"is no YAML: {first}")]) from None
     if not isinstance(body, dict):
-        raise ConfigError([Problem(path, 1, "", "holds no settings; it needs a list of 'gateways'")])
+        raise MonitorFileError([Problem(path, 1, "", "holds no settings; it needs a list of 'gateways'")])
     try:
         config = MonitorConfig.model_validate(body)
     except ValidationError as error:
-        raise ConfigError(_problems(path, root, error)) from None
+        raise MonitorFileError(_problems(path, root, error)) from None
     if faults := [*_duplicate_ids(path, root, config), *_unknown_exchanges(path, root, config)]:
-        raise ConfigError(sorted(faults, key=lambda problem: problem.line))
+        raise MonitorFileError(sorted(faults, key=lambda problem: problem.line))
     return Source(path, config, root)
 
 
@@ -131,7 +130,8 @@ def _problems(path: Path, root: yaml.Node, error: ValidationError) -> list[Probl
     for fault in error.errors(include_url=False):
         # The name of the union's member stands in the place, but not in the file.
         place = tuple(part for part in fault["loc"] if part not in KINDS)
-        kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
+        kind = fault["type"]
+        message = str(fault["ctx"]["error"]) if kind == "value_error" else fault["msg"]
         if kind == "extra_forbidden":
             message = "is no setting; check its spelling, or take it out"
         elif kind == "missing":

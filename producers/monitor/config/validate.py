@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from tickertape.producers.monitor.config.loader import ConfigError, Problem, read
+from tickertape.producers.monitor.config.loader import MonitorFileError, Problem, read
 from tickertape.producers.monitor.config.probes import (
     ExecProbe,
     FreshnessProbe,
@@ -31,7 +31,7 @@ def check(path: Path) -> list[str]:
     """
     try:
         source = read(path)
-    except ConfigError as error:
+    except MonitorFileError as error:
         return [str(problem) for problem in error.problems]
     places: dict[str, Problem] = {}
     problems = []

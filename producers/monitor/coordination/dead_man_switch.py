@@ -13,10 +13,10 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import GatewayStatusChange, Status, format_time
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.config.models import Gateway
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Watch
 
+from tickertape.names import Names
 from tickertape.nats.streams import server_version
 
 PATIENCE: Final = 2.5

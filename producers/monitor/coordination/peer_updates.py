@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import GatewayStatusChange
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.coordination.status_publisher import Telling
 from tickertape.producers.monitor.coordination.stored_status import (
@@ -24,6 +23,7 @@ from tickertape.producers.monitor.coordination.stream_follower import end_of, fo
 from tickertape.producers.monitor.gateway.monitored_gateway import Watched
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Silence
 
+from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import RETRY_WAIT
 from tickertape.nats.streams import StreamsError

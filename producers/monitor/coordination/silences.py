@@ -11,10 +11,10 @@ import orjson
 from nats.aio.client import Client
 from tickertape.contracts import subjects
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination.stored_status import last, newest_statuses, subjects_of
 from tickertape.producers.monitor.gateway.state import Silence
 
+from tickertape.names import Names
 from tickertape.nats.streams import StreamsError
 
 MAX_WHY: Final = 500

@@ -20,11 +20,11 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import EventModel
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination.stored_status import last
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError, PublishRejected
 from tickertape.producers.sdk.publisher import Publisher
 
+from tickertape.names import Names
 from tickertape.nats.provisioning import RETRY_WAIT
 
 MAX_KEPT: Final = 64

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeGuard
 import orjson
 from nats.aio.client import Client
 from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
-from tickertape.contracts.names import Names
 
+from tickertape.names import Names
 from tickertape.nats import direct_get, streams
 from tickertape.nats.streams import StreamsError
 

@@ -18,6 +18,8 @@ from tickertape.producers.monitor.probes.context import LogonCaps
 from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
 from tickertape.producers.monitor.probes.tls import context
 
+from tickertape.errors import TickertapeError
+
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_MESSAGES: Final = 100
 """Messages of the peer that are read before the one that is waited for counts as not sent."""
@@ -29,7 +31,7 @@ _TEST: Final = "tickertape"
 HEARTBEAT, TEST_REQUEST, REJECT, LOGOUT, LOGON = "0", "1", "3", "5", "A"
 
 
-class FixError(Exception):
+class FixError(TickertapeError):
     """The peer does not keep to the session layer of FIX, or refuses us; the text says how."""
 
 

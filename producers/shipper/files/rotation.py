@@ -11,6 +11,8 @@ from typing import Final
 from tickertape.contracts.subjects import SubjectError, escape
 from tickertape.producers.shipper.files.position import Key
 
+from tickertape.errors import TickertapeError
+
 COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 """Endings of what a rotation has compressed: it was shipped before, or cannot be read."""
 
@@ -69,7 +71,7 @@ def _scan(path: str) -> list[tuple[str, os.stat_result]]:
     return found
 
 
-class Renamed(Exception):
+class Renamed(TickertapeError):
     """A path leads to another file than a moment ago."""
 
 

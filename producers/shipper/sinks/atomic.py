@@ -25,10 +25,10 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts import subjects
-from tickertape.contracts.names import Names
 from tickertape.producers.shipper.files.position import digest
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Conflict, Item, Known, Refused, decode
 
+from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.provisioning import RETRY_WAIT
 

@@ -16,24 +16,21 @@ from pathlib import Path
 import orjson
 from tickertape.producers.shipper.sinks.sink import VERSION, Checkpoint, decode
 
+from tickertape.errors import OperatorError
 
-class CheckpointError(Exception):
+
+class CheckpointError(OperatorError):
     """The state on disk cannot be used.
 
     Args:
         path: file or folder.
-        what: what happened.
-        remedy: what to do about it.
+        message: what happened to it.
+        hint: what to do about it.
     """
 
-    def __init__(self, path: Path, what: str, remedy: str) -> None:
-        super().__init__(path, what, remedy)
+    def __init__(self, path: Path, message: str, hint: str) -> None:
+        super().__init__(f"{path}: {message}", hint)
         self.path = path
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.what}; {self.remedy}"
 
 
 class State:
@@ -84,7 +81,9 @@ class State:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise CheckpointError(self.path, f"cannot be read: {error.strerror}", "mend it") from None
+            raise CheckpointError(
+                self.path, f"cannot be read: {error.strerror}", "let this user read it"
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             what = f"is no checkpoint of this version ({error})"
             raise CheckpointError(

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from tickertape.producers.shipper.files.position import Place, place_from
 
+from tickertape.errors import TickertapeError
+
 VERSION: Final = 2
 
 
@@ -104,7 +106,7 @@ class Known:
     sequence: int
 
 
-class Conflict(Exception):
+class Conflict(TickertapeError):
     """Another process has moved on with this path; nothing of the batch was shipped.
 
     Args:
@@ -115,17 +117,21 @@ class Conflict(Exception):
         super().__init__(known)
         self.known = known
 
+    def __str__(self) -> str:
+        checkpoint = self.known.checkpoint
+        return f"{checkpoint.path}: another shipper (run {checkpoint.run}) has moved on"
 
-class Refused(Exception):
+
+class Refused(TickertapeError):
     """The server takes no such event, now or later; nothing of the batch was shipped.
 
     Args:
-        what: its words.
+        message: its words.
     """
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 class Sink(Protocol):

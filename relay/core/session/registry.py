@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sized
 
 from tickertape.contracts.close_codes import CloseCode
-from tickertape.contracts.messages import Message, WireError
+from tickertape.contracts.messages import Message, ProtocolError
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.fanout.fanout import Fanout
@@ -61,12 +61,12 @@ class SessionRegistry:
         """Send a message to one of many sessions."""
         self.say(session, said)
 
-    def turn_away(self, link: Link, error: WireError, code: CloseCode) -> None:
+    def turn_away(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
         self.refuse(Session("", link, Request(), self.fault), error, code)
 
     @contained
-    def refuse(self, session: Session, error: WireError, code: CloseCode | None = None) -> None:
+    def refuse(self, session: Session, error: ProtocolError, code: CloseCode | None = None) -> None:
         """Answer a client's error, say ``bye`` and close; ``code`` is the error's own unless given."""
         code = close_code(error) if code is None else code
         self.say(session, messages.error(error, code))

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
-from tickertape.contracts.messages import Auth, ClientMessage, Ping, Subscribe, WireError
+from tickertape.contracts.messages import Auth, ClientMessage, Ping, ProtocolError, Subscribe
 from tickertape.relay.core.fanout.batch import Encoding
 from tickertape.relay.core.fanout.feed import Member
 from tickertape.relay.core.filters import Filter
@@ -61,7 +61,7 @@ _CLOSE_CODES: Final = {
 } | dict.fromkeys(_FILTER_ERRORS, CloseCode.BAD_FILTER)
 
 
-def close_code(error: WireError) -> CloseCode:
+def close_code(error: ProtocolError) -> CloseCode:
     """Code with which a session ends after a client's error."""
     return _CLOSE_CODES.get(error.code, CloseCode.MISUSE)
 

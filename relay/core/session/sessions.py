@@ -15,7 +15,15 @@ from typing import Final
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import Auth, Heartbeat, Ping, Subscribe, Upstream, WireError, parse_client
+from tickertape.contracts.messages import (
+    Auth,
+    Heartbeat,
+    Ping,
+    ProtocolError,
+    Subscribe,
+    Upstream,
+    parse_client,
+)
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import Log
@@ -48,7 +56,7 @@ class Sessions(SessionRegistry):
         stats: where to count.
         ask: called with a session whose position only the stream can tell; ``located`` answers. Its
             ``locating`` says what it wants: a cursor that is ahead of the relay, or a time before the log.
-        verify: tells what a token grants, or raises WireError; None where no tokens are asked for.
+        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
         report: called once with the id of a session that an internal error ends, and that error.
 
     Attributes:
@@ -104,7 +112,7 @@ class Sessions(SessionRegistry):
     def _enter(self, session: Session, grant: Grant, wanted: Filter | None, now: float) -> None:
         try:
             self._admit(session, grant, wanted, now)
-        except WireError as error:
+        except ProtocolError as error:
             self.refuse(session, error)
 
     @contained
@@ -128,8 +136,10 @@ class Sessions(SessionRegistry):
                 assert isinstance(message, Auth)
                 self._renew(session, message, now)
             elif action is Action.REFUSE:
-                raise WireError(ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'")
-        except WireError as error:
+                raise ProtocolError(
+                    ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'"
+                )
+        except ProtocolError as error:
             if message is not None:
                 error.ref = message.type
             self.refuse(session, error)
@@ -174,10 +184,10 @@ class Sessions(SessionRegistry):
         """Give a session a grant, and see to its end.
 
         Raises:
-            WireError: the connection limit of the grant's subject is reached.
+            ProtocolError: the connection limit of the grant's subject is reached.
         """
         if not session.link.admit(grant):
-            raise WireError(
+            raise ProtocolError(
                 ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
             )
         session.grant = grant
@@ -190,7 +200,7 @@ class Sessions(SessionRegistry):
             return
         try:
             grant = self._verify(message.token)
-        except WireError as error:
+        except ProtocolError as error:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
             # Keys are being fetched; until they are here, the token that it has stays good.
@@ -215,13 +225,13 @@ class Sessions(SessionRegistry):
     def _due(self, session: Session, now: float) -> None:
         """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
         if session.grant is None:
-            error = WireError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
+            error = ProtocolError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
             self.refuse(session, error)
             return
         ends = session.grant.expires_at
         assert ends is not None
         if now >= ends:
-            self.refuse(session, WireError(ErrorCode.UNAUTHORIZED, "the token has expired"))
+            self.refuse(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token has expired"))
         else:
             self.say(session, messages.token_expiring(ends))
             session.due = ends
@@ -236,7 +246,7 @@ class Sessions(SessionRegistry):
     @contained
     def _end_if(self, session: Session, revoked: Callable[[Grant], bool]) -> None:
         if session.grant is not None and revoked(session.grant):
-            self.refuse(session, WireError(ErrorCode.UNAUTHORIZED, "the token was revoked"))
+            self.refuse(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token was revoked"))
 
     # Time, and the stream.
 

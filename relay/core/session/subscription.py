@@ -14,8 +14,8 @@ from tickertape.contracts.messages import (
     DEFAULT_INTERVAL_MS,
     MAX_QUERY_BYTES,
     Mode,
+    ProtocolError,
     Subscribe,
-    WireError,
     check_subjects,
 )
 from tickertape.contracts.subjects import LEVELS
@@ -75,27 +75,27 @@ def read_query(query: str, allowed: Collection[str]) -> dict[str, str]:
             everything.
 
     Raises:
-        WireError: too long, not UTF-8, a token in it, or a parameter that is unknown or stands twice.
+        ProtocolError: too long, not UTF-8, a token in it, or a parameter that is unknown or stands twice.
     """
     if len(query) > MAX_QUERY_BYTES:
-        raise WireError(
+        raise ProtocolError(
             ErrorCode.BAD_QUERY, f"a query of {len(query)} bytes; at most {MAX_QUERY_BYTES}: use 'subscribe'"
         )
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError as error:
-        raise WireError(ErrorCode.BAD_QUERY, f"query: {error}") from None
+        raise ProtocolError(ErrorCode.BAD_QUERY, f"query: {error}") from None
     values: dict[str, str] = {}
     for key, value in pairs:
         if key.lower() in _TOKEN_KEYS:
-            raise WireError(
+            raise ProtocolError(
                 ErrorCode.BAD_QUERY,
                 "a token in the address ends in logs; send 'Authorization: Bearer', a subprotocol or 'auth'",
             )
         if key not in allowed:
-            raise WireError(ErrorCode.BAD_QUERY, _unknown(key, allowed))
+            raise ProtocolError(ErrorCode.BAD_QUERY, _unknown(key, allowed))
         if key in values:
-            raise WireError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
+            raise ProtocolError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
         values[key] = value
     return values
 
@@ -110,7 +110,7 @@ def parse_query(query: str) -> Request:
     """Read the query of ``/ws``.
 
     Raises:
-        WireError: as ``read_query``, or a value is not legal.
+        ProtocolError: as ``read_query``, or a value is not legal.
     """
     return request_from(read_query(query, QUERY_KEYS))
 
@@ -119,11 +119,11 @@ def request_from(values: dict[str, str]) -> Request:
     """Read the parameters of a query that say what to follow; others are left to the caller.
 
     Raises:
-        WireError: a value is not legal.
+        ProtocolError: a value is not legal.
     """
     interval = values.get("interval_ms")
     if interval is not None and not re.fullmatch(r"\d{1,9}", interval, re.ASCII):
-        raise WireError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval[:40]!r} is not a whole number")
+        raise ProtocolError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval[:40]!r} is not a whole number")
     subjects = values.get("subjects")
     return _checked(
         subjects.split(",") if subjects is not None else None,
@@ -139,7 +139,7 @@ def request_of(message: Subscribe) -> Request:
     """Read a ``subscribe``.
 
     Raises:
-        WireError: a value is not legal.
+        ProtocolError: a value is not legal.
     """
     return _checked(
         message.subjects, message.level, message.mode, message.cursor, message.since, message.interval_ms
@@ -156,20 +156,24 @@ def _checked(
 ) -> Request:
     patterns = check_subjects(subjects) if subjects is not None else (">",)
     if not patterns:
-        raise WireError(ErrorCode.BAD_SUBJECTS, "subjects: an empty list selects nothing; omit it for all")
+        raise ProtocolError(
+            ErrorCode.BAD_SUBJECTS, "subjects: an empty list selects nothing; omit it for all"
+        )
     name = "DEBUG" if level is None else level.upper()
     if name not in LEVELS:
-        raise WireError(ErrorCode.BAD_LEVEL, f"level {level!r:.40} is none of {', '.join(LEVELS)}")
+        raise ProtocolError(ErrorCode.BAD_LEVEL, f"level {level!r:.40} is none of {', '.join(LEVELS)}")
     if mode is not None and mode not in MODES:
-        raise WireError(ErrorCode.BAD_MODE, f"mode {mode!r:.40} is none of {', '.join(MODES)}")
+        raise ProtocolError(ErrorCode.BAD_MODE, f"mode {mode!r:.40} is none of {', '.join(MODES)}")
     if interval_ms is not None and not 0 < interval_ms <= MAX_INTERVAL_MS:
-        raise WireError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval_ms} is not in 1..{MAX_INTERVAL_MS}")
+        raise ProtocolError(
+            ErrorCode.BAD_INTERVAL, f"interval_ms {interval_ms} is not in 1..{MAX_INTERVAL_MS}"
+        )
     if cursor is not None and since is not None:
-        raise WireError(ErrorCode.BAD_CURSOR, "cursor and since are two places to start from; send one")
+        raise ProtocolError(ErrorCode.BAD_CURSOR, "cursor and since are two places to start from; send one")
     try:
         place = None if cursor is None else parse_cursor(cursor)
     except ValueError as error:
-        raise WireError(ErrorCode.BAD_CURSOR, str(error)) from None
+        raise ProtocolError(ErrorCode.BAD_CURSOR, str(error)) from None
     return Request(
         subjects=patterns,
         level=name,
@@ -188,7 +192,7 @@ def _since(text: str) -> Since:
     try:
         return Since(moment=parse_time(text).timestamp())
     except (ValueError, OverflowError):
-        raise WireError(
+        raise ProtocolError(
             ErrorCode.BAD_SINCE,
             f"since {text[:40]!r} is neither 'earliest', a duration such as 10m, nor an RFC 3339 time",
         ) from None

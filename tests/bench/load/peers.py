@@ -20,11 +20,11 @@ import nats
 import orjson
 import uvloop
 from nats.aio.msg import Msg
-from tickertape.contracts.names import Names
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from tests.bench.load.children import report, told
 from tests.bench.load.loadgen import RECORD
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.streams import provision
 

@@ -43,11 +43,11 @@ def checks(done: "subprocess.CompletedProcess[str]") -> dict[str, dict[str, Any]
     assert done.stderr == ""
     assert said.keys() == {"ok", "checks"}
     for one in said["checks"]:
-        assert one.keys() == {"name", "state", "text", "do"}
+        assert one.keys() == {"name", "state", "text", "hint"}
         assert one["name"] in NAMES
-        assert one["state"] in ("ok", "note", "mend")
+        assert one["state"] in ("ok", "note", "error")
         assert all(isinstance(text, str) for text in one.values())
-    assert said["ok"] is not any(one["state"] == "mend" for one in said["checks"])
+    assert said["ok"] is not any(one["state"] == "error" for one in said["checks"])
     assert done.returncode == (0 if said["ok"] else 1)
     return {one["name"]: one for one in said["checks"]}
 
@@ -57,7 +57,7 @@ def test_a_relay_that_runs_is_recognised(relay: Relay) -> None:
     done = run("check", *here(relay))
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
-    assert all(line[:6] in ("ok    ", "note  ") for line in lines)
+    assert all(line[:7] in ("ok     ", "note   ") for line in lines)
     assert any(
         "main port" in line and "a relay that runs already, with 0 connections" in line for line in lines
     )
@@ -71,21 +71,21 @@ def test_a_relay_without_nats_is_told(relay: Relay, nats_server: NatsServer) -> 
     nats_server.stop()
     eventually(lambda: run("check", "--ready", *here(relay)[4:]).returncode == 1, "the relay is not ready")
     found = checks(run("check", "--json", *here(relay)))
-    assert found["nats"]["state"] == found["ops_port"]["state"] == "mend"
+    assert found["nats"]["state"] == found["ops_port"]["state"] == "error"
     assert "says: not ready" in found["ops_port"]["text"]
     assert found["main_port"]["state"] == "ok"
 
 
-def test_a_port_of_another_program_is_to_be_mended(nats_server: NatsServer) -> None:
+def test_a_port_of_another_program_is_an_error(nats_server: NatsServer) -> None:
     """The exit code says so, too."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
         found = checks(
             run("check", "--json", "--nats-url", nats_server.url, "--port", taken, "--ops-port", "0")
         )
-    assert found["main_port"]["state"] == "mend"
+    assert found["main_port"]["state"] == "error"
     assert f"pid {os.getpid()}" in found["main_port"]["text"]
-    assert found["main_port"]["do"] == "give another --port"
+    assert found["main_port"]["hint"] == "give another --port"
 
 
 def test_a_container_asks_whether_it_lives(relay: Relay) -> None:
@@ -149,7 +149,7 @@ def test_a_page_and_a_token_are_judged(nats_server: NatsServer, tmp_path: Path) 
     options += ["--token-file", str(tmp_path / "bad.jwt"), "--origin", "https://app.example.com"]
     found = checks(run("check", "--json", *options))
     assert found["token_keys"]["state"] == "ok"
-    assert found["token"]["state"] == found["origin"]["state"] == "mend"
+    assert found["token"]["state"] == found["origin"]["state"] == "error"
     found = checks(run("check", "--json", *options, "--allowed-origins", "https://*.example.com"))
     assert found["origin"]["state"] == "ok"
 
@@ -180,7 +180,7 @@ def test_a_monitors_file_is_a_finding_too(tmp_path: Path) -> None:
     file = tmp_path / "gateways.yaml"
     file.write_text("gateways:\n  - {id: a, type: x, probes: [{kind: tcp, address: '127.0.0.1:1'}]}\n")
     done = run("check", str(file))
-    assert (done.returncode, done.stdout) == (0, f"ok    {file}: nothing to mend\n")
+    assert (done.returncode, done.stdout) == (0, f"ok     {file}: no errors\n")
     file.write_text("gateways: 7\n")
-    assert run("check", str(file)).stdout.startswith(f"mend  {file}")
-    assert checks(run("check", "--json", str(file)))["monitor_file"]["state"] == "mend"
+    assert run("check", str(file)).stdout.startswith(f"error  {file}")
+    assert checks(run("check", "--json", str(file)))["monitor_file"]["state"] == "error"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tickertape.contracts.names import Names
 from tickertape.relay.settings import RelaySettings
 
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.check.finding import NAMES, Finding
 from tickertape.cli.check.nats import nats
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.streams import apply, request
 
@@ -82,21 +82,26 @@ def test_absent_streams_are_noted(nats_server: NatsServer) -> None:
             f"stream {name} is absent" for name in ("WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED")
         ]
         assert only(result, "clock").state == "note"
-        assert "mend" not in {one.state for one in result}
+        assert "error" not in {one.state for one in result}
 
 
 def test_streams_that_are_otherwise_are_told(nats_server: NatsServer) -> None:
-    """What breaks a promise is to be mended; another size may be meant."""
+    """What breaks a promise is an error; another size may be meant."""
     make(nats_server.url, {"allow_direct": False, "max_age": 3600 * 10**9})
     breaks, sized = sorted(named(found(nats_server.url), "streams"), key=lambda one: one.state)
-    assert (breaks.state, breaks.do) == ("mend", "run 'tickertape streams apply'")
+    assert (breaks.state, breaks.hint) == ("error", "run 'tickertape streams apply'")
     assert "EVENTS has allow_direct" in breaks.text
-    assert (sized.state, sized.do) == ("note", "kept as it is")
+    assert (sized.state, sized.hint) == ("note", "kept as it is")
 
 
 @pytest.mark.parametrize(
     ("off", "state", "way"),
-    [(90.0, "mend", "ahead of"), (-90.0, "mend", "behind"), (2.5, "note", "ahead of"), (0.0, "ok", "agree")],
+    [
+        (90.0, "error", "ahead of"),
+        (-90.0, "error", "behind"),
+        (2.5, "note", "ahead of"),
+        (0.0, "ok", "agree"),
+    ],
 )
 def test_a_clock_that_is_wrong_is_told(nats_server: NatsServer, off: float, state: str, way: str) -> None:
     """By how much, to within how much, and in which direction."""
@@ -121,9 +126,9 @@ def test_rejected_events_are_told(nats_server: NatsServer) -> None:
     one = only(found(nats_server.url), "rejected")
     assert one.state == "note"
     assert one.text.startswith("1 rejected events are kept, the newest from ")
-    assert "streams rejected" in one.do
+    assert "streams rejected" in one.hint
     later = only(found(nats_server.url, lambda: time.time() + 7200), "rejected")
-    assert (later.state, later.do) == ("ok", "")
+    assert (later.state, later.hint) == ("ok", "")
 
 
 def test_an_account_without_room_is_told(tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_an_account_without_room_is_told(tmp_path: Path) -> None:
         server.config = config % "1G"
         server.start()
         one = only(found(url), "storage")
-        assert one.state == "mend"
+        assert one.state == "error"
         assert "of 954 MiB left" in one.text
 
 
@@ -168,8 +173,8 @@ def test_jetstream_that_is_off_is_told(tmp_path: Path) -> None:
     """With how it is turned on."""
     with NatsServer(tmp_path, jetstream=False) as server:
         one = only(found(server.url), "jetstream")
-        assert one.state == "mend"
-        assert "-js" in one.do
+        assert one.state == "error"
+        assert "-js" in one.hint
 
 
 def test_each_address_of_a_cluster_is_told(tmp_path: Path) -> None:
@@ -185,16 +190,16 @@ def test_each_address_of_a_cluster_is_told(tmp_path: Path) -> None:
         first, second, third = named(found(f"{one.url}, {two.url},{dead}"), "nats")
         assert first.text.endswith(f"answers at {one.url}: server n{routes[0]} of cluster EAST")
         assert second.text.endswith(f"answers at {two.url}: server n{routes[1]} of cluster EAST")
-        assert third.state == "mend"
+        assert third.state == "error"
         assert "nats://***@127.0.0.1" in third.text
-        assert third.do
+        assert third.hint
 
 
 def test_two_servers_that_are_no_cluster_are_told(nats_server: NatsServer, tmp_path: Path) -> None:
     """Each would have streams of its own, and the relay would see those of either."""
     with NatsServer(tmp_path / "other") as other:
         result = named(found(f"{nats_server.url},{other.url}"), "nats")
-        assert [one.state for one in result] == ["ok", "ok", "mend"]
+        assert [one.state for one in result] == ["ok", "ok", "error"]
         assert "2 servers answer that are no cluster" in result[2].text
 
 
@@ -202,9 +207,9 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
     """And nothing else is asked."""
     with NatsServer(tmp_path, config="authorization { user: app, password: right }") as server:
         (one,) = found(server.url, nats_user="app", nats_password=SECRET)
-        assert one.state == "mend"
-        assert "refuses the credentials" in one.text
-        assert one.do == "check user and password, key, or .creds file"
+        assert one.state == "error"
+        assert "rejected the credentials" in one.text
+        assert one.hint == "check user and password, key, or .creds file"
 
 
 def test_nobody_at_an_address_is_told_in_words() -> None:
@@ -212,8 +217,8 @@ def test_nobody_at_an_address_is_told_in_words() -> None:
     url = f"nats://127.0.0.1:{free_port()}"
     (one,) = found(url)
     # The rest is the event loop's: each has words of its own.
-    assert one.text.startswith(f"NATS at {url} does not answer: Conn")
-    assert one.do == "start it, or give --nats-url"
+    assert one.text.startswith(f"NATS at {url} unreachable: Conn")
+    assert one.hint == "start it, or check its address (--nats-url)"
 
 
 def test_the_relays_own_nats_need_not_run() -> None:
@@ -228,8 +233,8 @@ def test_the_relays_own_nats_need_not_run() -> None:
 def test_another_nats_on_the_port_of_the_relays_own_is_told(nats_server: NatsServer) -> None:
     """The relay would not start."""
     one = only(found(None, nats_port=nats_server.port), "nats")
-    assert one.state == "mend"
-    assert one.do == f"connect to it with --nats-url {nats_server.url}, or give another --nats-port"
+    assert one.state == "error"
+    assert one.hint == f"connect to it with --nats-url {nats_server.url}, or give another --nats-port"
 
 
 def test_another_program_on_that_port_is_told() -> None:
@@ -237,6 +242,6 @@ def test_another_program_on_that_port_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         one = only(found(None, nats_port=port), "nats")
-    assert one.state == "mend"
+    assert one.state == "error"
     assert f"127.0.0.1:{port} is in use by another program" in one.text
-    assert "--nats-port" in one.do
+    assert "--nats-port" in one.hint

@@ -239,15 +239,17 @@ def test_a_child_that_dies_is_started_again_and_the_end_of_its_time_is_a_success
 
 @whole_demo
 def test_a_port_in_use_is_said_in_the_relays_own_line(tmp_path: Path) -> None:
-    """A port that was asked for and is taken ends the demo with one line and 1."""
+    """A port that was asked for and is taken ends the demo with the relay's line, its own, and 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         done = run_demo(tmp_path, "--port", str(port), "--ops-port", "0")
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        f"tickertape serve: 127.0.0.1:{port} is in use by another program; give another --port"
+    assert done.stderr.splitlines()[-2:] == [
+        f"tickertape serve: 127.0.0.1:{port} is in use by another program; give another --port",
+        "tickertape demo: the relay has ended; "
+        f"all of its lines are in {tmp_path / 'demo' / 'output' / 'relay.txt'}",
     ]
 
 

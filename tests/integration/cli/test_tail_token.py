@@ -22,7 +22,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.tail.token import TokenSource
 
 KEY: Final = "a key of this test, long enough for HS256"
-REMEDY: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' makes one"
+HINT: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' makes one"
 
 
 def token(life: float = 3600, key: str = KEY) -> str:
@@ -149,20 +149,20 @@ def test_a_token_in_the_environment_or_a_file_lets_it_in(relay: Relay, tmp_path:
 
 def test_it_says_what_to_do_without_a_token(relay: Relay) -> None:
     """One line, and exit code 1, once the relay has waited in vain."""
-    assert refused(relay.ws_url) == [f"tickertape tail: the relay asks for a token; {REMEDY}\n"]
+    assert refused(relay.ws_url) == [f"tickertape tail: the relay asks for a token; {HINT}\n"]
 
 
 def test_it_says_what_to_do_with_a_bad_token(relay: Relay, tmp_path: Path) -> None:
     """One line with the relay's reason, and exit code 1; it does not try again."""
     [note] = refused(relay.ws_url, TICKERTAPE_TOKEN=token(key="x" * 40))
     assert note.startswith("tickertape tail: the relay does not take the token: the token was not signed")
-    assert note.endswith(f"; {REMEDY}\n")
+    assert note.endswith(f"; {HINT}\n")
     [note] = refused(relay.ws_url, "--token-file", str(tmp_path / "none"))
     assert "none cannot be read (No such file or directory); give one with" in note
     [note] = refused(relay.ws_url, TICKERTAPE_TOKEN="secret words")
     assert note == (
         "tickertape tail: TICKERTAPE_TOKEN holds no token, which is three parts with dots between them; "
-        f"{REMEDY}\n"
+        f"{HINT}\n"
     )
 
 
@@ -175,7 +175,7 @@ def test_an_expired_token_ends_it(relay: Relay) -> None:
             break  # else it had ended before the tail had started
     assert any("--token-file lets it be renewed" in note for note in running.notes)
     assert running.notes[-1] == (
-        f"tickertape tail: the relay does not take the token: the token has expired; {REMEDY}\n"
+        f"tickertape tail: the relay does not take the token: the token has expired; {HINT}\n"
     )
 
 
@@ -245,7 +245,7 @@ def test_a_private_ca_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
         assert "is not trusted: " in note
         assert note.endswith("name the CA that signed it with --ca\n")
         [note] = refused(relay.ws_url, "--ca", str(tmp_path / "none"))
-        assert note.endswith("none: No such file or directory\n")
+        assert note.endswith("none: No such file or directory; give a PEM file with --ca\n")
 
 
 def test_an_address_without_a_host_name_ends_it() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.publisher import Publisher
 
 from tests.support.clients.feed_client import FeedClient, follow, line, run
@@ -12,6 +11,7 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.nats_server import NatsServer
 from tests.support.servers.nats_sites import SECRET, Site, access, hub_and_leaf, options, three
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 from tickertape.nats.streams import configurations

@@ -275,7 +275,7 @@ def test_nats_away(nats_server: NatsServer, tmp_path: Path) -> None:
         run(fill())
         eventually(lambda: seqs(get(relay, order="newest", limit=1)) == [50], "all is taken in")
         nats_server.kill()
-        relay.until_logged("is away")
+        relay.until_logged("unreachable, retrying")
         status, body = refused(relay, "since=earliest")
         assert (status, body["code"]) == (503, "unavailable")
         nats_server.start()

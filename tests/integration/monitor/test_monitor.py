@@ -14,7 +14,6 @@ import orjson
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor import probes
 from tickertape.producers.monitor.config.models import Check
 from tickertape.producers.monitor.config.probes import HttpProbe, TcpProbe
@@ -24,6 +23,7 @@ from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings, run
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import orjson
 from tickertape.contracts.events import GatewayStatusChange, Status
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination.status_publisher import Telling
 from tickertape.producers.sdk.publisher import Publisher
 
 from tests.support.patience import PATIENCE
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

@@ -132,7 +132,7 @@ def assert_refused(server: NatsServer, expected: str, *options: str, **env: str)
         said = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
         assert done.returncode == 1
         assert len(said) == 1, said
-        assert f"NATS at {url} refuses {expected}" in said[0]
+        assert f"NATS at {url} {expected}" in said[0]
         assert "Traceback" not in done.stderr
 
 
@@ -167,9 +167,9 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         credentials = ("--nats-user", "app", "--nats-password", WRONG)
         assert_refused(
-            server, "the credentials: Authorization Violation; check user and password", *credentials
+            server, "rejected the credentials: Authorization Violation; check user and password", *credentials
         )
-        assert_refused(server, "a connection without credentials: Authorization Violation")
+        assert_refused(server, "requires credentials: Authorization Violation; give --nats-creds")
         url = server.url.replace("nats://", f"nats://app:{WRONG}@")
         for done in together(
             partial(published, url),
@@ -178,11 +178,11 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
         ):
             assert done.returncode == 1
             assert WRONG not in done.stdout + done.stderr
-            assert "refuses the credentials" in done.stdout + done.stderr
+            assert "rejected the credentials" in done.stdout + done.stderr
 
 
 def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
-    """It is not ready, says why once, and goes on by itself when the password is mended in its file."""
+    """It is not ready, says why once, and continues by itself when the password is corrected in its file."""
     file = tmp_path / "password"
     file.write_text(WRONG)
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
@@ -190,12 +190,12 @@ def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
         relay = Relay(server.url, *options)
         try:
             relay.start(ready=False)
-            relay.until_logged("refuses the credentials: Authorization Violation")
+            relay.until_logged("rejected the credentials, retrying: Authorization Violation; check user")
             assert "ready\n" not in relay.lines
             file.write_text(PASSWORD)
             relay.until_ready()
             told = "".join(relay.log + relay.lines)
-            assert told.count("refuses the credentials") == 1
+            assert told.count("rejected the credentials") == 1
             assert WRONG not in told
             assert PASSWORD not in told
         finally:
@@ -203,8 +203,8 @@ def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
 
 
 def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
-    """First NATS is away, then it is back with another password: both are said, each once."""
-    told: list[str] = []
+    """NATS stops, then it is back with another password: both are said, each once."""
+    told: list[connect.ConnectFailure] = []
 
     async def check(server: NatsServer) -> None:
         async with Publisher(
@@ -223,7 +223,10 @@ def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
 
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         asyncio.run(check(server))
-    assert [connect.refused(reason) for reason in told] == [False, True]
+    assert [failure.kind for failure in told] == [
+        connect.ConnectFailureKind.UNREACHABLE,
+        connect.ConnectFailureKind.AUTH,
+    ]
 
 
 def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -231,7 +234,7 @@ def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureF
     access = Access(user="app", password=WRONG)
 
     def refusals() -> int:
-        return sum("refuses the credentials" in record.message for record in caplog.records)
+        return sum("rejected the credentials" in record.message for record in caplog.records)
 
     async def check(url: str) -> None:
         async with Publisher(url, access=access, deadline=0.5) as publisher:
@@ -241,11 +244,11 @@ def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureF
             with pytest.raises(PublishError) as caught:
                 await publisher.publish(line("in vain"))
         assert "NATS at nats://" in str(caught.value)
-        assert "refuses the credentials: Authorization Violation" in str(caught.value)
+        assert "rejected the credentials: Authorization Violation; check user" in str(caught.value)
 
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         asyncio.run(check(server.url))
-        assert [record.message.count("refuses the credentials") for record in caplog.records] == [1]
+        assert [record.message.count("rejected the credentials") for record in caplog.records] == [1]
         handler = TickertapeHandler(
             server.url, "app", access={"user": "app", "password": WRONG}, flush_timeout=0.5
         )
@@ -311,15 +314,15 @@ def test_an_error_that_ends_the_connection_leads_to_another() -> None:
             if connections == 2:
                 back.set()
 
-        async def down(reason: str) -> None:
-            told.append(reason)
+        async def down(failure: connect.ConnectFailure) -> None:
+            told.append(failure.kind.value)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         client = await connect.connect(url, name="t", on_up=up, on_down=down)
         await asyncio.wait_for(back.wait(), PATIENCE)
         assert client.is_connected
-        assert told[0] == told[-1] == "up"
+        assert told == ["up", "unreachable", "up"]
         await client.close()
         server.close()
 
@@ -334,7 +337,9 @@ def test_an_nkey(tmp_path: Path) -> None:
     other.write_text(new_seed()[0])
     with serving(tmp_path, f"authorization {{ users: [ {{ nkey: {public} }} ] }}") as server:
         assert_taken(server, "--nats-nkey-file", str(file))
-        assert_refused(server, "the credentials: Authorization Violation", "--nats-nkey-file", str(other))
+        assert_refused(
+            server, "rejected the credentials: Authorization Violation", "--nats-nkey-file", str(other)
+        )
 
 
 def test_a_token(tmp_path: Path) -> None:
@@ -344,7 +349,7 @@ def test_a_token(tmp_path: Path) -> None:
     with serving(tmp_path, f'authorization {{ token: "{PASSWORD}" }}') as server:
         assert_taken(server, "--nats-token-file", str(file))
         assert published(server.url, TICKERTAPE_NATS_TOKEN=PASSWORD).returncode == 0
-        assert_refused(server, "the credentials", "--nats-token", WRONG)
+        assert_refused(server, "rejected the credentials", "--nats-token", WRONG)
 
 
 def test_a_creds_file(tmp_path: Path) -> None:
@@ -380,7 +385,7 @@ def test_a_creds_file(tmp_path: Path) -> None:
     with serving(tmp_path, f"operator: {operator_jwt}", resolver) as server:
         assert_taken(server, "--nats-creds", str(creds))
         creds.write_text(creds.read_text().replace(user, new_seed()[0]))
-        assert_refused(server, "the credentials", "--nats-creds", str(creds))
+        assert_refused(server, "rejected the credentials", "--nats-creds", str(creds))
 
 
 # --- TLS
@@ -394,7 +399,7 @@ def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) 
     ) as server:
         given = ("--nats-ca", str(authority.ca), "--nats-user", "app", "--nats-password", PASSWORD)
         assert_taken(server, *given)
-        wrong = "TLS: its certificate is not trusted"
+        wrong = "failed the TLS handshake: its certificate is not trusted"
         assert_refused(server, wrong)
         assert_refused(server, wrong, "--nats-ca", str(other.ca))
         assert "Authorization" not in server.log
@@ -414,7 +419,9 @@ def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) 
 def test_the_name_in_the_certificate_counts(tmp_path: Path, authority: Authority) -> None:
     """A certificate of the right authority for another host is not trusted."""
     with serving(tmp_path, authority.tls(host="nats.example")) as server:
-        assert_refused(server, "TLS: its certificate is not trusted", "--nats-ca", str(authority.ca))
+        assert_refused(
+            server, "failed the TLS handshake: its certificate is not trusted", "--nats-ca", str(authority.ca)
+        )
 
 
 def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
@@ -424,9 +431,13 @@ def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
     ca = ("--nats-ca", str(authority.ca))
     with serving(tmp_path, authority.tls("verify: true")) as server:
         assert_taken(server, *ca, "--nats-cert", str(cert), "--nats-key", str(key))
-        assert_refused(server, "TLS: it wants a certificate of this program; give --nats-cert", *ca)
+        assert_refused(
+            server,
+            "failed the TLS handshake: it requires a certificate of this program; give --nats-cert",
+            *ca,
+        )
         given = (*ca, "--nats-cert", str(other_cert), "--nats-key", str(other_key))
-        assert_refused(server, "TLS: ", *given)
+        assert_refused(server, "failed the TLS handshake: ", *given)
 
 
 @pytest.mark.parametrize("options", [("--nats-ca",), ()], ids=["a CA is given", "tls://"])
@@ -457,7 +468,7 @@ def test_credentials_do_not_travel_in_the_clear(
         server.close()
         return said.decode()
 
-    assert "refuses TLS: it offers none" in asyncio.run(check())
+    assert "failed the TLS handshake: it offers no TLS; " in asyncio.run(check())
     assert listening == []
 
 

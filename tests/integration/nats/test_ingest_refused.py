@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from tickertape.contracts.names import Names
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.relay import assemble
 from tickertape.relay.settings import ServeSettings
 
 from tests.support.clients.feed_client import PATIENCE, connection, jetstream, line, publish, run, status
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import ordered_consumer as consumer
 from tickertape.nats import streams
 from tickertape.nats.streams import StreamsError, provision

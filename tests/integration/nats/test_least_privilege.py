@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from tickertape.contracts.names import Names
 
 from tests.support.clients.feed_client import FeedClient, follow, run
 from tests.support.paths import ROOT
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.deployed_nats import SHIPPER, Deployed, ask, deployed
+from tickertape.names import Names
 from tickertape.nats import streams
 
 GATEWAY = """\
@@ -229,8 +229,8 @@ def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
     options = nats.options("operator")[:-2]
     done = run_command("streams", "show", "--nats-url", nats.url, *options)
     assert done.returncode == 1
-    assert "this NATS user may not use _INBOX.>" in done.stdout
-    assert "--nats-inbox-prefix" in done.stdout
+    assert "this NATS user may not use _INBOX.>" in done.stderr
+    assert "--nats-inbox-prefix" in done.stderr
 
 
 # --- what each may not do
@@ -352,10 +352,10 @@ def test_what_a_user_is_refused(nats: Deployed, user: str) -> None:
             own = f"{nats.access(user).inbox_prefix}.>"
             for subject in PUBLISH[user]:
                 await client.publish(subject, b"{}")
-                await refused(said, f'publish to "{subject.lower()}"')
+                await refused(said, f'Publish to "{subject}"')
             for subject in [*LISTEN, *(inbox for inbox in inboxes if inbox != own)]:
                 await client.subscribe(subject)
-                await refused(said, f'subscription to "{subject.lower()}"')
+                await refused(said, f'Subscription to "{subject}"')
         async with nats.client("operator") as (client, _):
             for config in streams.configurations(Names()):
                 there = await streams.info(client, config["name"])

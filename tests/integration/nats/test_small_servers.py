@@ -8,12 +8,12 @@ from typing import Final
 
 import pytest
 from nats.aio.client import Client
-from tickertape.contracts.names import Names
 
 from tests.support.clients.feed_client import follow, jetstream, line, publish
 from tests.support.clients.feed_client import run as work
 from tests.support.programs.relay_process import Relay, run
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 from tickertape.nats.stream_sizes import MIB

@@ -48,6 +48,7 @@ from tests.support.programs.asgi_host import Host
 from tests.support.programs.relay_process import Relay, environment, eventually
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape import tickertape_app
+from tickertape.errors import ConfigurationError
 
 JWT: Final = {"auth": "jwt", "jwt_algorithm": "HS256", "jwt_key": forge.SECRET.decode()}
 OURS: Final = [Subprotocol("tickertape.v1")]
@@ -622,7 +623,7 @@ def test_settings_are_checked_where_they_are_given() -> None:
     """Not at the first client."""
     with pytest.raises(ValueError, match="nothing-of-ours"):
         tickertape_app("nothing-of-ours:4222")
-    with pytest.raises(ValueError, match="jwt_algorithm"):
+    with pytest.raises(ConfigurationError, match="jwt_algorithm"):
         tickertape_app(auth="jwt")
     with pytest.raises(ValueError, match="within"):
         tickertape_app(subjects=["nowhere.>"])

@@ -150,7 +150,7 @@ def test_a_relay_that_was_never_ready_just_ends() -> None:
     relay = Relay(f"nats://127.0.0.1:{free_port()}", "--drain-notice", "600", *LONG)
     relay.start(ready=False)
     try:
-        relay.until_logged("is away")
+        relay.until_logged("unreachable, retrying")
         assert relay.stop() == 0
     finally:
         relay.close()

@@ -63,7 +63,7 @@ def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) ->
 def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: NatsServer) -> None:
     """Away once, and then that events are followed again."""
     nats_server.stop()
-    assert entry(relay, "is away")["level"] == "WARNING"
+    assert entry(relay, "unreachable, retrying")["level"] == "WARNING"
     nats_server.start()
     found = entry(relay, "events are followed again")
     assert found["level"] == "INFO"
@@ -157,14 +157,14 @@ def test_what_cannot_be_shipped_is_only_said_here(nats_server: NatsServer) -> No
     """While NATS is away lines wait; the relay goes on, and says why once."""
     with Relay(nats_server.url, "--log-ship", "relay", TICKERTAPE_LOG_FORMAT="json") as relay:
         nats_server.stop()
-        entry(relay, "is away")
+        entry(relay, "unreachable, retrying")
         nats_server.start()
         entry(relay, "events are followed again")
 
         async def look() -> None:
             async with follow(relay.ws_url, since="earliest") as feed:
                 await feed.until(lambda: "events are followed again" in str(feed.messages))
-                assert "is away" in str(feed.messages)
+                assert "unreachable, retrying" in str(feed.messages)
 
         run(look())
         assert len(relay.log) < 20

@@ -162,7 +162,7 @@ def test_nats_away_at_the_start(nats_server: NatsServer) -> None:
     relay = Relay(nats_server.url)
     try:
         relay.start(ready=False)
-        relay.until_logged("is away, waiting for it")
+        relay.until_logged("unreachable, retrying: ")
         assert answer(relay.ops_url + "/livez") == 200
         assert answer(relay.ops_url + "/readyz") == 503
         assert answer(relay.url + "/health") == 503
@@ -172,7 +172,7 @@ def test_nats_away_at_the_start(nats_server: NatsServer) -> None:
         assert answer(relay.ops_url + "/readyz") == 200
         assert answer(relay.url + "/health") == 200
         run(check(relay))
-        assert sum("is away" in text for text in relay.log) == 1
+        assert sum("unreachable, retrying" in text for text in relay.log) == 1
     finally:
         relay.close()
 
@@ -183,7 +183,7 @@ def test_a_relay_that_waits_for_nats_can_be_stopped(nats_server: NatsServer) -> 
     relay = Relay(nats_server.url)
     try:
         relay.start(ready=False)
-        relay.until_logged("is away")
+        relay.until_logged("unreachable, retrying")
         relay.signal(signal.SIGINT)
         assert relay.wait() == 0
     finally:

@@ -18,12 +18,12 @@ import loguru
 import pytest
 import structlog
 from nats.aio.client import Client
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.logging_handler import NOT_SHIPPED, TickertapeHandler
 
 from tests.integration.sdk.test_publisher import stored
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

@@ -14,7 +14,6 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from tickertape.contracts.events import SystemHealth, SystemLog
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.errors import (
     InvalidEvent,
     PublishDropped,
@@ -27,8 +26,10 @@ from tickertape.producers.sdk.publisher import Publisher
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.publish import PublishSettings, run
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
+from tickertape.nats.connect_errors import ConnectFailure, ConnectFailureKind
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_nats_away_is_waited_for(nats_server: NatsServer) -> None:
     async def main() -> None:
         async with provisioned(nats_server.url) as client:
             nats_server.stop()
-            said: list[str] = []
+            said: list[ConnectFailure] = []
             async with Publisher(nats_server.url, on_down=said.append) as publisher:
                 publishing = asyncio.create_task(publisher.publish(line("early")))
                 async with asyncio.timeout(PATIENCE):
@@ -166,6 +167,7 @@ def test_nats_away_is_waited_for(nats_server: NatsServer) -> None:
                     await asyncio.to_thread(nats_server.start)
                     ack = await publishing
             assert ack.seq == 1
+            assert [failure.kind for failure in said] == [ConnectFailureKind.UNREACHABLE]
             async with asyncio.timeout(PATIENCE):
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
@@ -180,7 +182,7 @@ def test_the_deadline_is_told(nats_server: NatsServer) -> None:
     async def main() -> None:
         url = nats_server.url.replace("//", "//user:secret@")
         async with Publisher(url, deadline=0.3) as publisher:
-            with pytest.raises(PublishError, match="was away") as caught:
+            with pytest.raises(PublishError, match="unreachable: ") as caught:
                 await publisher.publish(line("lost"))
             assert "secret" not in str(caught.value)
 

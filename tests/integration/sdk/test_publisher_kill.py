@@ -7,13 +7,13 @@ from concurrent.futures import Future
 
 import orjson
 from tickertape.contracts.events import SystemLog
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import FOREVER, Publisher, Ticket
 from tickertape.producers.sdk.sync_publisher import SyncPublisher
 
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tickertape.contracts.names import Names
 
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from tickertape.contracts.events import SystemLog
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.errors import InvalidEvent, PublishDropped, PublisherFull, PublishError
 from tickertape.producers.sdk.publisher import Ack
 from tickertape.producers.sdk.sync_publisher import SyncPublisher
@@ -20,6 +19,7 @@ from tickertape.producers.sdk.sync_publisher import SyncPublisher
 from tests.integration.sdk.test_publisher import stored
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

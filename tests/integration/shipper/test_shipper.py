@@ -20,7 +20,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
-from tickertape.contracts.names import Names
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper.runner import work
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
@@ -32,6 +31,7 @@ from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import refuse
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 

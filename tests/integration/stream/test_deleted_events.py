@@ -14,7 +14,6 @@ import pytest
 from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import Status
 from tickertape.contracts.messages import Events, Gap, Snapshot
-from tickertape.contracts.names import Names
 
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import (
@@ -30,6 +29,7 @@ from tests.support.clients.feed_client import (
 )
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.jetstream_api import request, server_version
 from tickertape.nats.streams import configurations, provision

@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import orjson
-from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination.silences import read
 from tickertape.producers.monitor.coordination.stored_status import newest_statuses
 from tickertape.producers.monitor.coordination.stream_follower import follow
@@ -18,6 +17,7 @@ from tests.support.clients.poison import BLOCKS, PLACE, SUBJECTS, Message, RawPu
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.streams import provision
 

@@ -17,7 +17,6 @@ import pytest
 from nats.js import JetStreamContext
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import Status
-from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import STREAM_SUBJECTS
 from tickertape.relay.core.grants import EVERYTHING
 from tickertape.relay.core.hub import Hub, HubSettings
@@ -29,6 +28,7 @@ from tickertape.relay.ingest.replay_requests import ReplayRequests
 import tickertape.nats.client as client
 from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish, run, status
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.protocol_parser import Message, Operation, ProtocolParser
 from tickertape.process.tasks import end

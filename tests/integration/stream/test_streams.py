@@ -11,9 +11,9 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import GatewayStatusChange, Status
-from tickertape.contracts.names import Names
 
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats import streams
 from tickertape.nats.streams import StreamsError

@@ -20,9 +20,9 @@ from tickertape.contracts.messages import (
     Error,
     Events,
     Gap,
+    ProtocolError,
     RelayMessage,
     Snapshot,
-    WireError,
     relay_message,
 )
 from tickertape.relay.core.event_log import Log
@@ -171,7 +171,7 @@ class Stage:
         head: int = 0,
         *,
         stream: bool = False,
-        tokens: Mapping[str, Grant | WireError] | None = None,
+        tokens: Mapping[str, Grant | ProtocolError] | None = None,
         report: Callable[[str, Exception], None] | None = None,
         **settings: Any,
     ) -> None:
@@ -201,7 +201,7 @@ class Stage:
 
     def _verify(self, token: str) -> Grant:
         found = self._tokens[token]
-        if isinstance(found, WireError):
+        if isinstance(found, ProtocolError):
             raise found
         return found
 

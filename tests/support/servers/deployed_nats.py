@@ -14,12 +14,12 @@ from typing import Any, Final
 import orjson
 import pytest
 from nats.aio.client import Client
-from tickertape.contracts.names import Names
 
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import run
 from tests.support.servers.nats_server import NatsServer
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats import streams
 from tickertape.nats.credentials import Access

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tickertape.contracts.names import Names
 
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
+from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.jetstream_api import StreamsError, info, request, server_version
 from tickertape.nats.streams import configurations

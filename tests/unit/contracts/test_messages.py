@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tickertape.contracts import messages as wire
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import CURSOR_PATTERN, Cursor, parse_cursor
-from tickertape.contracts.messages import WireError, check_subjects, parse_client
+from tickertape.contracts.messages import ProtocolError, check_subjects, parse_client
 
 
 @given(
@@ -86,7 +86,7 @@ def test_client_messages_are_read() -> None:
 )  # fmt: skip
 def test_broken_messages_are_told(text: bytes, code: ErrorCode, says: str, ref: str | None) -> None:
     """The error has a code to act on, a line to read, and the type where it is known."""
-    with pytest.raises(WireError, match=re.escape(says)) as caught:
+    with pytest.raises(ProtocolError, match=re.escape(says)) as caught:
         parse_client(text)
     assert (caught.value.code, caught.value.ref) == (code, ref)
 
@@ -94,13 +94,13 @@ def test_broken_messages_are_told(text: bytes, code: ErrorCode, says: str, ref: 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_parser(text: bytes) -> None:
     """Whatever a client sends is a message or a protocol error."""
-    with contextlib.suppress(WireError):
+    with contextlib.suppress(ProtocolError):
         assert parse_client(text).type in ("auth", "subscribe", "ping")
 
 
 def test_an_error_reads_as_one_line() -> None:
     """The code stands first, for logs."""
-    assert str(WireError(ErrorCode.BAD_MODE, "no such mode")) == "bad_mode: no such mode"
+    assert str(ProtocolError(ErrorCode.BAD_MODE, "no such mode")) == "bad_mode: no such mode"
 
 
 def test_patterns_of_a_filter() -> None:
@@ -120,7 +120,7 @@ def test_patterns_of_a_filter() -> None:
 )
 def test_bad_filters_are_told(patterns: list[str], says: str) -> None:
     """Too many patterns, and patterns that are not legal, are refused."""
-    with pytest.raises(WireError, match=re.escape(says)) as caught:
+    with pytest.raises(ProtocolError, match=re.escape(says)) as caught:
         check_subjects(patterns)
     assert caught.value.code is ErrorCode.BAD_SUBJECTS
 

@@ -64,10 +64,10 @@ def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
     """It is noticed by itself, told once, and another connection is made."""
 
     async def main() -> None:
-        downs: list[str] = []
+        downs: list[connect.ConnectFailure] = []
 
-        async def down(reason: str) -> None:
-            downs.append(reason)
+        async def down(failure: connect.ConnectFailure) -> None:
+            downs.append(failure)
 
         async with server(said) as (url, _):
             client = await connect.connect(url, name="test", on_down=down)
@@ -113,7 +113,7 @@ def test_messages_before_the_fault_are_delivered() -> None:
             assert any(line.startswith(b"SUB a.> ") for line in heard)
             before = client.stats["reconnects"]
             assert isinstance(client, SafeClient)
-            with contextlib.suppress(protocol_parser.ProtocolError):
+            with contextlib.suppress(protocol_parser.ParserError):
                 await client._ps.parse(said)
             await asyncio.sleep(0)
             assert got[0] == ("a.\udcff", "\udcfe.\x0b", b"hi", None)
@@ -137,6 +137,25 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
     with pytest.raises(jetstream.StreamsError, match="cannot be read") as raised:
         asyncio.run(jetstream.request(Client(), "INFO"))
     assert raised.value.passing
+
+
+def test_reading_is_paused_and_resumed() -> None:
+    """On the socket itself; a client that is closed has none, and nothing fails."""
+
+    async def main() -> None:
+        async with server() as (url, _):
+            client = await connect.connect(url, name="test")
+            transport = client._socket_transport()
+            assert transport is not None
+            client.pause_reading()
+            assert not transport.is_reading()
+            client.resume_reading()
+            assert transport.is_reading()
+            await connect.close(client)
+            client.pause_reading()
+            client.resume_reading()
+
+    asyncio.run(main())
 
 
 def test_another_s_client_has_no_faults() -> None:

@@ -4,13 +4,22 @@ import ssl
 
 import pytest
 from nats.errors import Error as NatsError
+from nats.errors import StaleConnectionError
 
-from tickertape.nats.client import TlsRefused
-from tickertape.nats.connect_errors import ConnectError, reason_of, refused, shown, trouble
+from tickertape.nats.connect_errors import (
+    ConnectError,
+    ConnectFailureKind,
+    CredentialsRejected,
+    PermissionsViolation,
+    TlsRefused,
+    failure_of,
+    server_error,
+    shown,
+    unreachable,
+)
 from tickertape.nats.credentials import Access, AccessError
 
-URL = "nats://127.0.0.1:4222"
-SOMEBODY = Access(token="t")
+GIVEN = Access(token="t")
 
 
 @pytest.mark.parametrize(
@@ -32,49 +41,110 @@ def test_an_address_is_shown_without_its_user(url: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "access", "expected"),
+    ("words", "kind", "text"),
     [
-        (
-            NatsError("nats: 'Authorization Violation'"),
-            SOMEBODY,
-            "refuses the credentials: Authorization Violation",
-        ),
-        (
-            NatsError("nats: 'User Authentication Expired'"),
-            SOMEBODY,
-            "refuses the credentials: User Authentication",
-        ),
-        (NatsError("nats: 'Authorization Violation'"), Access(), "refuses a connection without credentials"),
-        (TlsRefused("it offers none"), Access(), "refuses TLS: it offers none"),
-        (ssl.SSLError(1, "[SSL: UNKNOWN_CA] unknown ca"), Access(), "refuses TLS: the handshake failed"),
+        ("'Authorization Violation'", CredentialsRejected, "Authorization Violation"),
+        ("'User Authentication Expired'", CredentialsRejected, "User Authentication Expired"),
+        ("'Authentication Timeout'\r\n", CredentialsRejected, "Authentication Timeout"),
+        ("'Stale Connection'", StaleConnectionError, "nats: stale connection"),
+        ("'Maximum Connections Exceeded'", NatsError, "Maximum Connections Exceeded"),
+        ("'Permissions Violation for a thing'", PermissionsViolation, "Permissions Violation for a thing"),
     ],
 )
-def test_what_waiting_does_not_mend(error: Exception, access: Access, expected: str) -> None:
-    """It is said as NATS' own act, after its address."""
-    reason = reason_of(error, URL, access)
-    assert reason.startswith(expected)
-    assert refused(reason)
-    assert trouble(URL, reason) == str(ConnectError(URL, reason)) == f"NATS at {URL} {reason}"
+def test_the_words_of_a_server_become_a_type(words: str, kind: type[Exception], text: str) -> None:
+    """The one place that reads them."""
+    error = server_error(words)
+    assert type(error) is kind
+    assert str(error) == text
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("words", "action", "subject"),
     [
-        (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
-        (TimeoutError(), "TimeoutError"),
-        (NatsError("nats: empty response from server"), "empty response from server"),
-        (
-            AccessError("credentials file x is not there", "check its path"),
-            "credentials file x is not there; ",
-        ),
+        ("""'Permissions Violation for Publish to "log.INFO.x"'""", "publish", "log.INFO.x"),
+        ("""'Permissions Violation for Publish with Reply of "a.b"'""", "publish", "a.b"),
+        ("""'Permissions Violation for Subscription to "a.>"'""", "subscription", "a.>"),
+        ("""'Permissions Violation for Subscription to "a" using queue "q"'""", "subscription", "a"),
+        ("""'Permissions Violation for Publish to "a"b"'""", "publish", 'a"b'),
+        ("'Permissions Violation'", "", ""),
     ],
 )
-def test_what_waiting_may_mend(error: Exception, expected: str) -> None:
-    """The reason as it is; files of our own included, which may be put back."""
-    reason = reason_of(error, URL, Access())
-    assert reason.startswith(expected)
-    assert not refused(reason)
-    assert trouble(URL, reason) == f"NATS at {URL} is away ({reason})"
-    assert str(ConnectError(URL, reason)) == (
-        f"NATS at {URL} does not answer: {reason}; start it, or give --nats-url"
-    )
+def test_a_permission_that_is_missing_names_its_subject(words: str, action: str, subject: str) -> None:
+    """As the server has it, upper case included."""
+    error = server_error(words)
+    assert isinstance(error, PermissionsViolation)
+    assert (error.action, error.subject) == (action, subject)
+
+
+@pytest.mark.parametrize(
+    ("error", "access", "kind", "message", "hint"),
+    [
+        (
+            CredentialsRejected("Authorization Violation"), GIVEN, ConnectFailureKind.AUTH,
+            "rejected the credentials: Authorization Violation",
+            "check user and password, key, or .creds file",
+        ),
+        (
+            CredentialsRejected("Authorization Violation"), Access(), ConnectFailureKind.AUTH,
+            "requires credentials: Authorization Violation",
+            "give --nats-creds, or --nats-user",
+        ),
+        (
+            TlsRefused("it offers no TLS", "enable it there"), Access(), ConnectFailureKind.TLS,
+            "failed the TLS handshake: it offers no TLS", "enable it there",
+        ),
+        (
+            ssl.SSLError(1, "[SSL: UNKNOWN_CA] unknown ca"), Access(), ConnectFailureKind.TLS,
+            "failed the TLS handshake: [ssl: unknown ca] unknown ca",
+            "check --nats-cert, --nats-key and the server's log",
+        ),
+        (
+            ConnectionRefusedError(111, "Connection refused"), Access(), ConnectFailureKind.UNREACHABLE,
+            "unreachable: Connection refused", "start it, or check its address (--nats-url)",
+        ),
+        (
+            TimeoutError(), Access(), ConnectFailureKind.UNREACHABLE,
+            "unreachable: TimeoutError", "start it, or check its address (--nats-url)",
+        ),
+        (
+            NatsError("nats: empty response from server"), Access(), ConnectFailureKind.UNREACHABLE,
+            "unreachable: empty response from server", "start it, or check its address (--nats-url)",
+        ),
+        (
+            AccessError("credentials file x is not there", "check its path"), GIVEN,
+            ConnectFailureKind.UNREACHABLE,
+            "unreachable: credentials file x is not there", "check its path",
+        ),
+    ],
+)  # fmt: skip
+def test_a_failure_has_a_kind_a_reason_and_a_hint(
+    error: Exception, access: Access, kind: ConnectFailureKind, message: str, hint: str
+) -> None:
+    """The error of a single attempt says both; a program that retries says the hint where waiting is vain."""
+    failure = failure_of(error, "nats://h:4222", access)
+    assert failure.kind is kind
+    assert failure.message == f"NATS at nats://h:4222 {message}"
+    assert failure.hint == hint
+    assert str(failure) == str(ConnectError(failure)) == f"{failure.message}; {hint}"
+    summary, _, reason = message.partition(": ")
+    more = "" if kind.waiting_helps else f"; {hint}"
+    assert failure.retrying == f"NATS at nats://h:4222 {summary}, retrying: {reason}{more}"
+
+
+def test_a_user_in_the_address_is_given_and_not_shown() -> None:
+    """The failure has no password in any of its texts."""
+    failure = failure_of(CredentialsRejected("Authorization Violation"), "nats://u:secret@h", Access())
+    assert failure.message == "NATS at nats://***@h rejected the credentials: Authorization Violation"
+    assert "secret" not in repr(failure)
+
+
+def test_waiting_helps_with_one_kind() -> None:
+    """Credentials and certificates do not change by themselves."""
+    assert [kind for kind in ConnectFailureKind if kind.waiting_helps] == [ConnectFailureKind.UNREACHABLE]
+
+
+def test_a_connect_error_is_an_oserror_without_a_number() -> None:
+    """Its message is not taken for one."""
+    error = ConnectError(unreachable("nats://h", "timed out"))
+    assert isinstance(error, OSError)
+    assert (error.errno, error.strerror) == (None, None)

@@ -12,9 +12,9 @@ from tickertape.nats.protocol_parser import (
     Info,
     Message,
     Operation,
+    ParserError,
     Ping,
     Pong,
-    ProtocolError,
     ProtocolParser,
     ServerError,
 )
@@ -153,7 +153,7 @@ def test_what_is_not_the_protocol_is_an_error(line: bytes) -> None:
     """What was complete before it comes out first."""
     operations = ProtocolParser().receive_data(b"PING\r\n" + line)
     assert next(operations) == Ping()
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ParserError):
         next(operations)
 
 
@@ -164,14 +164,14 @@ def test_a_line_without_end_is_an_error(begin: bytes, limit: int) -> None:
     """What is kept is bounded, and the bound itself is allowed."""
     parser = ProtocolParser()
     assert list(parser.receive_data(begin.ljust(limit, b"x"))) == []
-    with pytest.raises(ProtocolError, match=str(limit)):
+    with pytest.raises(ParserError, match=str(limit)):
         list(parser.receive_data(b"x"))
 
 
 @given(st.lists(st.binary(), max_size=6))
 def test_any_bytes_are_operations_or_an_error(pieces: list[bytes]) -> None:
     """Nothing else is ever raised."""
-    with contextlib.suppress(ProtocolError):
+    with contextlib.suppress(ParserError):
         parsed(*pieces)
 
 

@@ -1,8 +1,8 @@
 """How sizes of streams are read and written."""
 
 import pytest
-from tickertape.contracts.names import Names
 
+from tickertape.names import Names
 from tickertape.nats.stream_sizes import DEFAULT_SIZES, MIB, format_size, parse_sizes
 from tickertape.nats.streams import configurations
 

@@ -157,6 +157,6 @@ def test_an_epoch_fits_a_cursor() -> None:
     assert len(epoch_of("2250-01-01T00:00:00Z")) <= 16
 
 
-def test_an_error_is_one_line_with_a_remedy() -> None:
+def test_an_error_is_one_line_with_a_hint() -> None:
     """What happened, to what, and what to do."""
-    assert str(StreamsError("stream X is odd", "mend it")) == "stream X is odd; mend it"
+    assert str(StreamsError("stream X is odd", "look at it")) == "stream X is odd; look at it"

@@ -1,9 +1,9 @@
 """``tickertape check``: say what is wrong with a configuration, or with what the relay would meet here.
 
-Each finding is a line: ``ok``, ``note`` (it may be meant) or ``mend``, and what to do. With ``--json`` there
+Each finding is a line: ``ok``, ``note`` (it may be meant) or ``error``, and a hint. With ``--json`` there
 is one object on standard output instead, whose names stay::
 
-    {"ok": bool, "checks": [{"name": str, "state": "ok" | "note" | "mend", "text": str, "do": str}]}
+    {"ok": bool, "checks": [{"name": str, "state": "ok" | "note" | "error", "text": str, "hint": str}]}
 
 * of NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
   ``rejected``, ``clock``, ``round_trip``;
@@ -15,19 +15,17 @@ is one object on standard output instead, whose names stay::
   ``token_rules``, ``tls``, ``origins``, ``networks``, ``limits``, ``nats_access``, ``secret_files``;
 * of a monitor's file: ``monitor_file``.
 
-The exit code is 0 when nothing is to be mended, 1 otherwise, 2 for bad usage. ``--live`` and ``--ready`` only
+The exit code is 0 without an error, 1 otherwise, 2 for bad usage. ``--live`` and ``--ready`` only
 ask the relay of these settings, and are 0 when it says yes; ``health_probe.py`` does that.
 """
 
 import asyncio
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Self
 
-from nats.aio.client import Client
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
@@ -36,11 +34,9 @@ from tickertape.cli.check.files import files
 from tickertape.cli.check.finding import Finding
 from tickertape.cli.check.nats import nats
 from tickertape.cli.check.ports import ports
-from tickertape.cli.check.report import Sections, as_json, mended, show
+from tickertape.cli.check.report import Sections, as_json, passed, show
 from tickertape.cli.check.settings import findings
 from tickertape.cli.check.tokens import checked_origin, origin, tokens
-from tickertape.nats import connection as connect
-from tickertape.nats.credentials import Access
 from tickertape.relay.settings import MAX_WORKERS, RelaySettings
 
 with warnings.catch_warnings():
@@ -74,15 +70,6 @@ with warnings.catch_warnings():
             return self
 
 
-async def reach(url: str, access: Access) -> Client | None:
-    """Connect once, without waiting for NATS to come; says in one line when it is not there, or refuses."""
-    try:
-        return await connect.once(url, name="tickertape-check", access=access)
-    except OSError as error:
-        print(error, file=sys.stderr)
-        return None
-
-
 async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> int:
     """Check, a line for each thing.
 
@@ -91,7 +78,7 @@ async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> 
         now: UNIX seconds of this machine.
 
     Returns:
-        0 when all is well, 1 when something has to be mended.
+        0 when no finding is an error, 1 otherwise.
     """
     if settings.live or settings.ready:
         return alive.run(settings.ops_host, settings.ops_port, ready=settings.ready)
@@ -100,7 +87,7 @@ async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> 
         print(as_json(found))
     else:
         show(found)
-    return 0 if mended(found) else 1
+    return 0 if passed(found) else 1
 
 
 async def _relay(settings: CheckSettings, now: Callable[[], float]) -> Sections:
@@ -121,5 +108,5 @@ async def _relay(settings: CheckSettings, now: Callable[[], float]) -> Sections:
 def _monitor(file: Path) -> Sections:
     from tickertape.producers.monitor.config.validate import check
 
-    problems = [Finding.broken("monitor_file", line) for line in check(file)]
-    return {"Monitor": problems or [Finding.ok("monitor_file", f"{file}: nothing to mend")]}
+    problems = [Finding.error("monitor_file", line) for line in check(file)]
+    return {"Monitor": problems or [Finding.ok("monitor_file", f"{file}: no errors")]}

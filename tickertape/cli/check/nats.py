@@ -10,7 +10,6 @@ it is the clock of the stream's leader, whose times the events carry.
 """
 
 import asyncio
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from tickertape.cli.check.finding import Finding
 from tickertape.cli.check.ports import program_on
 from tickertape.cli.check.storage import replicas, storage
 from tickertape.nats import connection as connect
-from tickertape.nats.connect_errors import shown
-from tickertape.nats.connection import ConnectError
+from tickertape.nats.client import server_info
+from tickertape.nats.connect_errors import ConnectError, shown
 from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.embedded_server import OWN_NAME
 from tickertape.nats.streams import (
@@ -48,14 +47,11 @@ SAMPLES: Final = 5
 SKEW_NOTE: Final = 0.5
 """Seconds of clock difference that are told: ages and delays of events are wrong by as much."""
 
-SKEW_MEND: Final = 5.0
+SKEW_ERROR: Final = 5.0
 """Seconds past which tokens and the monitors' dead man's switch go wrong; the default ``--jwt-leeway``."""
 
 FAR: Final = 0.05
 """Seconds of a round trip that are told: starting, resuming and history ask several times in a row."""
-
-_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
-"""What the system writes before the words that say the same."""
 
 Clock = Callable[[], float]
 
@@ -126,8 +122,8 @@ def judged(found: Skew) -> Finding:
     text = (
         f"this machine's clock is {abs(found.ahead):.3f} s {way} NATS, to within {found.within * 1000:.1f} ms"
     )
-    if found.proven > SKEW_MEND:
-        return Finding.mend(
+    if found.proven > SKEW_ERROR:
+        return Finding.error(
             "clock", text, "let NTP set both clocks; tokens and silent monitors are judged wrongly"
         )
     if found.proven > SKEW_NOTE:
@@ -145,9 +141,9 @@ async def _own(settings: RelaySettings, now: Clock) -> list[Finding]:
     if isinstance(client, Finding):
         return [_own_port(settings, client)]
     try:
-        if client._server_info.get("server_name") != OWN_NAME:
+        if server_info(client).get("server_name") != OWN_NAME:
             return [
-                Finding.mend(
+                Finding.error(
                     "nats",
                     f"a NATS that is not the relay's own has port {settings.nats_port}, which that needs",
                     f"connect to it with --nats-url {url}, or give another --nats-port",
@@ -164,9 +160,9 @@ def _own_port(settings: RelaySettings, refused: Finding) -> Finding:
         listen("127.0.0.1", port, "--nats-port").close()
     except ListenError as error:
         who = program_on(port)
-        return Finding.mend(
+        return Finding.error(
             "nats",
-            f"{error.what}{f' ({who})' if who else ''}, and the relay's own NATS needs it: {refused.text}",
+            f"{error.message}{f' ({who})' if who else ''}, and the relay's own NATS needs it: {refused.text}",
             "give another --nats-port, or connect to a NATS with --nats-url",
         )
     return Finding.ok(
@@ -178,11 +174,11 @@ async def _reach(url: str, settings: RelaySettings) -> Client | Finding:
     try:
         return await connect.once(url, name="tickertape-check", access=settings.access())
     except (ConnectError, connect.AccessError) as error:
-        return Finding.broken("nats", _ERRNO.sub("", str(error)))
+        return Finding.of("nats", error)
 
 
 def _answers(url: str, client: Client) -> Finding:
-    said = client._server_info
+    said = server_info(client)
     name = str(said.get("server_name") or said.get("server_id"))
     cluster = said.get("cluster")
     return Finding.ok(
@@ -193,10 +189,10 @@ def _answers(url: str, client: Client) -> Finding:
 
 
 def _alone(clients: list[Client]) -> list[Finding]:
-    servers = {client._server_info.get("server_id"): client._server_info for client in clients}
+    servers = {server_info(client).get("server_id"): server_info(client) for client in clients}
     if len(servers) > 1 and not all(said.get("cluster") for said in servers.values()):
         return [
-            Finding.mend(
+            Finding.error(
                 "nats",
                 f"{len(servers)} servers answer that are no cluster, so each has streams of its own",
                 "give the addresses of one cluster in --nats-url",
@@ -216,7 +212,7 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
             name: await info(client, names.stream(name))
             for name in ("EVENTS", "LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")
         }
-        found += replicas(there, clustered=bool(client._server_info.get("cluster")))
+        found += replicas(there, clustered=bool(server_info(client).get("cluster")))
         found.append(storage(account, there, names) if account else _not_allowed("storage"))
         found.append(rejected(there["REJECTED"], now()))
         seen = await skew(client, names.stream("EVENTS"), now)
@@ -230,7 +226,7 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
             )
         )
     except StreamsError as error:
-        found.append(Finding.broken("streams" if isinstance(error, Forbidden) else "jetstream", error))
+        found.append(Finding.of("streams" if isinstance(error, Forbidden) else "jetstream", error))
     found.append(await _round_trip(client))
     return found
 
@@ -291,7 +287,7 @@ async def _streams(client: Client, names: Names) -> list[Finding]:
                 )
             )
         elif difference.breaks:
-            found.append(Finding.mend("streams", str(difference), "run 'tickertape streams apply'"))
+            found.append(Finding.error("streams", str(difference), "run 'tickertape streams apply'"))
         else:
             found.append(Finding.note("streams", str(difference), "kept as it is"))
     return found or [Finding.ok("streams", "all streams are as the contract has them")]
@@ -305,7 +301,7 @@ async def _round_trip(client: Client) -> Finding:
             await client.flush(timeout=2)
             times.append(time.perf_counter() - began)
     except (NatsError, TimeoutError, OSError):
-        return Finding.mend(
+        return Finding.error(
             "round_trip", "NATS does not answer a ping within 2 s", "look at the server's log and load"
         )
     middle = statistics.median(times)

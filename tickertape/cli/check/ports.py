@@ -61,12 +61,12 @@ def _port(
     except ListenError as error:
         both = one_port(error, port, own)
         if both is not error:
-            return Finding.mend(name, both.what, both.remedy)
+            return Finding.error(name, both.message, both.hint)
         found = served()
         if found is not None:
             return found
         who = program_on(port)
-        return Finding.mend(name, f"{_what(name)} {error.what}{f' ({who})' if who else ''}", error.remedy)
+        return Finding.error(name, f"{_what(name)} {error.message}{f' ({who})' if who else ''}", error.hint)
     return Finding.ok(
         name, f"{_what(name)} {host}:{port} is free" if port else f"{option} 0: a free port is taken"
     )
@@ -102,7 +102,7 @@ def _ops(settings: RelaySettings) -> Finding | None:
     text = f"ops port {host}:{port} is served by a relay that runs already and says: {first_line(body)}"
     if status == 200:
         return Finding.ok("ops_port", text)
-    return Finding.mend(
+    return Finding.error(
         "ops_port", text, "see its log; it gets no clients until NATS is there and it has started"
     )
 
@@ -127,7 +127,7 @@ def _descriptors(settings: RelaySettings) -> Finding:
     if hard == resource.RLIM_INFINITY:
         return Finding.ok("descriptors", "the system sets no limit to descriptors")
     if hard < needed:
-        return Finding.mend(
+        return Finding.error(
             "descriptors",
             f"{f'--max-connections {asked}' if asked else 'a relay'}: only {hard} descriptors, "
             f"and {needed} are needed",

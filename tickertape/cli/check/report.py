@@ -13,28 +13,28 @@ from tickertape.cli.check.finding import Finding, State
 Sections = Mapping[str, Sequence[Finding]]
 """Findings under the heading that people see."""
 
-_COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "yellow", "mend": "bold red"}
-_MARKS: Final[dict[State, str]] = {"ok": "✓", "note": "•", "mend": "✗"}
-_PLAIN_MARKS: Final[dict[State, str]] = {"ok": " ", "note": "-", "mend": "!"}
+_COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "yellow", "error": "bold red"}
+_MARKS: Final[dict[State, str]] = {"ok": "✓", "note": "•", "error": "✗"}
+_PLAIN_MARKS: Final[dict[State, str]] = {"ok": " ", "note": "-", "error": "!"}
 """For terminals that have no such characters."""
 
 _WIDEST: Final = 110
 """Columns; longer lines are hard to read, however wide the window is."""
 
 
-def mended(sections: Sections) -> bool:
-    """True when nothing is left to mend."""
-    return not any(one.state == "mend" for findings in sections.values() for one in findings)
+def passed(sections: Sections) -> bool:
+    """Tell whether no finding is an error."""
+    return not any(one.state == "error" for findings in sections.values() for one in findings)
 
 
 def as_json(sections: Sections) -> str:
-    """``{"ok", "checks": [{"name", "state", "text", "do"}]}`` on one line."""
+    """``{"ok", "checks": [{"name", "state", "text", "hint"}]}`` on one line."""
     checks = [
-        {"name": one.name, "state": one.state, "text": one.text, "do": one.do}
+        {"name": one.name, "state": one.state, "text": one.text, "hint": one.hint}
         for findings in sections.values()
         for one in findings
     ]
-    return orjson.dumps({"ok": mended(sections), "checks": checks}).decode()
+    return orjson.dumps({"ok": passed(sections), "checks": checks}).decode()
 
 
 def show(sections: Sections, console: Console | None = None) -> None:
@@ -62,25 +62,30 @@ def show(sections: Sections, console: Console | None = None) -> None:
 
 def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.add_column(width=6, no_wrap=True, justify="left")
+    table.add_column(width=7, no_wrap=True, justify="left")
     table.add_column(ratio=1, overflow="fold")
     for one in findings:
         table.add_row(Text(f"{marks[one.state]} {one.state}", style=_COLOURS[one.state]), Text(one.text))
-        if one.do:
-            # Where there is nothing to mend, what may be done stands back.
-            do = Table.grid(padding=(0, 1))
-            do.add_column(no_wrap=True)
-            do.add_column(ratio=1, overflow="fold")
-            style = "bold" if one.state == "mend" else "dim"
-            do.add_row(Text(arrow, style=style), Text(one.do, style=style))
-            table.add_row("", do)
+        if one.hint:
+            # The hint of a note is dimmer than that of an error.
+            hint = Table.grid(padding=(0, 1))
+            hint.add_column(no_wrap=True)
+            hint.add_column(ratio=1, overflow="fold")
+            style = "bold" if one.state == "error" else "dim"
+            hint.add_row(Text(arrow, style=style), Text(one.hint, style=style))
+            table.add_row("", hint)
     return table
 
 
 def _sum(findings: Sequence[Finding]) -> Text:
     counts = {state: sum(one.state == state for one in findings) for state in _COLOURS}
-    if counts["mend"]:
-        line = Text(f"{counts['mend']} to mend", style=_COLOURS["mend"])
+    if counts["error"]:
+        line = Text(
+            f"{counts['error']} {'error' if counts['error'] == 1 else 'errors'}", style=_COLOURS["error"]
+        )
     else:
-        line = Text("Nothing to mend", style=_COLOURS["ok"])
-    return line.append(f", {counts['note']} to note, {counts['ok']} ok", style="not bold default")
+        line = Text("No errors", style=_COLOURS["ok"])
+    return line.append(
+        f", {counts['note']} {'note' if counts['note'] == 1 else 'notes'}, {counts['ok']} ok",
+        style="not bold default",
+    )

@@ -40,11 +40,11 @@ def findings(settings: RelaySettings) -> list[Finding]:
 def _who_may_read(settings: RelaySettings) -> Iterator[Finding]:
     problem = settings.problem()
     if problem is not None:
-        yield Finding.broken("settings", problem)
+        yield Finding.of("settings", problem)
     if settings.auth == "none":
         if not is_loopback(settings.host):
             if settings.insecure:
-                yield Finding.mend(
+                yield Finding.error(
                     "readers",
                     f"--insecure: whoever reaches {settings.host}:{settings.port} reads all",
                     "use --auth jwt",
@@ -86,7 +86,7 @@ def _tokens(settings: RelaySettings) -> Iterator[Finding]:
     if settings.jwt_leeway > _LONG_LEEWAY:
         yield Finding.note(
             "token_rules",
-            f"--jwt-leeway {settings.jwt_leeway:g}: mend the clocks (NTP) and go back to a few seconds",
+            f"--jwt-leeway {settings.jwt_leeway:g}: correct the clocks (NTP) and go back to a few seconds",
         )
     if settings.jwt_jwks_url is not None and settings.jwt_jwks_url.startswith("http://"):
         yield Finding.note(
@@ -103,7 +103,7 @@ def _transport(settings: RelaySettings) -> Iterator[Finding]:
             "tls", "no --tls-cert: what lies between the relay and its proxies sees every token and event"
         )
     else:
-        yield Finding.mend(
+        yield Finding.error(
             "tls", "no --tls-cert: tokens and events cross the network in clear", "give one, or use a proxy"
         )
 
@@ -128,7 +128,7 @@ def _pages_and_proxies(settings: RelaySettings) -> Iterator[Finding]:
                 f"--allowed-origins {origin}: whoever gets a name below it gets the readers' tokens to use",
             )
         if url.scheme == "http" and not is_loopback(url.hostname or ""):
-            yield Finding.mend(
+            yield Finding.error(
                 "origins",
                 f"--allowed-origins {origin}: a page over http can be changed on its way",
                 "use https",
@@ -140,7 +140,7 @@ def _pages_and_proxies(settings: RelaySettings) -> Iterator[Finding]:
         for part in filter(None, (part.strip() for part in text.split(","))):
             network = ip_network(part, strict=False)
             if network.prefixlen < _WIDE_PREFIX[network.version]:
-                yield Finding.mend("networks", f"{option} {part}: {why}", "name the proxies alone")
+                yield Finding.error("networks", f"{option} {part}: {why}", "name the proxies alone")
 
 
 def _limits(settings: RelaySettings) -> Iterator[Finding]:
@@ -179,13 +179,13 @@ def _nats(settings: RelaySettings) -> Iterator[Finding]:
         if is_loopback(url.hostname or ""):
             continue
         if url.scheme in ("nats", "ws") and not access.tls:
-            yield Finding.mend(
+            yield Finding.error(
                 "nats_access",
                 f"{where}: events and passwords cross the network in clear",
                 "use tls://, or --nats-ca",
             )
         if not access.identifies and access.cert is None and url.username is None:
-            yield Finding.mend(
+            yield Finding.error(
                 "nats_access",
                 f"{where}: no credentials, so whoever reaches it may publish",
                 "see deploy/nats",
@@ -205,13 +205,13 @@ def _files(settings: RelaySettings) -> Iterator[Finding]:
         secrets["--jwt-key-file"] = settings.jwt_key_file
     for option, path in secrets.items():
         if path is not None and _mode(path) & (stat.S_IRGRP | stat.S_IROTH) & ~_group_of(path):
-            yield Finding.mend("secret_files", f"{option} {path} can be read by others", f"chmod 600 {path}")
+            yield Finding.error("secret_files", f"{option} {path} can be read by others", f"chmod 600 {path}")
     for option, path in (
         ("--jwt-key-file", settings.jwt_key_file),
         ("--jwt-revoked-file", settings.jwt_revoked_file),
     ):
         if path is not None and _mode(path) & stat.S_IWOTH:
-            yield Finding.mend(
+            yield Finding.error(
                 "secret_files", f"{option} {path} can be written by others", f"chmod o-w {path}"
             )
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tickertape.cli.check.finding import Finding
-from tickertape.contracts.names import Names
+from tickertape.names import Names
 from tickertape.nats.streams import configurations
 
 _MIB = 1024 * 1024
@@ -35,7 +35,7 @@ def storage(account: dict[str, Any], streams: dict[str, dict[str, Any] | None], 
     if limit < 0:
         text = f"the account has no limit; the streams hold {_shown(held)} and may grow by {_shown(grows)}"
     elif limit - used < grows:
-        return Finding.mend(
+        return Finding.error(
             "storage",
             f"the account has {_shown(max(0, limit - used))} of {_shown(limit)} left, and the streams may "
             f"grow by {_shown(grows)}: NATS would refuse events",
@@ -66,7 +66,7 @@ def replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> l
             if peer.get("offline") or not peer.get("current"):
                 how = "away" if peer.get("offline") else "behind"
                 found.append(
-                    Finding.mend(
+                    Finding.error(
                         "streams",
                         f"stream {name}: its copy on {peer.get('name')} is {how}",
                         "look at that server",

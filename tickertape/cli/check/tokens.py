@@ -27,7 +27,7 @@ async def tokens(settings: RelaySettings, token_file: Path | None = None) -> lis
             return []
         return [Finding.note("token", "no token is asked for with --auth none", "give --auth jwt to try one")]
     unjudged = (
-        [Finding.note("token", "--token-file is not judged", "mend the rest first")] if token_file else []
+        [Finding.note("token", "--token-file is not judged", "correct the rest first")] if token_file else []
     )
     if settings.problem() is not None:
         return unjudged  # the problem is said of the settings
@@ -35,9 +35,9 @@ async def tokens(settings: RelaySettings, token_file: Path | None = None) -> lis
         authority = Authority(settings)
         await authority.load()
     except RevocationsError as error:
-        return [Finding.broken("revocations", error), *unjudged]
+        return [Finding.of("revocations", error), *unjudged]
     except KeysError as error:
-        return [Finding.broken("token_keys", error), *unjudged]
+        return [Finding.of("token_keys", error), *unjudged]
     found = [Finding.ok("token_keys", f"{settings.jwt_algorithm}: {_where(settings)}")]
     if settings.jwt_revoked_file is not None:
         found.append(Finding.ok("revocations", f"revoked tokens are read from {settings.jwt_revoked_file}"))
@@ -60,7 +60,7 @@ def origin(settings: RelaySettings, page: str) -> Finding:
     names = {settings.host} | ({"localhost", "127.0.0.1", "::1"} if _on_loopback(settings.host) else set())
     if (scheme, port) == (own, settings.port) and host in names:
         return Finding.ok("origin", f"pages of {page} may connect: they are the relay's own")
-    return Finding.mend(
+    return Finding.error(
         "origin",
         f"pages of {page} may not connect, unless the relay serves them itself: "
         f"{_why_not(settings.allowed_origins, page)}",
@@ -108,19 +108,20 @@ def _token(authority: Authority, file: Path) -> Finding:
         with file.open("rb") as opened:
             text = opened.read(MAX_TOKEN + 2).decode("utf-8", "replace").strip()
     except OSError as error:
-        return Finding.mend(
+        return Finding.error(
             "token", f"--token-file {file} cannot be read: {error.strerror}", "check its path"
         )
     if not text:
-        return Finding.mend("token", f"--token-file {file} is empty", "'tickertape token mint' makes a token")
+        return Finding.error(
+            "token", f"--token-file {file} is empty", "'tickertape token mint' makes a token"
+        )
     try:
         grant = authority.verify(text)
     except TokenError as error:
-        found = Finding.broken("token", error.message)
-        return Finding.mend(
+        return Finding.error(
             "token",
-            f"--token-file {file} ({error.reason}): {found.text}",
-            found.do or "get a new token; 'tickertape token inspect' shows this one",
+            f"--token-file {file} ({error.reason}): {error.message}",
+            "'tickertape token inspect' shows this token",
         )
     return Finding.ok("token", f"--token-file {file} is good: {_granted(grant)}")
 

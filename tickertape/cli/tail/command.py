@@ -22,9 +22,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from tickertape.cli.tail.format import event_line, plain
-from tickertape.cli.tail.token import REMEDY, NoTokenError, TokenSource
+from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.process.console import say
 
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 20.0
@@ -99,7 +100,7 @@ async def run(settings: TailSettings) -> int:
         trust = ssl.create_default_context(cafile=settings.ca) if secure else None
     except OSError as error:
         reason = error.strerror or "there is none in it"
-        print(f"tickertape tail: no certificate can be read from {settings.ca}: {reason}", file=sys.stderr)
+        say("tail", f"no certificate can be read from {settings.ca}: {reason}; give a PEM file with --ca")
         return 1
     tail = _Tail(settings, trust)
     work = asyncio.ensure_future(tail.follow())
@@ -210,7 +211,7 @@ class _Tail:
 
     def _without_token(self, reason: str) -> int:
         said = f"the relay does not take the token: {reason}" if self._held else "the relay asks for a token"
-        self.say(f"tickertape tail: {said}; {REMEDY}", "red")
+        self.say(f"tickertape tail: {said}; {HINT}", "red")
         return 1
 
     async def _session(self) -> tuple[int, str, int | None]:

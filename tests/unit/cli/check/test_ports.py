@@ -55,8 +55,8 @@ def test_free_ports_are_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     one = found(port=port, ops_port=0)
-    assert str(one["main_port"]) == f"ok    main port 127.0.0.1:{port} is free"
-    assert str(one["ops_port"]) == "ok    --ops-port 0: a free port is taken"
+    assert str(one["main_port"]) == f"ok     main port 127.0.0.1:{port} is free"
+    assert str(one["ops_port"]) == "ok     --ops-port 0: a free port is taken"
 
 
 @pytest.mark.parametrize("ops_host", ["127.0.0.1", "0.0.0.0", "localhost"])
@@ -66,9 +66,9 @@ def test_one_port_for_both_is_told(ops_host: str) -> None:
         port = server.getsockname()[1]
     one = found(port=port, ops_port=port, ops_host=ops_host)
     assert one["main_port"].state == "ok"
-    assert one["ops_port"].state == "mend"
+    assert one["ops_port"].state == "error"
     assert one["ops_port"].text == f"--port and --ops-port are both {port}"
-    assert one["ops_port"].do == "give another --ops-port"
+    assert one["ops_port"].hint == "give another --ops-port"
 
 
 def test_a_port_of_another_program_is_told_with_its_name() -> None:
@@ -76,9 +76,9 @@ def test_a_port_of_another_program_is_told_with_its_name() -> None:
     with answering(lambda _: b"220 mail.example.com ESMTP\r\n") as port:
         one = found(port=port, ops_port=port)
     for name, option in (("main_port", "--port"), ("ops_port", "--ops-port")):
-        assert one[name].state == "mend"
+        assert one[name].state == "error"
         assert f"127.0.0.1:{port} is in use by another program" in one[name].text
-        assert one[name].do == f"give another {option}"
+        assert one[name].hint == f"give another {option}"
         assert f"pid {os.getpid()})" in one[name].text
 
 
@@ -86,13 +86,13 @@ def test_a_web_server_is_no_relay() -> None:
     """Pages with the same paths are not enough on the main port, nor the same status on the ops port."""
     with answering(lambda _: page(200, b'{"status":"up"}')) as port:
         assert {one.state for name, one in found(port=port, ops_port=port).items() if "port" in name} == {
-            "mend"
+            "error"
         }
 
 
 @pytest.mark.parametrize(
     ("ready", "state", "said"),
-    [((200, b"ready\n"), "ok", "ready"), ((503, b"not ready\n"), "mend", "not ready")],
+    [((200, b"ready\n"), "ok", "ready"), ((503, b"not ready\n"), "error", "not ready")],
 )
 def test_a_relay_on_the_ops_port_says_whether_it_is_ready(
     ready: tuple[int, bytes], state: str, said: str
@@ -116,7 +116,7 @@ def test_an_answer_cannot_write_on_the_terminal() -> None:
 def test_an_address_that_is_not_ours_is_told() -> None:
     """Of the documentation's own network, which no machine has."""
     one = found(host="192.0.2.1", insecure=True)["main_port"]
-    assert one.state == "mend"
+    assert one.state == "error"
     assert "192.0.2.1:8080 cannot be listened on" in one.text
 
 
@@ -133,8 +133,8 @@ def test_nobody_listens_on_a_free_port() -> None:
     [
         (20_000, 0, "ok", "20000 descriptors: up to 19904 connections"),
         (20_000, 10_000, "ok", "20000 descriptors: --max-connections 10000 fits"),
-        (1_024, 10_000, "mend", "--max-connections 10000: only 1024 descriptors, and 10096 are needed"),
-        (64, 0, "mend", "a relay: only 64 descriptors, and 96 are needed"),
+        (1_024, 10_000, "error", "--max-connections 10000: only 1024 descriptors, and 10096 are needed"),
+        (64, 0, "error", "a relay: only 64 descriptors, and 96 are needed"),
         (resource.RLIM_INFINITY, 10_000, "ok", "the system sets no limit to descriptors"),
     ],
 )

@@ -8,13 +8,14 @@ import pytest
 from rich.console import Console
 
 from tickertape.cli.check.finding import NAMES, Finding
-from tickertape.cli.check.report import Sections, as_json, mended, show
+from tickertape.cli.check.report import Sections, as_json, passed, show
+from tickertape.errors import OperatorError
 
 SECTIONS: Sections = {
     "NATS": [Finding.ok("nats", "NATS 2.15.1 answers")],
     "This machine": [
         Finding.note("clock", "the clock is 1 s behind", "use NTP"),
-        Finding.mend(
+        Finding.error(
             "main_port",
             "main port 127.0.0.1:8080 is in use by another program that has a name "
             "(long-enough-to-wrap, pid 1)",
@@ -45,8 +46,8 @@ def test_a_pipe_gets_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long, without a code for colours."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     lines = printed(SECTIONS, terminal=False).splitlines()
-    assert [line[:6] for line in lines] == ["ok    ", "note  ", "mend  "]
-    assert lines[1] == "note  the clock is 1 s behind; use NTP"
+    assert [line[:7] for line in lines] == ["ok     ", "note   ", "error  "]
+    assert lines[1] == "note   the clock is 1 s behind; use NTP"
     assert "\x1b" not in "".join(lines)
     assert len(lines[2]) > 110
 
@@ -55,43 +56,43 @@ def test_a_terminal_gets_a_page_in_80_columns() -> None:
     """Under headings; each state is a word; what goes on stands under what began; the sum is last."""
     assert page(SECTIONS) == [
         "NATS",
-        "✓ ok   NATS 2.15.1 answers",
+        "✓ ok    NATS 2.15.1 answers",
         "",
         "This machine",
-        "• note the clock is 1 s behind",
-        "       → use NTP",
-        "✗ mend main port 127.0.0.1:8080 is in use by another program that has a name",
-        "       (long-enough-to-wrap, pid 1)",
-        "       → give another --port, or end that program, or both of them, whichever is",
-        "         the easier thing to do",
+        "• note  the clock is 1 s behind",
+        "        → use NTP",
+        "✗ error main port 127.0.0.1:8080 is in use by another program that has a name",
+        "        (long-enough-to-wrap, pid 1)",
+        "        → give another --port, or end that program, or both of them, whichever",
+        "          is the easier thing to do",
         "",
-        "1 to mend, 1 to note, 1 ok",
+        "1 error, 1 note, 1 ok",
     ]
 
 
 def test_colours_are_not_alone() -> None:
     """They come beside the words, and only on a terminal."""
     text = printed(SECTIONS, terminal=True)
-    for word in ("✓ ok", "• note", "✗ mend"):
+    for word in ("✓ ok", "• note", "✗ error"):
         assert word in text
 
 
 def test_a_terminal_without_such_characters_gets_others() -> None:
     """Nothing fails on a console of old."""
     lines = page(SECTIONS, "ascii")
-    assert lines[1] == "  ok   NATS 2.15.1 answers"
-    assert lines[4:6] == ["- note the clock is 1 s behind", "       -> use NTP"]
-    assert lines[6].startswith("! mend main port")
+    assert lines[1] == "  ok    NATS 2.15.1 answers"
+    assert lines[4:6] == ["- note  the clock is 1 s behind", "        -> use NTP"]
+    assert lines[6].startswith("! error main port")
 
 
-def test_a_page_without_mending_says_so() -> None:
+def test_a_page_without_errors_says_so() -> None:
     """The last line is what one looks at."""
-    assert page(FINE)[-1] == "Nothing to mend, 0 to note, 1 ok"
+    assert page(FINE)[-1] == "No errors, 0 notes, 1 ok"
 
 
 def test_what_is_found_is_no_markup() -> None:
     """A path with brackets is shown as it is."""
-    assert page({"X": [Finding.ok("data_dir", "[red]/data[/red]")]})[1] == "✓ ok   [red]/data[/red]"
+    assert page({"X": [Finding.ok("data_dir", "[red]/data[/red]")]})[1] == "✓ ok    [red]/data[/red]"
 
 
 def test_json_is_one_object_with_the_documented_shape() -> None:
@@ -105,16 +106,16 @@ def test_json_is_one_object_with_the_documented_shape() -> None:
         "name": "clock",
         "state": "note",
         "text": "the clock is 1 s behind",
-        "do": "use NTP",
+        "hint": "use NTP",
     }
-    assert said["checks"][0]["do"] == ""
+    assert said["checks"][0]["hint"] == ""
     assert json.loads(as_json(FINE))["ok"] is True
 
 
-def test_only_what_is_to_be_mended_counts() -> None:
+def test_only_errors_count() -> None:
     """A note may be meant."""
-    assert not mended(SECTIONS)
-    assert mended({"X": [Finding.note("clock", "x")]})
+    assert not passed(SECTIONS)
+    assert passed({"X": [Finding.note("clock", "x")]})
 
 
 def test_the_documented_names_are_the_names() -> None:
@@ -126,12 +127,8 @@ def test_the_documented_names_are_the_names() -> None:
     assert names == NAMES
 
 
-@pytest.mark.parametrize(
-    ("line", "text", "do"),
-    [("a is b; do c", "a is b", "do c"), ("a; b; do c", "a; b", "do c"), ("all of it", "all of it", "")],
-)
-def test_a_line_is_split_where_what_to_do_begins(line: str, text: str, do: str) -> None:
-    """Behind its last semicolon, and put together again as it was."""
-    one = Finding.broken("nats", line)
-    assert (one.text, one.do) == (text, do)
-    assert str(one) == f"mend  {line}"
+def test_an_error_becomes_a_finding_by_its_fields() -> None:
+    """No text is taken apart: a message may have semicolons of its own."""
+    one = Finding.of("nats", OperatorError("a; b", "do c; then d"))
+    assert (one.state, one.text, one.hint) == ("error", "a; b", "do c; then d")
+    assert str(one) == "error  a; b; do c; then d"

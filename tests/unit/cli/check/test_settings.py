@@ -72,48 +72,48 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"auth": "none"}, "mend  host: 10.0.0.1 is reachable by others and --auth none"),
-        ({"auth": "none", "insecure": True}, "mend  --insecure: whoever reaches 10.0.0.1:8080 reads all"),
-        ({"auth": "none", "host": "127.0.0.1"}, "note  --auth none: every user and program"),
-        ({"ops_host": "0.0.0.0"}, "note  --ops-host 0.0.0.0: metrics"),
-        ({"jwt_algorithm": None}, "mend  jwt_algorithm: verifying tokens needs it"),
-        ({"jwt_algorithm": "HS256", "jwt_key": SECRET}, "note  --jwt-algorithm HS256: whoever can verify"),
-        ({"jwt_audience": None}, "note  no --jwt-audience"),
-        ({"jwt_issuer": None}, "note  no --jwt-issuer"),
-        ({"jwt_revoked_file": None}, "note  no --jwt-revoked-file"),
-        ({"jwt_leeway": 120}, "note  --jwt-leeway 120: mend the clocks"),
+        ({"auth": "none"}, "error  host: 10.0.0.1 is reachable by others and --auth none"),
+        ({"auth": "none", "insecure": True}, "error  --insecure: whoever reaches 10.0.0.1:8080 reads all"),
+        ({"auth": "none", "host": "127.0.0.1"}, "note   --auth none: every user and program"),
+        ({"ops_host": "0.0.0.0"}, "note   --ops-host 0.0.0.0: metrics"),
+        ({"jwt_algorithm": None}, "error  jwt_algorithm: verifying tokens needs it"),
+        ({"jwt_algorithm": "HS256", "jwt_key": SECRET}, "note   --jwt-algorithm HS256: whoever can verify"),
+        ({"jwt_audience": None}, "note   no --jwt-audience"),
+        ({"jwt_issuer": None}, "note   no --jwt-issuer"),
+        ({"jwt_revoked_file": None}, "note   no --jwt-revoked-file"),
+        ({"jwt_leeway": 120}, "note   --jwt-leeway 120: correct the clocks"),
         (
             {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:9/jwks.json"},
-            "note  --jwt-jwks-url is http",
+            "note   --jwt-jwks-url is http",
         ),
-        ({"tls_cert": None, "tls_key": None}, "mend  no --tls-cert: tokens and events cross"),
+        ({"tls_cert": None, "tls_key": None}, "error  no --tls-cert: tokens and events cross"),
         (
             {"tls_cert": None, "tls_key": None, "trusted_proxies": "10.0.0.2"},
-            "note  no --tls-cert: what lies between",
+            "note   no --tls-cert: what lies between",
         ),
-        ({"allowed_origins": "https://*.example.com"}, "note  --allowed-origins https://*.example.com"),
-        ({"allowed_origins": "vscode-webview://*"}, "note  --allowed-origins vscode-webview://*: every app"),
-        ({"allowed_origins": "null"}, "note  --allowed-origins null: any page"),
-        ({"allowed_origins": "http://app.example.com"}, "mend  --allowed-origins http://app.example.com"),
-        ({"trusted_proxies": "0.0.0.0/0"}, "mend  --trusted-proxies 0.0.0.0/0: anybody"),
-        ({"unlimited_addresses": "::/0"}, "mend  --unlimited-addresses ::/0: nobody"),
-        ({"client_rate": 0}, "note  --client-rate 0"),
-        ({"max_address_connections": 0}, "note  --max-address-connections 0"),
-        ({"max_subject_connections": 0}, "note  --max-subject-connections 0"),
-        ({"connection_rate": 0}, "note  --connection-rate 0"),
-        ({"address_rate": 0}, "note  --address-rate 0"),
-        ({"nats_url": None}, "note  the relay's own NATS has no users"),
+        ({"allowed_origins": "https://*.example.com"}, "note   --allowed-origins https://*.example.com"),
+        ({"allowed_origins": "vscode-webview://*"}, "note   --allowed-origins vscode-webview://*: every app"),
+        ({"allowed_origins": "null"}, "note   --allowed-origins null: any page"),
+        ({"allowed_origins": "http://app.example.com"}, "error  --allowed-origins http://app.example.com"),
+        ({"trusted_proxies": "0.0.0.0/0"}, "error  --trusted-proxies 0.0.0.0/0: anybody"),
+        ({"unlimited_addresses": "::/0"}, "error  --unlimited-addresses ::/0: nobody"),
+        ({"client_rate": 0}, "note   --client-rate 0"),
+        ({"max_address_connections": 0}, "note   --max-address-connections 0"),
+        ({"max_subject_connections": 0}, "note   --max-subject-connections 0"),
+        ({"connection_rate": 0}, "note   --connection-rate 0"),
+        ({"address_rate": 0}, "note   --address-rate 0"),
+        ({"nats_url": None}, "note   the relay's own NATS has no users"),
         (
             {"nats_url": "nats://nats.example.com:4222"},
-            "mend  nats://nats.example.com:4222: events and passwords",
+            "error  nats://nats.example.com:4222: events and passwords",
         ),
         (
             {"nats_user": None, "nats_password_file": None},
-            "mend  tls://nats.example.com:4222: no credentials",
+            "error  tls://nats.example.com:4222: no credentials",
         ),
         (
             {"nats_user": None, "nats_password_file": None, "nats_url": "tls://a:hidden@nats.example.com"},
-            "note  the password of tls://***@nats.example.com is in its address",
+            "note   the password of tls://***@nats.example.com is in its address",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str
     good[option].chmod(0o644)
     (found,) = lines(**good)
     assert found.startswith(
-        f"mend  --{option.replace('_', '-')} {good[option]} can be read by others; chmod 600"
+        f"error  --{option.replace('_', '-')} {good[option]} can be read by others; chmod 600"
     )
 
 

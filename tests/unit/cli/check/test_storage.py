@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from tickertape.contracts.names import Names
 
 from tickertape.cli.check.nats import Skew, judged
 from tickertape.cli.check.storage import replicas, storage
+from tickertape.names import Names
 
 GIB = 2**30
 NAMES = Names()
@@ -47,11 +47,11 @@ def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
             "ok",
             "1,024 MiB of 2,048 MiB are left; the streams may grow by 1,024",
         ),
-        (account(2 * GIB, GIB + 1), stream("EVENTS"), "mend", "has 1,024 MiB of 2,048 MiB left"),
-        (account(GIB, 2 * GIB), stream("EVENTS"), "mend", "has 0 MiB of 1,024 MiB left"),
+        (account(2 * GIB, GIB + 1), stream("EVENTS"), "error", "has 1,024 MiB of 2,048 MiB left"),
+        (account(GIB, 2 * GIB), stream("EVENTS"), "error", "has 0 MiB of 1,024 MiB left"),
         (account(GIB), None, "ok", "may grow by 1,024 MiB"),
-        (account(GIB - 1), None, "mend", "may grow by 1,024 MiB: NATS would refuse events"),
-        (account(2 * GIB), stream("EVENTS", copies=3), "mend", "may grow by 3,072 MiB"),
+        (account(GIB - 1), None, "error", "may grow by 1,024 MiB: NATS would refuse events"),
+        (account(2 * GIB), stream("EVENTS", copies=3), "error", "may grow by 3,072 MiB"),
         ({"tiers": {"R3": account(2 * GIB)}}, stream("EVENTS", copies=3), "ok", "may grow by 1,024 MiB"),
         (account(-1), stream("EVENTS", -1), "note", "without a bound: EVENTS"),
     ],
@@ -63,7 +63,7 @@ def test_room_is_compared_with_what_the_streams_may_grow_to(
     one = storage(limits, only(events), NAMES)
     assert one.state == state
     assert text in one.text
-    assert (one.do == "") == (state == "ok")
+    assert (one.hint == "") == (state == "ok")
 
 
 def test_copies_that_are_behind_or_away_are_named() -> None:
@@ -80,7 +80,7 @@ def test_copies_that_are_behind_or_away_are_named() -> None:
         "stream EVENTS: its copy on n2 is behind",
         "stream EVENTS: its copy on n3 is away",
     ]
-    assert {one.state for one in found} == {"mend"}
+    assert {one.state for one in found} == {"error"}
 
 
 def test_one_copy_in_a_cluster_is_noted() -> None:
@@ -98,9 +98,9 @@ def test_one_copy_in_a_cluster_is_noted() -> None:
         (-0.49, 0.0, "ok", "agree to 490.0 ms"),
         (0.6, 0.05, "note", "0.600 s ahead of NATS, to within 50.0 ms"),
         (0.6, 0.15, "ok", "agree to 750.0 ms"),
-        (-5.2, 0.1, "mend", "5.200 s behind NATS"),
+        (-5.2, 0.1, "error", "5.200 s behind NATS"),
         (5.2, 0.3, "note", "5.200 s ahead of NATS"),
-        (90.0, 0.001, "mend", "90.000 s ahead of NATS"),
+        (90.0, 0.001, "error", "90.000 s ahead of NATS"),
     ],
 )
 def test_only_a_difference_that_the_way_does_not_explain_counts(

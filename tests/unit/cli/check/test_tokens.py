@@ -43,7 +43,7 @@ def test_without_tokens_nothing_is_said(tmp_path: Path) -> None:
     """Unless somebody asks about one."""
     assert found() == {}
     one = found(written(tmp_path, "x"))["token"]
-    assert (one.state, one.do) == ("note", "give --auth jwt to try one")
+    assert (one.state, one.hint) == ("note", "give --auth jwt to try one")
 
 
 def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_a_token_that_is_not_good_says_why(tmp_path: Path, make: Any, why: str) 
     """In the words that its client gets, with what to do, and without the token."""
     text = make()
     one = found(written(tmp_path, text), **JWT)["token"]
-    assert one.state == "mend"
+    assert one.state == "error"
     assert why in one.text
-    assert one.do
+    assert one.hint
     assert "s3cret" not in str(one)
     assert not text or text not in str(one)
 
@@ -94,7 +94,7 @@ def test_a_token_file_that_is_not_there_is_told() -> None:
     one = found(Path("/nowhere.jwt"), **JWT)["token"]
     assert (
         str(one)
-        == "mend  --token-file /nowhere.jwt cannot be read: No such file or directory; check its path"
+        == "error  --token-file /nowhere.jwt cannot be read: No such file or directory; check its path"
     )
 
 
@@ -107,26 +107,26 @@ def test_a_revoked_token_is_told(tmp_path: Path) -> None:
     assert one["revocations"].state == "ok"
     assert "(revoked)" in one["token"].text
     revoked.unlink()
-    assert found(file, **JWT, jwt_revoked_file=revoked)["revocations"].state == "mend"
+    assert found(file, **JWT, jwt_revoked_file=revoked)["revocations"].state == "error"
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"jwt_key": "no key"}, "mend  "),
-        ({"jwt_key": None, "jwt_key_file": Path("/nowhere.pem")}, "mend  "),
+        ({"jwt_key": "no key"}, "error  "),
+        ({"jwt_key": None, "jwt_key_file": Path("/nowhere.pem")}, "error  "),
         (
             {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:1/jwks"},
-            "mend  the JWKS at http://127.0.0.1:1/jwks",
+            "error  the JWKS at http://127.0.0.1:1/jwks",
         ),
-        ({"jwt_algorithm": "HS256", "jwt_key": SECRET.decode()}, "ok    HS256: the key that is given fits"),
+        ({"jwt_algorithm": "HS256", "jwt_key": SECRET.decode()}, "ok     HS256: the key that is given fits"),
     ],
 )
 def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> None:
     """From where the settings say; an address is asked once."""
     one = found(**{**JWT, **change})["token_keys"]
     assert str(one).startswith(said)
-    assert (one.do != "") == (one.state == "mend")
+    assert (one.hint != "") == (one.state == "error")
     assert SECRET.decode() not in str(one)
 
 
@@ -164,7 +164,7 @@ def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
     assert found(auth="jwt") == {}
     for change in ({"jwt_algorithm": None}, {"jwt_key": "no key"}):
         one = found(Path("/nowhere.jwt"), **{**JWT, **change})["token"]
-        assert str(one) == "note  --token-file is not judged; mend the rest first"
+        assert str(one) == "note   --token-file is not judged; correct the rest first"
 
 
 def test_loading_fixed_keys_asks_nobody() -> None:
@@ -179,14 +179,14 @@ def test_loading_fixed_keys_asks_nobody() -> None:
         ("https://*.example.com", "https://app.example.com", "ok", "--allowed-origins has them"),
         ("", "http://127.0.0.1:8080", "ok", "they are the relay's own"),
         ("", "http://localhost:8080", "ok", "they are the relay's own"),
-        ("", "https://app.example.com", "mend", "--allowed-origins is empty"),
-        ("https://a.example.com", "https://b.example.com", "mend", "--allowed-origins has no such entry"),
-        ("https://app.example.com", "http://app.example.com", "mend", "scheme and port count too"),
-        ("https://app.example.com", "https://app.example.com:8443", "mend", "scheme and port count too"),
-        ("https://*.example.com", "https://example.com", "mend", "not for itself"),
-        ("https://*.example.com", "https://a.b.example.com", "mend", "stands for one label"),
-        ("https://*.example.com", "https://a.example.com:81", "mend", "scheme and port count too"),
-        ("", "https://127.0.0.1:8080", "mend", "--allowed-origins is empty"),
+        ("", "https://app.example.com", "error", "--allowed-origins is empty"),
+        ("https://a.example.com", "https://b.example.com", "error", "--allowed-origins has no such entry"),
+        ("https://app.example.com", "http://app.example.com", "error", "scheme and port count too"),
+        ("https://app.example.com", "https://app.example.com:8443", "error", "scheme and port count too"),
+        ("https://*.example.com", "https://example.com", "error", "not for itself"),
+        ("https://*.example.com", "https://a.b.example.com", "error", "stands for one label"),
+        ("https://*.example.com", "https://a.example.com:81", "error", "scheme and port count too"),
+        ("", "https://127.0.0.1:8080", "error", "--allowed-origins is empty"),
     ],
 )
 def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str, why: str) -> None:
@@ -194,7 +194,7 @@ def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str
     one = origin(RelaySettings(allowed_origins=allowed), page)
     assert one.state == state
     assert why in one.text
-    assert (page in one.do) == (state == "mend")
+    assert (page in one.hint) == (state == "error")
 
 
 @pytest.mark.parametrize(

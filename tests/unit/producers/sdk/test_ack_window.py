@@ -1,6 +1,7 @@
 """The window of unacknowledged events, with literal times."""
 
 from tickertape.producers.sdk.ack_window import Entry, Window
+from tickertape.producers.sdk.publish_ack import Passing
 
 
 def entry(token: str, *, deadline: float = 30.0, send_at: float = 0.0) -> Entry[str]:
@@ -39,7 +40,7 @@ def test_refusals_wait_longer_each_time_and_never_longer_than_the_bound() -> Non
     window.add(one)
     waits = []
     for _ in range(6):
-        window.refused(one, "no stream takes this subject", 100.0)
+        window.refused(one, Passing("no stream takes this subject"), 100.0)
         waits.append(one.send_at - 100.0)
     assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
 

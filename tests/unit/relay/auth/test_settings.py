@@ -104,8 +104,8 @@ def test_what_is_missing_is_said(values: dict[str, Any], text: str) -> None:
     """In one line."""
     problem = token_problem(settings(**values))
     assert problem is not None
-    assert text in problem
-    assert "\n" not in problem
+    assert text in str(problem)
+    assert "\n" not in str(problem)
 
 
 @pytest.mark.parametrize(

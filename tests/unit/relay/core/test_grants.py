@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.contracts.subjects import LEVELS, intersection, level_of, matches
 from tickertape.relay.core import grants
 from tickertape.relay.core.filters import RANK
@@ -62,7 +62,7 @@ def _check(grant: Grant, asked: tuple[str, ...], level: str, subjects: list[str]
 
     try:
         narrowed = grant.intersect(asked, level)
-    except WireError:
+    except ProtocolError:
         assert not any(allowed(subject) for subject in subjects)
         return
     for subject in subjects:
@@ -103,10 +103,10 @@ def test_nothing_left_is_forbidden() -> None:
     """The words name both sides, shortened."""
     grant = Grant(("log.>",), ("log.debug.>",))
     for asked in (("gateway.>",), ("log.debug.a",), ("log.debug.>", "x")):
-        with pytest.raises(WireError, match=r"grants nothing of .*; it is for log\.>") as caught:
+        with pytest.raises(ProtocolError, match=r"grants nothing of .*; it is for log\.>") as caught:
             grant.intersect(asked, "DEBUG")
         assert caught.value.code is ErrorCode.FORBIDDEN
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(ProtocolError) as caught:
         grant.intersect(("x" * 280,) * 64, "DEBUG")
     assert len(caught.value.message) < 500
 
@@ -115,7 +115,7 @@ def test_a_filter_cannot_fall_into_too_many_patterns() -> None:
     """Each asked pattern meets each granted one."""
     grant = Grant(tuple(f"*.{number}.>" for number in range(17)))
     sixteen = tuple(f"a{number}.>" for number in range(16))
-    with pytest.raises(WireError, match=f"into 272 patterns; at most {grants.MAX_PATTERNS}") as caught:
+    with pytest.raises(ProtocolError, match=f"into 272 patterns; at most {grants.MAX_PATTERNS}") as caught:
         grant.intersect(sixteen, "DEBUG")
     assert caught.value.code is ErrorCode.BAD_SUBJECTS
     assert len(grant.intersect(sixteen[:15], "DEBUG").subjects) == 255
@@ -149,7 +149,7 @@ def test_a_claim_is_read_whole() -> None:
 )
 def test_nothing_granted(given_claims: dict[str, Any]) -> None:
     """Is another code than a malformed claim, since a new token would not help."""
-    with pytest.raises(WireError, match="so it grants nothing") as caught:
+    with pytest.raises(ProtocolError, match="so it grants nothing") as caught:
         grant_of(given_claims, "alice")
     assert caught.value.code is ErrorCode.FORBIDDEN
 
@@ -179,7 +179,7 @@ def test_nothing_granted(given_claims: dict[str, Any]) -> None:
 )
 def test_a_claim_that_is_not_understood_grants_nothing(claim: dict[str, Any], text: str) -> None:
     """A misspelt denial above all."""
-    with pytest.raises(WireError, match=text) as caught:
+    with pytest.raises(ProtocolError, match=text) as caught:
         grant_of(claims(**claim), "alice")
     assert caught.value.code is ErrorCode.UNAUTHORIZED
 
@@ -187,5 +187,5 @@ def test_a_claim_that_is_not_understood_grants_nothing(claim: dict[str, Any], te
 @pytest.mark.parametrize("claim", ["log.>", ["log.>"], 5, True])
 def test_a_claim_is_an_object(claim: Any) -> None:
     """Nothing else is guessed at."""
-    with pytest.raises(WireError, match="tickertape is not an object"):
+    with pytest.raises(ProtocolError, match="tickertape is not an object"):
         grant_of({"exp": 1, "tickertape": claim}, "alice")

@@ -11,10 +11,10 @@ from tickertape.contracts.messages import (
     Error,
     Heartbeat,
     Pong,
+    ProtocolError,
     RelayMessage,
     Subscribed,
     Upstream,
-    WireError,
 )
 from tickertape.relay.core.session.subscription import Request
 
@@ -181,7 +181,7 @@ class TestConversation:
         """``error`` and ``bye``, without a welcome."""
         stage = Stage()
         link = FakeLink()
-        error = WireError(ErrorCode.UNAVAILABLE, "the relay is starting")
+        error = ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting")
         stage.hub.sessions.turn_away(link, error, CloseCode.UNAVAILABLE)
         messages = link.read()
         assert [message.type for message in messages] == ["error", "bye"]

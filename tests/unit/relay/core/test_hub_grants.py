@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import Subscribed, TokenExpiring, Welcome, WireError
+from tickertape.contracts.messages import ProtocolError, Subscribed, TokenExpiring, Welcome
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.sessions import AUTH_TIMEOUT, TELL_EXPIRY
@@ -15,13 +15,15 @@ from tests.support.clients.fake_link import NOW, FakeLink, Stage, ended, gaps, o
 
 LOGS = Grant(subjects=("log.>",), subject="alice", token_id="1")
 GATEWAYS = Grant(subjects=("gateway.>",), subject="bob")
-TOKENS: dict[str, Grant | WireError] = {
+TOKENS: dict[str, Grant | ProtocolError] = {
     "everything": EVERYTHING,
     "logs": LOGS,
     "gateways": GATEWAYS,
-    "forged": WireError(ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"),
-    "empty": WireError(ErrorCode.FORBIDDEN, "the token has no claim"),
-    "early": WireError(ErrorCode.UNAVAILABLE, "the keys are fetched anew"),
+    "forged": ProtocolError(
+        ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"
+    ),
+    "empty": ProtocolError(ErrorCode.FORBIDDEN, "the token has no claim"),
+    "early": ProtocolError(ErrorCode.UNAVAILABLE, "the keys are fetched anew"),
     "short": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 30),
     "hour": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 3600),
     "past": Grant(subjects=("log.>",), subject="alice", expires_at=NOW - 1),

@@ -6,7 +6,7 @@ import pytest
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import Error, Mode, Snapshot, Subscribed, WireError
+from tickertape.contracts.messages import Error, Mode, ProtocolError, Snapshot, Subscribed
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.replay_cache import STRETCH
 from tickertape.relay.core.session.subscription import Request
@@ -16,14 +16,16 @@ from tests.support.clients.fake_link import NOW, Stage, ended, gaps, only, seqs,
 LOGS = Grant(subjects=("log.>",), subject="alice", token_id="1")
 ERRORS = Grant(subjects=("log.error.>",), subject="alice")
 GATEWAYS = Grant(subjects=("gateway.>",), subject="bob")
-TOKENS: dict[str, Grant | WireError] = {
+TOKENS: dict[str, Grant | ProtocolError] = {
     "everything": EVERYTHING,
     "logs": LOGS,
     "errors": ERRORS,
     "gateways": GATEWAYS,
-    "forged": WireError(ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"),
-    "empty": WireError(ErrorCode.FORBIDDEN, "the token has no claim"),
-    "early": WireError(ErrorCode.UNAVAILABLE, "the keys are fetched anew"),
+    "forged": ProtocolError(
+        ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"
+    ),
+    "empty": ProtocolError(ErrorCode.FORBIDDEN, "the token has no claim"),
+    "early": ProtocolError(ErrorCode.UNAVAILABLE, "the keys are fetched anew"),
     "hour": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 3600),
     "slow": Grant(subjects=("log.>",), subject="alice", rate=5.0),
 }

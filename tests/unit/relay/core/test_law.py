@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tickertape.contracts.close_codes import CloseCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.events import Event
-from tickertape.contracts.messages import Mode, WireError
-from tickertape.contracts.names import Names
+from tickertape.contracts.messages import Mode, ProtocolError
 from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
 from tickertape.relay.core.event_log import Log
 from tickertape.relay.core.filters import RANK, Filter
@@ -32,6 +31,7 @@ from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
 
 from tests.support.clients.fake_link import nanoseconds
+from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 
 SUBJECTS = (
@@ -199,7 +199,7 @@ def narrowed(grant: Grant, request: Request) -> Filter | None:
     """The filter that a grant leaves of a request; None when it leaves nothing."""
     try:
         return grant.intersect(request.subjects, request.level)
-    except WireError:
+    except ProtocolError:
         return None
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.event_log import Log
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.replay_cache import STRETCH
@@ -110,7 +110,7 @@ def test_a_query_is_that_of_the_feed_and_more() -> None:
 )
 def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
     """With its code, and a text of one line."""
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(ProtocolError) as caught:
         parse(query)
     assert caught.value.code is code
     assert "\n" not in caught.value.message
@@ -121,7 +121,7 @@ def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
 )
 def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
     """Among those of history."""
-    with pytest.raises(WireError, match=f"did you mean '{meant}'") as caught:
+    with pytest.raises(ProtocolError, match=f"did you mean '{meant}'") as caught:
         parse(f"{key}=5")
     assert caught.value.code is ErrorCode.BAD_QUERY
 
@@ -129,7 +129,7 @@ def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) 
 @pytest.mark.parametrize("query", ["cursor=f-3", "until=f-3"])
 def test_a_cursor_of_another_stream_is_refused(query: str) -> None:
     """Its places mean nothing here."""
-    with pytest.raises(WireError, match="another stream"):
+    with pytest.raises(ProtocolError, match="another stream"):
         Pages(30).ask(query)
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import WireError
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.request_auth import Entrance
 from tickertape.relay.core.connection_limits import Admission, Limits
@@ -40,9 +40,9 @@ class Broken:
 def verify(token: str) -> Grant:
     """Know two tokens."""
     if token == "none":
-        raise WireError(ErrorCode.FORBIDDEN, "nothing granted")
+        raise ProtocolError(ErrorCode.FORBIDDEN, "nothing granted")
     if token != "good":
-        raise WireError(ErrorCode.UNAUTHORIZED, "bad token")
+        raise ProtocolError(ErrorCode.UNAUTHORIZED, "bad token")
     return Grant(subject="a")
 
 
@@ -78,7 +78,7 @@ AWAY = StreamsError("the stream does not answer", "try again")
     [
         (400, "bad_query", "GET", "/events?limit=0", GOOD, FAULT),
         (400, "bad_query", "GET", "/events?subject=log.%3E", GOOD, FAULT),
-        (400, "bad_cursor", "GET", "/events", GOOD, WireError(ErrorCode.BAD_CURSOR, "of another stream")),
+        (400, "bad_cursor", "GET", "/events", GOOD, ProtocolError(ErrorCode.BAD_CURSOR, "of another stream")),
         (401, "unauthorized", "GET", "/events", {}, FAULT),
         (401, "unauthorized", "GET", "/events", {"Authorization": "Bearer x"}, FAULT),
         (403, "forbidden", "GET", "/events", {"Authorization": "Bearer none"}, FAULT),

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.events import Reason, Rejected
-from tickertape.contracts.names import Names
 from tickertape.contracts.subjects import fault
 from tickertape.relay.ingest.dead_letters import MAX_SUBJECT, DeadLetter, addressed
+
+from tickertape.names import Names
 
 WHY = Rejected(Reason.BAD_SUBJECT, "of this test")
 LIMIT = 1_048_576

@@ -189,5 +189,5 @@ def test_what_cannot_be_used_is_told_at_the_start(files: Files, what: str, words
     with pytest.raises(CertificateError) as caught:
         Certificate(files.certificate, key)
     assert words in str(caught.value)
-    assert str(files.certificate) in caught.value.what
-    assert caught.value.remedy
+    assert str(files.certificate) in caught.value.message
+    assert caught.value.hint

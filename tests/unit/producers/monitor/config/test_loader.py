@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tickertape.producers.monitor.config.loader import MAX_FILE_BYTES, ConfigError, load
+from tickertape.producers.monitor.config.loader import MAX_FILE_BYTES, MonitorFileError, load
 
 PROBES = "probes: [{kind: tcp, address: 'h:1'}]"
 
@@ -94,7 +94,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
 )
 def test_faults_are_told_with_their_line(tmp_path: Path, text: str, line: int, says: str) -> None:
     """What it is, where it stands, what would be right."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(MonitorFileError) as caught:
         load(written(tmp_path, text))
     found = [problem for problem in caught.value.problems if says in problem.what]
     assert found, caught.value.problems
@@ -108,18 +108,18 @@ def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
         before, name = chr(96 + number), chr(97 + number)
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
     began = time.process_time()
-    with pytest.raises(ConfigError, match="its aliases stand for more than 500000 settings"):
+    with pytest.raises(MonitorFileError, match="its aliases stand for more than 500000 settings"):
         load(written(tmp_path, "\n".join(lines)))
     assert time.process_time() - began < 5
 
 
 def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
     """It has no end."""
-    with pytest.raises(ConfigError, match="its aliases stand for"):
+    with pytest.raises(MonitorFileError, match="its aliases stand for"):
         load(written(tmp_path, "gateways: &a [*a]"))
 
 
 def test_ten_megabytes_are_refused_unread(tmp_path: Path) -> None:
     """No file of gateways is as large."""
-    with pytest.raises(ConfigError, match=f"at most {MAX_FILE_BYTES}"):
+    with pytest.raises(MonitorFileError, match=f"at most {MAX_FILE_BYTES}"):
         load(written(tmp_path, "#" * 10_000_000))

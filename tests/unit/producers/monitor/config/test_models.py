@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tickertape.producers.monitor.config.loader import ConfigError, load
+from tickertape.producers.monitor.config.loader import MonitorFileError, load
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.config.types import parse_address, parse_duration
 from tickertape.producers.monitor.config.validate import check
@@ -30,7 +30,7 @@ def written(folder: Path, text: str) -> Path:
 def faults(folder: Path, text: str) -> list[str]:
     """Problems of a file as 'line: field: what'."""
     path = written(folder, text)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(MonitorFileError) as caught:
         load(path)
     return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
 
@@ -105,7 +105,7 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
 def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
     """Whatever is wrong, the line names the file and what is wrong."""
     path = written(tmp_path, text)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(MonitorFileError) as caught:
         load(path)
     line = str(caught.value)
     assert line.startswith(str(path))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.cursors import Cursor
-from tickertape.contracts.messages import MAX_SUBJECTS, Auth, Ping, Subscribe, WireError, parse_client
+from tickertape.contracts.messages import MAX_SUBJECTS, Auth, Ping, ProtocolError, Subscribe, parse_client
 from tickertape.relay.core.session.session import TABLE, Action, Session, State, close_code, decide
 from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query, request_of
 
@@ -59,7 +59,7 @@ def test_a_query_says_what_a_subscribe_says() -> None:
 )
 def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
     """A misspelt filter would select everything."""
-    with pytest.raises(WireError, match=f"did you mean '{meant}'") as caught:
+    with pytest.raises(ProtocolError, match=f"did you mean '{meant}'") as caught:
         parse_query(f"level=INFO&{quote(key)}=log.error.%3E")
     assert caught.value.code is ErrorCode.BAD_QUERY
 
@@ -68,7 +68,7 @@ def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) 
 def test_an_unknown_key_is_refused_with_the_legal_ones(key: str) -> None:
     """Those of history too: they mean nothing to the feed."""
     with pytest.raises(
-        WireError, match="legal are subjects, level, mode, cursor, since, interval_ms"
+        ProtocolError, match="legal are subjects, level, mode, cursor, since, interval_ms"
     ) as caught:
         parse_query(f"{quote(key)}=1")
     assert caught.value.code is ErrorCode.BAD_QUERY
@@ -79,7 +79,7 @@ def test_an_unknown_key_is_refused_with_the_legal_ones(key: str) -> None:
 @given(st.text(max_size=20).filter(lambda key: key not in QUERY_KEYS))
 def test_no_unknown_key_is_passed_over(key: str) -> None:
     """Whatever it is."""
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(ProtocolError) as caught:
         parse_query(f"{quote(key)}=x")
     assert caught.value.code is ErrorCode.BAD_QUERY
 
@@ -148,7 +148,7 @@ def test_since_becomes_a_moment(since: Since, moment: float) -> None:
 )
 def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
     """Each mistake has its code, and a text of one line that names it."""
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(ProtocolError) as caught:
         parse_query(query)
     assert caught.value.code is code
     assert caught.value.message
@@ -158,7 +158,7 @@ def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
 
 def test_an_empty_list_selects_nothing() -> None:
     """It is refused in place of a feed that stays silent for ever."""
-    with pytest.raises(WireError, match="omit it for all"):
+    with pytest.raises(ProtocolError, match="omit it for all"):
         subscribe(subjects=[])
 
 
@@ -184,7 +184,7 @@ def test_patterns_asked_twice_count_once() -> None:
 )
 def test_a_mistake_ends_with_its_close_code(code: ErrorCode, close: CloseCode) -> None:
     """4409 for what is asked, 4400 for how."""
-    assert close_code(WireError(code, "x")) is close
+    assert close_code(ProtocolError(code, "x")) is close
 
 
 def test_every_message_means_something_in_every_state() -> None:
