@@ -26,9 +26,9 @@ PAGES: Final = (
     "tickertape.relay.endpoints.history_endpoint:EventsPage.__call__",
 )
 IN_THE_PAST: Final = (
-    "tickertape.relay.core.session.session_start:Starts.located",
+    "tickertape.relay.core.session.session_start:SessionStart.located",
     "tickertape.relay.ingest.replay_readers:Readers._locate",
-    "tickertape.relay.core.fanout.fanout:Fanout._serve",
+    "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
 )  # fmt: skip
 OF_ONE_KIND: Final = {
     "relay": ("tickertape.relay.asgi.connection:",),
