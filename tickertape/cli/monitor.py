@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from tickertape.contracts import subjects
+from tickertape.durations import parse_duration
 from tickertape.nats import connection as connect
 from tickertape.nats.connection import shown, trouble
 from tickertape.nats.provisioning import client_soon
@@ -24,7 +25,6 @@ from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import end
 from tickertape.producers.monitor import metrics
 from tickertape.producers.monitor.config.loader import ConfigError, load
-from tickertape.producers.monitor.config.types import parse_duration
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
 from tickertape.producers.sdk.publisher import Publisher

@@ -1,26 +1,12 @@
 """Values as they stand in the monitor's file: durations, addresses, counts, each checked."""
 
-import re
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from tickertape.contracts import subjects
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-
-
-def parse_duration(value: object) -> float:
-    """Read a number with a unit (``ms s m h d``) into seconds.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"{value!r} is no duration; write a number with a unit, as in 500ms, 5s or 2m")
-    return float(found[1]) * _UNITS[found[2]]
+from tickertape.durations import parse_duration
 
 
 def parse_address(text: str) -> tuple[str, int]:
