@@ -38,6 +38,7 @@ from tickertape.nats.streams import StreamsError
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import end
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape")
 
@@ -108,7 +109,7 @@ async def serve(
     watched = [*servers, *background]
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
-        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
+        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}")
         await first(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
             gate.open = True
@@ -190,7 +191,7 @@ def _told(settings: ServeSettings) -> dict[str, Any]:
         "auth": settings.auth,
         "insecure": settings.insecure,
         "tls": settings.tls_cert is not None,
-        "nats": connect.shown(settings.nats_url) if settings.nats_url else "its own",
+        "nats": shown(settings.nats_url) if settings.nats_url else "its own",
         "subjects": settings.subjects,
         "client_rate": settings.client_rate,
         "log_level": settings.log_level,

@@ -11,11 +11,12 @@ from tickertape.contracts.subjects import STREAM_SUBJECTS, check_pattern, covers
 from tickertape.contracts.subjects import log as log_subject
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import TokenSettings, is_loopback, token_problem
+from tickertape.relay.auth.settings import TokenSettings, token_problem
 from tickertape.relay.core.connection_limits import Limits
 
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
+from tickertape.urls import is_loopback
 
 RESERVED_DESCRIPTORS: Final = 96
 """Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""

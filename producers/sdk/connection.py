@@ -24,6 +24,7 @@ from tickertape.producers.sdk.publish_ack import NO_STREAM
 
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import Access, AccessError
+from tickertape.urls import shown
 
 SOCKET_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
@@ -69,7 +70,7 @@ class Connection:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Connection {connect.shown(self.url)} {'online' if self.online else 'away'}>"
+        return f"<Connection {shown(self.url)} {'online' if self.online else 'away'}>"
 
     @property
     def online(self) -> bool:
@@ -133,7 +134,7 @@ class Connection:
                 what = f"not sent within {seconds:g} s"
                 return PublishError(entry.subject, what, connect.trouble(self.url, self.trouble))
             reason = f" ({self.trouble})" if self.trouble else ""
-            what = f"NATS at {connect.shown(self.url)} was away{reason} for {seconds:g} s"
+            what = f"NATS at {shown(self.url)} was away{reason} for {seconds:g} s"
             return PublishError(entry.subject, what, "start it, or check the address and the credentials")
         if entry.trouble:
             what = f"{entry.trouble}, for {seconds:g} s and {entry.tries} tries"

@@ -27,6 +27,7 @@ from tickertape.nats import connection as connect
 from tickertape.nats.credentials import AccessError
 from tickertape.nats.streams import StreamsError
 from tickertape.process.tasks import end
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -75,7 +76,7 @@ class HostedRelay:
         self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"HostedRelay({connect.shown(self._url)}, {self.parts and self.parts.gate!r})"
+        return f"HostedRelay({shown(self._url)}, {self.parts and self.parts.gate!r})"
 
     @property
     def running(self) -> bool:

@@ -31,6 +31,7 @@ from tickertape.nats.headers import added
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
 from tickertape.process.tasks import Tasks
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.intake")
 
@@ -409,7 +410,7 @@ class Intake:
 
     async def _up(self) -> None:
         self._ups += 1
-        log.info("connected to NATS at %s", connect.shown(self._url))
+        log.info("connected to NATS at %s", shown(self._url))
         if self.loaded:
             self._broken.set()
 
@@ -421,7 +422,7 @@ class Intake:
         if connect.refused(reason):
             log.error("%s; waiting until it is mended", connect.trouble(self._url, reason))
         else:
-            log.warning("NATS at %s is away, waiting for it: %s", connect.shown(self._url), reason)
+            log.warning("NATS at %s is away, waiting for it: %s", shown(self._url), reason)
         self.hub.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:

@@ -29,6 +29,7 @@ from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import end
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.workers")
 
@@ -80,8 +81,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     try:
         scheme = "https" if settings.tls_cert else "http"
         announce(
-            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
-            f"NATS: {connect.shown(url)}"
+            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}"
         )
         return await supervisor.run(watched)
     finally:

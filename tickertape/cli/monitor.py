@@ -14,7 +14,7 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 from tickertape.contracts import subjects
 from tickertape.durations import parse_duration
 from tickertape.nats import connection as connect
-from tickertape.nats.connection import shown, trouble
+from tickertape.nats.connection import trouble
 from tickertape.nats.provisioning import client_soon
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
@@ -28,6 +28,7 @@ from tickertape.producers.monitor.config.loader import ConfigError, load
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
 from tickertape.producers.sdk.publisher import Publisher
+from tickertape.urls import shown
 
 
 def _id(text: str) -> str:

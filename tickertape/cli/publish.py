@@ -30,6 +30,7 @@ from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import Ticket
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
+from tickertape.text import one_line
 
 PROGRAM: Final = "publish"
 _STANDARD_INPUT: Final = "-"
@@ -166,7 +167,7 @@ class _Command:
 
     def _fail(self, number: int, reason: str) -> None:
         self._failures += 1
-        print(f"line {number}: {' '.join(reason.splitlines())}", file=sys.stderr, flush=True)
+        print(f"line {number}: {one_line(reason)}", file=sys.stderr, flush=True)
 
 
 def complete(subject: str, text: bytes, now: float) -> tuple[str, bytes]:

@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from rich.console import Console
 
 from tickertape.nats import connection as connect
-from tickertape.nats.connection import shown, trouble
+from tickertape.nats.connection import trouble
 from tickertape.nats.provisioning import client_soon, ensure_streams
 from tickertape.nats.streams import StreamsError, server_version
 from tickertape.process.console import say
@@ -27,6 +27,7 @@ from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
 from tickertape.producers.shipper.sinks.sink import Sink
+from tickertape.urls import shown
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 HEADER_BYTES: Final = 1024

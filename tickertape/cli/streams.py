@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from tickertape.cli.check.command import reach
-from tickertape.cli.tail.format import plain
 from tickertape.contracts.events import Rejected, decode
 from tickertape.contracts.subjects import fault
 from tickertape.nats import connection as connect
@@ -25,6 +24,7 @@ from tickertape.nats.streams import (
     server_version,
 )
 from tickertape.relay.ingest import stream_reader as replay
+from tickertape.text import printable
 
 
 def _listed(value: object) -> object:
@@ -111,7 +111,7 @@ async def _rejected(client: Client, names: Names, again: int | None) -> int:
             headers = delivery.headers or {}
             seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")
             if again is None:
-                print(plain(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
+                print(printable(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
             elif seq == str(again):
                 found = delivery
     return 0 if again is None else await _replay(client, names, again, found)
@@ -125,7 +125,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
         else _obstacle(seq, found, names)
     )
     if found is None or refusal:
-        print(plain(f"tickertape streams: {refusal}"))
+        print(printable(f"tickertape streams: {refusal}"))
         return 1
     subject = _subject(found, names)
     # Twice within the duplicate window is once.
@@ -133,9 +133,9 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     try:
         ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)
     except (NatsError, TimeoutError) as error:
-        print(plain(f"tickertape streams: event {seq} was not published: {error}"))
+        print(printable(f"tickertape streams: event {seq} was not published: {error}"))
         return 1
-    print(plain(f"event {seq} on {subject} is event {ack.seq} now"))
+    print(printable(f"event {seq} on {subject} is event {ack.seq} now"))
     return 0
 
 

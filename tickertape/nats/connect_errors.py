@@ -4,21 +4,15 @@ A reason is said after the address: ``NATS at nats://host is away (<reason>)``. 
 not mend begins with "refuses": ``NATS at nats://host refuses the credentials: ...``.
 """
 
-import re
 import ssl
 from typing import Final
 
 from tickertape.nats.client import TlsRefused
 from tickertape.nats.credentials import Access, AccessError
+from tickertape.urls import shown
 
 _REFUSES: Final = "refuses "
-_NEXT_ADDRESS: Final = re.compile(r",(?=\s*[a-z]+://)")
 _OF_CREDENTIALS: Final = ("authorization violation", "authentication", "credentials")
-
-
-def shown(url: str) -> str:
-    """A NATS address without the password that it may carry, for people and logs."""
-    return ",".join(_without_password(part.strip()) for part in _NEXT_ADDRESS.split(url))
 
 
 def refused(reason: str) -> bool:
@@ -34,14 +28,6 @@ def trouble(url: str, reason: str) -> str:
         reason: as ``on_down`` gets it.
     """
     return f"NATS at {shown(url)} {reason if refused(reason) else f'is away ({reason})'}"
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
-    scheme, mark, _ = head.partition("://")
-    return f"{scheme}{mark}***@{tail}" if mark else f"***@{tail}"
 
 
 class ConnectError(OSError):
@@ -86,4 +72,4 @@ def reason_of(error: Exception, url: str, access: Access) -> str:
     return text or type(error).__name__
 
 
-__all__ = ["ConnectError", "reason_of", "refused", "shown", "trouble"]
+__all__ = ["ConnectError", "reason_of", "refused", "trouble"]

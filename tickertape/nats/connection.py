@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.nats.client import SafeClient
-from tickertape.nats.connect_errors import ConnectError, reason_of, refused, shown, trouble
+from tickertape.nats.connect_errors import ConnectError, reason_of, refused, trouble
 from tickertape.nats.credentials import Access, AccessError
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
@@ -191,6 +191,5 @@ __all__ = [
     "connect",
     "once",
     "refused",
-    "shown",
     "trouble",
 ]

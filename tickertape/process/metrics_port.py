@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from tickertape.process.addresses import addresses, is_unavailable
 from tickertape.process.listeners import LOOK_EVERY, ListenError, is_listening, stopped
+from tickertape.urls import host_port
 
 
 class MetricsPort:
@@ -22,7 +23,7 @@ class MetricsPort:
     """
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._address = host_port(host, port)
         self._served: list[Any] = []  # servers with their threads
         try:
             self._start(host, port, registry)

@@ -1,12 +1,12 @@
 """Values as they stand in the monitor's file: durations, addresses, counts, each checked."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from tickertape.contracts import subjects
 
 from tickertape.durations import parse_duration
+from tickertape.urls import checked
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -29,21 +29,9 @@ def _address(text: str) -> str:
     return text
 
 
-def _url(*schemes: str) -> AfterValidator:
+def _url(example: str, *schemes: str) -> AfterValidator:
     def check(text: str) -> str:
-        url = urlsplit(text)
-        if url.scheme not in schemes or not url.hostname:
-            raise ValueError(f"{text!r} is no {' or '.join(schemes)} address")
-        try:
-            port = url.port
-        except ValueError:
-            port = 0
-        if port == 0:
-            raise ValueError(f"the port of {text!r} is out of range; it is a number from 1 to 65535")
-        if url.username is not None:
-            raise ValueError("a user in the address would be shown in events; take it out")
-        if not text.isascii() or any(character <= " " for character in text):
-            raise ValueError(f"{text!r} has characters that must be percent-encoded")
+        checked(text, schemes, example)
         return text
 
     return AfterValidator(check)
@@ -65,8 +53,8 @@ def _positive(value: float) -> float:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-HttpUrl = Annotated[str, _url("http", "https")]
-WebSocketUrl = Annotated[str, _url("ws", "wss")]
+HttpUrl = Annotated[str, _url("http://127.0.0.1:8000/health", "http", "https")]
+WebSocketUrl = Annotated[str, _url("ws://127.0.0.1:8000/ws", "ws", "wss")]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Command = Annotated[list[str], Field(min_length=1)]
 Id = Annotated[str, AfterValidator(_id)]

@@ -6,29 +6,11 @@ import pytest
 from nats.errors import Error as NatsError
 
 from tickertape.nats.client import TlsRefused
-from tickertape.nats.connect_errors import ConnectError, reason_of, refused, shown, trouble
+from tickertape.nats.connect_errors import ConnectError, reason_of, refused, trouble
 from tickertape.nats.credentials import Access, AccessError
 
 URL = "nats://127.0.0.1:4222"
 SOMEBODY = Access(token="t")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("nats://h:4222", "nats://h:4222"),
-        ("nats://user:secret@h:4222", "nats://***@h:4222"),
-        ("nats://token@h", "nats://***@h"),
-        ("nats://u:secret@a, tls://u:secret@b", "nats://***@a,tls://***@b"),
-        ("nats://u:sec,ret@a,nats://b", "nats://***@a,nats://b"),
-        ("nats://u:sec/ret@a", "nats://***@a"),
-        ("nats://u:sec@ret@a", "nats://***@a"),
-        ("user:secret@h", "***@h"),
-    ],
-)
-def test_an_address_is_shown_without_its_user(url: str, expected: str) -> None:
-    """Whatever the password is made of."""
-    assert shown(url) == expected
 
 
 @pytest.mark.parametrize(

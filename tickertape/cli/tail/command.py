@@ -21,10 +21,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from tickertape.cli.tail.format import event_line, plain
+from tickertape.cli.tail.format import event_line
 from tickertape.cli.tail.token import REMEDY, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.text import printable
+from tickertape.urls import checked
 
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 20.0
@@ -75,9 +77,7 @@ with warnings.catch_warnings():
         @field_validator("url")
         @classmethod
         def _websocket(cls, value: str) -> str:
-            url = urlsplit(value)
-            if url.scheme not in ("ws", "wss") or not url.hostname:
-                raise ValueError(f"{value!r} is no WebSocket address; write it as ws://127.0.0.1:8080/ws")
+            checked(value, ("ws", "wss"), "ws://127.0.0.1:8080/ws")
             return value
 
         @model_validator(mode="after")
@@ -148,7 +148,7 @@ class _Tail:
 
     def say(self, text: str, style: str = "dim") -> None:
         """Print a line that is not an event, on standard error."""
-        self._notes.print(Text(plain(text), style))
+        self._notes.print(Text(printable(text), style))
 
     def keep(self) -> None:
         """Write the place reached to the state file, whole or not at all."""

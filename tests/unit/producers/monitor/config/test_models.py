@@ -83,8 +83,11 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
         ("gateways: [{id: a, type: b, probes: [{}]}]", "has no 'kind'"),
         ("gateways: [{id: '', type: b, probes: [{kind: tcp, address: 'a:1'}]}]", "is empty"),
         ("gateways: [{id: a, type: b, probes: [{kind: tcp, address: 'a:70000'}]}]", "out of range"),
-        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'ftp://a'}]}]", "no http or https"),
-        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://a:99999'}]}]", "out of range"),
+        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'ftp://a'}]}]", "is not a valid"),
+        (
+            "gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://a:99999'}]}]",
+            "is not a valid address",
+        ),
         ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://u:p@a'}]}]", "take it out"),
     ],
 )
