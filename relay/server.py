@@ -7,7 +7,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any, Final
 from tickertape.relay.auth.keys import KeysError
 from tickertape.relay.auth.revocation_list import RevocationsError
 from tickertape.relay.auth.token_service import Authority
-from tickertape.relay.drain import drain, first, stop_signals
+from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.routes import main_pages, ops_pages
 from tickertape.relay.metrics.catalog import package_version
 from tickertape.relay.relay import assemble
@@ -36,8 +35,9 @@ from tickertape.nats.credentials import AccessError
 from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
 from tickertape.nats.streams import StreamsError
 from tickertape.process import console
+from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.listeners import ListenError
-from tickertape.process.tasks import end
+from tickertape.process.tasks import end, race
 from tickertape.urls import shown
 
 log = logging.getLogger("tickertape")
@@ -66,9 +66,9 @@ async def serve(
     """
     began = time.monotonic()
     refuse = place.refused if place else partial(console.say, "serve")
-    stopping, reload = stop_signals(), Reload(settings)
+    stopping, reload = StopSignals(), Reload(settings)
     log.info("version %s starts", package_version(), extra=_told(settings))
-    descriptors = raise_descriptor_limit(settings.max_connections)
+    descriptors = _room(settings.max_connections)
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
     try:
@@ -110,14 +110,14 @@ async def serve(
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}")
-        await first(loaded.wait(), *watched, stopping.wait())
+        await race(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
             gate.open = True
             _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began
             log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
-            await first(*watched, stopping.wait())
+            await race(*watched, stopping.wait())
         for task in _ended(watched):
             await task  # raises what ended it
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
@@ -156,7 +156,7 @@ def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
         raise one_port(error, settings.ops_port, main_port) from None
 
 
-def raise_descriptor_limit(connections: int = 0) -> int:
+def _room(connections: int) -> int:
     """Let the process have as many descriptors as it may; each client is one.
 
     Args:
@@ -165,20 +165,17 @@ def raise_descriptor_limit(connections: int = 0) -> int:
     Returns:
         for how many connections there are descriptors.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    fit = max(1, soft - RESERVED_DESCRIPTORS)
+    descriptors = raise_descriptor_limit(max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS))
+    fit = max(1, descriptors - RESERVED_DESCRIPTORS)
     if connections > fit:
         log.warning(
-            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)", soft, fit, connections
+            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)",
+            descriptors,
+            fit,
+            connections,
         )
     else:
-        log.info("%d descriptors: up to %d clients", soft, connections or fit)
+        log.info("%d descriptors: up to %d clients", descriptors, connections or fit)
     return fit
 
 

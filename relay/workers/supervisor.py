@@ -28,7 +28,8 @@ from tickertape.nats import connection as connect
 from tickertape.nats.embedded_server import EmbeddedError, EmbeddedNats
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
-from tickertape.process.tasks import end
+from tickertape.process.signals import STOPS, heed
+from tickertape.process.tasks import end, race, unless
 from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.workers")
@@ -122,14 +123,7 @@ def _probe(host: str, port: int) -> None:
 
 async def _start(nats: EmbeddedNats, heard: "Heard") -> None:
     """Start NATS, unless a signal comes first; what there is of it then is for ``stop``."""
-    starting = asyncio.create_task(nats.start(), name="start of nats-server")
-    stop = asyncio.create_task(heard.changed.wait())
-    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if starting.done():
-        await starting
-    else:
-        await end(starting)
+    await unless(heard.changed.wait(), nats.start())
 
 
 class Heard:
@@ -145,10 +139,8 @@ class Heard:
         self.stops: list[signal.Signals] = []
         self.changed = asyncio.Event()
         self.pass_on: Callable[[signal.Signals], None] = lambda _: None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.pass_on(signal.SIGHUP))
+        heed(self._stop, *STOPS)
+        heed(lambda number: self.pass_on(number), signal.SIGHUP)
 
     def __repr__(self) -> str:
         return f"Heard({self.stops})"
@@ -259,10 +251,7 @@ class Supervisor:
                 deadline = min(deadline, loop.time() + STOP_GRACE)
                 self._pass_on(self._signals[1])
             self._changed.clear()
-            change = asyncio.create_task(self._changed.wait())
-            left = max(0.0, deadline - loop.time())
-            await asyncio.wait({change, *rest}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            change.cancel()
+            await race(self._changed.wait(), *rest, seconds=max(0.0, deadline - loop.time()))
             rest = {task for task in rest if not task.done()}
             if rest and loop.time() >= deadline:
                 code, deadline = 1, loop.time() + STOP_GRACE

@@ -24,6 +24,8 @@ from tickertape.relay.workers.ipc import MAX_LINE, REFUSED, packed
 from tickertape.relay.workers.metrics_merge import Totals
 from tickertape.relay.workers.shared_counters import Table
 
+from tickertape.process.child import wait_or_kill
+
 Answer = asyncio.Future[tuple[int, str] | None]
 
 log = logging.getLogger("tickertape.workers")
@@ -189,7 +191,7 @@ class Slot:
                     answer.set_result(None)
             if process.returncode is None and not self._stopping.is_set():
                 # It has closed its end: it is ending, or as good as dead.
-                await self._wait_or_kill(process)
+                await wait_or_kill(process, END_TIMEOUT)
         code = await process.wait()
         if fault is not None:
             return f"could not be listened to ({fault!r})"
@@ -215,10 +217,3 @@ class Slot:
                     self._changed()
         except OSError:
             pass  # as good as the end
-
-    async def _wait_or_kill(self, process: asyncio.subprocess.Process) -> None:
-        try:
-            async with asyncio.timeout(END_TIMEOUT):
-                await process.wait()
-        except TimeoutError:
-            process.kill()

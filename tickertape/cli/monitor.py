@@ -1,7 +1,6 @@
 """The gateway monitor as a program: started, reloaded, stopped; and the command that silences a gateway."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 from pathlib import Path
@@ -20,9 +19,8 @@ from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import say
 from tickertape.process.listeners import ListenError
-from tickertape.process.metrics_port import MetricsPort
-from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end
+from tickertape.process.signals import heed, stop_on_signals
+from tickertape.process.tasks import Tasks, end, race
 from tickertape.producers.monitor import metrics
 from tickertape.producers.monitor.config.loader import ConfigError, load
 from tickertape.producers.monitor.coordination import silences
@@ -123,41 +121,18 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
     port = None
     if settings.metrics_port:
         port = metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
-    working = asyncio.create_task(monitor.run(stop), name="monitor")
-    stopping = asyncio.create_task(_stopped(stop, port), name="stop")
+    unheed = heed(lambda _: monitor.reload_soon(), signal.SIGHUP)
     try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        if not working.done() and not monitor.started:
-            await end(working)  # still waiting for NATS
-        await asyncio.wait({working})
-        if not working.cancelled():
-            working.result()
-        await stopping
+        async with Tasks() as tasks:
+            working = tasks.start(monitor.run(stop), name="monitor")
+            if port is not None:
+                tasks.start(port.watch(), name="metrics").add_done_callback(lambda _: stop.set())
+            await race(working, stop.wait())
+            if not monitor.started:
+                await end(working)  # still waiting for NATS
+            await asyncio.wait({working})
     finally:
-        stopping.cancel()
-        working.cancel()
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _stopped(stop: asyncio.Event, port: MetricsPort | None) -> None:
-    """Wait for ``stop``.
-
-    Raises:
-        ListenError: the port for metrics is not served any more.
-    """
-    stopping = asyncio.ensure_future(stop.wait())
-    watching = asyncio.ensure_future(port.watch()) if port is not None else stopping
-    try:
-        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            await watching
-    finally:
-        stopping.cancel()
-        watching.cancel()
+        unheed()
 
 
 async def _silence(settings: MonitorSettings) -> int:

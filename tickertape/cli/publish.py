@@ -25,7 +25,7 @@ from tickertape.nats.connection import refused, trouble
 from tickertape.nats.settings import NatsSettings
 from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end
+from tickertape.process.tasks import end, race, unless
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import Ticket
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
@@ -92,16 +92,13 @@ async def run(settings: PublishSettings) -> int:
         )
         try:
             async with publisher:
-                working = asyncio.create_task(_Command(settings, publisher).run(), name="publish")
-                stopping = asyncio.create_task(stop.wait(), name="stop")
-                refusing = asyncio.create_task(turned_away.wait(), name="refused")
+                command = _Command(settings, publisher)
                 try:
-                    await asyncio.wait({working, stopping, refusing}, return_when=asyncio.FIRST_COMPLETED)
+                    code = await unless(race(stop.wait(), turned_away.wait()), command.run())
                 finally:
-                    await end(stopping, refusing, working)
                     grace = STOP_GRACE if stop.is_set() else None
                     await publisher.close(0.0 if turned_away.is_set() else grace)
-                return 1 if working.cancelled() else working.result()
+                return 1 if code is None else code
         except OSError as error:
             say(PROGRAM, str(error))
             return 1

@@ -16,7 +16,7 @@ from tickertape.nats.streams import StreamsError, server_version
 from tickertape.process.console import say
 from tickertape.process.listeners import ListenError
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end
+from tickertape.process.tasks import unless
 from tickertape.producers.sdk.errors import ProducerError
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as standing
@@ -71,14 +71,9 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
     )
     async with publisher:
         try:
-            ready = asyncio.create_task(_ready(settings, publisher))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not ready.done():
-                await end(ready)
+            client = await unless(stop.wait(), _ready(settings, publisher))
+            if client is None:
                 return 0
-            client = ready.result()
             names = settings.names()
             sink: Sink
             if server_version(client) >= (2, 12):

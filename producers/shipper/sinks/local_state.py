@@ -8,13 +8,14 @@ Invariants:
 """
 
 import base64
-import fcntl
 import hashlib
 import os
 from pathlib import Path
 
 import orjson
 from tickertape.producers.shipper.sinks.sink import VERSION, Checkpoint, decode
+
+from tickertape.process.lockfile import locked
 
 
 class CheckpointError(Exception):
@@ -54,20 +55,16 @@ class State:
         self.path = folder / f"ship-{name}.json"
         self._saved: bytes | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
+            self._lock = locked(self.path.with_suffix(".lock"))
+        except BlockingIOError:
             what = "another shipper ships the same files with this state"
             raise CheckpointError(self.path, what, "stop it, or give this one another --state-dir") from None
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def close(self) -> None:
         """Let another process have the state."""
-        os.close(self._lock)
+        self._lock.close()
 
     def load(self) -> dict[str, Checkpoint]:
         """Read the checkpoints, by path; none when there is no file yet.

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import math
 import random
-import signal
 import ssl
 import sys
 import warnings
@@ -25,6 +24,8 @@ from tickertape.cli.tail.format import event_line
 from tickertape.cli.tail.token import REMEDY, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.process.signals import stop_on_signals
+from tickertape.process.tasks import unless
 from tickertape.text import printable
 from tickertape.urls import checked
 
@@ -93,7 +94,6 @@ async def run(settings: TailSettings) -> int:
     Returns:
         0 after a signal, 1 when the relay refuses for good.
     """
-    loop = asyncio.get_running_loop()
     try:
         secure = urlsplit(settings.url).scheme == "wss"
         trust = ssl.create_default_context(cafile=settings.ca) if secure else None
@@ -102,11 +102,9 @@ async def run(settings: TailSettings) -> int:
         print(f"tickertape tail: no certificate can be read from {settings.ca}: {reason}", file=sys.stderr)
         return 1
     tail = _Tail(settings, trust)
-    work = asyncio.ensure_future(tail.follow())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        return await work
+    with stop_on_signals() as stop:
+        if (code := await unless(stop.wait(), tail.follow())) is not None:
+            return code
     tail.keep()
     if tail.cursor:
         tail.say(f"at {tail.cursor}: go on with --cursor {tail.cursor}")
