@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -17,8 +18,9 @@ from tickertape.relay.auth.revocation_list import RevocationsError
 from tickertape.relay.auth.token_service import Authority
 from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.routes import main_pages, ops_pages
-from tickertape.relay.metrics.catalog import package_version
-from tickertape.relay.relay import assemble
+from tickertape.relay.metrics.catalog import package_version, process_numbers
+from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.relay import Parts, assemble
 from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Door
@@ -95,7 +97,9 @@ async def serve(
     pages = main_pages(gate, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
     of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading)
-    ops: Server = place.ops(of_ops) if place else HttpServer(of_ops, ops_socket)
+    ops: Server = (
+        place.ops(of_ops, partial(_whole_reading, parts)) if place else HttpServer(of_ops, ops_socket)
+    )
     loaded = asyncio.Event()
     code = 0
     both: tuple[Server, Server] = (main, ops)
@@ -137,6 +141,11 @@ async def serve(
             await nats.stop()
     log.info("ended", extra={"code": code, "seconds": round(time.monotonic() - began, 3)})
     return code
+
+
+def _whole_reading(parts: Parts) -> Reading:
+    """Read the numbers of a relay and of its process, for the supervisor."""
+    return replace(parts.reading(), process=process_numbers())
 
 
 def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:

@@ -74,10 +74,12 @@ class Reading:
     Attributes:
         numbers: by the value of the label; one without a label has the value "".
         distributions: the histograms.
+        process: the numbers of its process, by name and labels; empty where another has them.
     """
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     distributions: dict[str, Distribution] = field(default_factory=dict)
+    process: dict[str, float] = field(default_factory=dict)
 
 
 def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading:

@@ -1,24 +1,25 @@
 """The ops port of a relay with several workers: the pages that each would have, for the whole."""
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 from tickertape.relay.endpoints.routes import site
+from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, render
 from tickertape.relay.workers.aggregate import Whole
-from tickertape.relay.workers.metrics_merge import Answer
 
 
 def supervisor_pages(whole: Whole) -> ASGIApp:
     """``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``."""
 
     async def metrics(request: Request) -> Response:
-        encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        reading = await whole.collect()
         answer = CollectorRegistry(auto_describe=False)
-        answer.register(Answer(await whole.collect()))
-        return Response(encoder(answer), headers={"Content-Type": content_type})
+        for collector in (RelayCollector(lambda: reading), ProcessMetrics(reading.process), whole.slots):
+            answer.register(collector)
+        body, content_type = render(answer, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
 
     async def live(request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -26,7 +26,7 @@ from tickertape.relay.workers.shared_counters import Table
 
 from tickertape.process.child import wait_or_kill
 
-Answer = asyncio.Future[tuple[int, str] | None]
+Answer = asyncio.Future[tuple[int, Any] | None]
 
 log = logging.getLogger("tickertape.workers")
 
@@ -128,8 +128,8 @@ class Slot:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 self._process.send_signal(number)
 
-    async def ask(self, path: str, accept: str = "") -> tuple[int, str] | None:
-        """Ask the worker for a page of its ops port.
+    async def ask(self, path: str) -> tuple[int, Any] | None:
+        """Ask the worker for a page of its ops port, or for ``READING``.
 
         Returns:
             status and body; None when there is no worker, or it does not answer in time.
@@ -141,7 +141,7 @@ class Slot:
         number = next(self._ids)
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        writer.write(orjson.dumps({"id": number, "path": path, "accept": accept}) + b"\n")
+        writer.write(orjson.dumps({"id": number, "path": path}) + b"\n")
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await answer

@@ -11,7 +11,12 @@ import pytest
 
 from tickertape.process import child
 
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
+DEAF = """\
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('on', flush=True)
+time.sleep(600)
+"""
 PARENT = """\
 import asyncio, sys
 from tickertape.process import child
