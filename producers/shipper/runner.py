@@ -32,6 +32,7 @@ from tickertape.producers.shipper.throttle import Shaper
 
 from tickertape.process.console import say
 from tickertape.process.limits import raise_descriptor_limit
+from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.tasks import Tasks, unless
 
 PROGRAM: Final = "ship"
@@ -115,7 +116,8 @@ async def work(
         stack.callback(files.close)
         shipper = Shipper(files, sink, wake, limit, functools.partial(say, PROGRAM))
         if settings.metrics_port:
-            port = standing.serve(shipper, counts, settings.metrics_host, settings.metrics_port)
+            collector = standing.ShipCollector(shipper, counts)
+            port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
             beside.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:
             beside.start(_report(settings, shipper, counts, publisher))

@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from tickertape.relay.metrics.catalog import process_numbers
+from starlette.types import ASGIApp
+from tickertape.relay.endpoints.routes import ops_site
+from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers
 from tickertape.relay.metrics.snapshot import Reading
 from tickertape.relay.workers.ipc import READING
 from tickertape.relay.workers.metrics_merge import add_up, reading_of
@@ -24,7 +27,6 @@ class Whole:
     Attributes:
         started: whether every slot was ready once.
         stopping: whether they are on their way out.
-        slots: how they stand, as metrics.
     """
 
     def __init__(self, host: str, slots: Sequence[Slot]) -> None:
@@ -32,10 +34,13 @@ class Whole:
         self.stopping = False
         self._host = host
         self._slots = slots
-        self.slots = SlotMetrics(slots)
 
     def __repr__(self) -> str:
         return f"Whole({self._slots})"
+
+    def pages(self) -> ASGIApp:
+        """Build the pages of the ops port."""
+        return ops_site(self._registry, self.ready, self.status)
 
     async def ready(self) -> bool:
         """Tell whether clients should be sent here: at first once all workers serve, then while one does."""
@@ -84,14 +89,16 @@ class Whole:
         if answer is not None and answer[0] == 200 and slot.pid == pid:
             slot.totals.heard(reading_of(answer[1]))
 
+    async def _registry(self) -> CollectorRegistry:
+        reading = await self.collect()
+        made = CollectorRegistry(auto_describe=False)
+        made.register(RelayCollector(lambda: reading))
+        made.register(ProcessMetrics(reading.process))
+        made.register(_Slots(self._slots))
+        return made
 
-class SlotMetrics(Collector):
-    """How the slots stand, as metrics.
 
-    Args:
-        slots: the workers' places.
-    """
-
+class _Slots(Collector):
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = slots
 

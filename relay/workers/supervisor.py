@@ -20,7 +20,6 @@ from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.http_server import HttpServer, listen, one_port
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.workers.aggregate import Whole
-from tickertape.relay.workers.routes import supervisor_pages
 from tickertape.relay.workers.shared_counters import Table
 from tickertape.relay.workers.worker_slot import Slot
 
@@ -76,7 +75,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
     table = Table.create(settings.workers)
     supervisor = Supervisor(settings, table, url, held.port, heard, announce)
-    ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
+    ops = HttpServer(supervisor.whole.pages(), ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
     watched = [serving, *([nats.watch] if nats is not None and nats.watch is not None else [])]
     try:

@@ -10,7 +10,6 @@ from nats.errors import Error as NatsError
 from pydantic import AfterValidator, Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
-from tickertape.contracts import subjects
 from tickertape.durations import parse_duration
 from tickertape.nats import connection as connect
 from tickertape.nats.connection import trouble
@@ -19,19 +18,16 @@ from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import say
 from tickertape.process.listeners import ListenError
+from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.signals import heed, stop_on_signals
 from tickertape.process.tasks import Tasks, end, race
-from tickertape.producers.monitor import metrics
 from tickertape.producers.monitor.config.loader import ConfigError, load
+from tickertape.producers.monitor.config.types import Id
 from tickertape.producers.monitor.coordination import silences
+from tickertape.producers.monitor.metrics import MonitorCollector
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.urls import shown
-
-
-def _id(text: str) -> str:
-    subjects.escape(text)
-    return text
 
 
 def _seconds(text: str) -> str:
@@ -52,7 +48,7 @@ class MonitorSettings(NatsSettings):
     """With silence: the gateway's id, or type/id."""
     config: Path | None = None
     """The YAML file with the gateways."""
-    id: Annotated[str, AfterValidator(_id)] = Field(default_factory=socket.gethostname)
+    id: Id = Field(default_factory=socket.gethostname)
     """Name of this monitor."""
     health_interval: Annotated[float, Field(gt=0)] = 10.0
     """Seconds between two events on system.health.monitor.<id>."""
@@ -120,7 +116,7 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
     """
     port = None
     if settings.metrics_port:
-        port = metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
+        port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor))
     unheed = heed(lambda _: monitor.reload_soon(), signal.SIGHUP)
     try:
         async with Tasks() as tasks:

@@ -9,12 +9,12 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from rich.console import Console
 
+from tickertape.errors import MendableError
 from tickertape.nats import connection as connect
 from tickertape.nats.connection import trouble
 from tickertape.nats.provisioning import client_soon, ensure_streams
-from tickertape.nats.streams import StreamsError, server_version
+from tickertape.nats.streams import server_version
 from tickertape.process.console import say
-from tickertape.process.listeners import ListenError
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import unless
 from tickertape.producers.sdk.errors import ProducerError
@@ -22,10 +22,9 @@ from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as standing
 from tickertape.producers.shipper.runner import PROGRAM, DrySink, work
 from tickertape.producers.shipper.settings import ShipSettings
-from tickertape.producers.shipper.shipper import ShipError
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
+from tickertape.producers.shipper.sinks.local_state import State
 from tickertape.producers.shipper.sinks.sink import Sink
 from tickertape.urls import shown
 
@@ -48,7 +47,7 @@ async def run(settings: ShipSettings) -> int:
         state = State(settings.state_dir, "\0".join([settings.host, *paths]))
         with stop_on_signals() as stop:
             return await _connected(settings, state, stop)
-    except (CheckpointError, ListenError, StreamsError, ShipError, ProducerError, OSError) as error:
+    except (MendableError, ProducerError, OSError) as error:
         say(PROGRAM, str(error))
         return 1
     finally:

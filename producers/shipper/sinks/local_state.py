@@ -15,26 +15,12 @@ from pathlib import Path
 import orjson
 from tickertape.producers.shipper.sinks.sink import VERSION, Checkpoint, decode
 
+from tickertape.errors import MendableError
 from tickertape.process.lockfile import locked
 
 
-class CheckpointError(Exception):
-    """The state on disk cannot be used.
-
-    Args:
-        path: file or folder.
-        what: what happened.
-        remedy: what to do about it.
-    """
-
-    def __init__(self, path: Path, what: str, remedy: str) -> None:
-        super().__init__(path, what, remedy)
-        self.path = path
-        self.what = what
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.what}; {self.remedy}"
+class CheckpointError(MendableError):
+    """The state on disk cannot be used."""
 
 
 class State:
@@ -57,8 +43,8 @@ class State:
         try:
             self._lock = locked(self.path.with_suffix(".lock"))
         except BlockingIOError:
-            what = "another shipper ships the same files with this state"
-            raise CheckpointError(self.path, what, "stop it, or give this one another --state-dir") from None
+            what = f"{self.path}: another shipper ships the same files with this state"
+            raise CheckpointError(what, "stop it, or give this one another --state-dir") from None
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -81,12 +67,12 @@ class State:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise CheckpointError(self.path, f"cannot be read: {error.strerror}", "mend it") from None
-        except (ValueError, KeyError, TypeError) as error:
-            what = f"is no checkpoint of this version ({error})"
             raise CheckpointError(
-                self.path, what, "move it away to ship the files from their start"
+                f"{self.path}: cannot be read: {error.strerror}", "let this program's user read it"
             ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"{self.path}: is no checkpoint of this version ({error})"
+            raise CheckpointError(what, "move it away to ship the files from their start") from None
 
     def save(self, checkpoints: dict[str, bytes]) -> bool:
         """Make encoded checkpoints last; False when the same are there already.
@@ -116,5 +102,5 @@ class State:
         return True
 
     def _unwritable(self, error: OSError) -> CheckpointError:
-        what = f"cannot be written: {error.strerror}"
-        return CheckpointError(self.path, what, "give a folder that can be written with --state-dir")
+        what = f"{self.path}: cannot be written: {error.strerror}"
+        return CheckpointError(what, "give a folder that can be written with --state-dir")

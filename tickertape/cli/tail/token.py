@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from tickertape.errors import MendableError
 from tickertape.relay.auth.verifier import MAX_TOKEN
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
@@ -18,21 +19,8 @@ REMEDY: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape tok
 """What to do without a token that counts."""
 
 
-class NoTokenError(Exception):
-    """There is no token where one should be.
-
-    Args:
-        where: it should be.
-        what: is wrong there.
-    """
-
-    def __init__(self, where: str, what: str) -> None:
-        super().__init__(where, what)
-        self.where = where
-        self.what = what
-
-    def __str__(self) -> str:
-        return f"{self.where} {self.what}; {REMEDY}"
+class NoTokenError(MendableError):
+    """There is no token where one should be."""
 
 
 class TokenSource:
@@ -83,12 +71,12 @@ class TokenSource:
                 with self.file.open("rb") as file:
                     text = file.read(MAX_TOKEN + 2).decode("ascii", "replace")
             except OSError as error:
-                raise NoTokenError(where, f"cannot be read ({error.strerror})") from None
+                raise NoTokenError(f"{where} cannot be read ({error.strerror})", REMEDY) from None
         elif self._given is not None:
             where, text = "TICKERTAPE_TOKEN", self._given.get_secret_value()
         else:
             return None
         token = text.strip()
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
-            raise NoTokenError(where, "holds no token, which is three parts with dots between them")
+            raise NoTokenError(f"{where} holds no token, which is three parts with dots between them", REMEDY)
         return token
