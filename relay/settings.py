@@ -17,28 +17,17 @@ from tickertape.relay.core.connection_limits import Limits
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
 from tickertape.urls import is_loopback
+from tickertape.validation import Port, checked_by
 
 RESERVED_DESCRIPTORS: Final = 96
 """Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""
 
 MAX_WORKERS: Final = 64
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
-
 
 def data_home() -> Path:
     """Folder for what a user's programs keep: ``XDG_DATA_HOME``, or its default."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tickertape"
-
-
-def _networks(text: str) -> str:
-    Networks(text)
-    return text
-
-
-def _origins(text: str) -> str:
-    Origins(text)
-    return text
 
 
 def _source(text: str) -> str:
@@ -47,7 +36,7 @@ def _source(text: str) -> str:
     return text
 
 
-NetworkList = Annotated[str, AfterValidator(_networks)]
+NetworkList = Annotated[str, checked_by(Networks)]
 
 
 def _patterns(text: str) -> str:
@@ -81,7 +70,7 @@ class RelaySettings(NatsSettings, TokenSettings):
     )
     auth: Literal["none", "jwt"] = Field("none", description="who may connect")
     insecure: bool = Field(False, description="allow --auth none on an address that others reach")
-    allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
+    allowed_origins: Annotated[str, checked_by(Origins)] = Field(
         "",
         description="pages that may connect, beside the relay's own: https://app.example.com, "
         "https://*.example.com, desktop apps as app://name or vscode-webview://*, null",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from nats.errors import Error as NatsError
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from tickertape.durations import parse_duration
@@ -28,11 +28,7 @@ from tickertape.producers.monitor.metrics import MonitorCollector
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.urls import shown
-
-
-def _seconds(text: str) -> str:
-    parse_duration(text)
-    return text
+from tickertape.validation import Port, checked_by
 
 
 class MonitorSettings(NatsSettings):
@@ -54,9 +50,9 @@ class MonitorSettings(NatsSettings):
     """Seconds between two events on system.health.monitor.<id>."""
     metrics_host: str = "127.0.0.1"
     """Address of /metrics."""
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    metrics_port: Port = 0
     """Port of /metrics; 0 serves none."""
-    for_: Annotated[str, AfterValidator(_seconds)] = Field(default="1h", alias="for")
+    for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
     """With silence: how long, such as 30m or 2h."""
     why: str = ""
     """With silence: the reason, for those who ask."""

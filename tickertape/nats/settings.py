@@ -12,6 +12,7 @@ from tickertape.nats.connection import DEFAULT_URL
 from tickertape.nats.credentials import INBOX_PREFIX, Access
 from tickertape.nats.stream_sizes import SizesText, parse_sizes
 from tickertape.urls import checked, shown
+from tickertape.validation import checked_by
 
 
 def _checked_url(value: str) -> str:
@@ -20,13 +21,8 @@ def _checked_url(value: str) -> str:
     return value
 
 
-def _checked_prefix(value: str) -> str:
-    Names(value)
-    return value
-
-
 NatsUrl = Annotated[str, AfterValidator(_checked_url)]
-SubjectPrefix = Annotated[str, AfterValidator(_checked_prefix)]
+SubjectPrefix = Annotated[str, checked_by(Names)]
 
 
 class NatsSettings(BaseSettings):

@@ -7,6 +7,7 @@ from tickertape.contracts import subjects
 
 from tickertape.durations import parse_duration
 from tickertape.urls import checked
+from tickertape.validation import checked_by
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -24,40 +25,20 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _url(example: str, *schemes: str) -> AfterValidator:
-    def check(text: str) -> str:
-        checked(text, schemes, example)
-        return text
-
-    return AfterValidator(check)
-
-
-def _pattern(text: str) -> str:
-    return subjects.check_pattern(text)
-
-
-def _id(text: str) -> str:
-    subjects.escape(text)
-    return text
-
-
 def _positive(value: float) -> float:
     if value <= 0:
         raise ValueError("must be more than 0")
     return value
 
 
-Address = Annotated[str, AfterValidator(_address)]
-HttpUrl = Annotated[str, _url("http://127.0.0.1:8000/health", "http", "https")]
-WebSocketUrl = Annotated[str, _url("ws://127.0.0.1:8000/ws", "ws", "wss")]
-Pattern = Annotated[str, AfterValidator(_pattern)]
+Address = Annotated[str, checked_by(parse_address)]
+HttpUrl = Annotated[
+    str, checked_by(lambda text: checked(text, ("http", "https"), "http://127.0.0.1:8000/health"))
+]
+WebSocketUrl = Annotated[str, checked_by(lambda text: checked(text, ("ws", "wss"), "ws://127.0.0.1:8000/ws"))]
+Pattern = Annotated[str, AfterValidator(subjects.check_pattern)]
 Command = Annotated[list[str], Field(min_length=1)]
-Id = Annotated[str, AfterValidator(_id)]
+Id = Annotated[str, checked_by(subjects.escape)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
