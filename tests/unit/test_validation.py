@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from tickertape.validation import Port, checked_by
+from tickertape.validation import Port, checked_by, first_fault
 
 
 def test_a_function_becomes_a_check() -> None:
@@ -25,3 +25,18 @@ def test_ports(port: int, good: bool) -> None:
     else:
         with pytest.raises(ValidationError):
             adapter.validate_python(port)
+
+
+def test_a_fault_names_its_field() -> None:
+    """By its path, without what was given."""
+
+    class Inner(BaseModel):
+        ports: list[int]
+
+    class Outer(BaseModel):
+        inner: Inner
+
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate({"inner": {"ports": [1, "hunter2"]}})
+    assert first_fault(caught.value).startswith("inner.ports.1: Input should be a valid integer")
+    assert "hunter2" not in first_fault(caught.value)

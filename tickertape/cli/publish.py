@@ -31,6 +31,7 @@ from tickertape.producers.sdk.in_flight import Ticket
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
 from tickertape.text import one_line
+from tickertape.validation import first_fault
 
 PROGRAM: Final = "publish"
 _STANDARD_INPUT: Final = "-"
@@ -223,6 +224,4 @@ def _subject(body: dict[str, Any]) -> str:
     try:
         return model.model_validate(body).subject
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise _BadLine(f"bad_field: {field}: {first['msg']}") from None
+        raise _BadLine(f"bad_field: {first_fault(error)}") from None

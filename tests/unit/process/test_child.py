@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,8 +66,6 @@ def test_a_child_dies_with_its_parent() -> None:
         parent.kill()
         parent.wait()
     try:
-        import select
-
         assert select.select([watching], [], [], 60.0)[0], "it still lives"
     finally:
         os.close(watching)
