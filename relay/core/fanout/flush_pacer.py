@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tickertape import rate_limit
+from tickertape.rate_limit import ROUNDING
+from tickertape.rate_limit import TokenBucket as PlainBucket
 
 MAX_DELAY: Final = 0.25
 """Seconds that an event waits at most for the next flush; it comes to that when a flush takes 65 ms."""
@@ -34,7 +35,7 @@ _LEAST_BURST: Final = 2.0
 """With less, the reserves would hold back DEBUG and INFO for ever."""
 
 
-class TokenBucket(rate_limit.TokenBucket):
+class TokenBucket(PlainBucket):
     """Log events per second, with a last part of the burst kept for higher levels.
 
     Args:
@@ -46,12 +47,12 @@ class TokenBucket(rate_limit.TokenBucket):
 
     def __init__(self, rate: float, now: float) -> None:
         super().__init__(rate, max(rate, _LEAST_BURST), now)
-        self._levels = tuple(1.0 + reserve * self.burst - rate_limit.ROUNDING for reserve in RESERVES)
+        self._levels = tuple(1.0 + reserve * self.burst - ROUNDING for reserve in RESERVES)
 
     @property
     def available(self) -> int:
         """Whole tokens that are there, at the last ``refill``."""
-        return int(self.tokens + rate_limit.ROUNDING)
+        return int(self.tokens + ROUNDING)
 
     def spend(self, tokens: int) -> None:
         """Take tokens that are ``available``, whatever they are for."""
