@@ -15,6 +15,10 @@ class Reconnect(StrEnum):
     NEW_TOKEN = "new_token"
 
 
+MAX_REASON_BYTES: Final = 120
+"""Bytes of UTF-8 in the reason of a close; a close frame has room for 123."""
+
+
 class CloseCode(IntEnum):
     """WebSocket close codes that the relay sends."""
 

@@ -20,6 +20,8 @@ from tickertape.contracts import strict_json as json_text
 from tickertape.contracts import subjects
 from tickertape.contracts.subjects import EventType, IllegalSubject, Subject, SubjectError
 
+from tickertape.validation import first_fault
+
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Largest payload of an event."""
 
@@ -305,9 +307,7 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
     try:
         model.__pydantic_validator__.validate_python(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        return Rejected(Reason.BAD_FIELD, f"{field}: {first['msg']}")
+        return Rejected(Reason.BAD_FIELD, first_fault(error))
     if isinstance(place, SubjectError):
         return Rejected(Reason.BAD_SUBJECT, str(place))
     if place.event_type != event_type:

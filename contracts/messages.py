@@ -15,6 +15,7 @@ from tickertape.contracts.events import Timestamp
 from tickertape.contracts.subjects import SubjectError, check_pattern
 
 from tickertape.errors import TickertapeError
+from tickertape.validation import first_fault
 
 SUBPROTOCOL: Final = "tickertape.v1"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -126,9 +127,7 @@ def parse_client(text: bytes) -> ClientMessage:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"{field}: {first['msg']}", kind) from None
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, first_fault(error), kind) from None
 
 
 def check_subjects(patterns: list[str]) -> tuple[str, ...]:

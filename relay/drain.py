@@ -21,6 +21,9 @@ from typing import Final
 from tickertape.relay.transport.connections import RETRY_SPREAD_MS, Gate
 from tickertape.relay.transport.http_server import HttpServer
 
+from tickertape.process.signals import STOPS, heed
+from tickertape.process.tasks import race
+
 log = logging.getLogger("tickertape")
 
 WAVES_SHARE: Final = 0.8
@@ -37,7 +40,7 @@ LOOK_EVERY: Final = 0.02
 
 
 class StopSignals:
-    """Counts the signals that ask to stop: the first drains, the second ends at once.
+    """Counter of the signals that ask to stop: the first drains, the second ends the drain.
 
     Attributes:
         by_hand: whether the first was somebody's Ctrl-C, which no balancer has to learn of.
@@ -47,9 +50,9 @@ class StopSignals:
         self.by_hand = False
         self._first = asyncio.Event()
         self._second = asyncio.Event()
+        heed(self._heard, *STOPS)
 
-    def set(self, number: signal.Signals) -> None:
-        """A signal came."""
+    def _heard(self, number: signal.Signals) -> None:
         if self._first.is_set():
             self._second.set()
         else:
@@ -68,16 +71,7 @@ class StopSignals:
     async def rest(self, seconds: float) -> None:
         """Let time pass, but not beyond the second."""
         if not self.twice:
-            await first(asyncio.sleep(seconds), self._second.wait())
-
-
-def stop_signals() -> StopSignals:
-    """Listen for SIGINT and SIGTERM."""
-    stopping = StopSignals()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set, number)
-    return stopping
+            await race(self._second.wait(), seconds=seconds)
 
 
 async def drain(gate: Gate, main: HttpServer, notice: float, seconds: float, stopping: StopSignals) -> None:
@@ -133,14 +127,3 @@ async def _say_goodbye(gate: Gate, seconds: float, stopping: StopSignals) -> Non
         if wave < waves - 1:
             # By the clock, since a wave takes its time too.
             await stopping.rest(max(0.0, began + (wave + 1) * seconds / waves - time.monotonic()))
-
-
-async def first(*waits: object) -> None:
-    """Wait until one of these is done, and cancel those that were begun for this wait alone."""
-    tasks = [wait if isinstance(wait, asyncio.Task) else asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task, wait in zip(tasks, waits, strict=True):
-            if task is not wait and not task.done():
-                task.cancel()

@@ -28,7 +28,7 @@ from tickertape.relay.transport.connections import Gate
 from tickertape.relay.transport.flush_loop import FlushLoop, clock
 from tickertape.relay.worker_context import Place
 
-from tickertape.process.tasks import end
+from tickertape.process.tasks import Tasks
 
 log = logging.getLogger("tickertape")
 
@@ -78,19 +78,13 @@ class Parts:
             StreamsError: JetStream is off, or a stream breaks the contract.
             AccessError: a file with credentials for NATS cannot be used.
         """
-        tasks = [
-            asyncio.create_task(self.intake.run(loaded), name="intake"),
-            asyncio.create_task(self.flush_loop.run(), name="flush"),
-            asyncio.create_task(self._tick(), name="tick"),
-        ]
-        if self.authority is not None:
-            tasks.append(asyncio.create_task(self._watch(self.authority), name="tokens"))
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
-        finally:
-            await end(*tasks)
+        async with Tasks() as tasks:
+            tasks.start(self.intake.run(loaded), name="intake")
+            tasks.start(self.flush_loop.run(), name="flush")
+            tasks.start(self._tick(), name="tick")
+            if self.authority is not None:
+                tasks.start(self._watch(self.authority), name="tokens")
+            await tasks.until()
 
     async def _tick(self) -> None:
         clock, lag = self.gate.clock, self.hub.stats.loop_lag

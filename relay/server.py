@@ -7,17 +7,18 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from tickertape.relay.auth.token_service import Authority
-from tickertape.relay.drain import drain, first, stop_signals
+from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.routes import main_pages, ops_pages
-from tickertape.relay.metrics.catalog import package_version
-from tickertape.relay.relay import assemble
+from tickertape.relay.metrics.catalog import package_version, process_numbers
+from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.relay import Parts, assemble
 from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Door
@@ -33,8 +34,10 @@ from tickertape.logging_setup import Shipping
 from tickertape.nats import connection as connect
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
+from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.listeners import ListenError
-from tickertape.process.tasks import end
+from tickertape.process.tasks import end, race
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape")
 
@@ -62,9 +65,9 @@ async def serve(
     """
     began = time.monotonic()
     refuse = place.refused if place else partial(console.say, "serve")
-    stopping, reload = stop_signals(), Reload(settings)
+    stopping, reload = StopSignals(), Reload(settings)
     log.info("version %s starts", package_version(), extra=_told(settings))
-    descriptors = raise_descriptor_limit(settings.max_connections)
+    descriptors = _room(settings.max_connections)
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
     try:
@@ -91,7 +94,9 @@ async def serve(
     pages = main_pages(gate, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
     of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading)
-    ops: Server = place.ops(of_ops) if place else HttpServer(of_ops, ops_socket)
+    ops: Server = (
+        place.ops(of_ops, partial(_whole_reading, parts)) if place else HttpServer(of_ops, ops_socket)
+    )
     loaded = asyncio.Event()
     code = 0
     both: tuple[Server, Server] = (main, ops)
@@ -105,15 +110,15 @@ async def serve(
     watched = [*servers, *background]
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
-        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {connect.shown(url)}")
-        await first(loaded.wait(), *watched, stopping.wait())
+        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}")
+        await race(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
             gate.open = True
             _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began
             log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
-            await first(*watched, stopping.wait())
+            await race(*watched, stopping.wait())
         for task in _ended(watched):
             await task  # raises what ended it
         await drain(gate, main, settings.drain_notice, settings.drain, stopping)
@@ -135,6 +140,11 @@ async def serve(
     return code
 
 
+def _whole_reading(parts: Parts) -> Reading:
+    """Read the numbers of a relay and of its process, for the supervisor."""
+    return replace(parts.reading(), process=process_numbers())
+
+
 def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
     return [task for task in tasks if task.done()]
 
@@ -152,7 +162,7 @@ def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
         raise one_port(error, settings.ops_port, main_port) from None
 
 
-def raise_descriptor_limit(connections: int = 0) -> int:
+def _room(connections: int) -> int:
     """Let the process have as many descriptors as it may; each client is one.
 
     Args:
@@ -161,20 +171,17 @@ def raise_descriptor_limit(connections: int = 0) -> int:
     Returns:
         for how many connections there are descriptors.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    fit = max(1, soft - RESERVED_DESCRIPTORS)
+    descriptors = raise_descriptor_limit(max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS))
+    fit = max(1, descriptors - RESERVED_DESCRIPTORS)
     if connections > fit:
         log.warning(
-            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)", soft, fit, connections
+            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)",
+            descriptors,
+            fit,
+            connections,
         )
     else:
-        log.info("%d descriptors: up to %d clients", soft, connections or fit)
+        log.info("%d descriptors: up to %d clients", descriptors, connections or fit)
     return fit
 
 
@@ -187,7 +194,7 @@ def _told(settings: ServeSettings) -> dict[str, Any]:
         "auth": settings.auth,
         "insecure": settings.insecure,
         "tls": settings.tls_cert is not None,
-        "nats": connect.shown(settings.nats_url) if settings.nats_url else "its own",
+        "nats": shown(settings.nats_url) if settings.nats_url else "its own",
         "subjects": settings.subjects,
         "client_rate": settings.client_rate,
         "log_level": settings.log_level,

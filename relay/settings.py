@@ -11,34 +11,24 @@ from tickertape.contracts.subjects import STREAM_SUBJECTS, check_pattern, covers
 from tickertape.contracts.subjects import log as log_subject
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import TokenSettings, is_loopback, token_problem
+from tickertape.relay.auth.settings import TokenSettings, token_problem
 from tickertape.relay.core.connection_limits import Limits
 
 from tickertape.errors import ConfigurationError
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
+from tickertape.urls import is_loopback
+from tickertape.validation import Port, checked_by
 
 RESERVED_DESCRIPTORS: Final = 96
 """Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""
 
 MAX_WORKERS: Final = 64
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
-
 
 def data_home() -> Path:
     """Folder for what a user's programs keep: ``XDG_DATA_HOME``, or its default."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tickertape"
-
-
-def _networks(text: str) -> str:
-    Networks(text)
-    return text
-
-
-def _origins(text: str) -> str:
-    Origins(text)
-    return text
 
 
 def _source(text: str) -> str:
@@ -47,7 +37,7 @@ def _source(text: str) -> str:
     return text
 
 
-NetworkList = Annotated[str, AfterValidator(_networks)]
+NetworkList = Annotated[str, checked_by(Networks)]
 
 
 def _patterns(text: str) -> str:
@@ -81,7 +71,7 @@ class RelaySettings(NatsSettings, TokenSettings):
     )
     auth: Literal["none", "jwt"] = Field("none", description="who may connect")
     insecure: bool = Field(False, description="allow --auth none on an address that others reach")
-    allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
+    allowed_origins: Annotated[str, checked_by(Origins)] = Field(
         "",
         description="pages that may connect, beside the relay's own: https://app.example.com, "
         "https://*.example.com, desktop apps as app://name or vscode-webview://*, null",

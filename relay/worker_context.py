@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 from tickertape.relay.core.connection_limits import Limits
@@ -30,14 +30,14 @@ class Place:
         relay: name in ``welcome``: the host's, and the slot.
         workers: how many there are.
         tally: counts with the others; gets for how many sockets this process has descriptors.
-        ops: serves the pages of the ops port to the supervisor.
+        ops: serves the pages of the ops port, and all numbers, to the supervisor.
         refused: tells the supervisor in a line why no relay can run.
     """
 
     relay: str
     workers: int
     tally: Callable[[int], Tally]
-    ops: Callable[[ASGIApp], Server]
+    ops: Callable[[ASGIApp, Callable[[], Any]], Server]
     refused: Callable[[str], None]
 
     def limits(self, whole: Limits) -> Limits:

@@ -18,6 +18,7 @@ import orjson
 from pydantic import BeforeValidator
 
 from tickertape.errors import ConfigurationError
+from tickertape.text import printable
 
 ROOT: Final = "tickertape"
 """Logger above all of ours."""
@@ -88,8 +89,7 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """One line, also when a stranger chose a part of it."""
-        text = super().formatMessage(record)
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        return printable(super().formatMessage(record))
 
 
 def set_up(form: Format, level: Level, slot: int | None = None) -> None:

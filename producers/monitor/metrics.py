@@ -6,13 +6,10 @@ Read when they are asked for, from the monitor's state: nothing is counted twice
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from tickertape.contracts.events import Status
 from tickertape.producers.monitor.gateway.probe_health import Outcome
-
-from tickertape.process.metrics_port import MetricsPort
 
 if TYPE_CHECKING:
     from tickertape.producers.monitor.monitor import Monitor
@@ -97,14 +94,3 @@ class MonitorCollector(Collector):
             flapping.add_metric(own, float(watch.flaps))
             silenced.add_metric(own, float(watch.silence is not None))
         yield from (state, flapping, silenced)
-
-
-def serve(monitor: "Monitor", host: str, port: int) -> MetricsPort:
-    """Serve ``/metrics``, for as long as the program runs.
-
-    Raises:
-        ListenError: the port cannot be listened on.
-    """
-    registry = CollectorRegistry()
-    registry.register(MonitorCollector(monitor))
-    return MetricsPort(host, port, registry)

@@ -27,7 +27,7 @@ from tickertape.producers.sdk.in_flight import Ticket
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import Publisher
 
-from tickertape.process.tasks import end
+from tickertape.process.tasks import end, race
 
 BATCH: Final = 16
 """Events between two breaths of the thread: short, so that the program's own threads get their turn."""
@@ -174,8 +174,7 @@ class Background:
         try:
             await publisher.__aenter__()
             feeding = asyncio.create_task(self._feed(publisher), name="feed")
-            stopping = asyncio.create_task(self._stop.wait(), name="stop")
-            await asyncio.wait({feeding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await race(feeding, self._stop.wait())
             timeout = self._timeout if self._ending else 0.0
             until = None if timeout is None else loop.time() + timeout
             while self._parcels and not feeding.done() and (until is None or loop.time() < until):

@@ -25,6 +25,7 @@ from tickertape.errors import OperatorError
 from tickertape.nats import connection as connect
 from tickertape.nats.connect_errors import unreachable
 from tickertape.nats.credentials import Access
+from tickertape.urls import shown
 
 SOCKET_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
@@ -72,7 +73,7 @@ class Connection:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Connection {connect.shown(self.url)} {'online' if self.online else 'offline'}>"
+        return f"<Connection {shown(self.url)} {'online' if self.online else 'offline'}>"
 
     @property
     def online(self) -> bool:

@@ -5,11 +5,10 @@ import contextlib
 import functools
 import glob
 import os
-import resource
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,14 +31,15 @@ from tickertape.producers.shipper.stdin_spool import Spool
 from tickertape.producers.shipper.throttle import Shaper
 
 from tickertape.process.console import say
-from tickertape.process.tasks import end
+from tickertape.process.limits import raise_descriptor_limit
+from tickertape.process.metrics_port import MetricsPort
+from tickertape.process.tasks import Tasks, unless
 
 PROGRAM: Final = "ship"
 SPARE_FILES: Final = 64
 """Open files for all else than the files that are followed."""
 
 PROGRESS_INTERVAL: Final = 0.1
-T = TypeVar("T")
 
 
 class DrySink:
@@ -83,18 +83,18 @@ async def work(
         CheckpointError: the state cannot be kept.
         ListenError: the port for metrics cannot be listened on, or is not any more.
     """
-    known = await _unless(stop, sink.load())
+    known = await unless(stop.wait(), sink.load())
     if known is None:
         return 0
     counts = Counts()
     make = _maker(settings, counts, announces=isinstance(sink, DedupeSink))
-    async with contextlib.AsyncExitStack() as stack:
+    async with Tasks() as beside, contextlib.AsyncExitStack() as stack:
         files: Files
         ended: Callable[[], bool]
         piped = settings.paths == [STANDARD_INPUT]
         if piped:
             spool = files = _spool(settings, state, make, known)
-            filling = await stack.enter_async_context(_beside(spool.fill(standard_input())))
+            filling = beside.start(spool.fill(standard_input()))
             wake = Wake([])
             ended = filling.done
         else:
@@ -105,7 +105,7 @@ async def work(
             )  # fmt: skip
             wake = Wake(paths)
             stack.callback(wake.stop)
-            await stack.enter_async_context(_beside(wake.run()))
+            beside.start(wake.run())
             if not any(next(glob.iglob(path, recursive=True), None) for path in paths):
                 waiting = "" if settings.once else " yet; waiting"
                 say(PROGRAM, f"no file at {', '.join(settings.paths)}{waiting}")
@@ -116,13 +116,14 @@ async def work(
         stack.callback(files.close)
         shipper = Shipper(files, sink, wake, limit, functools.partial(say, PROGRAM))
         if settings.metrics_port:
-            port = standing.serve(shipper, counts, settings.metrics_host, settings.metrics_port)
-            (await stack.enter_async_context(_beside(port.watch()))).add_done_callback(lambda _: stop.set())
+            collector = standing.ShipCollector(shipper, counts)
+            port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
+            beside.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:
-            await stack.enter_async_context(_beside(_report(settings, shipper, counts, publisher)))
+            beside.start(_report(settings, shipper, counts, publisher))
         if settings.once and sys.stderr.isatty():
-            await stack.enter_async_context(_beside(_progress(shipper)))
-        await _unless(stop, shipper.run(ended, once=settings.once or piped))
+            beside.start(_progress(shipper))
+        await unless(stop.wait(), shipper.run(ended, once=settings.once or piped))
         if publisher is not None:
             await _tell(settings, shipper, counts, publisher)
             say(PROGRAM, _summary(shipper, counts))
@@ -164,36 +165,7 @@ def _spool(
 
 def _max_open() -> int:
     """Files that can be followed: as many as this process may open, less some."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return max(SPARE_FILES, soft - SPARE_FILES)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do some work; None when ``stop`` comes first."""
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            await end(working)
-        return None if working.cancelled() else working.result()
-    finally:
-        stopping.cancel()
-        working.cancel()
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Have something done meanwhile; what it raises is raised at the end."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        await end(task)
-        if not task.cancelled():
-            task.result()
+    return max(SPARE_FILES, raise_descriptor_limit() - SPARE_FILES)
 
 
 async def _report(settings: ShipSettings, shipper: Shipper, counts: Counts, publisher: Publisher) -> None:

@@ -3,12 +3,13 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 from tickertape.contracts import subjects
+from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
     FORMATS,
@@ -21,14 +22,9 @@ from tickertape.producers.shipper.parsing.parser import (
 from tickertape.producers.shipper.throttle import Shape
 
 from tickertape.nats.settings import NatsSettings
+from tickertape.validation import Port, checked_by
 
 STANDARD_INPUT: Final = "-"
-Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
-
-
-def _token(text: str) -> str:
-    subjects.escape(text)
-    return text
 
 
 def _level(value: object) -> object:
@@ -68,15 +64,15 @@ class ShipSettings(NatsSettings):
 
     paths: CliPositionalArg[list[str]] = Field(default=[])
     """Files and globs, or - for standard input."""
-    source: Annotated[str, AfterValidator(_token)] | None = None
+    source: Annotated[str, checked_by(subjects.escape)] | None = None
     """Source of lines that name none; else the file's name without its ending."""
-    host: Annotated[str, Field(min_length=1), AfterValidator(_token)] = Field(
+    host: Annotated[str, Field(min_length=1), checked_by(subjects.escape)] = Field(
         default_factory=socket.gethostname
     )
     """Name of this host in checkpoints and health; two shippers of one file on two hosts need two."""
     state_dir: Path = Field(default_factory=_state_dir)
     """Folder for what must be kept on this host."""
-    level: Annotated[Level, BeforeValidator(_level)] = "DEBUG"
+    level: Annotated[LevelName, BeforeValidator(_level)] = "DEBUG"
     """Least level that is shipped."""
     level_of: list[str] = Field(default=[])
     """SOURCE=LEVEL: least level of one source; may be repeated."""
@@ -108,7 +104,7 @@ class ShipSettings(NatsSettings):
     """Seconds between two events on the shipper's own health."""
     metrics_host: str = "127.0.0.1"
     """Where /metrics listens."""
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    metrics_port: Port = 0
     """Port of /metrics; 0 means none."""
 
     @model_validator(mode="after")

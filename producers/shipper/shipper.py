@@ -18,7 +18,7 @@ from tickertape.producers.shipper.files.watch import Wake
 from tickertape.producers.shipper.sinks.sink import Conflict, Refused, Sink
 
 from tickertape.errors import OperatorError
-from tickertape.process.tasks import end
+from tickertape.process.tasks import Tasks
 
 POLL_INTERVAL: Final = 0.2
 """Seconds between two looks at files while the system does not tell of changes."""
@@ -92,7 +92,6 @@ class Shipper:
         self._limit = limit
         self._say = say
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._rivals: deque[float] = deque(maxlen=RIVALS)
         self._complained: set[str] = set()
         self._ending = False
@@ -115,27 +114,27 @@ class Shipper:
         """
         look_at = 0.0
         clock = asyncio.get_running_loop().time
-        try:
-            while True:
-                began = clock()
-                now = time.time()
-                if began >= look_at:
-                    self._files.look(now)
-                    took = clock() - began
-                    look_at = clock() + max(LOOK_INTERVAL, took * LOOK_SHARE)
-                over = ended()
-                self._ending = once and over
-                quiet = self._begin(now)
-                if quiet and over:
-                    self._files.look(now)
-                    if self._begin(time.time()):
-                        return
-                await self._pause(ENDING_POLL_INTERVAL if over else self._patience())
-        finally:
-            self._stopping = True
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=STOP_GRACE)
-            await end(*self._tasks)
+        async with Tasks() as tasks:
+            try:
+                while True:
+                    began = clock()
+                    now = time.time()
+                    if began >= look_at:
+                        self._files.look(now)
+                        took = clock() - began
+                        look_at = clock() + max(LOOK_INTERVAL, took * LOOK_SHARE)
+                    over = ended()
+                    self._ending = once and over
+                    quiet = self._begin(tasks, now)
+                    if quiet and over:
+                        self._files.look(now)
+                        if self._begin(tasks, time.time()):
+                            return
+                    pause = ENDING_POLL_INTERVAL if over else self._patience()
+                    await tasks.until(self._wake.sleep(pause))
+            finally:
+                self._stopping = True
+                await tasks.settle(STOP_GRACE)
 
     def _patience(self) -> float:
         """Seconds to sleep, unless something changes."""
@@ -143,30 +142,16 @@ class Shipper:
         due = min((one.due for one in self._files.lineages.values() if not one.busy), default=float("inf"))
         return min(poll, max(ENDING_POLL_INTERVAL, due - time.time()))
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but not past a task that fails."""
-        sleeping = asyncio.ensure_future(self._wake.sleep(seconds))
-        try:
-            waiting = {sleeping, *self._tasks}
-            while not sleeping.done():
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                waiting -= done
-                for task in done & self._tasks:
-                    self._tasks.discard(task)
-                    task.result()
-        finally:
-            sleeping.cancel()
-
-    def _begin(self, now: float) -> bool:
+    def _begin(self, tasks: Tasks, now: float) -> bool:
         """Ship whatever stirs; True when nothing does."""
-        quiet = not self._tasks
+        quiet = not tasks
         for lineage in self._files.lineages.values():
             if lineage.busy:
                 continue
             if lineage.stirs(now) or (self._ending and lineage.waits):
                 quiet = False
                 lineage.busy = True
-                self._tasks.add(asyncio.create_task(self._ship(lineage), name=f"ship {lineage.path}"))
+                tasks.start(self._ship(lineage), name=f"ship {lineage.path}")
             else:
                 lineage.level_at = now
         return quiet

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import orjson
 from nats.aio.client import Client
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from rich.console import Console
@@ -20,7 +19,6 @@ from tickertape.producers.shipper.shipper import Shipper
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.process.metrics_port import MetricsPort
 
 SHOWN_FILES: Final = 100
 """Files in an event on the shipper's health, those with the most to ship first."""
@@ -110,17 +108,6 @@ class ShipCollector(Collector):
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"tickertape_ship_{name}", text, value=value)
-
-
-def serve(shipper: Shipper, counts: Counts, host: str, port: int) -> MetricsPort:
-    """Serve ``/metrics``, for as long as the program runs.
-
-    Raises:
-        ListenError: the port cannot be listened on.
-    """
-    registry = CollectorRegistry()
-    registry.register(ShipCollector(shipper, counts))
-    return MetricsPort(host, port, registry)
 
 
 async def show(client: Client, names: Names, host: str, console: Console) -> bool:

@@ -16,6 +16,8 @@ from tickertape.contracts.events import format_time
 from tickertape.producers.shipper.parsing.parser import Parsed
 from tickertape.producers.shipper.sinks.sink import Item
 
+from tickertape.rate_limit import TokenBucket
+
 CALM: Final = 1.0
 """Seconds without anything held back after which a storm is over."""
 
@@ -62,8 +64,7 @@ class Shaper:
         self._least_of = {name: subjects.LEVELS.index(level) for name, level in shape.least_of.items()}
         self._everything = not self._least and not self._least_of and not shape.rates
         self._rank = {level: rank for rank, level in enumerate(subjects.LEVELS)}
-        self._tokens = dict(shape.rates)
-        self._filled_at: dict[str, float] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._held_at = 0.0
         self._storm_at = 0.0
 
@@ -79,21 +80,19 @@ class Shaper:
         rate = self._shape.rates.get(level)
         if rate is None:
             return True
-        # A bucket of one second's events, or of one, if they are rarer.
-        room = max(1.0, rate)
-        passed = max(0.0, now - self._filled_at.get(level, now))
-        tokens = min(room, self._tokens[level] + passed * rate)
-        self._filled_at[level] = now
-        if tokens < 1.0:
-            self._tokens[level] = tokens
-            if not self.owed:
-                self._storm_at = now
-            self.owed[level] += 1
-            self.suppressed += 1
-            self._held_at = now
-            return False
-        self._tokens[level] = tokens - 1.0
-        return True
+        bucket = self._buckets.get(level)
+        if bucket is None:
+            # One second's events, or one, if they are rarer.
+            bucket = self._buckets[level] = TokenBucket(rate, max(1.0, rate), now)
+        bucket.at = min(bucket.at, now)  # the system's clock may be set back by hours
+        if bucket.allow(now):
+            return True
+        if not self.owed:
+            self._storm_at = now
+        self.owed[level] += 1
+        self.suppressed += 1
+        self._held_at = now
+        return False
 
     def due(self, now: float) -> bool:
         """Tell whether a storm is to be told."""

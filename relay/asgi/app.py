@@ -40,11 +40,13 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.asgi.connection import Client, refuse
 from tickertape.relay.asgi.runner import HostedCollector, HostedRelay
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import Algorithm, is_loopback
+from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import OURS, Limit
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
 from tickertape.relay.transport.http_errors import peer
+
+from tickertape.urls import is_loopback
 
 log = logging.getLogger("tickertape.asgi")
 

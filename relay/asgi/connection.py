@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
-from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.encode import Outgoing, parts
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
 from tickertape.relay.core.connection_limits import OURS, Limit, Visitor
@@ -38,6 +38,7 @@ from tickertape.relay.transport.http_errors import headers_of, peer, refusal
 from tickertape.relay.transport.message_rate import MessageRate, most
 
 from tickertape.process.tasks import Tasks
+from tickertape.text import cut
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -159,7 +160,7 @@ class Client:
         session = self._session.id if self._session is not None else ""
         self._gate.closing(self._visitor, code, session)
         if self._closing is None:
-            self._closing = code, close_reason(reason)
+            self._closing = code, cut(reason, MAX_REASON_BYTES)
             self._session = None
             self._wake.set()
             self._give_up(CLOSE_TIMEOUT)
@@ -342,10 +343,5 @@ async def refuse(
     if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
         await refusal(error, status)(scope, receive, send)
     else:
-        reason = close_reason(error.message)
+        reason = cut(error.message, MAX_REASON_BYTES)
         await send({"type": "websocket.close", "code": close_code(error), "reason": reason})
-
-
-def close_reason(text: str) -> str:
-    """Cut a text to what fits into a close frame: 123 bytes of UTF-8 (RFC 6455, 5.5.1)."""
-    return text.encode()[:120].decode(errors="ignore")

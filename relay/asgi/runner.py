@@ -5,7 +5,6 @@ Nothing here may end the host, and nothing may be left when it ends.
 
 import asyncio
 import logging
-import resource
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -26,7 +25,9 @@ from tickertape.relay.transport.connections import CLOSE_TIMEOUT
 from tickertape.nats import connection as connect
 from tickertape.nats.credentials import AccessError
 from tickertape.nats.streams import StreamsError
+from tickertape.process.limits import descriptor_limits
 from tickertape.process.tasks import end
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -75,7 +76,7 @@ class HostedRelay:
         self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"HostedRelay({connect.shown(self._url)}, {self.parts and self.parts.gate!r})"
+        return f"HostedRelay({shown(self._url)}, {self.parts and self.parts.gate!r})"
 
     @property
     def running(self) -> bool:
@@ -151,8 +152,7 @@ class HostedRelay:
         return Authority(self._settings) if self._settings.auth == "jwt" else None
 
     def _build(self) -> Parts:
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        connections = max(1, descriptors - RESERVED_DESCRIPTORS)
+        connections = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
         parts = assemble(self._settings, self._url, self._origins, connections, self._authority())
         self.parts, self.pages = parts, mounted_pages(parts.gate, parts.history)
         return parts

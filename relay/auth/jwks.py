@@ -18,12 +18,13 @@ from collections.abc import Callable
 from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from tickertape.relay.auth.key_parsing import MAX_KEY_BYTES, read_key_set
 from tickertape.relay.auth.keys import Keys, KeysError
 from tickertape.relay.auth.settings import Algorithm
+
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.jwks")
 
@@ -166,12 +167,6 @@ class Jwks:
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1 - JITTER * self._chance())
-
-
-def shown(url: str) -> str:
-    """An address without user and query, which may be secret, for people and logs."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def refresh_after(cache_control: str | None) -> float:

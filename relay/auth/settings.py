@@ -3,15 +3,14 @@
 A base for the settings of commands that verify tokens; it stands beside ``NatsSettings``.
 """
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tickertape.errors import ConfigurationError
+from tickertape.urls import checked, is_loopback
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -19,27 +18,9 @@ MAX_LEEWAY: Final = 300.0
 """Seconds; clocks that differ by more have to be mended."""
 
 
-def is_loopback(host: str) -> bool:
-    """True when an address is reached from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _checked_url(text: str) -> str:
-    # The address itself is left out of what is said: it may hold a password.
-    try:
-        url = urlsplit(text)
-        host, port = url.hostname, url.port
-    except ValueError:
-        host, port = None, None
-    odd = not text.isascii() or any(character <= " " for character in text)
-    if odd or not host or port == 0 or url.scheme not in ("https", "http"):
-        raise ValueError("the JWKS address is none; write it as https://issuer.example.com/jwks.json")
-    if url.username is not None or url.password is not None:
-        raise ValueError("the JWKS address holds a user; a JWKS is public, so take the user out")
-    if url.scheme == "http" and not is_loopback(host):
+    url = checked(text, ("https", "http"), "https://issuer.example.com/jwks.json")
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise ValueError(
             "the JWKS address is http, so anybody on the way could send keys of theirs; use https "
             "(http is for a loopback address only)"

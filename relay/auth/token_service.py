@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import get_args
 
 from tickertape.relay.auth.claims import Expected, Reason
-from tickertape.relay.auth.jwks import Jwks, shown
+from tickertape.relay.auth.jwks import Jwks
 from tickertape.relay.auth.key_parsing import configured_keys
 from tickertape.relay.auth.keys import FixedKeys, KeysError
 from tickertape.relay.auth.revocation_list import Revocations
@@ -16,6 +16,7 @@ from tickertape.relay.auth.verifier import Verifier
 from tickertape.relay.core.grants import Grant
 
 from tickertape.process.tasks import Tasks
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.tokens")
 

@@ -10,6 +10,8 @@ Invariants:
 from collections import Counter, OrderedDict
 from typing import Final, Protocol
 
+from tickertape.rate_limit import TokenBucket
+
 BURST_SECONDS: Final = 10.0
 """Seconds of its rate that an address may use at once: all behind it come back together after a restart."""
 
@@ -50,31 +52,13 @@ class Tally(Protocol):
         """Forget keys that owe nothing; called now and then."""
 
 
-class _Allowance:
-    __slots__ = ("at", "tokens")
-
-    def __init__(self, tokens: float, at: float) -> None:
-        self.tokens = tokens
-        self.at = at
-
-
-def refilled(tokens: float, at: float, rate: float, now: float) -> float:
-    """What an allowance has come to."""
-    return min(rate * BURST_SECONDS, tokens + max(0.0, now - at) * rate)
-
-
-def spent(tokens: float, rate: float, cost: float) -> float:
-    """What is left of it, or owed; that is bounded too, so whoever stops is let in again before long."""
-    return max(tokens - cost, -rate * BURST_SECONDS)
-
-
 class OwnTally:
     """What one relay counts for itself alone."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._all: _Allowance | None = None
-        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()  # the longest unheard of first
+        self._all: TokenBucket | None = None
+        self._allowances: OrderedDict[str, TokenBucket] = OrderedDict()  # the longest unheard of first
 
     def __repr__(self) -> str:
         return f"OwnTally({len(self._counts)} counted, {len(self._allowances)} allowances)"
@@ -105,32 +89,27 @@ class OwnTally:
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, owing: bool = False) -> bool:
         """Spend of a key's allowance."""
-        one = self._allowance(key, rate, now)
-        one.tokens = refilled(one.tokens, one.at, rate, now)
-        one.at = max(one.at, now)
-        if one.tokens < cost and not owing:
-            return False
-        one.tokens = spent(one.tokens, rate, cost)
-        return True
+        return self._allowance(key, rate, now).allow(now, cost, owing=owing)
 
     def tidy(self, rate: float, now: float) -> None:
         """Forget those that owe nothing."""
         for _ in range(min(TIDY_MOST, len(self._allowances))):
             key, one = next(iter(self._allowances.items()))
-            if refilled(one.tokens, one.at, rate, now) < rate * BURST_SECONDS:
+            one.refill(now)
+            if one.tokens < one.burst:
                 break  # those behind it wait no longer than it takes to fill up
             del self._allowances[key]
 
-    def _allowance(self, key: str, rate: float, now: float) -> _Allowance:
+    def _allowance(self, key: str, rate: float, now: float) -> TokenBucket:
         if key == ALL:  # has a rate of its own, and is never forgotten
             if self._all is None:
-                self._all = _Allowance(rate * BURST_SECONDS, now)
+                self._all = TokenBucket(rate, rate * BURST_SECONDS, now)
             return self._all
         one = self._allowances.get(key)
         if one is None:
             if len(self._allowances) >= MAX_ADDRESSES:
                 self._allowances.popitem(last=False)
-            one = self._allowances[key] = _Allowance(rate * BURST_SECONDS, now)
+            one = self._allowances[key] = TokenBucket(rate, rate * BURST_SECONDS, now)
         else:
             self._allowances.move_to_end(key)
         return one

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -174,25 +175,50 @@ def ops_pages(
     """
     registry = metrics.registry(reading)
 
+    async def whole() -> CollectorRegistry:
+        return registry
+
+    async def is_ready() -> bool:
+        return ready()
+
+    async def status() -> dict[str, Any]:
+        return _status(gate, ready(), lag())
+
+    return ops_site(whole, is_ready, status)
+
+
+def ops_site(
+    registry: Callable[[], Awaitable[CollectorRegistry]],
+    ready: Callable[[], Awaitable[bool]],
+    status: Callable[[], Awaitable[dict[str, Any]]],
+) -> ASGIApp:
+    """Build the pages of the ops port of one relay, or of all workers together.
+
+    Args:
+        registry: makes the metrics.
+        ready: whether clients should be sent here.
+        status: makes ``/statusz``.
+    """
+
     async def all_metrics(request: Request) -> Response:
-        body, content_type = metrics.render(registry, request.headers.get("accept", ""))
+        body, content_type = metrics.render(await registry(), request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     async def live(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readiness(request: Request) -> Response:
-        return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
+        return PlainTextResponse("ready\n") if await ready() else PlainTextResponse("not ready\n", 503)
 
-    async def status(request: Request) -> Response:
-        return JSONResponse(_status(gate, ready(), lag()))
+    async def statusz(request: Request) -> Response:
+        return JSONResponse(await status())
 
     return site(
         [
             Route("/metrics", all_metrics),
             Route("/livez", live),
             Route("/readyz", readiness),
-            Route("/statusz", status),
+            Route("/statusz", statusz),
         ]
     )
 

@@ -17,6 +17,7 @@ from tickertape.contracts import subjects
 from tickertape.contracts.events import Rejected
 
 from tickertape.names import Names
+from tickertape.text import cut, printable
 
 log = logging.getLogger("tickertape.intake")
 
@@ -126,7 +127,7 @@ def addressed(letter: DeadLetter, names: Names, max_payload: int) -> tuple[str, 
         max_payload: bytes that the server takes, headers included; the body goes before the raw headers.
     """
     headers = {
-        "Tickertape-Reason": "".join(c if c.isprintable() else "?" for c in str(letter.why))[:500],
+        "Tickertape-Reason": printable(str(letter.why))[:500],
         "Tickertape-Sequence": letter.cursor.rpartition("-")[2],
         "Nats-Msg-Id": letter.cursor,
     }
@@ -142,7 +143,7 @@ def addressed(letter: DeadLetter, names: Names, max_payload: int) -> tuple[str, 
         if not illegal:
             headers["Tickertape-Subject"] = place
             room += len(place.encode())
-        place = place.encode()[:MAX_SUBJECT].decode(errors="ignore").rpartition(".")[0]
+        place = cut(place, MAX_SUBJECT).rpartition(".")[0]
     if letter.data is None:
         headers["Tickertape-Body"] = "unavailable"
     data = letter.data or b""

@@ -33,6 +33,7 @@ from tickertape.nats.headers import added
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
 from tickertape.process.tasks import Tasks
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.intake")
 
@@ -401,7 +402,7 @@ class Intake:
 
     async def _up(self) -> None:
         self._ups += 1
-        log.info("connected to NATS at %s", connect.shown(self._url))
+        log.info("connected to NATS at %s", shown(self._url))
         if self.loaded:
             self._broken.set()
 

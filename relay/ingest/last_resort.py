@@ -26,7 +26,7 @@ from tickertape.nats.credentials import AccessError
 from tickertape.nats.direct_get import Stored
 from tickertape.nats.ordered_consumer import create
 from tickertape.nats.streams import StreamsError
-from tickertape.process.tasks import end
+from tickertape.process.tasks import watched
 
 T = TypeVar("T")
 
@@ -111,14 +111,12 @@ async def unless_ended(nc: Client, work: Coroutine[Any, Any, T], before: int | N
         ConnectionEnded: it has ended; what came before was handed to whom it was for.
     """
     before = faults(nc) if before is None else before
-    working = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({working}, timeout=POLL))[0]:
-            if faults(nc) != before:
-                raise ConnectionEnded
-        return working.result()
-    finally:
-        await end(working)
+
+    def look() -> None:
+        if faults(nc) != before:
+            raise ConnectionEnded
+
+    return await watched(work, look, POLL)
 
 
 async def find(

@@ -3,7 +3,7 @@
 ``deploy/prometheus/README.md`` shows the table below to operators; a test holds the two together.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as PrometheusExemplar
+from prometheus_client.samples import Sample
 from tickertape.relay.metrics.snapshot import Distribution, Exemplar, Reading
 
 PREFIX: Final = "tickertape_"
@@ -123,13 +124,36 @@ class RelayCollector(Collector):
         yield build
 
 
+class ProcessMetrics(Collector):
+    """Turns the numbers of processes into metrics: name and help are those of this process's own.
+
+    Args:
+        numbers: as ``process_numbers`` has them.
+    """
+
+    def __init__(self, numbers: Mapping[str, float]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in _process().collect():
+            metric.samples = [
+                sample._replace(value=self._numbers[key])
+                for sample in metric.samples
+                if (key := _key(sample)) in self._numbers
+            ]
+            yield metric
+
+
+def process_numbers() -> dict[str, float]:
+    """Read the numbers of this process, by name and labels."""
+    return {_key(sample): sample.value for metric in _process().collect() for sample in metric.samples}
+
+
 def registry(reading: Callable[[], Reading]) -> CollectorRegistry:
     """All metrics of a relay: its own, and those of its process."""
     made = CollectorRegistry(auto_describe=False)
     made.register(RelayCollector(reading))
-    ProcessCollector(registry=made)
-    PlatformCollector(registry=made)
-    GCCollector(registry=made)
+    made.register(_process())
     return made
 
 
@@ -137,6 +161,18 @@ def render(source: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     """Text of all metrics, and its content type, in the format that ``Accept`` asks for."""
     encoder, content_type = choose_encoder(accept)
     return encoder(source), content_type
+
+
+@cache
+def _process() -> CollectorRegistry:
+    made = CollectorRegistry(auto_describe=False)
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=made)
+    return made
+
+
+def _key(sample: Sample) -> str:
+    return ",".join([sample.name, *(value for _, value in sorted(sample.labels.items()))])
 
 
 _Sample = tuple[str, dict[str, str], float, PrometheusExemplar | None]

@@ -9,7 +9,6 @@ Invariants:
 """
 
 import os
-import resource
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.trace_context import trace_id
 from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.transport.connections import Gate
+
+from tickertape.process.limits import descriptor_limits
 
 OTHER: Final = "other"
 _CODES: Final = tuple(str(int(code)) for code in sorted({*CloseCode, 1005, 1006}))
@@ -73,10 +74,12 @@ class Reading:
     Attributes:
         numbers: by the value of the label; one without a label has the value "".
         distributions: the histograms.
+        process: the numbers of its process, by name and labels; empty where another has them.
     """
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
     distributions: dict[str, Distribution] = field(default_factory=dict)
+    process: dict[str, float] = field(default_factory=dict)
 
 
 def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading:
@@ -109,7 +112,7 @@ def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading
         "nats_reconnects": upstream.reconnects,
         "nats_round_trip_seconds": upstream.round_trip,
         "descriptors": _descriptors(),
-        "descriptors_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "descriptors_limit": descriptor_limits()[0],
     }
     numbers = {name: {"": float(value)} for name, value in single.items() if value is not None}
     numbers |= {

@@ -11,6 +11,7 @@ from tickertape.relay.transport.http_protocol import RESPONSE_TIMEOUT, GuardedHt
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
 from tickertape.process.listeners import ListenError, stopped
+from tickertape.urls import host_port
 
 
 def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listener:
@@ -31,7 +32,7 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
     try:
         return bind(host, port, shared=shared)
     except OSError as error:
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        where = host_port(host, port)
         if error.errno == errno.EADDRINUSE:
             raise ListenError(f"{where} is in use by another program", f"give another {option}") from None
         # A port can be reserved for others; all else is wrong with the host.

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import Any, Concatenate, Final, ParamSpec, cast
 from urllib.parse import unquote
 
-from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
 from tickertape.relay.core.connection_limits import Limit, Visitor
 from tickertape.relay.core.grants import Grant
@@ -41,6 +41,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
+
+from tickertape.text import cut
 
 MAX_MISSED: Final = 2
 """Unanswered pings after which a client is given up."""
@@ -222,8 +224,7 @@ class Connection(asyncio.Protocol):
         session = self._session.id if self._session is not None else ""
         self._gate.closing(self._visitor, code, session)
         if self._conn.state is OPEN:
-            text = reason.encode()[:120].decode(errors="ignore")
-            self._conn.send_close(code, text)
+            self._conn.send_close(code, cut(reason, MAX_REASON_BYTES))
         # Also when a broken frame has begun to close it in the same read that is too much.
         self._send_own()
         self._cut_later()

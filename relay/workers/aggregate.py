@@ -1,16 +1,20 @@
 """The workers as one relay: its numbers, whether it is ready, its state."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from tickertape.relay.workers.metrics_merge import add_up, parse
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp
+from tickertape.relay.endpoints.routes import ops_site
+from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers
+from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.workers.ipc import READING
+from tickertape.relay.workers.metrics_merge import add_up, reading_of
 from tickertape.relay.workers.worker_slot import Slot
-
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 class Whole:
@@ -30,11 +34,13 @@ class Whole:
         self.stopping = False
         self._host = host
         self._slots = slots
-        self._own = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=self._own)
 
     def __repr__(self) -> str:
         return f"Whole({self._slots})"
+
+    def pages(self) -> ASGIApp:
+        """Build the pages of the ops port."""
+        return ops_site(self._registry, self.ready, self.status)
 
     async def ready(self) -> bool:
         """Tell whether clients should be sent here: at first once all workers serve, then while one does."""
@@ -43,13 +49,11 @@ class Whole:
         answers = await asyncio.gather(*(slot.ask("/readyz") for slot in self._slots if slot.ready))
         return any(answer is not None and answer[0] == 200 for answer in answers)
 
-    async def collect(self) -> list[Metric]:
+    async def collect(self) -> Reading:
         """Ask every worker for its numbers, and add them up."""
         await asyncio.gather(*map(self._hear, self._slots))
-        return [
-            *add_up([*(slot.totals.whole() for slot in self._slots), self._own.collect()]),
-            *self._of_slots(),
-        ]
+        own = Reading(process=process_numbers())
+        return add_up([*(slot.totals.whole() for slot in self._slots), own])
 
     async def status(self) -> dict[str, Any]:
         """The state of each slot, and what its worker says of itself."""
@@ -80,12 +84,25 @@ class Whole:
 
     async def _hear(self, slot: Slot) -> None:
         pid = slot.pid
-        answer = await slot.ask("/metrics", OPENMETRICS)
+        answer = await slot.ask(READING)
         # A worker that died meanwhile is buried with what it had said before.
         if answer is not None and answer[0] == 200 and slot.pid == pid:
-            slot.totals.heard(parse(answer[1]))
+            slot.totals.heard(reading_of(answer[1]))
 
-    def _of_slots(self) -> list[Metric]:
+    async def _registry(self) -> CollectorRegistry:
+        reading = await self.collect()
+        made = CollectorRegistry(auto_describe=False)
+        made.register(RelayCollector(lambda: reading))
+        made.register(ProcessMetrics(reading.process))
+        made.register(_Slots(self._slots))
+        return made
+
+
+class _Slots(Collector):
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
+
+    def collect(self) -> Iterable[Metric]:
         up = GaugeMetricFamily("tickertape_worker_ready", "1 while the slot's worker serves", labels=["slot"])
         restarts = CounterMetricFamily(
             "tickertape_worker_restarts", "Workers started in the place of one that died", labels=["slot"]

@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
 import orjson
 from starlette.types import ASGIApp
+from tickertape.relay.metrics.snapshot import Reading
 
 from tickertape.process.tasks import end
 
@@ -22,6 +23,9 @@ log = logging.getLogger("tickertape.workers")
 
 MAX_LINE: Final = 16 * 1024 * 1024
 _LENGTH: Final = 8
+
+READING: Final = "reading"
+"""What is asked for in the place of a page: all numbers of the worker, as data."""
 
 REFUSED: Final = 78
 """Exit code of a worker that no relay can be: EX_CONFIG, and no interpreter ends with it by itself."""
@@ -69,6 +73,7 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self._pages: ASGIApp | None = None
+        self._reading: Callable[[], Reading] = Reading
         self._ended = asyncio.Event()
         self._answers: set[asyncio.Task[None]] = set()
         self._listening = asyncio.create_task(self._listen(), name="supervisor")
@@ -88,9 +93,9 @@ class Channel:
         if value:
             self._ended.set()
 
-    def serve(self, pages: ASGIApp) -> "Channel":
-        """Answer with these pages from now on."""
-        self._pages = pages
+    def serve(self, pages: ASGIApp, reading: Callable[[], Reading]) -> "Channel":
+        """Answer with these pages and numbers from now on."""
+        self._pages, self._reading = pages, reading
         return self
 
     def tell(self, **message: Any) -> None:
@@ -120,15 +125,19 @@ class Channel:
         end_orphan()
 
     async def _answer(self, asked: dict[str, Any]) -> None:
-        status, body = 503, b""
+        status: int = 503
+        body: Reading | str = ""
         if self._pages is not None:
             try:
-                status, body = await page(self._pages, asked["path"], asked["accept"])
+                if asked["path"] == READING:
+                    status, body = 200, self._reading()
+                else:
+                    status, body = await page(self._pages, asked["path"])
             except Exception:
                 # A question without an answer counts for good, and after some the worker is asked no more.
                 log.exception("page %s of the ops port failed", asked["path"])
-                status, body = 500, b""
-        self.tell(id=asked["id"], status=status, body=body.decode(errors="replace"))
+                status, body = 500, ""
+        self.tell(id=asked["id"], status=status, body=body)
 
 
 def end_orphan() -> None:
@@ -139,7 +148,7 @@ def end_orphan() -> None:
     loop.call_later(ORPHAN_END, os.kill, os.getpid(), signal.SIGKILL)
 
 
-async def page(pages: ASGIApp, path: str, accept: str) -> tuple[int, bytes]:
+async def page(pages: ASGIApp, path: str) -> tuple[int, str]:
     """Ask an ASGI application for a page, without a socket.
 
     Returns:
@@ -157,7 +166,7 @@ async def page(pages: ASGIApp, path: str, accept: str) -> tuple[int, bytes]:
         elif message["type"] == "http.response.body":
             body.extend(message.get("body", b""))
 
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
@@ -167,10 +176,10 @@ async def page(pages: ASGIApp, path: str, accept: str) -> tuple[int, bytes]:
         "raw_path": path.encode(),
         "root_path": "",
         "query_string": b"",
-        "headers": [(b"accept", accept.encode())],
+        "headers": [],
         "client": None,
         "server": None,
         "state": {},
     }
     await pages(scope, receive, send)
-    return status, bytes(body)
+    return status, body.decode(errors="replace")

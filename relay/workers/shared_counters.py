@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final
 
-from tickertape.relay.core.limit_counters import ALL, BURST_SECONDS, refilled, spent
+from tickertape.relay.core.limit_counters import ALL, BURST_SECONDS
+
+from tickertape.rate_limit import TokenBucket
 
 _SEED_BYTES: Final = 16
 _HEADER: Final = 64
@@ -141,11 +143,11 @@ class SharedTally:
         with table.row(key) as row:
             if row is None:
                 return True
-            at = table.heard[row]
-            tokens = refilled(table.tokens[row], at, rate, now) if at else rate * BURST_SECONDS
-            allowed = owing or tokens >= cost
-            table.tokens[row] = spent(tokens, rate, cost) if allowed else tokens
-            table.heard[row] = max(at, now)
+            bucket = TokenBucket(rate, rate * BURST_SECONDS, now)
+            if table.heard[row]:
+                bucket.tokens, bucket.at = table.tokens[row], table.heard[row]
+            allowed = bucket.allow(now, cost, owing=owing)
+            table.tokens[row], table.heard[row] = bucket.tokens, bucket.at
         return allowed
 
     def tidy(self, rate: float, now: float) -> None:

@@ -20,7 +20,6 @@ from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.http_server import HttpServer, listen, one_port
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.workers.aggregate import Whole
-from tickertape.relay.workers.routes import supervisor_pages
 from tickertape.relay.workers.shared_counters import Table
 from tickertape.relay.workers.worker_slot import Slot
 
@@ -29,7 +28,9 @@ from tickertape.nats import connection as connect
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
-from tickertape.process.tasks import end
+from tickertape.process.signals import STOPS, heed
+from tickertape.process.tasks import end, race, unless
+from tickertape.urls import shown
 
 log = logging.getLogger("tickertape.workers")
 
@@ -75,14 +76,13 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
     table = Table.create(settings.workers)
     supervisor = Supervisor(settings, table, url, held.port, heard, announce)
-    ops = HttpServer(supervisor_pages(supervisor.whole), ops_socket)
+    ops = HttpServer(supervisor.whole.pages(), ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
     watched = [serving, *([nats.watch] if nats is not None and nats.watch is not None else [])]
     try:
         scheme = "https" if settings.tls_cert else "http"
         announce(
-            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
-            f"NATS: {connect.shown(url)}"
+            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}"
         )
         return await supervisor.run(watched)
     finally:
@@ -123,14 +123,7 @@ def _probe(host: str, port: int) -> None:
 
 async def _start(nats: EmbeddedNats, heard: "Heard") -> None:
     """Start NATS, unless a signal comes first; what there is of it then is for ``stop``."""
-    starting = asyncio.create_task(nats.start(), name="start of nats-server")
-    stop = asyncio.create_task(heard.changed.wait())
-    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if starting.done():
-        await starting
-    else:
-        await end(starting)
+    await unless(heard.changed.wait(), nats.start())
 
 
 class Heard:
@@ -146,10 +139,8 @@ class Heard:
         self.stops: list[signal.Signals] = []
         self.changed = asyncio.Event()
         self.pass_on: Callable[[signal.Signals], None] = lambda _: None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.pass_on(signal.SIGHUP))
+        heed(self._stop, *STOPS)
+        heed(lambda number: self.pass_on(number), signal.SIGHUP)
 
     def __repr__(self) -> str:
         return f"Heard({self.stops})"
@@ -260,10 +251,7 @@ class Supervisor:
                 deadline = min(deadline, loop.time() + STOP_GRACE)
                 self._pass_on(self._signals[1])
             self._changed.clear()
-            change = asyncio.create_task(self._changed.wait())
-            left = max(0.0, deadline - loop.time())
-            await asyncio.wait({change, *rest}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            change.cancel()
+            await race(self._changed.wait(), *rest, seconds=max(0.0, deadline - loop.time()))
             rest = {task for task in rest if not task.done()}
             if rest and loop.time() >= deadline:
                 code, deadline = 1, loop.time() + STOP_GRACE

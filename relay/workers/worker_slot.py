@@ -24,7 +24,9 @@ from tickertape.relay.workers.ipc import MAX_LINE, REFUSED, packed
 from tickertape.relay.workers.metrics_merge import Totals
 from tickertape.relay.workers.shared_counters import Table
 
-Answer = asyncio.Future[tuple[int, str] | None]
+from tickertape.process.child import wait_or_kill
+
+Answer = asyncio.Future[tuple[int, Any] | None]
 
 log = logging.getLogger("tickertape.workers")
 
@@ -126,8 +128,8 @@ class Slot:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 self._process.send_signal(number)
 
-    async def ask(self, path: str, accept: str = "") -> tuple[int, str] | None:
-        """Ask the worker for a page of its ops port.
+    async def ask(self, path: str) -> tuple[int, Any] | None:
+        """Ask the worker for a page of its ops port, or for ``READING``.
 
         Returns:
             status and body; None when there is no worker, or it does not answer in time.
@@ -139,7 +141,7 @@ class Slot:
         number = next(self._ids)
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        writer.write(orjson.dumps({"id": number, "path": path, "accept": accept}) + b"\n")
+        writer.write(orjson.dumps({"id": number, "path": path}) + b"\n")
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await answer
@@ -189,7 +191,7 @@ class Slot:
                     answer.set_result(None)
             if process.returncode is None and not self._stopping.is_set():
                 # It has closed its end: it is ending, or as good as dead.
-                await self._wait_or_kill(process)
+                await wait_or_kill(process, END_TIMEOUT)
         code = await process.wait()
         if fault is not None:
             return f"could not be listened to ({fault!r})"
@@ -215,10 +217,3 @@ class Slot:
                     self._changed()
         except OSError:
             pass  # as good as the end
-
-    async def _wait_or_kill(self, process: asyncio.subprocess.Process) -> None:
-        try:
-            async with asyncio.timeout(END_TIMEOUT):
-                await process.wait()
-        except TimeoutError:
-            process.kill()

@@ -1,43 +1,33 @@
 """The gateway monitor as a program: started, reloaded, stopped; and the command that silences a gateway."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
 from nats.errors import Error as NatsError
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
-from tickertape.contracts import subjects
+from tickertape.durations import parse_duration
 from tickertape.nats import connection as connect
-from tickertape.nats.connection import shown
 from tickertape.nats.provisioning import client_soon
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import say
 from tickertape.process.listeners import ListenError
 from tickertape.process.metrics_port import MetricsPort
-from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end
-from tickertape.producers.monitor import metrics
+from tickertape.process.signals import heed, stop_on_signals
+from tickertape.process.tasks import Tasks, end, race
 from tickertape.producers.monitor.config.loader import MonitorFileError, load
-from tickertape.producers.monitor.config.types import parse_duration
+from tickertape.producers.monitor.config.types import Id
 from tickertape.producers.monitor.coordination import silences
+from tickertape.producers.monitor.metrics import MonitorCollector
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
 from tickertape.producers.sdk.publisher import Publisher
-
-
-def _id(text: str) -> str:
-    subjects.escape(text)
-    return text
-
-
-def _seconds(text: str) -> str:
-    parse_duration(text)
-    return text
+from tickertape.urls import shown
+from tickertape.validation import Port, checked_by
 
 
 class MonitorSettings(NatsSettings):
@@ -53,15 +43,15 @@ class MonitorSettings(NatsSettings):
     """With silence: the gateway's id, or type/id."""
     config: Path | None = None
     """The YAML file with the gateways."""
-    id: Annotated[str, AfterValidator(_id)] = Field(default_factory=socket.gethostname)
+    id: Id = Field(default_factory=socket.gethostname)
     """Name of this monitor."""
     health_interval: Annotated[float, Field(gt=0)] = 10.0
     """Seconds between two events on system.health.monitor.<id>."""
     metrics_host: str = "127.0.0.1"
     """Address of /metrics."""
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    metrics_port: Port = 0
     """Port of /metrics; 0 serves none."""
-    for_: Annotated[str, AfterValidator(_seconds)] = Field(default="1h", alias="for")
+    for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
     """With silence: how long, such as 30m or 2h."""
     why: str = ""
     """With silence: the reason, for those who ask."""
@@ -119,42 +109,19 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
     """
     port = None
     if settings.metrics_port:
-        port = metrics.serve(monitor, settings.metrics_host, settings.metrics_port)
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGHUP, monitor.reload_soon)
-    working = asyncio.create_task(monitor.run(stop), name="monitor")
-    stopping = asyncio.create_task(_stopped(stop, port), name="stop")
+        port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor))
+    unheed = heed(lambda _: monitor.reload_soon(), signal.SIGHUP)
     try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        if not working.done() and not monitor.started:
-            await end(working)  # still waiting for NATS
-        await asyncio.wait({working})
-        if not working.cancelled():
-            working.result()
-        await stopping
+        async with Tasks() as tasks:
+            working = tasks.start(monitor.run(stop), name="monitor")
+            if port is not None:
+                tasks.start(port.watch(), name="metrics").add_done_callback(lambda _: stop.set())
+            await race(working, stop.wait())
+            if not monitor.started:
+                await end(working)  # still waiting for NATS
+            await asyncio.wait({working})
     finally:
-        stopping.cancel()
-        working.cancel()
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _stopped(stop: asyncio.Event, port: MetricsPort | None) -> None:
-    """Wait for ``stop``.
-
-    Raises:
-        ListenError: the port for metrics is not served any more.
-    """
-    stopping = asyncio.ensure_future(stop.wait())
-    watching = asyncio.ensure_future(port.watch()) if port is not None else stopping
-    try:
-        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            await watching
-    finally:
-        stopping.cancel()
-        watching.cancel()
+        unheed()
 
 
 async def _silence(settings: MonitorSettings) -> int:

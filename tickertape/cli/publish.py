@@ -25,11 +25,13 @@ from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.settings import NatsSettings
 from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end
+from tickertape.process.tasks import end, race, unless
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import Ticket
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
+from tickertape.text import one_line
+from tickertape.validation import first_fault
 
 PROGRAM: Final = "publish"
 _STANDARD_INPUT: Final = "-"
@@ -92,16 +94,13 @@ async def run(settings: PublishSettings) -> int:
         )
         try:
             async with publisher:
-                working = asyncio.create_task(_Command(settings, publisher).run(), name="publish")
-                stopping = asyncio.create_task(stop.wait(), name="stop")
-                refusing = asyncio.create_task(turned_away.wait(), name="refused")
+                command = _Command(settings, publisher)
                 try:
-                    await asyncio.wait({working, stopping, refusing}, return_when=asyncio.FIRST_COMPLETED)
+                    code = await unless(race(stop.wait(), turned_away.wait()), command.run())
                 finally:
-                    await end(stopping, refusing, working)
                     grace = STOP_GRACE if stop.is_set() else None
                     await publisher.close(0.0 if turned_away.is_set() else grace)
-                return 1 if working.cancelled() else working.result()
+                return 1 if code is None else code
         except OSError as error:
             say(PROGRAM, str(error))
             return 1
@@ -167,7 +166,7 @@ class _Command:
 
     def _fail(self, number: int, reason: str) -> None:
         self._failures += 1
-        print(f"line {number}: {' '.join(reason.splitlines())}", file=sys.stderr, flush=True)
+        print(f"line {number}: {one_line(reason)}", file=sys.stderr, flush=True)
 
 
 def complete(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
@@ -226,6 +225,4 @@ def _subject(body: dict[str, Any]) -> str:
     try:
         return model.model_validate(body).subject
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise _BadLine(f"bad_field: {field}: {first['msg']}") from None
+        raise _BadLine(f"bad_field: {first_fault(error)}") from None

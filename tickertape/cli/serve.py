@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tickertape import logging_setup as logs
 from tickertape.process.console import say
+from tickertape.rate_limit import TokenBucket
 from tickertape.relay.settings import ServeSettings
 
 RATE: Final = 10.0
@@ -101,18 +102,13 @@ class Allowance:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._at = clock()
-        self._tokens = float(BURST)
+        self._bucket = TokenBucket(RATE, BURST, clock())
         self._left_out = 0
 
     def take(self) -> int | None:
         """Take one; how many were refused since the last that was not, None when this one is."""
-        now = self._clock()
-        self._tokens = min(float(BURST), self._tokens + (now - self._at) * RATE)
-        self._at = now
-        if self._tokens < 1:
+        if not self._bucket.allow(self._clock()):
             self._left_out += 1
             return None
-        self._tokens -= 1
         left_out, self._left_out = self._left_out, 0
         return left_out

@@ -11,12 +11,11 @@ from rich.console import Console
 
 from tickertape.errors import TickertapeError
 from tickertape.nats import connection as connect
-from tickertape.nats.connection import shown
 from tickertape.nats.provisioning import client_soon, ensure_streams
 from tickertape.nats.streams import server_version
 from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end
+from tickertape.process.tasks import unless
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as standing
 from tickertape.producers.shipper.runner import PROGRAM, DrySink, work
@@ -25,6 +24,7 @@ from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import State
 from tickertape.producers.shipper.sinks.sink import Sink
+from tickertape.urls import shown
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 HEADER_BYTES: Final = 1024
@@ -66,14 +66,9 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
     )
     async with publisher:
         try:
-            ready = asyncio.create_task(_ready(settings, publisher))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({ready, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not ready.done():
-                await end(ready)
+            client = await unless(stop.wait(), _ready(settings, publisher))
+            if client is None:
                 return 0
-            client = ready.result()
             names = settings.names()
             sink: Sink
             if server_version(client) >= (2, 12):

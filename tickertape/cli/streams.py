@@ -7,7 +7,6 @@ from nats.errors import Error as NatsError
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
-from tickertape.cli.tail.format import plain
 from tickertape.contracts.events import Rejected, decode
 from tickertape.contracts.subjects import fault
 from tickertape.nats import connection as connect
@@ -26,6 +25,7 @@ from tickertape.nats.streams import (
 )
 from tickertape.process.console import say
 from tickertape.relay.ingest import stream_reader as replay
+from tickertape.text import printable
 
 PROGRAM: Final = "streams"
 
@@ -114,7 +114,7 @@ async def _rejected(client: Client, names: Names, again: int | None) -> int:
             headers = delivery.headers or {}
             seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")
             if again is None:
-                print(plain(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
+                print(printable(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
             elif seq == str(again):
                 found = delivery
     return 0 if again is None else await _replay(client, names, again, found)
@@ -127,7 +127,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
         say(PROGRAM, f"event {seq} is not in {rejected}; 'tickertape streams rejected' lists what is")
         return 1
     if (obstacle := _obstacle(seq, found, names)) is not None:
-        say(PROGRAM, plain(obstacle))
+        say(PROGRAM, printable(obstacle))
         return 1
     subject = _subject(found, names)
     # Twice within the duplicate window is once.
@@ -135,9 +135,9 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     try:
         ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)
     except (NatsError, TimeoutError) as error:
-        say(PROGRAM, plain(f"event {seq} was not published: {error}; look at this user's permissions"))
+        say(PROGRAM, printable(f"event {seq} was not published: {error}; look at this user's permissions"))
         return 1
-    print(plain(f"event {seq} on {subject} is event {ack.seq} now"))
+    print(printable(f"event {seq} on {subject} is event {ack.seq} now"))
     return 0
 
 

@@ -1,6 +1,5 @@
 """``tickertape token``: mint a token, inspect one, make a key."""
 
-import re
 import sys
 import time
 from datetime import timedelta
@@ -20,6 +19,7 @@ from pydantic_settings import (
 from tickertape.contracts.events import format_time, parse_time
 from tickertape.contracts.messages import LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
+from tickertape.durations import is_duration, parse_duration
 from tickertape.errors import OperatorError
 from tickertape.process.console import say
 from tickertape.relay.auth.claims import TokenError, decoded, json_object, moment_of
@@ -34,18 +34,15 @@ from tickertape.relay.core.grants import CLAIM, grant_of
 MAX_LIFE: Final = 366 * 86_400
 """Seconds that a token may be good for; a longer one is a password that nobody changes."""
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
-
 
 def _life(text: str) -> str:
-    if not 0 < _seconds(text) <= MAX_LIFE:
+    if not 1 <= parse_duration(text) <= MAX_LIFE:
         raise ValueError(f"{text} is not within 1s and {MAX_LIFE // 86_400}d")
     return text
 
 
 def _begin(text: str) -> str:
-    if not _DURATION.fullmatch(text):
+    if not is_duration(text):
         parse_time(text)
     return text
 
@@ -166,7 +163,7 @@ def _minted(settings: TokenCommandSettings) -> str:
         "jti": settings.id,
         "iat": now,
         "nbf": None if settings.not_before is None else _moment(settings.not_before, now),
-        "exp": now + _seconds(settings.expires),
+        "exp": now + int(parse_duration(settings.expires)),
         CLAIM: _given(grant),
     }
     return mint(settings.jwt_algorithm, key, _given(claims), settings.kid)
@@ -254,15 +251,8 @@ def _times(claims: dict[str, Any]) -> dict[str, str]:
     return times
 
 
-def _seconds(text: str) -> int:
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text[:40]!r} is no duration; write a number with a unit, as in 30m, 1h or 7d")
-    return int(found[1]) * _UNITS[found[2]]
-
-
 def _moment(text: str, now: int) -> int:
-    return now + _seconds(text) if _DURATION.fullmatch(text) else int(parse_time(text).timestamp())
+    return int(now + parse_duration(text) if is_duration(text) else parse_time(text).timestamp())
 
 
 def _split(text: str) -> list[str]:

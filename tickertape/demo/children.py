@@ -7,15 +7,14 @@ Invariants:
 """
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
+from tickertape.process import child
+
 LAST_BYTES: Final = 8 * 1024
 """Bytes at the end of a child's output that are looked at when it has died."""
 
@@ -49,15 +48,8 @@ class Child:
             if self._stopped:
                 return
             with self.output.open("ab") as output:
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *self._arguments,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    env=_environment(),
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                self._process = await child.start(
+                    sys.executable, *self._arguments, output=output, environment=_environment()
                 )
 
     async def wait(self) -> int:
@@ -69,18 +61,7 @@ class Child:
         """End it; return False when it had to be killed."""
         async with self._changing:
             self._stopped = True
-            process = self._process
-            if process is None or process.returncode is not None:
-                return True
-            process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(self._grace):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-                return False
-            return True
+            return self._process is None or await child.stop(self._process, self._grace)
 
     def last_lines(self, count: int) -> list[str]:
         """The end of its output."""
@@ -95,11 +76,3 @@ def _environment() -> dict[str, str]:
     # Settings of another installation are not for the demo, which says all it needs on the command line.
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("TICKERTAPE_")}
     return {**kept, "PYTHONUNBUFFERED": "1"}
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

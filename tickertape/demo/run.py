@@ -7,7 +7,6 @@ Invariants:
 """
 
 import asyncio
-import fcntl
 import glob
 import json
 import os
@@ -28,6 +27,9 @@ from tickertape.demo.restart_api import PORT_NAME
 from tickertape.demo.settings import DemoSettings
 from tickertape.errors import OperatorError
 from tickertape.process.console import say
+from tickertape.process.lockfile import locked
+from tickertape.process.signals import STOPS, heed
+from tickertape.process.tasks import race
 
 READY_TIMEOUT: Final = 60.0
 READY_WITHIN: Final = 100
@@ -54,7 +56,7 @@ async def run(settings: DemoSettings) -> int:
         the exit code: 0 after a signal or at the end of its time, 1 when it cannot run.
     """
     try:
-        with _locked(settings.folder):
+        with _lock(settings.folder):
             return await Demo(settings).run()
     except DemoError as error:
         say("demo", str(error))
@@ -119,11 +121,8 @@ class Demo:
 
     async def run(self) -> int:
         """Start, wait, stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stopping.set)
+        heed(lambda _: self._stopping.set(), *STOPS, signal.SIGHUP)
         tasks: list[asyncio.Task[Any]] = []
-        stop = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
             await self._relay.start()
             relay_gone = asyncio.create_task(self._relay.wait(), name="relay")
@@ -135,16 +134,14 @@ class Demo:
                 await child.start()
             tasks += [asyncio.create_task(self._keep(child), name=child.name) for child in helpers]
             self._introduce()
-            await asyncio.wait(
-                {stop, relay_gone}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await race(self._stopping.wait(), relay_gone, seconds=self._settings.seconds)
             if relay_gone.done() and not self._stopping.is_set():
                 raise self._relay_ended()
             return 0
         finally:
             self._stopping.set()
             await self._stop()
-            await asyncio.gather(stop, *tasks)
+            await asyncio.gather(*tasks)
 
     async def _ready(self, relay_gone: asyncio.Task[int]) -> bool:
         """Wait until the relay says so; return False when a signal came first."""
@@ -159,7 +156,7 @@ class Demo:
                 raise DemoError(
                     f"the relay is not ready after {READY_TIMEOUT:g} s", f"see {self._relay.output}"
                 )
-            await asyncio.wait({relay_gone}, timeout=0.05)
+            await race(relay_gone, seconds=0.05)
         return False
 
     async def _keep(self, child: Child) -> None:
@@ -243,19 +240,14 @@ def _command() -> str:
     return f"{Path(sys.executable).name} -m tickertape"
 
 
-def _locked(folder: Path) -> IO[str]:
+def _lock(folder: Path) -> IO[str]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
+        return locked(folder / "lock")
+    except BlockingIOError:
+        raise DemoError(
+            f"folder {folder} is in use by another demo", "stop that one, or give another --data-dir"
+        ) from None
     except OSError as error:
         raise DemoError(
             f"folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise DemoError(
-            f"folder {folder} is in use by another demo", "stop that one, or give another --data-dir"
-        ) from None
-    return lock

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tickertape.relay.settings import Port, data_home
+from tickertape.relay.settings import data_home
+from tickertape.validation import Port
 
 
 class DemoSettings(BaseSettings):

@@ -17,8 +17,8 @@ from nats.errors import Error as NatsError
 
 from tickertape.errors import OperatorError, TickertapeError
 from tickertape.nats.credentials import Access
+from tickertape.urls import shown
 
-_NEXT_ADDRESS: Final = re.compile(r",(?=\s*[a-z]+://)")
 _OF_CREDENTIALS: Final = ("authorization violation", "authentication", "credentials")
 _PERMISSIONS: Final = "permissions violation"
 _SUBJECT: Final = re.compile(r'for (\w+) .*?"(.+?)"(?: using queue ".*")?$', re.IGNORECASE)
@@ -129,11 +129,6 @@ class ConnectError(OperatorError, OSError):
         self.failure = failure
 
 
-def shown(url: str) -> str:
-    """Write a NATS address without the password that it may carry, for people and logs."""
-    return ",".join(_without_password(part.strip()) for part in _NEXT_ADDRESS.split(url))
-
-
 def unreachable(
     url: str, reason: str, hint: str = "start it, or check its address (--nats-url)"
 ) -> ConnectFailure:
@@ -188,14 +183,6 @@ def _words(error: Exception) -> str:
     return _ERRNO.sub("", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__
 
 
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
-    scheme, mark, _ = head.partition("://")
-    return f"{scheme}{mark}***@{tail}" if mark else f"***@{tail}"
-
-
 __all__ = [
     "ConnectError",
     "ConnectFailure",
@@ -206,6 +193,5 @@ __all__ = [
     "UnreadableError",
     "failure_of",
     "server_error",
-    "shown",
     "unreachable",
 ]

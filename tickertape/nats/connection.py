@@ -14,7 +14,6 @@ from tickertape.nats.connect_errors import (
     ConnectFailure,
     ConnectFailureKind,
     failure_of,
-    shown,
     unreachable,
 )
 from tickertape.nats.credentials import Access, AccessError
@@ -199,5 +198,4 @@ __all__ = [
     "close",
     "connect",
     "once",
-    "shown",
 ]

@@ -16,7 +16,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from tickertape.contracts import subjects
 from tickertape.nats.headers import Headers, added
-from tickertape.nats.jetstream_api import Forbidden, StreamsError, ask
+from tickertape.nats.jetstream_api import Forbidden, StreamsError, ask, request
 
 TIMEOUT: Final = 5.0
 
@@ -64,6 +64,29 @@ async def last(nc: Client, stream: str, subject: str) -> Stored | None:
         NatsError: as of ``get``.
     """
     return stored(await nc.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=TIMEOUT))
+
+
+async def subjects_of(nc: Client, stream: str, pattern: str) -> list[str]:
+    """List the subjects of a stream that match a pattern and can be asked for.
+
+    The server lists them in pages. Those that are not UTF-8 are listed with the same replacement in place of
+    different bytes, so a page can hold fewer than it counts.
+
+    Raises:
+        StreamsError: JetStream does not answer, or the stream cannot be read.
+    """
+    found: dict[str, None] = {}
+    seen = 0
+    while True:
+        answer = await request(nc, f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": seen})
+        if "error" in answer:
+            description = answer["error"].get("description")
+            raise StreamsError(f"stream {stream} cannot be read: {description}", "look at the server's log")
+        page = answer["state"].get("subjects") or {}
+        found.update((subject, None) for subject in page if can_ask(subject))
+        seen += len(page)
+        if not page or seen >= answer.get("total", 0):
+            return list(found)
 
 
 async def stored_at(nc: Client, stream: str, seq: int) -> int | None:
@@ -121,4 +144,4 @@ def stored(reply: Msg) -> Stored | None:
     )
 
 
-__all__ = ["Stored", "can_ask", "get", "last", "nanoseconds", "stored", "stored_at"]
+__all__ = ["Stored", "can_ask", "get", "last", "nanoseconds", "stored", "stored_at", "subjects_of"]

@@ -4,18 +4,16 @@ It listens on loopback, keeps its data below ``data_dir``, and dies with the rel
 """
 
 import asyncio
-import ctypes
-import fcntl
 import logging
-import os
 import shutil
-import signal
 import socket
 import sys
 from pathlib import Path
 from typing import IO, Final
 
 from tickertape.errors import OperatorError
+from tickertape.process import child
+from tickertape.process.lockfile import locked
 from tickertape.process.tasks import end
 
 log = logging.getLogger("tickertape.nats")
@@ -25,8 +23,6 @@ STOP_TIMEOUT: Final = 10.0
 RESTART_DELAY: Final = 1.0
 MAX_RESTARTS: Final = 5
 """Tries in a row to start it again, after which the relay ends: without its NATS it serves nothing."""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 OWN_NAME: Final = "tickertape"
 """The server's name, by which a relay's own NATS is told from another one."""
@@ -91,7 +87,7 @@ class EmbeddedNats:
         Raises:
             EmbeddedError: the folder or the port is in use, or the server does not start.
         """
-        self._lock = _locked(self.data_dir)
+        self._lock = _lock(self.data_dir)
         self.port = _free_port(self.port)
         config = self.data_dir / "nats.conf"
         store = str(self.data_dir / "jetstream").replace("\\", "\\\\").replace('"', '\\"')
@@ -104,42 +100,22 @@ class EmbeddedNats:
         if self.watch is not None:
             await end(self.watch)
         process = self._process
-        if process is not None and process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await process.wait()
-            except TimeoutError:
-                log.warning("nats-server did not stop within %.0f s and is killed", STOP_TIMEOUT)
-                process.kill()
-                await process.wait()
+        if process is not None and not await child.stop(process, STOP_TIMEOUT):
+            log.warning("nats-server did not stop within %.0f s and was killed", STOP_TIMEOUT)
         if self._lock is not None:
             self._lock.close()
 
     async def _spawn(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            str(self._program),
-            "-c",
-            str(self.data_dir / "nats.conf"),
-            "-l",
-            str(self.data_dir / "nats.log"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            # A session of its own: Ctrl-C is for the relay, which stops NATS last.
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
+        config, output = self.data_dir / "nats.conf", self.data_dir / "nats.log"
+        self._process = await child.start(str(self._program), "-c", str(config), "-l", str(output))
         for _ in range(int(START_TIMEOUT / 0.02)):
             if self._process.returncode is not None:
                 break
             if await _answers(self.port):
                 return
             await asyncio.sleep(0.02)
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-        raise EmbeddedError("the relay's own nats-server did not start", f"see {self.data_dir / 'nats.log'}")
+        await child.stop(self._process, 0.0)
+        raise EmbeddedError("the relay's own nats-server did not start", f"see {output}")
 
     async def _keep_running(self) -> None:
         failures = 0
@@ -173,25 +149,18 @@ async def _answers(port: int) -> bool:
         writer.close()
 
 
-def _locked(folder: Path) -> IO[str]:
+def _lock(folder: Path) -> IO[str]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise EmbeddedError(
-            f"data folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
+        return locked(folder / "lock")
+    except BlockingIOError:
         raise EmbeddedError(
             f"data folder {folder} is in use by another relay",
             "stop that one, give another --data-dir, or connect to its NATS with --nats-url",
         ) from None
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
+    except OSError as error:
+        raise EmbeddedError(
+            f"data folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
+        ) from None
 
 
 def _free_port(port: int) -> int:
@@ -205,11 +174,3 @@ def _free_port(port: int) -> int:
                 "give another --nats-port, or connect to the NATS that has it with --nats-url",
             ) from None
         return int(probe.getsockname()[1])
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,45 +1,28 @@
 """What an operator sets for NATS: address, credentials, certificates, names and sizes of streams."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tickertape.names import Names
-from tickertape.nats.connect_errors import shown
 from tickertape.nats.connection import DEFAULT_URL
 from tickertape.nats.credentials import INBOX_PREFIX, Access
 from tickertape.nats.stream_sizes import SizesText, parse_sizes
-
-_NO_PORT: Final = re.compile(r":(?!//)(?!\d+(?:[,/]|$)).*")
-"""What stands in the place of a port and is none: a user's password, when the rest is missing."""
+from tickertape.urls import checked, shown
+from tickertape.validation import checked_by
 
 
 def _checked_url(value: str) -> str:
     for part in value.split(","):
-        url = urlsplit(part.strip())
-        try:
-            known = url.scheme in ("nats", "tls", "ws", "wss") and bool(url.hostname)
-            _ = url.port
-        except ValueError:
-            known = False  # not with the error's own text, which may hold half of a password
-        if not known:
-            text = _NO_PORT.sub(":***", shown(value))
-            raise ValueError(f"{text!r} is no NATS address; write it as {DEFAULT_URL}")
-    return value
-
-
-def _checked_prefix(value: str) -> str:
-    Names(value)
+        checked(part.strip(), ("nats", "tls", "ws", "wss"), DEFAULT_URL, user=True)
     return value
 
 
 NatsUrl = Annotated[str, AfterValidator(_checked_url)]
-SubjectPrefix = Annotated[str, AfterValidator(_checked_prefix)]
+SubjectPrefix = Annotated[str, checked_by(Names)]
 
 
 class NatsSettings(BaseSettings):

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from pydantic import AfterValidator
 
 from tickertape.nats.jetstream_api import StreamsError, refused, request
+from tickertape.validation import checked_by
 
 MIB: Final = 1024 * 1024
 
@@ -88,12 +88,7 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-def _checked(text: str) -> str:
-    parse_sizes(text)
-    return text
-
-
-SizesText = Annotated[str, AfterValidator(_checked)]
+SizesText = Annotated[str, checked_by(parse_sizes)]
 
 
 async def does_not_fit(

@@ -2,6 +2,8 @@
 
 import sys
 
+from tickertape.text import one_line
+
 
 def announce(line: str) -> None:
     """Print a line to standard output."""
@@ -15,4 +17,4 @@ def say(program: str, text: str) -> None:
         program: which of ours says it.
         text: may have several lines.
     """
-    print(f"tickertape {program}: {' '.join(text.splitlines())}", file=sys.stderr, flush=True)
+    print(f"tickertape {program}: {one_line(text)}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ import socket
 from typing import Final
 
 from tickertape.errors import OperatorError
+from tickertape.urls import host_port
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a listener."""
@@ -24,7 +25,7 @@ def is_listening(listener: socket.socket) -> bool:
 def address_of(listener: socket.socket) -> str:
     """``host:port`` of a bound socket."""
     host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 def stopped(address: str) -> ListenError:

@@ -4,25 +4,29 @@ import asyncio
 from typing import Any, NoReturn
 
 from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.registry import Collector
 
 from tickertape.process.addresses import addresses, is_unavailable
 from tickertape.process.listeners import LOOK_EVERY, ListenError, is_listening, stopped
+from tickertape.urls import host_port
 
 
 class MetricsPort:
-    """A port that serves a registry, for as long as the program runs.
+    """A port that serves metrics, for as long as the program runs.
 
     Args:
         host: name or address to listen on; addresses that this machine has not are left out.
         port: the same at all of them.
-        registry: whose metrics are served.
+        collector: of the metrics that are served.
 
     Raises:
         ListenError: the port cannot be listened on.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def __init__(self, host: str, port: int, collector: Collector) -> None:
+        registry = CollectorRegistry()
+        registry.register(collector)
+        self._address = host_port(host, port)
         self._served: list[Any] = []  # servers with their threads
         try:
             self._start(host, port, registry)

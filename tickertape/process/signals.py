@@ -1,24 +1,46 @@
-"""Signals that end a program in good order."""
+"""Signals that a program heeds in its event loop."""
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
+
+STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a program in good order."""
+
+
+def heed(heard: Callable[[signal.Signals], object], *numbers: signal.Signals) -> Callable[[], None]:
+    """Call a function with each of these signals that comes.
+
+    Returns:
+        a function that takes the handlers out again.
+    """
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in numbers:
+        # Only the main thread of a UNIX process can have them; elsewhere the caller cancels.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, heard, number)
+            handled.append(number)
+
+    def stop() -> None:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+    return stop
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGTERM and SIGINT set; the handlers are taken out at the end."""
+def stop_on_signals(*more: signal.Signals) -> Iterator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set; the handlers are taken out at the end.
+
+    Args:
+        more: signals that set it as well.
+    """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only the main thread of a UNIX process can have them; elsewhere the caller cancels.
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, stop.set)
-            handled.append(number)
+    unheed = heed(lambda _: stop.set(), *STOPS, *more)
     try:
         yield stop
     finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+        unheed()

@@ -11,7 +11,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -22,11 +22,11 @@ CANCEL_AGAIN: Final = 3.0
 may drain for two."""
 
 
-async def end(*tasks: asyncio.Task[Any], again: float = CANCEL_AGAIN) -> None:
+async def end(*tasks: asyncio.Future[Any], again: float = CANCEL_AGAIN) -> None:
     """Cancel tasks until all are done; what they raised stays in them.
 
     Args:
-        tasks: may be done already.
+        tasks: or other futures; may be done already.
         again: seconds after which a cancellation is repeated.
 
     Raises:
@@ -52,6 +52,60 @@ async def end(*tasks: asyncio.Task[Any], again: float = CANCEL_AGAIN) -> None:
         raise asyncio.CancelledError
 
 
+async def race(
+    *runners: asyncio.Future[Any] | Coroutine[Any, Any, object], seconds: float | None = None
+) -> None:
+    """Wait until one of several is done, or the time is over.
+
+    Args:
+        runners: futures and tasks, which run on afterwards; and coroutines, which are ended.
+        seconds: None waits without end.
+
+    Raises:
+        Exception: what a coroutine has raised; what a future has stays in it.
+    """
+    futures = [asyncio.ensure_future(runner) for runner in runners]
+    begun = [future for future, runner in zip(futures, runners, strict=True) if future is not runner]
+    try:
+        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(*begun)
+    for future in begun:
+        if not future.cancelled():
+            future.result()
+
+
+async def unless(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
+    """Do some work; end it, and return None, when ``stop`` is done first.
+
+    Raises:
+        Exception: what the work has raised.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        await race(working, stop)
+    finally:
+        await end(working)
+    return None if working.cancelled() else working.result()
+
+
+async def watched(work: Coroutine[Any, Any, T], look: Callable[[], object], every: float) -> T:
+    """Do some work, but end it as soon as a look tells that it is in vain.
+
+    Args:
+        work: may never end by itself.
+        look: raises what is to be raised in its place.
+        every: seconds between two looks.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({working}, timeout=every))[0]:
+            look()
+    finally:
+        await end(working)
+    return working.result()
+
+
 class Tasks:
     """Tasks that run beside each other and end together, when the context is left."""
 
@@ -60,7 +114,11 @@ class Tasks:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
-        return f"Tasks({len(self._running)})"
+        return f"Tasks({len(self)})"
+
+    def __len__(self) -> int:
+        """Count those that are not done."""
+        return len(self._running)
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,15 +151,14 @@ class Tasks:
         if work is None:
             await asyncio.shield(self._failed)
             return
-        waiting = asyncio.create_task(work)
-        try:
-            futures: set[asyncio.Future[Any]] = {waiting, self._failed}
-            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                self._failed.result()
-            waiting.result()
-        finally:
-            await end(waiting)
+        await race(work, self._failed)
+        if self._failed.done():
+            self._failed.result()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until all are done by themselves, or the time is over."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -110,4 +167,4 @@ class Tasks:
             self._failed.exception()  # retrieved, even if nothing waits for it any more
 
 
-__all__ = ["CANCEL_AGAIN", "Tasks", "end"]
+__all__ = ["CANCEL_AGAIN", "Tasks", "end", "race", "unless", "watched"]

@@ -15,7 +15,6 @@ from tickertape.producers.monitor.coordination.status_publisher import Telling
 from tickertape.producers.monitor.coordination.stored_status import (
     Newest,
     author,
-    last,
     newest_statuses,
     status_of,
 )
@@ -24,6 +23,7 @@ from tickertape.producers.monitor.gateway.monitored_gateway import Watched
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Silence
 
 from tickertape.names import Names
+from tickertape.nats import direct_get
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import RETRY_WAIT
 from tickertape.nats.streams import StreamsError
@@ -139,8 +139,8 @@ class Hearing:
             if subject is None or self._telling.expects(subject):
                 continue
             try:
-                answer = await last(client, stream, self._names.subject(subject))
+                answer = await direct_get.last(client, stream, self._names.subject(subject))
             except NatsError:
                 continue  # it is read again when it turns out to be needed
             if answer is not None:
-                self._telling.heard(subject, answer[0])
+                self._telling.heard(subject, answer.seq)

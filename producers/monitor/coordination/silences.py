@@ -11,10 +11,11 @@ import orjson
 from nats.aio.client import Client
 from tickertape.contracts import subjects
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.producers.monitor.coordination.stored_status import last, newest_statuses, subjects_of
+from tickertape.producers.monitor.coordination.stored_status import newest_statuses
 from tickertape.producers.monitor.gateway.state import Silence
 
 from tickertape.names import Names
+from tickertape.nats import direct_get
 from tickertape.nats.streams import StreamsError
 
 MAX_WHY: Final = 500
@@ -57,9 +58,9 @@ async def read(client: Client, names: Names) -> dict[str, Silence]:
     """
     stream = names.stream("WATCHDOG")
     found: dict[str, Silence] = {}
-    for place in await subjects_of(client, stream, names.subject(PATTERN)):
-        answer = await last(client, stream, place)
-        silence = decode(answer[1]) if answer is not None else None
+    for place in await direct_get.subjects_of(client, stream, names.subject(PATTERN)):
+        answer = await direct_get.last(client, stream, place)
+        silence = decode(answer.data) if answer is not None else None
         if silence is not None:
             found[status_subject(names.bare(place))] = silence
     return found

@@ -20,11 +20,11 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import EventModel
-from tickertape.producers.monitor.coordination.stored_status import last
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError, PublishRejected
 from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.names import Names
+from tickertape.nats import direct_get
 from tickertape.nats.provisioning import RETRY_WAIT
 
 MAX_KEPT: Final = 64
@@ -148,12 +148,11 @@ class Telling:
         """See what stands on a subject where an event of ours was to; True when that settles it."""
         client: Client = await self._publisher.connected()
         try:
-            answer = await last(client, self._names.stream("EVENTS"), self._names.subject(subject))
+            answer = await direct_get.last(client, self._names.stream("EVENTS"), self._names.subject(subject))
         except (NatsError, OSError, TimeoutError):
             return False
         if answer is None:
             self._sequences.pop(subject, None)  # the last word has expired: ours is the first again
             return False
-        sequence, body = answer
-        self.heard(subject, sequence)
-        return body == event.encode() or self._overruled(subject, sequence, body)
+        self.heard(subject, answer.seq)
+        return answer.data == event.encode() or self._overruled(subject, answer.seq, answer.data)

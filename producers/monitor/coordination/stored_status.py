@@ -13,8 +13,7 @@ from nats.aio.client import Client
 from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
 
 from tickertape.names import Names
-from tickertape.nats import direct_get, streams
-from tickertape.nats.streams import StreamsError
+from tickertape.nats import direct_get
 
 _AT_ONCE: Final = 64
 
@@ -55,52 +54,21 @@ async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
     found: dict[str, Newest] = {}
     events = names.stream("EVENTS")
     for stream in (names.stream("LATEST"), events):
-        subjects = await subjects_of(client, stream, names.subject("gateway.status.>"))
+        subjects = await direct_get.subjects_of(client, stream, names.subject("gateway.status.>"))
         for start in range(0, len(subjects), _AT_ONCE):
             some = subjects[start : start + _AT_ONCE]
-            answers = await asyncio.gather(*(last(client, stream, subject) for subject in some))
+            answers = await asyncio.gather(*(direct_get.last(client, stream, subject) for subject in some))
             for subject, answer in zip(some, answers, strict=True):
                 if answer is None:
                     continue
-                sequence = answer[0] if stream == events else 0
-                status = status_of(names.bare(subject), answer[1], sequence)
+                sequence = answer.seq if stream == events else 0
+                status = status_of(names.bare(subject), answer.data, sequence)
                 if status is not None:
                     found[names.bare(subject)] = status
                 elif sequence and names.bare(subject) in found:
                     # What cannot be read still counts when the next event names the one before.
                     found[names.bare(subject)] = replace(found[names.bare(subject)], sequence=sequence)
     return found
-
-
-async def subjects_of(client: Client, stream: str, pattern: str) -> list[str]:
-    """Subjects of a stream that can be asked for; the server lists them in pages.
-
-    Those that are not UTF-8 are listed with the same replacement in place of different bytes, so a page can
-    hold fewer than it counts.
-    """
-    found: dict[str, None] = {}
-    seen = 0
-    while True:
-        request = {"subjects_filter": pattern, "offset": seen}
-        answer = await streams.request(client, f"STREAM.INFO.{stream}", request)
-        if "error" in answer:
-            description = answer["error"].get("description")
-            raise StreamsError(f"stream {stream} cannot be read: {description}", "look at the server's log")
-        page = answer["state"].get("subjects") or {}
-        found.update((subject, None) for subject in page if direct_get.can_ask(subject))
-        seen += len(page)
-        if not page or seen >= answer.get("total", 0):
-            return list(found)
-
-
-async def last(client: Client, stream: str, subject: str) -> tuple[int, bytes] | None:
-    """The last message of a subject: its sequence and body; None when the stream has none.
-
-    Raises:
-        NatsError: NATS went away.
-    """
-    found = await direct_get.last(client, stream, subject)
-    return None if found is None else (found.seq, found.data)
 
 
 def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:

@@ -6,11 +6,12 @@ Invariants:
 2. Each course begins with ``started`` and ends with ``succeeded`` or ``failed``, each told once.
 """
 
-from collections import deque
 from typing import Any, Final
 
 from tickertape.contracts.events import GatewayRecovery, format_time
 from tickertape.producers.monitor.config.models import Gateway, RecoverySettings
+
+from tickertape.rate_limit import SlidingWindow
 
 MAX_BACKOFF: Final = 600.0
 """Seconds between two attempts at most."""
@@ -35,7 +36,7 @@ class Recovery:
         self._settings = settings
         self._monitor = monitor
         self._due: float | None = None
-        self._made: deque[float] = deque()  # attempts of the last hour
+        self._made = SlidingWindow(HOUR)
 
     def __repr__(self) -> str:
         return f"Recovery({self._gateway.id}, attempt {self.attempt}, due {self._due})"
@@ -56,16 +57,13 @@ class Recovery:
         """What is due now: an ``attempt`` to be made, or ``failed``; None when it is not due yet."""
         if self._due is None or now < self._due:
             return None
-        while self._made and self._made[0] <= now - HOUR:
-            self._made.popleft()
         if self.attempt >= self._settings.attempts:
             return self._end("failed", now, reason=f"{self.attempt} attempts did not bring it back")
-        if len(self._made) >= self._settings.per_hour:
+        if not self._made.allow(self._settings.per_hour, now):
             return self._end(
                 "failed", now, reason=f"{self._settings.per_hour} attempts in an hour are the most"
             )
         self.attempt += 1
-        self._made.append(now)
         self._due = None  # until it has been made
         return self._event("attempt", now)
 

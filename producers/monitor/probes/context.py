@@ -6,11 +6,12 @@ Invariants:
 2. What never arrived is not stale before it had the time to arrive.
 """
 
-from collections import deque
 from typing import Final
 
 from nats.aio.subscription import Subscription
 from tickertape.contracts.subjects import matches
+
+from tickertape.rate_limit import SlidingWindow
 
 HOUR: Final = 3600.0
 
@@ -19,17 +20,11 @@ class LogonCaps:
     """How often each account was logged on within the last hour."""
 
     def __init__(self) -> None:
-        self._times: dict[tuple[str, str], deque[float]] = {}
+        self._windows: dict[tuple[str, str], SlidingWindow] = {}
 
     def take(self, account: tuple[str, str], most: int, now: float) -> bool:
         """Count one more log-in, unless the hour has had its ``most``; ``now`` is monotonic, in seconds."""
-        times = self._times.setdefault(account, deque())
-        while times and times[0] <= now - HOUR:
-            times.popleft()
-        if len(times) >= most:
-            return False
-        times.append(now)
-        return True
+        return self._windows.setdefault(account, SlidingWindow(HOUR)).allow(most, now)
 
 
 class Freshness:

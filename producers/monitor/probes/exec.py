@@ -12,6 +12,8 @@ from tickertape.producers.monitor.config.probes import ExecProbe
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, failed
 
+from tickertape.text import printable
+
 MAX_OUTPUT_BYTES: Final = 64 * 1024
 """Output of a command that is kept, from its end; it may write more."""
 
@@ -70,6 +72,6 @@ async def run(command: list[str], environment: dict[str, str], limit: float) -> 
 
 
 def last_line(output: bytes) -> str:
-    """Last line that says something, without what a terminal would obey."""
+    """Return the last line that says something, with what a terminal would obey escaped."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return "".join(c for c in lines[-1] if c.isprintable()) if lines else ""
+    return printable(lines[-1]) if lines else ""

@@ -14,9 +14,9 @@ Invariants:
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from nats.aio.client import Client
@@ -30,17 +30,19 @@ from tickertape.producers.shipper.sinks.sink import Checkpoint, Conflict, Item, 
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
+from tickertape.nats.jetstream_api import StreamsError
 from tickertape.nats.provisioning import RETRY_WAIT
+from tickertape.process.tasks import watched
 
 COMMIT_TIMEOUT: Final = 10.0
 """Seconds for an acknowledgement; the server abandons an idle batch after as many."""
 
-_LOOK_TIMEOUT: Final = 5.0
 _WRONG_LAST: Final = frozenset({10070, 10071, 10164})
 _TOO_LARGE: Final = frozenset({10054})
 _LOADS_AT_ONCE: Final = 32
 _CONNECTION_POLL: Final = 0.1
 _FLUSH_BYTES: Final = 512 * 1024
+T = TypeVar("T")
 
 
 class AtomicSink:
@@ -67,7 +69,7 @@ class AtomicSink:
         pattern = self._names.subject(f"checkpoint.{subjects.escape(self._host)}.>")
         found: set[str] = set()
         for stream in ("EVENTS", "CHECKPOINTS"):
-            found |= await self._subjects(self._names.stream(stream), pattern)
+            found |= set(await self._patiently(direct_get.subjects_of, self._names.stream(stream), pattern))
         slots = asyncio.Semaphore(_LOADS_AT_ONCE)
 
         async def one(subject: str) -> Known | None:
@@ -155,14 +157,13 @@ class AtomicSink:
         """Ask, but wait no longer for an answer when the connection is gone on which it would come."""
         client = self._client
         reconnects = client.stats["reconnects"]
-        asking = asyncio.ensure_future(client.request(subject, body, timeout=COMMIT_TIMEOUT, headers=headers))
-        try:
-            while not (await asyncio.wait({asking}, timeout=_CONNECTION_POLL))[0]:
-                if not client.is_connected or client.stats["reconnects"] != reconnects:
-                    raise NatsTimeout
-            return asking.result()
-        finally:
-            asking.cancel()
+
+        def look() -> None:
+            if not client.is_connected or client.stats["reconnects"] != reconnects:
+                raise NatsTimeout
+
+        asking = client.request(subject, body, timeout=COMMIT_TIMEOUT, headers=headers)
+        return await watched(asking, look, _CONNECTION_POLL)
 
     def _subject(self, path: str) -> str:
         name = path.encode("utf-8", "surrogateescape")
@@ -171,52 +172,27 @@ class AtomicSink:
 
     # What is there.
 
-    async def _subjects(self, stream: str, pattern: str) -> set[str]:
-        found: set[str] = set()
-        seen = 0  # those that are not UTF-8 can be listed alike: a page may hold fewer than it counts
-        while True:
-            request = orjson.dumps({"subjects_filter": pattern, "offset": seen})
-            answer = await self._ask(f"$JS.API.STREAM.INFO.{stream}", request)
-            page = answer["state"].get("subjects") or {}
-            found |= set(filter(direct_get.can_ask, page))
-            seen += len(page)
-            if not page or seen >= answer.get("total", 0):
-                return found
-
     async def _newest(self, subject: str) -> Known | None:
         """The newest checkpoint of a subject, and the sequence of the last one in EVENTS."""
-        here = await self._last(self._names.stream("EVENTS"), subject)
-        kept = await self._last(self._names.stream("CHECKPOINTS"), subject)
-        sequence = here[0] if here is not None else 0
-        found = [checkpoint for item in (here, kept) if item and (checkpoint := _read(item[1])) is not None]
+        # A replica without the newest may answer: then a commit's condition fails, and it asks again.
+        here = await self._patiently(direct_get.last, self._names.stream("EVENTS"), subject)
+        kept = await self._patiently(direct_get.last, self._names.stream("CHECKPOINTS"), subject)
+        sequence = here.seq if here is not None else 0
+        found = [checkpoint for item in (here, kept) if item and (checkpoint := _read(item.data)) is not None]
         if not found:
             return None
         return Known(max(found, key=lambda one: one.count), sequence)
 
-    async def _last(self, stream: str, subject: str) -> tuple[int, bytes] | None:
-        # With the subject in the question, so that a shipper may be allowed its own checkpoints alone. A
-        # replica may answer that has not the newest yet: then a commit's condition fails, and it asks again.
-        found = direct_get.stored(await self._reply(f"$JS.API.DIRECT.GET.{stream}.{subject}", b""))
-        return None if found is None else (found.seq, found.data)
-
-    async def _reply(self, subject: str, request: bytes) -> Msg:
+    async def _patiently(
+        self, ask: Callable[[Client, str, str], Coroutine[Any, Any, T]], stream: str, subject: str
+    ) -> T:
+        """Ask until an answer comes: NATS may be away, a server just begin, or a stream be gone."""
         while True:
             try:
-                return await self._client.request(subject, request, timeout=_LOOK_TIMEOUT)
-            except NatsError as error:
-                self._tell(f"no answer on {subject}: {error}")
+                return await ask(self._client, stream, subject)
+            except (NatsError, StreamsError) as error:
+                self._tell(f"stream {stream}: {error}")
                 await asyncio.sleep(RETRY_WAIT)
-
-    async def _ask(self, subject: str, request: bytes) -> dict[str, Any]:
-        while True:
-            answer = _object((await self._reply(subject, request)).data)
-            error = answer.get("error")
-            if error is None and "state" in answer:
-                return answer
-            # A server that has just begun, or a stream that is gone: no answer to what was asked.
-            error = error if isinstance(error, dict) else {}
-            self._tell(f"{error.get('description', 'a strange answer')} (code {error.get('err_code')})")
-            await asyncio.sleep(RETRY_WAIT)
 
 
 def _object(data: bytes) -> dict[str, Any]:

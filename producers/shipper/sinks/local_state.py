@@ -8,7 +8,6 @@ Invariants:
 """
 
 import base64
-import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -17,20 +16,11 @@ import orjson
 from tickertape.producers.shipper.sinks.sink import VERSION, Checkpoint, decode
 
 from tickertape.errors import OperatorError
+from tickertape.process.lockfile import locked
 
 
 class CheckpointError(OperatorError):
-    """The state on disk cannot be used.
-
-    Args:
-        path: file or folder.
-        message: what happened to it.
-        hint: what to do about it.
-    """
-
-    def __init__(self, path: Path, message: str, hint: str) -> None:
-        super().__init__(f"{path}: {message}", hint)
-        self.path = path
+    """The state on disk cannot be used."""
 
 
 class State:
@@ -51,20 +41,16 @@ class State:
         self.path = folder / f"ship-{name}.json"
         self._saved: bytes | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = locked(self.path.with_suffix(".lock"))
+        except BlockingIOError:
+            what = f"{self.path}: another shipper ships the same files with this state"
+            raise CheckpointError(what, "stop it, or give this one another --state-dir") from None
         except OSError as error:
             raise self._unwritable(error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            what = "another shipper ships the same files with this state"
-            raise CheckpointError(self.path, what, "stop it, or give this one another --state-dir") from None
 
     def close(self) -> None:
         """Let another process have the state."""
-        os.close(self._lock)
+        self._lock.close()
 
     def load(self) -> dict[str, Checkpoint]:
         """Read the checkpoints, by path; none when there is no file yet.
@@ -82,13 +68,11 @@ class State:
             return {}
         except OSError as error:
             raise CheckpointError(
-                self.path, f"cannot be read: {error.strerror}", "let this user read it"
+                f"{self.path}: cannot be read: {error.strerror}", "let this program's user read it"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
-            what = f"is no checkpoint of this version ({error})"
-            raise CheckpointError(
-                self.path, what, "move it away to ship the files from their start"
-            ) from None
+            what = f"{self.path}: is no checkpoint of this version ({error})"
+            raise CheckpointError(what, "move it away to ship the files from their start") from None
 
     def save(self, checkpoints: dict[str, bytes]) -> bool:
         """Make encoded checkpoints last; False when the same are there already.
@@ -118,5 +102,5 @@ class State:
         return True
 
     def _unwritable(self, error: OSError) -> CheckpointError:
-        what = f"cannot be written: {error.strerror}"
-        return CheckpointError(self.path, what, "give a folder that can be written with --state-dir")
+        what = f"{self.path}: cannot be written: {error.strerror}"
+        return CheckpointError(what, "give a folder that can be written with --state-dir")

@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from tickertape.rate_limit import ROUNDING
+from tickertape.rate_limit import TokenBucket as PlainBucket
+
 MAX_DELAY: Final = 0.25
 """Seconds that an event waits at most for the next flush; it comes to that when a flush takes 65 ms."""
 
@@ -32,7 +35,7 @@ _LEAST_BURST: Final = 2.0
 """With less, the reserves would hold back DEBUG and INFO for ever."""
 
 
-class TokenBucket:
+class TokenBucket(PlainBucket):
     """Log events per second, with a last part of the burst kept for higher levels.
 
     Args:
@@ -40,38 +43,26 @@ class TokenBucket:
         now: UNIX seconds; the bucket starts full.
     """
 
-    __slots__ = ("_at", "_levels", "_tokens", "burst", "rate")
+    __slots__ = ("_levels",)
 
     def __init__(self, rate: float, now: float) -> None:
-        self.rate = rate
-        self.burst = max(rate, _LEAST_BURST)
-        self._tokens = self.burst
-        self._at = now
-        self._levels = tuple(1.0 + reserve * self.burst for reserve in RESERVES)
-
-    def __repr__(self) -> str:
-        return f"TokenBucket({self._tokens:.1f} of {self.burst:g}, {self.rate:g}/s)"
-
-    def refill(self, now: float) -> None:
-        """Add what the time since the last call brought."""
-        if now > self._at:
-            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
-            self._at = now
+        super().__init__(rate, max(rate, _LEAST_BURST), now)
+        self._levels = tuple(1.0 + reserve * self.burst - ROUNDING for reserve in RESERVES)
 
     @property
     def available(self) -> int:
         """Whole tokens that are there, at the last ``refill``."""
-        return int(self._tokens + 1e-9)
+        return int(self.tokens + ROUNDING)
 
     def spend(self, tokens: int) -> None:
         """Take tokens that are ``available``, whatever they are for."""
-        self._tokens -= tokens
+        self.tokens -= tokens
 
     def take(self, rank: int) -> bool:
         """Take one token for an event of a level's rank, unless that would touch the reserve above it."""
-        if self._tokens + 1e-9 < self._levels[rank]:
+        if self.tokens < self._levels[rank]:
             return False
-        self._tokens -= 1.0
+        self.tokens -= 1.0
         return True
 
 

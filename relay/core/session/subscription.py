@@ -20,10 +20,10 @@ from tickertape.contracts.messages import (
 )
 from tickertape.contracts.subjects import LEVELS
 
+from tickertape.durations import is_duration, parse_duration
+
 MODES: Final = get_args(Mode)
 MAX_INTERVAL_MS: Final = 60_000
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 QUERY_KEYS: Final = ("subjects", "level", "mode", "cursor", "since", "interval_ms")
 """Parameters of the feed's query; history has some more."""
 
@@ -187,8 +187,8 @@ def _checked(
 def _since(text: str) -> Since:
     if text == "earliest":
         return Since()
-    if found := _DURATION.fullmatch(text):
-        return Since(ago=int(found[1]) * _UNIT_SECONDS[found[2]])
+    if is_duration(text):
+        return Since(ago=parse_duration(text))
     try:
         return Since(moment=parse_time(text).timestamp())
     except (ValueError, OverflowError):

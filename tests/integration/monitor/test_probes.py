@@ -310,7 +310,7 @@ def test_fix_is_capped_and_says_what_it_lacks() -> None:
     ("script", "outcome", "says"),
     [
         ("echo fine; exit 0", Outcome.OK, "None"),
-        ("echo one; echo slow \x1b[31mqueue; exit 1", Outcome.DEGRADED, "slow [31mqueue"),
+        ("echo one; echo slow \x1b[31mqueue; exit 1", Outcome.DEGRADED, r"slow \x1b[31mqueue"),
         ("exit 2", Outcome.FAILED, "ended with 2"),
         ("echo odd >&2; exit 7", Outcome.FAILED, "ended with 7, none of 0, 1, 2: odd"),
         ("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last; exit 2", Outcome.FAILED, "last"),

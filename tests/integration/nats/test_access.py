@@ -572,5 +572,5 @@ def test_an_address_that_is_none_does_not_show_its_password(
 
     assert main(["check", "--nats-url", url]) == 2
     said = capsys.readouterr().err
-    assert "is no NATS address" in said
+    assert "is not a valid address" in said
     assert "s3cret" not in said

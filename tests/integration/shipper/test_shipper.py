@@ -460,7 +460,7 @@ def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix:
         def save(self, checkpoints: dict[str, bytes]) -> bool:
             self.saves += 1
             if self.saves == 3:
-                raise CheckpointError(self.path, "cannot be written: no space left on device", "make room")
+                raise CheckpointError("cannot be written: no space left on device", "make room")
             return super().save(checkpoints)
 
     async def ship(state: State) -> int:

@@ -14,30 +14,11 @@ from tickertape.nats.connect_errors import (
     TlsRefused,
     failure_of,
     server_error,
-    shown,
     unreachable,
 )
 from tickertape.nats.credentials import Access, AccessError
 
 GIVEN = Access(token="t")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("nats://h:4222", "nats://h:4222"),
-        ("nats://user:secret@h:4222", "nats://***@h:4222"),
-        ("nats://token@h", "nats://***@h"),
-        ("nats://u:secret@a, tls://u:secret@b", "nats://***@a,tls://***@b"),
-        ("nats://u:sec,ret@a,nats://b", "nats://***@a,nats://b"),
-        ("nats://u:sec/ret@a", "nats://***@a"),
-        ("nats://u:sec@ret@a", "nats://***@a"),
-        ("user:secret@h", "***@h"),
-    ],
-)
-def test_an_address_is_shown_without_its_user(url: str, expected: str) -> None:
-    """Whatever the password is made of."""
-    assert shown(url) == expected
 
 
 @pytest.mark.parametrize(

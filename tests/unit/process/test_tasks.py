@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tickertape.nats.connection import connect
-from tickertape.process.tasks import Tasks, end
+from tickertape.process.tasks import Tasks, end, race, unless, watched
 
 AGAIN = 0.01
 
@@ -89,6 +89,104 @@ def test_who_ends_tasks_may_be_cancelled_meanwhile() -> None:
         assert task.done()
         assert not task.cancelled()
         assert asked == 1
+
+    run(check())
+
+
+def test_a_race_is_over_with_the_first() -> None:
+    """Coroutines are ended then, tasks run on; time that is over is no fault."""
+
+    async def check() -> None:
+        ended: list[str] = []
+
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.append("wait")
+
+        task = asyncio.create_task(deaf(0))
+        await race(task, wait(), asyncio.sleep(0.01))
+        assert ended == ["wait"]
+        await race(task, wait(), seconds=0.01)
+        assert ended == ["wait", "wait"]
+        assert not task.done()
+        await end(task)
+        await race(task, wait())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(check())
+
+
+def test_a_race_raises_what_its_coroutines_raise() -> None:
+    """What a task raises is for whoever has it."""
+
+    async def fail() -> None:
+        raise ValueError("the first")
+
+    async def check() -> None:
+        with pytest.raises(ValueError, match="the first"):
+            await race(fail(), asyncio.sleep(3600))
+        task = asyncio.create_task(fail())
+        await race(task, asyncio.sleep(3600))
+        with pytest.raises(ValueError, match="the first"):
+            await task
+
+    run(check())
+
+
+def test_work_is_done_unless_something_comes_first() -> None:
+    """Its result or its exception; None when it was ended."""
+
+    async def fail() -> None:
+        raise ValueError("at work")
+
+    async def check() -> None:
+        assert await unless(asyncio.sleep(3600), asyncio.sleep(0.01, "done")) == "done"
+        assert await unless(asyncio.sleep(0.01), asyncio.sleep(3600, "done")) is None
+        with pytest.raises(ValueError, match="at work"):
+            await unless(asyncio.sleep(3600), fail())
+        running = asyncio.create_task(unless(asyncio.sleep(3600), asyncio.sleep(3600)))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(check())
+
+
+def test_watched_work_ends_when_it_is_in_vain() -> None:
+    """Looks go by until one raises, or the work is done."""
+
+    async def check() -> None:
+        looks = 0
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                raise ConnectionError("in vain")
+
+        assert await watched(asyncio.sleep(0, "done"), look, 0.01) == "done"
+        with pytest.raises(ConnectionError, match="in vain"):
+            await watched(deaf(0), look, 0.01)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(check())
+
+
+def test_tasks_have_time_to_end_by_themselves() -> None:
+    """Those that do not are ended as ever."""
+
+    async def check() -> None:
+        async with Tasks() as tasks:
+            await tasks.settle(0.0)
+            quick, slow = tasks.start(asyncio.sleep(0.01, "done")), tasks.start(deaf(0))
+            while not quick.done():
+                await tasks.settle(0.01)
+            assert len(tasks) == 1
+        assert slow.cancelled()
 
     run(check())
 

@@ -68,7 +68,7 @@ def test_subjects_become_patterns(subjects: str, patterns: tuple[str, ...]) -> N
         ({"port": 70_000}, "65535"),
         ({"client_rate": -1}, "greater than or equal to 0"),
         ({"log_size": 0}, "greater than 0"),
-        ({"nats_url": "nowhere"}, "NATS address"),
+        ({"nats_url": "nowhere"}, "is not a valid address"),
         ({"subject_prefix": "a.>"}, "wildcard"),
     ],
 )

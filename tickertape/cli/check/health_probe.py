@@ -12,6 +12,9 @@ import os
 import socket
 import time
 
+from tickertape.text import printable
+from tickertape.urls import host_port
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
@@ -119,10 +122,8 @@ def ask(
         link.settimeout(_left(ends))
         if tls is not None:
             link = tls.wrap_socket(link)
-        name = f"[{host}]" if ":" in host else host
-        link.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n".encode("latin-1")
-        )
+        name = host_port(host, port)
+        link.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode("latin-1"))
         data = b""
         while len(data) < MAX_ANSWER:
             link.settimeout(_left(ends))
@@ -154,7 +155,7 @@ def reason(error: OSError) -> str:
 def first_line(body: bytes) -> str:
     """What a page says first, for one line of ours."""
     text = body.decode("utf-8", "replace").strip().partition("\n")[0][:100]
-    return "".join(character if character.isprintable() else "?" for character in text) or "nothing"
+    return printable(text) or "nothing"
 
 
 def _left(ends: float) -> float:

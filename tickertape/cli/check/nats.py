@@ -25,7 +25,7 @@ from tickertape.cli.check.ports import program_on
 from tickertape.cli.check.storage import replicas, storage
 from tickertape.nats import connection as connect
 from tickertape.nats.client import server_info
-from tickertape.nats.connect_errors import ConnectError, shown
+from tickertape.nats.connect_errors import ConnectError
 from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.embedded_server import OWN_NAME
 from tickertape.nats.streams import (
@@ -41,6 +41,7 @@ from tickertape.nats.streams import (
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.http_server import listen
+from tickertape.urls import shown
 
 SAMPLES: Final = 5
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import orjson
 
 from tickertape.cli.check.finding import Finding
 from tickertape.cli.check.health_probe import ask, first_line
+from tickertape.process.limits import descriptor_limits
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.http_server import listen, one_port
@@ -121,11 +121,9 @@ def _answer(host: str, port: int, path: str, *, tls: bool = False) -> tuple[int,
 
 
 def _descriptors(settings: RelaySettings) -> Finding:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = descriptor_limits()
     asked = settings.max_connections
     needed = asked + RESERVED_DESCRIPTORS
-    if hard == resource.RLIM_INFINITY:
-        return Finding.ok("descriptors", "the system sets no limit to descriptors")
     if hard < needed:
         return Finding.error(
             "descriptors",

@@ -11,9 +11,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tickertape.cli.check.finding import Finding
-from tickertape.nats.connection import shown
-from tickertape.relay.auth.settings import is_loopback
 from tickertape.relay.settings import RelaySettings
+from tickertape.urls import is_loopback, shown
 
 _WIDE_PREFIX: Final = {4: 8, 6: 32}
 """Lengths of prefixes below which a network is no list of proxies any more."""

@@ -8,11 +8,11 @@ from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.keys import KeysError
 from tickertape.relay.auth.origins import parse_origin
 from tickertape.relay.auth.revocation_list import RevocationsError
-from tickertape.relay.auth.settings import is_loopback
 from tickertape.relay.auth.token_service import Authority
 from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.settings import RelaySettings
+from tickertape.urls import is_loopback
 
 
 async def tokens(settings: RelaySettings, token_file: Path | None = None) -> list[Finding]:

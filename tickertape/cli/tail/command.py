@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import math
 import random
-import signal
 import ssl
 import sys
 import warnings
@@ -21,11 +20,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from tickertape.cli.tail.format import event_line, plain
+from tickertape.cli.tail.format import event_line
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
 from tickertape.process.console import say
+from tickertape.process.signals import stop_on_signals
+from tickertape.process.tasks import unless
+from tickertape.text import printable
+from tickertape.urls import checked
 
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 20.0
@@ -76,9 +79,7 @@ with warnings.catch_warnings():
         @field_validator("url")
         @classmethod
         def _websocket(cls, value: str) -> str:
-            url = urlsplit(value)
-            if url.scheme not in ("ws", "wss") or not url.hostname:
-                raise ValueError(f"{value!r} is no WebSocket address; write it as ws://127.0.0.1:8080/ws")
+            checked(value, ("ws", "wss"), "ws://127.0.0.1:8080/ws")
             return value
 
         @model_validator(mode="after")
@@ -94,7 +95,6 @@ async def run(settings: TailSettings) -> int:
     Returns:
         0 after a signal, 1 when the relay refuses for good.
     """
-    loop = asyncio.get_running_loop()
     try:
         secure = urlsplit(settings.url).scheme == "wss"
         trust = ssl.create_default_context(cafile=settings.ca) if secure else None
@@ -103,11 +103,9 @@ async def run(settings: TailSettings) -> int:
         say("tail", f"no certificate can be read from {settings.ca}: {reason}; give a PEM file with --ca")
         return 1
     tail = _Tail(settings, trust)
-    work = asyncio.ensure_future(tail.follow())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, work.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        return await work
+    with stop_on_signals() as stop:
+        if (code := await unless(stop.wait(), tail.follow())) is not None:
+            return code
     tail.keep()
     if tail.cursor:
         tail.say(f"at {tail.cursor}: go on with --cursor {tail.cursor}")
@@ -149,7 +147,7 @@ class _Tail:
 
     def say(self, text: str, style: str = "dim") -> None:
         """Print a line that is not an event, on standard error."""
-        self._notes.print(Text(plain(text), style))
+        self._notes.print(Text(printable(text), style))
 
     def keep(self) -> None:
         """Write the place reached to the state file, whole or not at all."""

@@ -20,15 +20,7 @@ HINT: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token
 
 
 class NoTokenError(ConfigurationError):
-    """There is no token where one should be.
-
-    Args:
-        where: it should be.
-        what: is wrong there.
-    """
-
-    def __init__(self, where: str, what: str) -> None:
-        super().__init__(f"{where} {what}", HINT)
+    """There is no token where one should be."""
 
 
 class TokenSource:
@@ -79,12 +71,12 @@ class TokenSource:
                 with self.file.open("rb") as file:
                     text = file.read(MAX_TOKEN + 2).decode("ascii", "replace")
             except OSError as error:
-                raise NoTokenError(where, f"cannot be read ({error.strerror})") from None
+                raise NoTokenError(f"{where} cannot be read ({error.strerror})", HINT) from None
         elif self._given is not None:
             where, text = "TICKERTAPE_TOKEN", self._given.get_secret_value()
         else:
             return None
         token = text.strip()
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
-            raise NoTokenError(where, "holds no token, which is three parts with dots between them")
+            raise NoTokenError(f"{where} holds no token, which is three parts with dots between them", HINT)
         return token

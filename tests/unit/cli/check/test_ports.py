@@ -110,7 +110,7 @@ def test_an_answer_cannot_write_on_the_terminal() -> None:
     answers = {b"/livez": page(200, b"ok"), b"/readyz": page(503, b"\x1b[2Jgone\nmore")}
     with answering(lambda path: answers[path]) as port:
         text = found(port=0, ops_port=port)["ops_port"].text
-    assert text.endswith("says: ?[2Jgone")
+    assert text.endswith("says: \\x1b[2Jgone")
 
 
 def test_an_address_that_is_not_ours_is_told() -> None:
@@ -135,7 +135,7 @@ def test_nobody_listens_on_a_free_port() -> None:
         (20_000, 10_000, "ok", "20000 descriptors: --max-connections 10000 fits"),
         (1_024, 10_000, "error", "--max-connections 10000: only 1024 descriptors, and 10096 are needed"),
         (64, 0, "error", "a relay: only 64 descriptors, and 96 are needed"),
-        (resource.RLIM_INFINITY, 10_000, "ok", "the system sets no limit to descriptors"),
+        (resource.RLIM_INFINITY, 10_000, "ok", "1048576 descriptors: --max-connections 10000 fits"),
     ],
 )
 def test_descriptors_are_compared_with_connections(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tickertape.relay.auth import jwks
-from tickertape.relay.auth.jwks import Jwks, refresh_after, shown
+from tickertape.relay.auth.jwks import Jwks, refresh_after
 from tickertape.relay.auth.keys import KeysError
 
 from tests.support.clients.forge import jwk
@@ -359,8 +359,3 @@ def test_waits_grow_and_are_left_to_chance_a_little(issuer: Issuer) -> None:
 def test_how_long_an_answer_counts(header: str | None, seconds: float) -> None:
     """A minute at least, an hour at most."""
     assert refresh_after(header) == seconds
-
-
-def test_addresses_are_shown_without_what_may_be_secret() -> None:
-    """User, password, query."""
-    assert shown("https://me:hunter2@a.example:8443/jwks?code=hunter2#x") == "https://a.example:8443/jwks"

@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 import orjson
+from tickertape.relay.metrics.snapshot import Reading
 from tickertape.relay.workers.ipc import Channel
 from tickertape.relay.workers.worker_slot import MOST_ASKED
 
@@ -20,11 +21,11 @@ def test_a_page_that_raises_is_answered() -> None:
     async def check() -> None:
         ours, theirs = socket.socketpair()
         channel = await Channel.open(theirs)
-        channel.serve(failing)
+        channel.serve(failing, Reading)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         async with asyncio.timeout(PATIENCE):
             for number in range(MOST_ASKED + 1):
-                writer.write(orjson.dumps({"id": number, "path": "/metrics", "accept": ""}) + b"\n")
+                writer.write(orjson.dumps({"id": number, "path": "/metrics"}) + b"\n")
                 answer = orjson.loads(await reader.readline())
                 assert answer == {"id": number, "status": 500, "body": ""}
         await channel.close()

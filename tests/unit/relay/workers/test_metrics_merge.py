@@ -1,117 +1,130 @@
-"""Tests of metrics of several processes that become one."""
+"""Readings of several processes that become one."""
 
+import orjson
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
-from tickertape.relay.workers.metrics_merge import Answer, Totals, add_up, parse
+from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers, render
+from tickertape.relay.metrics.snapshot import Distribution, Exemplar, Reading
+from tickertape.relay.workers.metrics_merge import Totals, add_up, reading_of
 
 OPENMETRICS = "application/openmetrics-text"
 
 
-def exposition(*lines: str) -> list[Metric]:
-    """Metrics as a worker tells them."""
-    return parse("\n".join([*lines, "# EOF"]) + "\n")
-
-
-def rendered(metrics: list[Metric], accept: str = OPENMETRICS) -> list[str]:
-    """Lines that Prometheus gets, without comments."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Answer(metrics))
-    encoder, _ = choose_encoder(accept)
-    return [line for line in encoder(registry).decode().splitlines() if not line.startswith("#")]
-
-
-def counter(value: int, label: str = "a") -> list[Metric]:
+def counter(value: float, label: str = "a") -> Reading:
     """A counter with a label."""
-    return exposition("# TYPE tickertape_x counter", f'tickertape_x_total{{kind="{label}"}} {value}')
+    return Reading({"gaps": {label: value}})
+
+
+def histogram(counts: tuple[int, ...], total: float, *exemplars: Exemplar) -> Reading:
+    """A histogram with a bucket up to 0.5, and one for the rest."""
+    return Reading(distributions={"flush_duration_seconds": Distribution((0.5,), counts, total, exemplars)})
 
 
 def test_counters_add_up_by_their_labels() -> None:
     """What only one of them has is there too."""
-    whole = add_up([counter(1), counter(2), counter(4, "b")])
-    assert rendered(whole) == ['tickertape_x_total{kind="a"} 3.0', 'tickertape_x_total{kind="b"} 4.0']
-    assert rendered(whole, "") == rendered(whole)
+    assert add_up([counter(1), counter(2), counter(4, "b")]) == Reading({"gaps": {"a": 3, "b": 4}})
+    assert add_up([]) == Reading()
 
 
 def test_histograms_add_up_by_bucket() -> None:
-    """Count and sum too, and the newest exemplar is kept."""
-
-    def histogram(low: int, all_of_them: int, total: float, trace: str, at: float) -> list[Metric]:
-        return exposition(
-            "# TYPE tickertape_h_seconds histogram",
-            "# UNIT tickertape_h_seconds seconds",
-            f'tickertape_h_seconds_bucket{{le="0.5"}} {low}',
-            f'tickertape_h_seconds_bucket{{le="+Inf"}} {all_of_them} # {{trace_id="{trace}"}} 0.7 {at}',
-            f"tickertape_h_seconds_count {all_of_them}",
-            f"tickertape_h_seconds_sum {total}",
-        )
-
-    whole = add_up([histogram(1, 2, 1.5, "old", 100.0), histogram(3, 4, 2.0, "new", 200.0)])
-    assert rendered(whole) == [
-        'tickertape_h_seconds_bucket{le="0.5"} 4.0',
-        'tickertape_h_seconds_bucket{le="+Inf"} 6.0 # {trace_id="new"} 0.7 200.000000000',
-        "tickertape_h_seconds_count 6.0",
-        "tickertape_h_seconds_sum 3.5",
-    ]
+    """Their sum too, and of each bucket the newest exemplar is kept."""
+    old, new, low = (
+        Exemplar(1, "old", 0.7, 100.0),
+        Exemplar(1, "new", 0.8, 200.0),
+        Exemplar(0, "low", 0.1, 9.0),
+    )
+    for one, other in (((new,), (low, old)), ((low, old), (new,))):
+        whole = add_up([histogram((1, 1), 1.5, *one), histogram((3, 1), 2.0, *other)])
+        found = whole.distributions["flush_duration_seconds"]
+        assert (found.bounds, found.counts, found.total) == ((0.5,), (4, 2), 3.5)
+        assert set(found.exemplars) == {new, low}
 
 
 @pytest.mark.parametrize(
     ("name", "values", "whole"),
     [
-        ("tickertape_connections", (2, 3), 5),
-        ("tickertape_nats_connected", (1, 0), 0),
-        ("tickertape_log_events", (10, 7), 7),
-        ("tickertape_intake_lag_events", (10, 700), 700),
-        ("tickertape_nats_round_trip_seconds", (0.5, 0.25), 0.5),
-        ("process_start_time_seconds", (9, 7), 7),
-        ("process_open_fds", (9, 7), 16),
-        ("python_info", (1, 1), 1),
+        ("connections", (2, 3), 5),
+        ("nats_connected", (1, 0), 0),
+        ("log_events", (10, 7), 7),
+        ("intake_lag_events", (10, 700), 700),
+        ("nats_round_trip_seconds", (0.5, 0.25), 0.5),
+        ("events_received", (10, 9), 10),
     ],
 )
-def test_gauges_are_sums_or_the_worst(name: str, values: tuple[float, float], whole: float) -> None:
-    """As each is meant."""
-    sources = [exposition(f"# TYPE {name} gauge", f"{name} {value}") for value in values]
-    assert rendered(add_up(sources)) == [f"{name} {float(whole)}"]
+def test_numbers_are_sums_or_the_worst(name: str, values: tuple[float, float], whole: float) -> None:
+    """As each is meant; what all take in alike is counted once."""
+    assert add_up(Reading({name: {"": value}}) for value in values) == Reading({name: {"": whole}})
 
 
-def test_an_info_is_told_once() -> None:
-    """All workers are of one version."""
-    build = exposition("# TYPE tickertape_build info", 'tickertape_build_info{version="1"} 1')
-    assert rendered(add_up([build, build])) == ['tickertape_build_info{version="1"} 1.0']
-
-
-def test_a_counter_of_no_type_beside_a_gauge_of_its_name() -> None:
-    """It has no type, since OpenMetrics allows no two families of one name; it adds up all the same."""
-    both = exposition(
-        "# TYPE tickertape_connections gauge",
-        "tickertape_connections 2",
-        "# TYPE tickertape_connections_total unknown",
-        'tickertape_connections_total{result="opened"} 5',
-    )
-    totals = Totals()
-    totals.heard(both)
-    totals.bury()
-    totals.heard(both)
-    assert rendered(totals.whole()) == [
-        'tickertape_connections_total{result="opened"} 10.0',
-        "tickertape_connections 2.0",
-    ]
+@pytest.mark.parametrize(
+    ("key", "values", "whole"),
+    [
+        ("process_start_time_seconds", (9, 7), 7),
+        ("process_open_fds", (9, 7), 16),
+        ("process_cpu_seconds_total", (9, 7), 16),
+        ("python_gc_collections_total,0", (9, 7), 16),
+        ("python_info,CPython,3,11", (1, 1), 1),
+    ],
+)
+def test_numbers_of_processes_add_up(key: str, values: tuple[float, float], whole: float) -> None:
+    """But for a start, of which the first counts, and an info."""
+    assert add_up(Reading(process={key: value}) for value in values) == Reading(process={key: whole})
 
 
 def test_what_a_dead_worker_counted_stays() -> None:
     """And what was a state of it does not; its successor's count comes on top."""
     totals = Totals()
-    gauge = exposition("# TYPE tickertape_connections gauge", "tickertape_connections 7")
+
+    def heard(value: float) -> None:
+        numbers = {"gaps": {"a": value}, "connections_total": {"accepted": value}, "connections": {"": 7.0}}
+        process = {"process_cpu_seconds_total": value, "process_open_fds": 7.0}
+        totals.heard(Reading(numbers, histogram((1, 0), value).distributions, process))
+
     for value in (10, 1):
-        totals.heard([*counter(value), *gauge])
+        heard(value)
         totals.bury()
-    assert rendered(totals.whole()) == ['tickertape_x_total{kind="a"} 11.0']
-    totals.bury()
-    assert rendered(totals.whole()) == ['tickertape_x_total{kind="a"} 11.0']
-    totals.heard([*counter(3), *gauge])
-    assert rendered(totals.whole()) == [
-        'tickertape_x_total{kind="a"} 14.0',
-        "tickertape_connections 7.0",
-    ]
-    assert rendered(totals.whole())[0] == 'tickertape_x_total{kind="a"} 14.0'
+    for _ in range(2):
+        whole = totals.whole()
+        assert whole.numbers == {"gaps": {"a": 11}, "connections_total": {"accepted": 11}}
+        assert whole.process == {"process_cpu_seconds_total": 11}
+        assert whole.distributions == histogram((2, 0), 11).distributions
+        totals.bury()
+    for _ in range(2):
+        heard(3)
+        whole = totals.whole()
+        assert whole.numbers == {
+            "gaps": {"a": 14}, "connections_total": {"accepted": 14}, "connections": {"": 7}
+        }  # fmt: skip
+        assert whole.process == {"process_cpu_seconds_total": 14, "process_open_fds": 7}
+        assert whole.distributions == histogram((3, 0), 14).distributions
+
+
+def test_a_reading_travels_as_json() -> None:
+    """Nothing is lost on the way, exemplars included."""
+    sent = Reading(
+        {"gaps": {"a": 1.0}},
+        histogram((1, 2), 3.0, Exemplar(1, "trace", 0.7, 100.0)).distributions,
+        process_numbers(),
+    )
+    assert reading_of(orjson.loads(orjson.dumps(sent))) == sent
+    assert reading_of(orjson.loads(orjson.dumps(Reading()))) == Reading()
+
+
+def test_the_whole_is_rendered_as_one_relay_is() -> None:
+    """With the numbers of all processes under the names that this process has for its own."""
+    numbers = process_numbers()
+    whole = add_up(
+        [
+            Reading({"gaps": {"rate": 1.0}}, process=numbers | {"process_open_fds": 2.0}),
+            Reading({"gaps": {"rate": 2.0}}, process=numbers | {"process_open_fds": 3.0}),
+        ]
+    )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(RelayCollector(lambda: whole))
+    registry.register(ProcessMetrics(whole.process))
+    lines = render(registry, OPENMETRICS)[0].decode().splitlines()
+    assert 'tickertape_gaps_total{reason="rate"} 3.0' in lines
+    assert "process_open_fds 5.0" in lines
+    assert "# TYPE process_open_fds gauge" in lines
+    assert sum(line.startswith("python_info{") and line.endswith(" 1.0") for line in lines) == 1
+    assert sum(line.startswith("python_gc_collections_total{") for line in lines) == 3

@@ -1,0 +1,41 @@
+"""The limit of descriptors, as the system has it."""
+
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from tickertape.process.limits import MOST, descriptor_limits, raise_descriptor_limit
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_limit_is_raised_as_far_as_it_is_wanted_and_may_be() -> None:
+    """And never lowered."""
+    hard = descriptor_limits()[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    assert descriptor_limits() == (200, hard)
+    assert raise_descriptor_limit(100) == 200
+    assert raise_descriptor_limit(300) == 300
+    assert raise_descriptor_limit() == min(hard, MOST)
+
+
+def test_no_limit_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system allows may still be less: then all stays as it is."""
+    limits = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    assert descriptor_limits() == (MOST, MOST)
+    assert raise_descriptor_limit(100) == MOST
+    limits = (1_024, resource.RLIM_INFINITY)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert raise_descriptor_limit() == 1_024
+    monkeypatch.undo()

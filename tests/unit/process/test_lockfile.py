@@ -1,0 +1,47 @@
+"""Locks on folders."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tickertape.process.lockfile import locked
+
+HOLD = """\
+import sys
+from pathlib import Path
+from tickertape.process.lockfile import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_has_a_lock(tmp_path: Path) -> None:
+    """The other one sees whose it is; a lock ends with the process that has it, however that ends."""
+    path = tmp_path / "a" / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError):
+            locked(path)
+        assert path.read_text() == f"{holder.pid}\n"
+    finally:
+        holder.kill()
+        holder.communicate()
+    with locked(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+    locked(path).close()
+
+
+def test_a_lock_that_cannot_be_made_is_no_lock_of_another(tmp_path: Path) -> None:
+    """As where a file stands in the place of its folder."""
+    (tmp_path / "a").write_text("")
+    with pytest.raises(OSError, match="a") as caught:
+        locked(tmp_path / "a" / "lock")
+    assert not isinstance(caught.value, BlockingIOError)

@@ -1,0 +1,54 @@
+"""Signals in the event loop."""
+
+import asyncio
+import os
+import signal
+import threading
+
+from tickertape.process.signals import heed, stop_on_signals
+
+
+def test_each_signal_is_heard_until_no_longer_heeded() -> None:
+    """With its number; what was there before is back afterwards."""
+
+    async def check() -> None:
+        heard: list[signal.Signals] = []
+        unheed = heed(heard.append, signal.SIGUSR1, signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        async with asyncio.timeout(60):
+            while len(heard) < 2:
+                await asyncio.sleep(0.001)
+        assert set(heard) == {signal.SIGUSR1, signal.SIGUSR2}
+        unheed()
+
+    before = signal.getsignal(signal.SIGUSR1)
+    asyncio.run(check())
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_signal_sets_the_event() -> None:
+    """SIGTERM, and others that are named."""
+
+    async def check(number: signal.Signals) -> None:
+        with stop_on_signals(signal.SIGUSR1) as stop:
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(60):
+                await stop.wait()
+
+    asyncio.run(check(signal.SIGTERM))
+    asyncio.run(check(signal.SIGUSR1))
+
+
+def test_another_thread_heeds_nothing() -> None:
+    """And does not fail: only the main thread gets signals."""
+    done: list[bool] = []
+
+    async def check() -> None:
+        with stop_on_signals() as stop:
+            done.append(stop.is_set())
+
+    thread = threading.Thread(target=lambda: asyncio.run(check()))
+    thread.start()
+    thread.join()
+    assert done == [False]

@@ -1,0 +1,75 @@
+"""The token bucket and the sliding window; in literal times."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tickertape.rate_limit import SlidingWindow, TokenBucket
+
+
+def test_a_bucket_starts_full_and_refills_at_its_rate() -> None:
+    """What is not used beyond the burst is gone."""
+    bucket = TokenBucket(2.0, 3.0, 100.0)
+    assert [bucket.allow(100.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.allow(100.4)
+    assert bucket.allow(100.5)
+    assert [bucket.allow(500.0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_clock_that_is_set_back_refills_nothing() -> None:
+    """Nor does the same time count twice later."""
+    bucket = TokenBucket(1.0, 2.0, 100.0)
+    assert bucket.allow(100.0, 2.0)
+    assert not bucket.allow(50.0)
+    assert not bucket.allow(100.9)
+    assert bucket.allow(101.0)
+
+
+def test_what_is_owed_is_bounded() -> None:
+    """No more than a burst, however much is spent; without ``owing`` nothing is spent that is not there."""
+    bucket = TokenBucket(1.0, 5.0, 0.0)
+    assert not bucket.allow(0.0, 6.0)
+    assert bucket.tokens == 5.0
+    assert bucket.allow(0.0, 100.0, owing=True)
+    assert bucket.tokens == -5.0
+    assert not bucket.allow(5.9)
+    assert bucket.allow(6.0)
+
+
+@given(
+    rate=st.floats(0.1, 1000.0),
+    burst=st.floats(1.0, 100.0),
+    steps=st.lists(st.tuples(st.floats(0.0, 2.0), st.integers(0, 50)), max_size=40),
+)
+def test_no_more_passes_than_rate_and_burst_allow(
+    rate: float, burst: float, steps: list[tuple[float, int]]
+) -> None:
+    """Over any time, whatever comes."""
+    bucket = TokenBucket(rate, burst, 0.0)
+    now, passed = 0.0, 0
+    for wait, tries in steps:
+        now += wait
+        passed += sum(bucket.allow(now) for _ in range(tries))
+        assert passed <= burst + rate * now + 1e-6
+
+
+def test_small_refills_add_up_to_a_whole_token() -> None:
+    """Ten tenths are one, though their sum as floats is a little less."""
+    bucket = TokenBucket(1.0, 1.0, 0.0)
+    assert bucket.allow(0.0)
+    for tenth in range(1, 10):
+        assert not bucket.allow(tenth / 10)
+    assert bucket.allow(1.0)
+
+
+def test_a_bucket_describes_itself() -> None:
+    """The text is for debugging."""
+    assert repr(TokenBucket(2.0, 3.0, 0.0)) == "TokenBucket(3.0 of 3, 2/s)"
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_window_allows_so_many_in_any_span(most: int) -> None:
+    """A time counts until the span is over, to the second; what was refused does not count."""
+    window = SlidingWindow(10.0)
+    assert [window.allow(most, float(now)) for now in range(5)] == [now < most for now in range(5)]
+    assert [window.allow(most, 10.0 + now) for now in range(5)] == [now < most for now in range(5)]

@@ -1,0 +1,44 @@
+"""Text of others in lines of ours."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tickertape.text import cut, one_line, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("行情 up — 'ok'", "行情 up — 'ok'"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\u202eleft", r"\u202eleft"),
+        ("half \ud800", r"half \ud800"),
+    ],
+)
+def test_what_cannot_be_printed_is_escaped(text: str, expected: str) -> None:
+    """All else stays as it is."""
+    assert printable(text) == expected
+
+
+@given(st.text(st.characters()))
+def test_nothing_steers_a_terminal(text: str) -> None:
+    """Whatever it is made of."""
+    assert printable(text).isprintable()
+    printable(text).encode()  # it has no lone surrogate
+
+
+def test_lines_are_joined() -> None:
+    """Any kind of line break."""
+    assert one_line("a\nb\r\nc\u2028d") == "a b c d"
+    assert one_line("") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "expected"), [("abc", 5, "abc"), ("abc", 2, "ab"), ("情情", 5, "情"), ("情", 2, "")]
+)
+def test_a_text_is_cut_between_characters(text: str, size: int, expected: str) -> None:
+    """The size is in bytes."""
+    assert cut(text, size) == expected

@@ -1,0 +1,100 @@
+"""Addresses: which are taken, and what is shown of them."""
+
+import pytest
+
+from tickertape.urls import checked, host_port, is_loopback, shown
+
+WEB = ("http", "https")
+EXAMPLE = "https://a.example/x"
+
+
+@pytest.mark.parametrize(
+    "text", ["http://a", "https://a.example:8443/x?y=1#z", "http://[::1]:1/", "https://xn--a.example/%C3%A9"]
+)
+def test_addresses_are_taken(text: str) -> None:
+    """Names and numbers, with a port or without one."""
+    assert checked(text, WEB, EXAMPLE).geturl() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a.example",
+        "ftp://a",
+        "https://",
+        "https://:1/",
+        "https://[::1",
+        "https://a:0/",
+        "https://a:99999/",
+        "https://a:x/",
+        "https://a b/",
+        "https://a/\n",
+        "https://ä.example",
+    ],
+)
+def test_other_addresses_are_refused(text: str) -> None:
+    """The error says what is right."""
+    with pytest.raises(ValueError, match=f"is not a valid address; write it as {EXAMPLE}"):
+        checked(text, WEB, EXAMPLE)
+
+
+def test_a_user_is_taken_only_where_one_may_be() -> None:
+    """Its name and password may have any characters."""
+    assert checked("nats://ü:p w@h:1", ("nats",), "nats://h", user=True).hostname == "h"
+    with pytest.raises(ValueError, match="holds a user"):
+        checked("https://me@a/", WEB, EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:hunter2@a/",
+        "https://me:hunter2/x@a",
+        "https://me:hunter2,x@a",
+        "https://me:hunter2@a:99999/",
+        "https://me:hunter2",
+        "me:hunter2@a",
+        "https://a:0/?key=hunter2",
+    ],
+)
+def test_an_error_shows_no_password(text: str) -> None:
+    """Nor half of one, where it makes the address a broken one."""
+    with pytest.raises(ValueError, match="address") as caught:
+        checked(text, WEB, EXAMPLE)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("nats://h:4222", "nats://h:4222"),
+        ("nats://user:secret@h:4222", "nats://***@h:4222"),
+        ("nats://token@h", "nats://***@h"),
+        ("nats://u:secret@a, tls://u:secret@b", "nats://***@a,tls://***@b"),
+        ("nats://u:sec,ret@a,nats://b", "nats://***@a,nats://b"),
+        ("nats://u:sec/ret@a", "nats://***@a"),
+        ("nats://u:sec@ret@a", "nats://***@a"),
+        ("nats://u:sec?ret@a", "nats://***@a"),
+        ("nats://u:sec#ret@a", "nats://***@a"),
+        ("user:secret@h", "***@h"),
+        ("https://a.example:8443/jwks?code=secret#x", "https://a.example:8443/jwks"),
+    ],
+)
+def test_an_address_is_shown_without_secrets(url: str, expected: str) -> None:
+    """Whatever they are made of."""
+    assert shown(url) == expected
+
+
+def test_a_port_follows_its_host() -> None:
+    """An IPv6 address has colons of its own."""
+    assert host_port("a.example", 1) == "a.example:1"
+    assert host_port("::1", 1) == "[::1]:1"
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"), [("127.0.0.2", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)]
+)
+def test_loopback(host: str, answer: bool) -> None:
+    """Addresses of this machine."""
+    assert is_loopback(host) is answer

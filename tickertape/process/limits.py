@@ -1,0 +1,28 @@
+"""The limit of open files and sockets (RLIMIT_NOFILE) of this process."""
+
+import contextlib
+import resource
+from typing import Final
+
+MOST: Final = 1_048_576
+"""Descriptors where the system names no limit: Linux lets no process have more unless told (fs.nr_open)."""
+
+
+def descriptor_limits() -> tuple[int, int]:
+    """Return how many descriptors this process has, and how many it may give itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _finite(soft), _finite(hard)
+
+
+def raise_descriptor_limit(wanted: int = MOST) -> int:
+    """Give this process more descriptors, as far as it may; return how many it has then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(wanted, _finite(hard))
+    if _finite(soft) < wanted:
+        with contextlib.suppress(ValueError, OSError):  # the system's own limit is lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return descriptor_limits()[0]
+
+
+def _finite(limit: int) -> int:
+    return MOST if limit == resource.RLIM_INFINITY else limit
