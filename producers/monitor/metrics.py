@@ -4,18 +4,15 @@ Read when they are asked for, from the monitor's state: nothing is counted twice
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from tickertape.contracts.events import Status
 from tickertape.producers.monitor.gateway.probe_health import Outcome
+from tickertape.producers.monitor.monitor import Monitor
 
 from tickertape.process.metrics_port import MetricsPort
-
-if TYPE_CHECKING:
-    from tickertape.producers.monitor.monitor import Monitor
 
 _LABELS = ("gateway", "type", "probe")
 
@@ -23,7 +20,7 @@ _LABELS = ("gateway", "type", "probe")
 class MonitorCollector(Collector):
     """Reads a monitor. Its labels are bounded by the file's gateways."""
 
-    def __init__(self, monitor: "Monitor") -> None:
+    def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
 
     def collect(self) -> Iterator[Metric]:
@@ -99,7 +96,7 @@ class MonitorCollector(Collector):
         yield from (state, flapping, silenced)
 
 
-def serve(monitor: "Monitor", host: str, port: int) -> MetricsPort:
+def serve(monitor: Monitor, host: str, port: int) -> MetricsPort:
     """Serve ``/metrics``, for as long as the program runs.
 
     Raises:

@@ -25,9 +25,9 @@ from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
 from tickertape.producers.monitor.coordination.peer_updates import Hearing
 from tickertape.producers.monitor.coordination.status_publisher import Telling
-from tickertape.producers.monitor.coordination.stored_status import Newest
-from tickertape.producers.monitor.gateway.monitored_gateway import Watched
+from tickertape.producers.monitor.gateway.model import Newest
 from tickertape.producers.monitor.gateway.state import removed
+from tickertape.producers.monitor.monitored_gateway import Watched
 from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher

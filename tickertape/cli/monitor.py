@@ -24,9 +24,9 @@ from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import end
 from tickertape.producers.monitor import metrics
 from tickertape.producers.monitor.config.loader import ConfigError, load
-from tickertape.producers.monitor.config.types import parse_duration
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
+from tickertape.producers.monitor.types import parse_duration
 from tickertape.producers.sdk.publisher import Publisher
 
 

@@ -13,7 +13,7 @@ from tickertape.contracts import subjects
 from tickertape.contracts.events import format_time, parse_time
 from tickertape.contracts.names import Names
 from tickertape.producers.monitor.coordination.stored_status import last, newest_statuses, subjects_of
-from tickertape.producers.monitor.gateway.state import Silence
+from tickertape.producers.monitor.gateway.model import Silence
 
 from tickertape.nats.streams import StreamsError
 

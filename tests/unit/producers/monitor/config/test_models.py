@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tickertape.producers.monitor.config.loader import ConfigError, load
 from tickertape.producers.monitor.config.models import MonitorConfig
-from tickertape.producers.monitor.config.types import parse_address, parse_duration
 from tickertape.producers.monitor.config.validate import check
+from tickertape.producers.monitor.types import parse_address, parse_duration
 
 GOOD = """\
 defaults: {interval: 5s, timeout: 2s, unhealthy_after: 3, healthy_after: 2}

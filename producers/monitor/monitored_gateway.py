@@ -6,14 +6,14 @@ import time
 
 from tickertape.contracts import subjects
 from tickertape.contracts.events import EventModel, GatewayRecovery, GatewayStatusChange, Status
-from tickertape.producers.monitor.config.models import Gateway
-from tickertape.producers.monitor.coordination.stored_status import Newest
-from tickertape.producers.monitor.gateway import recovery_action as recover
+from tickertape.producers.monitor import recovery_action as recover
+from tickertape.producers.monitor.gateway.model import Gateway, Newest
 from tickertape.producers.monitor.gateway.recovery_policy import Recovery
 from tickertape.producers.monitor.gateway.state import Watch
+from tickertape.producers.monitor.probes.settings import ProbeSettings
 
 
-class Watched(Watch):
+class Watched(Watch[ProbeSettings]):
     """One of the monitor's gateways.
 
     Attributes:
@@ -21,12 +21,18 @@ class Watched(Watch):
         renew_at: when its switch is renewed next, seconds of the event loop's clock.
     """
 
-    def __init__(self, gateway: Gateway, monitor: str, newest: Newest | None, now: float) -> None:
+    def __init__(
+        self, gateway: Gateway[ProbeSettings], monitor: str, newest: Newest | None, now: float
+    ) -> None:
         super().__init__(gateway, monitor, newest, now)
         self.tasks: list[asyncio.Task[None]] = []
         self.renew_at = 0.0
         settings = gateway.recovery
-        self._recovery = Recovery(gateway, settings, monitor) if settings is not None else None
+        self._recovery = (
+            Recovery(settings, gateway.type, gateway.id, {"monitor": monitor, "labels": gateway.labels})
+            if settings is not None
+            else None
+        )
         self._hours_change_at = 0.0
 
     def stop(self) -> None:
