@@ -111,15 +111,19 @@ class Probing:
             every = min((check.interval for check in checks), default=1.0)
             await asyncio.sleep(max(0.0, began + every - clock()))
 
-    async def subscribe(self, client: Client, names: Names) -> None:
-        """Listen to the subjects that the probes of now need."""
-        clock = asyncio.get_running_loop().time
-        patterns = {
+    def patterns(self) -> set[str]:
+        """Return the subjects that the probes of now need, without the deployment's prefix."""
+        return {
             pattern
             for watched in self._watched.values()
             for check in watched.gateway.checks
             if (pattern := check.probe.pattern) is not None
         }
+
+    async def subscribe(self, client: Client, names: Names) -> None:
+        """Listen to what the probes of now need."""
+        clock = asyncio.get_running_loop().time
+        patterns = self.patterns()
         new = self._context.freshness.patterns ^ patterns
         if new:
             self._context.freshness.listen(patterns, clock())
