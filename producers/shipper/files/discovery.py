@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import Lineage
-from tickertape.producers.shipper.files.position import HEAD_BYTES, Key
 from tickertape.producers.shipper.files.rotation import COMPRESSED, Renamed, base_of, key_of, open_file
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import Followed
+from tickertape.producers.shipper.position import HEAD_BYTES, Key
 from tickertape.producers.shipper.sinks.sink import Known
 
 COPY_WAIT: Final = 5.0

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Final
 
-from tickertape.producers.shipper.files.position import Key, Place, unread
 from tickertape.producers.shipper.files.rotation import (
     Renamed,
     base_of,
@@ -27,6 +26,7 @@ from tickertape.producers.shipper.files.rotation import (
 )
 from tickertape.producers.shipper.files.tailed_file import Followed
 from tickertape.producers.shipper.parsing.parser import Parser
+from tickertape.producers.shipper.position import Key, Place, unread
 from tickertape.producers.shipper.sinks.sink import Checkpoint
 
 TICK: Final = 0.02

@@ -12,8 +12,8 @@ import os
 import secrets
 from typing import Final
 
-from tickertape.producers.shipper.files.position import BEFORE_BYTES, HEAD_BYTES, Key, Place, before, digest
 from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, Parsed, Parser
+from tickertape.producers.shipper.position import BEFORE_BYTES, HEAD_BYTES, Key, Place, before, digest
 
 CHUNK_BYTES: Final = 64 * 1024
 ROTATION_GRACE: Final = 5.0

@@ -26,7 +26,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts import subjects
 from tickertape.contracts.names import Names
-from tickertape.producers.shipper.files.position import digest
+from tickertape.producers.shipper.position import digest
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Conflict, Item, Known, Refused, decode
 
 from tickertape.nats import direct_get
