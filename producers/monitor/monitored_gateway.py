@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import time
 
-from tickertape.contracts import subjects
 from tickertape.contracts.events import EventModel, GatewayRecovery, GatewayStatusChange, Status
 from tickertape.producers.monitor import recovery_action as recover
 from tickertape.producers.monitor.gateway.model import Gateway, Newest
@@ -82,7 +81,7 @@ class Watched(Watch[ProbeSettings]):
         """Where its recovery is told; None when nothing is to be tried."""
         if self._recovery is None:
             return None
-        return subjects.gateway_recovery(self.gateway.type, self.gateway.id)
+        return GatewayRecovery.subject_of(gateway_type=self.gateway.type, gateway_id=self.gateway.id)
 
     def recovery_follows(self, now: float) -> GatewayRecovery | None:
         """Begin or end a course, as the status has it. A silenced gateway is in people's hands."""

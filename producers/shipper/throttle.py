@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 from tickertape.contracts import subjects
-from tickertape.contracts.events import format_time
+from tickertape.contracts.events import SystemLog, format_time
 from tickertape.producers.shipper.parsing.parser import Parsed
 from tickertape.producers.shipper.sinks.sink import Item
 
@@ -118,4 +118,8 @@ class Shaper:
             "source": self._source,
             "metadata": {"suppressed": number, "path": self._path},
         }
-        return Item(subjects.log(level, self._source), orjson.dumps(body), f"{now:.6f}-{level}-{number}")
+        return Item(
+            SystemLog.subject_of(level=level, source=self._source),
+            orjson.dumps(body),
+            f"{now:.6f}-{level}-{number}",
+        )

@@ -12,7 +12,8 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
-from tickertape.contracts.events import Event, decode, format_time, parse_time
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event, format_time, parse_time
 from tickertape.contracts.messages import Cursor
 from tickertape.contracts.names import Names
 from tickertape.relay.core.event_log import Log, Record

@@ -9,7 +9,8 @@ from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from tickertape.cli.check.command import reach
 from tickertape.cli.tail.format import plain
-from tickertape.contracts.events import Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected
 from tickertape.contracts.subjects import fault
 from tickertape.nats import connection as connect
 from tickertape.nats.ordered_consumer import Delivery

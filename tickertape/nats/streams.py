@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
+from tickertape.contracts.events import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.contracts.names import Names
-from tickertape.contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.nats.jetstream_api import (
     Forbidden,
     StreamsAbsent,

@@ -10,7 +10,8 @@ from typing import Any, Final, TypeGuard
 
 import orjson
 from nats.aio.client import Client
-from tickertape.contracts.events import GatewayStatusChange, Rejected, decode, parse_time
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import GatewayStatusChange, Rejected, parse_time
 from tickertape.contracts.names import Names
 from tickertape.producers.monitor.gateway.model import Newest
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from tickertape.contracts import subjects
-from tickertape.contracts.events import Status
+from tickertape.contracts.events import GatewayStatusChange, Status
 from tickertape.producers.monitor.gateway.flapping import FlappingSettings
 from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
 from tickertape.producers.monitor.gateway.trading_hours import Sessions
@@ -54,7 +53,7 @@ class Gateway(Generic[AnyProbe]):
     @property
     def subject(self) -> str:
         """Where its status goes, without the deployment's prefix."""
-        return subjects.gateway_status(self.type, self.id)
+        return GatewayStatusChange.subject_of(gateway_type=self.type, gateway_id=self.id)
 
     @property
     def interval(self) -> float:

@@ -21,8 +21,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 from tickertape.contracts import strict_json as json_text
-from tickertape.contracts import subjects
-from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, format_time
+from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog, format_time
 from tickertape.producers.shipper import sanitize as cleaning
 from tickertape.producers.shipper.parsing.formats import FORMATS, Formats
 from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
@@ -134,7 +133,9 @@ class Parsed:
         return self._body(self.message[:_SHORT_MESSAGE], {"truncated": True})
 
 
-_subject = lru_cache(maxsize=4096)(subjects.log)
+@lru_cache(maxsize=4096)
+def _subject(level: str, source: str) -> str:
+    return SystemLog.subject_of(level=level, source=source)
 
 
 class Parser:

@@ -12,7 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from tickertape.contracts import close_codes as codes
 from tickertape.contracts import messages as wire
-from tickertape.contracts.events import MODELS, Event, Status, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import MODELS, Event, Status
 from tickertape.contracts.export import __main__ as export
 from tickertape.contracts.export.json_schema import CLIENT_MESSAGES, RELAY_MESSAGES, message_type
 

@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tickertape.contracts.close_codes import CloseCode
-from tickertape.contracts.events import Event
+from tickertape.contracts.events import STREAM_SUBJECTS, Event
 from tickertape.contracts.messages import Cursor, Mode, WireError, parse_cursor
 from tickertape.contracts.names import Names
-from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
+from tickertape.contracts.subjects import level_of, matches
 from tickertape.relay.core.event_log import Log
 from tickertape.relay.core.fanout.encoding import Variant
 from tickertape.relay.core.fanout.filters import RANK, Filter

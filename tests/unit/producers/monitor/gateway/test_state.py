@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, format_time
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, format_time
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.gateway.model import Newest, Silence
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result

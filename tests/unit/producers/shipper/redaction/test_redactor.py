@@ -9,7 +9,8 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tickertape.contracts.events import Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected
 from tickertape.producers.shipper.parsing.parser import Counts, Parsed, Parser, ParseSettings
 from tickertape.producers.shipper.redaction.patterns import SUSPECT, compiled
 from tickertape.producers.shipper.redaction.redactor import Redactor
