@@ -48,9 +48,6 @@ DISARM_GRACE: Final = 2.0
 HOUSEKEEPING: Final = 0.25
 """Seconds between two looks at sessions, silences, recoveries, switches and the file."""
 
-LEAST_RENEWAL: Final = 0.4
-"""Seconds between two renewals of a gateway's switch at least."""
-
 
 class Monitor:
     """The gateways of a file, and what is to be told of them.
@@ -238,8 +235,7 @@ class Monitor:
             self.probing.heed(connected)
             for watched in list(self._watched.values()):
                 self._tell_if_due(watched, now)
-                if self.probing.reaches and connected and clock() >= watched.renew_at:
-                    watched.renew_at = clock() + max(LEAST_RENEWAL, watched.gateway.interval)
+                if self.probing.reaches and connected and watched.renews(clock()):
                     await self._watchdog.renew(watched)
             there = stamp(self._path)
             if self._reload or there != self._stamp:
@@ -267,7 +263,7 @@ class Monitor:
     async def _report(self) -> None:
         """Tell that this monitor lives, and how it does."""
         while True:
-            late, self.probing.latest_lag = self.probing.latest_lag, 0.0
+            late = self.probing.take_latest_lag()
             event = SystemHealth(
                 component="monitor",
                 instance=self._id,

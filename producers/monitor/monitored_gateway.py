@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from typing import Final
 
 from tickertape.contracts.events import EventModel, GatewayRecovery, GatewayStatusChange, Status
 from tickertape.producers.monitor import recovery_action as recover
@@ -11,13 +12,15 @@ from tickertape.producers.monitor.gateway.recovery_policy import Recovery
 from tickertape.producers.monitor.gateway.state import Watch
 from tickertape.producers.monitor.probes.settings import ProbeSettings
 
+LEAST_RENEWAL: Final = 0.4
+"""Seconds between two renewals of a gateway's switch at least."""
+
 
 class Watched(Watch[ProbeSettings]):
     """One of the monitor's gateways.
 
     Attributes:
         tasks: its probes, and attempts to recover it.
-        renew_at: when its switch is renewed next, seconds of the event loop's clock.
     """
 
     def __init__(
@@ -25,7 +28,7 @@ class Watched(Watch[ProbeSettings]):
     ) -> None:
         super().__init__(gateway, monitor, newest, now)
         self.tasks: list[asyncio.Task[None]] = []
-        self.renew_at = 0.0
+        self._renew_at = 0.0
         settings = gateway.recovery
         self._recovery = (
             Recovery(settings, gateway.type, gateway.id, {"monitor": monitor, "labels": gateway.labels})
@@ -55,6 +58,13 @@ class Watched(Watch[ProbeSettings]):
             flapping=self.flaps,
             silenced=self.silence is not None,
         )
+
+    def renews(self, clock: float) -> bool:
+        """Tell whether its switch is to be renewed now: once in its interval. ``clock`` is monotonic."""
+        if clock < self._renew_at:
+            return False
+        self._renew_at = clock + max(LEAST_RENEWAL, self.gateway.interval)
+        return True
 
     # Its hours and its silence.
 

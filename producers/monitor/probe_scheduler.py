@@ -42,7 +42,6 @@ class Probing:
     Attributes:
         reaches: False while the monitor's own connectivity is down.
         probed: looks at gateways.
-        latest_lag: seconds that the latest look was late, since the last event on the monitor's health.
         lag: of all looks.
     """
 
@@ -54,7 +53,7 @@ class Probing:
     ) -> None:
         self.reaches = True
         self.probed = 0
-        self.latest_lag = 0.0
+        self._latest_lag = 0.0
         self.lag = Histogram(
             "tickertape_monitor_probe_lag_seconds",
             "How much later than due a look at a gateway began.",
@@ -78,7 +77,7 @@ class Probing:
                 async with self._slots:
                     late = max(0.0, clock() - due)
                     self.lag.observe(late)
-                    self.latest_lag = max(self.latest_lag, late)
+                    self._latest_lag = max(self._latest_lag, late)
                     began = time.time()
                     result = await probes.run(check, self._context)
                 self.probed += 1
@@ -136,6 +135,11 @@ class Probing:
             self._subscriptions = [
                 await client.subscribe(names.subject(pattern), cb=arrived) for pattern in sorted(patterns)
             ]
+
+    def take_latest_lag(self) -> float:
+        """Return the seconds that the latest look was late since this was asked last."""
+        late, self._latest_lag = self._latest_lag, 0.0
+        return late
 
     def heed(self, connected: bool) -> None:
         """Take silence for staleness only while NATS is there to be heard."""

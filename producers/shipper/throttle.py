@@ -67,6 +67,10 @@ class Shaper:
         self._held_at = 0.0
         self._storm_at = 0.0
 
+    def owes(self, suppressed: Counter[str]) -> None:
+        """Take over what a checkpoint says is not told yet."""
+        self.owed = Counter(suppressed)
+
     def admits(self, event: Parsed, now: float) -> bool:
         """Tell whether an event goes out, and count it if not."""
         if self._everything:

@@ -78,6 +78,19 @@ class Succession:
             self.looked_at = checkpoint.time
             self.remember(checkpoint.places)
 
+    def begin_look(self) -> None:
+        """Begin to look for its files: none is known to be missing yet."""
+        self.held = False
+
+    def hold(self) -> None:
+        """Leave a file that a rotation moves to the next look."""
+        self.held = True
+
+    def end_look(self, now: float) -> None:
+        """Note that all its files are known up to now, unless one was left to the next look."""
+        if not self.held:
+            self.looked_at = now
+
     def remember(self, places: Iterable[Place]) -> None:
         """Take over places of a checkpoint whose files are not open."""
         for place in places:
@@ -211,7 +224,7 @@ class Succession:
         self._retry(lambda: self._follow_unseen(since, now, besides, before))
         found = len(self.chain) > count
         if found and before is not None:
-            before.looked_at = now
+            before.look_from(now)
         return found
 
     def _follow_unseen(

@@ -101,6 +101,15 @@ class Followed:
         self._parser.reset()
         self._look_back()
 
+    def plan(self, end: int) -> int:
+        """Plan to ship it up to an offset; return the one up to which it was planned before."""
+        begin, self.planned = self.planned, end
+        return begin
+
+    def confirm(self, mark: int) -> None:
+        """Note that it is shipped up to an offset."""
+        self.shipped = mark
+
     def moved(self, handle: int, path: str) -> None:
         """Go on in a copy of the file, which holds all that was read of it."""
         os.close(self._handle)
@@ -114,6 +123,13 @@ class Followed:
         """The same file from its start, as another generation: it was truncated."""
         self.truncated, self.over, self.drained = False, True, True
         return Followed(self.path, os.dup(self._handle), parser, now)
+
+    def look(self, path: str | None, now: float) -> None:
+        """Note the name under which it was found, or that it was not."""
+        self.gone = path is None
+        if path != self.path:
+            self.path = path or self.path
+            self.rotated(now)
 
     def rotated(self, now: float) -> None:
         """Note that it lost its name: nothing will be written to it for long."""
@@ -155,6 +171,10 @@ class Followed:
         if self._held:  # it may belong to what the parser holds
             return self._grew_at + HALF_LINE_AFTER
         return self._grew_at + JOIN_AFTER if self._parser.waits else float("inf")
+
+    def look_from(self, now: float) -> None:
+        """Note that what came before it is known up to now."""
+        self.looked_at = now
 
     def begins(self) -> bool:
         """Tell, once, that it has changed before anything of it was read: it may have held something else."""

@@ -238,7 +238,7 @@ class Parser:
 
     def _events(self, joined: list[Joined], now: float) -> list[Parsed]:
         events = []
-        self._times.now = now
+        self._times.put_next_to(now)
         formats = self._formats
         own = self._source
         now_text = format_time(now)
