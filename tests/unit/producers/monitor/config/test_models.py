@@ -6,6 +6,7 @@ import pytest
 from tickertape.producers.monitor.config.loader import ConfigError, load
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.config.validate import check
+from tickertape.producers.monitor.probes import KINDS
 from tickertape.producers.monitor.types import parse_address, parse_duration
 
 GOOD = """\
@@ -92,7 +93,7 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
         ("gateways: []\n", "gateways"),
         (
             "gateways: [{id: a, type: b, probes: [{kind: udp}]}]",
-            "kind 'udp' is none of tcp, tls, http, websocket, fix, freshness, exec",
+            f"kind 'udp' is none of {', '.join(KINDS)}",
         ),
         ("gateways: [{id: a, type: b, probes: [{}]}]", "has no 'kind'"),
         ("gateways: [{id: '', type: b, probes: [{kind: tcp, address: 'a:1'}]}]", "is empty"),
