@@ -92,8 +92,8 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
         ("gateways: [", "is no YAML"),
         ("gateways: []\n", "gateways"),
         (
-            "gateways: [{id: a, type: b, probes: [{kind: udp}]}]",
-            f"kind 'udp' is none of {', '.join(KINDS)}",
+            "gateways: [{id: a, type: b, probes: [{kind: carrier-pigeon}]}]",
+            f"kind 'carrier-pigeon' is none of {', '.join(KINDS)}",
         ),
         ("gateways: [{id: a, type: b, probes: [{}]}]", "has no 'kind'"),
         ("gateways: [{id: '', type: b, probes: [{kind: tcp, address: 'a:1'}]}]", "is empty"),

@@ -108,7 +108,7 @@ def test_a_new_kind_is_checked_and_named_in_errors(tmp_path: Path) -> None:
         f"{path}:2: gateways[0].probes[0].door: there is no door 'back'; use the front one"
     ]
     path.write_text("gateways: [{id: a, type: b, probes: [{kind: window}]}]", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"kind 'window' is none of tcp, .*, exec, door"):
+    with pytest.raises(ConfigError, match=r"kind 'window' is none of tcp, .*, door"):
         load(path)
 
 
