@@ -1,4 +1,4 @@
-"""Checks a message of a stream against the contract.
+"""The check of a message of a stream against the contract.
 
 Invariants:
 

@@ -1,6 +1,6 @@
 """The monitor at work: what is watched, when it is told, and the file that says so.
 
-``probing.py`` looks at gateways, ``hearing.py`` hears others, ``telling.py`` tells.
+``probe_scheduler.py`` probes gateways, ``coordination/`` publishes statuses and hears other monitors.
 
 Invariants:
 

@@ -144,7 +144,7 @@ def test_all_follows_from_the_declaration(event_type: str) -> None:
 
 
 def test_every_type_is_in_the_table() -> None:
-    """Who adds one says here what it is, and programs can import it."""
+    """A new type is described above, and programs can import it."""
     assert list(MODELS) == list(TABLE)
     assert {model.__name__ for model in MODELS.values()} <= set(tickertape.__all__)
 
