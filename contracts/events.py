@@ -1,10 +1,7 @@
-"""The events, as pydantic models for producers and as ``decode`` for whoever reads a stream.
+"""The event types: a model for each, which says its subjects, its fields, and whether it is state or log.
 
-Invariants:
-
-1. What ``decode`` accepts, every strict JSON parser and every browser accepts, and reads alike.
-2. An accepted payload travels byte for byte; only a level's spelling is rewritten.
-3. What the subject says, the body says.
+Invariant: a type is declared in its model and named in ``MODELS``, and nowhere else; subjects, streams,
+schemas and TypeScript follow from there.
 """
 
 import re
@@ -12,15 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from tickertape.contracts import strict_json as json_text
-from tickertape.contracts import subjects
-from tickertape.contracts.subjects import EventType, IllegalSubject, Subject, SubjectError
-
-from tickertape.validation import first_fault
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from tickertape.contracts.subjects import LEVELS, EventSubject
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 """Largest payload of an event."""
@@ -41,9 +34,9 @@ _RFC3339 = re.compile(
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
-_LEVEL_SPELLINGS: Final = {
-    **{name: name for name in subjects.LEVELS},
-    **{name.lower(): name for name in subjects.LEVELS},
+LEVEL_SPELLINGS: Final = {
+    **{name: name for name in LEVELS},
+    **{name.lower(): name for name in LEVELS},
     "WARNING": "WARN",
     "warning": "WARN",
     "FATAL": "CRITICAL",
@@ -86,18 +79,18 @@ def _written(value: object) -> object:
 
 
 @lru_cache(maxsize=16)
-def _seconds(text: str) -> float:
-    # Asked twice for each event, by the model and by decode.
+def seconds_of(text: str) -> float:
+    """Read an RFC 3339 time into UNIX seconds; asked twice for each event, by the model and by decode."""
     return parse_time(text).timestamp()
 
 
 def _checked(text: str) -> str:
-    _seconds(text)
+    seconds_of(text)
     return text
 
 
 def _level(value: object) -> object:
-    return _LEVEL_SPELLINGS.get(value, value) if isinstance(value, str) else value
+    return LEVEL_SPELLINGS.get(value, value) if isinstance(value, str) else value
 
 
 def _now() -> str:
@@ -136,6 +129,13 @@ class EventModel(BaseModel):
     # Built at the first event of a type, so that a program that imports us does not wait for it.
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
+    SUBJECT: ClassVar[EventSubject]
+    """The subjects that it belongs on; types of others may say theirs in ``subject``."""
+
+    STATUS: ClassVar[str | None] = None
+    """For a state, of which only the newest event of a subject matters: the field with its status, of which
+    ``REMOVED`` takes it out of snapshots. None for a log event."""
+
     event_type: str
     timestamp: Timestamp = Field(default_factory=_now)
     """RFC 3339 with a zone; ``2025-06-24T10:30:45.123Z`` is the written form."""
@@ -143,15 +143,38 @@ class EventModel(BaseModel):
     @property
     def subject(self) -> str:
         """Subject that the event belongs on, without the deployment's prefix."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its subject")
+        return _subjects_of(type(self)).write(self.__dict__)
+
+    @classmethod
+    def subject_of(cls, **fields: Any) -> str:
+        """Write the subject of events with these fields, without the deployment's prefix.
+
+        Raises:
+            SubjectError: a field cannot stand in a subject.
+        """
+        return _subjects_of(cls).write(fields)
 
     def encode(self) -> bytes:
         """Write the event as the payload of a message."""
         return orjson.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+def _subjects_of(model: type[EventModel]) -> EventSubject:
+    try:
+        return model.SUBJECT
+    except AttributeError:
+        raise NotImplementedError(f"{model.__name__} does not say its subject") from None
+
+
 class GatewayStatusChange(EventModel):
     """A gateway's status changed; on ``gateway.status.<type>.<id>``."""
+
+    SUBJECT = EventSubject(
+        "gateway.status.{gateway_type}.{gateway_id}",
+        gateway_type="Type of the gateway",
+        gateway_id="Id of the gateway",
+    )
+    STATUS = "current_status"
 
     event_type: Literal["gateway_status_change"] = "gateway_status_change"
     gateway_id: Id
@@ -160,13 +183,15 @@ class GatewayStatusChange(EventModel):
     current_status: StatusText
     metadata: dict[str, Any] = {}
 
-    @property
-    def subject(self) -> str:
-        return subjects.gateway_status(self.gateway_type, self.gateway_id)
-
 
 class GatewayRecovery(EventModel):
     """A step of a gateway's recovery; on ``gateway.recovery.<type>.<id>``."""
+
+    SUBJECT = EventSubject(
+        "gateway.recovery.{gateway_type}.{gateway_id}",
+        gateway_type="Type of the gateway",
+        gateway_id="Id of the gateway",
+    )
 
     event_type: Literal["gateway_recovery"] = "gateway_recovery"
     gateway_id: Id
@@ -175,13 +200,16 @@ class GatewayRecovery(EventModel):
     attempt: Annotated[int, Field(ge=0)]
     metadata: dict[str, Any] = {}
 
-    @property
-    def subject(self) -> str:
-        return subjects.gateway_recovery(self.gateway_type, self.gateway_id)
-
 
 class SystemLog(EventModel):
     """A line of a log; on ``log.<level>.<source>``."""
+
+    SUBJECT = EventSubject(
+        "log.{level}.{source}",
+        words={"level": LEVELS},
+        level="Level of the log event",
+        source="Source of the log event",
+    )
 
     event_type: Literal["system_log"] = "system_log"
     level: Level
@@ -190,13 +218,16 @@ class SystemLog(EventModel):
     source: Id
     metadata: dict[str, Any] = {}
 
-    @property
-    def subject(self) -> str:
-        return subjects.log(self.level, self.source)
-
 
 class SystemHealth(EventModel):
     """Health of a component; on ``system.health.<component>[.<instance>]``."""
+
+    SUBJECT = EventSubject(
+        "system.health.{component}[.{instance}]",
+        component="Name of the component",
+        instance="Instance of the component",
+    )
+    STATUS = "status"
 
     event_type: Literal["system_health"] = "system_health"
     component: Id
@@ -205,18 +236,22 @@ class SystemHealth(EventModel):
     checks: dict[str, Any] | list[Any] = {}
     metadata: dict[str, Any] = {}
 
-    @property
-    def subject(self) -> str:
-        return subjects.system_health(self.component, self.instance)
-
 
 MODELS: Final[dict[str, type[EventModel]]] = {
-    EventType.GATEWAY_STATUS_CHANGE: GatewayStatusChange,
-    EventType.GATEWAY_RECOVERY: GatewayRecovery,
-    EventType.SYSTEM_LOG: SystemLog,
-    EventType.SYSTEM_HEALTH: SystemHealth,
+    model.model_fields["event_type"].default: model
+    for model in (GatewayStatusChange, GatewayRecovery, SystemLog, SystemHealth)
 }
-_STATE_TYPES: Final = frozenset({"gateway_status_change", "system_health"})
+
+STATE_SUBJECTS: Final = tuple(f"{model.SUBJECT.prefix}.>" for model in MODELS.values() if model.STATUS)
+"""Subjects of which the newest event is the state; all others are log events."""
+
+STREAM_SUBJECTS: Final = tuple(
+    dict.fromkeys(
+        f"{model.SUBJECT.prefix.partition('.')[0]}.>"
+        for model in sorted(MODELS.values(), key=lambda model: not model.STATUS)
+    )
+)
+"""What clients can ever see; ``checkpoint.>`` lies in the same stream and is never shown."""
 
 
 class Reason(StrEnum):
@@ -264,79 +299,3 @@ class Event(NamedTuple):
     timestamp: float
     state: bool
     removed: bool
-
-
-def decode(subject: str, payload: bytes) -> Event | Rejected:
-    """Check a message against the contract.
-
-    Args:
-        subject: without the deployment's prefix; may hold whatever a server stores.
-        payload: the body of the message.
-    """
-    place = _place(subject)
-    if type(place) is IllegalSubject:
-        return Rejected(Reason.BAD_SUBJECT, str(place))
-    if len(payload) > MAX_EVENT_BYTES:
-        return Rejected(Reason.TOO_LARGE, f"{len(payload)} bytes; at most {MAX_EVENT_BYTES}")
-    try:
-        body = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        return Rejected(Reason.BAD_JSON, str(error))
-    if type(body) is not dict:
-        return Rejected(Reason.NOT_AN_OBJECT, f"a JSON {type(body).__name__}; an event is an object")
-    if json_text.is_deeper(payload, MAX_EVENT_DEPTH):
-        return Rejected(Reason.BAD_JSON, f"nested deeper than {MAX_EVENT_DEPTH} levels")
-    twice = json_text.duplicate_key(payload, body)
-    if twice is not None:
-        return Rejected(Reason.DUPLICATE_KEY, f"the key {twice[:80]!r} stands twice in one object")
-
-    event_type = body.get("event_type")
-    if type(event_type) is not str or not event_type:
-        return Rejected(Reason.BAD_EVENT_TYPE, "event_type is missing or not a string")
-    text = body.get("timestamp")
-    if type(text) is not str:
-        return Rejected(Reason.BAD_TIMESTAMP, "timestamp is missing or not a string")
-    try:
-        timestamp = _seconds(text)
-    except (ValueError, OverflowError) as error:
-        return Rejected(Reason.BAD_TIMESTAMP, str(error))
-    model = MODELS.get(event_type)
-    if model is None:
-        return Event(payload, timestamp, False, False)
-
-    try:
-        model.__pydantic_validator__.validate_python(body)
-    except ValidationError as error:
-        return Rejected(Reason.BAD_FIELD, first_fault(error))
-    if isinstance(place, SubjectError):
-        return Rejected(Reason.BAD_SUBJECT, str(place))
-    if place.event_type != event_type:
-        return Rejected(Reason.SUBJECT_MISMATCH, f"{event_type} does not belong on {subject!r}")
-    if event_type == "system_log":
-        level = body["level"]
-        name = _LEVEL_SPELLINGS[level]
-        if name != level:
-            payload = json_text.replace_string(payload, "level", name)
-            body["level"] = name
-    for field, token in place.fields.items():
-        if body.get(field) != token:
-            return Rejected(
-                Reason.SUBJECT_MISMATCH,
-                f"{field} is {str(body.get(field))[:80]!r}, but the subject says {token!r}",
-            )
-    if event_type not in _STATE_TYPES:
-        return Event(payload, timestamp, False, False)
-    if event_type == "system_health" and body.get("instance") is not None and "instance" not in place.fields:
-        return Rejected(Reason.SUBJECT_MISMATCH, "instance is given, but the subject names none")
-    status = body["current_status" if event_type == "gateway_status_change" else "status"]
-    return Event(payload, timestamp, True, status == "REMOVED")
-
-
-@lru_cache(maxsize=65_536)
-def _place(subject: str) -> Subject | SubjectError:
-    if (why := subjects.fault(subject)) is not None:
-        return IllegalSubject(subjects.spell(subject), why)
-    try:
-        return subjects.parse(subject)
-    except SubjectError as error:
-        return error

@@ -11,9 +11,10 @@ A pattern is NATS': ``*`` stands for one token, a last ``>`` for one or more.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from tickertape.errors import TickertapeError
 
@@ -28,12 +29,6 @@ MAX_SUBJECT_LENGTH: Final = 1024
 
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
 """Levels of a log event, least first."""
-
-STREAM_SUBJECTS: Final = ("gateway.>", "system.>", "log.>")
-"""What clients can ever see; ``checkpoint.>`` lies in the same stream and is never shown."""
-
-STATE_SUBJECTS: Final = ("gateway.status.>", "system.health.>")
-"""Subjects of which the newest event is the state; all others are log events."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPED_BYTE = re.compile(r"=([0-9A-F]{2})")
@@ -65,15 +60,6 @@ class IllegalSubject(SubjectError):
     """A subject that no event may be on, of whatever type; a NATS server stores it all the same."""
 
 
-class EventType(StrEnum):
-    """The event types of the contract; others may extend it."""
-
-    GATEWAY_STATUS_CHANGE = "gateway_status_change"
-    GATEWAY_RECOVERY = "gateway_recovery"
-    SYSTEM_LOG = "system_log"
-    SYSTEM_HEALTH = "system_health"
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What a subject of the contract says.
@@ -83,7 +69,7 @@ class Subject:
         fields: unescaped tokens by the name of the body's field that must equal them.
     """
 
-    event_type: EventType
+    event_type: str
     fields: dict[str, str]
 
 
@@ -130,74 +116,81 @@ def unescape(token: str) -> str:
     return text
 
 
-def gateway_status(gateway_type: str, gateway_id: str) -> str:
-    """Subject of a gateway's status: ``gateway.status.<type>.<id>``."""
-    return f"gateway.status.{escape(gateway_type)}.{escape(gateway_id)}"
+class EventSubject:
+    """The subjects of one event type, by the fields of the body that they name.
 
+    Args:
+        template: tokens, such as ``gateway.status.{gateway_type}.{gateway_id}``; a last ``[.{instance}]``
+            may be left out.
+        words: the values of a field that has only these; they stand in the subject in lower case.
+        about: each field in words, for the documents.
 
-def gateway_recovery(gateway_type: str, gateway_id: str) -> str:
-    """Subject of a gateway's recovery: ``gateway.recovery.<type>.<id>``."""
-    return f"gateway.recovery.{escape(gateway_type)}.{escape(gateway_id)}"
-
-
-def log(level: str, source: str) -> str:
-    """Subject of a log line: ``log.<level>.<source>``, the level in lower case.
-
-    Raises:
-        SubjectError: the level is not one of ``LEVELS``.
+    Attributes:
+        addresses: the template without, then with what may be left out.
+        optional: the field that may be left out.
+        prefix: the tokens before the first field.
     """
-    if level.upper() not in LEVELS:
-        raise SubjectError(level, f"is not a level; one of {', '.join(LEVELS)}")
-    return f"log.{level.lower()}.{escape(source)}"
 
+    def __init__(
+        self, template: str, *, words: Mapping[str, tuple[str, ...]] = MappingProxyType({}), **about: str
+    ) -> None:
+        short, _, last = template.removesuffix("]").partition("[.")
+        self.addresses = (short, f"{short}.{last}") if last else (short,)
+        self.optional = last.strip("{}") or None
+        self.prefix = template.partition(".{")[0]
+        self.words = words
+        self.about = about
+        # Each token with the name of its field; a plain token has none.
+        self._tokens = [
+            (token, token[1:-1] if token[0] == "{" else None) for token in self.addresses[-1].split(".")
+        ]
 
-def system_health(component: str, instance: str | None = None) -> str:
-    """Subject of a component's health: ``system.health.<component>[.<instance>]``."""
-    if instance is None:
-        return f"system.health.{escape(component)}"
-    return f"system.health.{escape(component)}.{escape(instance)}"
+    def write(self, fields: Mapping[str, Any]) -> str:
+        """Write the subject of an event with these fields.
+
+        Raises:
+            SubjectError: a field cannot stand in a subject.
+        """
+        known = self._tokens
+        if self.optional and fields.get(self.optional) is None:
+            known = known[:-1]
+        return ".".join([self._written(field, fields[field]) if field else token for token, field in known])
+
+    def _written(self, field: str, value: str) -> str:
+        words = self.words.get(field)
+        if words is None:
+            return escape(value)
+        if value.upper() not in words:
+            raise SubjectError(value, f"is not a {field}; one of {', '.join(words)}")
+        return value.lower()
+
+    def read(self, subject: str) -> dict[str, str] | None:
+        """Read the fields that a subject names; None for a subject of another type.
+
+        Raises:
+            SubjectError: it is one of this type, but for a token that is not legal.
+        """
+        tokens = subject.split(".")
+        missing = len(self._tokens) - len(tokens)
+        if missing and not (missing == 1 and self.optional):
+            return None
+        known = list(zip(self._tokens, tokens, strict=False))
+        if any(field is None and token != plain for (plain, field), token in known):
+            return None
+        return {field: self._value(subject, field, token) for (_, field), token in known if field}
+
+    def _value(self, subject: str, field: str, token: str) -> str:
+        words = self.words.get(field)
+        if words is None:
+            return unescape(token)
+        if token.upper() not in words or not token.islower():
+            raise SubjectError(subject, f"names no {field}; one of {', '.join(words).lower()}")
+        return token.upper()
 
 
 def checkpoint(host: str, file: str) -> str:
     """Subject of a shipper's checkpoint: ``checkpoint.<host>.<file>``; never shown to clients."""
     return f"checkpoint.{escape(host)}.{escape(file)}"
-
-
-def parse(subject: str) -> Subject:
-    """Tell which event of the contract belongs on a subject.
-
-    Args:
-        subject: without the deployment's prefix.
-
-    Raises:
-        SubjectError: no event of the contract belongs there.
-    """
-    tokens = subject.split(".")
-    match tokens:
-        case ["gateway", "status", gateway_type, gateway_id]:
-            return Subject(
-                EventType.GATEWAY_STATUS_CHANGE,
-                {"gateway_type": unescape(gateway_type), "gateway_id": unescape(gateway_id)},
-            )
-        case ["gateway", "recovery", gateway_type, gateway_id]:
-            return Subject(
-                EventType.GATEWAY_RECOVERY,
-                {"gateway_type": unescape(gateway_type), "gateway_id": unescape(gateway_id)},
-            )
-        case ["log", level, source]:
-            if level.upper() not in LEVELS or not level.islower():
-                raise SubjectError(
-                    subject, f"names no level; one of {', '.join(name.lower() for name in LEVELS)}"
-                )
-            return Subject(EventType.SYSTEM_LOG, {"level": level.upper(), "source": unescape(source)})
-        case ["system", "health", component]:
-            return Subject(EventType.SYSTEM_HEALTH, {"component": unescape(component)})
-        case ["system", "health", component, instance]:
-            return Subject(
-                EventType.SYSTEM_HEALTH,
-                {"component": unescape(component), "instance": unescape(instance)},
-            )
-    raise SubjectError(subject, "is no subject of the contract")
 
 
 def level_of(subject: str) -> str | None:
@@ -237,11 +230,6 @@ def spell(subject: str) -> str:
         "".join(chr(byte) if byte in _PLAIN_BYTES else f"={byte:02X}" for byte in token) or "="
         for token in tokens
     )
-
-
-def is_state(subject: str) -> bool:
-    """True when only the newest event of the subject matters."""
-    return subject.startswith(("gateway.status.", "system.health."))
 
 
 def check_pattern(pattern: str) -> str:

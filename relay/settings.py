@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pydantic_settings import SettingsConfigDict
-from tickertape.contracts.subjects import STREAM_SUBJECTS, check_pattern, covers
-from tickertape.contracts.subjects import log as log_subject
+from tickertape.contracts.events import STREAM_SUBJECTS
+from tickertape.contracts.subjects import check_pattern, covers, escape
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import TokenSettings, token_problem
@@ -33,7 +33,7 @@ def data_home() -> Path:
 
 def _source(text: str) -> str:
     if text:
-        log_subject("INFO", text)  # says what is wrong with it
+        escape(text)  # says what is wrong with it
     return text
 
 

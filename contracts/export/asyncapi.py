@@ -5,6 +5,7 @@ messages to clients and rejected events to NATS.
 """
 
 import re
+from collections.abc import Iterator
 from inspect import cleandoc
 from typing import Any, Final
 
@@ -12,30 +13,12 @@ from tickertape.contracts import events
 from tickertape.contracts import messages as wire
 from tickertape.contracts.cursors import CURSOR_PATTERN
 from tickertape.contracts.export import json_schema
-from tickertape.contracts.subjects import LEVELS
+from tickertape.contracts.subjects import LEVELS, EventSubject
 
 _SCHEMAS: Final = "#/components/schemas/"
 
 _TOKEN: Final = (
     "escaped: bytes outside A-Z a-z 0-9 _ - are written =XX (upper-case hex); at most 128 characters."
-)
-_PARAMETERS: Final = {
-    "gatewayType": f"Type of the gateway, {_TOKEN}",
-    "gatewayId": f"Id of the gateway, {_TOKEN}",
-    "level": "Level of the log event in lower case.",
-    "source": f"Source of the log event, {_TOKEN}",
-    "component": f"Name of the component, {_TOKEN}",
-    "instance": f"Instance of the component, {_TOKEN}",
-    "subject": "The subject on which the event was published; has dots.",
-}
-
-# Channel, subject, model of the event; other channels are written out below.
-_EVENT_CHANNELS: Final = (
-    ("gatewayStatus", "gateway.status.{gatewayType}.{gatewayId}", events.GatewayStatusChange),
-    ("gatewayRecovery", "gateway.recovery.{gatewayType}.{gatewayId}", events.GatewayRecovery),
-    ("log", "log.{level}.{source}", events.SystemLog),
-    ("systemHealth", "system.health.{component}", events.SystemHealth),
-    ("systemHealthOfInstance", "system.health.{component}.{instance}", events.SystemHealth),
 )
 
 
@@ -97,32 +80,59 @@ def _channels() -> dict[str, Any]:
             "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
         }
     }
-    for name, address, model in _EVENT_CHANNELS:
-        channels[name] = _nats_channel(address, model.__name__, cleandoc(model.__doc__ or ""))
+    for name, address, model in _event_channels():
+        parameters = {_camel(field): _parameter(model.SUBJECT, field) for field in _fields(address)}
+        address = re.sub(r"{\w+}", lambda field: _camel(field[0]), address)
+        channels[name] = _nats_channel(address, model.__name__, cleandoc(model.__doc__ or ""), parameters)
+    *roots, last = (pattern.removesuffix(".>") for pattern in events.STREAM_SUBJECTS)
     channels["otherEvents"] = {
         **_nats_channel(
-            "", "OtherEvent", "Types that others add, on any subject below gateway, system and log."
+            "",
+            "OtherEvent",
+            f"Types that others add, on any subject below {', '.join(roots)} and {last}.",
+            {},
         ),
         "address": None,
     }
     channels["rejected"] = _nats_channel(
-        "rejected.{subject}", "RejectedEvent", "What broke the contract, as it came; in the stream REJECTED."
+        "rejected.{subject}",
+        "RejectedEvent",
+        "What broke the contract, as it came; in the stream REJECTED.",
+        {"subject": {"description": "The subject on which the event was published; has dots."}},
     )
     return channels
 
 
-def _nats_channel(address: str, message: str, description: str) -> dict[str, Any]:
+def _event_channels() -> Iterator[tuple[str, str, type[events.EventModel]]]:
+    """Yield name, address and model of the channels that each event type has."""
+    for model in events.MODELS.values():
+        name = _camel(model.SUBJECT.prefix)
+        for number, address in enumerate(model.SUBJECT.addresses):
+            yield f"{name}{_camel(f'_of_{model.SUBJECT.optional}')}" if number else name, address, model
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"[._](\w)", lambda letter: letter[1].upper(), name)
+
+
+def _fields(address: str) -> list[str]:
+    return re.findall(r"{(\w+)}", address)
+
+
+def _parameter(subject: EventSubject, field: str) -> dict[str, Any]:
+    about = subject.about[field]
+    if (words := subject.words.get(field)) is None:
+        return {"description": f"{about}, {_TOKEN}"}
+    return {"description": f"{about} in lower case.", "enum": [word.lower() for word in words]}
+
+
+def _nats_channel(address: str, message: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
     channel: dict[str, Any] = {
         "address": address,
         "description": description,
         "servers": [{"$ref": "#/servers/nats"}],
         "messages": _refs([message]),
     }
-    parameters: dict[str, Any] = {
-        name: {"description": _PARAMETERS[name]} for name in re.findall(r"{(\w+)}", address)
-    }
-    if "level" in parameters:
-        parameters["level"]["enum"] = [level.lower() for level in LEVELS]
     if parameters:
         channel["parameters"] = parameters
     return channel
@@ -159,7 +169,7 @@ def _operations() -> dict[str, Any]:
         "receiveFromClient": _operation("receive", "feed", json_schema.CLIENT_MESSAGES),
         "sendToClient": _operation("send", "feed", json_schema.RELAY_MESSAGES),
     }
-    for name, _, model in _EVENT_CHANNELS:
+    for name, _, model in _event_channels():
         operations[f"receive{name[0].upper()}{name[1:]}"] = _operation("receive", name, (model,))
     operations["receiveOtherEvents"] = _operation("receive", "otherEvents", ())
     operations["sendRejected"] = _operation("send", "rejected", ())

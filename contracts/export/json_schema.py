@@ -125,6 +125,7 @@ def _descriptions(model: type[BaseModel]) -> dict[str, str]:
             if (
                 isinstance(field, ast.AnnAssign)
                 and isinstance(field.target, ast.Name)
+                and field.target.id in base.model_fields
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):

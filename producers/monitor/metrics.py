@@ -3,16 +3,14 @@
 Read when they are asked for, from the monitor's state: nothing is counted twice.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from tickertape.contracts.events import Status
 from tickertape.producers.monitor.gateway.probe_health import Outcome
-
-if TYPE_CHECKING:
-    from tickertape.producers.monitor.monitor import Monitor
+from tickertape.producers.monitor.monitor import Monitor
+from tickertape.producers.monitor.monitored_gateway import Watched
 
 _LABELS = ("gateway", "type", "probe")
 
@@ -20,12 +18,12 @@ _LABELS = ("gateway", "type", "probe")
 class MonitorCollector(Collector):
     """Reads a monitor. Its labels are bounded by the file's gateways."""
 
-    def __init__(self, monitor: "Monitor") -> None:
+    def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
-        yield from self._probes()
+        yield from probe_metrics(self._monitor.watches())
         yield from self._gateways()
         monitor = self._monitor
         yield CounterMetricFamily(
@@ -60,24 +58,6 @@ class MonitorCollector(Collector):
             value=monitor.turned,
         )
 
-    def _probes(self) -> Iterator[Metric]:
-        success = GaugeMetricFamily("probe_success", "1 when the last look found it well.", labels=_LABELS)
-        duration = GaugeMetricFamily("probe_duration_seconds", "Seconds until it answered.", labels=_LABELS)
-        expiry = GaugeMetricFamily(
-            "probe_ssl_earliest_cert_expiry", "When its certificate ends, UNIX seconds.", labels=_LABELS
-        )
-        for watch in self._monitor.watches():
-            for check, result in zip(watch.gateway.checks, watch.results, strict=True):
-                if result is None:
-                    continue
-                labels = (watch.gateway.id, watch.gateway.type, check.probe.name)
-                success.add_metric(labels, float(result.outcome is not Outcome.FAILED))
-                if result.latency is not None:
-                    duration.add_metric(labels, result.latency)
-                if result.expires is not None:
-                    expiry.add_metric(labels, result.expires)
-        yield from (success, duration, expiry)
-
     def _gateways(self) -> Iterator[Metric]:
         labels = _LABELS[:2]
         state = GaugeMetricFamily(
@@ -94,3 +74,23 @@ class MonitorCollector(Collector):
             flapping.add_metric(own, float(watch.flaps))
             silenced.add_metric(own, float(watch.silence is not None))
         yield from (state, flapping, silenced)
+
+
+def probe_metrics(watches: Iterable[Watched]) -> Iterator[Metric]:
+    """Make the metrics of probes, each labelled with the probe's name."""
+    success = GaugeMetricFamily("probe_success", "1 when the last look found it well.", labels=_LABELS)
+    duration = GaugeMetricFamily("probe_duration_seconds", "Seconds until it answered.", labels=_LABELS)
+    expiry = GaugeMetricFamily(
+        "probe_ssl_earliest_cert_expiry", "When its certificate ends, UNIX seconds.", labels=_LABELS
+    )
+    for watch in watches:
+        for check, result in zip(watch.gateway.checks, watch.results, strict=True):
+            if result is None:
+                continue
+            labels = (watch.gateway.id, watch.gateway.type, check.probe.name)
+            success.add_metric(labels, float(result.outcome is not Outcome.FAILED))
+            if result.latency is not None:
+                duration.add_metric(labels, result.latency)
+            if result.expires is not None:
+                expiry.add_metric(labels, result.expires)
+    yield from (success, duration, expiry)

@@ -1,6 +1,6 @@
 """The monitor at work: what is watched, when it is told, and the file that says so.
 
-``probing.py`` looks at gateways, ``hearing.py`` hears others, ``telling.py`` tells.
+``probe_scheduler.py`` probes gateways, ``coordination/`` publishes statuses and hears other monitors.
 
 Invariants:
 
@@ -24,9 +24,9 @@ from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
 from tickertape.producers.monitor.coordination.peer_updates import Hearing
 from tickertape.producers.monitor.coordination.status_publisher import Telling
-from tickertape.producers.monitor.coordination.stored_status import Newest
-from tickertape.producers.monitor.gateway.monitored_gateway import Watched
+from tickertape.producers.monitor.gateway.model import Newest
 from tickertape.producers.monitor.gateway.state import removed
+from tickertape.producers.monitor.monitored_gateway import Watched
 from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
@@ -47,9 +47,6 @@ DISARM_GRACE: Final = 2.0
 
 HOUSEKEEPING: Final = 0.25
 """Seconds between two looks at sessions, silences, recoveries, switches and the file."""
-
-LEAST_RENEWAL: Final = 0.4
-"""Seconds between two renewals of a gateway's switch at least."""
 
 
 class Monitor:
@@ -238,8 +235,7 @@ class Monitor:
             self.probing.heed(connected)
             for watched in list(self._watched.values()):
                 self._tell_if_due(watched, now)
-                if self.probing.reaches and connected and clock() >= watched.renew_at:
-                    watched.renew_at = clock() + max(LEAST_RENEWAL, watched.gateway.interval)
+                if self.probing.reaches and connected and watched.renews(clock()):
                     await self._watchdog.renew(watched)
             there = stamp(self._path)
             if self._reload or there != self._stamp:
@@ -267,7 +263,7 @@ class Monitor:
     async def _report(self) -> None:
         """Tell that this monitor lives, and how it does."""
         while True:
-            late, self.probing.latest_lag = self.probing.latest_lag, 0.0
+            late = self.probing.take_latest_lag()
             event = SystemHealth(
                 component="monitor",
                 instance=self._id,

@@ -14,13 +14,14 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from prometheus_client import Histogram
 from tickertape.contracts.events import GatewayStatusChange, Status
 from tickertape.producers.monitor import probes
-from tickertape.producers.monitor.config.models import Check
-from tickertape.producers.monitor.config.probes import FreshnessProbe
-from tickertape.producers.monitor.gateway.monitored_gateway import Watched, spread
+from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome
+from tickertape.producers.monitor.monitored_gateway import Watched, spread
+from tickertape.producers.monitor.probes import ProbeContext, ProbeSettings
 
 from tickertape.names import Names
 
@@ -42,7 +43,6 @@ class Probing:
     Attributes:
         reaches: False while the monitor's own connectivity is down.
         probed: looks at gateways.
-        latest_lag: seconds that the latest look was late, since the last event on the monitor's health.
         lag: of all looks.
     """
 
@@ -54,7 +54,7 @@ class Probing:
     ) -> None:
         self.reaches = True
         self.probed = 0
-        self.latest_lag = 0.0
+        self._latest_lag = 0.0
         self.lag = Histogram(
             "tickertape_monitor_probe_lag_seconds",
             "How much later than due a look at a gateway began.",
@@ -64,10 +64,11 @@ class Probing:
         self._watched = watched
         self._tell = tell
         self._say = say
-        self._kit = probes.Kit()
+        self._context = ProbeContext()
+        self._subscriptions: list[Subscription] = []
         self._slots = asyncio.Semaphore(MAX_PROBES_AT_ONCE)
 
-    async def probe(self, watched: Watched, index: int, check: Check) -> None:
+    async def probe(self, watched: Watched, index: int, check: Check[ProbeSettings]) -> None:
         """Look at a gateway again and again, until cancelled."""
         clock = asyncio.get_running_loop().time
         due = clock() + spread(f"{watched.gateway.id} {index}", check.interval)
@@ -77,9 +78,9 @@ class Probing:
                 async with self._slots:
                     late = max(0.0, clock() - due)
                     self.lag.observe(late)
-                    self.latest_lag = max(self.latest_lag, late)
+                    self._latest_lag = max(self._latest_lag, late)
                     began = time.time()
-                    result = await probes.run(check, self._kit)
+                    result = await probes.run(check, self._context)
                 self.probed += 1
                 # Connectivity may have gone meanwhile, and then this says nothing about the gateway.
                 if result is not None and (result.outcome is not Outcome.FAILED or self.reaches):
@@ -88,7 +89,7 @@ class Probing:
             due += check.interval * max(1, -int((due - clock()) // check.interval))
             due += check.interval * random.uniform(-JITTER, JITTER)  # noqa: S311
 
-    async def check_connectivity(self, current: Callable[[], Sequence[Check]]) -> None:
+    async def check_connectivity(self, current: Callable[[], Sequence[Check[ProbeSettings]]]) -> None:
         """Know whether the monitor reaches the world, until cancelled.
 
         Args:
@@ -98,7 +99,7 @@ class Probing:
         while True:
             checks = current()
             began = clock()
-            results = await asyncio.gather(*(probes.run(check, self._kit) for check in checks))
+            results = await asyncio.gather(*(probes.run(check, self._context) for check in checks))
             reaches = not checks or any(
                 one is not None and one.outcome is not Outcome.FAILED for one in results
             )
@@ -110,31 +111,40 @@ class Probing:
             every = min((check.interval for check in checks), default=1.0)
             await asyncio.sleep(max(0.0, began + every - clock()))
 
-    async def subscribe(self, client: Client, names: Names) -> None:
-        """Listen to the subjects of the freshness probes that there are now."""
-        clock = asyncio.get_running_loop().time
-        patterns = {
-            check.probe.subject
+    def patterns(self) -> set[str]:
+        """Return the subjects that the probes of now need, without the deployment's prefix."""
+        return {
+            pattern
             for watched in self._watched.values()
             for check in watched.gateway.checks
-            if isinstance(check.probe, FreshnessProbe)
+            if (pattern := check.probe.pattern) is not None
         }
-        new = self._kit.freshness.patterns ^ patterns
+
+    async def subscribe(self, client: Client, names: Names) -> None:
+        """Listen to what the probes of now need."""
+        clock = asyncio.get_running_loop().time
+        patterns = self.patterns()
+        new = self._context.freshness.patterns ^ patterns
         if new:
-            self._kit.freshness.listen(patterns, clock())
-            for subscription in self._kit.subscriptions:
+            self._context.freshness.listen(patterns, clock())
+            for subscription in self._subscriptions:
                 await subscription.unsubscribe()
 
             async def arrived(message: Msg) -> None:
-                self._kit.freshness.saw(names.bare(message.subject), clock())
+                self._context.freshness.saw(names.bare(message.subject), clock())
 
-            self._kit.subscriptions = [
+            self._subscriptions = [
                 await client.subscribe(names.subject(pattern), cb=arrived) for pattern in sorted(patterns)
             ]
 
+    def take_latest_lag(self) -> float:
+        """Return the seconds that the latest look was late since this was asked last."""
+        late, self._latest_lag = self._latest_lag, 0.0
+        return late
+
     def heed(self, connected: bool) -> None:
         """Take silence for staleness only while NATS is there to be heard."""
-        freshness = self._kit.freshness
+        freshness = self._context.freshness
         if not connected:
             freshness.deaf()
         elif freshness.is_deaf:

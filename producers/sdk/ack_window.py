@@ -100,6 +100,10 @@ class Window(Generic[Ticket]):
         entry.send_at = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**entry.refusals)
         entry.refusals = min(entry.refusals + 1, 16)
 
+    def postpone(self, entry: Entry[Ticket], until: float) -> None:
+        """Have an entry sent again at a moment."""
+        entry.send_at = until
+
     def resend_all(self, now: float) -> None:
         """Make everything due: a new connection knows nothing of what the old one may have lost."""
         for entry in self._entries.values():

@@ -294,7 +294,7 @@ class Link:
             self._window.refused(entry, answer, now := asyncio.get_running_loop().time())
             if answer.slower:
                 self._pace.busy(now)
-                entry.send_at = self._pace.until
+                self._window.postpone(entry, self._pace.until)
         elif isinstance(answer, answers.Refusal):
             self._fail(entry, PublishRejected(entry.subject, answer.code, answer.description))
 

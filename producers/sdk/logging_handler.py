@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from weakref import WeakSet
 
-from tickertape.contracts import subjects
+from tickertape.contracts.events import SystemLog
+from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import Background, in_background
 from tickertape.producers.sdk.handoff_queue import Parcel, Parcels
@@ -83,7 +84,7 @@ class TickertapeHandler(logging.Handler):
         self.source = source
         self.flush_timeout = flush_timeout
         self._capacity = capacity
-        self._subjects = {name: subjects.log(name, source) for name in subjects.LEVELS}
+        self._subjects = {name: SystemLog.subject_of(level=name, source=source) for name in LEVELS}
         self._trace = trace.current_span()
         self._make = functools.partial(
             Publisher,

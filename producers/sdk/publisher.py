@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from nats.aio.client import Client
-from tickertape.contracts import subjects
-from tickertape.contracts.events import EventModel, Reason, Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import STREAM_SUBJECTS, EventModel, Reason, Rejected
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Room, WhenFull, check_limits
 from tickertape.producers.sdk.connection import Connection
@@ -46,7 +46,7 @@ DEADLINE: Final = 30.0
 FOREVER: Final = math.inf
 """A deadline for programs that would rather wait than lose an event."""
 
-_CARRIED: Final = tuple(pattern.removesuffix(">") for pattern in subjects.STREAM_SUBJECTS)
+_CARRIED: Final = tuple(pattern.removesuffix(">") for pattern in STREAM_SUBJECTS)
 
 
 class Publisher:
@@ -252,7 +252,7 @@ def checked(subject: str, payload: bytes) -> bytes:
     if not all(tokens) or any(mark in subject for mark in "*> \t\r\n"):
         raise InvalidEvent(subject, Rejected(Reason.BAD_SUBJECT, "it is no plain subject"))
     if not subject.startswith(_CARRIED):
-        carried = ", ".join(subjects.STREAM_SUBJECTS)
+        carried = ", ".join(STREAM_SUBJECTS)
         raise InvalidEvent(subject, Rejected(Reason.BAD_SUBJECT, f"the stream carries {carried} only"))
     return event.payload
 

@@ -92,6 +92,7 @@ class Shipper:
         self._limit = limit
         self._say = say
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._busy: set[Lineage] = set()
         self._rivals: deque[float] = deque(maxlen=RIVALS)
         self._complained: set[str] = set()
         self._ending = False
@@ -139,21 +140,21 @@ class Shipper:
     def _patience(self) -> float:
         """Seconds to sleep, unless something changes."""
         poll = SLOW_POLL_INTERVAL if self._wake.works else POLL_INTERVAL
-        due = min((one.due for one in self._files.lineages.values() if not one.busy), default=float("inf"))
+        due = min(
+            (one.due for one in self._files.lineages.values() if one not in self._busy), default=float("inf")
+        )
         return min(poll, max(ENDING_POLL_INTERVAL, due - time.time()))
 
     def _begin(self, tasks: Tasks, now: float) -> bool:
         """Ship whatever stirs; True when nothing does."""
         quiet = not tasks
         for lineage in self._files.lineages.values():
-            if lineage.busy:
+            if lineage in self._busy:
                 continue
             if lineage.stirs(now) or (self._ending and lineage.waits):
                 quiet = False
-                lineage.busy = True
+                self._busy.add(lineage)
                 tasks.start(self._ship(lineage), name=f"ship {lineage.path}")
-            else:
-                lineage.level_at = now
         return quiet
 
     async def _ship(self, lineage: Lineage) -> None:
@@ -161,7 +162,7 @@ class Shipper:
             async with self._slots:
                 await self._ship_all(lineage)
         finally:
-            lineage.busy = False
+            self._busy.discard(lineage)
 
     async def _ship_all(self, lineage: Lineage) -> None:
         """Ship what there is, each batch being made while the one before is under way."""
@@ -195,15 +196,13 @@ class Shipper:
                 under_way[1].cancel()
 
     async def _commit(self, lineage: Lineage, batch: Batch) -> int:
-        fits = [item for item in batch.items if len(item.payload) <= self._limit]
-        self._refuse(len(batch.items) - len(fits), f"more than the {self._limit} bytes that NATS takes")
-        batch.items = fits
+        self._refuse(batch.leave_out(self._limit), f"more than the {self._limit} bytes that NATS takes")
         while True:
             try:
                 return await self._sink.commit(batch.items, batch.checkpoint, lineage.sequence)
             except Refused as refused:
                 # One event too many bytes long; the others are not to wait for it.
-                batch.items.remove(max(batch.items, key=lambda item: len(item.payload)))
+                batch.leave_largest_out()
                 self._refuse(1, refused.message)
 
     def _refuse(self, number: int, why: str) -> None:

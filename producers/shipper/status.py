@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.text import Text
-from tickertape.contracts import subjects
-from tickertape.contracts.events import Rejected, Status, SystemHealth, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected, Status, SystemHealth
 from tickertape.producers.shipper.files.file_stream import Lineage
 from tickertape.producers.shipper.parsing.parser import Counts
 from tickertape.producers.shipper.shipper import Shipper
@@ -116,7 +116,7 @@ async def show(client: Client, names: Names, host: str, console: Console) -> boo
     Raises:
         NatsError: NATS does not answer.
     """
-    subject = names.subject(subjects.system_health("shipper", host))
+    subject = names.subject(SystemHealth.subject_of(component="shipper", instance=host))
     stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
         found = await direct_get.last(client, stream, subject)

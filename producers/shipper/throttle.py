@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 from tickertape.contracts import subjects
-from tickertape.contracts.events import format_time
+from tickertape.contracts.events import SystemLog, format_time
 from tickertape.producers.shipper.parsing.parser import Parsed
 from tickertape.producers.shipper.sinks.sink import Item
 
@@ -68,6 +68,10 @@ class Shaper:
         self._held_at = 0.0
         self._storm_at = 0.0
 
+    def owes(self, suppressed: Counter[str]) -> None:
+        """Take over what a checkpoint says is not told yet."""
+        self.owed = Counter(suppressed)
+
     def admits(self, event: Parsed, now: float) -> bool:
         """Tell whether an event goes out, and count it if not."""
         if self._everything:
@@ -117,4 +121,8 @@ class Shaper:
             "source": self._source,
             "metadata": {"suppressed": number, "path": self._path},
         }
-        return Item(subjects.log(level, self._source), orjson.dumps(body), f"{now:.6f}-{level}-{number}")
+        return Item(
+            SystemLog.subject_of(level=level, source=self._source),
+            orjson.dumps(body),
+            f"{now:.6f}-{level}-{number}",
+        )

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tickertape.contracts.events import Event, Reason, Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event, Reason, Rejected
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing

@@ -8,7 +8,7 @@ filters, and ``DeletedSequences`` tells a hole from what the filter left out.
 from collections.abc import Callable
 
 from nats.aio.client import Client
-from tickertape.contracts.subjects import STREAM_SUBJECTS
+from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.deleted_sequences import DeletedSequences, Range, missing
 

@@ -13,7 +13,8 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from tickertape.contracts.cursors import Cursor
-from tickertape.contracts.events import Event, decode, format_time, parse_time
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event, format_time, parse_time
 from tickertape.relay.core.event_log import Log, Record
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.replay_cache import STRETCH, Wanted

@@ -6,7 +6,8 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tickertape.contracts.events import Event, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest.range_reader import RangeReader
 

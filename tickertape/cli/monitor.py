@@ -21,10 +21,10 @@ from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.signals import heed, stop_on_signals
 from tickertape.process.tasks import Tasks, end, race
 from tickertape.producers.monitor.config.loader import MonitorFileError, load
-from tickertape.producers.monitor.config.types import Id
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.metrics import MonitorCollector
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
+from tickertape.producers.monitor.types import Id
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.urls import shown
 from tickertape.validation import Port, checked_by

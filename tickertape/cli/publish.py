@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import CliPositionalArg
 
 from tickertape.contracts import subjects
+from tickertape.contracts.decode import parse_subject
 from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from tickertape.contracts.subjects import SubjectError
 from tickertape.nats.connect_errors import ConnectFailure
@@ -208,11 +209,11 @@ def _missing(subject: str, body: dict[str, Any], now: float) -> dict[str, Any]:
     filled: dict[str, Any] = {"timestamp": format_time(now)}
     if subject != _STANDARD_INPUT:
         with contextlib.suppress(SubjectError):  # a subject of others names no fields
-            place = subjects.parse(subject)
-            filled = {"event_type": str(place.event_type), **filled}
+            place = parse_subject(subject)
+            filled = {"event_type": place.event_type, **filled}
             if body.get("event_type", place.event_type) == place.event_type:
                 filled.update(place.fields)
-                if place.event_type == subjects.EventType.GATEWAY_STATUS_CHANGE:
+                if place.event_type == "gateway_status_change":
                     filled["previous_status"] = "UNKNOWN"
     return {name: value for name, value in filled.items() if name not in body}
 

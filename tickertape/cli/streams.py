@@ -7,7 +7,8 @@ from nats.errors import Error as NatsError
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
-from tickertape.contracts.events import Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected
 from tickertape.contracts.subjects import fault
 from tickertape.nats import connection as connect
 from tickertape.nats.ordered_consumer import Delivery

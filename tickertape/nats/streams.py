@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
-from tickertape.contracts.subjects import STATE_SUBJECTS, STREAM_SUBJECTS
+from tickertape.contracts.events import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.names import Names
 from tickertape.nats.jetstream_api import (
     Forbidden,

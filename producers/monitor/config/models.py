@@ -4,22 +4,13 @@ Invariant: a file that is accepted can be run. Every probe has a complete schedu
 subject, every exchange that a gateway names is there.
 """
 
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from tickertape.contracts import subjects
-from tickertape.producers.monitor.config.probes import Probe, Schedule
-from tickertape.producers.monitor.config.types import (
-    Command,
-    Count,
-    Duration,
-    HttpUrl,
-    Id,
-    PositiveDuration,
-    Settings,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from tickertape.producers.monitor.gateway.flapping import FlappingSettings
+from tickertape.producers.monitor.gateway.model import Check, Gateway
+from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
 from tickertape.producers.monitor.gateway.trading_hours import (
     WEEK,
     Sessions,
@@ -28,41 +19,11 @@ from tickertape.producers.monitor.gateway.trading_hours import (
     parse_holidays,
     parse_span,
 )
+from tickertape.producers.monitor.probes import Probe
+from tickertape.producers.monitor.probes.settings import ProbeSettings, Schedule
+from tickertape.producers.monitor.types import Duration, Id, Settings
 
 MAX_GATEWAYS: Final = 10_000
-
-
-class FlappingSettings(Settings):
-    """When a gateway counts as flapping: by the share of its last results that differ from the one before."""
-
-    window: Annotated[int, Field(ge=5, le=200, strict=True)] = 20
-    enter: Annotated[float, Field(gt=0, le=1)] = 0.5
-    leave: Annotated[float, Field(ge=0, lt=1)] = 0.25
-
-    @model_validator(mode="after")
-    def _leaves_below_enter(self) -> "FlappingSettings":
-        if self.leave >= self.enter:
-            raise ValueError("'leave' must be below 'enter', or it would enter and leave at once")
-        return self
-
-
-class RecoverySettings(Settings):
-    """What to try when a gateway is UNHEALTHY: a command, or an HTTP call."""
-
-    command: Command | None = None
-    url: HttpUrl | None = None
-    method: Literal["GET", "POST", "PUT"] = "POST"
-    after: Duration = 0.0
-    attempts: Count = 3
-    backoff: PositiveDuration = 30.0
-    per_hour: Count = 4
-    timeout: PositiveDuration = 60.0
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "RecoverySettings":
-        if (self.command is None) == (self.url is None):
-            raise ValueError("needs 'command' or 'url', and only one of them")
-        return self
 
 
 def _zone(text: str) -> ZoneInfo:
@@ -134,11 +95,11 @@ class GatewaySettings(GatewaySchedule):
     labels: dict[str, str] = Field(default={})
     session: str | None = None
     recovery: RecoverySettings | None = None
-    probes: Annotated[list[Annotated[Probe, Field(discriminator="kind")]], Field(min_length=1)]
+    probes: Annotated[list[Probe], Field(min_length=1)]
 
     @field_validator("probes")
     @classmethod
-    def _named_apart(cls, probes: list[Probe]) -> list[Probe]:
+    def _named_apart(cls, probes: list[ProbeSettings]) -> list[ProbeSettings]:
         seen: set[str] = set()
         for probe in probes:
             if probe.name in seen:
@@ -150,7 +111,7 @@ class GatewaySettings(GatewaySchedule):
 class ConnectivitySettings(Schedule):
     """How the monitor finds out whether it can reach anything at all: one probe that passes is enough."""
 
-    probes: Annotated[list[Annotated[Probe, Field(discriminator="kind")]], Field(min_length=1)]
+    probes: Annotated[list[Probe], Field(min_length=1)]
 
 
 class MonitorConfig(Settings):
@@ -161,17 +122,17 @@ class MonitorConfig(Settings):
     exchanges: dict[str, ExchangeSettings] = Field(default={})
     gateways: Annotated[list[GatewaySettings], Field(min_length=1, max_length=MAX_GATEWAYS)]
 
-    def resolved(self) -> list["Gateway"]:
+    def resolved(self) -> list[Gateway[ProbeSettings]]:
         """The gateways, each probe with the nearest setting of its schedule."""
         return [self._resolved(gateway) for gateway in self.gateways]
 
-    def connectivity_checks(self) -> list["Check"]:
+    def connectivity_checks(self) -> list[Check[ProbeSettings]]:
         """Probes of the monitor's own connectivity; empty when the file names none."""
         if self.connectivity is None:
             return []
         return [_check(probe, self.connectivity, self.defaults) for probe in self.connectivity.probes]
 
-    def _resolved(self, gateway: GatewaySettings) -> "Gateway":
+    def _resolved(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
         dwell = gateway.dwell if gateway.dwell is not None else self.defaults.dwell
         return Gateway(
             id=gateway.id,
@@ -186,52 +147,11 @@ class MonitorConfig(Settings):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A probe with its complete schedule; times in seconds."""
-
-    probe: Probe
-    interval: float
-    timeout: float
-    unhealthy_after: int
-    healthy_after: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A gateway ready to run.
-
-    Attributes:
-        sessions: when its exchange is open; None means always.
-        dwell: least seconds in a status before a better one is told.
-    """
-
-    id: str
-    type: str
-    group: str | None
-    labels: dict[str, str]
-    checks: tuple[Check, ...]
-    sessions: Sessions | None = None
-    dwell: float = 0.0
-    flapping: FlappingSettings = field(default_factory=FlappingSettings)
-    recovery: RecoverySettings | None = None
-
-    @property
-    def subject(self) -> str:
-        """Where its status goes, without the deployment's prefix."""
-        return subjects.gateway_status(self.type, self.id)
-
-    @property
-    def interval(self) -> float:
-        """Seconds of its most frequent probe."""
-        return min(check.interval for check in self.checks)
-
-
 BUILT_IN: Final = Schedule(interval="5s", timeout="2s", unhealthy_after=3, healthy_after=2)
 """The schedule where the file says nothing."""
 
 
-def _check(probe: Probe, *wider: Schedule) -> Check:
+def _check(probe: ProbeSettings, *wider: Schedule) -> Check[ProbeSettings]:
     def nearest(setting: str) -> Any:
         levels = (probe, *wider, BUILT_IN)
         return next(value for level in levels if (value := getattr(level, setting)) is not None)

@@ -1,21 +1,11 @@
 """Checks a monitor's file and what it points at, without probing anything."""
 
 import concurrent.futures
-import shutil
 import socket
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from tickertape.producers.monitor.config.loader import MonitorFileError, Problem, read
-from tickertape.producers.monitor.config.probes import (
-    ExecProbe,
-    FreshnessProbe,
-    HttpProbe,
-    Probe,
-    WebSocketProbe,
-)
-from tickertape.producers.monitor.config.types import parse_address
 
 RESOLVE_TIMEOUT: Final = 10.0
 """Seconds for all look-ups together."""
@@ -37,29 +27,16 @@ def check(path: Path) -> list[str]:
     problems = []
     for row, gateway in enumerate(source.config.gateways):
         for column, probe in enumerate(gateway.probes):
-            field = f"gateways[{row}].probes[{column}]"
-            found = _host(probe)
-            if found is not None:
-                name, host = found
-                line = source.line("gateways", row, "probes", column, name)
+            field = f"gateways[{row}].probes[{column}].{probe.target}"
+            line = source.line("gateways", row, "probes", column, probe.target)
+            if (host := probe.host) is not None:
                 what = f"host {host!r} does not resolve; check its spelling, or the name server"
-                places.setdefault(host, Problem(path, line, f"{field}.{name}", what))
-            elif isinstance(probe, ExecProbe) and shutil.which(probe.command[0]) is None:
-                line = source.line("gateways", row, "probes", column, "command")
-                what = f"{probe.command[0]!r} is no program that can be run here; write its whole path"
-                problems.append(Problem(path, line, f"{field}.command", what))
+                places.setdefault(host, Problem(path, line, field, what))
+            if (why := probe.unusable()) is not None:
+                problems.append(Problem(path, line, field, why))
     unknown = _unresolvable(list(places))
     problems += [problem for host, problem in places.items() if host in unknown]
     return [str(problem) for problem in sorted(problems, key=lambda problem: problem.line)]
-
-
-def _host(probe: Probe) -> tuple[str, str] | None:
-    """Name of the setting that holds a host, and the host."""
-    if isinstance(probe, (HttpProbe, WebSocketProbe)):
-        return "url", urlsplit(probe.url).hostname or ""
-    if isinstance(probe, (FreshnessProbe, ExecProbe)):
-        return None
-    return "address", parse_address(probe.address)[0]
 
 
 def _unresolvable(hosts: list[str]) -> set[str]:

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import GatewayStatusChange, Status, format_time
-from tickertape.producers.monitor.config.models import Gateway
+from tickertape.producers.monitor.gateway.model import Gateway, Probe
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Watch
 
 from tickertape.names import Names
@@ -32,12 +32,12 @@ NEEDS: Final = (2, 12)
 """Version of nats-server with message schedules."""
 
 
-def armed(gateway: Gateway) -> str:
+def armed(gateway: Gateway[Probe]) -> str:
     """Subject of its scheduled message, without the deployment's prefix."""
     return f"watchdog.armed.{_tokens(gateway.type, gateway.id)}"
 
 
-def fired(gateway: Gateway) -> str:
+def fired(gateway: Gateway[Probe]) -> str:
     """Subject that the schedule publishes on; EVENTS takes it in as the gateway's status."""
     return f"watchdog.fired.{_tokens(gateway.type, gateway.id)}"
 
@@ -59,7 +59,7 @@ class Watchdog:
         self._names = names
         self.works = server_version(client) >= NEEDS
 
-    async def renew(self, watch: Watch) -> None:
+    async def renew(self, watch: Watch[Probe]) -> None:
         """Put the switch of a gateway off once more; what is lost on the way is renewed the next time."""
         if not self.works or not self._client.is_connected:
             return

@@ -13,14 +13,14 @@ from tickertape.contracts.events import GatewayStatusChange
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.coordination.status_publisher import Telling
 from tickertape.producers.monitor.coordination.stored_status import (
-    Newest,
     author,
     newest_statuses,
     status_of,
 )
 from tickertape.producers.monitor.coordination.stream_follower import end_of, follow
-from tickertape.producers.monitor.gateway.monitored_gateway import Watched
-from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, Silence
+from tickertape.producers.monitor.gateway.model import Newest, Silence
+from tickertape.producers.monitor.gateway.state import MONITOR_SILENT
+from tickertape.producers.monitor.monitored_gateway import Watched
 
 from tickertape.names import Names
 from tickertape.nats import direct_get

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from tickertape.contracts import subjects
 from tickertape.contracts.events import format_time, parse_time
 from tickertape.producers.monitor.coordination.stored_status import newest_statuses
-from tickertape.producers.monitor.gateway.state import Silence
+from tickertape.producers.monitor.gateway.model import Silence
 
 from tickertape.names import Names
 from tickertape.nats import direct_get

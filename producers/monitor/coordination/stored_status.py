@@ -5,43 +5,19 @@ of the server. So what EVENTS still has goes first.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeGuard
 
 import orjson
 from nats.aio.client import Client
-from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, parse_time
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import GatewayStatusChange, Rejected, parse_time
+from tickertape.producers.monitor.gateway.model import Newest
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
 
 _AT_ONCE: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """What the newest event says of a gateway.
-
-    Attributes:
-        since: when that status began, as the event says.
-        monitor: name of the monitor that wrote it; None for another producer.
-        probes: status of each probe by its name; empty for another producer.
-        reason: why it is so, when the event names one.
-        sequence: of the event in EVENTS; 0 when EVENTS has let it go.
-        flapping: whether the event says that it flaps.
-        silenced: whether the event says that alerts are not wanted.
-    """
-
-    gateway_type: str
-    gateway_id: str
-    status: Status
-    since: str
-    monitor: str | None
-    probes: dict[str, str]
-    reason: str | None = None
-    sequence: int = 0
-    flapping: bool = False
-    silenced: bool = False
 
 
 async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:

@@ -1,22 +1,34 @@
 """Does a gateway go back and forth? Judged by its last results, not by time; pure."""
 
 from collections import deque
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from tickertape.producers.monitor.types import Settings
+
+
+class FlappingSettings(Settings):
+    """When a gateway counts as flapping: by the share of its last results that differ from the one before."""
+
+    window: Annotated[int, Field(ge=5, le=200, strict=True)] = 20
+    enter: Annotated[float, Field(gt=0, le=1)] = 0.5
+    leave: Annotated[float, Field(ge=0, lt=1)] = 0.25
+
+    @model_validator(mode="after")
+    def _leaves_below_enter(self) -> "FlappingSettings":
+        if self.leave >= self.enter:
+            raise ValueError("'leave' must be below 'enter', or it would enter and leave at once")
+        return self
 
 
 class Flapping:
-    """The share of the last results at which the verdict was another than the one before.
+    """The share of the last results at which the verdict was another than the one before."""
 
-    Args:
-        window: results that are looked at.
-        enter: share from which it flaps.
-        leave: share up to which it no longer does.
-    """
-
-    def __init__(self, window: int, enter: float, leave: float) -> None:
+    def __init__(self, settings: FlappingSettings) -> None:
         self.flaps = False
-        self._changes: deque[bool] = deque(maxlen=window)
-        self._enter = enter
-        self._leave = leave
+        self._changes: deque[bool] = deque(maxlen=settings.window)
+        self._enter = settings.enter
+        self._leave = settings.leave
         self._last: bool | None = None
 
     def __repr__(self) -> str:

@@ -6,10 +6,12 @@ Invariants:
 2. Each course begins with ``started`` and ends with ``succeeded`` or ``failed``, each told once.
 """
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
+from pydantic import model_validator
 from tickertape.contracts.events import GatewayRecovery, format_time
-from tickertape.producers.monitor.config.models import Gateway, RecoverySettings
+from tickertape.producers.monitor.types import Command, Count, Duration, HttpUrl, PositiveDuration, Settings
 
 from tickertape.rate_limit import SlidingWindow
 
@@ -19,27 +21,48 @@ MAX_BACKOFF: Final = 600.0
 HOUR: Final = 3600.0
 
 
+class RecoverySettings(Settings):
+    """What to try when a gateway is UNHEALTHY: a command, or an HTTP call."""
+
+    command: Command | None = None
+    url: HttpUrl | None = None
+    method: Literal["GET", "POST", "PUT"] = "POST"
+    after: Duration = 0.0
+    attempts: Count = 3
+    backoff: PositiveDuration = 30.0
+    per_hour: Count = 4
+    timeout: PositiveDuration = 60.0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "RecoverySettings":
+        if (self.command is None) == (self.url is None):
+            raise ValueError("needs 'command' or 'url', and only one of them")
+        return self
+
+
 class Recovery:
     """One gateway's attempts.
 
     Args:
-        gateway: from the file.
-        settings: its own.
-        monitor: name of this monitor, kept in the events.
+        settings: the gateway's own.
+        metadata: of each event.
     """
 
-    def __init__(self, gateway: Gateway, settings: RecoverySettings, monitor: str) -> None:
+    def __init__(
+        self, settings: RecoverySettings, gateway_type: str, gateway_id: str, metadata: Mapping[str, Any]
+    ) -> None:
         self.active = False
         self.attempt = 0
         self._ours = True  # False while another monitor makes the attempts
-        self._gateway = gateway
         self._settings = settings
-        self._monitor = monitor
+        self._gateway_type = gateway_type
+        self._gateway_id = gateway_id
+        self._metadata = metadata
         self._due: float | None = None
         self._made = SlidingWindow(HOUR)
 
     def __repr__(self) -> str:
-        return f"Recovery({self._gateway.id}, attempt {self.attempt}, due {self._due})"
+        return f"Recovery({self._gateway_id}, attempt {self.attempt}, due {self._due})"
 
     def begin(self, now: float) -> GatewayRecovery | None:
         """The gateway is UNHEALTHY; None when a course is under way already. ``now`` is in UNIX seconds."""
@@ -99,10 +122,10 @@ class Recovery:
         return GatewayRecovery.model_validate(
             {
                 "timestamp": format_time(now),
-                "gateway_id": self._gateway.id,
-                "gateway_type": self._gateway.type,
+                "gateway_id": self._gateway_id,
+                "gateway_type": self._gateway_type,
                 "phase": phase,
                 "attempt": self.attempt,
-                "metadata": {"monitor": self._monitor, "labels": self._gateway.labels, **more},
+                "metadata": {**self._metadata, **more},
             }
         )

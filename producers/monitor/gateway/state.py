@@ -9,13 +9,11 @@ Invariants:
 4. A look that began before the newest word of another was heard says nothing against that word.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 from tickertape.contracts.events import GatewayStatusChange, Status, format_time, parse_time
-from tickertape.producers.monitor.config.models import Gateway
-from tickertape.producers.monitor.coordination.stored_status import Newest
 from tickertape.producers.monitor.gateway.flapping import Flapping
+from tickertape.producers.monitor.gateway.model import AnyProbe, Gateway, Newest, Silence
 from tickertape.producers.monitor.gateway.probe_health import (
     RANKS,
     Outcome,
@@ -33,22 +31,7 @@ SESSION_CLOSED: Final = "session_closed"
 SESSION_OPEN: Final = "session_open"
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """Alerts on a gateway are not wanted for a while.
-
-    Attributes:
-        until: UNIX seconds.
-        why: for those who ask.
-        by: who said so.
-    """
-
-    until: float
-    why: str
-    by: str
-
-
-class Watch:
+class Watch(Generic[AnyProbe]):
     """A gateway, its status, and the state of its probes.
 
     Args:
@@ -58,7 +41,7 @@ class Watch:
         now: UNIX seconds.
     """
 
-    def __init__(self, gateway: Gateway, monitor: str, newest: Newest | None, now: float) -> None:
+    def __init__(self, gateway: Gateway[AnyProbe], monitor: str, newest: Newest | None, now: float) -> None:
         self.gateway = gateway
         self.monitor = monitor
         self.silence: Silence | None = None
@@ -71,8 +54,7 @@ class Watch:
 
         self.probes = [ProbeHealth() for _ in gateway.checks]
         self.results: list[Result | None] = [None] * len(gateway.checks)
-        settings = gateway.flapping
-        self._flapping = Flapping(settings.window, settings.enter, settings.leave)
+        self._flapping = Flapping(gateway.flapping)
         self._heard = float("-inf")  # when the newest word of another came
         self._unjudged: set[int] = set()  # probes that have yet to show what became of a gateway unwatched
         self._reason: str | None = None

@@ -1,30 +1,13 @@
 """What probes remember from one look to the next, made once for each monitor.
 
-Invariants:
-
-1. Log-ins are capped per account over a sliding hour, whatever a file's schedule says, and over a reload.
-2. What never arrived is not stale before it had the time to arrive.
+Invariant: what never arrived is not stale before it had the time to arrive.
 """
 
-from typing import Final
+from typing import Any, TypeVar
 
-from nats.aio.subscription import Subscription
 from tickertape.contracts.subjects import matches
 
-from tickertape.rate_limit import SlidingWindow
-
-HOUR: Final = 3600.0
-
-
-class LogonCaps:
-    """How often each account was logged on within the last hour."""
-
-    def __init__(self) -> None:
-        self._windows: dict[tuple[str, str], SlidingWindow] = {}
-
-    def take(self, account: tuple[str, str], most: int, now: float) -> bool:
-        """Count one more log-in, unless the hour has had its ``most``; ``now`` is monotonic, in seconds."""
-        return self._windows.setdefault(account, SlidingWindow(HOUR)).allow(most, now)
+Memory = TypeVar("Memory")
 
 
 class Freshness:
@@ -70,10 +53,14 @@ class Freshness:
         return (now - since, False) if seen is None else (now - max(seen, since), True)
 
 
-class Kit:
+class ProbeContext:
     """All of it."""
 
     def __init__(self) -> None:
-        self.logons = LogonCaps()
         self.freshness = Freshness()
-        self.subscriptions: list[Subscription] = []
+        self._memories: dict[type, Any] = {}
+
+    def memory(self, kind: type[Memory]) -> Memory:
+        """The one memory of a kind of probe; made when it is asked for first."""
+        memory: Memory = self._memories.setdefault(kind, kind())
+        return memory

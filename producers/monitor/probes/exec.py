@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from typing import Final
+from typing import Final, Literal
 
-from tickertape.producers.monitor.config.probes import ExecProbe
+from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
+from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, failed
+from tickertape.producers.monitor.probes.settings import ProbeSettings
+from tickertape.producers.monitor.types import Command
 
 from tickertape.text import printable
 
@@ -20,19 +24,31 @@ MAX_OUTPUT_BYTES: Final = 64 * 1024
 _OUTCOMES: Final = {0: Outcome.OK, 1: Outcome.DEGRADED, 2: Outcome.FAILED}
 
 
-async def look(probe: ExecProbe, limit: float) -> Result:
-    """Probe once, within ``limit`` seconds."""
-    clock = time.monotonic  # the loop's own clock stands still within a turn
-    began = clock()
-    code, output = await run(probe.command, probe.environment, limit)
-    latency = clock() - began
-    said = last_line(output)
-    outcome = _OUTCOMES.get(code)
-    if outcome is None:
-        return failed(f"ended with {code}, none of 0, 1, 2" + (f": {said}" if said else ""), latency)
-    if outcome is Outcome.OK:
-        return Result(outcome, None, latency)
-    return Result(outcome, (said or f"ended with {code}")[:MAX_ERROR_LENGTH], latency)
+class ExecProbe(ProbeSettings):
+    """Runs a command: it ends with 0 for healthy, 1 for degraded, 2 for unhealthy."""
+
+    target = "command"
+    kind: Literal["exec"]
+    command: Command
+    environment: dict[str, str] = Field(default={}, repr=False)
+
+    def unusable(self) -> str | None:
+        if shutil.which(self.command[0]) is None:
+            return f"{self.command[0]!r} is no program that can be run here; write its whole path"
+        return None
+
+    async def probe(self, limit: float, context: ProbeContext) -> Result:
+        clock = time.monotonic  # the loop's own clock stands still within a turn
+        began = clock()
+        code, output = await run(self.command, self.environment, limit)
+        latency = clock() - began
+        said = last_line(output)
+        outcome = _OUTCOMES.get(code)
+        if outcome is None:
+            return failed(f"ended with {code}, none of 0, 1, 2" + (f": {said}" if said else ""), latency)
+        if outcome is Outcome.OK:
+            return Result(outcome, None, latency)
+        return Result(outcome, (said or f"ended with {code}")[:MAX_ERROR_LENGTH], latency)
 
 
 async def run(command: list[str], environment: dict[str, str], limit: float) -> tuple[int, bytes]:

@@ -9,20 +9,23 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
-from tickertape.producers.monitor.config.probes import FixProbe
-from tickertape.producers.monitor.config.types import parse_address
+from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Result
-from tickertape.producers.monitor.probes.context import LogonCaps
+from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
-from tickertape.producers.monitor.probes.tls import context
+from tickertape.producers.monitor.probes.settings import AddressProbe
+from tickertape.producers.monitor.probes.tls import trust
 
 from tickertape.errors import TickertapeError
+from tickertape.rate_limit import SlidingWindow
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_MESSAGES: Final = 100
 """Messages of the peer that are read before the one that is waited for counts as not sent."""
+
+HOUR: Final = 3600.0
 
 _SOH: Final = b"\x01"
 _HEARTBEAT_SECONDS: Final = 30
@@ -35,31 +38,56 @@ class FixError(TickertapeError):
     """The peer does not keep to the session layer of FIX, or refuses us; the text says how."""
 
 
-async def look(probe: FixProbe, caps: LogonCaps, limit: float) -> Result | None:
-    """Probe once, within ``limit`` seconds; None when the hour has had its log-ins."""
-    host, port = parse_address(probe.address)
-    clock = time.monotonic  # the loop's own clock stands still within a turn
-    began = clock()
-    account = (probe.address, probe.sender_comp_id)
-    if not caps.take(account, probe.max_logons_per_hour, began):
-        return None
-    writer: asyncio.StreamWriter | None = None
-    try:
-        password = _password(probe)
-        async with asyncio.timeout(limit):
-            reader, writer = await asyncio.open_connection(
-                host, port, ssl=context() if probe.tls else None, limit=CHUNK
-            )
-            session = _Session(probe, reader, writer)
-            await session.log_on(password)
-            latency = clock() - began
-            await session.log_out()
-    except FixError as error:
-        return failed(str(error))
-    finally:
-        if writer is not None:
-            await close(writer)
-    return answered(latency, probe.degraded_above)
+class LogonCaps:
+    """How often each account was logged on within the last hour."""
+
+    def __init__(self) -> None:
+        self._windows: dict[tuple[str, str], SlidingWindow] = {}
+
+    def take(self, account: tuple[str, str], most: int, now: float) -> bool:
+        """Count one more log-in, unless the hour has had its ``most``; ``now`` is monotonic, in seconds."""
+        return self._windows.setdefault(account, SlidingWindow(HOUR)).allow(most, now)
+
+
+class FixProbe(AddressProbe):
+    """Logs on with FIX, asks for a heartbeat and logs out; never more often than the cap of log-ins."""
+
+    kind: Literal["fix"]
+    sender_comp_id: Annotated[str, Field(min_length=1)]
+    target_comp_id: Annotated[str, Field(min_length=1)]
+    begin_string: Literal["FIX.4.0", "FIX.4.1", "FIX.4.2", "FIX.4.3", "FIX.4.4"] = "FIX.4.4"
+    username: str | None = None
+    password_env: str | None = None
+    """Environment variable that holds the password."""
+    password_file: str | None = None
+    tls: bool = False
+    max_logons_per_hour: Annotated[int, Field(ge=1, le=3600, strict=True)] = 4
+    """Accounts are banned for log-ins that fail; past the cap the gateway keeps its status unprobed."""
+
+    async def probe(self, limit: float, context: ProbeContext) -> Result | None:
+        host, port = self.endpoint
+        clock = time.monotonic  # the loop's own clock stands still within a turn
+        began = clock()
+        account = (self.address, self.sender_comp_id)
+        if not context.memory(LogonCaps).take(account, self.max_logons_per_hour, began):
+            return None
+        writer: asyncio.StreamWriter | None = None
+        try:
+            password = _password(self)
+            async with asyncio.timeout(limit):
+                reader, writer = await asyncio.open_connection(
+                    host, port, ssl=trust() if self.tls else None, limit=CHUNK
+                )
+                session = _Session(self, reader, writer)
+                await session.log_on(password)
+                latency = clock() - began
+                await session.log_out()
+        except FixError as error:
+            return failed(str(error))
+        finally:
+            if writer is not None:
+                await close(writer)
+        return answered(latency, self.degraded_above)
 
 
 def message(begin: str, fields: list[tuple[int, str]]) -> bytes:

@@ -3,15 +3,18 @@
 import asyncio
 import errno
 import time
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import h11
 import orjson
-from tickertape.producers.monitor.config.probes import HttpProbe
+from pydantic import Field, model_validator
 from tickertape.producers.monitor.gateway.probe_health import Result
+from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
-from tickertape.producers.monitor.probes.tls import context, expiry
+from tickertape.producers.monitor.probes.settings import UrlProbe
+from tickertape.producers.monitor.probes.tls import expiry, trust
+from tickertape.producers.monitor.types import HttpUrl
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Body of an answer that is read when nothing in it is looked for; the rest says nothing more."""
@@ -22,31 +25,57 @@ MAX_SEARCHED_BYTES: Final = 1024 * 1024
 _ABSENT: Final = object()
 
 
-async def look(probe: HttpProbe, limit: float) -> Result:
-    """Probe once, within ``limit`` seconds."""
-    url = urlsplit(probe.url)
-    secure = url.scheme == "https"
-    port = url.port or (443 if secure else 80)
-    clock = time.monotonic  # the loop's own clock stands still within a turn
-    began = clock()
-    writer: asyncio.StreamWriter | None = None
-    expires = None
-    try:
-        async with asyncio.timeout(limit):
-            reader, writer = await asyncio.open_connection(
-                url.hostname, port, ssl=context() if secure else None, limit=CHUNK
-            )
-            expires = expiry(writer)
-            status, body = await _ask(probe, reader, writer)
-    finally:
-        if writer is not None:
-            await close(writer)
-    latency = clock() - began
-    if status not in probe.wanted:
-        return failed(f"answered {status}, wanted {' or '.join(map(str, probe.wanted))}", latency)
-    if (wrong := _mismatch(probe, body)) is not None:
-        return failed(wrong, latency)
-    return answered(latency, probe.degraded_above, expires)
+Code = Annotated[int, Field(ge=100, le=599, strict=True)]
+
+
+class HttpProbe(UrlProbe):
+    """Asks for ``url`` and wants ``status``, and what ``body`` and ``json`` say in the answer."""
+
+    kind: Literal["http"]
+    url: HttpUrl
+    method: Literal["GET", "HEAD", "POST", "OPTIONS"] = "GET"
+    status: Code | Annotated[list[Code], Field(min_length=1)] = 200
+    headers: dict[str, str] = Field(default={}, repr=False)
+    body: str | None = None
+    """Text that the answer's body must hold."""
+    json_: dict[str, Any] = Field(default={}, alias="json")
+    """Values that the body's JSON must have, by path: ``status`` or ``checks.market_data``."""
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Statuses that are well."""
+        return (self.status,) if isinstance(self.status, int) else tuple(self.status)
+
+    @model_validator(mode="after")
+    def _body_is_read(self) -> "HttpProbe":
+        if self.method == "HEAD" and (self.body is not None or self.json_):
+            raise ValueError("an answer to HEAD has no body; use GET, or take 'body' and 'json' out")
+        return self
+
+    async def probe(self, limit: float, context: ProbeContext) -> Result:
+        url = urlsplit(self.url)
+        secure = url.scheme == "https"
+        port = url.port or (443 if secure else 80)
+        clock = time.monotonic  # the loop's own clock stands still within a turn
+        began = clock()
+        writer: asyncio.StreamWriter | None = None
+        expires = None
+        try:
+            async with asyncio.timeout(limit):
+                reader, writer = await asyncio.open_connection(
+                    url.hostname, port, ssl=trust() if secure else None, limit=CHUNK
+                )
+                expires = expiry(writer)
+                status, body = await _ask(self, reader, writer)
+        finally:
+            if writer is not None:
+                await close(writer)
+        latency = clock() - began
+        if status not in self.wanted:
+            return failed(f"answered {status}, wanted {' or '.join(map(str, self.wanted))}", latency)
+        if (wrong := _mismatch(self, body)) is not None:
+            return failed(wrong, latency)
+        return answered(latency, self.degraded_above, expires)
 
 
 async def _ask(

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import Lineage
-from tickertape.producers.shipper.files.position import HEAD_BYTES, Key
 from tickertape.producers.shipper.files.rotation import COMPRESSED, Renamed, base_of, key_of, open_file
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import Followed
+from tickertape.producers.shipper.position import HEAD_BYTES, Key
 from tickertape.producers.shipper.sinks.sink import Known
 
 COPY_WAIT: Final = 5.0
@@ -83,7 +83,7 @@ class Tail:
         in_sight = {key: path for key, (path, _) in found.items()}
         paths = set(in_sight.values())
         for lineage in self.lineages.values():
-            lineage.held = False
+            lineage.begin_look()
             if self._first:
                 lineage.find_past(in_sight, now)
             else:
@@ -96,8 +96,7 @@ class Tail:
                 self._open(lineage, path, status, in_sight, now)
         for lineage in self.lineages.values():
             lineage.forget(in_sight)
-            if not lineage.held:
-                lineage.looked_at = now
+            lineage.end_look(now)
             while lineage.lost:
                 place = lineage.lost.pop()
                 self._complain_once(
@@ -117,7 +116,7 @@ class Tail:
                 lineage.open(path, status, now, from_end=self._from_end)
                 return
         except Renamed:
-            lineage.held = True
+            lineage.hold()
         except OSError as error:
             self._complain_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
             return
@@ -134,17 +133,10 @@ class Tail:
         }
         new = []
         for key, (path, status) in found.items():
-            file = followed.get(key)
-            if file is not None:
-                if file.path != path:
-                    file.path = path
-                    file.rotated(now)
-            elif not self._is_done(key, path, status):
+            if key not in followed and not self._is_done(key, path, status):
                 new.append((status.st_mtime_ns, path, key, status))
         for key, file in followed.items():
-            file.gone = key not in found
-            if file.gone:
-                file.rotated(now)
+            file.look(found[key][0] if key in found else None, now)
         new.sort(key=lambda item: item[:2])
         if len(followed) + len(new) > self._max_open:
             self._complain_once(f"more than {self._max_open} files at once; raise the limit of open files")
@@ -157,7 +149,7 @@ class Tail:
             return owner is not None and owner.has_done(key, path, status)
         except Renamed:
             if owner is not None:
-                owner.held = True
+                owner.hold()
             return True  # as far as is known; the next look asks again
 
     def _owner(self, key: Key, path: str) -> Lineage | None:
@@ -168,7 +160,7 @@ class Tail:
         try:
             return owner if key in owner.past and owner.knows(key, path) else None
         except Renamed:
-            owner.held = True
+            owner.hold()
             return owner
 
     def close(self) -> None:
@@ -180,7 +172,8 @@ class Tail:
         lineage = self.lineages.get(path)
         if lineage is None:
             lineage = self.lineages[path] = self._make(path, self._known.get(path))
-            lineage.looked_at = lineage.looked_at or now
+            if not lineage.looked_at:
+                lineage.end_look(now)
         return lineage
 
     def _name(self, path: str, paths: set[str]) -> str:

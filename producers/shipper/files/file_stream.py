@@ -46,6 +46,17 @@ class Batch:
     marks: list[tuple[Followed, int]]
     done: list[Followed]
 
+    def leave_out(self, limit: int) -> int:
+        """Leave the events out that have more bytes than the server takes; return their number."""
+        fits = [item for item in self.items if len(item.payload) <= limit]
+        left_out = len(self.items) - len(fits)
+        self.items = fits
+        return left_out
+
+    def leave_largest_out(self) -> None:
+        """Leave the largest event out."""
+        self.items.remove(max(self.items, key=lambda item: len(item.payload)))
+
 
 class Lineage(Succession):
     """The files of one name, and what is shipped of them.
@@ -61,7 +72,6 @@ class Lineage(Succession):
 
     Attributes:
         sequence: of its last checkpoint in EVENTS.
-        busy: a task is shipping it.
         level_at: when it was last known to have nothing left to ship.
         finished: paths of files that were shipped to their end, for who wants to delete them.
     """
@@ -83,7 +93,6 @@ class Lineage(Succession):
         self._announces = announces
         self._announced: set[str] = set()
         self.sequence = known.sequence if known is not None else 0
-        self.busy = False
         self.shaper = shaper
         self._count = 0
         self._run = run
@@ -93,18 +102,21 @@ class Lineage(Succession):
         if known is not None:
             self._count = known.checkpoint.count
             self._announced = {place.generation for place in known.checkpoint.places}
-            shaper.owed = Counter(known.checkpoint.suppressed)
+            shaper.owes(known.checkpoint.suppressed)
 
     def __repr__(self) -> str:
         return f"<Lineage {self.path} {list(self.chain)}>"
 
     def stirs(self, now: float) -> bool:
         """Tell whether there may be something to ship."""
-        if now < self._rests_until:
-            return False
-        if self._ready or self._unsaved or self.shaper.due(now):
-            return True
-        return any(file.stirs(now) or file.at_end(now) for file in self.chain)
+        stirs = now >= self._rests_until and (
+            bool(self._ready or self._unsaved)
+            or self.shaper.due(now)
+            or any(file.stirs(now) or file.at_end(now) for file in self.chain)
+        )
+        if not stirs:
+            self.level_at = now
+        return stirs
 
     @property
     def due(self) -> float:
@@ -130,7 +142,7 @@ class Lineage(Succession):
         moved: dict[Followed, None] = {}
         while len(items) < MAX_ITEMS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
             file, parsed = self._ready.popleft()
-            begin, file.planned = file.planned, parsed.end
+            begin = file.plan(parsed.end)
             moved[file] = None
             if not self.shaper.admits(parsed, now):
                 continue
@@ -218,7 +230,7 @@ class Lineage(Succession):
                 self._ready.extend((file, parsed) for parsed in file.finish(now))
                 break
             if not file.over:
-                file.planned = file.at
+                file.plan(file.at)
                 self.past[file.key] = file.place(done=True)
             done.append(self.chain.popleft())
         return done
@@ -227,7 +239,7 @@ class Lineage(Succession):
         """Note that a batch is acknowledged."""
         self.sequence = sequence
         for file, mark in batch.marks:
-            file.shipped = mark
+            file.confirm(mark)
         for file in batch.done:
             file.close()
             self.finished.append(file.path)
@@ -245,7 +257,7 @@ class Lineage(Succession):
         self._ready.clear()
         self.sequence = known.sequence
         self._count = known.checkpoint.count
-        self.shaper.owed = Counter(known.checkpoint.suppressed)
+        self.shaper.owes(known.checkpoint.suppressed)
         places = {place.key: place for place in known.checkpoint.places}
         gone = []
         for file in list(self.chain):

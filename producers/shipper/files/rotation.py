@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tickertape.contracts.subjects import SubjectError, escape
-from tickertape.producers.shipper.files.position import Key
+from tickertape.producers.shipper.position import Key
 
 from tickertape.errors import TickertapeError
 

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Final
 
-from tickertape.producers.shipper.files.position import Key, Place, unread
 from tickertape.producers.shipper.files.rotation import (
     Renamed,
     base_of,
@@ -27,6 +26,7 @@ from tickertape.producers.shipper.files.rotation import (
 )
 from tickertape.producers.shipper.files.tailed_file import Followed
 from tickertape.producers.shipper.parsing.parser import Parser
+from tickertape.producers.shipper.position import Key, Place, unread
 from tickertape.producers.shipper.sinks.sink import Checkpoint
 
 TICK: Final = 0.02
@@ -77,6 +77,19 @@ class Succession:
         if checkpoint is not None:
             self.looked_at = checkpoint.time
             self.remember(checkpoint.places)
+
+    def begin_look(self) -> None:
+        """Begin to look for its files: none is known to be missing yet."""
+        self.held = False
+
+    def hold(self) -> None:
+        """Leave a file that a rotation moves to the next look."""
+        self.held = True
+
+    def end_look(self, now: float) -> None:
+        """Note that all its files are known up to now, unless one was left to the next look."""
+        if not self.held:
+            self.looked_at = now
 
     def remember(self, places: Iterable[Place]) -> None:
         """Take over places of a checkpoint whose files are not open."""
@@ -211,7 +224,7 @@ class Succession:
         self._retry(lambda: self._follow_unseen(since, now, besides, before))
         found = len(self.chain) > count
         if found and before is not None:
-            before.looked_at = now
+            before.look_from(now)
         return found
 
     def _follow_unseen(

@@ -12,8 +12,9 @@ import os
 import secrets
 from typing import Final
 
-from tickertape.producers.shipper.files.position import BEFORE_BYTES, HEAD_BYTES, Key, Place, before, digest
-from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, Parsed, Parser
+from tickertape.producers.shipper.files.line_buffer import LineBuffer
+from tickertape.producers.shipper.parsing.parser import Parsed, Parser
+from tickertape.producers.shipper.position import BEFORE_BYTES, HEAD_BYTES, Key, Place, before, digest
 
 CHUNK_BYTES: Final = 64 * 1024
 ROTATION_GRACE: Final = 5.0
@@ -77,6 +78,7 @@ class Followed:
         self._grew_at = 0.0
         self._stamp = (-1, -1)
         self._head = b""
+        self._line = LineBuffer()
         self.at = self.planned = self.shipped = place.offset if place is not None else offset
         self._look_back()
 
@@ -84,8 +86,7 @@ class Followed:
         return f"<Followed {self.path} read {self.at}, shipped {self.shipped}>"
 
     def _look_back(self) -> None:
-        self._held = bytearray()
-        self._cut = False
+        self._line.clear()
         begin = max(0, self.at - BEFORE_BYTES)
         self._before = os.pread(self._handle, self.at - begin, begin)
         self._head = os.pread(self._handle, min(HEAD_BYTES, self.at), 0)
@@ -101,6 +102,15 @@ class Followed:
         self._parser.reset()
         self._look_back()
 
+    def plan(self, end: int) -> int:
+        """Plan to ship it up to an offset; return the one up to which it was planned before."""
+        begin, self.planned = self.planned, end
+        return begin
+
+    def confirm(self, mark: int) -> None:
+        """Note that it is shipped up to an offset."""
+        self.shipped = mark
+
     def moved(self, handle: int, path: str) -> None:
         """Go on in a copy of the file, which holds all that was read of it."""
         os.close(self._handle)
@@ -114,6 +124,13 @@ class Followed:
         """The same file from its start, as another generation: it was truncated."""
         self.truncated, self.over, self.drained = False, True, True
         return Followed(self.path, os.dup(self._handle), parser, now)
+
+    def look(self, path: str | None, now: float) -> None:
+        """Note the name under which it was found, or that it was not."""
+        self.gone = path is None
+        if path != self.path:
+            self.path = path or self.path
+            self.rotated(now)
 
     def rotated(self, now: float) -> None:
         """Note that it lost its name: nothing will be written to it for long."""
@@ -152,9 +169,13 @@ class Followed:
     @property
     def due(self) -> float:
         """UNIX seconds at which what waits for its rest goes out as it is; infinity when nothing waits."""
-        if self._held:  # it may belong to what the parser holds
+        if self._line:  # it may belong to what the parser holds
             return self._grew_at + HALF_LINE_AFTER
         return self._grew_at + JOIN_AFTER if self._parser.waits else float("inf")
+
+    def look_from(self, now: float) -> None:
+        """Note that what came before it is known up to now."""
+        self.looked_at = now
 
     def begins(self) -> bool:
         """Tell, once, that it has changed before anything of it was read: it may have held something else."""
@@ -196,41 +217,10 @@ class Followed:
         self._before = data[-BEFORE_BYTES:]
         if len(self._head) < HEAD_BYTES:
             self._head += data[known : known + HEAD_BYTES - len(self._head)]
-        return self._split(data[known:] if known else data, now)
-
-    def _split(self, data: bytes, now: float) -> list[Parsed]:
         begin = self.at
-        self.at += len(data)
-        last = data.rfind(b"\n")
-        if last < 0:
-            self._hold(data)
-            return []
-        lines = data[:last].split(b"\n")
-        rest = data[last + 1 :]
-        ends = []
-        end = begin
-        for line in lines:
-            end += len(line) + 1
-            ends.append(end)
-        cut = set()
-        if self._held:
-            self._hold(lines[0])
-            lines[0] = bytes(self._held)
-            if self._cut:
-                cut.add(0)
-            self._held.clear()
-            self._cut = False
-        if b"\r" in data:
-            lines = [line.removesuffix(b"\r") for line in lines]
-        self._hold(rest)
-        return self._parser.feed(lines, ends, now, frozenset(cut))
-
-    def _hold(self, piece: bytes) -> None:
-        room = MAX_LINE_BYTES - len(self._held)
-        if len(piece) > room:
-            self._cut = True
-            piece = piece[:room]
-        self._held += piece
+        self.at += new
+        lines, ends, cut = self._line.split(data[known:] if known else data, begin)
+        return self._parser.feed(lines, ends, now, cut)
 
     def _rest(self, now: float) -> list[Parsed]:
         """What has waited for long enough."""
@@ -239,17 +229,15 @@ class Followed:
     def finish(self, now: float) -> list[Parsed]:
         """Return what waits for more as it is: its rest will not come, or comes as an event of its own."""
         events = []
-        if self._held:
-            line = bytes(self._held).removesuffix(b"\r")
-            events = self._parser.feed([line], [self.at], now, frozenset({0} if self._cut else ()))
-            self._held.clear()
-            self._cut = False
+        if self._line:
+            line, cut = self._line.take()
+            events = self._parser.feed([line], [self.at], now, cut)
         return [*events, *self._parser.flush(now)]
 
     @property
     def waits(self) -> bool:
         """True while a half line, or an event that could go on, is held."""
-        return bool(self._held) or self._parser.waits
+        return bool(self._line) or self._parser.waits
 
     def place(self, *, done: bool = False) -> Place:
         """How far it is shipped once what is planned is."""

@@ -12,8 +12,8 @@ Invariants:
 import re
 from typing import Final
 
-from tickertape.producers.shipper.parsing.user_regex import compiled
 from tickertape.producers.shipper.redaction.patterns import is_in_key, opens_key
+from tickertape.producers.shipper.user_regex import compiled
 
 MAX_LINES: Final = 1000
 MAX_BYTES: Final = 64 * 1024

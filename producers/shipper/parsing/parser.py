@@ -21,17 +21,16 @@ from zoneinfo import ZoneInfo
 
 import orjson
 from tickertape.contracts import strict_json as json_text
-from tickertape.contracts import subjects
-from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, format_time
-from tickertape.producers.shipper.parsing import sanitize as cleaning
+from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog, format_time
+from tickertape.producers.shipper import sanitize as cleaning
 from tickertape.producers.shipper.parsing.formats import FORMATS, Formats
 from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
 from tickertape.producers.shipper.parsing.multiline import CARE, CUT, IN_KEY, MAX_BYTES, Joined, Joiner
-from tickertape.producers.shipper.parsing.sanitize import clean, decode
 from tickertape.producers.shipper.parsing.timestamps import Times
 from tickertape.producers.shipper.redaction import patterns as secret_forms
 from tickertape.producers.shipper.redaction.redactor import Redactor
+from tickertape.producers.shipper.sanitize import clean, decode
 
 __all__ = [
     "DEFAULT_FIELDS", "FORMATS", "MAX_LINE_BYTES", "Counts", "FieldNames", "ParseSettings", "Parsed",
@@ -134,7 +133,9 @@ class Parsed:
         return self._body(self.message[:_SHORT_MESSAGE], {"truncated": True})
 
 
-_subject = lru_cache(maxsize=4096)(subjects.log)
+@lru_cache(maxsize=4096)
+def _subject(level: str, source: str) -> str:
+    return SystemLog.subject_of(level=level, source=source)
 
 
 class Parser:
@@ -237,7 +238,7 @@ class Parser:
 
     def _events(self, joined: list[Joined], now: float) -> list[Parsed]:
         events = []
-        self._times.now = now
+        self._times.put_next_to(now)
         formats = self._formats
         own = self._source
         now_text = format_time(now)

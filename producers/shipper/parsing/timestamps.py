@@ -34,15 +34,16 @@ class Times:
 
     Args:
         zone: of times that name none; None means this host's.
-
-    Attributes:
-        now: UNIX seconds; times without a year are put next to it.
     """
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
-        self.now = 0.0
+        self._now = 0.0
         self._zone = zone
         self._minutes: dict[Any, str] = {}
+
+    def put_next_to(self, now: float) -> None:
+        """Read times without a year as those next to a moment in UNIX seconds."""
+        self._now = now
 
     def join(self, minute: str, second: str, fraction: str | None, zone: str | None) -> str | None:
         """Write a time from the groups of ``STAMP``.
@@ -107,7 +108,7 @@ class Times:
             second: with its colon.
             fraction: digits, or None.
         """
-        key = (month, day, minute, int(self.now // 86_400))
+        key = (month, day, minute, int(self._now // 86_400))
         known = self._minutes.get(key)
         if known is None:
             known = self._keep(key, self._nearest(month, day, minute))
@@ -135,12 +136,12 @@ class Times:
 
     def _nearest(self, month: str, day: str, minute: str) -> str:
         number = _MONTHS.get(month.title()) or (int(month) if month.isdigit() else 0)
-        this_year = datetime.fromtimestamp(self.now, UTC).year
+        this_year = datetime.fromtimestamp(self._now, UTC).year
         best, distance = "", float("inf")
         for year in (this_year - 1, this_year, this_year + 1):
             text = self._resolve(f"{year:04d}-{number:02d}-{int(day):02d} {minute}", None)
             if text:
-                away = abs(datetime.fromisoformat(f"{text}:00+00:00").timestamp() - self.now)
+                away = abs(datetime.fromisoformat(f"{text}:00+00:00").timestamp() - self._now)
                 if away < distance:
                     best, distance = text, away
         return best

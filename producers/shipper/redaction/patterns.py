@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 import re2
-from tickertape.producers.shipper.parsing.sanitize import ESCAPED
 from tickertape.producers.shipper.redaction import card_numbers as cards
+from tickertape.producers.shipper.sanitize import ESCAPED
 
 
 def compiled(pattern: bytes) -> Any:

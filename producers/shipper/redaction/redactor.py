@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from tickertape.producers.shipper.parsing.sanitize import clean
-from tickertape.producers.shipper.parsing.user_regex import compiled
 from tickertape.producers.shipper.redaction import card_numbers as cards
 from tickertape.producers.shipper.redaction import patterns as forms
 from tickertape.producers.shipper.redaction.patterns import kind_of, kind_of_key
+from tickertape.producers.shipper.sanitize import clean
+from tickertape.producers.shipper.user_regex import compiled
 
 _SUSPECT: Final = forms.compiled(forms.SUSPECT)
 _DONE: Final = re.compile(rb"\[redacted:[\w-]+\]")

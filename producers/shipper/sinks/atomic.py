@@ -25,7 +25,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts import subjects
-from tickertape.producers.shipper.files.position import digest
+from tickertape.producers.shipper.position import digest
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Conflict, Item, Known, Refused, decode
 
 from tickertape.names import Names

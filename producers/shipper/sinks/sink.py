@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from tickertape.producers.shipper.files.position import Place, place_from
+from tickertape.producers.shipper.position import Place, place_from
 
 from tickertape.errors import TickertapeError
 

@@ -21,9 +21,9 @@ from urllib.request import urlopen
 import pytest
 from tickertape.contracts.events import GatewayRecovery
 from tickertape.producers.monitor.config.loader import load
-from tickertape.producers.monitor.config.models import RecoverySettings
-from tickertape.producers.monitor.config.probes import KINDS
-from tickertape.producers.monitor.gateway.recovery_action import attempt
+from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
+from tickertape.producers.monitor.probes import KINDS
+from tickertape.producers.monitor.recovery_action import attempt
 from tickertape.producers.shipper.parsing.parser import parse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed

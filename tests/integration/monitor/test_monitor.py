@@ -15,10 +15,12 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.producers.monitor import probes
-from tickertape.producers.monitor.config.models import Check
-from tickertape.producers.monitor.config.probes import HttpProbe, TcpProbe
 from tickertape.producers.monitor.coordination import dead_man_switch as watchdog
+from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
+from tickertape.producers.monitor.probes import ProbeContext, ProbeSettings
+from tickertape.producers.monitor.probes.http import HttpProbe
+from tickertape.producers.monitor.probes.tcp import TcpProbe
 
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
@@ -317,13 +319,13 @@ def test_it_stops_while_it_waits_for_nats(
     asyncio.run(main())
 
 
-def look(probe: TcpProbe | HttpProbe, timeout: float = PATIENCE) -> Check:
+def look(probe: ProbeSettings, timeout: float = PATIENCE) -> Check[ProbeSettings]:
     return Check(probe, 1.0, timeout, 1, 1)
 
 
-async def probed(check: Check) -> Result:
+async def probed(check: Check[ProbeSettings]) -> Result:
     """What one look finds."""
-    result = await probes.run(check, probes.Kit())
+    result = await probes.run(check, ProbeContext())
     assert result is not None
     return result
 

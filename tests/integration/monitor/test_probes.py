@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import trustme
 from pydantic import TypeAdapter
-from tickertape.producers.monitor.config.models import Check
-from tickertape.producers.monitor.config.probes import Probe
+from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
-from tickertape.producers.monitor.probes import Kit, run, websocket
+from tickertape.producers.monitor.probes import Probe, ProbeContext, ProbeSettings, run, websocket
 from tickertape.producers.monitor.probes.fix import fields_of, message
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -28,16 +27,16 @@ TIMEOUT = 0.5
 """Seconds that a probe is given where the test is about their end; else it has all the time that it needs."""
 
 
-def look(kit: Kit | None = None, *, patience: float = PATIENCE, **probe: Any) -> Result | None:
+def look(kit: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any) -> Result | None:
     """Probe once, in a loop of its own."""
     return asyncio.run(seen(kit, patience=patience, **probe))
 
 
-async def seen(kit: Kit | None = None, *, patience: float = PATIENCE, **probe: Any) -> Result | None:
+async def seen(kit: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any) -> Result | None:
     """Probe once; ``patience`` is its timeout."""
-    parsed: Probe = TypeAdapter(Probe).validate_python(probe)
+    parsed: ProbeSettings = TypeAdapter(Probe).validate_python(probe)
     async with asyncio.timeout(2 * PATIENCE):
-        return await run(Check(parsed, 5.0, patience, 3, 2), kit or Kit())
+        return await run(Check(parsed, 5.0, patience, 3, 2), kit or ProbeContext())
 
 
 def patience_for(says: str) -> float:
@@ -293,7 +292,7 @@ def test_fix(
 
 def test_fix_is_capped_and_says_what_it_lacks() -> None:
     """Past the cap nobody is logged on, and nothing is said of the gateway."""
-    kit = Kit()
+    kit = ProbeContext()
     probe: dict[str, Any] = {
         "kind": "fix", "address": f"127.0.0.1:{free_port()}", "sender_comp_id": "a", "target_comp_id": "b",
         "max_logons_per_hour": 2, "password_env": "NO_SUCH_VARIABLE",
@@ -353,7 +352,7 @@ def test_freshness() -> None:
     """Unknown at first, well while something arrives, stale after that, unknown without NATS."""
 
     async def main() -> list[str]:
-        kit = Kit()
+        kit = ProbeContext()
         clock = asyncio.get_running_loop().time
         probe: dict[str, Any] = {"kind": "freshness", "subject": "md.>", "within": "60s"}
         found = [await seen(kit, **probe)]

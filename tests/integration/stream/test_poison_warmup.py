@@ -16,8 +16,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from nats.js import JetStreamContext
 from tickertape.contracts.cursors import Cursor
-from tickertape.contracts.events import Status
-from tickertape.contracts.subjects import STREAM_SUBJECTS
+from tickertape.contracts.events import STREAM_SUBJECTS, Status
 from tickertape.relay.core.grants import EVERYTHING
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.ingest.ingest import Intake

@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from tickertape.contracts import subjects
-from tickertape.contracts.events import GatewayStatusChange, Status
+from tickertape.contracts.events import GatewayStatusChange, Status, SystemHealth, SystemLog
 
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
@@ -284,9 +284,9 @@ def test_latest_and_checkpoints_fill_from_events(nats_url: str, nats_prefix: str
         status, health, log, checkpoint = (
             names.subject(subject)
             for subject in (
-                subjects.gateway_status("ctp", "main"),
-                subjects.system_health("db", "1"),
-                subjects.log("INFO", "a"),
+                GatewayStatusChange.subject_of(gateway_type="ctp", gateway_id="main"),
+                SystemHealth.subject_of(component="db", instance="1"),
+                SystemLog.subject_of(level="INFO", source="a"),
                 subjects.checkpoint("host", "/var/log/x"),
             )
         )

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import orjson
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
-from tickertape.contracts.events import Event, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event
 from tickertape.contracts.messages import (
     MAX_MESSAGE_BYTES,
     Bye,

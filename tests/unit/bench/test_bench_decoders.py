@@ -6,7 +6,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.contracts.events import Event, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event
 
 from tests.bench.load.decoders import NATS_PONG, DecodeError, NatsDecoder, TextDecoder
 from tests.bench.load.publisher import SUBJECT, Events, message

@@ -2,7 +2,8 @@
 
 import orjson
 import pytest
-from tickertape.contracts.events import Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected
 from tickertape.producers.sdk.errors import InvalidEvent, PublishRejected
 from tickertape.producers.sdk.publisher import checked
 

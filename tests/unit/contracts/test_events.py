@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tickertape.contracts import events
+from tickertape.contracts.decode import decode
 from tickertape.contracts.events import (
     Event,
     EventModel,
@@ -20,7 +21,6 @@ from tickertape.contracts.events import (
     Status,
     SystemHealth,
     SystemLog,
-    decode,
 )
 
 TIME = "2025-06-24T10:30:45.123Z"

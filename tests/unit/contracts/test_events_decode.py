@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tickertape.contracts import events
-from tickertape.contracts.events import Event, Reason, Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event, Reason, Rejected
 
 TIME = "2025-06-24T10:30:45.123Z"
 STATUS: dict[str, Any] = {

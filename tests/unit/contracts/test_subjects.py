@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts import subjects
-from tickertape.contracts.subjects import EventType, SubjectError, covers, escape, matches, unescape
+from tickertape.contracts.decode import parse_subject
+from tickertape.contracts.events import (
+    MODELS,
+    EventModel,
+    GatewayRecovery,
+    GatewayStatusChange,
+    SystemHealth,
+    SystemLog,
+)
+from tickertape.contracts.subjects import SubjectError, covers, escape, matches, unescape
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
 tokens = st.text("ab=0123456789ABCDEFcd._-é", max_size=8)
@@ -108,22 +117,23 @@ def test_a_token_may_have_128_characters() -> None:
 def test_what_is_built_is_parsed(one: str, two: str, level: str) -> None:
     """Each subject says the type and the fields that it was built from, and is a legal pattern of its own."""
     gateway = {"gateway_type": one, "gateway_id": two}
-    built = {
-        subjects.gateway_status(one, two): (EventType.GATEWAY_STATUS_CHANGE, gateway),
-        subjects.gateway_recovery(one, two): (EventType.GATEWAY_RECOVERY, gateway),
-        subjects.log(level, two): (EventType.SYSTEM_LOG, {"level": level, "source": two}),
-        subjects.system_health(one): (EventType.SYSTEM_HEALTH, {"component": one}),
-        subjects.system_health(one, two): (EventType.SYSTEM_HEALTH, {"component": one, "instance": two}),
-    }
-    for subject, (event_type, fields) in built.items():
-        parsed = subjects.parse(subject)
-        assert (parsed.event_type, parsed.fields) == (event_type, fields)
+    made: list[tuple[type[EventModel], dict[str, str]]] = [
+        (GatewayStatusChange, gateway),
+        (GatewayRecovery, gateway),
+        (SystemLog, {"level": level, "source": two}),
+        (SystemHealth, {"component": one}),
+        (SystemHealth, {"component": one, "instance": two}),
+    ]
+    for model, fields in made:
+        subject = model.subject_of(**fields)
+        parsed = parse_subject(subject)
+        assert (MODELS[parsed.event_type], parsed.fields) == (model, fields)
         assert subjects.check_pattern(subject) == subject
 
 
 def test_the_longest_subject_is_a_legal_pattern() -> None:
     """A client can follow any one subject of the contract."""
-    longest = subjects.gateway_recovery("a" * 128, "b" * 128)
+    longest = GatewayRecovery.subject_of(gateway_type="a" * 128, gateway_id="b" * 128)
     assert subjects.check_pattern(longest) == longest
 
 
@@ -136,7 +146,7 @@ def test_the_longest_subject_is_a_legal_pattern() -> None:
 def test_other_subjects_belong_to_no_event(subject: str) -> None:
     """What is not in the table is refused, with the subject's name."""
     with pytest.raises(SubjectError):
-        subjects.parse(subject)
+        parse_subject(subject)
 
 
 def test_a_level_is_named_by_the_subject() -> None:
@@ -146,15 +156,7 @@ def test_a_level_is_named_by_the_subject() -> None:
     for subject in ("log.WARN.a", "log.warning.a", "log", "gateway.warn.a", "logs.warn.a"):
         assert subjects.level_of(subject) is None
     with pytest.raises(SubjectError, match="one of DEBUG, INFO, WARN, ERROR, CRITICAL"):
-        subjects.log("TRACE", "a")
-
-
-def test_state_is_told_from_log() -> None:
-    """Status and health are state; everything else is log."""
-    assert subjects.is_state("gateway.status.a.b")
-    assert subjects.is_state("system.health.a")
-    assert not subjects.is_state("gateway.recovery.a.b")
-    assert not subjects.is_state("log.info.a")
+        SystemLog.subject_of(level="TRACE", source="a")
 
 
 def test_a_checkpoint_has_a_subject() -> None:

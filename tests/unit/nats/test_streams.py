@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tickertape.contracts.events import STREAM_SUBJECTS
 
 from tickertape.nats.streams import (
     Difference,
@@ -57,7 +58,7 @@ def test_a_producer_cannot_forge_or_erase() -> None:
     streams = _by_name()
     assert streams["EVENTS"]["allow_rollup_hdrs"] is False
     assert streams["EVENTS"]["allow_msg_schedules"] is False
-    assert streams["EVENTS"]["subjects"] == ["gateway.>", "system.>", "log.>", "checkpoint.>"]
+    assert streams["EVENTS"]["subjects"] == [*STREAM_SUBJECTS, "checkpoint.>"]
     assert [name for name, stream in streams.items() if stream.get("allow_msg_schedules")] == ["WATCHDOG"]
     assert "subjects" not in streams["LATEST"]
     assert "subjects" not in streams["CHECKPOINTS"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tickertape.contracts.subjects import STREAM_SUBJECTS
+from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.relay.settings import ServeSettings, data_home
 
 

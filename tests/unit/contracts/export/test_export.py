@@ -12,7 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from tickertape.contracts import close_codes as codes
 from tickertape.contracts import messages as wire
-from tickertape.contracts.events import MODELS, Event, Status, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import MODELS, Event, Status
 from tickertape.contracts.export import __main__ as export
 from tickertape.contracts.export.json_schema import CLIENT_MESSAGES, RELAY_MESSAGES, message_type
 
@@ -180,16 +181,13 @@ def test_asyncapi_is_complete() -> None:
     operations = document["operations"]
     assert [len(operations[name]["messages"]) for name in ("receiveFromClient", "sendToClient")] == [3, 11]
     addresses = [channel["address"] for channel in document["channels"].values()]
-    assert addresses == [
-        "/ws",
-        "gateway.status.{gatewayType}.{gatewayId}",
-        "gateway.recovery.{gatewayType}.{gatewayId}",
-        "log.{level}.{source}",
-        "system.health.{component}",
-        "system.health.{component}.{instance}",
-        None,
-        "rejected.{subject}",
+    of_events = [
+        re.sub("_([a-z])", lambda letter: letter[1].upper(), address)
+        for model in MODELS.values()
+        for address in model.SUBJECT.addresses
     ]
+    assert "gateway.status.{gatewayType}.{gatewayId}" in of_events
+    assert addresses == ["/ws", *of_events, None, "rejected.{subject}"]
     for channel in document["channels"].values():
         assert set(channel.get("parameters", {})) == set(re.findall(r"{(\w+)}", channel["address"] or ""))
     assert {server["protocol"] for server in document["servers"].values()} == {"ws", "nats"}

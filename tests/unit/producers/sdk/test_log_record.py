@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from tickertape.contracts.events import Event, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event
 from tickertape.producers.sdk.log_record import (
     MAX_EXCEPTION,
     MAX_MESSAGE,

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tickertape.contracts.close_codes import CloseCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
-from tickertape.contracts.events import Event
+from tickertape.contracts.events import STREAM_SUBJECTS, Event
 from tickertape.contracts.messages import Mode, ProtocolError
-from tickertape.contracts.subjects import STREAM_SUBJECTS, level_of, matches
+from tickertape.contracts.subjects import level_of, matches
 from tickertape.relay.core.event_log import Log
 from tickertape.relay.core.filters import RANK, Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.contracts.subjects import STREAM_SUBJECTS
+from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.relay.ingest.deleted_sequences import Range
 from tickertape.relay.ingest.gap_detector import MAX_HELD, GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader

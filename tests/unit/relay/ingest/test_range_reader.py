@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tickertape.contracts.subjects import STREAM_SUBJECTS
+from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.relay.ingest import deleted_sequences
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.range_reader import Range, RangeReader

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from tickertape.contracts.cursors import Cursor
-from tickertape.contracts.events import Event, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event
 from tickertape.relay.core.connection_limits import Visitor
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request

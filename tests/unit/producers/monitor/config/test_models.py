@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from tickertape.producers.monitor.config.loader import MonitorFileError, load
 from tickertape.producers.monitor.config.models import MonitorConfig
-from tickertape.producers.monitor.config.types import parse_address
 from tickertape.producers.monitor.config.validate import check
+from tickertape.producers.monitor.probes import KINDS
+from tickertape.producers.monitor.types import parse_address
 
 GOOD = """\
 defaults: {interval: 5s, timeout: 2s, unhealthy_after: 3, healthy_after: 2}
@@ -77,8 +78,8 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
         ("gateways: [", "is no YAML"),
         ("gateways: []\n", "gateways"),
         (
-            "gateways: [{id: a, type: b, probes: [{kind: udp}]}]",
-            "kind 'udp' is none of tcp, tls, http, websocket, fix, freshness, exec",
+            "gateways: [{id: a, type: b, probes: [{kind: carrier-pigeon}]}]",
+            f"kind 'carrier-pigeon' is none of {', '.join(KINDS)}",
         ),
         ("gateways: [{id: a, type: b, probes: [{}]}]", "has no 'kind'"),
         ("gateways: [{id: '', type: b, probes: [{kind: tcp, address: 'a:1'}]}]", "is empty"),

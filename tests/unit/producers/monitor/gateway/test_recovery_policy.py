@@ -19,7 +19,8 @@ def recovery(**settings: object) -> Recovery:
     )
     gateway = config.resolved()[0]
     assert gateway.recovery is not None
-    return Recovery(gateway, gateway.recovery, "m1")
+    metadata = {"monitor": "m1", "labels": gateway.labels}
+    return Recovery(gateway.recovery, gateway.type, gateway.id, metadata)
 
 
 def phases(*events: object) -> list[str]:

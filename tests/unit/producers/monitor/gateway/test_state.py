@@ -4,19 +4,21 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, decode, format_time
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, format_time
 from tickertape.producers.monitor.config.models import MonitorConfig
-from tickertape.producers.monitor.coordination.stored_status import Newest
-from tickertape.producers.monitor.gateway.monitored_gateway import spread
+from tickertape.producers.monitor.gateway.model import Newest, Silence
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
-from tickertape.producers.monitor.gateway.state import Silence, Watch, removed
+from tickertape.producers.monitor.gateway.state import Watch, removed
+from tickertape.producers.monitor.monitored_gateway import spread
+from tickertape.producers.monitor.probes import ProbeSettings
 
 OK = Result(Outcome.OK, None, 0.002)
 FAILED = Result(Outcome.FAILED, "connection refused")
 SLOW = Result(Outcome.DEGRADED, "answered in 700 ms", 0.7)
 
 
-def watch(newest: Newest | None = None, probes: int = 1) -> Watch:
+def watch(newest: Newest | None = None, probes: int = 1) -> Watch[ProbeSettings]:
     config = MonitorConfig.model_validate(
         {
             "defaults": {"unhealthy_after": 2, "healthy_after": 2},
@@ -118,7 +120,7 @@ def test_first_probes_are_spread_over_the_interval() -> None:
     assert spread("gateway 7", 5.0) == moments[7]
 
 
-def gateway(**settings: object) -> Watch:
+def gateway(**settings: object) -> Watch[ProbeSettings]:
     body = {"id": "main", "type": "ctp", "probes": [{"kind": "tcp", "address": "h:1"}], **settings}
     defaults = {"unhealthy_after": 2, "healthy_after": 2}
     config = MonitorConfig.model_validate({"defaults": defaults, "gateways": [body]})

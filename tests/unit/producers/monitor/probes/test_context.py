@@ -1,6 +1,7 @@
 """What probes remember: log-ins of the last hour, and what arrived when."""
 
-from tickertape.producers.monitor.probes.context import Freshness, LogonCaps
+from tickertape.producers.monitor.probes.context import Freshness
+from tickertape.producers.monitor.probes.fix import LogonCaps
 
 
 def test_log_ins_are_capped_over_a_sliding_hour() -> None:

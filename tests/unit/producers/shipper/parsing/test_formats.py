@@ -144,6 +144,11 @@ def test_fields_can_be_named() -> None:
     assert event.metadata == {"body": {"text": "m"}, "level": "x"}
 
 
+def test_every_format_has_a_case() -> None:
+    """One that is added is read above."""
+    assert {form for form, _, _ in CASES} == set(FORMATS) - {"auto"}
+
+
 def test_an_unknown_format_is_refused() -> None:
     """The error tells which there are."""
     assert "auto" in FORMATS

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tickertape.contracts.events import Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected
 from tickertape.producers.shipper.parsing.parser import (
     MAX_LINE_BYTES,
     Counts,

@@ -27,7 +27,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def times(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> Times:
     reader = Times(zone)
-    reader.now = now
+    reader.put_next_to(now)
     return reader
 
 

@@ -9,9 +9,11 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tickertape.contracts.events import Rejected, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Rejected
+from tickertape.producers.shipper.parsing.formats import FORMATS
 from tickertape.producers.shipper.parsing.parser import Counts, Parsed, Parser, ParseSettings
-from tickertape.producers.shipper.redaction.patterns import SUSPECT, compiled
+from tickertape.producers.shipper.redaction.patterns import SUSPECT, TOKENS, compiled
 from tickertape.producers.shipper.redaction.redactor import Redactor
 
 NOW = 1_750_000_000.0
@@ -72,6 +74,11 @@ SECRETS = [
     ("push github_pat_11ABCDEFG0abcdefghijkl_xyz", "11ABCDEFG0", "github_token"),
     ("hook xoxb-123456789012-abcdefghijkl", "123456789012-abc", "slack_token"),
     ("pay sk_live_abcdefgh12345678", "abcdefgh12345678", "stripe_key"),
+    ("push glpat-abcdefghij1234567890", "abcdefghij1234567890", "gitlab_token"),
+    ("publish npm_abcdefghijklmnopqrstuvwxyz0123456789", "npm_abcdefghij", "npm_token"),
+    ("load hf_abcdefghijklmnopqrstuvwxyz0123456789", "hf_abcdefghij", "huggingface_token"),
+    ("mail SG.abcdefghijklmnop.qrstuvwxyz012345", "abcdefghijklmnop", "sendgrid_key"),
+    ("id LTAIabcdefghij1234 ok", "LTAIabcdefghij1234", "aliyun_key"),
     ("ask sk-proj-abcdefghijklmnop1234567890", "abcdefghijklmnop", "api_key"),
     (f"-----BEGIN RSA PRIVATE KEY-----{PEM}-----END RSA PRIVATE KEY----- end", PEM, "private_key"),
     (f"-----BEGIN PRIVATE KEY-----{PEM}", PEM, "private_key"),
@@ -151,6 +158,12 @@ def shipped(line: bytes | list[bytes], counts: Counts | None = None, **settings:
     ends = [sum(len(one) + 1 for one in lines[: place + 1]) for place in range(len(lines))]
     parser = Parser(ParseSettings(**settings), "app", counts or Counts())  # type: ignore[arg-type]
     return [*parser.feed(lines, ends, NOW), *parser.flush(NOW)]
+
+
+def test_every_kind_and_every_format_has_a_sample() -> None:
+    """A form of secrets that is added has one above, and a format a line that holds them."""
+    assert {kind for kind, _ in TOKENS} <= {kind for _, _, kind in SECRETS}
+    assert set(FORMATS) - {"auto"} <= set(WRAPPERS)
 
 
 def seen(events: list[Parsed]) -> str:

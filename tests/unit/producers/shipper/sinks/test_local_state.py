@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tickertape.producers.shipper.files.position import Place, before, digest
 from tickertape.producers.shipper.files.rotation import base_of, source_of
+from tickertape.producers.shipper.position import Place, before, digest
 from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
 from tickertape.producers.shipper.sinks.sink import Checkpoint, decode
 

@@ -1,7 +1,8 @@
 """Feeds with different filters that want the same events share what is encoded, and only then."""
 
 import pytest
-from tickertape.contracts.events import Event, decode
+from tickertape.contracts.decode import decode
+from tickertape.contracts.events import Event
 from tickertape.relay.core.fanout.fanout import LOOKS
 from tickertape.relay.core.session.subscription import Request
 

@@ -4,10 +4,10 @@ import ssl
 
 import h11
 from tickertape.contracts.events import GatewayRecovery
-from tickertape.producers.monitor.config.models import RecoverySettings
-from tickertape.producers.monitor.config.probes import HttpProbe
 from tickertape.producers.monitor.gateway.probe_health import Outcome
+from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
 from tickertape.producers.monitor.probes import exec, http
+from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import describe
 
 _ACCEPTED = [200, 201, 202, 204]
@@ -33,7 +33,7 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
             code, output = await exec.run(settings.command, environment, settings.timeout)
             return f"ended with {code}: {exec.last_line(output)}"[:200] if code else None
         call = {"kind": "http", "url": settings.url, "method": settings.method, "status": _ACCEPTED}
-        result = await http.look(HttpProbe.model_validate(call), settings.timeout)
+        result = await http.HttpProbe.model_validate(call).probe(settings.timeout, ProbeContext())
         return None if result.outcome is Outcome.OK else result.error
     except TimeoutError:
         return f"not done within {settings.timeout:g} s"

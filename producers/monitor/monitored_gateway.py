@@ -3,30 +3,38 @@
 import asyncio
 import hashlib
 import time
+from typing import Final
 
-from tickertape.contracts import subjects
 from tickertape.contracts.events import EventModel, GatewayRecovery, GatewayStatusChange, Status
-from tickertape.producers.monitor.config.models import Gateway
-from tickertape.producers.monitor.coordination.stored_status import Newest
-from tickertape.producers.monitor.gateway import recovery_action as recover
+from tickertape.producers.monitor import recovery_action as recover
+from tickertape.producers.monitor.gateway.model import Gateway, Newest
 from tickertape.producers.monitor.gateway.recovery_policy import Recovery
 from tickertape.producers.monitor.gateway.state import Watch
+from tickertape.producers.monitor.probes.settings import ProbeSettings
+
+LEAST_RENEWAL: Final = 0.4
+"""Seconds between two renewals of a gateway's switch at least."""
 
 
-class Watched(Watch):
+class Watched(Watch[ProbeSettings]):
     """One of the monitor's gateways.
 
     Attributes:
         tasks: its probes, and attempts to recover it.
-        renew_at: when its switch is renewed next, seconds of the event loop's clock.
     """
 
-    def __init__(self, gateway: Gateway, monitor: str, newest: Newest | None, now: float) -> None:
+    def __init__(
+        self, gateway: Gateway[ProbeSettings], monitor: str, newest: Newest | None, now: float
+    ) -> None:
         super().__init__(gateway, monitor, newest, now)
         self.tasks: list[asyncio.Task[None]] = []
-        self.renew_at = 0.0
+        self._renew_at = 0.0
         settings = gateway.recovery
-        self._recovery = Recovery(gateway, settings, monitor) if settings is not None else None
+        self._recovery = (
+            Recovery(settings, gateway.type, gateway.id, {"monitor": monitor, "labels": gateway.labels})
+            if settings is not None
+            else None
+        )
         self._hours_change_at = 0.0
 
     def stop(self) -> None:
@@ -50,6 +58,13 @@ class Watched(Watch):
             flapping=self.flaps,
             silenced=self.silence is not None,
         )
+
+    def renews(self, clock: float) -> bool:
+        """Tell whether its switch is to be renewed now: once in its interval. ``clock`` is monotonic."""
+        if clock < self._renew_at:
+            return False
+        self._renew_at = clock + max(LEAST_RENEWAL, self.gateway.interval)
+        return True
 
     # Its hours and its silence.
 
@@ -76,7 +91,7 @@ class Watched(Watch):
         """Where its recovery is told; None when nothing is to be tried."""
         if self._recovery is None:
             return None
-        return subjects.gateway_recovery(self.gateway.type, self.gateway.id)
+        return GatewayRecovery.subject_of(gateway_type=self.gateway.type, gateway_id=self.gateway.id)
 
     def recovery_follows(self, now: float) -> GatewayRecovery | None:
         """Begin or end a course, as the status has it. A silenced gateway is in people's hands."""
