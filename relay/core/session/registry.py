@@ -28,6 +28,7 @@ class SessionRegistry:
         self._stats = stats
         self._report = report
         self._sessions: dict[str, Session] = {}
+        self._failed = self.fault  # one bound method for all sessions
 
     def __repr__(self) -> str:
         return f"SessionRegistry({len(self)} sessions)"
@@ -40,7 +41,7 @@ class SessionRegistry:
 
     def add(self, link: Link, request: Request) -> Session:
         """Begin a session."""
-        session = Session(secrets.token_urlsafe(9), link, request, self.fault)
+        session = Session(secrets.token_urlsafe(9), link, request, self._failed)
         self._sessions[session.id] = session
         return session
 

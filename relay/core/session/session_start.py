@@ -137,6 +137,7 @@ class SessionStart:
             session.asked.interval_ms,
             now,
         )
+        session.wanted = feed.filter  # an equal one, of which there is one for all members
         subscribed = self.subscribed(session, feed, place, resumed=resumed)
         self._registry.say(session, subscribed, *([] if gap is None else [gap]))
         if not resumed:
