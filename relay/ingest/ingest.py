@@ -13,15 +13,15 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Event, Reason, Rejected
+from tickertape.contracts.events import Reason, Rejected
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.ingest import stream_reader as replay
 from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.last_resort import NeverRead, Stumbles, after, dead_letter, find, stored_time
+from tickertape.relay.ingest.latest_states import LatestStates
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_readers import Readers
-from tickertape.relay.ingest.upstream import Upstream
+from tickertape.relay.ingest.upstream import RoundTrip, Upstream
 from tickertape.relay.ingest.warmup import warm
 
 from tickertape.names import Names
@@ -30,7 +30,6 @@ from tickertape.nats.client import SafeClient
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 from tickertape.nats.direct_get import nanoseconds
-from tickertape.nats.headers import added
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
 from tickertape.process.tasks import Tasks
@@ -48,14 +47,6 @@ HASTY: Final = 2.0
 just died, and then never answers, while the next try is placed anew. Later ones get a busy server's time."""
 
 ABSENT_DELAY: Final = 2.0
-LATEST_LAG_TIMEOUT: Final = 3.0
-"""Seconds that the start waits for LATEST to have caught up with EVENTS."""
-
-RELOAD_EVERY: Final = 2.0
-"""Seconds between two looks for states among deleted events; every second event may be deleted."""
-
-PROBE_EVERY: Final = 5.0
-"""Seconds between two measurements of the way to NATS and back."""
 
 
 class Intake:
@@ -88,10 +79,10 @@ class Intake:
         self._url = url
         self._access = access
         self._names = names
-        self._patterns = patterns
         self._readers = readers
         self._range = RangeReader(names, patterns)
         self._stream = self._range.stream
+        self._states = LatestStates(hub, clock, names, patterns)
         self._nc: SafeClient | None = None
         self._consumer: OrderedConsumer | None = None
         self._stumbles: Stumbles | None = None
@@ -101,9 +92,8 @@ class Intake:
         self._ending = False
         self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
         self._ups = 0
-        self._round_trip: float | None = None
+        self._round_trip = RoundTrip(clock)
         self._lost_since: float | None = None
-        self._states_missed = asyncio.Event()  # deleted events may have been states
         self._newest: tuple[int, int] | None = None  # sequence of the newest message, and when it was stored
         self._gaps = GapDetector(self._range, lambda: hub.log.head, self._take, self._missing, self._lost)
 
@@ -114,7 +104,7 @@ class Intake:
 
     def upstream(self) -> Upstream:
         """How the relay stands with NATS."""
-        return Upstream(self.lag, max(0, self._ups - 1), self._round_trip, self._readers.reading)
+        return Upstream(self.lag, max(0, self._ups - 1), self._round_trip.seconds, self._readers.reading)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Connect, load, follow; until cancelled.
@@ -144,9 +134,9 @@ class Intake:
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
                 tasks.start(self._filing.run(nc), "rejected")
-                tasks.start(self._probe(nc), "probe")
+                tasks.start(self._round_trip.measure(nc), "round-trip")
                 tasks.start(self._gaps.run(nc), "gaps")
-                tasks.start(self._reload_states(nc), "states")
+                tasks.start(self._states.reload(nc), "states")
                 await tasks.until()
         finally:
             self._ending = True
@@ -193,60 +183,8 @@ class Intake:
         self._newest = None if stored_ns is None else (head, stored_ns)
         self._gaps.regrown = False
         self.hub.begin(epoch_of(there["created"]), head, stored_ns)
-        await self._load_latest(nc)
+        await self._states.load(nc)
         return head
-
-    async def _load_latest(self, nc: Client, *, ahead: bool = True) -> bool:
-        """Load the newest states into the snapshot; True when one of them was not there.
-
-        Args:
-            nc: a connected client.
-            ahead: whether to load those that lie after the log's head, too, and are not shown before it
-                reaches them.
-        """
-        begun, changed = self.hub.begun, False
-        latest = self._names.stream("LATEST")
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LATEST_LAG_TIMEOUT
-        there = await info(nc, latest)
-        while there and any(source.get("lag", 0) for source in there.get("sources") or ()):
-            if loop.time() > until:
-                log.warning("stream %s is behind %s; the first states may be old", latest, self._stream)
-                break
-            await asyncio.sleep(0.05)
-            there = await info(nc, latest)
-        async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
-            for delivery in batch:
-                # The server's own, also behind a producer's headers that break the format.
-                origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
-                if len(origin) < 2 or not origin[1].isdigit():
-                    continue
-                seq = int(origin[1])
-                subject = self._names.bare(delivery.subject)
-                event = decode(subject, delivery.data)
-                if (
-                    isinstance(event, Event)
-                    and begun == self.hub.begun
-                    and (ahead or seq <= self.hub.log.head)
-                ):
-                    changed |= self.hub.load_state(seq, subject, event, delivery.stored_ns)
-        return changed
-
-    async def _reload_states(self, nc: Client) -> None:
-        """After deleted events, bring the snapshot up to date, and tell all sessions; until cancelled.
-
-        LATEST still has the newest states among them, which no later event need repeat.
-        """
-        while True:
-            await self._states_missed.wait()
-            self._states_missed.clear()
-            try:
-                if await self._load_latest(nc, ahead=False):
-                    self.hub.refresh_sessions(self._clock())
-            except (StreamsError, NatsError, OSError, TimeoutError) as error:
-                log.warning("states may be old, since they cannot be read yet: %s", error)
-                self._states_missed.set()
-            await asyncio.sleep(RELOAD_EVERY)
 
     async def _follow(self, nc: Client, patience: float | None = None) -> None:
         self._broken.clear()
@@ -311,7 +249,7 @@ class Intake:
             await provision(nc, self._names)
             await self._begin(nc)
         elif self._afresh:
-            await self._load_latest(nc)  # which failed when it began
+            await self._states.load(nc)  # which failed when it began
         elif int(state["first_seq"]) > head + 1:
             # What comes next would show it, too; but it may not come soon.
             self._missing(int(state["first_seq"]) - 1)
@@ -349,17 +287,6 @@ class Intake:
             self._newest = None  # the next one will tell
             return False
 
-    async def _probe(self, nc: Client) -> None:
-        """Measure the way to NATS and back; None while it does not answer."""
-        while True:
-            began = self._clock()  # uvloop's own stands still for a turn of the loop
-            try:
-                await nc.flush(int(PROBE_EVERY))
-                self._round_trip = self._clock() - began
-            except (NatsError, OSError, TimeoutError):
-                self._round_trip = None
-            await asyncio.sleep(PROBE_EVERY)
-
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
         there = await info(nc, self._stream)
         if there is None:
@@ -374,7 +301,7 @@ class Intake:
     def _missing(self, end: int) -> None:
         """Say to all that the events after the log's head, up to a sequence, will never come."""
         self.hub.fanout.hole(end, self._clock())
-        self._states_missed.set()
+        self._states.missed()
 
     def _take(self, delivery: Delivery) -> None:
         if self._expecting:
