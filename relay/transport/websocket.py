@@ -170,12 +170,8 @@ class Connection(asyncio.Protocol):
             self._put(data)
         self._send_own()
 
-    def eof_received(self) -> bool:
-        self._end_of_input()
-        return False
-
     @_contained
-    def _end_of_input(self) -> None:
+    def eof_received(self) -> None:
         if self._conn.state is not CONNECTING:
             self._conn.receive_eof()
 
