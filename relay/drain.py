@@ -86,14 +86,15 @@ async def drain(gate: Gate, main: HttpServer, notice: float, seconds: float, sto
         stopping: tells of a second signal.
     """
     began = time.monotonic()
-    served, gate.leaving = gate.open, True
+    served = gate.open
+    gate.leave()
     if served and notice and not stopping.by_hand:
         log.info(
             "not ready any more; clients are let in for %g s yet, until balancers have noticed", notice,
             extra={"notice": notice, "connections": len(gate)},
         )  # fmt: skip
         await stopping.rest(notice)
-    gate.open = False
+    gate.keep_out()
     main.stop_accepting()
     there = len(gate)
     log.info(

@@ -158,8 +158,8 @@ def assemble(
         lambda address: address in unlimited or address in trusted,
         place.tally(connections) if place else None,
     )
-    gate = Gate(hub, now, Entrance(verify, origins, trusted), admission, settings.message_rate)
-    gate.open = False
+    entrance = Entrance(verify, origins, trusted)
+    gate = Gate(hub, now, entrance, admission, settings.message_rate, open=False)
     return Parts(hub, gate, intake, flush_loop, History(hub, readers), authority)
 
 

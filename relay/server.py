@@ -113,7 +113,7 @@ async def serve(
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}")
         await race(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
-            gate.open = True
+            gate.let_in()
             _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began

@@ -177,13 +177,13 @@ class HostedRelay:
     async def _open(self, parts: Parts, loaded: asyncio.Event) -> None:
         await loaded.wait()
         if not self.leaving:
-            parts.gate.open = True
+            parts.gate.let_in()
             self._opened.set()
             log.info("the feed is ready")
 
     def _shut(self, parts: Parts) -> None:
         self._opened.clear()
-        parts.gate.open = False
+        parts.gate.keep_out()
         parts.gate.farewell(list(parts.hub.sessions))
 
 

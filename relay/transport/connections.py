@@ -105,6 +105,7 @@ class Gate:
         entrance: decides who may have a session.
         admission: counts who is there.
         message_rate: frames that a client may send within a second.
+        open: whether clients are let in from the start.
 
     Attributes:
         open: whether clients are let in.
@@ -118,13 +119,15 @@ class Gate:
         entrance: Entrance | None = None,
         admission: Admission | None = None,
         message_rate: int = MESSAGE_RATE,
+        *,
+        open: bool = True,
     ) -> None:
         self.hub = hub
         self.clock = clock
         self.entrance = entrance or Entrance()
         self.admission = admission or Admission(Limits())
         self.message_rate = message_rate
-        self.open = True
+        self.open = open
         self.leaving = False
         self.results: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
@@ -157,6 +160,18 @@ class Gate:
         """Count and log a request, named by ``what``, that an internal error ended without a session."""
         self.hub.stats.errors["request"] += 1
         log.error("%s ended with an internal error", what, exc_info=error)
+
+    def let_in(self) -> None:
+        """Let clients in from here on."""
+        self.open = True
+
+    def keep_out(self) -> None:
+        """Let no client in any more."""
+        self.open = False
+
+    def leave(self) -> None:
+        """Be not ready from here on: the relay ends soon."""
+        self.leaving = True
 
     # Who is there.
 
