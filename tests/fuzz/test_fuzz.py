@@ -85,7 +85,7 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr("tickertape.relay.core.session.session.decide", broken)
-    monkeypatch.setattr("tickertape.relay.core.hub.decide", broken)
+    monkeypatch.setattr("tickertape.relay.core.session.sessions.decide", broken)
     with pytest.raises(FoundError, match="broken on purpose"):
         inside(cases(0, 500))
 

@@ -5,7 +5,7 @@ Every wait is for a state of the page.
 
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.support.servers.nats_server import NatsServer
 if os.environ.get("CI") != "true":
     pytest.importorskip("playwright", reason="needs playwright; 'pip install playwright' brings it")
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Page, expect
 
 from tests.support.browser.browser_desk import Desk, missing, open_desk, run
 from tests.support.browser.dashboard_scene import LINES, MAIN, open_scene
@@ -159,25 +159,29 @@ async def nothing_sticks_out(page: Page, where: str) -> None:
     width = await page.evaluate("innerWidth")
     assert await page.evaluate("document.documentElement.scrollWidth") <= width, where
     assert await page.evaluate("document.body.scrollWidth") <= width, where
-    for control in await shown(page):
-        box = await control.bounding_box()
-        assert box is not None
+    for box in await shown(page):
         within = box["x"] >= 0 and box["x"] + box["width"] <= width
-        assert within, f"{where}, {width} px: {await control.evaluate('(node) => node.outerHTML')}"
+        assert within, f"{where}, {width} px: {box['html']}"
 
 
-async def shown(page: Page) -> list[Locator]:
-    """All controls that a reader can get at."""
-    return [one for one in await page.locator(CONTROLS).all() if await one.is_visible()]
+SHOWN: Final = """(controls) => [...document.querySelectorAll(controls)]
+    .filter((node) => node.checkVisibility({ visibilityProperty: true }))
+    .map((node) => ({ box: node.getBoundingClientRect().toJSON(), html: node.outerHTML }))
+    .filter(({ box }) => box.width > 0 && box.height > 0)
+    .map(({ box, html }) => ({ ...box, html }))"""
+
+
+async def shown(page: Page) -> list[Any]:
+    """Boxes of all controls that a reader can get at, in one moment: a control may go as a state changes."""
+    found: list[Any] = await page.evaluate(SHOWN, CONTROLS)
+    assert found
+    return found
 
 
 async def fit_for_fingers(page: Page, where: str) -> None:
     """Every control is large enough."""
-    for control in await shown(page):
-        box = await control.bounding_box()
-        assert box is not None
-        large = min(box["width"], box["height"]) >= SMALLEST
-        assert large, f"{where}: {box} {await control.evaluate('(node) => node.outerHTML')}"
+    for box in await shown(page):
+        assert min(box["width"], box["height"]) >= SMALLEST, f"{where}: {box}"
 
 
 def test_a_phone_shows_all_of_it(nats_server: NatsServer, tmp_path: Path) -> None:

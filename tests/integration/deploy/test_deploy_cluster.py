@@ -82,8 +82,8 @@ def test_replicas_are_refused_where_there_is_no_cluster(nats_server: NatsServer)
     """In one line, with exit code 1, and nothing is made."""
     done = run_command("streams", "apply", "--nats-url", nats_server.url, "--replicas", "3")
     assert done.returncode == 1
-    assert "replicas" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+    assert "replicas" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_what_is_published_at_a_leaf_arrives_at_the_hubs_relay(tmp_path: Path) -> None:
