@@ -35,6 +35,7 @@ class Member:
     Args:
         send: writes what ``encoding`` makes; never blocks.
         encoding: how it is written to.
+        fault: called with it, and with an exception that was raised on its behalf; ends it.
 
     Attributes:
         feed: that it belongs to; None before it follows one and after it ended.
@@ -44,9 +45,11 @@ class Member:
         bucket: its own pace, in mode ``complete`` under a grant that sets a rate.
     """
 
-    __slots__ = ("arrived", "bucket", "cursor", "encoding", "feed", "send", "writable")
+    __slots__ = ("_fault", "arrived", "bucket", "cursor", "encoding", "feed", "send", "writable")
 
-    def __init__(self, send: Callable[[Any], None], encoding: Encoding) -> None:
+    def __init__(
+        self, send: Callable[[Any], None], encoding: Encoding, fault: Callable[[Any, Exception], None]
+    ) -> None:
         self.send = send
         self.encoding = encoding
         self.feed: Feed | None = None
@@ -54,10 +57,11 @@ class Member:
         self.arrived = False
         self.writable = True
         self.bucket: TokenBucket | None = None
+        self._fault = fault
 
     def fault(self, error: Exception) -> None:
         """End it: an exception was raised on its behalf."""
-        raise NotImplementedError
+        self._fault(self, error)
 
 
 @dataclass(frozen=True, slots=True)

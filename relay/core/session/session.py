@@ -106,12 +106,12 @@ class Session(Member):
         locating: what it asked for, while the stream is asked where that begins.
     """
 
-    __slots__ = ("_fault", "asked", "due", "failed", "grant", "id", "link", "locating", "state", "wanted")
+    __slots__ = ("asked", "due", "failed", "grant", "id", "link", "locating", "state", "wanted")
 
     def __init__(
         self, id: str, link: Link, asked: Request, fault: Callable[["Session", Exception], None]
     ) -> None:
-        super().__init__(link.send, link.encoding)
+        super().__init__(link.send, link.encoding, fault)
         self.id = id
         self.link = link
         self.asked = asked
@@ -121,13 +121,9 @@ class Session(Member):
         self.state = State.WAITING
         self.failed = False
         self.locating: Request | None = None
-        self._fault = fault
 
     def __repr__(self) -> str:
         return f"Session({self.id}, {self.state.name}, cursor={self.cursor}, writable={self.writable})"
-
-    def fault(self, error: Exception) -> None:
-        self._fault(self, error)
 
 
 TABLE: Final[dict[tuple[State, type], Action]] = {

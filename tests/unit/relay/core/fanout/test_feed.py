@@ -21,7 +21,11 @@ ALL = Filter((">",))
 
 def member(link: FakeLink) -> Member:
     """A client without a session."""
-    return Member(link.send, link.encoding)
+
+    def unexpected(member: Member, error: Exception) -> None:
+        raise error
+
+    return Member(link.send, link.encoding, unexpected)
 
 
 class Bench:
