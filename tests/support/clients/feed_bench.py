@@ -1,0 +1,81 @@
+"""A log, a snapshot and one feed, driven by hand."""
+
+from tickertape.contracts.encode import event
+from tickertape.contracts.messages import Events, GapReason, Mode, RelayMessage, relay_message
+from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.fanout.batch import Batch
+from tickertape.relay.core.fanout.catch_up import next_batch
+from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
+from tickertape.relay.core.filters import Filter, Route
+from tickertape.relay.core.snapshot import Snapshot
+from tickertape.relay.transport.encoding import PLAIN
+
+from tests.support.clients.fake_link import NOW, FakeLink, only, texts, untimed
+
+ALL = Filter((">",))
+
+
+def member_of(link: FakeLink) -> Member:
+    """A client without a session."""
+
+    def unexpected(member: Member, error: Exception) -> None:
+        raise error
+
+    return Member(link.send, link.encoding, unexpected)
+
+
+class Bench:
+    """A log, a snapshot and one feed."""
+
+    def __init__(
+        self,
+        rate: float = 0.0,
+        wanted: Filter = ALL,
+        max_events: int = 1000,
+        mode: Mode = "live",
+        interval_ms: int = 0,
+    ) -> None:
+        self.wanted = wanted
+        self.log = Log(max_events, 10**9)
+        self.log.start(0)
+        self.snapshot = Snapshot()
+        self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)
+        self.member: Member = member_of(FakeLink())
+        self.feed.join(self.member)
+
+    def publish(self, seq: int, subject: str = "log.info.x", size: int = 0, at: float = NOW) -> None:
+        """An event comes, and is offered to the feed when it matches."""
+        route = Route(subject)
+        state = subject.startswith("gateway.status.")
+        data = event(route.prefix, seq, b'{"m":"%b"}' % (b"x" * size))
+        record = Record(seq, route, data, state, False, at, at, int(at * 1e9))
+        before = self.log.head
+        self.log.append(record)
+        if state:
+            self.snapshot.put(record)
+        if self.wanted.matches(subject):
+            if not self.feed.pending:
+                self.feed.cursor = before
+            self.feed.pending.append(record)
+
+    def take(self, now: float = NOW, *, hold: bool = True) -> Batch | None:
+        """The head's next batch."""
+        return self.feed.take(self.log, "e", now, hold=hold)
+
+    def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Batch | None:
+        """The next batch of a member that stands somewhere."""
+        session = member_of(FakeLink())
+        session.cursor = start
+        upto = self.log.head
+        return next_batch(session, self.feed, self.log, self.snapshot, "e", upto, max_behind, reason)
+
+
+def read(batch: Batch | None) -> list[RelayMessage]:
+    """Messages of a batch."""
+    assert batch is not None
+    return [relay_message.validate_json(untimed(text)) for text in texts(batch.encoded(PLAIN))]
+
+
+def cursors(messages: list[RelayMessage]) -> list[str]:
+    """Places that the client is told of."""
+    return [message.cursor for message in only(messages, Events)]

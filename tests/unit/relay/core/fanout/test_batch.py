@@ -1,0 +1,30 @@
+"""What a feed hands to its members."""
+
+from tickertape.relay.core.fanout.batch import Gap as FeedGap
+from tickertape.relay.core.fanout.batch import lost
+from tickertape.relay.transport.encoding import DEFLATED, PLAIN
+
+from tests.support.clients.fake_link import gaps, texts
+from tests.support.clients.feed_bench import Bench, read
+
+
+def test_lost_tells_of_a_range() -> None:
+    """The count is unknown, and no events come with it."""
+    batch = lost("e", 3, 9, "reset")
+    assert gaps(read(batch)) == [("e-3", "e-9", None, "reset")]
+    assert (batch.reached, batch.records, batch.gap) == (9, (), FeedGap(3, 9, "reset"))
+
+
+def test_a_batch_is_encoded_once_for_each_encoding() -> None:
+    """The same object each time; both carry the same messages."""
+    bench = Bench(rate=10.0)
+    for seq in range(1, 30):
+        bench.publish(seq, size=50)
+    batch = bench.take()
+    assert batch is not None
+    assert repr(batch).startswith("Batch(7 records to 29, Gap(start=0, end=29, reason='rate'")
+    plain, deflated = batch.encoded(PLAIN), batch.encoded(DEFLATED)
+    assert batch.encoded(PLAIN) is plain
+    assert batch.encoded(DEFLATED) is deflated
+    assert plain != deflated
+    assert texts(deflated, DEFLATED) == texts(plain)
