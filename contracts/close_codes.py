@@ -46,26 +46,32 @@ class CloseRule:
         meaning: for people.
         reconnect: what a client does next.
         http_status: status of the same refusal before the upgrade, where there is one.
+        client_at_fault: whether it is a stranger's fault, which makes its address wait.
     """
 
     meaning: str
     reconnect: Reconnect
     http_status: int | None = None
+    client_at_fault: bool = False
 
 
 CLOSE_CODES: Final[dict[CloseCode, CloseRule]] = {
     CloseCode.NORMAL: CloseRule("done", Reconnect.NEVER),
     CloseCode.GOING_AWAY: CloseRule("relay shuts down", Reconnect.AFTER_RETRY_MS),
-    CloseCode.PROTOCOL_ERROR: CloseRule("broken frame", Reconnect.NEVER),
-    CloseCode.UNSUPPORTED_DATA: CloseRule("binary message", Reconnect.NEVER),
-    CloseCode.INVALID_DATA: CloseRule("bad UTF-8", Reconnect.NEVER),
-    CloseCode.MESSAGE_TOO_BIG: CloseRule("message too large", Reconnect.NEVER),
+    CloseCode.PROTOCOL_ERROR: CloseRule("broken frame", Reconnect.NEVER, client_at_fault=True),
+    CloseCode.UNSUPPORTED_DATA: CloseRule("binary message", Reconnect.NEVER, client_at_fault=True),
+    CloseCode.INVALID_DATA: CloseRule("bad UTF-8", Reconnect.NEVER, client_at_fault=True),
+    CloseCode.MESSAGE_TOO_BIG: CloseRule("message too large", Reconnect.NEVER, client_at_fault=True),
     CloseCode.INTERNAL_ERROR: CloseRule("internal error of the relay", Reconnect.BACKOFF, 500),
-    CloseCode.MISUSE: CloseRule("protocol misuse", Reconnect.NEVER, 400),
-    CloseCode.UNAUTHORIZED: CloseRule("no, bad or expired token", Reconnect.NEW_TOKEN, 401),
-    CloseCode.FORBIDDEN: CloseRule("nothing granted", Reconnect.NEVER, 403),
-    CloseCode.TIMEOUT: CloseRule("no auth in time, or no answer to pings", Reconnect.BACKOFF),
-    CloseCode.BAD_FILTER: CloseRule("bad filter, mode or cursor", Reconnect.NEVER, 400),
+    CloseCode.MISUSE: CloseRule("protocol misuse", Reconnect.NEVER, 400, client_at_fault=True),
+    CloseCode.UNAUTHORIZED: CloseRule(
+        "no, bad or expired token", Reconnect.NEW_TOKEN, 401, client_at_fault=True
+    ),
+    CloseCode.FORBIDDEN: CloseRule("nothing granted", Reconnect.NEVER, 403, client_at_fault=True),
+    CloseCode.TIMEOUT: CloseRule(
+        "no auth in time, or no answer to pings", Reconnect.BACKOFF, client_at_fault=True
+    ),
+    CloseCode.BAD_FILTER: CloseRule("bad filter, mode or cursor", Reconnect.NEVER, 400, client_at_fault=True),
     CloseCode.TOO_MANY: CloseRule(
         "too many connections or messages from this client", Reconnect.BACKOFF, 429
     ),

@@ -91,7 +91,7 @@ def parts(message: Outgoing) -> Parts:
         return Parts(begin, message.events, b'],"cursor":"%b"}' % message.cursor.encode())
     if isinstance(message, EncodedSnapshot):
         return Parts(_SNAPSHOT, message.events, b'],"done":true}' if message.done else b'],"done":false}')
-    return Parts(orjson.dumps(message.model_dump(by_alias=True, exclude_unset=True)), [], b"")
+    return Parts(message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_unset=True), [], b"")
 
 
 def page(events: list[bytes], cursor: str, *, more: bool, gap: Gap | None) -> bytes:

@@ -223,8 +223,6 @@ class Events(Message):
 class Gap(Message):
     """Events after ``from``, up to and with ``to``, that will not come."""
 
-    model_config = ConfigDict(validate_by_name=True)
-
     type: Literal["gap"]
     from_: Annotated[CursorText, Field(alias="from")]
     to: CursorText

@@ -28,7 +28,7 @@ from tickertape.relay.transport.connections import Gate
 from tickertape.relay.transport.flush_loop import FlushLoop, clock
 from tickertape.relay.worker_context import Place
 
-from tickertape.process.tasks import Tasks
+from tickertape.process.tasks import Tasks, race
 
 log = logging.getLogger("tickertape")
 
@@ -79,12 +79,17 @@ class Parts:
             AccessError: a file with credentials for NATS cannot be used.
         """
         async with Tasks() as tasks:
-            tasks.start(self.intake.run(loaded), name="intake")
-            tasks.start(self.flush_loop.run(), name="flush")
-            tasks.start(self._tick(), name="tick")
+            parts = [
+                tasks.start(self.intake.run(loaded), name="intake"),
+                tasks.start(self.flush_loop.run(), name="flush"),
+                tasks.start(self._tick(), name="tick"),
+            ]
             if self.authority is not None:
-                tasks.start(self._watch(self.authority), name="tokens")
-            await tasks.until()
+                parts.append(tasks.start(self._watch(self.authority), name="tokens"))
+            await race(*parts)  # without one of them, however it ended, there is no relay
+            for part in parts:
+                if part.done():
+                    await part
 
     async def _tick(self) -> None:
         clock, lag = self.gate.clock, self.hub.stats.loop_lag

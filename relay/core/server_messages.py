@@ -91,7 +91,8 @@ def gap(start: str, end: str, reason: GapReason, by: dict[str, int] | None = Non
         by: how many, by the first two tokens of their subjects; None when that cannot be known.
     """
     dropped = None if by is None else sum(by.values())
-    return Gap(type="gap", from_=start, to=end, dropped=dropped, by=by or {}, reason=reason)
+    bounds = {"from": start, "to": end}
+    return Gap(type="gap", dropped=dropped, by=by or {}, reason=reason, **bounds)
 
 
 def token_expiring(expires_at: float) -> TokenExpiring:

@@ -135,10 +135,11 @@ class ProcessMetrics(Collector):
         self._numbers = numbers
 
     def collect(self) -> Iterable[Metric]:
-        for metric in _process().collect():
+        for own in _process().collect():
+            metric = Metric(own.name, own.documentation, own.type, own.unit)  # some collectors share theirs
             metric.samples = [
                 sample._replace(value=self._numbers[key])
-                for sample in metric.samples
+                for sample in own.samples
                 if (key := _key(sample)) in self._numbers
             ]
             yield metric

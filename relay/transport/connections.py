@@ -46,12 +46,7 @@ BUFFER_LOW: Final = 16 * 1024
 RETRY_SPREAD_MS: Final = 5_000
 """Clients come back spread over this long after a shutdown, not all in one second."""
 
-_FAULTS: Final = frozenset(CloseCode) - {
-    CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, CloseCode.TOO_MANY,
-    CloseCode.UNAVAILABLE,
-}  # fmt: skip
-"""Codes of refusals that are a stranger's fault, and make its address wait; the others are nobody's."""
-
+_FAULTS: Final = frozenset(code for code, rule in CLOSE_CODES.items() if rule.client_at_fault)
 
 _ORDINARY: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
 """Ends of a session that are no news: its client vanished, or its token has run out."""

@@ -45,11 +45,11 @@ class Frames:
         """Return one frame."""
         size = text.size
         assert size <= MAX_MESSAGE_BYTES
-        if self._deflate and size >= DEFLATE_FROM:
-            return _deflated([text.begin, b",".join(text.events), text.end])
         head = _header(_TEXT, size) + text.begin
         if not text.events:
-            return head + text.end
+            return head + text.end  # for one session: to compress it would not pay
+        if self._deflate and size >= DEFLATE_FROM:
+            return _deflated([text.begin, b",".join(text.events), text.end])
         # Header and ends ride on the first and last event, so that one join copies each event once.
         events = text.events.copy()
         events[0] = head + events[0]

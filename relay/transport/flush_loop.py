@@ -14,6 +14,9 @@ log = logging.getLogger("tickertape.flush")
 REST_FROM: Final = 0.002
 """Seconds until the next flush from which it pays to leave new events in the socket until then."""
 
+FAULT_DELAY: Final = 0.1
+"""Seconds of rest after an internal error, so that one that stays does not take the processor."""
+
 
 class FlushLoop:
     """Flushes a fan-out, and uses the time between two flushes for those who are behind.
@@ -44,24 +47,25 @@ class FlushLoop:
     async def run(self) -> None:
         """Flush, until cancelled."""
         while True:
-            await self._until_wanted()
-            await self._until_earliest()
-            self._wanted.clear()
-            await self._flush()
+            try:
+                if await self._until_wanted():
+                    await self._until_earliest()
+                self._wanted.clear()
+                await self._flush()
+            except Exception:
+                log.exception("flushing met an internal error, and continues")
+                await asyncio.sleep(FAULT_DELAY)
 
-    async def _until_wanted(self) -> None:
-        """Wait until the fan-out asks for a flush, or until one is due that it held back."""
-        if self._wanted.is_set():
-            return
-        until = self._fanout.held_until()
-        if until is None:
-            await self._wanted.wait()
-            return
-        timer = asyncio.get_running_loop().call_later(max(0.0, until - self._now()), self._wanted.set)
-        try:
-            await self._wanted.wait()
-        finally:
-            timer.cancel()
+    async def _until_wanted(self) -> bool:
+        """Wait until the fan-out asks for a flush; False when one that it held back is due now."""
+        if not self._wanted.is_set() and (until := self._fanout.held_until()) is not None:
+            try:
+                async with asyncio.timeout(max(0.0, until - self._now())):
+                    await self._wanted.wait()
+            except TimeoutError:
+                return False
+        await self._wanted.wait()
+        return True
 
     async def _until_earliest(self) -> None:
         """Wait until the pacing lets the next flush begin; serve those who are behind meanwhile."""
@@ -73,10 +77,7 @@ class FlushLoop:
 
     async def _flush(self) -> None:
         started, cpu = self._now(), time.thread_time()
-        try:
-            self._fanout.flush(started)
-        except Exception:
-            log.exception("a flush ended with an internal error; the next one continues")
+        self._fanout.flush(started)
         # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
         await asyncio.sleep(0)
         now, pacer = self._now(), self._fanout.pacer

@@ -60,9 +60,12 @@ class Batch:
         gap: what it passes over, told before them.
         conflated: in mode ``latest``, events replaced by newer ones of their subject.
         stored_ns: when the stream stored the message at ``reached``, UNIX nanoseconds, if that is known.
+
+    Attributes:
+        count: of its messages, once it was encoded.
     """
 
-    __slots__ = ("_encoded", "_epoch", "_stored_ns", "conflated", "gap", "reached", "records")
+    __slots__ = ("_encoded", "_epoch", "_stored_ns", "conflated", "count", "gap", "reached", "records")
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Batch:
         self.conflated = conflated
         self._epoch = epoch
         self._stored_ns = stored_ns
+        self.count = 0
         self._encoded: dict[Encoding, Sized] = {}
 
     def __repr__(self) -> str:
@@ -98,7 +102,9 @@ class Batch:
         """Return its messages in an encoding; made once, however many members get them."""
         data = self._encoded.get(encoding)
         if data is None:
-            data = self._encoded[encoding] = encoding.encode(self.messages())
+            made = self.messages()
+            self.count = len(made)
+            data = self._encoded[encoding] = encoding.encode(made)
         return data
 
     def messages(self) -> list[Outgoing]:

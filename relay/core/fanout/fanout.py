@@ -327,7 +327,7 @@ class Fanout:
 
     def _count(self, batch: Batch, members: int, size: int) -> None:
         stats = self._stats
-        stats.frames += members * ((batch.gap is not None) + bool(batch.records))
+        stats.frames += members * batch.count
         stats.bytes += members * size
         stats.delivered += members * len(batch.records)
         if batch.gap is not None:

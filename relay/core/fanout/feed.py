@@ -105,7 +105,7 @@ class Feed:
         self.blocks: dict[int, Batch] = {}  # by the position before them
         self.dense = True  # until a block shows otherwise
         self._snapshot_version = -1
-        self._snapshots: dict[Encoding, Sized] = {}  # as of that version
+        self._snapshots: dict[Encoding, tuple[Sized, int]] = {}  # as of that version
         self._writers: Writers | None = None
         self._conflated = 0
         self._conflate_at = _CONFLATE_FROM
@@ -139,15 +139,19 @@ class Feed:
                 self._writers.setdefault(member.encoding, []).append(member.send)
         return self._writers
 
-    def snapshot(self, snapshot: Snapshot, head: int, encoding: Encoding) -> Sized:
-        """Return the newest states that the members want, as of the log's head; made once for all of them."""
+    def snapshot(self, snapshot: Snapshot, head: int, encoding: Encoding) -> tuple[Sized, int]:
+        """Encode the newest states that the members want, as of the log's head, once for all of them.
+
+        Returns:
+            what their ``send`` takes, and the number of messages in it.
+        """
         if self._snapshot_version != snapshot.version:
             self._snapshot_version = snapshot.version
             self._snapshots.clear()
         made = self._snapshots.get(encoding)
         if made is None:
-            records = snapshot.select(self.filter, head)
-            made = self._snapshots[encoding] = encoding.encode(snapshot_messages(records))
+            messages = snapshot_messages(snapshot.select(self.filter, head))
+            made = self._snapshots[encoding] = encoding.encode(messages), len(messages)
         return made
 
     def reset(self) -> None:

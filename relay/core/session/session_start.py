@@ -168,7 +168,8 @@ class SessionStart:
     def send_snapshot(self, session: Session, feed: Feed, place: int) -> None:
         """Send the newest states that a feed wants, as of a position; at the head made once for all."""
         if place == self._log.head:
-            data = feed.snapshot(self._snapshot, place, session.encoding)
+            data, count = feed.snapshot(self._snapshot, place, session.encoding)
         else:
-            data = session.encoding.encode(snapshot_messages(self._snapshot.select(feed.filter, place)))
-        self._registry.write(session, data)
+            messages = snapshot_messages(self._snapshot.select(feed.filter, place))
+            data, count = session.encoding.encode(messages), len(messages)
+        self._registry.write(session, data, count)

@@ -212,6 +212,7 @@ class Sessions(SessionRegistry):
         self._hold(session, grant, wanted)
         pace = self._settings.pace(asked.mode, grant)
         if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
+            session.wanted = feed.filter
             place = self._fanout.place(session)
             self.say(session, self._start.subscribed(session, feed, place, resumed=True))
         elif feed is not None:

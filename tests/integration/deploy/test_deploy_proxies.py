@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from tickertape.contracts.messages import HEARTBEAT_MS
 from websockets.exceptions import InvalidStatus
 
 from tests.support.browser.browser_desk import missing
@@ -21,7 +22,7 @@ from tests.support.paths import ROOT
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer, free_port
 
-HEARTBEAT = 15
+HEARTBEAT = HEARTBEAT_MS // 1000
 """Seconds; the relay's."""
 
 KINDS = ("haproxy", "nginx")

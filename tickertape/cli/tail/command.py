@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 from tickertape.cli.tail.format import event_line
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
 from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import unless
@@ -32,7 +32,7 @@ from tickertape.urls import checked
 
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 20.0
-DEAD_AFTER: Final = 25.0
+DEAD_AFTER: Final = HEARTBEAT_MS / 1000 + 10
 """Seconds of silence after which the link counts as dead: a heartbeat and ten more."""
 
 LOOK_EVERY: Final = 1.0

@@ -1,6 +1,7 @@
 """Counters as Prometheus reads them, in both of its formats."""
 
 import errno
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tickertape.relay.transport.connections import Gate
 
 from tests.support.clients.fake_link import NOW, Stage, nanoseconds
 from tests.support.clients.feed_client import line
+from tests.support.paths import ROOT
 
 TEXT = "text/plain;version=0.0.4"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -308,3 +310,28 @@ def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(metrics, "version", refused)
     assert package_version()
+
+
+def test_every_family_has_a_number_and_a_row() -> None:
+    """One that is only in the catalogue has no samples; an operator finds all of them described."""
+    reading = read(Gate(Stage().hub, lambda: NOW), Upstream(0, 0, 0.1), {})
+    names = {family.name for family in metrics.FAMILIES}
+    assert names == reading.numbers.keys() | reading.distributions.keys()
+    text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()
+    for family in metrics.FAMILIES:
+        ending = "_total" if family.kind == "counter" else ""
+        label = f"`{family.label}`" if family.label else ""
+        name, about = f"tickertape_{family.name}{ending}", re.escape(family.text)
+        assert re.search(rf"\| `{name}` \| {family.kind} \| {label} *\| {about} \|", text), name
+
+
+def test_each_message_is_counted() -> None:
+    """A snapshot, or a batch, of several messages counts as so many."""
+    stage = Stage()
+    for seq in range(1, 1_501):
+        stage.status(seq, f"g{seq}")
+    link, _ = stage.open()
+    for seq in range(2_000, 2_100):
+        stage.log(seq, size=4_000)
+    stage.settle()
+    assert stage.hub.stats.frames == len(link.read())

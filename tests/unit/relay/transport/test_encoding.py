@@ -26,7 +26,7 @@ ROUTE = Route("log.info.x")
 
 def frame(text: bytes, encoding: Frames = PLAIN) -> bytes:
     """The frame of a text."""
-    return encoding.frame(Parts(text, [], b""))
+    return encoding.frame(Parts(b"", [text], b""))
 
 
 def events(
