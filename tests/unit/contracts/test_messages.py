@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from typing import Any
 
 import orjson
 import pytest
@@ -134,3 +135,11 @@ def test_relay_messages_are_read() -> None:
     assert read.model_dump(by_alias=True) == gap
     with pytest.raises(ValidationError):
         wire.relay_message.validate_json(orjson.dumps({**gap, "reason": "boredom"}))
+
+
+def test_a_gap_has_one_spelling() -> None:
+    """The name that Python needs for ``from`` is no name of the protocol."""
+    message: dict[str, Any] = {"type": "gap", "to": "e-2", "dropped": None, "by": {}, "reason": "slow"}
+    assert isinstance(wire.relay_message.validate_python({**message, "from": "e-1"}), wire.Gap)
+    with pytest.raises(ValidationError):
+        wire.relay_message.validate_python({**message, "from_": "e-1"})

@@ -50,6 +50,8 @@ def test_it_goes_on_where_nothing_changes() -> None:
     assert only(messages, Snapshot) == []
     assert seqs(messages) == [1, 2]
     assert [grant.expires_at for grant in link.grants] == [None, NOW + 3600]
+    assert session.feed is not None
+    assert session.wanted is session.feed.filter, "members of a feed share its filter, after a renewal too"
 
 
 def test_a_narrower_one_takes_effect_at_once() -> None:
