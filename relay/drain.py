@@ -18,7 +18,7 @@ import signal
 import time
 from typing import Final
 
-from tickertape.relay.transport.connections import RETRY_SPREAD_MS, Gate
+from tickertape.relay.transport.connections import RETRY_SPREAD_MS, Connections
 from tickertape.relay.transport.http_server import HttpServer
 
 from tickertape.process.signals import STOPS, heed
@@ -74,7 +74,9 @@ class StopSignals:
             await race(self._second.wait(), seconds=seconds)
 
 
-async def drain(gate: Gate, main: HttpServer, notice: float, seconds: float, stopping: StopSignals) -> None:
+async def drain(
+    gate: Connections, main: HttpServer, notice: float, seconds: float, stopping: StopSignals
+) -> None:
     """Let the clients of one relay, or of one of its workers, go.
 
     Args:
@@ -116,7 +118,7 @@ async def drain(gate: Gate, main: HttpServer, notice: float, seconds: float, sto
     )  # fmt: skip
 
 
-async def _say_goodbye(gate: Gate, seconds: float, stopping: StopSignals) -> None:
+async def _say_goodbye(gate: Connections, seconds: float, stopping: StopSignals) -> None:
     """Say ``bye`` in waves; whoever is told later waits longer, so that all come back at one even rate."""
     sessions = list(gate.hub.sessions)
     spread = max(LEAST_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))

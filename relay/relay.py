@@ -14,19 +14,19 @@ from typing import Final
 
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.request_auth import Entrance
-from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.request_auth import RequestAuth
+from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.core.connection_limits import Admission
 from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
-from tickertape.relay.ingest.ingest import Intake
+from tickertape.relay.ingest.ingest import Ingest
 from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.replay_requests import ReplayRequests
-from tickertape.relay.metrics.snapshot import Reading, read
+from tickertape.relay.metrics.snapshot import MetricsSnapshot, read
 from tickertape.relay.settings import RelaySettings
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.flush_loop import FlushLoop, clock
-from tickertape.relay.worker_context import Place
+from tickertape.relay.worker_context import WorkerContext
 
 from tickertape.process.tasks import Tasks, race
 
@@ -50,11 +50,11 @@ class Parts:
     """
 
     hub: Hub
-    gate: Gate
-    intake: Intake
+    gate: Connections
+    intake: Ingest
     flush_loop: FlushLoop
     history: History
-    authority: Authority | None
+    authority: TokenService | None
 
     def ready(self) -> bool:
         """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
@@ -64,7 +64,7 @@ class Parts:
         """Tokens that were refused, by reason."""
         return {} if self.authority is None else self.authority.failures
 
-    def reading(self) -> Reading:
+    def reading(self) -> MetricsSnapshot:
         """All numbers of this relay now."""
         return read(self.gate, self.intake.upstream(), self.failures())
 
@@ -103,7 +103,7 @@ class Parts:
             if turn % TIDY_EVERY == 0:
                 self.gate.admission.tidy(self.gate.clock())
 
-    async def _watch(self, authority: Authority) -> None:
+    async def _watch(self, authority: TokenService) -> None:
         """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
         await authority.run(self.end_revoked)
 
@@ -118,8 +118,8 @@ def assemble(
     url: str,
     origins: Origins,
     connections: int,
-    authority: Authority | None,
-    place: Place | None = None,
+    authority: TokenService | None,
+    place: WorkerContext | None = None,
 ) -> Parts:
     """Put a relay's parts together; called within a running event loop.
 
@@ -152,7 +152,7 @@ def assemble(
         session_failed,
     )
     readers = Readers(hub, requests, names, patterns, now)
-    intake = Intake(hub, now, url, names, patterns, readers, settings.access())
+    intake = Ingest(hub, now, url, names, patterns, readers, settings.access())
     flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, intake.rest)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(connections)
@@ -163,8 +163,8 @@ def assemble(
         lambda address: address in unlimited or address in trusted,
         place.tally(connections) if place else None,
     )
-    entrance = Entrance(verify, origins, trusted)
-    gate = Gate(hub, now, entrance, admission, settings.message_rate, open=False)
+    entrance = RequestAuth(verify, origins, trusted)
+    gate = Connections(hub, now, entrance, admission, settings.message_rate, open=False)
     return Parts(hub, gate, intake, flush_loop, History(hub, readers), authority)
 
 

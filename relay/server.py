@@ -13,21 +13,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.routes import main_pages, ops_pages
 from tickertape.relay.metrics.catalog import package_version, process_numbers
-from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.relay import Parts, assemble
 from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
-from tickertape.relay.transport.acceptor import Door
+from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http_protocol import GuardedHttp
 from tickertape.relay.transport.http_server import HttpServer, listen, one_port
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.transport.tls import LOOK_EVERY, Certificate
 from tickertape.relay.transport.websocket import websocket_protocol
-from tickertape.relay.worker_context import Place, Server
+from tickertape.relay.worker_context import Server, WorkerContext
 
 from tickertape.errors import OperatorError
 from tickertape.logging_setup import Shipping
@@ -50,7 +50,7 @@ async def serve(
     settings: ServeSettings,
     announce: Callable[[str], None] = console.announce,
     shipping: Shipping | None = None,
-    place: Place | None = None,
+    place: WorkerContext | None = None,
 ) -> int:
     """Run a relay until a signal ends it.
 
@@ -71,7 +71,7 @@ async def serve(
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
     try:
-        authority = Authority(settings) if settings.auth == "jwt" else None
+        authority = TokenService(settings) if settings.auth == "jwt" else None
         if settings.tls_cert is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
@@ -90,7 +90,7 @@ async def serve(
         log.addHandler(shipped)
     parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
     gate = parts.gate
-    door = Door(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
+    door = Acceptor(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
     pages = main_pages(gate, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
     of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading)
@@ -140,7 +140,7 @@ async def serve(
     return code
 
 
-def _whole_reading(parts: Parts) -> Reading:
+def _whole_reading(parts: Parts) -> MetricsSnapshot:
     """Read the numbers of a relay and of its process, for the supervisor."""
     return replace(parts.reading(), process=process_numbers())
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 from tickertape.relay.core.connection_limits import Limits
-from tickertape.relay.core.limit_counters import Tally
+from tickertape.relay.core.limit_counters import LimitCounters
 
 
 class Server(Protocol):
@@ -23,7 +23,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerContext:
     """A worker's place among the others.
 
     Attributes:
@@ -36,7 +36,7 @@ class Place:
 
     relay: str
     workers: int
-    tally: Callable[[int], Tally]
+    tally: Callable[[int], LimitCounters]
     ops: Callable[[ASGIApp, Callable[[], Any]], Server]
     refused: Callable[[str], None]
 

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from tickertape.contracts.events import Status
 from tickertape.producers.monitor.gateway.probe_health import Outcome
 from tickertape.producers.monitor.monitor import Monitor
-from tickertape.producers.monitor.monitored_gateway import Watched
+from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 
 _LABELS = ("gateway", "type", "probe")
 
@@ -76,7 +76,7 @@ class MonitorCollector(Collector):
         yield from (state, flapping, silenced)
 
 
-def probe_metrics(watches: Iterable[Watched]) -> Iterator[Metric]:
+def probe_metrics(watches: Iterable[MonitoredGateway]) -> Iterator[Metric]:
     """Make the metrics of probes, each labelled with the probe's name."""
     success = GaugeMetricFamily("probe_success", "1 when the last look found it well.", labels=_LABELS)
     duration = GaugeMetricFamily("probe_duration_seconds", "Seconds until it answered.", labels=_LABELS)

@@ -22,11 +22,11 @@ from tickertape.contracts.events import EventModel, GatewayStatusChange, Status,
 from tickertape.producers.monitor.config.loader import MonitorFileError, load, stamp
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
-from tickertape.producers.monitor.coordination.peer_updates import Hearing
-from tickertape.producers.monitor.coordination.status_publisher import Telling
+from tickertape.producers.monitor.coordination.peer_updates import PeerUpdates
+from tickertape.producers.monitor.coordination.status_publisher import StatusPublisher
 from tickertape.producers.monitor.gateway.model import Newest
 from tickertape.producers.monitor.gateway.state import removed
-from tickertape.producers.monitor.monitored_gateway import Watched
+from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
@@ -81,16 +81,16 @@ class Monitor:
         self.refused = 0
         self.loop_lag = 0.0
         self.turned = 0.0
-        self.telling = Telling(publisher, names, lambda *word: self._hearing.word(*word), _say)
+        self.telling = StatusPublisher(publisher, names, lambda *word: self._hearing.word(*word), _say)
         self._id = id
         self._path = path
         self._config = config
         self._publisher = publisher
         self._names = names
         self._health_interval = health_interval
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, MonitoredGateway] = {}
         self.probing = Probing(self._watched, self._tell, _say)
-        self._hearing = Hearing(id, names, self._watched, self.telling, self._tell)
+        self._hearing = PeerUpdates(id, names, self._watched, self.telling, self._tell)
         self._tasks: Tasks
         self._disarming: list[asyncio.Task[None]] = []
         self._watchdog: Watchdog
@@ -99,7 +99,7 @@ class Monitor:
         self._reload = False
         self._complained = False
 
-    def watches(self) -> Iterator[Watched]:
+    def watches(self) -> Iterator[MonitoredGateway]:
         """The gateways under watch."""
         yield from list(self._watched.values())
 
@@ -150,14 +150,14 @@ class Monitor:
             known = newest.get(gateway.subject)
             if known is not None:
                 self.telling.heard(gateway.subject, known.sequence)
-            self._watch(Watched(gateway, self._id, known, now), now)
+            self._watch(MonitoredGateway(gateway, self._id, known, now), now)
         for subject, known in newest.items():
             own = known.monitor == self._id and known.status is not Status.REMOVED
             if own and subject not in self._watched:
                 self.telling.heard(subject, known.sequence)
                 self._remove(known, now)
 
-    def _watch(self, watched: Watched, now: float) -> None:
+    def _watch(self, watched: MonitoredGateway, now: float) -> None:
         subject = watched.gateway.subject
         self._watched[subject] = watched
         self._tell(watched, watched.first(now))
@@ -199,9 +199,9 @@ class Monitor:
             if gateway is None:
                 self._remove(watched.newest(), now)
             else:
-                self._watch(Watched(gateway, self._id, watched.newest(), now), now)
+                self._watch(MonitoredGateway(gateway, self._id, watched.newest(), now), now)
         for gateway in wanted.values():
-            self._watch(Watched(gateway, self._id, None, now), now)
+            self._watch(MonitoredGateway(gateway, self._id, None, now), now)
         await self._subscribe()
         say(PROGRAM, f"the file was read again: watching {len(self._watched)} gateways")
 
@@ -212,7 +212,7 @@ class Monitor:
 
     # What is told.
 
-    def _tell(self, watched: Watched, change: GatewayStatusChange | None) -> None:
+    def _tell(self, watched: MonitoredGateway, change: GatewayStatusChange | None) -> None:
         if change is not None:
             error = change.metadata.get("error")
             path = f"{change.previous_status} -> {change.current_status}"
@@ -242,7 +242,7 @@ class Monitor:
                 self._reload, self._stamp = False, there
                 await self._read_again()
 
-    def _tell_if_due(self, watched: Watched, now: float) -> None:
+    def _tell_if_due(self, watched: MonitoredGateway, now: float) -> None:
         change = watched.keep_hours(now) or watched.keep_silence(now)
         if change is not None:
             self._tell(watched, change)
@@ -255,7 +255,7 @@ class Monitor:
                 if event.phase == "attempt":
                     watched.tasks.append(self._tasks.start(self._attempt(watched, event)))
 
-    async def _attempt(self, watched: Watched, event: EventModel) -> None:
+    async def _attempt(self, watched: MonitoredGateway, event: EventModel) -> None:
         error = await watched.attempt(event)
         if error is not None:
             say(PROGRAM, f"{watched.gateway.id}: the attempt to recover it could not be made: {error}")

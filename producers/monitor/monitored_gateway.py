@@ -16,7 +16,7 @@ LEAST_RENEWAL: Final = 0.4
 """Seconds between two renewals of a gateway's switch at least."""
 
 
-class Watched(Watch[ProbeSettings]):
+class MonitoredGateway(Watch[ProbeSettings]):
     """One of the monitor's gateways.
 
     Attributes:

@@ -20,7 +20,7 @@ from tickertape.contracts.events import GatewayStatusChange, Status
 from tickertape.producers.monitor import probes
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome
-from tickertape.producers.monitor.monitored_gateway import Watched, spread
+from tickertape.producers.monitor.monitored_gateway import MonitoredGateway, spread
 from tickertape.producers.monitor.probes import ProbeContext, ProbeSettings
 
 from tickertape.names import Names
@@ -48,8 +48,8 @@ class Probing:
 
     def __init__(
         self,
-        watched: Mapping[str, Watched],
-        tell: Callable[[Watched, GatewayStatusChange | None], None],
+        watched: Mapping[str, MonitoredGateway],
+        tell: Callable[[MonitoredGateway, GatewayStatusChange | None], None],
         say: Callable[[str], None],
     ) -> None:
         self.reaches = True
@@ -68,7 +68,7 @@ class Probing:
         self._subscriptions: list[Subscription] = []
         self._slots = asyncio.Semaphore(MAX_PROBES_AT_ONCE)
 
-    async def probe(self, watched: Watched, index: int, check: Check[ProbeSettings]) -> None:
+    async def probe(self, watched: MonitoredGateway, index: int, check: Check[ProbeSettings]) -> None:
         """Look at a gateway again and again, until cancelled."""
         clock = asyncio.get_running_loop().time
         due = clock() + spread(f"{watched.gateway.id} {index}", check.interval)

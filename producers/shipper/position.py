@@ -25,7 +25,7 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePosition:
     """How far a file is shipped.
 
     Attributes:
@@ -68,9 +68,9 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def unread(key: Key, path: str) -> Place:
+def unread(key: Key, path: str) -> FilePosition:
     """Place of a file of which nothing was read yet."""
-    return Place(*key, secrets.token_hex(8), 0, digest(b""), 0, digest(b""), path)
+    return FilePosition(*key, secrets.token_hex(8), 0, digest(b""), 0, digest(b""), path)
 
 
 def hash_at(handle: int, offset: int, count: int) -> str:
@@ -84,14 +84,14 @@ def before(handle: int, offset: int) -> str:
     return hash_at(handle, begin, offset - begin)
 
 
-def place_from(item: Any) -> Place:
+def place_from(item: Any) -> FilePosition:
     """Read a place of a checkpoint.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        place = Place(**item)
+        place = FilePosition(**item)
     except TypeError as error:
         raise ValueError(f"no place of a file: {error}") from None
     numbers = (place.device, place.inode, place.offset, place.head_bytes)

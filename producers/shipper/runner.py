@@ -16,7 +16,7 @@ from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as standing
 from tickertape.producers.shipper.files.discovery import Tail
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE
 from tickertape.producers.shipper.files.watch import Wake
@@ -28,7 +28,7 @@ from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import State
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Item, Known, Sink
 from tickertape.producers.shipper.stdin_spool import Spool
-from tickertape.producers.shipper.throttle import Shaper
+from tickertape.producers.shipper.throttle import Throttle
 
 from tickertape.process.console import say
 from tickertape.process.limits import raise_descriptor_limit
@@ -132,18 +132,18 @@ async def work(
 
 def _maker(
     settings: ShipSettings, counts: Counts, *, announces: bool
-) -> Callable[[str, Known | None], Lineage]:
+) -> Callable[[str, Known | None], FileStream]:
     run_id = secrets.token_hex(6)
     piped = settings.paths == [STANDARD_INPUT]
     parsing, shape = settings.parsing(), settings.shape()
 
-    def make(path: str, known: Known | None) -> Lineage:
+    def make(path: str, known: Known | None) -> FileStream:
         source = settings.source or ("stdin" if piped else source_of(path))
-        return Lineage(
+        return FileStream(
             path,
             known,
             lambda: Parser(parsing, source, counts),
-            Shaper(shape, path, source),
+            Throttle(shape, path, source),
             run_id,
             announces=announces,
             grace=0.0 if piped else ROTATION_GRACE,
@@ -155,7 +155,7 @@ def _maker(
 def _spool(
     settings: ShipSettings,
     state: State | None,
-    make: Callable[[str, Known | None], Lineage],
+    make: Callable[[str, Known | None], FileStream],
     known: dict[str, Known],
 ) -> Spool:
     name = f"stdin-{state.name if state is not None else secrets.token_hex(8)}"

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from tickertape.producers.shipper.files.file_stream import Batch, Lineage
+from tickertape.producers.shipper.files.file_stream import Batch, FileStream
 from tickertape.producers.shipper.files.watch import Wake
 from tickertape.producers.shipper.sinks.sink import Conflict, Refused, Sink
 
@@ -48,7 +48,7 @@ RIVALRY: Final = 60.0
 class Files(Protocol):
     """Where lineages come from: a ``Tail``, or a ``Spool``."""
 
-    lineages: dict[str, Lineage]
+    lineages: dict[str, FileStream]
 
     def look(self, now: float) -> None:
         """Find new files."""
@@ -92,14 +92,14 @@ class Shipper:
         self._limit = limit
         self._say = say
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._busy: set[Lineage] = set()
+        self._busy: set[FileStream] = set()
         self._rivals: deque[float] = deque(maxlen=RIVALS)
         self._complained: set[str] = set()
         self._ending = False
         self._stopping = False
 
     @property
-    def lineages(self) -> list[Lineage]:
+    def lineages(self) -> list[FileStream]:
         """The files by name."""
         return list(self._files.lineages.values())
 
@@ -157,14 +157,14 @@ class Shipper:
                 tasks.start(self._ship(lineage), name=f"ship {lineage.path}")
         return quiet
 
-    async def _ship(self, lineage: Lineage) -> None:
+    async def _ship(self, lineage: FileStream) -> None:
         try:
             async with self._slots:
                 await self._ship_all(lineage)
         finally:
             self._busy.discard(lineage)
 
-    async def _ship_all(self, lineage: Lineage) -> None:
+    async def _ship_all(self, lineage: FileStream) -> None:
         """Ship what there is, each batch being made while the one before is under way."""
         under_way: tuple[Batch, asyncio.Task[int]] | None = None
         batches: list[Batch] = []
@@ -195,7 +195,7 @@ class Shipper:
             if under_way is not None:
                 under_way[1].cancel()
 
-    async def _commit(self, lineage: Lineage, batch: Batch) -> int:
+    async def _commit(self, lineage: FileStream, batch: Batch) -> int:
         self._refuse(batch.leave_out(self._limit), f"more than the {self._limit} bytes that NATS takes")
         while True:
             try:
@@ -216,7 +216,7 @@ class Shipper:
             self.shipped[item.subject.split(".", 2)[1]] += 1
             self.bytes += len(item.payload)
 
-    def _rival(self, lineage: Lineage, conflict: Conflict) -> None:
+    def _rival(self, lineage: FileStream, conflict: Conflict) -> None:
         now = time.monotonic()
         self.conflicts += 1
         self._rivals.append(now)

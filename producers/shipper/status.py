@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejected, Status, SystemHealth
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.parsing.parser import Counts
 from tickertape.producers.shipper.shipper import Shipper
 
@@ -59,7 +59,7 @@ def health(shipper: Shipper, counts: Counts, host: str) -> SystemHealth:
     )
 
 
-def _behind(lineage: Lineage, now: float) -> float:
+def _behind(lineage: FileStream, now: float) -> float:
     return max(0.0, now - lineage.level_at) if lineage.lag and lineage.level_at else 0.0
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 SEGMENTS: Final = 4
@@ -36,7 +36,7 @@ class Spool:
         ended: nothing more will come.
     """
 
-    def __init__(self, folder: Path, lineage: Lineage, limit: int) -> None:
+    def __init__(self, folder: Path, lineage: FileStream, limit: int) -> None:
         self.lineages = {lineage.path: lineage}
         self.ended = False
         self._folder = folder

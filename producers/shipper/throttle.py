@@ -40,7 +40,7 @@ class Shape:
     rates: dict[str, float] = field(default_factory=dict)
 
 
-class Shaper:
+class Throttle:
     """Lets the events of one file name through.
 
     Args:

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.encode import Outgoing, parts
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
-from tickertape.relay.core.connection_limits import OURS, Limit, Visitor
+from tickertape.relay.core.connection_limits import OURS, ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State, close_code
@@ -31,8 +31,8 @@ from tickertape.relay.transport.connections import (
     BUFFER_LOW,
     CLOSE_TIMEOUT,
     MAX_AUTH_BYTES,
+    Connections,
     Decision,
-    Gate,
 )
 from tickertape.relay.transport.http_errors import headers_of, peer, refusal
 from tickertape.relay.transport.message_rate import MessageRate, most
@@ -85,14 +85,14 @@ class Client:
 
     encoding = TEXT
 
-    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gate: Connections, scope: Scope, receive: Receive, send: Send) -> None:
         self.spoke = -1
         self._gate = gate
         self._scope = scope
         self._receive = receive
         self._send = send
         self._session: Session | None = None
-        self._visitor: Visitor | None = None
+        self._visitor: ClientSlot | None = None
         self._outbox: deque[Texts] = deque()
         self._waiting = 0  # bytes in it, and on their way
         self._wake = asyncio.Event()

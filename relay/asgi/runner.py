@@ -15,7 +15,7 @@ from tickertape.relay.asgi import host_signals
 from tickertape.relay.asgi.connection import Client
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import token_problem
-from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.endpoints.routes import mounted_pages
 from tickertape.relay.metrics.catalog import RelayCollector
 from tickertape.relay.relay import Parts, assemble
@@ -148,8 +148,8 @@ class HostedRelay:
     def _url(self) -> str:
         return self._settings.nats_url or connect.DEFAULT_URL
 
-    def _authority(self) -> Authority | None:
-        return Authority(self._settings) if self._settings.auth == "jwt" else None
+    def _authority(self) -> TokenService | None:
+        return TokenService(self._settings) if self._settings.auth == "jwt" else None
 
     def _build(self) -> Parts:
         connections = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)

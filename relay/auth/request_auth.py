@@ -33,7 +33,7 @@ class Offered:
     token: str | None
 
 
-class Entrance:
+class RequestAuth:
     """Decides about requests.
 
     Args:
@@ -53,7 +53,7 @@ class Entrance:
         self._trusted = trusted or Networks("")
 
     def __repr__(self) -> str:
-        return f"Entrance(tokens={self.verify is not None}, {self.origins!r})"
+        return f"RequestAuth(tokens={self.verify is not None}, {self.origins!r})"
 
     def client(self, peer: str, headers: Headers) -> str:
         """Address of the client behind a peer."""

@@ -21,7 +21,7 @@ from tickertape.urls import shown
 log = logging.getLogger("tickertape.tokens")
 
 
-class Authority:
+class TokenService:
     """Decides which tokens count.
 
     Args:
@@ -57,7 +57,7 @@ class Authority:
         )
 
     def __repr__(self) -> str:
-        return f"Authority({self._verifier!r}, {self._jwks!r}, {self._revocations!r})"
+        return f"TokenService({self._verifier!r}, {self._jwks!r}, {self._revocations!r})"
 
     @property
     def failures(self) -> Mapping[str, int]:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from ipaddress import IPv6Address
 from typing import Final, Protocol
 
-from tickertape.relay.core.limit_counters import ALL, OwnTally, Tally
+from tickertape.relay.core.limit_counters import ALL, LimitCounters, LocalLimitCounters
 
 FAULT_COST: Final = 10.0
 """Connections that a refused or unfinished one counts for: strangers run out ten times as fast as clients."""
@@ -74,7 +74,7 @@ class Socket(Protocol):
         """Cut it."""
 
 
-class Visitor:
+class ClientSlot:
     """One socket on the main port.
 
     Attributes:
@@ -110,14 +110,14 @@ class Admission:
         self,
         limits: Limits,
         exempt: Callable[[str], bool] = lambda address: False,
-        tally: Tally | None = None,
+        tally: LimitCounters | None = None,
     ) -> None:
         self.limits = limits
         self.refused: Counter[Limit] = Counter()
         self.open = 0
         self._exempt = exempt
-        self._tally = tally or OwnTally()
-        self._pending: OrderedDict[Visitor, None] = OrderedDict()  # without a session, oldest first
+        self._tally = tally or LocalLimitCounters()
+        self._pending: OrderedDict[ClientSlot, None] = OrderedDict()  # without a session, oldest first
 
     def __repr__(self) -> str:
         return f"Admission({self.open} open, {len(self._pending)} without a session, {self.limits})"
@@ -127,7 +127,7 @@ class Admission:
         """Sockets without a session."""
         return len(self._pending)
 
-    def arrive(self, address: str, socket: Socket, now: float) -> Visitor | Limit:
+    def arrive(self, address: str, socket: Socket, now: float) -> ClientSlot | Limit:
         """A socket was accepted.
 
         Args:
@@ -145,12 +145,12 @@ class Admission:
         if limit is not None:
             self.refused[limit] += 1
             return limit
-        visitor = Visitor(key, socket, now)
+        visitor = ClientSlot(key, socket, now)
         self.open += 1
         self.unsettle(visitor)
         return visitor
 
-    def request(self, visitor: Visitor, address: str, now: float) -> Limit | None:
+    def request(self, visitor: ClientSlot, address: str, now: float) -> Limit | None:
         """A visitor asks for something more, or a proxy says who a visitor is.
 
         Args:
@@ -176,15 +176,15 @@ class Admission:
         """What came from an address was refused, or never finished: it costs more."""
         self._spend(self._key(address), FAULT_COST - 1.0, now, owing=True)
 
-    def unsettled(self, visitor: Visitor) -> bool:
+    def unsettled(self, visitor: ClientSlot) -> bool:
         """True while a visitor has no session."""
         return visitor in self._pending
 
-    def settle(self, visitor: Visitor) -> None:
+    def settle(self, visitor: ClientSlot) -> None:
         """A visitor has a session."""
         self._pending.pop(visitor, None)
 
-    def unsettle(self, visitor: Visitor) -> None:
+    def unsettle(self, visitor: ClientSlot) -> None:
         """Count a visitor as one without a session, also when its session has ended before its socket.
 
         Past the limit the oldest of them is cut.
@@ -198,7 +198,7 @@ class Admission:
             oldest.socket.abort()
         self._pending[visitor] = None
 
-    def bind(self, visitor: Visitor, subject: str, allowed: int | None) -> bool:
+    def bind(self, visitor: ClientSlot, subject: str, allowed: int | None) -> bool:
         """Count a visitor for its token's subject; a renewed token may be another's.
 
         Args:
@@ -220,7 +220,7 @@ class Admission:
         visitor.subject = subject
         return True
 
-    def leave(self, visitor: Visitor) -> None:
+    def leave(self, visitor: ClientSlot) -> None:
         """A visitor's socket is closed; called once, and the visitor has none any more."""
         del visitor.socket  # it may hold the visitor
         self.open -= 1

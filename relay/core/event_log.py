@@ -69,14 +69,14 @@ class Record:
         return f"Record(seq={self.seq}, subject={self.route.subject!r})"
 
 
-class Hole(NamedTuple):
+class MissingRange(NamedTuple):
     """Events that the stream let go before the relay could take them in: after ``start``, up to ``end``."""
 
     start: int
     end: int
 
 
-class Log:
+class EventLog:
     """Recent events, bounded by count and by bytes.
 
     Args:
@@ -90,7 +90,7 @@ class Log:
         self.floor = 0
         self.head = 0
         self.bytes = 0
-        self.holes: list[Hole] = []
+        self.holes: list[MissingRange] = []
         self._head_stored_ns: int | None = None
         self._passed: dict[int, int] = {}  # when messages that are not kept were stored, by sequence
         self._records: list[Record] = []
@@ -104,7 +104,7 @@ class Log:
             yield self._records[index]
 
     def __repr__(self) -> str:
-        return f"Log({self.floor} < {len(self)} records <= {self.head}, {self.bytes} bytes)"
+        return f"EventLog({self.floor} < {len(self)} records <= {self.head}, {self.bytes} bytes)"
 
     @property
     def since(self) -> float | None:
@@ -156,13 +156,13 @@ class Log:
                 if len(self._passed) > self.max_events:
                     del self._passed[next(iter(self._passed))]
 
-    def hole(self, end: int) -> Hole:
+    def hole(self, end: int) -> MissingRange:
         """Note that events after the head, up to ``end``, will never come."""
-        hole = Hole(self.head, end)
+        hole = MissingRange(self.head, end)
         last = self._records[-1].seq if len(self) else self.floor
         if self.holes and self.holes[-1].end >= last:
             # Nothing was kept since the one before: they are one, or their number would have no bound.
-            self.holes[-1] = Hole(self.holes[-1].start, end)
+            self.holes[-1] = MissingRange(self.holes[-1].start, end)
         else:
             self.holes.append(hole)
         self.head = end
@@ -208,7 +208,9 @@ class Log:
         self._records[: self._first] = kept
         self._first = 0
         self.floor = floor
-        self.holes[:0] = [Hole(max(floor, first - 1), last) for first, last in missing if last > floor]
+        self.holes[:0] = [
+            MissingRange(max(floor, first - 1), last) for first, last in missing if last > floor
+        ]
         return len(kept)
 
     def count_after(self, seq: int) -> int:
@@ -280,12 +282,12 @@ class Log:
         """True when all events that the stream stored at or after a time, UNIX seconds, are surely here."""
         return len(self) > 0 and self._records[self._first].stored_ns < moment * 1e9
 
-    def holes_between(self, after: int, upto: int) -> list[Hole]:
+    def holes_between(self, after: int, upto: int) -> list[MissingRange]:
         """Holes that reach beyond ``after`` and begin before ``upto``."""
         begin = bisect_right(self.holes, after, key=_end)
         return self.holes[begin : bisect_left(self.holes, upto, lo=begin, key=_start)]
 
-    def next_hole(self, after: int, upto: int) -> Hole | None:
+    def next_hole(self, after: int, upto: int) -> MissingRange | None:
         """First hole that reaches beyond ``after`` and begins before ``upto``."""
         index = bisect_right(self.holes, after, key=_end)
         return self.holes[index] if index < len(self.holes) and self.holes[index].start < upto else None

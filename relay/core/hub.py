@@ -12,7 +12,7 @@ from typing import Final
 from tickertape.contracts.encode import event as encode_event
 from tickertape.contracts.events import Event
 from tickertape.relay.core.counters import Stats
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub_config import HubSettings
@@ -56,7 +56,7 @@ class Hub:
     ) -> None:
         self.settings = settings
         self.stats = Stats()
-        self.log = Log(settings.log_events, settings.log_bytes)
+        self.log = EventLog(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
         self.sessions = Sessions(

@@ -25,7 +25,7 @@ ALL: Final = ""
 """Key of what is counted for everybody together."""
 
 
-class Tally(Protocol):
+class LimitCounters(Protocol):
     """Counts under keys, and allowances that come back at a rate."""
 
     def take(self, key: str, most: int) -> bool:
@@ -52,7 +52,7 @@ class Tally(Protocol):
         """Forget keys that owe nothing; called now and then."""
 
 
-class OwnTally:
+class LocalLimitCounters:
     """What one relay counts for itself alone."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class OwnTally:
         self._allowances: OrderedDict[str, TokenBucket] = OrderedDict()  # the longest unheard of first
 
     def __repr__(self) -> str:
-        return f"OwnTally({len(self._counts)} counted, {len(self._allowances)} allowances)"
+        return f"LocalLimitCounters({len(self._counts)} counted, {len(self._allowances)} allowances)"
 
     @property
     def counted(self) -> int:

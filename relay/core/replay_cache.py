@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 
 W = TypeVar("W")
 
@@ -32,7 +32,7 @@ class Wanted(NamedTuple):
     last: int
 
 
-class Archive(Generic[W]):
+class ReplayCache(Generic[W]):
     """Stretches of the stream, and those that wait for them.
 
     Args:
@@ -43,14 +43,14 @@ class Archive(Generic[W]):
     def __init__(self, fetch: Callable[[], None] | None, max_bytes: int = MAX_BYTES) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
-        self._stretches: OrderedDict[int, Log] = OrderedDict()
+        self._stretches: OrderedDict[int, EventLog] = OrderedDict()
         self._wanted: dict[int, None] = {}
         self._reading: set[int] = set()
         self._waiting: dict[int, dict[W, None]] = {}
         self._where: dict[W, int] = {}
 
     def __repr__(self) -> str:
-        return f"Archive({len(self._stretches)} stretches, {len(self._where)} waiting)"
+        return f"ReplayCache({len(self._stretches)} stretches, {len(self._where)} waiting)"
 
     def __contains__(self, waiter: object) -> bool:
         return waiter in self._where
@@ -69,7 +69,7 @@ class Archive(Generic[W]):
         """Return those that wait."""
         return list(self._where)
 
-    def get(self, place: int) -> Log | None:
+    def get(self, place: int) -> EventLog | None:
         """The stretch that leads on from a place, when it is here."""
         number = place // STRETCH
         stretch = self._stretches.get(number)
@@ -115,7 +115,7 @@ class Archive(Generic[W]):
             return Wanted(number, number * STRETCH + 1, (number + 1) * STRETCH)
         return None
 
-    def loaded(self, number: int, stretch: Log) -> list[W]:
+    def loaded(self, number: int, stretch: EventLog) -> list[W]:
         """Take in a stretch; returns who waited for it."""
         self._reading.discard(number)
         self._stretches[number] = stretch

@@ -8,7 +8,7 @@ from tickertape.contracts import encode
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Gap
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.hub import Hub
@@ -85,7 +85,7 @@ class _Page:
             start, end = min(start, self.gap.start), max(end, self.gap.end)
         self.gap = Gap(start, end, "retention")
 
-    def note_holes(self, log: Log, after: int, upto: int) -> None:
+    def note_holes(self, log: EventLog, after: int, upto: int) -> None:
         for hole in log.holes_between(after, upto):
             self.lost(max(after, hole.start), min(upto, hole.end))
 
@@ -187,6 +187,6 @@ class History:
             page.note_holes(log, page.place, before)
         return page
 
-    async def _source(self, place: int) -> Log:
+    async def _source(self, place: int) -> EventLog:
         log = self._hub.log
         return log if place >= log.floor else await self._readers.stretch(place)

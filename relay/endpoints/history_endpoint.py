@@ -12,7 +12,7 @@ from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.endpoints.history import History, Query, parse
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_errors import Pieces, cors, headers_of, peer, refusal
 
 from tickertape.nats.streams import StreamsError
@@ -21,7 +21,7 @@ PAGES_AT_ONCE: Final = 4
 """Pages on their way to one client; each holds up to 4 MiB until it is read."""
 
 
-class EventsPage:
+class HistoryEndpoint:
     """The page, as an ASGI application.
 
     Args:
@@ -29,7 +29,7 @@ class EventsPage:
         history: what is read.
     """
 
-    def __init__(self, gate: Gate, history: History) -> None:
+    def __init__(self, gate: Connections, history: History) -> None:
         self._gate = gate
         self._history = history
         self._on_their_way: Counter[str] = Counter()

@@ -18,11 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.endpoints.history import History
-from tickertape.relay.endpoints.history_endpoint import EventsPage
+from tickertape.relay.endpoints.history_endpoint import HistoryEndpoint
 from tickertape.relay.endpoints.static_files import Assets
 from tickertape.relay.metrics import catalog as metrics
-from tickertape.relay.metrics.snapshot import Reading
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.metrics.snapshot import MetricsSnapshot
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_errors import (
     UPGRADE_HEADERS,
     fault,
@@ -65,7 +65,7 @@ class _SecurityHeaders:
 class _Guard:
     """Names that lead here, the rate of requests, and pages of other sites, before any page is made."""
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+    def __init__(self, app: ASGIApp, gate: Connections) -> None:
         self._app = app
         self._gate = gate
 
@@ -88,7 +88,7 @@ class _Guard:
         return None
 
 
-def main_pages(gate: Gate, history: History) -> ASGIApp:
+def main_pages(gate: Connections, history: History) -> ASGIApp:
     """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
     assets = Assets(directory=DASHBOARD)
@@ -106,18 +106,18 @@ def main_pages(gate: Gate, history: History) -> ASGIApp:
     )
 
 
-def mounted_pages(gate: Gate, history: History) -> ASGIApp:
+def mounted_pages(gate: Connections, history: History) -> ASGIApp:
     """Pages of a feed within another application: ``/events`` and ``/health``."""
     return _guarded(gate, [Route("/", _upgrade_required), *_beside_the_feed(gate, history)])
 
 
-def _beside_the_feed(gate: Gate, history: History) -> list[BaseRoute]:
+def _beside_the_feed(gate: Connections, history: History) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
         return JSONResponse(gate.health(), status_code=200 if gate.well else 503)
 
     return [
         Route("/ws", _upgrade_required),
-        Route("/events", EventsPage(gate, history), methods=["GET", "OPTIONS"]),
+        Route("/events", HistoryEndpoint(gate, history), methods=["GET", "OPTIONS"]),
         Route("/health", health),
     ]
 
@@ -127,12 +127,12 @@ async def _upgrade_required(request: Request) -> Response:
     return http_refusal(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
-def _guarded(gate: Gate, routes: Sequence[BaseRoute]) -> ASGIApp:
+def _guarded(gate: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
     # The headers are outside of Starlette, so that its answer to a fault has them too.
     return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)], _counted(gate)))
 
 
-def _counted(gate: Gate) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _counted(gate: Connections) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def counted(request: Request, error: Exception) -> Response:
         gate.hub.stats.errors["request"] += 1
         return await fault(request, error)
@@ -160,10 +160,10 @@ def site(
 
 
 def ops_pages(
-    gate: Gate,
+    gate: Connections,
     ready: Callable[[], bool],
     lag: Callable[[], int],
-    reading: Callable[[], Reading],
+    reading: Callable[[], MetricsSnapshot],
 ) -> ASGIApp:
     """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
@@ -223,7 +223,7 @@ def ops_site(
     )
 
 
-def _status(gate: Gate, ready: bool, lag: int) -> dict[str, Any]:
+def _status(gate: Connections, ready: bool, lag: int) -> dict[str, Any]:
     hub = gate.hub
     return {
         "version": metrics.package_version(),

@@ -62,7 +62,7 @@ class DeadLetter(NamedTuple):
         return len(self.data or b"") + len(self.header_block or b"")
 
 
-class Filing:
+class DeadLetters:
     """Events that are to be filed.
 
     Args:

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Reason, Rejected
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.ingest.dead_letters import DeadLetter, Filing
+from tickertape.relay.ingest.dead_letters import DeadLetter, DeadLetters
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.last_resort import NeverRead, Stumbles, after, dead_letter, find, stored_time
 from tickertape.relay.ingest.latest_states import LatestStates
@@ -49,7 +49,7 @@ just died, and then never answers, while the next try is placed anew. Later ones
 ABSENT_DELAY: Final = 2.0
 
 
-class Intake:
+class Ingest:
     """Reads EVENTS into a hub.
 
     Args:
@@ -88,7 +88,7 @@ class Intake:
         self._stumbles: Stumbles | None = None
         self._expecting = False  # a consumer is made, and nothing has come of it yet
         self._broken = asyncio.Event()
-        self._filing = Filing(names)
+        self._filing = DeadLetters(names)
         self._ending = False
         self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
         self._ups = 0

@@ -15,7 +15,7 @@ from nats.errors import NoRespondersError
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event, format_time, parse_time
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.replay_cache import STRETCH, Wanted
 from tickertape.relay.core.session.session import Session
@@ -91,7 +91,7 @@ class Readers:
             tasks.start(self._locate_asking(), "locate")
             await tasks.until()
 
-    async def stretch(self, place: int) -> Log:
+    async def stretch(self, place: int) -> EventLog:
         """The stretch that leads on from a place, from memory or from the stream.
 
         Raises:
@@ -199,19 +199,19 @@ class Readers:
                 for member in archive.abandoned(wanted.number):
                     member.fault(error)
 
-    async def _read(self, wanted: Wanted) -> Log:
+    async def _read(self, wanted: Wanted) -> EventLog:
         self.reading += 1
         try:
             return await self._read_stretch(wanted)
         finally:
             self.reading -= 1
 
-    async def _read_stretch(self, wanted: Wanted) -> Log:
+    async def _read_stretch(self, wanted: Wanted) -> EventLog:
         hub = self._hub
         begun, head = hub.begun, hub.log.head
         first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
         last = min(wanted.last, head)
-        found = Log(STRETCH, _UNBOUNDED)
+        found = EventLog(STRETCH, _UNBOUNDED)
         found.start(first - 1)
         if first <= last and self._nc is not None:
             records: list[Record] = []

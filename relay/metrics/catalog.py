@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.samples import Sample
-from tickertape.relay.metrics.snapshot import Distribution, Exemplar, Reading
+from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSnapshot
 
 PREFIX: Final = "tickertape_"
 
@@ -109,7 +109,7 @@ class RelayCollector(Collector):
         reading: reads it now.
     """
 
-    def __init__(self, reading: Callable[[], Reading]) -> None:
+    def __init__(self, reading: Callable[[], MetricsSnapshot]) -> None:
         self._reading = reading
 
     def collect(self) -> Iterable[Metric]:
@@ -150,7 +150,7 @@ def process_numbers() -> dict[str, float]:
     return {_key(sample): sample.value for metric in _process().collect() for sample in metric.samples}
 
 
-def registry(reading: Callable[[], Reading]) -> CollectorRegistry:
+def registry(reading: Callable[[], MetricsSnapshot]) -> CollectorRegistry:
     """All metrics of a relay: its own, and those of its process."""
     made = CollectorRegistry(auto_describe=False)
     made.register(RelayCollector(reading))
@@ -179,7 +179,7 @@ def _key(sample: Sample) -> str:
 _Sample = tuple[str, dict[str, str], float, PrometheusExemplar | None]
 
 
-def _samples(family: Family, reading: Reading) -> Iterator[_Sample]:
+def _samples(family: Family, reading: MetricsSnapshot) -> Iterator[_Sample]:
     name = PREFIX + family.name
     if family.kind == "histogram":
         if family.name in reading.distributions:

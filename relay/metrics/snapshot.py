@@ -22,7 +22,7 @@ from tickertape.relay.core.connection_limits import Limit
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.trace_context import trace_id
 from tickertape.relay.ingest.upstream import Upstream
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 
 from tickertape.process.limits import descriptor_limits
 
@@ -68,7 +68,7 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MetricsSnapshot:
     """Numbers by the names of ``relay/metrics/catalog.py``.
 
     Attributes:
@@ -82,7 +82,7 @@ class Reading:
     process: dict[str, float] = field(default_factory=dict)
 
 
-def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading:
+def read(gate: Connections, upstream: Upstream, failures: Mapping[str, int]) -> MetricsSnapshot:
     """Read a relay's numbers; a host may call this from a thread of its own, hence the copies.
 
     Args:
@@ -141,7 +141,7 @@ def read(gate: Gate, upstream: Upstream, failures: Mapping[str, int]) -> Reading
         "handshake_duration_seconds": _distribution(gate.handshakes),
         "event_loop_lag_seconds": _distribution(stats.loop_lag),
     }
-    return Reading(numbers, distributions)
+    return MetricsSnapshot(numbers, distributions)
 
 
 def _known(counts: Mapping[Any, int], values: Collection[str]) -> dict[str, float]:
@@ -156,7 +156,7 @@ def _known(counts: Mapping[Any, int], values: Collection[str]) -> dict[str, floa
     return {**found, OTHER: rest} if rest else found
 
 
-def _sessions(gate: Gate) -> dict[str, float]:
+def _sessions(gate: Connections) -> dict[str, float]:
     """Sessions by mode; those that have none yet wait for a token, or for their place."""
     members: Counter[str] = Counter()
     for feed in list(gate.hub.fanout.feeds.values()):

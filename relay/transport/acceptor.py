@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import orjson
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.relay.core.connection_limits import OURS, Admission, Limit, Visitor
+from tickertape.relay.core.connection_limits import OURS, Admission, ClientSlot, Limit
 from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
@@ -45,7 +45,7 @@ T = TypeVar("T")
 _REFUSALS: Final = {limit: refusal(limit) for limit in Limit}
 
 
-class Door:
+class Acceptor:
     """Stands before uvicorn's HTTP protocol.
 
     Args:
@@ -70,21 +70,21 @@ class Door:
         self._inside = inside
 
     def __repr__(self) -> str:
-        return f"Door({self.admission!r}, tls={self.tls is not None})"
+        return f"Acceptor({self.admission!r}, tls={self.tls is not None})"
 
     def protocol(self, **of_uvicorn: Any) -> asyncio.Protocol:
         """Build what a new socket is handed to; its signature is uvicorn's."""
-        return _Arrival(self, lambda: self._inside(door=self, **of_uvicorn))
+        return _PendingConnection(self, lambda: self._inside(door=self, **of_uvicorn))
 
 
-class _Arrival(asyncio.Protocol):
+class _PendingConnection(asyncio.Protocol):
     """A socket at the door."""
 
-    def __init__(self, door: Door, inside: Callable[[], Any]) -> None:
+    def __init__(self, door: Acceptor, inside: Callable[[], Any]) -> None:
         self._door = door
         self._inside = inside
         self._transport: asyncio.Transport
-        self._visitor: Visitor | None = None
+        self._visitor: ClientSlot | None = None
         self._refused: Limit | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._early = bytearray()  # that came before TLS was ready for it, or right behind its handshake

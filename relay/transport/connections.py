@@ -14,15 +14,15 @@ from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth import request_auth as entrance
 from tickertape.relay.auth.claims import TokenError
-from tickertape.relay.auth.request_auth import Entrance, Headers
-from tickertape.relay.core.connection_limits import Admission, Limit, Limits, Visitor
+from tickertape.relay.auth.request_auth import Headers, RequestAuth
+from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.session.session import Session, close_code
 from tickertape.relay.core.session.subscription import Request, parse_query
-from tickertape.relay.transport.rejection_log import Refusals
+from tickertape.relay.transport.rejection_log import RejectionLog
 
 log = logging.getLogger("tickertape.gate")
 
@@ -91,7 +91,7 @@ class Decision:
     inside: bool = False
 
 
-class Gate:
+class Connections:
     """What all connections share.
 
     Args:
@@ -111,7 +111,7 @@ class Gate:
         self,
         hub: Hub,
         clock: Callable[[], float],
-        entrance: Entrance | None = None,
+        entrance: RequestAuth | None = None,
         admission: Admission | None = None,
         message_rate: int = MESSAGE_RATE,
         *,
@@ -119,7 +119,7 @@ class Gate:
     ) -> None:
         self.hub = hub
         self.clock = clock
-        self.entrance = entrance or Entrance()
+        self.entrance = entrance or RequestAuth()
         self.admission = admission or Admission(Limits())
         self.message_rate = message_rate
         self.open = open
@@ -127,13 +127,13 @@ class Gate:
         self.results: Counter[str] = Counter()
         self.codes: Counter[int] = Counter()
         self.handshakes = Histogram()
-        self.refusals = Refusals()
+        self.refusals = RejectionLog()
         self._wheel: list[set[Member]] = [set() for _ in range(PING_EVERY)]
         self._spoke = 0
         self._joined = 0
 
     def __repr__(self) -> str:
-        return f"Gate({len(self)} connections, open={self.open})"
+        return f"Connections({len(self)} connections, open={self.open})"
 
     def __len__(self) -> int:
         return sum(map(len, self._wheel))
@@ -207,7 +207,7 @@ class Gate:
     # Who comes.
 
     def decide(
-        self, visitor: Visitor | None, peer: str, headers: Headers, query: str, *, secure: bool
+        self, visitor: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
     ) -> Decision:
         """What a handshake gets; a refusal that is told before the upgrade is counted as a fault here.
 
@@ -240,7 +240,7 @@ class Gate:
         return decided
 
     def _asked(
-        self, visitor: Visitor | None, peer: str, headers: Headers, query: str, token: str | None
+        self, visitor: ClientSlot | None, peer: str, headers: Headers, query: str, token: str | None
     ) -> Decision:
         """Decide about a handshake from a page that may connect.
 
@@ -268,13 +268,13 @@ class Gate:
                 )
         return Decision(request, grant, wanted)
 
-    def opened(self, visitor: Visitor | None) -> None:
+    def opened(self, visitor: ClientSlot | None) -> None:
         """A handshake is over, and there is a session."""
         self.results["accepted"] += 1
         if visitor is not None:
             self.handshakes.observe(self.clock() - visitor.arrived)
 
-    def admit(self, visitor: Visitor | None, grant: Grant) -> bool:
+    def admit(self, visitor: ClientSlot | None, grant: Grant) -> bool:
         """Count a visitor as one of its token's subject; False when that has connections enough."""
         if visitor is not None:
             if not self.admission.bind(visitor, grant.subject, grant.connections):
@@ -282,7 +282,7 @@ class Gate:
             self.admission.settle(visitor)
         return True
 
-    def closing(self, visitor: Visitor | None, code: int, session: str) -> None:
+    def closing(self, visitor: ClientSlot | None, code: int, session: str) -> None:
         """A connection is being closed by us: without a session, that can be its fault.
 
         Args:
@@ -301,7 +301,7 @@ class Gate:
         if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
             self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, visitor.address, session)
 
-    def gone(self, visitor: Visitor, *, waiting: bool) -> None:
+    def gone(self, visitor: ClientSlot, *, waiting: bool) -> None:
         """A visitor's connection has ended; called once.
 
         Args:
@@ -312,6 +312,6 @@ class Gate:
             self._fault(visitor)
         self.admission.leave(visitor)
 
-    def _fault(self, visitor: Visitor | None) -> None:
+    def _fault(self, visitor: ClientSlot | None) -> None:
         if visitor is not None:
             self.admission.fault(visitor.address, self.clock())

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import CLOSE_CODES, ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.request_auth import Entrance, Headers, value_of
+from tickertape.relay.auth.request_auth import Headers, RequestAuth, value_of
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
 
@@ -87,7 +87,7 @@ def peer(scope: Scope) -> str:
     return scope["client"][0] if scope["client"] else ""
 
 
-def cors(entrance: Entrance, headers: Headers) -> dict[str, str]:
+def cors(entrance: RequestAuth, headers: Headers) -> dict[str, str]:
     """What lets a page of the allow list read an answer."""
     origin = value_of(headers, "origin")
     if origin is None or not entrance.origins.listed(origin):

@@ -17,8 +17,8 @@ from typing import Any, Final, NoReturn
 
 import httptools
 import orjson
-from tickertape.relay.core.connection_limits import Limit, Visitor
-from tickertape.relay.transport.acceptor import Door
+from tickertape.relay.core.connection_limits import ClientSlot, Limit
+from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http_errors import WEBSOCKET_VERSION, http_error
 from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -52,7 +52,7 @@ class GuardedHttp(HttpToolsProtocol):
         wire: transport of the socket below TLS; None without TLS.
     """
 
-    visitor: Visitor | None = None
+    visitor: ClientSlot | None = None
     wire: asyncio.Transport | None = None
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
@@ -62,7 +62,7 @@ class GuardedHttp(HttpToolsProtocol):
     _tail = b""  # last bytes of them: a blank line may come in pieces
     _why: tuple[int, str, Mapping[str, str]] = (400, "not an HTTP request", {})
 
-    def __init__(self, *args: Any, door: Door | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, door: Acceptor | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.door = door
         self._answers: deque[RequestResponseCycle] = deque()  # under way, in the order of their requests

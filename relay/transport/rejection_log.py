@@ -23,7 +23,7 @@ _TOLD: Final = frozenset({Limit.MESSAGE_RATE, Limit.AUTH_TIME})
 """Limits whose clients were told why, each with a line of its own."""
 
 
-class Refusals:
+class RejectionLog:
     """Logs refusals, sparingly."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Refusals:
         self._limits: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"Refusals({self._seen.total()} in this window)"
+        return f"RejectionLog({self._seen.total()} in this window)"
 
     def note(self, code: int, reason: str, address: str, session: str = "") -> None:
         """Somebody was refused, or sent away for a fault.

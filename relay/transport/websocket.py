@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
-from tickertape.relay.core.connection_limits import Limit, Visitor
+from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State, close_code
@@ -32,7 +32,7 @@ from tickertape.relay.transport.connections import (
     BUFFER_LOW,
     CLOSE_TIMEOUT,
     MAX_AUTH_BYTES,
-    Gate,
+    Connections,
 )
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 from tickertape.relay.transport.message_rate import MessageRate, most
@@ -70,7 +70,7 @@ def _contained(
     return guarded
 
 
-def websocket_protocol(gate: Gate) -> Callable[..., "Connection"]:
+def websocket_protocol(gate: Connections) -> Callable[..., "Connection"]:
     """What uvicorn builds its WebSocket protocols with; the arguments that it gives are not needed."""
     return lambda **of_uvicorn: Connection(gate)
 
@@ -94,11 +94,11 @@ class Connection(asyncio.Protocol):
 
     send: Callable[[bytes], None]
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Connections) -> None:
         self._gate = gate
         self._conn = WebSocket()
         self._session: Session | None = None
-        self._visitor: Visitor | None = None
+        self._visitor: ClientSlot | None = None
         self._transport: asyncio.Transport
         self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
         self._missed = 0

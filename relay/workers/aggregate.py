@@ -11,13 +11,13 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 from tickertape.relay.endpoints.routes import ops_site
 from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers
-from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.workers.ipc import READING
 from tickertape.relay.workers.metrics_merge import add_up, reading_of
 from tickertape.relay.workers.worker_slot import Slot
 
 
-class Whole:
+class Aggregate:
     """What is told of all workers together.
 
     Args:
@@ -36,7 +36,7 @@ class Whole:
         self._slots = slots
 
     def __repr__(self) -> str:
-        return f"Whole({self._slots})"
+        return f"Aggregate({self._slots})"
 
     def pages(self) -> ASGIApp:
         """Build the pages of the ops port."""
@@ -49,10 +49,10 @@ class Whole:
         answers = await asyncio.gather(*(slot.ask("/readyz") for slot in self._slots if slot.ready))
         return any(answer is not None and answer[0] == 200 for answer in answers)
 
-    async def collect(self) -> Reading:
+    async def collect(self) -> MetricsSnapshot:
         """Ask every worker for its numbers, and add them up."""
         await asyncio.gather(*map(self._hear, self._slots))
-        own = Reading(process=process_numbers())
+        own = MetricsSnapshot(process=process_numbers())
         return add_up([*(slot.totals.whole() for slot in self._slots), own])
 
     async def status(self) -> dict[str, Any]:

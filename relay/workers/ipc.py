@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 from starlette.types import ASGIApp
-from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.metrics.snapshot import MetricsSnapshot
 
 from tickertape.process.tasks import end
 
@@ -73,7 +73,7 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self._pages: ASGIApp | None = None
-        self._reading: Callable[[], Reading] = Reading
+        self._reading: Callable[[], MetricsSnapshot] = MetricsSnapshot
         self._ended = asyncio.Event()
         self._answers: set[asyncio.Task[None]] = set()
         self._listening = asyncio.create_task(self._listen(), name="supervisor")
@@ -93,7 +93,7 @@ class Channel:
         if value:
             self._ended.set()
 
-    def serve(self, pages: ASGIApp, reading: Callable[[], Reading]) -> "Channel":
+    def serve(self, pages: ASGIApp, reading: Callable[[], MetricsSnapshot]) -> "Channel":
         """Answer with these pages and numbers from now on."""
         self._pages, self._reading = pages, reading
         return self
@@ -126,7 +126,7 @@ class Channel:
 
     async def _answer(self, asked: dict[str, Any]) -> None:
         status: int = 503
-        body: Reading | str = ""
+        body: MetricsSnapshot | str = ""
         if self._pages is not None:
             try:
                 if asked["path"] == READING:

@@ -14,7 +14,7 @@ from operator import add
 from typing import Any, Final
 
 from tickertape.relay.metrics.catalog import FAMILIES, Across
-from tickertape.relay.metrics.snapshot import Distribution, Exemplar, Reading
+from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSnapshot
 
 Join = Callable[[float, float], float]
 
@@ -28,9 +28,9 @@ _ACCUMULATING: Final = {
 }
 
 
-def reading_of(data: Mapping[str, Any]) -> Reading:
+def reading_of(data: Mapping[str, Any]) -> MetricsSnapshot:
     """Read a reading as it comes in JSON."""
-    return Reading(
+    return MetricsSnapshot(
         data["numbers"],
         {
             name: Distribution(
@@ -45,7 +45,7 @@ def reading_of(data: Mapping[str, Any]) -> Reading:
     )
 
 
-def add_up(readings: Iterable[Reading]) -> Reading:
+def add_up(readings: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     """Add up the readings of processes that live at the same time."""
     return _joined(readings, _join_of)
 
@@ -54,39 +54,39 @@ class Totals:
     """The numbers of one slot, over all workers that it had."""
 
     def __init__(self) -> None:
-        self._last = Reading()
-        self._buried = Reading()
+        self._last = MetricsSnapshot()
+        self._buried = MetricsSnapshot()
 
     def __repr__(self) -> str:
         return f"Totals({len(self._last.numbers)} living, {len(self._buried.numbers)} buried)"
 
-    def heard(self, reading: Reading) -> None:
+    def heard(self, reading: MetricsSnapshot) -> None:
         """Take in what the worker told."""
         self._last = reading
 
     def bury(self) -> None:
         """Keep what a worker counted that is dead."""
         last = self._last
-        counted = Reading(
+        counted = MetricsSnapshot(
             {name: values for name, values in last.numbers.items() if name in _ACCUMULATING},
             last.distributions,
             {key: value for key, value in last.process.items() if _name(key).endswith("_total")},
         )
         self._buried = _in_turn(self._buried, counted)
-        self._last = Reading()
+        self._last = MetricsSnapshot()
 
-    def whole(self) -> Reading:
+    def whole(self) -> MetricsSnapshot:
         """Add up what all of them have counted."""
         return _in_turn(self._buried, self._last)
 
 
-def _in_turn(before: Reading, last: Reading) -> Reading:
+def _in_turn(before: MetricsSnapshot, last: MetricsSnapshot) -> MetricsSnapshot:
     """Add up the readings of processes that lived one after the other; only the last has gauges."""
     return _joined((before, last), lambda _: add)
 
 
-def _joined(readings: Iterable[Reading], join: Callable[[str], Join]) -> Reading:
-    whole = Reading()
+def _joined(readings: Iterable[MetricsSnapshot], join: Callable[[str], Join]) -> MetricsSnapshot:
+    whole = MetricsSnapshot()
     for one in readings:
         for name, values in one.numbers.items():
             _add(whole.numbers.setdefault(name, {}), values, join(name))

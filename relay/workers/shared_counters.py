@@ -29,7 +29,7 @@ ROWS: Final = _WAYS << _BUCKET_BITS
 """Keys at most: 262 144. Memory is taken as they are used, and comes to 12 MB with four workers."""
 
 
-class Table:
+class SharedCounters:
     """The memory itself.
 
     Args:
@@ -51,10 +51,10 @@ class Table:
         self.columns = [counts[slot * ROWS : (slot + 1) * ROWS] for slot in range(slots)]
 
     def __repr__(self) -> str:
-        return f"Table({self.slots} slots)"
+        return f"SharedCounters({self.slots} slots)"
 
     @classmethod
-    def create(cls, slots: int) -> "Table":
+    def create(cls, slots: int) -> "SharedCounters":
         """Make an empty one; its processes get the descriptor."""
         descriptor = os.memfd_create("tickertape-limits", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, _size(slots))
@@ -107,7 +107,7 @@ class SharedTally:
         room: for how many sockets this process has descriptors.
     """
 
-    def __init__(self, table: Table, slot: int, room: int) -> None:
+    def __init__(self, table: SharedCounters, slot: int, room: int) -> None:
         self._table = table
         self._own = table.columns[slot]
         self._room = room

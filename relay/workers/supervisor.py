@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.http_server import HttpServer, listen, one_port
 from tickertape.relay.transport.listener import Listener
-from tickertape.relay.workers.aggregate import Whole
-from tickertape.relay.workers.shared_counters import Table
+from tickertape.relay.workers.aggregate import Aggregate
+from tickertape.relay.workers.shared_counters import SharedCounters
 from tickertape.relay.workers.worker_slot import Slot
 
 from tickertape.errors import OperatorError
@@ -74,7 +74,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
             await nats.stop()
         return 0
     url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
-    table = Table.create(settings.workers)
+    table = SharedCounters.create(settings.workers)
     supervisor = Supervisor(settings, table, url, held.port, heard, announce)
     ops = HttpServer(supervisor.whole.pages(), ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
@@ -165,7 +165,7 @@ class Supervisor:
     def __init__(
         self,
         settings: ServeSettings,
-        table: Table,
+        table: SharedCounters,
         url: str,
         port: int,
         heard: Heard,
@@ -191,7 +191,7 @@ class Supervisor:
             )
             for number in range(settings.workers)
         ]
-        self.whole = Whole(host, self._slots)
+        self.whole = Aggregate(host, self._slots)
         heard.pass_on = self._pass_on
 
     def __repr__(self) -> str:

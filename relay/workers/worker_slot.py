@@ -22,7 +22,7 @@ from typing import Any, Final
 import orjson
 from tickertape.relay.workers.ipc import MAX_LINE, REFUSED, packed
 from tickertape.relay.workers.metrics_merge import Totals
-from tickertape.relay.workers.shared_counters import Table
+from tickertape.relay.workers.shared_counters import SharedCounters
 
 from tickertape.process.child import wait_or_kill
 
@@ -64,7 +64,9 @@ class Slot:
         starts: how many were started.
     """
 
-    def __init__(self, number: int, brief: dict[str, Any], table: Table, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, number: int, brief: dict[str, Any], table: SharedCounters, changed: Callable[[], None]
+    ) -> None:
         self.number = number
         self.totals = Totals()
         self.ready = False

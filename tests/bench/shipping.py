@@ -16,11 +16,11 @@ from typing import Final
 
 import nats
 import orjson
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import open_file
-from tickertape.producers.shipper.files.tailed_file import Followed
+from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
-from tickertape.producers.shipper.throttle import Shape, Shaper
+from tickertape.producers.shipper.throttle import Shape, Throttle
 
 from tests.bench.load.children import BenchError, Child, running
 from tests.bench.measures import targets
@@ -113,10 +113,10 @@ def _parse(folder: Path, kind: str, count: int) -> float:
     """Lines per second of one core from file to payload, without NATS."""
     path = folder / f"{kind}.parse"
     _write(path, _texts(kind, count))
-    shaper = Shaper(Shape(), str(path), "bench")
+    shaper = Throttle(Shape(), str(path), "bench")
     parser = Parser(ParseSettings(), "bench", Counts())
-    lineage = Lineage(str(path), None, lambda: parser, shaper, "bench")
-    lineage.chain.append(Followed(str(path), open_file(str(path)), parser, time.time()))
+    lineage = FileStream(str(path), None, lambda: parser, shaper, "bench")
+    lineage.chain.append(TailedFile(str(path), open_file(str(path)), parser, time.time()))
     began = time.process_time()
     found = 0
     while (batch := lineage.next_batch(time.time(), finish=True)) is not None and batch.items:

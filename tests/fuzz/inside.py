@@ -14,16 +14,16 @@ from typing import Any, Final, cast
 
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.request_auth import Entrance
+from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.hub import Hub, HubSettings
-from tickertape.relay.core.limit_counters import OwnTally
+from tickertape.relay.core.limit_counters import LocalLimitCounters
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.routes import main_pages
 from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.relay import session_failed
-from tickertape.relay.transport.acceptor import Door
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.acceptor import Acceptor
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.transport.websocket import Connection, websocket_protocol
@@ -85,14 +85,14 @@ class Inside:
         self.loop.set_exception_handler(self._unhandled)
         verify = verifier().verify
         self.hub = Hub(HubSettings(log_events=200), self._wake, verify=verify, report=session_failed)
-        self._tally = OwnTally()
+        self._tally = LocalLimitCounters()
         self.admission = Admission(
             Limits(connections=100, unauthenticated=20, subject_connections=100), tally=self._tally
         )
-        self.gate = Gate(
-            self.hub, self._now, Entrance(verify, Origins("https://app.example.com")), self.admission
+        self.gate = Connections(
+            self.hub, self._now, RequestAuth(verify, Origins("https://app.example.com")), self.admission
         )
-        self.door = Door(self.admission, self._now, GuardedHttp)
+        self.door = Acceptor(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(Readers, _NoReaders()))
             listener = Listener("127.0.0.1", [unused])

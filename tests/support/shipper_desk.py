@@ -7,11 +7,11 @@ from pathlib import Path
 
 import orjson
 from tickertape.producers.shipper.files.discovery import Tail
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
 from tickertape.producers.shipper.sinks.sink import Known, decode
-from tickertape.producers.shipper.throttle import Shape, Shaper
+from tickertape.producers.shipper.throttle import Shape, Throttle
 
 T0 = 1_800_000_000.0
 PLAIN = ParseSettings(format="plain", multiline="off")
@@ -55,10 +55,10 @@ class Desk:
             self._patterns, known, self._make, from_end=self._from_end, complain=self.complaints.append
         )
 
-    def _make(self, path: str, known: Known | None) -> Lineage:
+    def _make(self, path: str, known: Known | None) -> FileStream:
         source = source_of(path)
-        shaper = Shaper(self._shape, path, source)
-        return Lineage(path, known, lambda: Parser(self._parsing, source, self.counts), shaper, "run")
+        shaper = Throttle(self._shape, path, source)
+        return FileStream(path, known, lambda: Parser(self._parsing, source, self.counts), shaper, "run")
 
     # The shipper.
 

@@ -27,7 +27,7 @@ from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
 from tickertape.relay.auth.settings import TokenSettings, token_problem
 from tickertape.relay.auth.signing import generate, mint, read_signing_key
-from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous
 from tickertape.relay.core.grants import CLAIM, grant_of
 
@@ -210,7 +210,7 @@ async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, st
     problem = token_problem(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
-    authority = Authority(settings, wall=time.time)
+    authority = TokenService(settings, wall=time.time)
     await authority.load()
     try:
         authority.verify(token)

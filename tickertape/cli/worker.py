@@ -34,15 +34,15 @@ async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int
     from tickertape.logging_setup import LogLevelError
     from tickertape.relay.server import serve
     from tickertape.relay.settings import ServeSettings
-    from tickertape.relay.worker_context import Place
-    from tickertape.relay.workers.shared_counters import SharedTally, Table
+    from tickertape.relay.worker_context import WorkerContext
+    from tickertape.relay.workers.shared_counters import SharedCounters, SharedTally
 
     channel = await Channel.open(link)
     slot, workers = brief["slot"], brief["workers"]
-    place = Place(
+    place = WorkerContext(
         relay=brief["relay"],
         workers=workers,
-        tally=partial(SharedTally, Table(memory, workers), slot),
+        tally=partial(SharedTally, SharedCounters(memory, workers), slot),
         ops=channel.serve,
         refused=lambda line: channel.tell(refused=line),
     )

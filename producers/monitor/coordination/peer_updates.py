@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import GatewayStatusChange
 from tickertape.producers.monitor.coordination import silences
-from tickertape.producers.monitor.coordination.status_publisher import Telling
+from tickertape.producers.monitor.coordination.status_publisher import StatusPublisher
 from tickertape.producers.monitor.coordination.stored_status import (
     author,
     newest_statuses,
@@ -20,7 +20,7 @@ from tickertape.producers.monitor.coordination.stored_status import (
 from tickertape.producers.monitor.coordination.stream_follower import end_of, follow
 from tickertape.producers.monitor.gateway.model import Newest, Silence
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT
-from tickertape.producers.monitor.monitored_gateway import Watched
+from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
@@ -29,7 +29,7 @@ from tickertape.nats.provisioning import RETRY_WAIT
 from tickertape.nats.streams import StreamsError
 
 
-class Hearing:
+class PeerUpdates:
     """Others' words, as a monitor takes them over.
 
     Args:
@@ -47,9 +47,9 @@ class Hearing:
         self,
         id: str,
         names: Names,
-        watched: Mapping[str, Watched],
-        telling: Telling,
-        tell: Callable[[Watched, GatewayStatusChange | None], None],
+        watched: Mapping[str, MonitoredGateway],
+        telling: StatusPublisher,
+        tell: Callable[[MonitoredGateway, GatewayStatusChange | None], None],
     ) -> None:
         self.silences: dict[str, Silence] = {}
         self._events_end = 0

@@ -34,7 +34,7 @@ WRONG_LAST_SEQUENCE: Final = 10071
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
-class Telling:
+class StatusPublisher:
     """What is still to be told, and where each subject stands in EVENTS.
 
     Args:

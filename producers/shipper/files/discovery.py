@@ -15,10 +15,10 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import COMPRESSED, Renamed, base_of, key_of, open_file
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
-from tickertape.producers.shipper.files.tailed_file import Followed
+from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.position import HEAD_BYTES, Key
 from tickertape.producers.shipper.sinks.sink import Known
 
@@ -48,13 +48,13 @@ class Tail:
         self,
         patterns: list[str],
         known: dict[str, Known],
-        make: Callable[[str, Known | None], Lineage],
+        make: Callable[[str, Known | None], FileStream],
         *,
         from_end: bool = False,
         max_open: int = 512,
         complain: Callable[[str], None],
     ) -> None:
-        self.lineages: dict[str, Lineage] = {}
+        self.lineages: dict[str, FileStream] = {}
         self._patterns = patterns
         self._known = known
         self._make = make
@@ -63,7 +63,7 @@ class Tail:
         self._complaints: set[str] = set()
         self._copies: dict[Key, tuple[tuple[int, int], float, bool]] = {}
         self._first = True
-        self._owners: dict[Key, Lineage] = {}
+        self._owners: dict[Key, FileStream] = {}
         matches = pattern_of(patterns)
         for path in known:
             if matches.fullmatch(path):
@@ -107,7 +107,7 @@ class Tail:
         self._first = self._from_end = False
 
     def _open(
-        self, lineage: Lineage, path: str, status: os.stat_result, in_sight: dict[Key, str], now: float
+        self, lineage: FileStream, path: str, status: os.stat_result, in_sight: dict[Key, str], now: float
     ) -> None:
         if not self._first:  # its name may have been another's since the last look
             lineage.find_unseen(lineage.looked_at - CLOCK_MARGIN, now, in_sight)
@@ -152,7 +152,7 @@ class Tail:
                 owner.hold()
             return True  # as far as is known; the next look asks again
 
-    def _owner(self, key: Key, path: str) -> Lineage | None:
+    def _owner(self, key: Key, path: str) -> FileStream | None:
         """Find the lineage that a file belongs to by what is known of it, whatever its name."""
         owner = self._owners.get(key)
         if owner is None or key in owner.wanted:
@@ -168,7 +168,7 @@ class Tail:
         for lineage in self.lineages.values():
             lineage.close()
 
-    def _lineage(self, path: str, now: float) -> Lineage:
+    def _lineage(self, path: str, now: float) -> FileStream:
         lineage = self.lineages.get(path)
         if lineage is None:
             lineage = self.lineages[path] = self._make(path, self._known.get(path))
@@ -182,7 +182,7 @@ class Tail:
         return base if base is not None and (base in self.lineages or base in paths) else path
 
     def _may_have_missed(
-        self, lineage: Lineage, found: dict[Key, tuple[str, os.stat_result]], paths: set[str]
+        self, lineage: FileStream, found: dict[Key, tuple[str, os.stat_result]], paths: set[str]
     ) -> bool:
         """Tell whether a file may have taken the name of a lineage's last one, and lost it again since."""
         if lineage.chain and not self._lost_its_name(lineage.chain[-1], found):
@@ -196,11 +196,11 @@ class Tail:
         return False
 
     @staticmethod
-    def _lost_its_name(file: Followed, found: dict[Key, tuple[str, os.stat_result]]) -> bool:
+    def _lost_its_name(file: TailedFile, found: dict[Key, tuple[str, os.stat_result]]) -> bool:
         return file.key not in found or found[file.key][0] != file.path
 
     def _may_be_a_copy(
-        self, path: str, key: Key, status: os.stat_result, lineage: Lineage, now: float
+        self, path: str, key: Key, status: os.stat_result, lineage: FileStream, now: float
     ) -> bool:
         """Tell whether a file is, or may become, a copy of one that is followed: it adds nothing then."""
         if base_of(path) != lineage.path or key in lineage.past or key in lineage.wanted:

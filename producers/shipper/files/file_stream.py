@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tickertape.producers.shipper.files.rotation import open_copy
-from tickertape.producers.shipper.files.rotation_chain import MAX_PAST, TICK, Succession
-from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE, Followed
+from tickertape.producers.shipper.files.rotation_chain import MAX_PAST, TICK, RotationChain
+from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE, TailedFile
 from tickertape.producers.shipper.parsing.parser import Parsed, Parser
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Item, Known
-from tickertape.producers.shipper.throttle import Shaper
+from tickertape.producers.shipper.throttle import Throttle
 
 MAX_ITEMS: Final = 999
 """Events of a batch: JetStream takes 1 000 messages, and the checkpoint is one."""
@@ -43,8 +43,8 @@ class Batch:
 
     items: list[Item]
     checkpoint: Checkpoint
-    marks: list[tuple[Followed, int]]
-    done: list[Followed]
+    marks: list[tuple[TailedFile, int]]
+    done: list[TailedFile]
 
     def leave_out(self, limit: int) -> int:
         """Leave the events out that have more bytes than the server takes; return their number."""
@@ -58,7 +58,7 @@ class Batch:
         self.items.remove(max(self.items, key=lambda item: len(item.payload)))
 
 
-class Lineage(Succession):
+class FileStream(RotationChain):
     """The files of one name, and what is shipped of them.
 
     Args:
@@ -68,7 +68,7 @@ class Lineage(Succession):
         shaper: decides which events go out.
         run: name of this process, for checkpoints.
         announces: a file's generation is to be in a checkpoint before its first line is in a batch.
-        grace: seconds, as of ``Followed``.
+        grace: seconds, as of ``TailedFile``.
 
     Attributes:
         sequence: of its last checkpoint in EVENTS.
@@ -81,7 +81,7 @@ class Lineage(Succession):
         path: str,
         known: Known | None,
         parser: Callable[[], Parser],
-        shaper: Shaper,
+        shaper: Throttle,
         run: str,
         *,
         announces: bool = False,
@@ -96,7 +96,7 @@ class Lineage(Succession):
         self.shaper = shaper
         self._count = 0
         self._run = run
-        self._ready: deque[tuple[Followed, Parsed]] = deque()
+        self._ready: deque[tuple[TailedFile, Parsed]] = deque()
         self._saved_at = 0.0
         self._rests_until = 0.0
         if known is not None:
@@ -139,7 +139,7 @@ class Lineage(Succession):
             self._announced |= new
             return self._batch(items, [], now)
         size = 0
-        moved: dict[Followed, None] = {}
+        moved: dict[TailedFile, None] = {}
         while len(items) < MAX_ITEMS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
             file, parsed = self._ready.popleft()
             begin = file.plan(parsed.end)
@@ -159,7 +159,7 @@ class Lineage(Succession):
             return None  # a place alone is worth a message at most each second
         return self._batch(items, done, now)
 
-    def _batch(self, items: list[Item], done: list[Followed], now: float) -> Batch:
+    def _batch(self, items: list[Item], done: list[TailedFile], now: float) -> Batch:
         self._unsaved = False
         self._saved_at = now
         self._count += 1
@@ -204,7 +204,7 @@ class Lineage(Succession):
                 return False
         return bool(self._ready)
 
-    def _truncated(self, file: Followed, now: float) -> list[Parsed]:
+    def _truncated(self, file: TailedFile, now: float) -> list[Parsed]:
         """Go on in the copy of a truncated file, if there is one, and then in the file from its start."""
         copy = open_copy(self.path, file.fits, {other.key for other in self.chain})
         events = [] if copy is not None else file.finish(now)
@@ -219,9 +219,9 @@ class Lineage(Succession):
         self.find_unseen(file.looked_at - TICK, now, before=successor)
         return events
 
-    def _ended(self, now: float) -> list[Followed]:
+    def _ended(self, now: float) -> list[TailedFile]:
         """Files whose every byte is in a batch and whose writer is gone; they are past from now on."""
-        done: list[Followed] = []
+        done: list[TailedFile] = []
         while self.chain and not self._ready:
             file = self.chain[0]
             if not (file.over or file.at_end(now)):

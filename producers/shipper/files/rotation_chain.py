@@ -24,9 +24,9 @@ from tickertape.producers.shipper.files.rotation import (
     open_same,
     siblings,
 )
-from tickertape.producers.shipper.files.tailed_file import Followed
+from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser
-from tickertape.producers.shipper.position import Key, Place, unread
+from tickertape.producers.shipper.position import FilePosition, Key, unread
 from tickertape.producers.shipper.sinks.sink import Checkpoint
 
 TICK: Final = 0.02
@@ -42,14 +42,14 @@ MAX_PAST: Final = 256
 """Files that were shipped to their end and are remembered while they are in sight."""
 
 
-class Succession:
+class RotationChain:
     """The files of one name.
 
     Args:
         path: the name, absolute.
         checkpoint: of the run before.
         parser: makes a parser for a file.
-        grace: seconds, as of ``Followed``.
+        grace: seconds, as of ``TailedFile``.
 
     Attributes:
         chain: files that are followed, the oldest first.
@@ -64,10 +64,10 @@ class Succession:
         self, path: str, checkpoint: Checkpoint | None, parser: Callable[[], Parser], grace: float
     ) -> None:
         self.path = path
-        self.chain: deque[Followed] = deque()
-        self.past: dict[Key, Place] = {}
-        self.wanted: dict[Key, Place] = {}
-        self.lost: list[Place] = []
+        self.chain: deque[TailedFile] = deque()
+        self.past: dict[Key, FilePosition] = {}
+        self.wanted: dict[Key, FilePosition] = {}
+        self.lost: list[FilePosition] = []
         self.held = False
         self.looked_at = 0.0
         self._parser = parser
@@ -91,7 +91,7 @@ class Succession:
         if not self.held:
             self.looked_at = now
 
-    def remember(self, places: Iterable[Place]) -> None:
+    def remember(self, places: Iterable[FilePosition]) -> None:
         """Take over places of a checkpoint whose files are not open."""
         for place in places:
             known, other = (self.past, self.wanted) if place.done else (self.wanted, self.past)
@@ -117,7 +117,7 @@ class Succession:
         if place is not None and not place.fits(handle):
             place = None  # the inode was used again, or the file was truncated
         offset = status.st_size if from_end else 0
-        file = Followed(path, handle, self._parser(), now, place, offset, self._grace)
+        file = TailedFile(path, handle, self._parser(), now, place, offset, self._grace)
         last = self.chain[-1] if self.chain else None
         if last is not None and (last.path != self.path or last.has_lost_its_name or path == self.path):
             last = None
@@ -171,7 +171,7 @@ class Succession:
                 return
         self.held = True
 
-    def _find_wanted(self, place: Place, in_sight: Mapping[Key, str], now: float) -> None:
+    def _find_wanted(self, place: FilePosition, in_sight: Mapping[Key, str], now: float) -> None:
         """Open one file by any of its names, or a copy of it.
 
         Raises:
@@ -203,12 +203,12 @@ class Succession:
         elif key not in in_sight:
             self.lost.append(place)
 
-    def _name_of(self, place: Place) -> str | None:
+    def _name_of(self, place: FilePosition) -> str | None:
         """Find the name that a file has now, among those that a rotation gives."""
         return next((path for path, status in siblings(self.path) if key_of(status) == place.key), None)
 
     def find_unseen(
-        self, since: float, now: float, besides: Collection[Key] = (), *, before: Followed | None = None
+        self, since: float, now: float, besides: Collection[Key] = (), *, before: TailedFile | None = None
     ) -> bool:
         """Follow what came and was rotated between two looks, or while nothing was followed.
 
@@ -228,7 +228,7 @@ class Succession:
         return found
 
     def _follow_unseen(
-        self, since: float, now: float, besides: Collection[Key], before: Followed | None
+        self, since: float, now: float, besides: Collection[Key], before: TailedFile | None
     ) -> None:
         opened = {file.key for file in self.chain}
         for path, status in siblings(self.path):
@@ -246,14 +246,19 @@ class Succession:
                 self._follow(path, handle, now, before=before)
 
     def _follow(
-        self, path: str, handle: int, now: float, place: Place | None = None, before: Followed | None = None
+        self,
+        path: str,
+        handle: int,
+        now: float,
+        place: FilePosition | None = None,
+        before: TailedFile | None = None,
     ) -> None:
-        file = Followed(path, handle, self._parser(), now, place)
+        file = TailedFile(path, handle, self._parser(), now, place)
         if path != self.path:
             file.rotated(now)
         self._insert(file, os.fstat(handle), before)
 
-    def _insert(self, file: Followed, status: os.stat_result, before: Followed | None) -> None:
+    def _insert(self, file: TailedFile, status: os.stat_result, before: TailedFile | None) -> None:
         """Put a file where it belongs: before those that are unread and were written later."""
         last = len(self.chain)
         if before is not None and not before.comes_before(status):

@@ -14,7 +14,7 @@ from typing import Final
 
 from tickertape.producers.shipper.files.line_buffer import LineBuffer
 from tickertape.producers.shipper.parsing.parser import Parsed, Parser
-from tickertape.producers.shipper.position import BEFORE_BYTES, HEAD_BYTES, Key, Place, before, digest
+from tickertape.producers.shipper.position import BEFORE_BYTES, HEAD_BYTES, FilePosition, Key, before, digest
 
 CHUNK_BYTES: Final = 64 * 1024
 ROTATION_GRACE: Final = 5.0
@@ -28,7 +28,7 @@ JOIN_AFTER: Final = 0.25
 a traceback at once, and whoever watches the feed sees the last line of a quiet log so much later."""
 
 
-class Followed:
+class TailedFile:
     """One open file.
 
     Args:
@@ -57,7 +57,7 @@ class Followed:
         handle: int,
         parser: Parser,
         now: float,
-        place: Place | None = None,
+        place: FilePosition | None = None,
         offset: int = 0,
         grace: float = ROTATION_GRACE,
     ) -> None:
@@ -91,7 +91,7 @@ class Followed:
         self._before = os.pread(self._handle, self.at - begin, begin)
         self._head = os.pread(self._handle, min(HEAD_BYTES, self.at), 0)
 
-    def rewind(self, place: Place | None = None) -> None:
+    def rewind(self, place: FilePosition | None = None) -> None:
         """Forget what is not shipped, and read it again; from where another process got to, if given."""
         if place is not None:
             self.generation = place.generation
@@ -120,10 +120,10 @@ class Followed:
         self.truncated = self.over = self.drained = False
         self._stamp = (-1, -1)
 
-    def again(self, parser: Parser, now: float) -> "Followed":
+    def again(self, parser: Parser, now: float) -> "TailedFile":
         """The same file from its start, as another generation: it was truncated."""
         self.truncated, self.over, self.drained = False, True, True
-        return Followed(self.path, os.dup(self._handle), parser, now)
+        return TailedFile(self.path, os.dup(self._handle), parser, now)
 
     def look(self, path: str | None, now: float) -> None:
         """Note the name under which it was found, or that it was not."""
@@ -239,10 +239,10 @@ class Followed:
         """True while a half line, or an event that could go on, is held."""
         return bool(self._line) or self._parser.waits
 
-    def place(self, *, done: bool = False) -> Place:
+    def place(self, *, done: bool = False) -> FilePosition:
         """How far it is shipped once what is planned is."""
         count = min(HEAD_BYTES, self.planned)
-        return Place(
+        return FilePosition(
             *self.key, self.generation, self.planned, digest(self._head[:count]), count,
             before(self._handle, self.planned), self.path, done,
         )  # fmt: skip
@@ -255,7 +255,7 @@ class Followed:
         same_end = os.pread(handle, len(self._before), begin) == self._before
         return same_end and os.pread(handle, len(self._head), 0) == self._head
 
-    def is_at(self, place: Place) -> bool:
+    def is_at(self, place: FilePosition) -> bool:
         """Tell whether all that another process shipped of it is still there."""
         return place.fits(self._handle)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from tickertape.producers.shipper.position import Place, place_from
+from tickertape.producers.shipper.position import FilePosition, place_from
 
 from tickertape.errors import TickertapeError
 
@@ -44,7 +44,7 @@ class Checkpoint:
     """
 
     path: str
-    places: tuple[Place, ...] = ()
+    places: tuple[FilePosition, ...] = ()
     suppressed: Counter[str] = field(default_factory=Counter)
     time: float = 0.0
     count: int = 0

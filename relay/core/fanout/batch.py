@@ -16,7 +16,7 @@ from tickertape.contracts.encode import EncodedEvents, EncodedSnapshot, Outgoing
 from tickertape.contracts.messages import Gap as GapMessage
 from tickertape.contracts.messages import GapReason
 from tickertape.relay.core import server_messages as messages
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 
 MESSAGE_BYTES: Final = 64 * 1024
 """Bytes of events put into one message before the next is begun; an event larger than this goes alone."""
@@ -151,7 +151,7 @@ def passing_over(
     passed: list[Record],
     over: list[Record],
     reason: GapReason,
-    log: Log,
+    log: EventLog,
 ) -> Batch:
     """Return the batch of some events, and of a gap that counts the others.
 

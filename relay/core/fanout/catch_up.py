@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 from tickertape.contracts.messages import GapReason
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.fanout.batch import Batch, lost, newest_per_subject, passing_over
 from tickertape.relay.core.fanout.feed import Feed, Member
-from tickertape.relay.core.replay_cache import STRETCH, Archive
+from tickertape.relay.core.replay_cache import STRETCH, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 
 TURN_MEMBERS: Final = 32
@@ -56,9 +56,9 @@ class CatchUp:
 
     def __init__(
         self,
-        log: Log,
+        log: EventLog,
         snapshot: Snapshot,
-        archive: Archive[Member],
+        archive: ReplayCache[Member],
         max_behind: int,
         deliver: Callable[[Member, Batch], None],
         arrived: Callable[[Member], None],
@@ -182,7 +182,7 @@ class CatchUp:
         self._paced[member] = now + max(PACED_TURN, 1 / bucket.rate)
         return False
 
-    def _source(self, member: Member, feed: Feed) -> tuple[Log, GapReason] | None:
+    def _source(self, member: Member, feed: Feed) -> tuple[EventLog, GapReason] | None:
         """Return where a member reads on, and why what lies before that is lost to it.
 
         Returns:
@@ -200,7 +200,7 @@ class CatchUp:
                 return log, "slow"
             begin = (log.floor - 1) // STRETCH * STRETCH
             if place < begin:
-                skipped = Log(1, 1)
+                skipped = EventLog(1, 1)
                 skipped.start(begin)
                 return skipped, "slow"
         found = self.archive.get(place)
@@ -223,7 +223,7 @@ class CatchUp:
 def next_batch(
     member: Member,
     feed: Feed,
-    log: Log,
+    log: EventLog,
     snapshot: Snapshot,
     epoch: str,
     upto: int,
@@ -278,7 +278,7 @@ def next_batch(
     return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
 
 
-def _block(feed: Feed, log: Log, epoch: str, start: int, end: int) -> Batch:
+def _block(feed: Feed, log: EventLog, epoch: str, start: int, end: int) -> Batch:
     """Make the batch up to the end of a block, the same one for all who stand at its beginning."""
     whole = end - start == BLOCK
     if whole and (known := feed.blocks.get(start)) is not None:

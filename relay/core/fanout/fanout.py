@@ -20,14 +20,14 @@ from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import Mode
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Example, Stats
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Batch, lost
 from tickertape.relay.core.fanout.catch_up import CatchUp
 from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
 from tickertape.relay.core.fanout.feed_index import FeedIndex
 from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
-from tickertape.relay.core.replay_cache import Archive
+from tickertape.relay.core.replay_cache import ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.core.trace_context import may_be_traced
 
@@ -49,7 +49,7 @@ class Fanout:
 
     def __init__(
         self,
-        log: Log,
+        log: EventLog,
         snapshot: Snapshot,
         stats: Stats,
         max_catch_up: int,
@@ -58,7 +58,7 @@ class Fanout:
     ) -> None:
         self.epoch = "0"
         self.pacer = FlushPacer()
-        self.archive: Archive[Member] = Archive(fetch)
+        self.archive: ReplayCache[Member] = ReplayCache(fetch)
         self._index = FeedIndex()
         self._behind = CatchUp(log, snapshot, self.archive, max_catch_up, self._deliver, self.start)
         self._log = log
@@ -123,7 +123,7 @@ class Fanout:
         if self._behind.resume(self.archive.clear()):
             self._rouse()
 
-    def loaded(self, number: int, stretch: Log) -> None:
+    def loaded(self, number: int, stretch: EventLog) -> None:
         """Take in a replay chunk of the stream: those that waited for it get their turn."""
         if self._behind.resume(self.archive.loaded(number, stretch)):
             self._rouse()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tickertape.contracts.messages import Mode
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Batch, Encoding, newest_per_subject, passing_over, within
 from tickertape.relay.core.fanout.batch import snapshot as snapshot_messages
 from tickertape.relay.core.fanout.flush_pacer import GAP_HOLD, TokenBucket
@@ -161,7 +161,7 @@ class Feed:
         self._snapshot_version = -1
 
     def take(
-        self, log: Log, epoch: str, now: float, *, hold: bool = True, alike: Batch | None = None
+        self, log: EventLog, epoch: str, now: float, *, hold: bool = True, alike: Batch | None = None
     ) -> Batch | None:
         """Take the next batch for the head out of what is pending.
 
@@ -200,7 +200,7 @@ class Feed:
         bucket: TokenBucket,
         some: list[Record],
         rest: list[Record],
-        log: Log,
+        log: EventLog,
         epoch: str,
         now: float,
         hold: bool,
@@ -218,7 +218,7 @@ class Feed:
         reached = some[-1].seq if rest else log.head
         return passing_over(epoch, self.cursor, reached, passed, over, "rate", log)
 
-    def _take_latest(self, log: Log, epoch: str, now: float, hold: bool) -> Batch | None:
+    def _take_latest(self, log: EventLog, epoch: str, now: float, hold: bool) -> Batch | None:
         if hold and now < self.held_until:
             if len(self.pending) >= self._conflate_at:
                 # Bounded by the subjects that there are, not by the events of an interval.

@@ -6,7 +6,7 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.messages import Gap, Subscribed
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.fanout.batch import snapshot as snapshot_messages
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.fanout.feed import Feed
@@ -33,7 +33,7 @@ class SessionStart:
     def __init__(
         self,
         settings: HubSettings,
-        log: Log,
+        log: EventLog,
         snapshot: Snapshot,
         fanout: Fanout,
         stats: Stats,

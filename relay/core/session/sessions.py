@@ -26,7 +26,7 @@ from tickertape.contracts.messages import (
 )
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
@@ -66,7 +66,7 @@ class Sessions(SessionRegistry):
     def __init__(
         self,
         settings: HubSettings,
-        log: Log,
+        log: EventLog,
         snapshot: Snapshot,
         fanout: Fanout,
         stats: Stats,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import orjson
 from tickertape.contracts.events import GatewayStatusChange, Status
-from tickertape.producers.monitor.coordination.status_publisher import Telling
+from tickertape.producers.monitor.coordination.status_publisher import StatusPublisher
 from tickertape.producers.sdk.publisher import Publisher
 
 from tests.support.patience import PATIENCE
@@ -48,8 +48,8 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
             Publisher(nats_url, prefix=nats_prefix, name="a") as first,
             Publisher(nats_url, prefix=nats_prefix, name="b") as second,
         ):
-            a = Telling(first, names, overruled("a"), print)
-            b = Telling(second, names, overruled("b"), print)
+            a = StatusPublisher(first, names, overruled("a"), print)
+            b = StatusPublisher(second, names, overruled("b"), print)
             for number in range(ROUNDS):
                 a.keep(change("a", number))
                 b.keep(change("b", number))
@@ -83,7 +83,7 @@ def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, n
         client = await connect.connect(nats_url, name="test")
         await streams.provision(client, names)
         async with Publisher(nats_url, prefix=nats_prefix, name="a") as publisher:
-            a, b = (Telling(publisher, names, lambda *_: True, print) for _ in range(2))
+            a, b = (StatusPublisher(publisher, names, lambda *_: True, print) for _ in range(2))
             b.keep(change("b", 0))
             assert await b.tell_once()
             a.keep(change("a", 0))

@@ -18,12 +18,12 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 HANDSHAKES: Final = (
-    "tickertape.relay.transport.connections:Gate.decide",
-    "tickertape.relay.transport.connections:Gate._asked",
+    "tickertape.relay.transport.connections:Connections.decide",
+    "tickertape.relay.transport.connections:Connections._asked",
 )
 PAGES: Final = (
     "tickertape.relay.endpoints.history:History.page",
-    "tickertape.relay.endpoints.history_endpoint:EventsPage.__call__",
+    "tickertape.relay.endpoints.history_endpoint:HistoryEndpoint.__call__",
 )
 IN_THE_PAST: Final = (
     "tickertape.relay.core.session.session_start:SessionStart.located",

@@ -19,7 +19,7 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import STREAM_SUBJECTS, Status
 from tickertape.relay.core.grants import EVERYTHING
 from tickertape.relay.core.hub import Hub, HubSettings
-from tickertape.relay.ingest.ingest import Intake
+from tickertape.relay.ingest.ingest import Ingest
 from tickertape.relay.ingest.last_resort import after, find
 from tickertape.relay.ingest.replay_readers import Readers
 from tickertape.relay.ingest.replay_requests import ReplayRequests
@@ -174,7 +174,7 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
     patterns = tuple(names.subject(pattern) for pattern in STREAM_SUBJECTS)
     hub = Hub(HubSettings(), lambda: None)
     readers = Readers(hub, ReplayRequests(), names, patterns, time.time)
-    intake = Intake(hub, time.time, url, names, patterns, readers)
+    intake = Ingest(hub, time.time, url, names, patterns, readers)
     ready = asyncio.Event()
     token = present.set(faults)
     running = asyncio.create_task(intake.run(ready))

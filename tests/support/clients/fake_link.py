@@ -26,7 +26,7 @@ from tickertape.contracts.messages import (
     Snapshot,
     relay_message,
 )
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.replay_cache import STRETCH
@@ -210,7 +210,7 @@ class Stage:
         """Read stretches that are wanted from the stream; returns their numbers."""
         found: list[int] = []
         while len(found) < times and (wanted := self.hub.fanout.archive.next()) is not None:
-            stretch = Log(STRETCH, 1 << 40)
+            stretch = EventLog(STRETCH, 1 << 40)
             stretch.start(max(wanted.first - 1, self.first))
             for seq, subject, event, stored_ns in self.stored:
                 if stretch.floor < seq <= wanted.last:

@@ -2,7 +2,7 @@
 
 from tickertape.contracts.encode import event
 from tickertape.contracts.messages import Events, GapReason, Mode, RelayMessage, relay_message
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Batch
 from tickertape.relay.core.fanout.catch_up import next_batch
 from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
@@ -36,7 +36,7 @@ class Bench:
         interval_ms: int = 0,
     ) -> None:
         self.wanted = wanted
-        self.log = Log(max_events, 10**9)
+        self.log = EventLog(max_events, 10**9)
         self.log.start(0)
         self.snapshot = Snapshot()
         self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)

@@ -15,8 +15,8 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.session.session import Link, Session, State
 from tickertape.relay.core.session.sessions import Sessions
 from tickertape.relay.core.session.subscription import Request
-from tickertape.relay.transport.acceptor import Door
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.acceptor import Acceptor
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_protocol import GuardedHttp
 from tickertape.relay.transport.http_server import HttpServer, listen
 from tickertape.relay.transport.websocket import websocket_protocol
@@ -60,8 +60,8 @@ class EchoHub(Hub):
 @asynccontextmanager
 async def echo_relay() -> AsyncIterator[str]:
     """Serve echoes, in this event loop; yields the address of the feed."""
-    gate = Gate(EchoHub(), time.monotonic, message_rate=UNLIMITED)
-    door = Door(gate.admission, time.monotonic, GuardedHttp)
+    gate = Connections(EchoHub(), time.monotonic, message_rate=UNLIMITED)
+    door = Acceptor(gate.admission, time.monotonic, GuardedHttp)
     listener = listen("127.0.0.1", 0, "--port")
     server = HttpServer(_no_pages, listener, websocket_protocol(gate), door.protocol)
     serving = asyncio.create_task(server.run_until_stopped())

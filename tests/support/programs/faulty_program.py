@@ -29,8 +29,8 @@ READERS: Final = (
 )
 
 PLACES: Final = (
-    "tickertape.relay.transport.connections:Gate.decide",
-    "tickertape.relay.transport.connections:Gate._asked",
+    "tickertape.relay.transport.connections:Connections.decide",
+    "tickertape.relay.transport.connections:Connections._asked",
     "tickertape.relay.core.session.sessions:Sessions._admit",
     "tickertape.relay.core.session.session_start:SessionStart.start",
     "tickertape.relay.core.fanout.fanout:Fanout.attach",
@@ -42,7 +42,7 @@ PLACES: Final = (
     "tickertape.relay.ingest.replay_readers:Readers._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
     "tickertape.relay.endpoints.history:History.page",
-    "tickertape.relay.endpoints.history_endpoint:EventsPage.__call__",
+    "tickertape.relay.endpoints.history_endpoint:HistoryEndpoint.__call__",
     *READERS,
 )
 

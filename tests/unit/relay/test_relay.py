@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tickertape.relay.relay import Parts
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.flush_loop import FlushLoop
 
 from tests.support.clients.fake_link import Stage
@@ -34,7 +34,7 @@ def test_a_part_that_ends_ends_all(how: BaseException | None) -> None:
 
     async def work() -> None:
         stage = Stage()
-        gate = Gate(stage.hub, lambda: stage.now)
+        gate = Connections(stage.hub, lambda: stage.now)
         flush = FlushLoop(
             stage.hub.fanout, stage.hub.stats, asyncio.Event(), lambda: stage.now, lambda _: None
         )

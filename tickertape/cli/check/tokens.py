@@ -8,7 +8,7 @@ from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.keys import KeysError
 from tickertape.relay.auth.origins import parse_origin
 from tickertape.relay.auth.revocation_list import RevocationsError
-from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.settings import RelaySettings
@@ -32,7 +32,7 @@ async def tokens(settings: RelaySettings, token_file: Path | None = None) -> lis
     if settings.problem() is not None:
         return unjudged  # the problem is said of the settings
     try:
-        authority = Authority(settings)
+        authority = TokenService(settings)
         await authority.load()
     except RevocationsError as error:
         return [Finding.of("revocations", error), *unjudged]
@@ -103,7 +103,7 @@ def _why_not(allowed: str, page: str) -> str:
     return "--allowed-origins is empty" if not allowed.strip() else "--allowed-origins has no such entry"
 
 
-def _token(authority: Authority, file: Path) -> Finding:
+def _token(authority: TokenService, file: Path) -> Finding:
     try:
         with file.open("rb") as opened:
             text = opened.read(MAX_TOKEN + 2).decode("utf-8", "replace").strip()

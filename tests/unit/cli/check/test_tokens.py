@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tickertape.relay.auth.token_service import Authority
+from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.settings import RelaySettings
 
 from tests.support.clients.forge import SECRET, claims, jwk, public_pem, token
@@ -169,7 +169,7 @@ def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
 
 def test_loading_fixed_keys_asks_nobody() -> None:
     """There is nothing to fetch."""
-    asyncio.run(Authority(RelaySettings(**JWT)).load())
+    asyncio.run(TokenService(RelaySettings(**JWT)).load())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from tickertape.producers.shipper.files.file_stream import Lineage
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import Renamed, key_of, open_same, siblings
 from tickertape.producers.shipper.files.watch import Wake
 from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
@@ -16,16 +16,16 @@ from tickertape.producers.shipper.shipper import ENDING_POLL_INTERVAL, POLL_INTE
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Item
 from tickertape.producers.shipper.status import ShipCollector, health
 from tickertape.producers.shipper.stdin_spool import Spool
-from tickertape.producers.shipper.throttle import Shape, Shaper
+from tickertape.producers.shipper.throttle import Shape, Throttle
 
 from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN, Desk
 
 
-def lineage(name: str, settings: ParseSettings = PLAIN) -> Lineage:
+def lineage(name: str, settings: ParseSettings = PLAIN) -> FileStream:
     counts = Counts()
     parser = lambda: Parser(settings, "test", counts)  # noqa: E731
-    return Lineage(name, None, parser, Shaper(Shape(), name, "test"), "run", grace=0.0)
+    return FileStream(name, None, parser, Throttle(Shape(), name, "test"), "run", grace=0.0)
 
 
 def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:

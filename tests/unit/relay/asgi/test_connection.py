@@ -14,7 +14,7 @@ from tickertape.relay.asgi.connection import TEXT, Client
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.session.faults import REASON
-from tickertape.relay.transport.connections import BUFFER_HIGH, BUFFER_LOW, Gate
+from tickertape.relay.transport.connections import BUFFER_HIGH, BUFFER_LOW, Connections
 
 from tests.support.clients.fake_link import Stage
 from tests.support.patience import PATIENCE
@@ -32,7 +32,7 @@ class Server:
     def __init__(self, stage: Stage, limits: Limits | None = None, **scope: Any) -> None:
         self.stage = stage
         self.admission = Admission(limits or Limits())
-        self.gate = Gate(stage.hub, lambda: stage.now, admission=self.admission)
+        self.gate = Connections(stage.hub, lambda: stage.now, admission=self.admission)
         self.sent: list[Message] = []
         self.fault: Exception | None = None
         self.room = asyncio.Event()

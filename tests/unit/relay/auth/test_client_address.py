@@ -2,7 +2,7 @@
 
 import pytest
 from tickertape.relay.auth.client_address import MAX_HOPS, Networks, client_address, is_https
-from tickertape.relay.core.connection_limits import Admission, Limits, Visitor
+from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limits
 
 PROXY = "10.0.0.1"
 TRUSTED = Networks("10.0.0.0/8, 2001:db8:1::5, ::1")
@@ -166,7 +166,7 @@ def test_an_exempt_ipv6_address_is_exempt() -> None:
     for _ in range(5):
         for address in ("::1", "2001:db8:1::5"):
             visitor = admission.arrive(address, Nothing(), 0.0)
-            assert isinstance(visitor, Visitor)
+            assert isinstance(visitor, ClientSlot)
             admission.fault(visitor.address, 0.0)
-    assert isinstance(admission.arrive("2001:db8:1::6", Nothing(), 0.0), Visitor)
-    assert not isinstance(admission.arrive("2001:db8:1::7", Nothing(), 0.0), Visitor)
+    assert isinstance(admission.arrive("2001:db8:1::6", Nothing(), 0.0), ClientSlot)
+    assert not isinstance(admission.arrive("2001:db8:1::7", Nothing(), 0.0), ClientSlot)

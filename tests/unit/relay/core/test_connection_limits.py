@@ -1,8 +1,8 @@
 """Tests of who may come in, how many, and how fast."""
 
 import pytest
-from tickertape.relay.core.connection_limits import FAULT_COST, OURS, Admission, Limit, Limits, Visitor
-from tickertape.relay.core.limit_counters import BURST_SECONDS, MAX_ADDRESSES, OwnTally
+from tickertape.relay.core.connection_limits import FAULT_COST, OURS, Admission, ClientSlot, Limit, Limits
+from tickertape.relay.core.limit_counters import BURST_SECONDS, MAX_ADDRESSES, LocalLimitCounters
 
 
 class Socket:
@@ -16,10 +16,10 @@ class Socket:
         self.cut = True
 
 
-def come(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> Visitor:
+def come(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> ClientSlot:
     """A visitor that is let in."""
     visitor = admission.arrive(address, Socket(), now)
-    assert isinstance(visitor, Visitor)
+    assert isinstance(visitor, ClientSlot)
     return visitor
 
 
@@ -51,7 +51,7 @@ def test_a_socket_whose_session_has_ended_makes_room() -> None:
     visitors = []
     for one in sockets:
         visitor = admission.arrive("a", one, 0.0)
-        assert isinstance(visitor, Visitor)
+        assert isinstance(visitor, ClientSlot)
         admission.settle(visitor)
         visitors.append(visitor)
     for visitor in visitors[:2]:
@@ -186,10 +186,10 @@ def test_the_oldest_without_a_session_makes_room() -> None:
     admission = Admission(Limits(unauthenticated=2))
     sockets = [Socket() for _ in range(5)]
     visitors = [admission.arrive("192.0.2.1", socket, 0.0) for socket in sockets[:2]]
-    assert isinstance(visitors[0], Visitor)
+    assert isinstance(visitors[0], ClientSlot)
     admission.settle(visitors[0])
     for socket in sockets[2:]:
-        assert isinstance(admission.arrive("192.0.2.1", socket, 0.0), Visitor)
+        assert isinstance(admission.arrive("192.0.2.1", socket, 0.0), ClientSlot)
     assert [socket.cut for socket in sockets] == [False, True, True, False, False]
     assert admission.refused == {Limit.UNAUTHENTICATED: 2}
     assert admission.pending == 2
@@ -280,7 +280,7 @@ def test_without_a_limit_a_subject_has_any_number() -> None:
 
 def test_whoever_owes_nothing_is_forgotten() -> None:
     """What is kept of addresses does not grow with those who once were here."""
-    tally = OwnTally()
+    tally = LocalLimitCounters()
     admission = Admission(Limits(address_rate=1.0), tally=tally)
     for number in range(100):
         admission.leave(come(admission, f"192.0.2.{number}"))
@@ -294,14 +294,14 @@ def test_whoever_owes_nothing_is_forgotten() -> None:
     admission.tidy(10.0)
     assert not tally.remembered
     assert tally.counted == 0
-    assert repr(tally) == "OwnTally(0 counted, 0 allowances)"
+    assert repr(tally) == "LocalLimitCounters(0 counted, 0 allowances)"
 
 
 def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was heard of longest ago is forgotten first."""
     monkeypatch.setattr("tickertape.relay.core.limit_counters.MAX_ADDRESSES", 3)
     assert MAX_ADDRESSES == 100_000
-    tally = OwnTally()
+    tally = LocalLimitCounters()
     admission = Admission(Limits(address_rate=1.0), tally=tally)
     for number in (0, 1, 2, 0, 3, 4):
         come(admission, f"192.0.2.{number}")
@@ -311,7 +311,7 @@ def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) 
 def test_many_addresses_are_forgotten_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd that left takes no turn of the event loop for itself."""
     monkeypatch.setattr("tickertape.relay.core.limit_counters.TIDY_MOST", 2)
-    tally = OwnTally()
+    tally = LocalLimitCounters()
     admission = Admission(Limits(address_rate=1.0), tally=tally)
     for number in range(5):
         come(admission, f"192.0.2.{number}")

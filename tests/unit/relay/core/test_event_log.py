@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tickertape.relay.core.event_log import Hole, Log, Record
+from tickertape.relay.core.event_log import EventLog, MissingRange, Record
 from tickertape.relay.core.filters import Filter, Route
 
 ROUTES = tuple(Route(subject) for subject in ("log.info.x", "log.error.x", "gateway.status.ctp.a"))
@@ -20,14 +20,14 @@ def record(seq: int, size: int = 10, route: Route = ROUTES[0], stored: float | N
     return Record(seq, route, b"x" * size, False, False, at, at, int(at * 1e9))
 
 
-def sequences(log: Log) -> list[int]:
+def sequences(log: EventLog) -> list[int]:
     """What the log holds, oldest first."""
     return [record.seq for record in log]
 
 
-def filled(*seqs: int, max_events: int = 100, max_bytes: int = 10_000, at: int = 0) -> Log:
+def filled(*seqs: int, max_events: int = 100, max_bytes: int = 10_000, at: int = 0) -> EventLog:
     """A log that was started at a place and has taken records in."""
-    log = Log(max_events, max_bytes)
+    log = EventLog(max_events, max_bytes)
     log.start(at)
     for seq in seqs:
         log.append(record(seq))
@@ -54,7 +54,7 @@ def test_the_last_that_match_are_those_of_the_whole(
     seqs: list[int], wanted: Filter, after: int, upto: int, most: int, size: int
 ) -> None:
     """Read from the end, within bounds; what was not read lies up to the place that is told."""
-    log = Log(100, 10_000)
+    log = EventLog(100, 10_000)
     for seq in seqs:
         log.append(record(seq, route=ROUTES[seq % 3]))
     whole, _ = log.select(wanted, after, upto, 100, 10_000)
@@ -110,10 +110,10 @@ def test_the_head_never_goes_back() -> None:
 def test_a_hole_lies_between_the_head_and_its_end() -> None:
     """It is found from within and before, not from behind."""
     log = filled(1, 2)
-    assert log.hole(6) == Hole(2, 6)
+    assert log.hole(6) == MissingRange(2, 6)
     log.append(record(7))
-    assert log.next_hole(0, 7) == Hole(2, 6)
-    assert log.next_hole(5, 7) == Hole(2, 6)
+    assert log.next_hole(0, 7) == MissingRange(2, 6)
+    assert log.next_hole(5, 7) == MissingRange(2, 6)
     assert log.next_hole(6, 7) is None
     assert log.next_hole(0, 2) is None
 
@@ -160,7 +160,7 @@ def test_prepend_lowers_the_floor_when_all_fit() -> None:
 )
 def test_a_time_is_a_place(moment: float, cursor: int) -> None:
     """It is the place right before the first event that was stored then or later."""
-    log = Log(10, 1000)
+    log = EventLog(10, 1000)
     for seq, stored in ((1, 1.0), (3, 2.0), (4, 2.0), (5, 5.0)):
         log.append(record(seq, stored=stored))
     assert log.after_time(moment) == cursor
@@ -183,7 +183,7 @@ def test_one_record_comes_even_when_it_is_too_large() -> None:
 
 def test_letting_go_is_not_paid_for_each_event() -> None:
     """A full log moves its list rarely, and stays within its bounds all the time."""
-    log = Log(10_000, 10**9)
+    log = EventLog(10_000, 10**9)
     for seq in range(1, 30_001):
         log.append(record(seq, size=1))
         assert len(log) <= 10_000
@@ -193,7 +193,7 @@ def test_letting_go_is_not_paid_for_each_event() -> None:
 
 def test_it_says_what_it_is() -> None:
     """The text tells its ends and its size."""
-    assert repr(filled(3, 4, at=2)) == "Log(2 < 2 records <= 4, 20 bytes)"
+    assert repr(filled(3, 4, at=2)) == "EventLog(2 < 2 records <= 4, 20 bytes)"
     assert repr(record(3)) == "Record(seq=3, subject='log.info.x')"
 
 
@@ -217,7 +217,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @initialize(max_events=st.integers(1, 12), max_bytes=st.integers(20, 200), at=st.sampled_from([0, 100]))
     def begin(self, max_events: int, max_bytes: int, at: int) -> None:
-        self.log = Log(max_events, max_bytes)
+        self.log = EventLog(max_events, max_bytes)
         self.log.start(at)
         self.model = Model(max_events, max_bytes, floor=at, head=at)
         self.older = at  # first sequence that a warm start could reach down to
@@ -321,8 +321,8 @@ TestLogMachine.settings = settings(max_examples=100, stateful_step_count=40, dea
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=30), st.integers(0, 100), st.integers(0, 100))
 def test_a_hole_is_found_from_every_place_before_its_end(steps: list[int], after: int, span: int) -> None:
     """It is the first one that a reader between two places meets."""
-    log = Log(1000, 10**6)
-    holes: list[Hole] = []
+    log = EventLog(1000, 10**6)
+    holes: list[MissingRange] = []
     for index, step in enumerate(steps):
         if index % 2:
             holes.append(log.hole(log.head + step))
@@ -335,11 +335,11 @@ def test_a_hole_is_found_from_every_place_before_its_end(steps: list[int], after
 
 def test_events_and_what_will_never_come_between_them() -> None:
     """A stretch that was read again knows its holes, each in its place."""
-    log = Log(10, 1_000_000)
+    log = EventLog(10, 1_000_000)
     log.start(3)
     log.fill([record(4), record(7), record(9)], [(5, 6), (10, 11)])
     assert [one.seq for one in log] == [4, 7, 9]
-    assert log.holes == [Hole(4, 6), Hole(9, 11)]
+    assert log.holes == [MissingRange(4, 6), MissingRange(9, 11)]
     assert log.head == 11
 
 

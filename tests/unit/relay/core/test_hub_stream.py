@@ -3,7 +3,7 @@
 import pytest
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.messages import Events, Heartbeat, Subscribed
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.replay_cache import STRETCH
 from tickertape.relay.core.session.subscription import Request
 
@@ -258,7 +258,7 @@ class TestStream:
         stage.hub.sessions.closed(session)
         stage.settle()
         woken = stage.woken
-        stretch = Log(STRETCH, 1 << 40)
+        stretch = EventLog(STRETCH, 1 << 40)
         stage.hub.fanout.loaded(wanted.number, stretch)
         assert stage.woken == woken
 

@@ -18,7 +18,7 @@ from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.events import STREAM_SUBJECTS, Event
 from tickertape.contracts.messages import Mode, ProtocolError
 from tickertape.contracts.subjects import level_of, matches
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.filters import RANK, Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
@@ -332,7 +332,7 @@ class Law(RuleBasedStateMachine):
             wanted = self.hub.fanout.archive.next()
             if wanted is None:
                 return
-            stretch = Log(STRETCH, 1 << 40)
+            stretch = EventLog(STRETCH, 1 << 40)
             stretch.start(max(wanted.first - 1, self.first))
             last = min(wanted.last, self.hub.log.head)
             there = sorted(seq for seq in self.stored if stretch.floor < seq <= last)

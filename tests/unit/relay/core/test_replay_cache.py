@@ -1,9 +1,9 @@
 """Stretches of the stream: who waits for them, which is read next, and how long they stay."""
 
 import pytest
-from tickertape.relay.core.event_log import Log, Record
+from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.filters import Route
-from tickertape.relay.core.replay_cache import STRETCH, Archive, Wanted
+from tickertape.relay.core.replay_cache import STRETCH, ReplayCache, Wanted
 
 ROUTE = Route("log.info.x")
 
@@ -13,7 +13,7 @@ class Shelf:
 
     def __init__(self, max_bytes: int = 1000) -> None:
         self.calls = 0
-        self.archive = Archive[object](self._fetch, max_bytes)
+        self.archive = ReplayCache[object](self._fetch, max_bytes)
 
     def _fetch(self) -> None:
         self.calls += 1
@@ -29,9 +29,9 @@ class Shelf:
         return self.archive.loaded(number, stretch(number, size, head))
 
 
-def stretch(number: int, size: int = 10, head: int | None = None) -> Log:
+def stretch(number: int, size: int = 10, head: int | None = None) -> EventLog:
     """A stretch as a reader makes it."""
-    made = Log(STRETCH, 1 << 40)
+    made = EventLog(STRETCH, 1 << 40)
     made.start(number * STRETCH)
     made.append(Record(number * STRETCH + 1, ROUTE, b"x" * size, False, False, 0.0, 0.0, 0))
     made.advance((number + 1) * STRETCH if head is None else head)
@@ -181,7 +181,7 @@ def test_another_stream_forgets_everything() -> None:
 @pytest.mark.parametrize("readable", [True, False])
 def test_it_knows_whether_it_can_be_read(readable: bool) -> None:
     """Without a reader nothing is wanted."""
-    archive = Archive[object]((lambda: None) if readable else None)
+    archive = ReplayCache[object]((lambda: None) if readable else None)
     assert archive.available is readable
     archive.wait(object(), 0)
     assert (archive.next() is not None) is readable
@@ -192,4 +192,4 @@ def test_it_says_what_it_is() -> None:
     shelf = Shelf()
     shelf.load(0)
     shelf.wait(STRETCH)
-    assert repr(shelf.archive) == "Archive(1 stretches, 1 waiting)"
+    assert repr(shelf.archive) == "ReplayCache(1 stretches, 1 waiting)"

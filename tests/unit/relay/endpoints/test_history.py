@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.core.event_log import Log
+from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.replay_cache import STRETCH
 from tickertape.relay.core.session.subscription import Request, Since
@@ -28,11 +28,11 @@ class Shelf(Readers):
         self._stage = stage
         self.read: list[int] = []
 
-    async def stretch(self, place: int) -> Log:
+    async def stretch(self, place: int) -> EventLog:
         """What the stream still has of a stretch."""
         number = place // STRETCH
         self.read.append(number)
-        made = Log(STRETCH, 1 << 40)
+        made = EventLog(STRETCH, 1 << 40)
         made.start(max(number * STRETCH, self._stage.first))
         for seq, subject, event, stored_ns in self._stage.stored:
             if made.floor < seq <= (number + 1) * STRETCH:

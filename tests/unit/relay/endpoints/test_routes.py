@@ -10,13 +10,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.request_auth import Entrance
+from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.routes import main_pages, mounted_pages, ops_pages
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 
 from tickertape.nats.streams import StreamsError
 
@@ -63,7 +63,7 @@ def ask(pages: ASGIApp, method: str, path: str, headers: dict[str, str] | None =
 def pages_of(error: Exception, make: Any) -> ASGIApp:
     """The pages of a relay whose history raises."""
     hub = Hub(HubSettings(), lambda: None)
-    gate = Gate(hub, lambda: 0.0, Entrance(verify, Origins()), Admission(Limits()))
+    gate = Connections(hub, lambda: 0.0, RequestAuth(verify, Origins()), Admission(Limits()))
     return cast(ASGIApp, make(gate, cast(History, Broken(error))))
 
 
@@ -119,7 +119,7 @@ def test_an_error_is_json(
 )
 def test_an_error_of_the_ops_port_is_json(status: int, method: str, path: str) -> None:
     """As on the main port."""
-    gate = Gate(Hub(HubSettings(), lambda: None), lambda: 0.0)
+    gate = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
     pages = ops_pages(gate, raising(FAULT), lambda: 0, raising(FAULT))
     answer = ask(pages, method, path)
     assert answer.status_code == status

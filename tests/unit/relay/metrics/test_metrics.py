@@ -13,14 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event
-from tickertape.relay.core.connection_limits import Visitor
+from tickertape.relay.core.connection_limits import ClientSlot
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.catalog import RelayCollector, package_version, registry, render
 from tickertape.relay.metrics.snapshot import read
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 
 from tests.support.clients.fake_link import NOW, Stage, nanoseconds
 from tests.support.clients.feed_client import line
@@ -30,7 +30,9 @@ TEXT = "text/plain;version=0.0.4"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
-def values(gate: Gate, accept: str, lag: int = 0) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def values(
+    gate: Connections, accept: str, lag: int = 0
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Samples of the relay by name and labels."""
     body, content_type = render(registry(lambda: read(gate, Upstream(lag), {})), accept)
     parse: Any = parse_openmetrics if content_type.startswith("application/openmetrics") else parse_text
@@ -46,7 +48,7 @@ def values(gate: Gate, accept: str, lag: int = 0) -> dict[tuple[str, tuple[tuple
 def test_what_the_hub_counted_is_told(accept: str) -> None:
     """Each number under its name."""
     stage = Stage(rate=4.0)
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     for _ in range(2):
         stage.follow()
     for seq in range(1, 11):
@@ -77,7 +79,7 @@ def test_what_the_hub_counted_is_told(accept: str) -> None:
 def test_a_histogram_is_cumulative(accept: str) -> None:
     """Each bucket holds those before it, the last one all."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: NOW)
+    gate = Connections(stage.hub, lambda: NOW)
     for seconds in (0.0004, 0.003, 0.003, 0.7, 99.0):
         stage.hub.stats.delay.observe(seconds, 1)
     found = values(gate, accept)
@@ -94,7 +96,7 @@ def test_a_histogram_is_cumulative(accept: str) -> None:
 
 def test_a_relay_that_has_done_nothing_tells_zeros() -> None:
     """A graph begins at the start, not at the first event."""
-    found = values(Gate(Stage().hub, lambda: NOW), TEXT)
+    found = values(Connections(Stage().hub, lambda: NOW), TEXT)
     for reason in ("rate", "slow", "retention", "reset"):
         assert found["events_dropped_total", (("reason", reason),)] == 0
     assert found["events_received_total", (("kind", "state"),)] == 0
@@ -114,7 +116,7 @@ def hasty_threads() -> Iterator[None]:
 def test_another_thread_may_ask() -> None:
     """A host's registry asks from a thread of its own, while the loop counts what it never counted before."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: NOW)
+    gate = Connections(stage.hub, lambda: NOW)
     counts: list[dict[Any, int]] = [gate.results, gate.codes, stage.hub.stats.rejected]
     asked = threading.Event()
 
@@ -148,7 +150,7 @@ def parsed(body: bytes) -> dict[str, dict[tuple[str, ...], float]]:
 
 def test_labels_are_bounded_whatever_clients_do() -> None:
     """A close code of a client's own making, and a reason that nobody knows, are others."""
-    gate = Gate(Stage().hub, lambda: NOW)
+    gate = Connections(Stage().hub, lambda: NOW)
     for code in range(3000, 4999):
         gate.codes[code] += 1
     gate.hub.skip(1, "made up")
@@ -162,7 +164,7 @@ def test_labels_are_bounded_whatever_clients_do() -> None:
 def test_sessions_are_told_by_mode() -> None:
     """One whose place is asked for has none yet."""
     stage = Stage(head=10, stream=True)
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     stage.follow(Request(mode="latest"))
     stage.follow(Request(mode="complete"))
     stage.follow(Request(mode="complete"))
@@ -174,7 +176,7 @@ def test_sessions_are_told_by_mode() -> None:
 def test_parked_members_are_told_by_what_they_wait_for() -> None:
     """A full socket, the stream, or a pace."""
     stage = Stage(stream=True, log_events=10)
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     for seq in range(1, 101):
         stage.log(seq)
     _, full = stage.follow()
@@ -188,7 +190,7 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
 def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
     """Its burst is over, and there is more."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     stage.follow(Request(mode="complete"), grant=Grant(("log.>",), rate=2.0))
     for seq in range(1, 51):
         stage.log(seq)
@@ -199,7 +201,7 @@ def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
 def test_memory_reaches_back_to_its_oldest_event() -> None:
     """Nothing while it is empty."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     assert read(gate, Upstream(), {}).numbers["log_seconds"] == {"": 0.0}
     stage.log(1)
     stage.now += 90.0
@@ -210,7 +212,7 @@ def test_memory_reaches_back_to_its_oldest_event() -> None:
 def test_gaps_are_counted_where_their_events_cannot_be() -> None:
     """Once for each client that is told."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     for _ in range(3):
         stage.follow()
     stage.log(1)
@@ -226,7 +228,7 @@ def test_gaps_are_counted_where_their_events_cannot_be() -> None:
 
 def test_what_does_not_answer_has_no_round_trip() -> None:
     """Rather nothing than an old number."""
-    gate = Gate(Stage().hub, lambda: NOW)
+    gate = Connections(Stage().hub, lambda: NOW)
     there = {"tickertape_nats_round_trip_seconds", "tickertape_nats_reconnects_total"}
     body, _ = render(registry(lambda: read(gate, Upstream(round_trip=0.002, reconnects=3), {})), TEXT)
     assert there <= set(parsed(body))
@@ -236,9 +238,9 @@ def test_what_does_not_answer_has_no_round_trip() -> None:
 
 def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
     """By the gate's own clock."""
-    gate = Gate(Stage().hub, lambda: NOW + 0.3)
+    gate = Connections(Stage().hub, lambda: NOW + 0.3)
     visitor = gate.admission.arrive("127.0.0.1", FakeSocket(), NOW)
-    assert isinstance(visitor, Visitor)
+    assert isinstance(visitor, ClientSlot)
     gate.opened(visitor)
     gate.opened(None)
     taken = read(gate, Upstream(), {}).distributions["handshake_duration_seconds"]
@@ -262,7 +264,7 @@ def traced(stage: Stage, seq: int, **metadata: str) -> None:
     stage.hub.publish(seq, event.subject, found, nanoseconds(stage.now), stage.now)
 
 
-def exemplars(gate: Gate) -> dict[str, str | None]:
+def exemplars(gate: Connections) -> dict[str, str | None]:
     """Trace by the bound of its bucket, of the delivery delay."""
     body, _ = render(registry(lambda: read(gate, Upstream(), {})), OPENMETRICS)
     parse: Any = parse_openmetrics
@@ -277,7 +279,7 @@ def exemplars(gate: Gate) -> dict[str, str | None]:
 def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
     """One for each bucket, of those that name one; in plain text there is none."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     stage.follow()
     for seq, trace in enumerate(("a" * 32, "b" * 32), 1):
         traced(stage, seq, trace_id=trace)
@@ -295,7 +297,7 @@ def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
 def test_what_nobody_got_is_no_example() -> None:
     """A trace that leads to no delivery leads nowhere."""
     stage = Stage()
-    gate = Gate(stage.hub, lambda: stage.now)
+    gate = Connections(stage.hub, lambda: stage.now)
     traced(stage, 1, trace_id="a" * 32)
     stage.flush()
     assert exemplars(gate) == {}
@@ -314,7 +316,7 @@ def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_family_has_a_number_and_a_row() -> None:
     """One that is only in the catalogue has no samples; an operator finds all of them described."""
-    reading = read(Gate(Stage().hub, lambda: NOW), Upstream(0, 0, 0.1), {})
+    reading = read(Connections(Stage().hub, lambda: NOW), Upstream(0, 0, 0.1), {})
     names = {family.name for family in metrics.FAMILIES}
     assert names == reading.numbers.keys() | reading.distributions.keys()
     text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()

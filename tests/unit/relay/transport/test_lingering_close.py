@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from tickertape.relay.transport.connections import CLOSE_TIMEOUT, Gate
+from tickertape.relay.transport.connections import CLOSE_TIMEOUT, Connections
 from tickertape.relay.transport.lingering_close import (
     DELIVERY_TIME,
     LINGER_BYTES,
@@ -162,7 +162,7 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
 
     async def part() -> None:
         stage = Stage()
-        gate = Gate(stage.hub, lambda: stage.now)
+        gate = Connections(stage.hub, lambda: stage.now)
         socket = FakeTransport(loop)
         transport = LingeringTransport(socket, socket)
         connection = websocket_protocol(gate)()

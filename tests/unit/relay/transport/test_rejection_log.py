@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from tickertape.relay.core.connection_limits import Limit
-from tickertape.relay.transport.rejection_log import LINES, WINDOW, Refusals
+from tickertape.relay.transport.rejection_log import LINES, WINDOW, RejectionLog
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -15,7 +15,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_refusal_is_told_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     """And with the session, where there was one."""
-    refusals = Refusals()
+    refusals = RejectionLog()
     refusals.note(4401, "the token ended", "192.0.2.7")
     refusals.note(4429, "too many frames", "192.0.2.7", "abc")
     assert messages(caplog) == [
@@ -27,7 +27,7 @@ def test_a_refusal_is_told_with_its_reason(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_crowd_is_a_number(caplog: pytest.LogCaptureFixture) -> None:
     """A reason of which there is much hides no other."""
-    refusals = Refusals()
+    refusals = RejectionLog()
     refusals.tick(100.0, {})
     for _ in range(10_000):
         refusals.note(4401, "bad", "192.0.2.7")
@@ -45,7 +45,7 @@ def test_a_crowd_is_a_number(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_what_the_door_kept_out_is_added_up(caplog: pytest.LogCaptureFixture) -> None:
     """By limit, for each window; what was told by itself is not told again."""
-    refusals = Refusals()
+    refusals = RejectionLog()
     limits = {Limit.ADDRESS_RATE: 3, Limit.CONNECTIONS: 1, Limit.MESSAGE_RATE: 9}
     refusals.tick(100.0, limits)
     refusals.tick(100.0 + WINDOW, limits)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tickertape.relay.transport.connections import Gate
+from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.websocket import Connection, websocket_protocol
 
 from tests.fuzz.inside import upgrade_lines
@@ -26,37 +26,37 @@ def broken(*arguments: Any, **named: Any) -> None:
     raise InjectedError
 
 
-def ping(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def ping(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(victim, "write", broken)
     for _ in range(20):
         gate.ping_some()
 
 
-def given_up(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def given_up(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     victim._protocol._missed = 99
     patch.setattr(gate, "closing", broken)
     for _ in range(20):
         gate.ping_some()
 
 
-def input_of_a_client(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def input_of_a_client(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_too_many", broken)
     victim.receive(b"\x89\x80\x00\x00\x00\x00")
     patch.undo()
 
 
-def end_of_input(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def end_of_input(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("websockets.protocol.Protocol.receive_eof", broken)
     victim.end()
     patch.undo()
 
 
-def full_socket(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def full_socket(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gate.hub.fanout, "pause", once(gate.hub.fanout.pause))
     victim.fill(full=True)
 
 
-def loss(gate: Gate, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def loss(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gate, "discard", once(gate.discard))
     victim.lose()
 
@@ -79,14 +79,14 @@ def once(real: Callable[..., None]) -> Callable[..., None]:
     ids=lambda place: str(place.__name__),
 )
 def test_the_neighbour_is_served(
-    place: Callable[[Gate, FakeTransport, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    place: Callable[[Connections, FakeTransport, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever raises, the other connection is pinged, and gets the next event."""
 
     async def part() -> None:
         reported: list[tuple[str, Exception]] = []
         stage = Stage(report=lambda *one: reported.append(one))
-        gate = Gate(stage.hub, lambda: stage.now)
+        gate = Connections(stage.hub, lambda: stage.now)
         loop = asyncio.get_running_loop()
         sockets = [FakeTransport(loop) for _ in range(2)]
         for one in sockets:
@@ -124,7 +124,7 @@ def test_a_handshake_that_raises_is_answered(early: bytes, monkeypatch: pytest.M
 
     async def part() -> None:
         stage = Stage()
-        gate = Gate(stage.hub, lambda: stage.now)
+        gate = Connections(stage.hub, lambda: stage.now)
         monkeypatch.setattr(gate, "decide", broken)
         socket = FakeTransport(asyncio.get_running_loop())
         connection = websocket_protocol(gate)()

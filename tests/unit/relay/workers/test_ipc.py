@@ -5,7 +5,7 @@ import socket
 from typing import Any
 
 import orjson
-from tickertape.relay.metrics.snapshot import Reading
+from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.workers.ipc import Channel
 from tickertape.relay.workers.worker_slot import MOST_ASKED
 
@@ -21,7 +21,7 @@ def test_a_page_that_raises_is_answered() -> None:
     async def check() -> None:
         ours, theirs = socket.socketpair()
         channel = await Channel.open(theirs)
-        channel.serve(failing, Reading)
+        channel.serve(failing, MetricsSnapshot)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         async with asyncio.timeout(PATIENCE):
             for number in range(MOST_ASKED + 1):

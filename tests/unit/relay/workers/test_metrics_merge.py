@@ -4,26 +4,28 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers, render
-from tickertape.relay.metrics.snapshot import Distribution, Exemplar, Reading
+from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSnapshot
 from tickertape.relay.workers.metrics_merge import Totals, add_up, reading_of
 
 OPENMETRICS = "application/openmetrics-text"
 
 
-def counter(value: float, label: str = "a") -> Reading:
+def counter(value: float, label: str = "a") -> MetricsSnapshot:
     """A counter with a label."""
-    return Reading({"gaps": {label: value}})
+    return MetricsSnapshot({"gaps": {label: value}})
 
 
-def histogram(counts: tuple[int, ...], total: float, *exemplars: Exemplar) -> Reading:
+def histogram(counts: tuple[int, ...], total: float, *exemplars: Exemplar) -> MetricsSnapshot:
     """A histogram with a bucket up to 0.5, and one for the rest."""
-    return Reading(distributions={"flush_duration_seconds": Distribution((0.5,), counts, total, exemplars)})
+    return MetricsSnapshot(
+        distributions={"flush_duration_seconds": Distribution((0.5,), counts, total, exemplars)}
+    )
 
 
 def test_counters_add_up_by_their_labels() -> None:
     """What only one of them has is there too."""
-    assert add_up([counter(1), counter(2), counter(4, "b")]) == Reading({"gaps": {"a": 3, "b": 4}})
-    assert add_up([]) == Reading()
+    assert add_up([counter(1), counter(2), counter(4, "b")]) == MetricsSnapshot({"gaps": {"a": 3, "b": 4}})
+    assert add_up([]) == MetricsSnapshot()
 
 
 def test_histograms_add_up_by_bucket() -> None:
@@ -53,7 +55,9 @@ def test_histograms_add_up_by_bucket() -> None:
 )
 def test_numbers_are_sums_or_the_worst(name: str, values: tuple[float, float], whole: float) -> None:
     """As each is meant; what all take in alike is counted once."""
-    assert add_up(Reading({name: {"": value}}) for value in values) == Reading({name: {"": whole}})
+    assert add_up(MetricsSnapshot({name: {"": value}}) for value in values) == MetricsSnapshot(
+        {name: {"": whole}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,9 @@ def test_numbers_are_sums_or_the_worst(name: str, values: tuple[float, float], w
 )
 def test_numbers_of_processes_add_up(key: str, values: tuple[float, float], whole: float) -> None:
     """But for a start, of which the first counts, and an info."""
-    assert add_up(Reading(process={key: value}) for value in values) == Reading(process={key: whole})
+    assert add_up(MetricsSnapshot(process={key: value}) for value in values) == MetricsSnapshot(
+        process={key: whole}
+    )
 
 
 def test_what_a_dead_worker_counted_stays() -> None:
@@ -78,7 +84,7 @@ def test_what_a_dead_worker_counted_stays() -> None:
     def heard(value: float) -> None:
         numbers = {"gaps": {"a": value}, "connections_total": {"accepted": value}, "connections": {"": 7.0}}
         process = {"process_cpu_seconds_total": value, "process_open_fds": 7.0}
-        totals.heard(Reading(numbers, histogram((1, 0), value).distributions, process))
+        totals.heard(MetricsSnapshot(numbers, histogram((1, 0), value).distributions, process))
 
     for value in (10, 1):
         heard(value)
@@ -101,13 +107,13 @@ def test_what_a_dead_worker_counted_stays() -> None:
 
 def test_a_reading_travels_as_json() -> None:
     """Nothing is lost on the way, exemplars included."""
-    sent = Reading(
+    sent = MetricsSnapshot(
         {"gaps": {"a": 1.0}},
         histogram((1, 2), 3.0, Exemplar(1, "trace", 0.7, 100.0)).distributions,
         process_numbers(),
     )
     assert reading_of(orjson.loads(orjson.dumps(sent))) == sent
-    assert reading_of(orjson.loads(orjson.dumps(Reading()))) == Reading()
+    assert reading_of(orjson.loads(orjson.dumps(MetricsSnapshot()))) == MetricsSnapshot()
 
 
 def test_the_whole_is_rendered_as_one_relay_is() -> None:
@@ -115,8 +121,8 @@ def test_the_whole_is_rendered_as_one_relay_is() -> None:
     numbers = process_numbers()
     whole = add_up(
         [
-            Reading({"gaps": {"rate": 1.0}}, process=numbers | {"process_open_fds": 2.0}),
-            Reading({"gaps": {"rate": 2.0}}, process=numbers | {"process_open_fds": 3.0}),
+            MetricsSnapshot({"gaps": {"rate": 1.0}}, process=numbers | {"process_open_fds": 2.0}),
+            MetricsSnapshot({"gaps": {"rate": 2.0}}, process=numbers | {"process_open_fds": 3.0}),
         ]
     )
     registry = CollectorRegistry(auto_describe=False)

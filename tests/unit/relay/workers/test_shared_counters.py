@@ -5,19 +5,19 @@ import sys
 
 import pytest
 from tickertape.relay.core.limit_counters import ALL, BURST_SECONDS
-from tickertape.relay.workers.shared_counters import SharedTally, Table
+from tickertape.relay.workers.shared_counters import SharedCounters, SharedTally
 
 ROOM = 1_000
 
 
 @pytest.fixture
-def table() -> Table:
+def table() -> SharedCounters:
     """For two workers."""
-    return Table.create(2)
+    return SharedCounters.create(2)
 
 
 @pytest.fixture
-def pair(table: Table) -> tuple[SharedTally, SharedTally]:
+def pair(table: SharedCounters) -> tuple[SharedTally, SharedTally]:
     """Both workers."""
     return SharedTally(table, 0, ROOM), SharedTally(table, 1, ROOM)
 
@@ -34,7 +34,7 @@ def test_a_limit_is_one_for_all(pair: tuple[SharedTally, SharedTally]) -> None:
     assert not other.take("@a", 3)
 
 
-def test_a_worker_takes_no_more_than_it_has_room_for(table: Table) -> None:
+def test_a_worker_takes_no_more_than_it_has_room_for(table: SharedCounters) -> None:
     """Its descriptors are its own, whatever the whole may have."""
     small, large = SharedTally(table, 0, 2), SharedTally(table, 1, ROOM)
     assert [small.take(ALL, 0) for _ in range(3)] == [True, True, False]
@@ -43,7 +43,9 @@ def test_a_worker_takes_no_more_than_it_has_room_for(table: Table) -> None:
     assert small.take(ALL, 0)
 
 
-def test_a_dead_worker_is_counted_no_more(table: Table, pair: tuple[SharedTally, SharedTally]) -> None:
+def test_a_dead_worker_is_counted_no_more(
+    table: SharedCounters, pair: tuple[SharedTally, SharedTally]
+) -> None:
     """Its column is emptied; the other's stays."""
     one, other = pair
     assert one.take("@a", 2)
@@ -81,7 +83,7 @@ def test_an_allowance_is_one_for_all(
 
 
 def test_rows_are_taken_from_those_who_are_counted_nowhere(
-    table: Table, pair: tuple[SharedTally, SharedTally], monkeypatch: pytest.MonkeyPatch
+    table: SharedCounters, pair: tuple[SharedTally, SharedTally], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The longest unheard of first; never from one that is counted."""
     monkeypatch.setattr("tickertape.relay.workers.shared_counters._BUCKET_BITS", 0)
@@ -107,14 +109,14 @@ def test_rows_are_taken_from_those_who_are_counted_nowhere(
 _FILL = """
 import sys
 from tickertape.relay.workers.shared_counters import SharedTally, Table
-tally = SharedTally(Table(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
+tally = SharedTally(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
 print("up", flush=True)
 sys.stdin.read(1)
 print(sum(tally.take(f"@{number}", 1) for number in range(20_000)))
 """
 
 
-def test_two_processes_at_once(table: Table) -> None:
+def test_two_processes_at_once(table: SharedCounters) -> None:
     """Never one too many, and none that would have fitted is refused."""
     workers = [
         subprocess.Popen(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tickertape.relay.workers.shared_counters import Table
+from tickertape.relay.workers.shared_counters import SharedCounters
 from tickertape.relay.workers.worker_slot import Slot
 
 from tests.support.patience import PATIENCE
@@ -62,7 +62,7 @@ def test_the_next_worker_is_started(
 
     async def check() -> None:
         changed = asyncio.Event()
-        slot = Slot(0, {}, Table.create(1), changed.set)
+        slot = Slot(0, {}, SharedCounters.create(1), changed.set)
         await two_lives(slot, changed)
         assert slot.starts >= 2
         assert slot.was_ready

@@ -13,7 +13,7 @@ from tickertape.producers.monitor.config.loader import MonitorFileError, load
 from tickertape.producers.monitor.config.validate import check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.metrics import probe_metrics
-from tickertape.producers.monitor.monitored_gateway import Watched
+from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 from tickertape.producers.monitor.probe_scheduler import Probing
 from tickertape.producers.monitor.probes import KINDS, ProbeContext, ProbeSettings
 
@@ -67,13 +67,13 @@ def written(folder: Path, *settings: str) -> Path:
 def test_a_new_kind_runs_a_gateway(tmp_path: Path) -> None:
     """From the file to the events and the metrics of its gateway."""
     (gateway,) = load(written(tmp_path, "door: front")).resolved()
-    watched = Watched(gateway, "m1", None, 0.0)
+    watched = MonitoredGateway(gateway, "m1", None, 0.0)
     changes: list[GatewayStatusChange] = []
 
     async def work() -> None:
         healthy = asyncio.Event()
 
-        def tell(_: Watched, change: GatewayStatusChange | None) -> None:
+        def tell(_: MonitoredGateway, change: GatewayStatusChange | None) -> None:
             if change is not None:
                 changes.append(change)
             if watched.status is Status.HEALTHY:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from tickertape.producers.shipper.files.rotation import base_of, source_of
-from tickertape.producers.shipper.position import Place, before, digest
+from tickertape.producers.shipper.position import FilePosition, before, digest
 from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
 from tickertape.producers.shipper.sinks.sink import Checkpoint, decode
 
-PLACE = Place(1, 2, "generation", 7, "head", 4, "before", "/var/log/app.log")
+PLACE = FilePosition(1, 2, "generation", 7, "head", 4, "before", "/var/log/app.log")
 CHECKPOINT = Checkpoint("/var/log/app.log", (PLACE,), Counter(INFO=3), 12.5, 9, "run", "batch")
 
 
@@ -86,7 +86,7 @@ def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> No
 
     handle = os.open(path, os.O_RDONLY)
     size = len(same) + 4
-    place = Place(1, 2, "g", size, digest(same[:1024]), 1024, before(handle, size), str(path))
+    place = FilePosition(1, 2, "g", size, digest(same[:1024]), 1024, before(handle, size), str(path))
     os.close(handle)
     assert fits()
     path.write_bytes(same + b"one\ntwo\n")
