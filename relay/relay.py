@@ -51,14 +51,14 @@ class Parts:
 
     hub: Hub
     gate: Connections
-    intake: Ingest
+    ingest: Ingest
     flush_loop: FlushLoop
     history: History
     authority: TokenService | None
 
     def ready(self) -> bool:
         """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
-        return self.intake.loaded and self.gate.well
+        return self.ingest.loaded and self.gate.well
 
     def failures(self) -> Mapping[str, int]:
         """Tokens that were refused, by reason."""
@@ -66,7 +66,7 @@ class Parts:
 
     def reading(self) -> MetricsSnapshot:
         """All numbers of this relay now."""
-        return read(self.gate, self.intake.upstream(), self.failures())
+        return read(self.gate, self.ingest.upstream(), self.failures())
 
     async def run(self, loaded: asyncio.Event) -> None:
         """Do what goes on behind the connections, until cancelled.
@@ -80,7 +80,7 @@ class Parts:
         """
         async with Tasks() as tasks:
             parts = [
-                tasks.start(self.intake.run(loaded), name="intake"),
+                tasks.start(self.ingest.run(loaded), name="ingest"),
                 tasks.start(self.flush_loop.run(), name="flush"),
                 tasks.start(self._tick(), name="tick"),
             ]
@@ -152,8 +152,8 @@ def assemble(
         session_failed,
     )
     readers = Readers(hub, requests, names, patterns, now)
-    intake = Ingest(hub, now, url, names, patterns, readers, settings.access())
-    flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, intake.rest)
+    ingest = Ingest(hub, now, url, names, patterns, readers, settings.access())
+    flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, ingest.rest)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(connections)
     if place:
@@ -163,9 +163,9 @@ def assemble(
         lambda address: address in unlimited or address in trusted,
         place.tally(connections) if place else None,
     )
-    entrance = RequestAuth(verify, origins, trusted)
-    gate = Connections(hub, now, entrance, admission, settings.message_rate, open=False)
-    return Parts(hub, gate, intake, flush_loop, History(hub, readers), authority)
+    request_auth = RequestAuth(verify, origins, trusted)
+    gate = Connections(hub, now, request_auth, admission, settings.message_rate, open=False)
+    return Parts(hub, gate, ingest, flush_loop, History(hub, readers), authority)
 
 
 def session_failed(session: str, error: Exception) -> None:

@@ -90,10 +90,10 @@ async def serve(
         log.addHandler(shipped)
     parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
     gate = parts.gate
-    door = Acceptor(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
+    acceptor = Acceptor(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
     pages = main_pages(gate, parts.history)
-    main = HttpServer(pages, main_socket, websocket_protocol(gate), door.protocol)
-    of_ops = ops_pages(gate, parts.ready, lambda: parts.intake.lag, parts.reading)
+    main = HttpServer(pages, main_socket, websocket_protocol(gate), acceptor.protocol)
+    of_ops = ops_pages(gate, parts.ready, lambda: parts.ingest.lag, parts.reading)
     ops: Server = (
         place.ops(of_ops, partial(_whole_reading, parts)) if place else HttpServer(of_ops, ops_socket)
     )

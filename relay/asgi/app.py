@@ -153,16 +153,16 @@ class TickertapeApp:
         parts = self._relay.parts
         assert parts is not None
         admission, now = parts.gate.admission, parts.gate.clock
-        visitor = admission.arrive(peer(scope), _Page(), now())
-        if isinstance(visitor, Limit):
-            code = ErrorCode.UNAVAILABLE if visitor in OURS else ErrorCode.TOO_MANY
+        client_slot = admission.arrive(peer(scope), _Page(), now())
+        if isinstance(client_slot, Limit):
+            code = ErrorCode.UNAVAILABLE if client_slot in OURS else ErrorCode.TOO_MANY
             await refuse(ProtocolError(code, "too many requests; try again later"), scope, receive, send)
             return
         try:
-            state = {**(scope.get("state") or {}), "visitor": visitor}
+            state = {**(scope.get("state") or {}), "client_slot": client_slot}
             await self._relay.pages({**scope, "state": state}, receive, send)
         finally:
-            admission.leave(visitor)
+            admission.leave(client_slot)
 
     def _refused(self, scope: Scope) -> ProtocolError | None:
         """Refuse everybody after the end, and where others can come in though no token is asked for."""

@@ -92,7 +92,7 @@ class Client:
         self._receive = receive
         self._send = send
         self._session: Session | None = None
-        self._visitor: ClientSlot | None = None
+        self._client_slot: ClientSlot | None = None
         self._outbox: deque[Texts] = deque()
         self._waiting = 0  # bytes in it, and on their way
         self._wake = asyncio.Event()
@@ -116,7 +116,7 @@ class Client:
             code = ErrorCode.UNAVAILABLE if arrived in OURS else ErrorCode.TOO_MANY
             await self._refuse(ProtocolError(code, "too many connections; try again later"))
             return
-        self._visitor = arrived
+        self._client_slot = arrived
         try:
             await self._handshake(address)
         except OSError:
@@ -150,7 +150,7 @@ class Client:
 
     def admit(self, grant: Grant) -> bool:
         """Count it as one of its token's subject; False when that has connections enough."""
-        if not self._gate.admit(self._visitor, grant):
+        if not self._gate.admit(self._client_slot, grant):
             return False
         self._most = MAX_MESSAGE_BYTES
         return True
@@ -158,7 +158,7 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
         session = self._session.id if self._session is not None else ""
-        self._gate.closing(self._visitor, code, session)
+        self._gate.closing(self._client_slot, code, session)
         if self._closing is None:
             self._closing = code, cut(reason, MAX_REASON_BYTES)
             self._session = None
@@ -199,7 +199,7 @@ class Client:
     async def _handshake(self, address: str) -> None:
         scope, gate = self._scope, self._gate
         headers, query = headers_of(scope), scope["query_string"].decode("latin-1")
-        decided = gate.decide(self._visitor, address, headers, query, secure=scope["scheme"] == "wss")
+        decided = gate.decide(self._client_slot, address, headers, query, secure=scope["scheme"] == "wss")
         offered = scope.get("subprotocols") or ()
         refused = decided.refused
         if refused is None and offered and SUBPROTOCOL not in offered:
@@ -214,7 +214,7 @@ class Client:
         )
         gate.add(self)
         if refused is None:
-            gate.opened(self._visitor)
+            gate.opened(self._client_slot)
         else:
             gate.results["refused"] += 1
         try:

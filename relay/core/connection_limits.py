@@ -145,12 +145,12 @@ class Admission:
         if limit is not None:
             self.refused[limit] += 1
             return limit
-        visitor = ClientSlot(key, socket, now)
+        client_slot = ClientSlot(key, socket, now)
         self.open += 1
-        self.unsettle(visitor)
-        return visitor
+        self.unsettle(client_slot)
+        return client_slot
 
-    def request(self, visitor: ClientSlot, address: str, now: float) -> Limit | None:
+    def request(self, client_slot: ClientSlot, address: str, now: float) -> Limit | None:
         """A visitor asks for something more, or a proxy says who a visitor is.
 
         Args:
@@ -163,11 +163,11 @@ class Admission:
         """
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
-        if limit is None and key != visitor.address:
+        if limit is None and key != client_slot.address:
             limit = self._join(key)
             if limit is None:
-                self._tally.give(_ADDRESS + visitor.address)
-                visitor.address = key
+                self._tally.give(_ADDRESS + client_slot.address)
+                client_slot.address = key
         if limit is not None:
             self.refused[limit] += 1
         return limit
@@ -176,29 +176,29 @@ class Admission:
         """What came from an address was refused, or never finished: it costs more."""
         self._spend(self._key(address), FAULT_COST - 1.0, now, owing=True)
 
-    def unsettled(self, visitor: ClientSlot) -> bool:
+    def unsettled(self, client_slot: ClientSlot) -> bool:
         """True while a visitor has no session."""
-        return visitor in self._pending
+        return client_slot in self._pending
 
-    def settle(self, visitor: ClientSlot) -> None:
+    def settle(self, client_slot: ClientSlot) -> None:
         """A visitor has a session."""
-        self._pending.pop(visitor, None)
+        self._pending.pop(client_slot, None)
 
-    def unsettle(self, visitor: ClientSlot) -> None:
+    def unsettle(self, client_slot: ClientSlot) -> None:
         """Count a visitor as one without a session, also when its session has ended before its socket.
 
         Past the limit the oldest of them is cut.
         """
-        if visitor in self._pending:
+        if client_slot in self._pending:
             return
         most = self.limits.unauthenticated
         if most and len(self._pending) >= most:
             oldest, _ = self._pending.popitem(last=False)
             self.refused[Limit.UNAUTHENTICATED] += 1
             oldest.socket.abort()
-        self._pending[visitor] = None
+        self._pending[client_slot] = None
 
-    def bind(self, visitor: ClientSlot, subject: str, allowed: int | None) -> bool:
+    def bind(self, client_slot: ClientSlot, subject: str, allowed: int | None) -> bool:
         """Count a visitor for its token's subject; a renewed token may be another's.
 
         Args:
@@ -209,26 +209,26 @@ class Admission:
         Returns:
             False when the subject has enough.
         """
-        if subject == visitor.subject:
+        if subject == client_slot.subject:
             return True
         most = self.limits.subject_connections if allowed is None else allowed
         if subject and not self._tally.take(_SUBJECT + subject, most):
             self.refused[Limit.SUBJECT_CONNECTIONS] += 1
             return False
-        if visitor.subject:
-            self._tally.give(_SUBJECT + visitor.subject)
-        visitor.subject = subject
+        if client_slot.subject:
+            self._tally.give(_SUBJECT + client_slot.subject)
+        client_slot.subject = subject
         return True
 
-    def leave(self, visitor: ClientSlot) -> None:
+    def leave(self, client_slot: ClientSlot) -> None:
         """A visitor's socket is closed; called once, and the visitor has none any more."""
-        del visitor.socket  # it may hold the visitor
+        del client_slot.socket  # it may hold the visitor
         self.open -= 1
-        self._pending.pop(visitor, None)
+        self._pending.pop(client_slot, None)
         self._tally.give(ALL)
-        self._tally.give(_ADDRESS + visitor.address)
-        if visitor.subject:
-            self._tally.give(_SUBJECT + visitor.subject)
+        self._tally.give(_ADDRESS + client_slot.address)
+        if client_slot.subject:
+            self._tally.give(_SUBJECT + client_slot.subject)
 
     def tidy(self, now: float) -> None:
         """Forget addresses that owe nothing, the longest unheard of first; called now and then."""

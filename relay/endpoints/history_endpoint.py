@@ -37,12 +37,12 @@ class HistoryEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         if scope["method"] == "OPTIONS":
-            answer = Response(status_code=204, headers=cors(self._gate.entrance, headers))
+            answer = Response(status_code=204, headers=cors(self._gate.request_auth, headers))
             await answer(scope, receive, send)
             return
         try:
             query = parse(scope["query_string"].decode("latin-1"))
-            grant = self._gate.entrance.grant(headers)
+            grant = self._gate.request_auth.grant(headers)
             if grant is None:
                 raise ProtocolError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
             wanted = grant.intersect(query.request.subjects, query.request.level)
@@ -55,7 +55,9 @@ class HistoryEndpoint:
         self._on_their_way[who] += 1
         try:
             page = await self._page(query, wanted)
-            found = Pieces(page, media_type="application/json", headers=cors(self._gate.entrance, headers))
+            found = Pieces(
+                page, media_type="application/json", headers=cors(self._gate.request_auth, headers)
+            )
             await found(scope, receive, send)
         except ProtocolError as error:
             await self._refuse(error, scope, receive, send)
@@ -83,12 +85,12 @@ class HistoryEndpoint:
             raise ProtocolError(ErrorCode.INTERNAL, REASON) from None
 
     def _who(self, scope: Scope, grant: Grant) -> str:
-        return grant.subject or self._gate.entrance.client(peer(scope), headers_of(scope))
+        return grant.subject or self._gate.request_auth.client(peer(scope), headers_of(scope))
 
     async def _refuse(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
-        visitor = scope["state"].get("visitor")
-        if visitor is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
-            self._gate.admission.fault(visitor.address, self._gate.clock())
+        client_slot = scope["state"].get("client_slot")
+        if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
+            self._gate.admission.fault(client_slot.address, self._gate.clock())
         answer = refusal(error)
-        answer.headers.update(cors(self._gate.entrance, headers_of(scope)))
+        answer.headers.update(cors(self._gate.request_auth, headers_of(scope)))
         await answer(scope, receive, send)

@@ -76,12 +76,12 @@ class _Guard:
     def _refused(self, scope: Scope) -> Response | None:
         gate, headers, address = self._gate, headers_of(scope), peer(scope)
         try:
-            gate.entrance.check_page(address, headers, secure=scope["scheme"] == "https")
+            gate.request_auth.check_page(address, headers, secure=scope["scheme"] == "https")
         except ProtocolError as error:
             return refusal(error)
-        visitor = scope["state"].get("visitor")
-        client = gate.entrance.client(address, headers)
-        if visitor is not None and gate.admission.request(visitor, client, gate.clock()):
+        client_slot = scope["state"].get("client_slot")
+        client = gate.request_auth.client(address, headers)
+        if client_slot is not None and gate.admission.request(client_slot, client, gate.clock()):
             return refusal(
                 ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later")
             )

@@ -19,7 +19,7 @@ from tickertape.contracts.events import Rejected
 from tickertape.names import Names
 from tickertape.text import cut, printable
 
-log = logging.getLogger("tickertape.intake")
+log = logging.getLogger("tickertape.ingest")
 
 RETRY_DELAY: Final = 0.5
 """Seconds before what NATS did not take is given to it again."""

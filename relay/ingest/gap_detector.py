@@ -20,7 +20,7 @@ from tickertape.relay.ingest.range_reader import Range, RangeReader
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError
 
-log = logging.getLogger("tickertape.intake")
+log = logging.getLogger("tickertape.ingest")
 
 ASK_EVERY: Final = 0.1
 """Seconds between two questions what the stream has deleted. A relay with narrow ``--subjects`` has to ask

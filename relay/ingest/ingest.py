@@ -35,7 +35,7 @@ from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info,
 from tickertape.process.tasks import Tasks
 from tickertape.urls import shown
 
-log = logging.getLogger("tickertape.intake")
+log = logging.getLogger("tickertape.ingest")
 
 CHECK_EVERY: Final = 0.5
 """Seconds between looks at whether the consumer is still heard."""
@@ -88,7 +88,7 @@ class Ingest:
         self._stumbles: Stumbles | None = None
         self._expecting = False  # a consumer is made, and nothing has come of it yet
         self._broken = asyncio.Event()
-        self._filing = DeadLetters(names)
+        self._dead_letters = DeadLetters(names)
         self._ending = False
         self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
         self._ups = 0
@@ -133,7 +133,7 @@ class Ingest:
                 tasks.start(warm(nc, self.hub, self._range, self._names, head), "warm")
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
-                tasks.start(self._filing.run(nc), "rejected")
+                tasks.start(self._dead_letters.run(nc), "rejected")
                 tasks.start(self._round_trip.measure(nc), "round-trip")
                 tasks.start(self._gaps.run(nc), "gaps")
                 tasks.start(self._states.reload(nc), "states")
@@ -270,7 +270,7 @@ class Ingest:
             self._missing(found.seq - 1)
         stored_ns = None if found.stored is None else found.stored.stored_ns
         self.hub.skip(found.seq, Reason.UNREADABLE, stored_ns)
-        self._filing.add(dead_letter(found, self.hub.epoch, self._names))
+        self._dead_letters.add(dead_letter(found, self.hub.epoch, self._names))
 
     async def _newest_is_lost(self, nc: Client) -> bool:
         """Tell whether the stream has given the newest message's place to another since it was taken in.
@@ -316,7 +316,7 @@ class Ingest:
         if isinstance(event, Rejected):
             self.hub.skip(seq, event.reason, stored_ns)
             cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
-            self._filing.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
+            self._dead_letters.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
         else:
             headers = delivery.headers
             traceparent = None if headers is None else headers.get("traceparent")

@@ -30,7 +30,7 @@ from tickertape.process.tasks import watched
 
 T = TypeVar("T")
 
-log = logging.getLogger("tickertape.intake")
+log = logging.getLogger("tickertape.ingest")
 
 TRIES: Final = 2
 """Times that a connection ends at a place before the next message is looked at: once can be the network."""

@@ -16,7 +16,7 @@ from tickertape.names import Names
 from tickertape.nats.headers import added
 from tickertape.nats.streams import StreamsError, info
 
-log = logging.getLogger("tickertape.intake")
+log = logging.getLogger("tickertape.ingest")
 
 LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds that the start waits for LATEST to have caught up with EVENTS."""

@@ -15,7 +15,7 @@ from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError, info
 
-log = logging.getLogger("tickertape.intake")
+log = logging.getLogger("tickertape.ingest")
 
 AGAIN: Final = 2.0
 """Seconds before the tail is read again; until then clients are served from the stream."""

@@ -51,7 +51,8 @@ class Acceptor:
     Args:
         admission: counts who is inside.
         clock: seconds.
-        inside: builds the HTTP protocol; has ``visitor`` and ``wire`` to set, and takes uvicorn's arguments.
+        inside: builds the HTTP protocol; has ``client_slot`` and ``wire`` to set, and takes the arguments
+            of uvicorn's.
         tls: for the main port; None serves plain HTTP.
     """
 
@@ -74,36 +75,36 @@ class Acceptor:
 
     def protocol(self, **of_uvicorn: Any) -> asyncio.Protocol:
         """Build what a new socket is handed to; its signature is uvicorn's."""
-        return _PendingConnection(self, lambda: self._inside(door=self, **of_uvicorn))
+        return _PendingConnection(self, lambda: self._inside(acceptor=self, **of_uvicorn))
 
 
 class _PendingConnection(asyncio.Protocol):
     """A socket at the door."""
 
-    def __init__(self, door: Acceptor, inside: Callable[[], Any]) -> None:
-        self._door = door
+    def __init__(self, acceptor: Acceptor, inside: Callable[[], Any]) -> None:
+        self._acceptor = acceptor
         self._inside = inside
         self._transport: asyncio.Transport
-        self._visitor: ClientSlot | None = None
+        self._client_slot: ClientSlot | None = None
         self._refused: Limit | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._early = bytearray()  # that came before TLS was ready for it, or right behind its handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        door = self._door
+        acceptor = self._acceptor
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        decided = door.admission.arrive(peer_of(self._transport), self, door.clock())
+        decided = acceptor.admission.arrive(peer_of(self._transport), self, acceptor.clock())
         if isinstance(decided, Limit):
             self._turn_away(decided)
             return
-        self._visitor = decided
-        if door.tls is None:
+        self._client_slot = decided
+        if acceptor.tls is None:
             self._enter(self._transport)
         else:
             self._transport.pause_reading()
-            task = asyncio.get_running_loop().create_task(self._secure(door.tls))
-            door.tasks.add(task)
-            task.add_done_callback(door.tasks.discard)
+            task = asyncio.get_running_loop().create_task(self._secure(acceptor.tls))
+            acceptor.tasks.add(task)
+            task.add_done_callback(acceptor.tasks.discard)
 
     def data_received(self, data: bytes) -> None:
         if self._refused is not None:
@@ -120,7 +121,7 @@ class _PendingConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._door.lingering -= 1
+            self._acceptor.lingering -= 1
         self._gone()
 
     def abort(self) -> None:
@@ -128,12 +129,12 @@ class _PendingConnection(asyncio.Protocol):
         self._transport.abort()
 
     def _turn_away(self, limit: Limit) -> None:
-        door = self._door
-        if door.tls is not None or door.lingering >= _MAX_LINGERING:
+        acceptor = self._acceptor
+        if acceptor.tls is not None or acceptor.lingering >= _MAX_LINGERING:
             self._transport.abort()  # it could not read the answer without a handshake, which is what costs
             return
         self._refused = limit
-        door.lingering += 1
+        acceptor.lingering += 1
         self._timer = asyncio.get_running_loop().call_later(_ASK_TIME, self.abort)
 
     async def _secure(self, tls: ssl.SSLContext) -> None:
@@ -166,14 +167,14 @@ class _PendingConnection(asyncio.Protocol):
             del early[:size]
 
     def _enter(self, transport: asyncio.Transport) -> None:
-        visitor, self._visitor = self._visitor, None
-        if visitor is None:
+        client_slot, self._client_slot = self._client_slot, None
+        if client_slot is None:
             transport.abort()
             return
         inside = self._inside()
-        inside.visitor = visitor
+        inside.client_slot = client_slot
         inside.wire = self._transport
-        visitor.socket = inside
+        client_slot.socket = inside
         transport.set_protocol(inside)
         inside.connection_made(transport)
         if self._early:
@@ -182,10 +183,10 @@ class _PendingConnection(asyncio.Protocol):
 
     def _gone(self) -> None:
         """It left before it came in."""
-        visitor, self._visitor = self._visitor, None
-        if visitor is not None:
-            self._door.admission.fault(visitor.address, self._door.clock())
-            self._door.admission.leave(visitor)
+        client_slot, self._client_slot = self._client_slot, None
+        if client_slot is not None:
+            self._acceptor.admission.fault(client_slot.address, self._acceptor.clock())
+            self._acceptor.admission.leave(client_slot)
 
 
 @coroutine

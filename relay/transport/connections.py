@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypedDict
 
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth import request_auth as entrance
+from tickertape.relay.auth import request_auth as request_auth
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.request_auth import Headers, RequestAuth
 from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits
@@ -111,7 +111,7 @@ class Connections:
         self,
         hub: Hub,
         clock: Callable[[], float],
-        entrance: RequestAuth | None = None,
+        request_auth: RequestAuth | None = None,
         admission: Admission | None = None,
         message_rate: int = MESSAGE_RATE,
         *,
@@ -119,7 +119,7 @@ class Connections:
     ) -> None:
         self.hub = hub
         self.clock = clock
-        self.entrance = entrance or RequestAuth()
+        self.request_auth = request_auth or RequestAuth()
         self.admission = admission or Admission(Limits())
         self.message_rate = message_rate
         self.open = open
@@ -207,7 +207,7 @@ class Connections:
     # Who comes.
 
     def decide(
-        self, visitor: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
+        self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
     ) -> Decision:
         """What a handshake gets; a refusal that is told before the upgrade is counted as a fault here.
 
@@ -222,25 +222,27 @@ class Connections:
         why = "page_not_allowed"
         try:
             # A page of another site learns nothing, whatever it offers.
-            self.entrance.check_page(peer, headers, secure=secure)
+            self.request_auth.check_page(peer, headers, secure=secure)
             why = ""
-            offered = entrance.offered(value for name, value in headers if name == "sec-websocket-protocol")
+            offered = request_auth.offered(
+                value for name, value in headers if name == "sec-websocket-protocol"
+            )
             inside = offered.browser
-            decided = self._asked(visitor, peer, headers, query, offered.token)
+            decided = self._asked(client_slot, peer, headers, query, offered.token)
         except ProtocolError as error:
             code = close_code(error)
             if not inside and code in _FAULTS:
-                self._fault(visitor)
+                self._fault(client_slot)
             if code in _FAULTS or code is CloseCode.TOO_MANY:
                 why = why or (error.reason if isinstance(error, TokenError) else error.code)
-                self.refusals.note(code, why, visitor.address if visitor else peer)
+                self.refusals.note(code, why, client_slot.address if client_slot else peer)
             refused = error.with_traceback(None)  # that holds this frame, and the frame the error
             refused.__context__ = None  # likewise
             return Decision(request, refused=refused, inside=inside)
         return decided
 
     def _asked(
-        self, visitor: ClientSlot | None, peer: str, headers: Headers, query: str, token: str | None
+        self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, token: str | None
     ) -> Decision:
         """Decide about a handshake from a page that may connect.
 
@@ -249,40 +251,42 @@ class Connections:
         """
         if not self.open:
             raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
-        client = self.entrance.client(peer, headers)
-        if visitor is not None and client != peer:
+        client = self.request_auth.client(peer, headers)
+        if client_slot is not None and client != peer:
             # Only now is it known who a proxy speaks for.
-            limit = self.admission.request(visitor, client, self.clock())
+            limit = self.admission.request(client_slot, client, self.clock())
             if limit is not None:
                 raise ProtocolError(
                     ErrorCode.TOO_MANY, f"too many connections from {client}; try again later"
                 )
         request = parse_query(query)
-        grant = self.entrance.grant(headers, token)
+        grant = self.request_auth.grant(headers, token)
         wanted = None
         if grant is not None:
             wanted = grant.intersect(request.subjects, request.level)
-            if visitor is not None and not self.admission.bind(visitor, grant.subject, grant.connections):
+            if client_slot is not None and not self.admission.bind(
+                client_slot, grant.subject, grant.connections
+            ):
                 raise ProtocolError(
                     ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
                 )
         return Decision(request, grant, wanted)
 
-    def opened(self, visitor: ClientSlot | None) -> None:
+    def opened(self, client_slot: ClientSlot | None) -> None:
         """A handshake is over, and there is a session."""
         self.results["accepted"] += 1
-        if visitor is not None:
-            self.handshakes.observe(self.clock() - visitor.arrived)
+        if client_slot is not None:
+            self.handshakes.observe(self.clock() - client_slot.arrived)
 
-    def admit(self, visitor: ClientSlot | None, grant: Grant) -> bool:
+    def admit(self, client_slot: ClientSlot | None, grant: Grant) -> bool:
         """Count a visitor as one of its token's subject; False when that has connections enough."""
-        if visitor is not None:
-            if not self.admission.bind(visitor, grant.subject, grant.connections):
+        if client_slot is not None:
+            if not self.admission.bind(client_slot, grant.subject, grant.connections):
                 return False
-            self.admission.settle(visitor)
+            self.admission.settle(client_slot)
         return True
 
-    def closing(self, visitor: ClientSlot | None, code: int, session: str) -> None:
+    def closing(self, client_slot: ClientSlot | None, code: int, session: str) -> None:
         """A connection is being closed by us: without a session, that can be its fault.
 
         Args:
@@ -290,18 +294,18 @@ class Connections:
             code: of the close.
             session: id of its session; empty when it has none, and then it was told of as refused.
         """
-        if visitor is None:
+        if client_slot is None:
             return
-        unsettled = self.admission.unsettled(visitor)
+        unsettled = self.admission.unsettled(client_slot)
         if code in _FAULTS and unsettled:
-            self._fault(visitor)
+            self._fault(client_slot)
             if code == CloseCode.TIMEOUT:
                 self.admission.refused[Limit.AUTH_TIME] += 1
         ordinary = code in _ORDINARY and not unsettled
         if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
-            self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, visitor.address, session)
+            self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
 
-    def gone(self, visitor: ClientSlot, *, waiting: bool) -> None:
+    def gone(self, client_slot: ClientSlot, *, waiting: bool) -> None:
         """A visitor's connection has ended; called once.
 
         Args:
@@ -309,9 +313,9 @@ class Connections:
             waiting: whether it ended without having shown a token that was waited for.
         """
         if waiting:
-            self._fault(visitor)
-        self.admission.leave(visitor)
+            self._fault(client_slot)
+        self.admission.leave(client_slot)
 
-    def _fault(self, visitor: ClientSlot | None) -> None:
-        if visitor is not None:
-            self.admission.fault(visitor.address, self.clock())
+    def _fault(self, client_slot: ClientSlot | None) -> None:
+        if client_slot is not None:
+            self.admission.fault(client_slot.address, self.clock())

@@ -87,10 +87,10 @@ def peer(scope: Scope) -> str:
     return scope["client"][0] if scope["client"] else ""
 
 
-def cors(entrance: RequestAuth, headers: Headers) -> dict[str, str]:
+def cors(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
     """What lets a page of the allow list read an answer."""
     origin = value_of(headers, "origin")
-    if origin is None or not entrance.origins.listed(origin):
+    if origin is None or not request_auth.origins.listed(origin):
         return {"Vary": "Origin"}
     return {
         "Vary": "Origin",

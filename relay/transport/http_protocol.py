@@ -52,7 +52,7 @@ class GuardedHttp(HttpToolsProtocol):
         wire: transport of the socket below TLS; None without TLS.
     """
 
-    visitor: ClientSlot | None = None
+    client_slot: ClientSlot | None = None
     wire: asyncio.Transport | None = None
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
@@ -62,9 +62,9 @@ class GuardedHttp(HttpToolsProtocol):
     _tail = b""  # last bytes of them: a blank line may come in pieces
     _why: tuple[int, str, Mapping[str, str]] = (400, "not an HTTP request", {})
 
-    def __init__(self, *args: Any, door: Acceptor | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, acceptor: Acceptor | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.door = door
+        self.acceptor = acceptor
         self._answers: deque[RequestResponseCycle] = deque()  # under way, in the order of their requests
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -74,11 +74,11 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._give_up_answers()
-        if self.visitor is not None and self.door is not None:
+        if self.client_slot is not None and self.acceptor is not None:
             if self._in_head and self.cycle is None:
                 self._fault()  # it never asked for anything
-            self.door.admission.leave(self.visitor)
-            self.visitor = None
+            self.acceptor.admission.leave(self.client_slot)
+            self.client_slot = None
         super().connection_lost(exc)
 
     # Reading.
@@ -128,7 +128,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"]["visitor"] = self.visitor
+        self.scope["state"]["client_slot"] = self.client_slot
         if not self._in_head:
             self._expect_head()
 
@@ -300,10 +300,10 @@ class GuardedHttp(HttpToolsProtocol):
         self._leave_server()
         # Who does not read what was written before would hold the socket for as long as it likes.
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self.abort)
-        if self.door is not None and limit is not None:
-            self.door.admission.refused[limit] += 1
+        if self.acceptor is not None and limit is not None:
+            self.acceptor.admission.refused[limit] += 1
         self._fault()
 
     def _fault(self) -> None:
-        if self.visitor is not None and self.door is not None:
-            self.door.admission.fault(self.visitor.address, self.door.clock())
+        if self.client_slot is not None and self.acceptor is not None:
+            self.acceptor.admission.fault(self.client_slot.address, self.acceptor.clock())

@@ -79,6 +79,7 @@ class Connection(asyncio.Protocol):
     """One client's socket; also the ``Link`` of its session."""
 
     __slots__ = (
+        "_client_slot",
         "_conn",
         "_cut",
         "_gate",
@@ -86,7 +87,6 @@ class Connection(asyncio.Protocol):
         "_rate",
         "_session",
         "_transport",
-        "_visitor",
         "encoding",
         "send",
         "spoke",
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._gate = gate
         self._conn = WebSocket()
         self._session: Session | None = None
-        self._visitor: ClientSlot | None = None
+        self._client_slot: ClientSlot | None = None
         self._transport: asyncio.Transport
         self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
         self._missed = 0
@@ -116,10 +116,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         # Counted since it came to the door; from here on by us.
         http: Any = transport.get_protocol()
-        self._visitor = getattr(http, "visitor", None)
-        if self._visitor is not None:
-            http.visitor = None
-            self._visitor.socket = self
+        self._client_slot = getattr(http, "client_slot", None)
+        if self._client_slot is not None:
+            http.client_slot = None
+            self._client_slot.socket = self
         transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
         # uvicorn does this after it has fed us the request; a pause before that would be told to it, not us.
         transport.set_protocol(self)
@@ -189,9 +189,9 @@ class Connection(asyncio.Protocol):
         waiting = session is not None and session.state is State.WAITING
         if session is not None:
             self._gate.hub.sessions.closed(session)
-        visitor, self._visitor = self._visitor, None
-        if visitor is not None:
-            self._gate.gone(visitor, waiting=waiting)
+        client_slot, self._client_slot = self._client_slot, None
+        if client_slot is not None:
+            self._gate.gone(client_slot, waiting=waiting)
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def admit(self, grant: Grant) -> bool:
         """Count it as one of its token's subject; False when that has connections enough."""
-        if not self._gate.admit(self._visitor, grant):
+        if not self._gate.admit(self._client_slot, grant):
             return False
         self._conn.limit(MAX_MESSAGE_BYTES)
         return True
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
         session = self._session.id if self._session is not None else ""
-        self._gate.closing(self._visitor, code, session)
+        self._gate.closing(self._client_slot, code, session)
         if self._conn.state is OPEN:
             self._conn.send_close(code, cut(reason, MAX_REASON_BYTES))
         # Also when a broken frame has begun to close it in the same read that is too much.
@@ -284,7 +284,9 @@ class Connection(asyncio.Protocol):
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
         secure = self._transport.get_extra_info("sslcontext") is not None
-        decided = self._gate.decide(self._visitor, peer_of(self._transport), headers, query, secure=secure)
+        decided = self._gate.decide(
+            self._client_slot, peer_of(self._transport), headers, query, secure=secure
+        )
         if decided.refused is not None and not decided.inside:
             self._refuse(refused(decided.refused))
             return
@@ -302,7 +304,7 @@ class Connection(asyncio.Protocol):
         hub = self._gate.hub
         self._gate.add(self)
         if decided.refused is None:
-            self._gate.opened(self._visitor)
+            self._gate.opened(self._client_slot)
             if decided.grant is None:
                 self._conn.limit(MAX_AUTH_BYTES)
             self._session = hub.sessions.open(
@@ -331,8 +333,10 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """Close the connection, with time for its client to read why."""
-        if self._visitor is not None and self._conn.close_rcvd is None:
-            self._gate.admission.unsettle(self._visitor)  # it may take its time, at the cost of its own kind
+        if self._client_slot is not None and self._conn.close_rcvd is None:
+            self._gate.admission.unsettle(
+                self._client_slot
+            )  # it may take its time, at the cost of its own kind
         self._transport.close()
         self._cut_later()
 

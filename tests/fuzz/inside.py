@@ -92,7 +92,7 @@ class Inside:
         self.gate = Connections(
             self.hub, self._now, RequestAuth(verify, Origins("https://app.example.com")), self.admission
         )
-        self.door = Acceptor(self.admission, self._now, GuardedHttp)
+        self.acceptor = Acceptor(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(Readers, _NoReaders()))
             listener = Listener("127.0.0.1", [unused])
@@ -214,7 +214,7 @@ class Inside:
         return illegal(b"HTTP/1.1 101 x\r\n\r\n" + self._honest.written)
 
     def _protocol(self) -> Any:
-        return self.door.protocol(
+        return self.acceptor.protocol(
             config=self._config, server_state=self._state, app_state={}, _loop=self.loop
         )
 
@@ -251,7 +251,7 @@ class Inside:
             "feeds": len(self.hub.fanout.feeds),
             "behind": self.hub.fanout.behind,
             "counted for limits": self._tally.counted,
-            "lingering": self.door.lingering,
+            "lingering": self.acceptor.lingering,
             "requests": len(self._state.tasks),
             "HTTP": len(self._state.connections),
         }

@@ -25,7 +25,7 @@ def _as_it_was() -> Iterator[None]:
 
 def record(message: str, *values: object, **extra: object) -> logging.LogRecord:
     """A record as a module of ours makes it."""
-    made = logging.LogRecord("tickertape.intake", logging.WARNING, "x.py", 1, message, values, None)
+    made = logging.LogRecord("tickertape.ingest", logging.WARNING, "x.py", 1, message, values, None)
     made.created = 1_750_761_045.123_9
     made.__dict__ |= extra
     return made
@@ -45,7 +45,7 @@ def test_a_line_has_its_fields_and_its_extras() -> None:
     assert list(found.items()) == [
         ("time", "2025-06-24T10:30:45.123Z"),
         ("level", "WARNING"),
-        ("logger", "tickertape.intake"),
+        ("logger", "tickertape.ingest"),
         ("message", "session abc ended"),
         ("session", "abc"),
         ("code", 4401),
@@ -114,8 +114,8 @@ def test_the_form_follows_who_reads(
     """Text on a terminal, else JSON, unless it is said; libraries' lines have the same form."""
     monkeypatch.setattr(sys, "stderr", stream)
     logs.set_up(form, "info")
-    logging.getLogger("tickertape.intake").info("ours")
-    logging.getLogger("tickertape.intake").debug("not said")
+    logging.getLogger("tickertape.ingest").info("ours")
+    logging.getLogger("tickertape.ingest").debug("not said")
     logging.getLogger("uvicorn.error").error("theirs")
     logging.getLogger("uvicorn.error").info("not said")
     logging.getLogger("nats.aio").warning("not said")

@@ -44,7 +44,7 @@ def test_a_consumer_that_was_refused_is_tried_again(
                     await js.delete_consumer("EVENTS", one.name)
                 seq = await publish(js, line("after"))
                 async with asyncio.timeout(PATIENCE):
-                    while parts.intake.hub.log.head < seq:
+                    while parts.ingest.hub.log.head < seq:
                         await asyncio.sleep(0.02)
         finally:
             running.cancel()

@@ -174,10 +174,10 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
     patterns = tuple(names.subject(pattern) for pattern in STREAM_SUBJECTS)
     hub = Hub(HubSettings(), lambda: None)
     readers = Readers(hub, ReplayRequests(), names, patterns, time.time)
-    intake = Ingest(hub, time.time, url, names, patterns, readers)
+    ingest = Ingest(hub, time.time, url, names, patterns, readers)
     ready = asyncio.Event()
     token = present.set(faults)
-    running = asyncio.create_task(intake.run(ready))
+    running = asyncio.create_task(ingest.run(ready))
     present.reset(token)
     readied = asyncio.create_task(ready.wait())
     try:

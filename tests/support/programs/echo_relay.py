@@ -61,9 +61,9 @@ class EchoHub(Hub):
 async def echo_relay() -> AsyncIterator[str]:
     """Serve echoes, in this event loop; yields the address of the feed."""
     gate = Connections(EchoHub(), time.monotonic, message_rate=UNLIMITED)
-    door = Acceptor(gate.admission, time.monotonic, GuardedHttp)
+    acceptor = Acceptor(gate.admission, time.monotonic, GuardedHttp)
     listener = listen("127.0.0.1", 0, "--port")
-    server = HttpServer(_no_pages, listener, websocket_protocol(gate), door.protocol)
+    server = HttpServer(_no_pages, listener, websocket_protocol(gate), acceptor.protocol)
     serving = asyncio.create_task(server.run_until_stopped())
     try:
         yield f"ws://{server.address}/ws"

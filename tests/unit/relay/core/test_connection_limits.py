@@ -18,9 +18,9 @@ class Socket:
 
 def come(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> ClientSlot:
     """A visitor that is let in."""
-    visitor = admission.arrive(address, Socket(), now)
-    assert isinstance(visitor, ClientSlot)
-    return visitor
+    client_slot = admission.arrive(address, Socket(), now)
+    assert isinstance(client_slot, ClientSlot)
+    return client_slot
 
 
 def refused(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> Limit:
@@ -35,11 +35,11 @@ def test_without_limits_everybody_comes_in() -> None:
     admission = Admission(Limits())
     visitors = [come(admission) for _ in range(1_000)]
     assert (admission.open, admission.pending) == (1_000, 1_000)
-    for visitor in visitors:
-        admission.settle(visitor)
+    for client_slot in visitors:
+        admission.settle(client_slot)
     assert (admission.open, admission.pending) == (1_000, 0)
-    for visitor in visitors:
-        admission.leave(visitor)
+    for client_slot in visitors:
+        admission.leave(client_slot)
     assert (admission.open, admission.pending, admission.refused) == (0, 0, {})
     assert repr(admission) == f"Admission(0 open, 0 without a session, {Limits()})"
 
@@ -50,13 +50,13 @@ def test_a_socket_whose_session_has_ended_makes_room() -> None:
     sockets = [Socket() for _ in range(4)]
     visitors = []
     for one in sockets:
-        visitor = admission.arrive("a", one, 0.0)
-        assert isinstance(visitor, ClientSlot)
-        admission.settle(visitor)
-        visitors.append(visitor)
-    for visitor in visitors[:2]:
-        admission.unsettle(visitor)
-        admission.unsettle(visitor)
+        client_slot = admission.arrive("a", one, 0.0)
+        assert isinstance(client_slot, ClientSlot)
+        admission.settle(client_slot)
+        visitors.append(client_slot)
+    for client_slot in visitors[:2]:
+        admission.unsettle(client_slot)
+        admission.unsettle(client_slot)
     assert (admission.pending, [one.cut for one in sockets]) == (2, [False] * 4)
     admission.unsettle(visitors[2])
     come(admission)
@@ -227,17 +227,17 @@ def test_a_proxy_says_who_a_visitor_is() -> None:
 def test_a_full_relay_is_no_reason_to_refuse_a_request_of_the_same_client() -> None:
     """It is inside already."""
     admission = Admission(Limits(connections=1, address_connections=1))
-    visitor = come(admission)
-    assert admission.request(visitor, "192.0.2.1", 0.0) is None
+    client_slot = come(admission)
+    assert admission.request(client_slot, "192.0.2.1", 0.0) is None
 
 
 def test_requests_have_the_rate_of_their_address() -> None:
     """Each on one socket costs what a new socket would."""
     admission = Admission(Limits(address_rate=1.0))
-    visitor = come(admission)
-    asked = [admission.request(visitor, "192.0.2.1", 0.0) for _ in range(int(BURST_SECONDS))]
+    client_slot = come(admission)
+    asked = [admission.request(client_slot, "192.0.2.1", 0.0) for _ in range(int(BURST_SECONDS))]
     assert asked == [None] * 9 + [Limit.ADDRESS_RATE]
-    assert admission.request(visitor, "192.0.2.1", 1.0) is None
+    assert admission.request(client_slot, "192.0.2.1", 1.0) is None
 
 
 def test_a_subject_has_so_many_sessions() -> None:

@@ -239,9 +239,9 @@ def test_what_does_not_answer_has_no_round_trip() -> None:
 def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
     """By the gate's own clock."""
     gate = Connections(Stage().hub, lambda: NOW + 0.3)
-    visitor = gate.admission.arrive("127.0.0.1", FakeSocket(), NOW)
-    assert isinstance(visitor, ClientSlot)
-    gate.opened(visitor)
+    client_slot = gate.admission.arrive("127.0.0.1", FakeSocket(), NOW)
+    assert isinstance(client_slot, ClientSlot)
+    gate.opened(client_slot)
     gate.opened(None)
     taken = read(gate, Upstream(), {}).distributions["handshake_duration_seconds"]
     assert sum(taken.counts) == 1
