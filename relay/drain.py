@@ -75,12 +75,12 @@ class StopSignals:
 
 
 async def drain(
-    gate: Connections, main: HttpServer, notice: float, seconds: float, stopping: StopSignals
+    connections: Connections, main: HttpServer, notice: float, seconds: float, stopping: StopSignals
 ) -> None:
     """Let the clients of one relay, or of one of its workers, go.
 
     Args:
-        gate: who is there.
+        connections: who is there.
         main: where they come from.
         notice: seconds from "not ready" to the first goodbye; nothing is waited for after a Ctrl-C, nor by a
             relay that was never ready.
@@ -88,27 +88,27 @@ async def drain(
         stopping: tells of a second signal.
     """
     began = time.monotonic()
-    served = gate.open
-    gate.leave()
+    served = connections.open
+    connections.leave()
     if served and notice and not stopping.by_hand:
         log.info(
             "not ready any more; clients are let in for %g s yet, until balancers have noticed", notice,
-            extra={"notice": notice, "connections": len(gate)},
+            extra={"notice": notice, "connections": len(connections)},
         )  # fmt: skip
         await stopping.rest(notice)
-    gate.keep_out()
+    connections.keep_out()
     main.stop_accepting()
-    there = len(gate)
+    there = len(connections)
     log.info(
         "shutting down: %d clients have %g s to leave", there, seconds,
         extra={"connections": there, "drain": seconds},
     )  # fmt: skip
     deadline = time.monotonic() + seconds
-    await _say_goodbye(gate, seconds * WAVES_SHARE, stopping)
-    while len(gate) and time.monotonic() < deadline and not stopping.twice:
+    await _say_goodbye(connections, seconds * WAVES_SHARE, stopping)
+    while len(connections) and time.monotonic() < deadline and not stopping.twice:
         await stopping.rest(LOOK_EVERY)
     await asyncio.sleep(0)  # what was just written is sent at the end of the loop's turn
-    cut = gate.all()
+    cut = connections.all()
     for connection in cut:
         connection.abort()
     took, left = time.monotonic() - began, there - len(cut)
@@ -118,15 +118,15 @@ async def drain(
     )  # fmt: skip
 
 
-async def _say_goodbye(gate: Connections, seconds: float, stopping: StopSignals) -> None:
+async def _say_goodbye(connections: Connections, seconds: float, stopping: StopSignals) -> None:
     """Say ``bye`` in waves; whoever is told later waits longer, so that all come back at one even rate."""
-    sessions = list(gate.hub.sessions)
+    sessions = list(connections.hub.sessions)
     spread = max(LEAST_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))
     waves = max(1, min(len(sessions), math.floor(seconds / WAVE_EVERY)))
     began = time.monotonic()
     for wave in range(waves):
         part = range(len(sessions) * wave // waves, len(sessions) * (wave + 1) // waves)
-        gate.farewell(sessions, part, spread)
+        connections.farewell(sessions, part, spread)
         if wave < waves - 1:
             # By the clock, since a wave takes its time too.
             await stopping.rest(max(0.0, began + (wave + 1) * seconds / waves - time.monotonic()))

@@ -42,7 +42,7 @@ class Parts:
 
     Attributes:
         hub: the log and its sessions.
-        gate: who may come in; closed until somebody opens it.
+        connections: who may come in; closed until somebody opens it.
         intake: reads NATS into the hub.
         flush_loop: writes what the hub has for its sessions.
         history: for ``GET /events``.
@@ -50,7 +50,7 @@ class Parts:
     """
 
     hub: Hub
-    gate: Connections
+    connections: Connections
     ingest: Ingest
     flush_loop: FlushLoop
     history: History
@@ -58,7 +58,7 @@ class Parts:
 
     def ready(self) -> bool:
         """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
-        return self.ingest.loaded and self.gate.well
+        return self.ingest.loaded and self.connections.well
 
     def failures(self) -> Mapping[str, int]:
         """Tokens that were refused, by reason."""
@@ -66,7 +66,7 @@ class Parts:
 
     def reading(self) -> MetricsSnapshot:
         """All numbers of this relay now."""
-        return read(self.gate, self.ingest.upstream(), self.failures())
+        return read(self.connections, self.ingest.upstream(), self.failures())
 
     async def run(self, loaded: asyncio.Event) -> None:
         """Do what goes on behind the connections, until cancelled.
@@ -92,16 +92,16 @@ class Parts:
                     await part
 
     async def _tick(self) -> None:
-        clock, lag = self.gate.clock, self.hub.stats.loop_lag
+        clock, lag = self.connections.clock, self.hub.stats.loop_lag
         for turn in itertools.count(1):
             due = clock() + TICK
             await asyncio.sleep(TICK)
             lag.observe(clock() - due)
-            self.hub.tick(self.gate.clock())
-            self.gate.ping_some()
-            self.gate.refusals.tick(self.gate.clock(), self.gate.admission.refused)
+            self.hub.tick(self.connections.clock())
+            self.connections.ping_some()
+            self.connections.refusals.tick(self.connections.clock(), self.connections.admission.refused)
             if turn % TIDY_EVERY == 0:
-                self.gate.admission.tidy(self.gate.clock())
+                self.connections.admission.tidy(self.connections.clock())
 
     async def _watch(self, authority: TokenService) -> None:
         """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
@@ -117,7 +117,7 @@ def assemble(
     settings: RelaySettings,
     url: str,
     origins: Origins,
-    connections: int,
+    capacity: int,
     authority: TokenService | None,
     place: WorkerContext | None = None,
 ) -> Parts:
@@ -127,7 +127,7 @@ def assemble(
         settings: what the operator set.
         url: of NATS.
         origins: pages that may connect.
-        connections: for how many there are descriptors.
+        capacity: for how many connections there are descriptors.
         authority: verifies tokens; None lets everybody in.
         place: among other relays on the same port; None stands alone.
     """
@@ -155,17 +155,17 @@ def assemble(
     ingest = Ingest(hub, now, url, names, patterns, readers, settings.access())
     flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, ingest.rest)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
-    limits = settings.limits(connections)
+    limits = settings.limits(capacity)
     if place:
-        limits = place.limits(settings.limits(connections * place.workers))
+        limits = place.limits(settings.limits(capacity * place.workers))
     admission = Admission(
         limits,
         lambda address: address in unlimited or address in trusted,
-        place.tally(connections) if place else None,
+        place.tally(capacity) if place else None,
     )
     request_auth = RequestAuth(verify, origins, trusted)
-    gate = Connections(hub, now, request_auth, admission, settings.message_rate, open=False)
-    return Parts(hub, gate, ingest, flush_loop, History(hub, readers), authority)
+    connections = Connections(hub, now, request_auth, admission, settings.message_rate, open=False)
+    return Parts(hub, connections, ingest, flush_loop, History(hub, readers), authority)
 
 
 def session_failed(session: str, error: Exception) -> None:

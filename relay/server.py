@@ -89,11 +89,13 @@ async def serve(
     if shipped is not None:
         log.addHandler(shipped)
     parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
-    gate = parts.gate
-    acceptor = Acceptor(gate.admission, gate.clock, GuardedHttp, certificate.context if certificate else None)
-    pages = main_pages(gate, parts.history)
-    main = HttpServer(pages, main_socket, websocket_protocol(gate), acceptor.protocol)
-    of_ops = ops_pages(gate, parts.ready, lambda: parts.ingest.lag, parts.reading)
+    connections = parts.connections
+    acceptor = Acceptor(
+        connections.admission, connections.clock, GuardedHttp, certificate.context if certificate else None
+    )
+    pages = main_pages(connections, parts.history)
+    main = HttpServer(pages, main_socket, websocket_protocol(connections), acceptor.protocol)
+    of_ops = ops_pages(connections, parts.ready, lambda: parts.ingest.lag, parts.reading)
     ops: Server = (
         place.ops(of_ops, partial(_whole_reading, parts)) if place else HttpServer(of_ops, ops_socket)
     )
@@ -113,7 +115,7 @@ async def serve(
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}")
         await race(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
-            gate.let_in()
+            connections.let_in()
             _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began
@@ -121,11 +123,13 @@ async def serve(
             await race(*watched, stopping.wait())
         for task in _ended(watched):
             await task  # raises what ended it
-        await drain(gate, main, settings.drain_notice, settings.drain, stopping)
+        await drain(connections, main, settings.drain_notice, settings.drain, stopping)
     except OperatorError as error:
         refuse(str(error))
         code = 1
-        await drain(gate, main, 0.0, settings.drain, stopping)  # clients are told, and find another relay
+        await drain(
+            connections, main, 0.0, settings.drain, stopping
+        )  # clients are told, and find another relay
     finally:
         await end(*background)
         for server in both:

@@ -109,7 +109,7 @@ class TickertapeApp:
 
     def health(self) -> Health:
         """What ``/health`` of the feed says, for the host's own: status, upstream, connections."""
-        return _UNKNOWN if self._relay.parts is None else self._relay.parts.gate.health()
+        return _UNKNOWN if self._relay.parts is None else self._relay.parts.connections.health()
 
     @property
     def ready(self) -> bool:
@@ -147,12 +147,12 @@ class TickertapeApp:
         if parts is None:
             await refuse(_ended(), scope, receive, send)
             return
-        await Client(parts.gate, scope, receive, send).serve()
+        await Client(parts.connections, scope, receive, send).serve()
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._relay.parts
         assert parts is not None
-        admission, now = parts.gate.admission, parts.gate.clock
+        admission, now = parts.connections.admission, parts.connections.clock
         client_slot = admission.arrive(peer(scope), _Page(), now())
         if isinstance(client_slot, Limit):
             code = ErrorCode.UNAVAILABLE if client_slot in OURS else ErrorCode.TOO_MANY

@@ -8,7 +8,7 @@ Invariants:
 1. The outbox is bounded: a client whose socket is full is paused, becomes a cursor in the log, and holds
    nobody up; it goes on when the outbox has room again.
 2. What was said before ``close`` goes out before it; a client that does not take it in time is given up.
-3. Every visitor that came in leaves once; every connection that was counted as opened is counted as closed.
+3. Every client that came in leaves once; every connection that was counted as opened is counted as closed.
 4. An exception ends this connection, and nothing else; the host is told of none.
 """
 
@@ -79,15 +79,15 @@ class Client:
     """A connection; also the ``Link`` of its session.
 
     Args:
-        gate: of the feed.
+        connections: of the feed.
         scope, receive, send: of ASGI.
     """
 
     encoding = TEXT
 
-    def __init__(self, gate: Connections, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, connections: Connections, scope: Scope, receive: Receive, send: Send) -> None:
         self.spoke = -1
-        self._gate = gate
+        self._connections = connections
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -110,8 +110,8 @@ class Client:
     async def serve(self) -> None:
         """Serve the connection from its handshake to its end."""
         await self._receive()  # websocket.connect
-        gate, address = self._gate, peer(self._scope)
-        arrived = gate.admission.arrive(address, self, gate.clock())
+        connections, address = self._connections, peer(self._scope)
+        arrived = connections.admission.arrive(address, self, connections.clock())
         if isinstance(arrived, Limit):
             code = ErrorCode.UNAVAILABLE if arrived in OURS else ErrorCode.TOO_MANY
             await self._refuse(ProtocolError(code, "too many connections; try again later"))
@@ -128,11 +128,11 @@ class Client:
             session, self._session = self._session, None
             waiting = session is not None and session.state is State.WAITING
             if session is not None:
-                gate.hub.sessions.closed(session)
-            gate.gone(arrived, waiting=waiting)
+                connections.hub.sessions.closed(session)
+            connections.gone(arrived, waiting=waiting)
             if self.spoke >= 0:
-                gate.discard(self)
-                gate.codes[self._closing[0] if self._closing is not None else self._code] += 1
+                connections.discard(self)
+                connections.codes[self._closing[0] if self._closing is not None else self._code] += 1
 
     @property
     def sent(self) -> bool:
@@ -150,7 +150,7 @@ class Client:
 
     def admit(self, grant: Grant) -> bool:
         """Count it as one of its token's subject; False when that has connections enough."""
-        if not self._gate.admit(self._client_slot, grant):
+        if not self._connections.admit(self._client_slot, grant):
             return False
         self._most = MAX_MESSAGE_BYTES
         return True
@@ -158,7 +158,7 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
         session = self._session.id if self._session is not None else ""
-        self._gate.closing(self._client_slot, code, session)
+        self._connections.closing(self._client_slot, code, session)
         if self._closing is None:
             self._closing = code, cut(reason, MAX_REASON_BYTES)
             self._session = None
@@ -177,9 +177,9 @@ class Client:
     def _fault(self, error: Exception) -> None:
         """End it on an internal error; ``bye`` goes out with the outbox, if anything still does."""
         if self._session is not None:
-            self._gate.hub.sessions.fault(self._session, error)
+            self._connections.hub.sessions.fault(self._session, error)
         elif self._closing is None:
-            self._gate.request_failed("a handshake", error)
+            self._connections.request_failed("a handshake", error)
             self._closing = CloseCode.INTERNAL_ERROR, REASON
 
     async def _end_failed(self) -> None:
@@ -197,9 +197,10 @@ class Client:
             log.debug("%r had been answered or was gone", self)
 
     async def _handshake(self, address: str) -> None:
-        scope, gate = self._scope, self._gate
+        scope, connections = self._scope, self._connections
         headers, query = headers_of(scope), scope["query_string"].decode("latin-1")
-        decided = gate.decide(self._client_slot, address, headers, query, secure=scope["scheme"] == "wss")
+        secure = scope["scheme"] == "wss"
+        decided = connections.decide(self._client_slot, address, headers, query, secure=secure)
         offered = scope.get("subprotocols") or ()
         refused = decided.refused
         if refused is None and offered and SUBPROTOCOL not in offered:
@@ -212,11 +213,11 @@ class Client:
         await self._send(
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in offered else None}
         )
-        gate.add(self)
+        connections.add(self)
         if refused is None:
-            gate.opened(self._client_slot)
+            connections.opened(self._client_slot)
         else:
-            gate.results["refused"] += 1
+            connections.results["refused"] += 1
         try:
             async with asyncio.timeout(None) as self._patience, Tasks() as tasks:
                 tasks.start(self._write(), "tickertape-client")
@@ -228,7 +229,7 @@ class Client:
             self._patience = None
 
     def _open(self, decided: Decision) -> None:
-        hub = self._gate.hub
+        hub = self._connections.hub
         if decided.refused is not None:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             code = close_code(decided.refused)
@@ -236,13 +237,15 @@ class Client:
             return
         if decided.grant is None:
             self._most = MAX_AUTH_BYTES
-        session = hub.sessions.open(self, decided.request, self._gate.clock(), decided.grant, decided.wanted)
+        session = hub.sessions.open(
+            self, decided.request, self._connections.clock(), decided.grant, decided.wanted
+        )
         if self._closing is None:
             self._session = session
             self._pause_if_full()  # the snapshot came before there was a session to tell
 
     async def _refuse(self, error: ProtocolError) -> None:
-        self._gate.results["refused"] += 1
+        self._connections.results["refused"] += 1
         await refuse(error, self._scope, self._receive, self._send)
 
     async def _read(self) -> None:
@@ -258,25 +261,25 @@ class Client:
             try:
                 self._take(session, message)
             except Exception as error:
-                self._gate.hub.sessions.fault(session, error)
+                self._connections.hub.sessions.fault(session, error)
 
     def _take(self, session: Session, message: Message) -> None:
-        gate, text = self._gate, message.get("text")
+        connections, text = self._connections, message.get("text")
         data = message.get("bytes") or b"" if text is None else text.encode()
-        now = gate.clock()
+        now = connections.clock()
         self._rate.message(now, len(data))
-        allowed = most(gate.message_rate, known=session.state is not State.WAITING)
+        allowed = most(connections.message_rate, known=session.state is not State.WAITING)
         if self._rate.spent > allowed:
-            gate.admission.refused[Limit.MESSAGE_RATE] += 1
+            connections.admission.refused[Limit.MESSAGE_RATE] += 1
             reason = f"more than {allowed} messages in a second"
-            gate.hub.sessions.bye(session, CloseCode.TOO_MANY, reason, 1_000)
+            connections.hub.sessions.bye(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
-            gate.hub.sessions.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
+            connections.hub.sessions.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
         elif len(data) > self._most:
             reason = f"a message of {len(data)} bytes; at most {self._most}"
-            gate.hub.sessions.bye(session, CloseCode.MESSAGE_TOO_BIG, reason)
+            connections.hub.sessions.bye(session, CloseCode.MESSAGE_TOO_BIG, reason)
         else:
-            gate.hub.sessions.receive(session, data, now)
+            connections.hub.sessions.receive(session, data, now)
 
     async def _write(self) -> None:
         """Send what is in the outbox, as fast as the server takes it."""
@@ -307,7 +310,7 @@ class Client:
             if self._paused and self._waiting <= BUFFER_LOW:
                 self._paused = False
                 if self._session is not None:
-                    self._gate.hub.sessions.resumed(self._session)
+                    self._connections.hub.sessions.resumed(self._session)
         self._sending = False
 
     async def _put(self, message: Message) -> None:
@@ -322,7 +325,7 @@ class Client:
         high = BUFFER_HIGH if self._sending else BURST_HIGH
         if self._waiting > high and not self._paused and self._session is not None:
             self._paused = True
-            self._gate.hub.sessions.paused(self._session)
+            self._connections.hub.sessions.paused(self._session)
 
     def _give_up(self, after: float) -> None:
         patience = self._patience

@@ -76,7 +76,7 @@ class HostedRelay:
         self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"HostedRelay({shown(self._url)}, {self.parts and self.parts.gate!r})"
+        return f"HostedRelay({shown(self._url)}, {self.parts and self.parts.connections!r})"
 
     @property
     def running(self) -> bool:
@@ -135,7 +135,7 @@ class HostedRelay:
             self._deaf()
         if self.parts is not None:
             await _emptied(self.parts, CLOSE_TIMEOUT)
-            for member in self.parts.gate.all():
+            for member in self.parts.connections.all():
                 member.abort()
             await _emptied(self.parts, ABORT_TIMEOUT)
         if self._keeper is not None:
@@ -152,9 +152,9 @@ class HostedRelay:
         return TokenService(self._settings) if self._settings.auth == "jwt" else None
 
     def _build(self) -> Parts:
-        connections = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
-        parts = assemble(self._settings, self._url, self._origins, connections, self._authority())
-        self.parts, self.pages = parts, mounted_pages(parts.gate, parts.history)
+        capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
+        parts = assemble(self._settings, self._url, self._origins, capacity, self._authority())
+        self.parts, self.pages = parts, mounted_pages(parts.connections, parts.history)
         return parts
 
     async def _keep(self, parts: Parts) -> None:
@@ -177,14 +177,14 @@ class HostedRelay:
     async def _open(self, parts: Parts, loaded: asyncio.Event) -> None:
         await loaded.wait()
         if not self.leaving:
-            parts.gate.let_in()
+            parts.connections.let_in()
             self._opened.set()
             log.info("the feed is ready")
 
     def _shut(self, parts: Parts) -> None:
         self._opened.clear()
-        parts.gate.keep_out()
-        parts.gate.farewell(list(parts.hub.sessions))
+        parts.connections.keep_out()
+        parts.connections.farewell(list(parts.hub.sessions))
 
 
 class HostedCollector(Collector):
@@ -211,12 +211,12 @@ class HostedCollector(Collector):
 
 def _unsent(parts: Parts) -> bool:
     """Tell whether something that was said to a client is not yet with the host's server."""
-    return not all(client.sent for client in parts.gate.all() if isinstance(client, Client))
+    return not all(client.sent for client in parts.connections.all() if isinstance(client, Client))
 
 
 async def _emptied(parts: Parts, seconds: float) -> None:
     """Wait until all clients are gone, but not longer."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while len(parts.gate) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
+    while len(parts.connections) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
         await asyncio.sleep(_LOOK)

@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. A visitor is counted from the accept to the end of its socket: once in all, once for its address, and once
+1. A client is counted from the accept to the end of its socket: once in all, once for its address, and once
    for its token's subject when it has one.
 2. Nobody who has a session is ever sent away to let another in: only sockets without one are.
 3. What is kept of addresses is bounded: one with no socket whose allowance is full again is forgotten.
@@ -68,7 +68,7 @@ OURS: Final = frozenset({Limit.CONNECTIONS, Limit.CONNECTION_RATE})
 
 
 class Socket(Protocol):
-    """What a visitor is counted for."""
+    """What a client is counted for."""
 
     def abort(self) -> None:
         """Cut it."""
@@ -151,10 +151,10 @@ class Admission:
         return client_slot
 
     def request(self, client_slot: ClientSlot, address: str, now: float) -> Limit | None:
-        """A visitor asks for something more, or a proxy says who a visitor is.
+        """A client asks for something more, or a proxy says who a client is.
 
         Args:
-            visitor: whose socket it came on.
+            client_slot: whose socket it came on.
             address: of the client.
             now: seconds.
 
@@ -177,15 +177,15 @@ class Admission:
         self._spend(self._key(address), FAULT_COST - 1.0, now, owing=True)
 
     def unsettled(self, client_slot: ClientSlot) -> bool:
-        """True while a visitor has no session."""
+        """True while a client has no session."""
         return client_slot in self._pending
 
     def settle(self, client_slot: ClientSlot) -> None:
-        """A visitor has a session."""
+        """A client has a session."""
         self._pending.pop(client_slot, None)
 
     def unsettle(self, client_slot: ClientSlot) -> None:
-        """Count a visitor as one without a session, also when its session has ended before its socket.
+        """Count a client as one without a session, also when its session has ended before its socket.
 
         Past the limit the oldest of them is cut.
         """
@@ -199,10 +199,10 @@ class Admission:
         self._pending[client_slot] = None
 
     def bind(self, client_slot: ClientSlot, subject: str, allowed: int | None) -> bool:
-        """Count a visitor for its token's subject; a renewed token may be another's.
+        """Count a client for its token's subject; a renewed token may be another's.
 
         Args:
-            visitor: whose token it is.
+            client_slot: whose token it is.
             subject: of the token; empty without one, which is not counted.
             allowed: most connections of that subject; None means the operator's limit.
 
@@ -221,8 +221,8 @@ class Admission:
         return True
 
     def leave(self, client_slot: ClientSlot) -> None:
-        """A visitor's socket is closed; called once, and the visitor has none any more."""
-        del client_slot.socket  # it may hold the visitor
+        """A client's socket is closed; called once, and the client has none any more."""
+        del client_slot.socket  # it may hold the client
         self.open -= 1
         self._pending.pop(client_slot, None)
         self._tally.give(ALL)

@@ -25,24 +25,24 @@ class HistoryEndpoint:
     """The page, as an ASGI application.
 
     Args:
-        gate: who may come in.
+        connections: who may come in.
         history: what is read.
     """
 
-    def __init__(self, gate: Connections, history: History) -> None:
-        self._gate = gate
+    def __init__(self, connections: Connections, history: History) -> None:
+        self._connections = connections
         self._history = history
         self._on_their_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         if scope["method"] == "OPTIONS":
-            answer = Response(status_code=204, headers=cors(self._gate.request_auth, headers))
+            answer = Response(status_code=204, headers=cors(self._connections.request_auth, headers))
             await answer(scope, receive, send)
             return
         try:
             query = parse(scope["query_string"].decode("latin-1"))
-            grant = self._gate.request_auth.grant(headers)
+            grant = self._connections.request_auth.grant(headers)
             if grant is None:
                 raise ProtocolError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
             wanted = grant.intersect(query.request.subjects, query.request.level)
@@ -56,7 +56,7 @@ class HistoryEndpoint:
         try:
             page = await self._page(query, wanted)
             found = Pieces(
-                page, media_type="application/json", headers=cors(self._gate.request_auth, headers)
+                page, media_type="application/json", headers=cors(self._connections.request_auth, headers)
             )
             await found(scope, receive, send)
         except ProtocolError as error:
@@ -73,7 +73,7 @@ class HistoryEndpoint:
             ProtocolError: it cannot be read.
         """
         try:
-            return await self._history.page(query, wanted, self._gate.clock())
+            return await self._history.page(query, wanted, self._connections.clock())
         except ProtocolError:
             raise
         except (StreamsError, NatsError, OSError) as error:
@@ -81,16 +81,16 @@ class HistoryEndpoint:
                 ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again"
             ) from None
         except Exception as error:
-            self._gate.request_failed("a request for /events", error)
+            self._connections.request_failed("a request for /events", error)
             raise ProtocolError(ErrorCode.INTERNAL, REASON) from None
 
     def _who(self, scope: Scope, grant: Grant) -> str:
-        return grant.subject or self._gate.request_auth.client(peer(scope), headers_of(scope))
+        return grant.subject or self._connections.request_auth.client(peer(scope), headers_of(scope))
 
     async def _refuse(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         client_slot = scope["state"].get("client_slot")
         if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
-            self._gate.admission.fault(client_slot.address, self._gate.clock())
+            self._connections.admission.fault(client_slot.address, self._connections.clock())
         answer = refusal(error)
-        answer.headers.update(cors(self._gate.request_auth, headers_of(scope)))
+        answer.headers.update(cors(self._connections.request_auth, headers_of(scope)))
         await answer(scope, receive, send)

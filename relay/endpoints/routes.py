@@ -65,30 +65,32 @@ class _SecurityHeaders:
 class _Guard:
     """Names that lead here, the rate of requests, and pages of other sites, before any page is made."""
 
-    def __init__(self, app: ASGIApp, gate: Connections) -> None:
+    def __init__(self, app: ASGIApp, connections: Connections) -> None:
         self._app = app
-        self._gate = gate
+        self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = self._refused(scope) if scope["type"] == "http" else None
         await (refused or self._app)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response | None:
-        gate, headers, address = self._gate, headers_of(scope), peer(scope)
+        connections, headers, address = self._connections, headers_of(scope), peer(scope)
         try:
-            gate.request_auth.check_page(address, headers, secure=scope["scheme"] == "https")
+            connections.request_auth.check_page(address, headers, secure=scope["scheme"] == "https")
         except ProtocolError as error:
             return refusal(error)
         client_slot = scope["state"].get("client_slot")
-        client = gate.request_auth.client(address, headers)
-        if client_slot is not None and gate.admission.request(client_slot, client, gate.clock()):
+        client = connections.request_auth.client(address, headers)
+        if client_slot is not None and connections.admission.request(
+            client_slot, client, connections.clock()
+        ):
             return refusal(
                 ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later")
             )
         return None
 
 
-def main_pages(gate: Connections, history: History) -> ASGIApp:
+def main_pages(connections: Connections, history: History) -> ASGIApp:
     """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
     assets = Assets(directory=DASHBOARD)
@@ -97,27 +99,27 @@ def main_pages(gate: Connections, history: History) -> ASGIApp:
         return await assets.get_response("built/index.html", request.scope)
 
     return _guarded(
-        gate,
+        connections,
         [
             Route("/", dashboard),
-            *_beside_the_feed(gate, history),
+            *_beside_the_feed(connections, history),
             Mount("/assets", assets),
         ],
     )
 
 
-def mounted_pages(gate: Connections, history: History) -> ASGIApp:
+def mounted_pages(connections: Connections, history: History) -> ASGIApp:
     """Pages of a feed within another application: ``/events`` and ``/health``."""
-    return _guarded(gate, [Route("/", _upgrade_required), *_beside_the_feed(gate, history)])
+    return _guarded(connections, [Route("/", _upgrade_required), *_beside_the_feed(connections, history)])
 
 
-def _beside_the_feed(gate: Connections, history: History) -> list[BaseRoute]:
+def _beside_the_feed(connections: Connections, history: History) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
-        return JSONResponse(gate.health(), status_code=200 if gate.well else 503)
+        return JSONResponse(connections.health(), status_code=200 if connections.well else 503)
 
     return [
         Route("/ws", _upgrade_required),
-        Route("/events", HistoryEndpoint(gate, history), methods=["GET", "OPTIONS"]),
+        Route("/events", HistoryEndpoint(connections, history), methods=["GET", "OPTIONS"]),
         Route("/health", health),
     ]
 
@@ -127,14 +129,16 @@ async def _upgrade_required(request: Request) -> Response:
     return http_refusal(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
-def _guarded(gate: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
+def _guarded(connections: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
     # The headers are outside of Starlette, so that its answer to a fault has them too.
-    return _SecurityHeaders(site(routes, [Middleware(_Guard, gate=gate)], _counted(gate)))
+    return _SecurityHeaders(
+        site(routes, [Middleware(_Guard, connections=connections)], _counted(connections))
+    )
 
 
-def _counted(gate: Connections) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _counted(connections: Connections) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def counted(request: Request, error: Exception) -> Response:
-        gate.hub.stats.errors["request"] += 1
+        connections.hub.stats.errors["request"] += 1
         return await fault(request, error)
 
     return counted
@@ -160,7 +164,7 @@ def site(
 
 
 def ops_pages(
-    gate: Connections,
+    connections: Connections,
     ready: Callable[[], bool],
     lag: Callable[[], int],
     reading: Callable[[], MetricsSnapshot],
@@ -168,7 +172,7 @@ def ops_pages(
     """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
     Args:
-        gate: the connections.
+        connections: the connections.
         ready: whether clients should be sent here.
         lag: events that are in the stream and not taken in yet.
         reading: all numbers of the relay, for ``/metrics``.
@@ -182,7 +186,7 @@ def ops_pages(
         return ready()
 
     async def status() -> dict[str, Any]:
-        return _status(gate, ready(), lag())
+        return _status(connections, ready(), lag())
 
     return ops_site(whole, is_ready, status)
 
@@ -223,8 +227,8 @@ def ops_site(
     )
 
 
-def _status(gate: Connections, ready: bool, lag: int) -> dict[str, Any]:
-    hub = gate.hub
+def _status(connections: Connections, ready: bool, lag: int) -> dict[str, Any]:
+    hub = connections.hub
     return {
         "version": metrics.package_version(),
         "relay": hub.settings.relay,

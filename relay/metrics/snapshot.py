@@ -82,19 +82,19 @@ class MetricsSnapshot:
     process: dict[str, float] = field(default_factory=dict)
 
 
-def read(gate: Connections, upstream: Upstream, failures: Mapping[str, int]) -> MetricsSnapshot:
+def read(connections: Connections, upstream: Upstream, failures: Mapping[str, int]) -> MetricsSnapshot:
     """Read a relay's numbers; a host may call this from a thread of its own, hence the copies.
 
     Args:
-        gate: the connections, and through it the hub.
+        connections: the connections, and through it the hub.
         upstream: how the relay stands with NATS.
         failures: refused tokens by reason.
     """
-    hub = gate.hub
-    stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, gate.admission
+    hub = connections.hub
+    stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, connections.admission
     since = log.since
     single: dict[str, float | None] = {
-        "connections": len(gate),
+        "connections": len(connections),
         "events_delivered": stats.delivered,
         "events_conflated": stats.conflated,
         "frames_sent": stats.frames,
@@ -103,7 +103,7 @@ def read(gate: Connections, upstream: Upstream, failures: Mapping[str, int]) -> 
         "clients_behind": fanout.behind,
         "log_events": len(log),
         "log_bytes": log.bytes,
-        "log_seconds": 0.0 if since is None else max(0.0, gate.clock() - since),
+        "log_seconds": 0.0 if since is None else max(0.0, connections.clock() - since),
         "intake_lag_events": upstream.lag,
         "replay_readers": upstream.reading,
         "sockets": admission.open,
@@ -116,9 +116,9 @@ def read(gate: Connections, upstream: Upstream, failures: Mapping[str, int]) -> 
     }
     numbers = {name: {"": float(value)} for name, value in single.items() if value is not None}
     numbers |= {
-        "connections_total": _known(gate.results, ("accepted", "refused")),
-        "disconnects": _known(gate.codes, _CODES),
-        "sessions": _sessions(gate),
+        "connections_total": _known(connections.results, ("accepted", "refused")),
+        "disconnects": _known(connections.codes, _CODES),
+        "sessions": _sessions(connections),
         "events_received": _known(stats.received, ("state", "log")),
         "events_rejected": _known(stats.rejected, tuple(Fault)),
         "events_dropped": _known(stats.dropped, ("rate", "slow", "retention", "reset")),
@@ -138,7 +138,7 @@ def read(gate: Connections, upstream: Upstream, failures: Mapping[str, int]) -> 
         "delivery_delay_seconds": _distribution(stats.delay),
         "event_age_seconds": _distribution(stats.age),
         "flush_duration_seconds": _distribution(stats.flush),
-        "handshake_duration_seconds": _distribution(gate.handshakes),
+        "handshake_duration_seconds": _distribution(connections.handshakes),
         "event_loop_lag_seconds": _distribution(stats.loop_lag),
     }
     return MetricsSnapshot(numbers, distributions)
@@ -156,12 +156,12 @@ def _known(counts: Mapping[Any, int], values: Collection[str]) -> dict[str, floa
     return {**found, OTHER: rest} if rest else found
 
 
-def _sessions(gate: Connections) -> dict[str, float]:
+def _sessions(connections: Connections) -> dict[str, float]:
     """Sessions by mode; those that have none yet wait for a token, or for their place."""
     members: Counter[str] = Counter()
-    for feed in list(gate.hub.fanout.feeds.values()):
+    for feed in list(connections.hub.fanout.feeds.values()):
         members[feed.key.mode] += feed.members
-    starting = max(0, len(gate.hub.sessions) - members.total())
+    starting = max(0, len(connections.hub.sessions) - members.total())
     return {**{mode: float(members[mode]) for mode in get_args(Mode)}, "starting": float(starting)}
 
 

@@ -1,4 +1,4 @@
-"""The main port's door: who may come in at all, and encryption, before a byte is read as HTTP.
+"""The main port's acceptor: connection limits and TLS, before a byte is read as HTTP.
 
 Whoever is refused here costs an accept and one write: no parser, no task.
 """
@@ -79,7 +79,7 @@ class Acceptor:
 
 
 class _PendingConnection(asyncio.Protocol):
-    """A socket at the door."""
+    """A socket that is not yet handed to the HTTP protocol."""
 
     def __init__(self, acceptor: Acceptor, inside: Callable[[], Any]) -> None:
         self._acceptor = acceptor

@@ -24,7 +24,7 @@ from tickertape.relay.core.session.session import Session, close_code
 from tickertape.relay.core.session.subscription import Request, parse_query
 from tickertape.relay.transport.rejection_log import RejectionLog
 
-log = logging.getLogger("tickertape.gate")
+log = logging.getLogger("tickertape.connections")
 
 PING_EVERY: Final = 20
 """Seconds between two pings to a client; two unanswered ones end the connection."""
@@ -53,7 +53,7 @@ _ORDINARY: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
 
 
 class Member(Protocol):
-    """A connection, as the gate counts it."""
+    """A connection, as ``Connections`` counts it."""
 
     spoke: int
 
@@ -97,7 +97,7 @@ class Connections:
     Args:
         hub: gets their sessions.
         clock: UNIX seconds that never go back.
-        entrance: decides who may have a session.
+        request_auth: decides who may have a session.
         admission: counts who is there.
         message_rate: frames that a client may send within a second.
         open: whether clients are let in from the start.
@@ -212,7 +212,7 @@ class Connections:
         """What a handshake gets; a refusal that is told before the upgrade is counted as a fault here.
 
         Args:
-            visitor: who it is counted as.
+            client_slot: who it is counted as.
             peer: address of the socket.
             headers: of the request.
             query: of the request, undecoded.
@@ -279,7 +279,7 @@ class Connections:
             self.handshakes.observe(self.clock() - client_slot.arrived)
 
     def admit(self, client_slot: ClientSlot | None, grant: Grant) -> bool:
-        """Count a visitor as one of its token's subject; False when that has connections enough."""
+        """Count a client as one of its token's subject; False when that has connections enough."""
         if client_slot is not None:
             if not self.admission.bind(client_slot, grant.subject, grant.connections):
                 return False
@@ -290,7 +290,7 @@ class Connections:
         """A connection is being closed by us: without a session, that can be its fault.
 
         Args:
-            visitor: whose it is.
+            client_slot: whose it is.
             code: of the close.
             session: id of its session; empty when it has none, and then it was told of as refused.
         """
@@ -306,10 +306,10 @@ class Connections:
             self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
 
     def gone(self, client_slot: ClientSlot, *, waiting: bool) -> None:
-        """A visitor's connection has ended; called once.
+        """A client's connection has ended; called once.
 
         Args:
-            visitor: whose.
+            client_slot: whose.
             waiting: whether it ended without having shown a token that was waited for.
         """
         if waiting:

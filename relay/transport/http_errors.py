@@ -78,7 +78,7 @@ def refusal(error: ProtocolError, status: int | None = None) -> Response:
 
 
 def headers_of(scope: Scope) -> Headers:
-    """Headers of a request, as the entrance reads them."""
+    """Headers of a request, as ``RequestAuth`` reads them."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 

@@ -47,8 +47,8 @@ class GuardedHttp(HttpToolsProtocol):
     """A socket's requests.
 
     Attributes:
-        visitor: who it is counted as; None on the ops port, and once a WebSocket has taken over.
-        door: that the visitor came through.
+        client_slot: who it is counted as; None on the ops port, and once a WebSocket has taken over.
+        acceptor: that the client came through.
         wire: transport of the socket below TLS; None without TLS.
     """
 

@@ -70,9 +70,9 @@ def _contained(
     return guarded
 
 
-def websocket_protocol(gate: Connections) -> Callable[..., "Connection"]:
+def websocket_protocol(connections: Connections) -> Callable[..., "Connection"]:
     """What uvicorn builds its WebSocket protocols with; the arguments that it gives are not needed."""
-    return lambda **of_uvicorn: Connection(gate)
+    return lambda **of_uvicorn: Connection(connections)
 
 
 class Connection(asyncio.Protocol):
@@ -81,8 +81,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_client_slot",
         "_conn",
+        "_connections",
         "_cut",
-        "_gate",
         "_missed",
         "_rate",
         "_session",
@@ -94,8 +94,8 @@ class Connection(asyncio.Protocol):
 
     send: Callable[[bytes], None]
 
-    def __init__(self, gate: Connections) -> None:
-        self._gate = gate
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._conn = WebSocket()
         self._session: Session | None = None
         self._client_slot: ClientSlot | None = None
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
         self._transport = transport
-        # Counted since it came to the door; from here on by us.
+        # The acceptor has counted it; from here on its slot is ours.
         http: Any = transport.get_protocol()
         self._client_slot = getattr(http, "client_slot", None)
         if self._client_slot is not None:
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
             elif not flooded:
                 text = conn.text_of(event)
                 if text is not None and self._session is not None:
-                    self._gate.hub.sessions.receive(self._session, text, self._gate.clock())
+                    self._connections.hub.sessions.receive(self._session, text, self._connections.clock())
                 if conn.writes:
                     self._send_own()  # it was the last: what came behind it is not answered
         if flooded:
@@ -177,30 +177,30 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._session is not None:
-            self._gate.hub.sessions.paused(self._session)
+            self._connections.hub.sessions.paused(self._session)
 
     def resume_writing(self) -> None:
         if self._session is not None:
-            self._gate.hub.sessions.resumed(self._session)
+            self._connections.hub.sessions.resumed(self._session)
 
     @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
         waiting = session is not None and session.state is State.WAITING
         if session is not None:
-            self._gate.hub.sessions.closed(session)
+            self._connections.hub.sessions.closed(session)
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
-            self._gate.gone(client_slot, waiting=waiting)
+            self._connections.gone(client_slot, waiting=waiting)
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
         if self.spoke >= 0:
-            self._gate.discard(self)
+            self._connections.discard(self)
             self.spoke = -1
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
-            self._gate.codes[code] += 1
+            self._connections.codes[code] += 1
         # These hold the protocol that holds them: without this they wait for the garbage collector, which
         # seldom comes here, and a crowd of strangers would be tens of megabytes.
         self._conn.parser.close()
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def admit(self, grant: Grant) -> bool:
         """Count it as one of its token's subject; False when that has connections enough."""
-        if not self._gate.admit(self._client_slot, grant):
+        if not self._connections.admit(self._client_slot, grant):
             return False
         self._conn.limit(MAX_MESSAGE_BYTES)
         return True
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
         session = self._session.id if self._session is not None else ""
-        self._gate.closing(self._client_slot, code, session)
+        self._connections.closing(self._client_slot, code, session)
         if self._conn.state is OPEN:
             self._conn.send_close(code, cut(reason, MAX_REASON_BYTES))
         # Also when a broken frame has begun to close it in the same read that is too much.
@@ -233,7 +233,7 @@ class Connection(asyncio.Protocol):
     def ping(self) -> None:
         """Ask whether the client is there; give it up when it answered none of the last ones."""
         if self._missed >= MAX_MISSED and self._session is not None:
-            self._gate.hub.sessions.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
+            self._connections.hub.sessions.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
             return
         self._missed += 1
         if self._conn.state is OPEN:
@@ -242,9 +242,9 @@ class Connection(asyncio.Protocol):
     def fault(self, error: Exception) -> None:
         """End it on an internal error; what has no session yet is answered as far as it can be."""
         if self._session is not None:
-            self._gate.hub.sessions.fault(self._session, error)
+            self._connections.hub.sessions.fault(self._session, error)
             return
-        self._gate.request_failed("a handshake", error)
+        self._connections.request_failed("a handshake", error)
         try:
             if self._conn.state is CONNECTING:
                 self._refuse(refused(ProtocolError(ErrorCode.INTERNAL, REASON)))
@@ -262,18 +262,18 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Frame):
                 unpacked += len(event.data)
                 counted += not is_large_fragment(event)
-        self._rate.read(self._gate.clock(), size, counted, unpacked)
+        self._rate.read(self._connections.clock(), size, counted, unpacked)
         waiting = self._session is not None and self._session.state is State.WAITING
-        return self._rate.spent > most(self._gate.message_rate, known=not waiting)
+        return self._rate.spent > most(self._connections.message_rate, known=not waiting)
 
     def _flooded(self) -> None:
         """Tell a client that it sends too much, and parse nothing more of it."""
         if self._session is not None:
-            self._gate.admission.refused[Limit.MESSAGE_RATE] += 1
+            self._connections.admission.refused[Limit.MESSAGE_RATE] += 1
             if self._conn.state is not OPEN:
                 return  # it has said goodbye itself, or a broken frame did
-            reason = f"more than {self._gate.message_rate} frames in a second"
-            self._gate.hub.sessions.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+            reason = f"more than {self._connections.message_rate} frames in a second"
+            self._connections.hub.sessions.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
         self._end()  # also when it was told goodbye before, and its answer is still to come
 
     def _handshake(self, request: Request) -> None:
@@ -284,9 +284,8 @@ class Connection(asyncio.Protocol):
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
         secure = self._transport.get_extra_info("sslcontext") is not None
-        decided = self._gate.decide(
-            self._client_slot, peer_of(self._transport), headers, query, secure=secure
-        )
+        peer = peer_of(self._transport)
+        decided = self._connections.decide(self._client_slot, peer, headers, query, secure=secure)
         if decided.refused is not None and not decided.inside:
             self._refuse(refused(decided.refused))
             return
@@ -296,31 +295,30 @@ class Connection(asyncio.Protocol):
             return
         self._conn.send_response(response)
         self._send_own()
-        if any(
-            isinstance(e, PerMessageDeflate) and e.local_max_window_bits == 15 for e in self._conn.extensions
-        ):
+        found = [one for one in self._conn.extensions if isinstance(one, PerMessageDeflate)]
+        if any(one.local_max_window_bits == 15 for one in found):
             # A client that wants a smaller window gets plain frames, which are always legal.
             self.encoding = DEFLATED
-        hub = self._gate.hub
-        self._gate.add(self)
+        hub = self._connections.hub
+        self._connections.add(self)
         if decided.refused is None:
-            self._gate.opened(self._client_slot)
+            self._connections.opened(self._client_slot)
             if decided.grant is None:
                 self._conn.limit(MAX_AUTH_BYTES)
             self._session = hub.sessions.open(
-                self, decided.request, self._gate.clock(), decided.grant, decided.wanted
+                self, decided.request, self._connections.clock(), decided.grant, decided.wanted
             )
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
                 hub.sessions.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            self._gate.results["refused"] += 1
+            self._connections.results["refused"] += 1
             hub.sessions.turn_away(self, decided.refused, close_code(decided.refused))
 
     def _refuse(self, response: Response) -> None:
         """Answer over HTTP, and end."""
-        self._gate.results["refused"] += 1
+        self._connections.results["refused"] += 1
         self._conn.send_response(response)
         self._send_own()
 
@@ -334,7 +332,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """Close the connection, with time for its client to read why."""
         if self._client_slot is not None and self._conn.close_rcvd is None:
-            self._gate.admission.unsettle(
+            self._connections.admission.unsettle(
                 self._client_slot
             )  # it may take its time, at the cost of its own kind
         self._transport.close()
@@ -348,5 +346,5 @@ class Connection(asyncio.Protocol):
             self._put(data)
         if self._conn.state is not OPEN and self._session is not None:
             # The closing handshake has begun: nothing may be written by a feed any more.
-            self._gate.hub.sessions.closed(self._session)
+            self._connections.hub.sessions.closed(self._session)
             self._session = None

@@ -89,14 +89,16 @@ class Inside:
         self.admission = Admission(
             Limits(connections=100, unauthenticated=20, subject_connections=100), tally=self._tally
         )
-        self.gate = Connections(
+        self.connections = Connections(
             self.hub, self._now, RequestAuth(verify, Origins("https://app.example.com")), self.admission
         )
         self.acceptor = Acceptor(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(Readers, _NoReaders()))
             listener = Listener("127.0.0.1", [unused])
-            server = HttpServer(main_pages(self.gate, history), listener, websocket_protocol(self.gate))
+            server = HttpServer(
+                main_pages(self.connections, history), listener, websocket_protocol(self.connections)
+            )
         self._config = server.config
         self._config.load()
         self._state = ServerState()
@@ -246,7 +248,7 @@ class Inside:
         return {
             "sockets": self.admission.open,
             "without a session": self.admission.pending,
-            "connections": len(self.gate),
+            "connections": len(self.connections),
             "sessions": len(self.hub.sessions),
             "feeds": len(self.hub.fanout.feeds),
             "behind": self.hub.fanout.behind,

@@ -60,10 +60,10 @@ class EchoHub(Hub):
 @asynccontextmanager
 async def echo_relay() -> AsyncIterator[str]:
     """Serve echoes, in this event loop; yields the address of the feed."""
-    gate = Connections(EchoHub(), time.monotonic, message_rate=UNLIMITED)
-    acceptor = Acceptor(gate.admission, time.monotonic, GuardedHttp)
+    connections = Connections(EchoHub(), time.monotonic, message_rate=UNLIMITED)
+    acceptor = Acceptor(connections.admission, time.monotonic, GuardedHttp)
     listener = listen("127.0.0.1", 0, "--port")
-    server = HttpServer(_no_pages, listener, websocket_protocol(gate), acceptor.protocol)
+    server = HttpServer(_no_pages, listener, websocket_protocol(connections), acceptor.protocol)
     serving = asyncio.create_task(server.run_until_stopped())
     try:
         yield f"ws://{server.address}/ws"

@@ -34,14 +34,14 @@ def test_a_part_that_ends_ends_all(how: BaseException | None) -> None:
 
     async def work() -> None:
         stage = Stage()
-        gate = Connections(stage.hub, lambda: stage.now)
+        connections = Connections(stage.hub, lambda: stage.now)
         flush = FlushLoop(
             stage.hub.fanout, stage.hub.stats, asyncio.Event(), lambda: stage.now, lambda _: None
         )
         ingest: Any = Ending(how)
         history: Any = None
         running = asyncio.create_task(
-            Parts(stage.hub, gate, ingest, flush, history, None).run(asyncio.Event())
+            Parts(stage.hub, connections, ingest, flush, history, None).run(asyncio.Event())
         )
         done, _ = await asyncio.wait([running], timeout=PATIENCE)
         assert done == {running}

@@ -32,7 +32,7 @@ class Server:
     def __init__(self, stage: Stage, limits: Limits | None = None, **scope: Any) -> None:
         self.stage = stage
         self.admission = Admission(limits or Limits())
-        self.gate = Connections(stage.hub, lambda: stage.now, admission=self.admission)
+        self.connections = Connections(stage.hub, lambda: stage.now, admission=self.admission)
         self.sent: list[Message] = []
         self.fault: Exception | None = None
         self.room = asyncio.Event()
@@ -52,7 +52,7 @@ class Server:
 
     def serve(self) -> "asyncio.Task[None]":
         """Serve the client."""
-        client = Client(self.gate, self._scope, self._said.get, self._send)
+        client = Client(self.connections, self._scope, self._said.get, self._send)
         return asyncio.create_task(client.serve())
 
     def say(self, **message: Any) -> None:
@@ -94,11 +94,11 @@ def test_it_is_counted_from_the_accept_to_its_end() -> None:
         await settled()
         assert server.sent[0] == {"type": "websocket.accept", "subprotocol": None}
         assert [message["type"] for message in server.messages()] == ["welcome", "subscribed", "snapshot"]
-        assert (len(server.gate), server.admission.open, len(server.stage.hub.sessions)) == (1, 1, 1)
+        assert (len(server.connections), server.admission.open, len(server.stage.hub.sessions)) == (1, 1, 1)
         server.hang_up()
         await serving
-        assert (len(server.gate), server.admission.open, len(server.stage.hub.sessions)) == (0, 0, 0)
-        assert dict(server.gate.codes) == {1001: 1}
+        assert (len(server.connections), server.admission.open, len(server.stage.hub.sessions)) == (0, 0, 0)
+        assert dict(server.connections.codes) == {1001: 1}
 
     play(part)
 
@@ -168,8 +168,8 @@ def test_a_client_that_takes_no_close_is_given_up(monkeypatch: pytest.MonkeyPatc
         server.room.clear()
         server.say(type="websocket.receive", text="nonsense")
         await serving
-        assert len(server.gate) == 0
-        assert dict(server.gate.codes) == {4400: 1}
+        assert len(server.connections) == 0
+        assert dict(server.connections.codes) == {4400: 1}
 
     play(part)
 
@@ -250,7 +250,7 @@ def test_more_than_there_may_be_are_refused() -> None:
         first = server.serve()
         await settled()
         other = Server(server.stage, extensions={"websocket.http.response": {}})
-        other.gate = server.gate
+        other.connections = server.connections
         await other.serve()
         assert other.sent[0]["status"] == 503
         server.hang_up()

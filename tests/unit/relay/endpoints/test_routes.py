@@ -63,8 +63,8 @@ def ask(pages: ASGIApp, method: str, path: str, headers: dict[str, str] | None =
 def pages_of(error: Exception, make: Any) -> ASGIApp:
     """The pages of a relay whose history raises."""
     hub = Hub(HubSettings(), lambda: None)
-    gate = Connections(hub, lambda: 0.0, RequestAuth(verify, Origins()), Admission(Limits()))
-    return cast(ASGIApp, make(gate, cast(History, Broken(error))))
+    connections = Connections(hub, lambda: 0.0, RequestAuth(verify, Origins()), Admission(Limits()))
+    return cast(ASGIApp, make(connections, cast(History, Broken(error))))
 
 
 GOOD = {"Authorization": "Bearer good"}
@@ -119,8 +119,8 @@ def test_an_error_is_json(
 )
 def test_an_error_of_the_ops_port_is_json(status: int, method: str, path: str) -> None:
     """As on the main port."""
-    gate = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
-    pages = ops_pages(gate, raising(FAULT), lambda: 0, raising(FAULT))
+    connections = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
+    pages = ops_pages(connections, raising(FAULT), lambda: 0, raising(FAULT))
     answer = ask(pages, method, path)
     assert answer.status_code == status
     assert set(answer.json()) == {"code", "message"}

@@ -31,10 +31,10 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def values(
-    gate: Connections, accept: str, lag: int = 0
+    connections: Connections, accept: str, lag: int = 0
 ) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Samples of the relay by name and labels."""
-    body, content_type = render(registry(lambda: read(gate, Upstream(lag), {})), accept)
+    body, content_type = render(registry(lambda: read(connections, Upstream(lag), {})), accept)
     parse: Any = parse_openmetrics if content_type.startswith("application/openmetrics") else parse_text
     return {
         (sample.name.removeprefix("tickertape_"), tuple(sorted(sample.labels.items()))): sample.value
@@ -48,17 +48,17 @@ def values(
 def test_what_the_hub_counted_is_told(accept: str) -> None:
     """Each number under its name."""
     stage = Stage(rate=4.0)
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     for _ in range(2):
         stage.follow()
     for seq in range(1, 11):
         stage.log(seq)
     stage.hub.skip(11, "bad_json")
     stage.flush()
-    gate.results["accepted"] += 2
-    gate.results["refused"] += 1
-    gate.codes[1001] += 1
-    found = values(gate, accept, lag=5)
+    connections.results["accepted"] += 2
+    connections.results["refused"] += 1
+    connections.codes[1001] += 1
+    found = values(connections, accept, lag=5)
     assert found["events_received_total", (("kind", "log"),)] == 10
     assert found["events_rejected_total", (("reason", "bad_json"),)] == 1
     assert found["events_delivered_total", ()] == 6
@@ -79,10 +79,10 @@ def test_what_the_hub_counted_is_told(accept: str) -> None:
 def test_a_histogram_is_cumulative(accept: str) -> None:
     """Each bucket holds those before it, the last one all."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: NOW)
+    connections = Connections(stage.hub, lambda: NOW)
     for seconds in (0.0004, 0.003, 0.003, 0.7, 99.0):
         stage.hub.stats.delay.observe(seconds, 1)
-    found = values(gate, accept)
+    found = values(connections, accept)
 
     def bucket(bound: str) -> float:
         return found["delivery_delay_seconds_bucket", (("le", bound),)]
@@ -116,8 +116,8 @@ def hasty_threads() -> Iterator[None]:
 def test_another_thread_may_ask() -> None:
     """A host's registry asks from a thread of its own, while the loop counts what it never counted before."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: NOW)
-    counts: list[dict[Any, int]] = [gate.results, gate.codes, stage.hub.stats.rejected]
+    connections = Connections(stage.hub, lambda: NOW)
+    counts: list[dict[Any, int]] = [connections.results, connections.codes, stage.hub.stats.rejected]
     asked = threading.Event()
 
     def count() -> None:
@@ -130,7 +130,7 @@ def test_another_thread_may_ask() -> None:
     counting = threading.Thread(target=count)
     counting.start()
     try:
-        collector = RelayCollector(lambda: read(gate, Upstream(), {}))
+        collector = RelayCollector(lambda: read(connections, Upstream(), {}))
         for _ in range(300):
             names = [metric.name for metric in collector.collect()]
             assert names[-1] == "tickertape_build"
@@ -150,11 +150,11 @@ def parsed(body: bytes) -> dict[str, dict[tuple[str, ...], float]]:
 
 def test_labels_are_bounded_whatever_clients_do() -> None:
     """A close code of a client's own making, and a reason that nobody knows, are others."""
-    gate = Connections(Stage().hub, lambda: NOW)
+    connections = Connections(Stage().hub, lambda: NOW)
     for code in range(3000, 4999):
-        gate.codes[code] += 1
-    gate.hub.skip(1, "made up")
-    reading = read(gate, Upstream(), {"expired": 2, "made up too": 3})
+        connections.codes[code] += 1
+    connections.hub.skip(1, "made up")
+    reading = read(connections, Upstream(), {"expired": 2, "made up too": 3})
     assert reading.numbers["disconnects"]["other"] > 1900
     assert len(reading.numbers["disconnects"]) < 20
     assert reading.numbers["events_rejected"]["other"] == 1
@@ -164,89 +164,89 @@ def test_labels_are_bounded_whatever_clients_do() -> None:
 def test_sessions_are_told_by_mode() -> None:
     """One whose place is asked for has none yet."""
     stage = Stage(head=10, stream=True)
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     stage.follow(Request(mode="latest"))
     stage.follow(Request(mode="complete"))
     stage.follow(Request(mode="complete"))
     stage.follow(Request(mode="live", cursor=Cursor("e", 50)))
-    sessions = read(gate, Upstream(), {}).numbers["sessions"]
+    sessions = read(connections, Upstream(), {}).numbers["sessions"]
     assert sessions == {"live": 0, "complete": 2, "latest": 1, "starting": 1}
 
 
 def test_parked_members_are_told_by_what_they_wait_for() -> None:
     """A full socket, the stream, or a pace."""
     stage = Stage(stream=True, log_events=10)
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     for seq in range(1, 101):
         stage.log(seq)
     _, full = stage.follow()
     stage.hub.sessions.paused(full)
     stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
     stage.settle()
-    parked = read(gate, Upstream(), {}).numbers["members_parked"]
+    parked = read(connections, Upstream(), {}).numbers["members_parked"]
     assert parked == {"socket": 1, "stream": 1, "pace": 0}
 
 
 def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
     """Its burst is over, and there is more."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     stage.follow(Request(mode="complete"), grant=Grant(("log.>",), rate=2.0))
     for seq in range(1, 51):
         stage.log(seq)
     stage.flush()
-    assert read(gate, Upstream(), {}).numbers["members_parked"]["pace"] == 1
+    assert read(connections, Upstream(), {}).numbers["members_parked"]["pace"] == 1
 
 
 def test_memory_reaches_back_to_its_oldest_event() -> None:
     """Nothing while it is empty."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: stage.now)
-    assert read(gate, Upstream(), {}).numbers["log_seconds"] == {"": 0.0}
+    connections = Connections(stage.hub, lambda: stage.now)
+    assert read(connections, Upstream(), {}).numbers["log_seconds"] == {"": 0.0}
     stage.log(1)
     stage.now += 90.0
     stage.log(2)
-    assert read(gate, Upstream(), {}).numbers["log_seconds"][""] == pytest.approx(90.0)
+    assert read(connections, Upstream(), {}).numbers["log_seconds"][""] == pytest.approx(90.0)
 
 
 def test_gaps_are_counted_where_their_events_cannot_be() -> None:
     """Once for each client that is told."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     for _ in range(3):
         stage.follow()
     stage.log(1)
     stage.flush()
     stage.hub.fanout.hole(5, stage.now)
-    numbers = read(gate, Upstream(), {}).numbers
+    numbers = read(connections, Upstream(), {}).numbers
     assert (numbers["gaps"]["retention"], numbers["events_dropped"]["retention"]) == (3, 0)
     stage.hub.begin("f", 9)
-    assert read(gate, Upstream(), {}).numbers["gaps"]["reset"] == 3
+    assert read(connections, Upstream(), {}).numbers["gaps"]["reset"] == 3
     stage.follow(Request(cursor=Cursor("e", 1)))
-    assert read(gate, Upstream(), {}).numbers["gaps"]["reset"] == 4
+    assert read(connections, Upstream(), {}).numbers["gaps"]["reset"] == 4
 
 
 def test_what_does_not_answer_has_no_round_trip() -> None:
     """Rather nothing than an old number."""
-    gate = Connections(Stage().hub, lambda: NOW)
+    connections = Connections(Stage().hub, lambda: NOW)
     there = {"tickertape_nats_round_trip_seconds", "tickertape_nats_reconnects_total"}
-    body, _ = render(registry(lambda: read(gate, Upstream(round_trip=0.002, reconnects=3), {})), TEXT)
+    body, _ = render(registry(lambda: read(connections, Upstream(round_trip=0.002, reconnects=3), {})), TEXT)
     assert there <= set(parsed(body))
-    body, _ = render(registry(lambda: read(gate, Upstream(), {})), TEXT)
+    body, _ = render(registry(lambda: read(connections, Upstream(), {})), TEXT)
     assert there & set(parsed(body)) == {"tickertape_nats_reconnects_total"}
 
 
 def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
-    """By the gate's own clock."""
-    gate = Connections(Stage().hub, lambda: NOW + 0.3)
-    client_slot = gate.admission.arrive("127.0.0.1", FakeSocket(), NOW)
+    """By the connections' own clock."""
+    connections = Connections(Stage().hub, lambda: NOW + 0.3)
+    client_slot = connections.admission.arrive("127.0.0.1", FakeSocket(), NOW)
     assert isinstance(client_slot, ClientSlot)
-    gate.opened(client_slot)
-    gate.opened(None)
-    taken = read(gate, Upstream(), {}).distributions["handshake_duration_seconds"]
+    connections.opened(client_slot)
+    connections.opened(None)
+    taken = read(connections, Upstream(), {}).distributions["handshake_duration_seconds"]
     assert sum(taken.counts) == 1
     assert taken.total == pytest.approx(0.3)
-    assert gate.results["accepted"] == 2
+    assert connections.results["accepted"] == 2
 
 
 class FakeSocket:
@@ -264,9 +264,9 @@ def traced(stage: Stage, seq: int, **metadata: str) -> None:
     stage.hub.publish(seq, event.subject, found, nanoseconds(stage.now), stage.now)
 
 
-def exemplars(gate: Connections) -> dict[str, str | None]:
+def exemplars(connections: Connections) -> dict[str, str | None]:
     """Trace by the bound of its bucket, of the delivery delay."""
-    body, _ = render(registry(lambda: read(gate, Upstream(), {})), OPENMETRICS)
+    body, _ = render(registry(lambda: read(connections, Upstream(), {})), OPENMETRICS)
     parse: Any = parse_openmetrics
     (family,) = (one for one in parse(body.decode()) if one.name == "tickertape_delivery_delay_seconds")
     return {
@@ -279,7 +279,7 @@ def exemplars(gate: Connections) -> dict[str, str | None]:
 def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
     """One for each bucket, of those that name one; in plain text there is none."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     stage.follow()
     for seq, trace in enumerate(("a" * 32, "b" * 32), 1):
         traced(stage, seq, trace_id=trace)
@@ -289,18 +289,18 @@ def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
     traced(stage, 4, trace_id="c" * 32)
     stage.now += 0.3
     stage.flush()
-    assert exemplars(gate) == {"0.0005": "b" * 32, "0.5": "c" * 32}
-    body, _ = render(registry(lambda: read(gate, Upstream(), {})), TEXT)
+    assert exemplars(connections) == {"0.0005": "b" * 32, "0.5": "c" * 32}
+    body, _ = render(registry(lambda: read(connections, Upstream(), {})), TEXT)
     assert b"trace_id" not in body
 
 
 def test_what_nobody_got_is_no_example() -> None:
     """A trace that leads to no delivery leads nowhere."""
     stage = Stage()
-    gate = Connections(stage.hub, lambda: stage.now)
+    connections = Connections(stage.hub, lambda: stage.now)
     traced(stage, 1, trace_id="a" * 32)
     stage.flush()
-    assert exemplars(gate) == {}
+    assert exemplars(connections) == {}
 
 
 def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:

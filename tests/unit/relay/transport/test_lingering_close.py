@@ -162,10 +162,10 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
 
     async def part() -> None:
         stage = Stage()
-        gate = Connections(stage.hub, lambda: stage.now)
+        connections = Connections(stage.hub, lambda: stage.now)
         socket = FakeTransport(loop)
         transport = LingeringTransport(socket, socket)
-        connection = websocket_protocol(gate)()
+        connection = websocket_protocol(connections)()
         socket.open(Recorder())
         connection.connection_made(transport)
         connection.handshake("/ws", [one.split(": ") for one in upgrade_lines()[1:]])  # type: ignore[misc]
@@ -177,9 +177,9 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
         written = bytes(socket.written)
         assert b"\x88" in written
         socket.receive(b"\x89\x80\0\0\0\0" * 10)
-        gate.farewell(sessions)
+        connections.farewell(sessions)
         for _ in range(20):
-            gate.ping_some()
+            connections.ping_some()
         stage.log(1)
         stage.settle()
         stage.hub.tick(stage.now + 100)
@@ -190,6 +190,6 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
         assert stage.hub.stats.errors == {"session": 0, "request": 0}
         await loop.pass_time(CLOSE_TIMEOUT)
         assert socket.lost
-        assert (len(gate), loop.timers()) == (0, 0)
+        assert (len(connections), loop.timers()) == (0, 0)
 
     loop.run_until_complete(part())

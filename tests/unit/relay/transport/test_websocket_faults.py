@@ -26,38 +26,38 @@ def broken(*arguments: Any, **named: Any) -> None:
     raise InjectedError
 
 
-def ping(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def ping(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(victim, "write", broken)
     for _ in range(20):
-        gate.ping_some()
+        connections.ping_some()
 
 
-def given_up(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def given_up(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     victim._protocol._missed = 99
-    patch.setattr(gate, "closing", broken)
+    patch.setattr(connections, "closing", broken)
     for _ in range(20):
-        gate.ping_some()
+        connections.ping_some()
 
 
-def input_of_a_client(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def input_of_a_client(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "_too_many", broken)
     victim.receive(b"\x89\x80\x00\x00\x00\x00")
     patch.undo()
 
 
-def end_of_input(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+def end_of_input(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("websockets.protocol.Protocol.receive_eof", broken)
     victim.end()
     patch.undo()
 
 
-def full_socket(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gate.hub.fanout, "pause", once(gate.hub.fanout.pause))
+def full_socket(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(connections.hub.fanout, "pause", once(connections.hub.fanout.pause))
     victim.fill(full=True)
 
 
-def loss(gate: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gate, "discard", once(gate.discard))
+def loss(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(connections, "discard", once(connections.discard))
     victim.lose()
 
 
@@ -86,30 +86,30 @@ def test_the_neighbour_is_served(
     async def part() -> None:
         reported: list[tuple[str, Exception]] = []
         stage = Stage(report=lambda *one: reported.append(one))
-        gate = Connections(stage.hub, lambda: stage.now)
+        connections = Connections(stage.hub, lambda: stage.now)
         loop = asyncio.get_running_loop()
         sockets = [FakeTransport(loop) for _ in range(2)]
         for one in sockets:
-            connection = websocket_protocol(gate)()
+            connection = websocket_protocol(connections)()
             one.open(connection)
             connection.handshake("/ws", upgrade_headers())
             assert b'"subscribed"' in one.written
         victim, neighbour = sockets
         before = len(neighbour.written)
-        place(gate, victim, monkeypatch)
+        place(connections, victim, monkeypatch)
         await asyncio.sleep(0)
         errors = stage.hub.stats.errors
         assert errors["session"] + errors["request"] == 1
         assert [type(error) for _, error in reported] == [InjectedError] * errors["session"]
         assert len(stage.hub.sessions) == 1
-        gate.ping_some()
+        connections.ping_some()
         stage.log(1)
         stage.settle()
         assert b"line 1" in neighbour.written[before:]
         for one in sockets:
             if not one.lost:
                 one.lose()
-        assert (len(gate), len(stage.hub.sessions)) == (0, 0)
+        assert (len(connections), len(stage.hub.sessions)) == (0, 0)
 
     loop = StandingLoop()
     try:
@@ -124,10 +124,10 @@ def test_a_handshake_that_raises_is_answered(early: bytes, monkeypatch: pytest.M
 
     async def part() -> None:
         stage = Stage()
-        gate = Connections(stage.hub, lambda: stage.now)
-        monkeypatch.setattr(gate, "decide", broken)
+        connections = Connections(stage.hub, lambda: stage.now)
+        monkeypatch.setattr(connections, "decide", broken)
         socket = FakeTransport(asyncio.get_running_loop())
-        connection = websocket_protocol(gate)()
+        connection = websocket_protocol(connections)()
         socket.open(connection)
         connection.handshake("/ws", upgrade_headers())
         connection.data_received(early)
