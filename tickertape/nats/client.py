@@ -18,7 +18,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import ParseResult
 
@@ -275,6 +275,14 @@ class _Transport(TcpTransport):
             return
         held, self._held = self._held, b""
         super().write(held + payload if held else payload)  # type: ignore[no-untyped-call]
+
+    def writelines(self, payload: Sequence[bytes]) -> None:
+        try:
+            super().writelines(payload)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            # What uvloop says of a closed socket: nats-py's flusher would end on it without a word, and each
+            # later publication would raise it.
+            raise ConnectionResetError("the connection was lost") from error
 
     async def readline(self) -> bytes:
         try:

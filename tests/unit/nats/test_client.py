@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 from nats.aio.client import Client
 
 from tickertape.nats import connection as connect
@@ -161,3 +162,30 @@ def test_reading_is_paused_and_resumed() -> None:
 def test_another_s_client_has_no_faults() -> None:
     """The SDK takes a client of nats-py's own."""
     assert faults(Client()) == 0
+
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
+    """Also when a flush meets it before the read loop does: it reconnects, and takes what comes then."""
+
+    async def work() -> None:
+        async with server() as (url, heard):
+            client = await connect.connect(url, name="test")
+            reading = client._reading_task
+            assert reading is not None
+            reading.cancel()  # so that nothing else sees the end
+            await asyncio.wait([reading])
+            client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+            await asyncio.sleep(0.05)  # until the system's handle is closed
+            await client.publish("a", b"hello")
+            await until_reconnected(client)
+            await client.publish("a", b"again")
+            await client.flush()
+            assert b"again\r\n" in heard
+            await connect.close(client)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(work())
