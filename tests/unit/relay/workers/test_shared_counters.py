@@ -108,7 +108,7 @@ def test_rows_are_taken_from_those_who_are_counted_nowhere(
 
 _FILL = """
 import sys
-from tickertape.relay.workers.shared_counters import SharedTally, Table
+from tickertape.relay.workers.shared_counters import SharedCounters, SharedTally
 tally = SharedTally(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
 print("up", flush=True)
 sys.stdin.read(1)
