@@ -45,6 +45,6 @@ Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 
 class Settings(BaseModel):
-    """A mapping of the file; a key that nobody knows is a typing mistake."""
+    """A mapping of the file; an unknown key is a typing mistake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -25,6 +25,7 @@ from tickertape.relay.workers.metrics_merge import Totals
 from tickertape.relay.workers.shared_counters import SharedCounters
 
 from tickertape.process.child import wait_or_kill
+from tickertape.process.streams import send
 
 Answer = asyncio.Future[tuple[int, Any] | None]
 
@@ -143,11 +144,11 @@ class Slot:
         number = next(self._ids)
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        writer.write(orjson.dumps({"id": number, "path": path}) + b"\n")
         try:
+            send(writer, orjson.dumps({"id": number, "path": path}) + b"\n")
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await answer
-        except TimeoutError:
+        except (TimeoutError, ConnectionResetError):
             return None
         finally:
             del self._asked[number]

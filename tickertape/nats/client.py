@@ -274,7 +274,7 @@ class _Transport(TcpTransport):
             self._held = payload
             return
         held, self._held = self._held, b""
-        super().write(held + payload if held else payload)  # type: ignore[no-untyped-call]
+        self.writelines([held + payload])
 
     def writelines(self, payload: Sequence[bytes]) -> None:
         try:

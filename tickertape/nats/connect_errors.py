@@ -80,7 +80,7 @@ class ConnectFailureKind(Enum):
 
     @property
     def waiting_helps(self) -> bool:
-        """True when the next attempt may succeed although nobody changes a setting."""
+        """True when the next attempt may succeed without a change of settings."""
         return self is ConnectFailureKind.UNREACHABLE
 
 

@@ -16,6 +16,8 @@ from tickertape.producers.monitor.probes.settings import UrlProbe
 from tickertape.producers.monitor.probes.tls import expiry, trust
 from tickertape.producers.monitor.types import HttpUrl
 
+from tickertape.process.streams import send
+
 MAX_BODY_BYTES: Final = 64 * 1024
 """Body of an answer that is read when nothing in it is looked for; the rest says nothing more."""
 
@@ -89,10 +91,11 @@ async def _ask(
     if probe.method == "POST":
         headers["Content-Length"] = "0"
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    writer.write(
-        http.send(h11.Request(method=probe.method, target=target, headers=list(headers.items()))) or b""
+    send(
+        writer,
+        http.send(h11.Request(method=probe.method, target=target, headers=list(headers.items()))) or b"",
     )
-    writer.write(http.send(h11.EndOfMessage()) or b"")
+    send(writer, http.send(h11.EndOfMessage()) or b"")
     await writer.drain()
     most = MAX_SEARCHED_BYTES if probe.body is not None or probe.json_ else MAX_BODY_BYTES
     status = 0
