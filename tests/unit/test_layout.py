@@ -22,7 +22,7 @@ MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http_prot
 DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}
 """Names of the standard library with an underscore that are public all the same."""
 
-GROUPS = ("bench", "deploy")
+GROUPS = ("bench", "deploy", "support")
 """Folders of tests/unit that are for no package."""
 
 

@@ -1,7 +1,6 @@
 """``tickertape tail`` on a real relay that asks for tokens, and on one with a private certificate."""
 
 import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from jwt import PyJWS
 from tests.support.clients.feed_client import jetstream, line, publish, run
 from tests.support.paths import ROOT
 from tests.support.programs import relay_process
+from tests.support.programs.program_output import ProgramOutput
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.tail.token import TokenSource
@@ -47,8 +47,17 @@ class Tail:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.out: list[str] = []
-        self.notes: list[str] = []
+        self.out_pipe, self.notes_pipe = ProgramOutput(process.stdout), ProgramOutput(process.stderr)
+
+    @property
+    def out(self) -> list[str]:
+        """Lines of its standard output."""
+        return self.out_pipe.lines
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines of its standard error."""
+        return self.notes_pipe.lines
 
     @property
     def messages(self) -> list[str]:
@@ -80,22 +89,13 @@ def tail(url: str, *options: str, **env: str) -> Iterator[Tail]:
         text=True,
     )
     running = Tail(process)
-    readers = [
-        threading.Thread(target=lines.extend, args=[stream], daemon=True)
-        for lines, stream in ((running.out, process.stdout), (running.notes, process.stderr))
-    ]
-    for reader in readers:
-        reader.start()
     try:
         yield running
     finally:
         process.terminate()
         process.wait(PATIENCE)
-        for reader in readers:
-            reader.join()
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            stream.close()
+        running.out_pipe.close()
+        running.notes_pipe.close()
     assert "eyJ" not in "".join(running.out + running.notes)
 
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +28,7 @@ from starlette.routing import Mount, Route
 
 from tests.support.paths import ROOT
 from tests.support.programs import warm_start
+from tests.support.programs.program_output import ProgramOutput
 from tests.support.programs.relay_process import PATIENCE, environment, eventually
 from tests.support.servers.nats_server import free_port
 from tickertape import tickertape_app
@@ -61,14 +61,13 @@ class Host:
     ) -> None:
         self.port = free_port()
         self.address = address
-        self.log: list[str] = []
         self.program: list[str] | None = None
         self._spec = {
             "mounts": mounts, "kind": kind, "lifespan": lifespan, "metrics": metrics, "address": address,
         }  # fmt: skip
         self._env = env
         self._process: subprocess.Popen[str] | warm_start.Process | None = None
-        self._readers: list[threading.Thread] = []
+        self._output: ProgramOutput | None = None
 
     def __repr__(self) -> str:
         return f"<Host {self.port}>"
@@ -91,6 +90,11 @@ class Host:
         return self.url(path, "ws")
 
     @property
+    def log(self) -> list[str]:
+        """Lines that it has printed since its start, on standard output and standard error."""
+        return self._output.lines if self._output else []
+
+    @property
     def resident_bytes(self) -> int:
         """Memory that the process holds now."""
         assert self._process is not None
@@ -99,14 +103,8 @@ class Host:
 
     def start(self) -> None:
         """Start it; returns when its own page answers."""
-        self.log = []
         self._process = self._launch(json.dumps({**self._spec, "port": self.port}))
-        self._readers = [
-            threading.Thread(target=self.log.extend, args=[stream], daemon=True)
-            for stream in (self._process.stdout, self._process.stderr)
-        ]
-        for reader in self._readers:
-            reader.start()
+        self._output = ProgramOutput(self._process.stdout, self._process.stderr)
 
         def up() -> bool:
             assert self._process is not None
@@ -168,11 +166,8 @@ class Host:
         if process.poll() is None:
             process.kill()
             process.wait()
-        for reader in self._readers:
-            reader.join()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+        if self._output is not None:
+            self._output.close()
 
 
 def host(spec: dict[str, Any]) -> Starlette:

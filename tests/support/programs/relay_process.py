@@ -17,7 +17,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from unittest.mock import patch
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE as PATIENCE
 from tests.support.programs import warm_start
+from tests.support.programs.program_output import ProgramOutput
 from tickertape.cli import main as cli
 
 _LISTENING: Final = re.compile(r"relay: (https?://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
@@ -107,10 +107,9 @@ class Relay:
         self.url = ""
         self.ops_url = ""
         self.nats_url = nats_url or ""
-        self.lines: list[str] = []
-        self.log: list[str] = []
         self._process: subprocess.Popen[str] | warm_start.Process | None = None
-        self._readers: list[threading.Thread] = []
+        self._out: ProgramOutput | None = None
+        self._err: ProgramOutput | None = None
 
     def __repr__(self) -> str:
         state = f"pid {self._process.pid}" if self._process else "not running"
@@ -142,6 +141,16 @@ class Relay:
         return self._expect_running().pid
 
     @property
+    def lines(self) -> list[str]:
+        """Lines of its standard output since its start."""
+        return self._out.lines if self._out else []
+
+    @property
+    def log(self) -> list[str]:
+        """Lines of its standard error, which is its log, since its start."""
+        return self._err.lines if self._err else []
+
+    @property
     def resident_bytes(self) -> int:
         """Memory that the process holds now."""
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
@@ -155,15 +164,9 @@ class Relay:
         """
         ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
         ports.append(self.ops_url.rpartition(":")[2] or "0")
-        self.lines, self.log = [], []
         self._process = self._launch(["serve", *ports, *self.options])
         _running.add(self)
-        self._readers = [
-            threading.Thread(target=lines.extend, args=[stream], daemon=True)
-            for lines, stream in ((self.lines, self._process.stdout), (self.log, self._process.stderr))
-        ]
-        for reader in self._readers:
-            reader.start()
+        self._out, self._err = ProgramOutput(self._process.stdout), ProgramOutput(self._process.stderr)
         self._until(lambda: any(_LISTENING.match(line) for line in self.lines), "the relay listens")
         found = next(found for line in self.lines if (found := _LISTENING.match(line)))
         self.url, self.ops_url, self.nats_url = found[1], found[2], found[3]
@@ -236,11 +239,9 @@ class Relay:
         if process.poll() is None:
             process.kill()
             process.wait()
-        for reader in self._readers:
-            reader.join()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+        for output in (self._out, self._err):
+            if output is not None:
+                output.close()
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         process = self._process
@@ -251,8 +252,6 @@ class Relay:
                 return True
             code = process.poll()
             if code is not None:
-                for reader in self._readers:
-                    reader.join()
                 if condition():
                     return True
                 raise RuntimeError(f"the relay ended with {code} before {what}: {''.join(self.log)[-2000:]}")
