@@ -38,10 +38,10 @@ class MonitorCollector(Collector):
             "tickertape_monitor_config_errors", "Times a changed file was refused.", value=monitor.refused
         )
         yield GaugeMetricFamily(
-            "tickertape_monitor_pending_changes", "Changes that wait for NATS.", value=monitor.telling.pending
+            "tickertape_monitor_pending_transitions", "Changes that wait for NATS.", value=monitor.telling.pending
         )
         yield GaugeMetricFamily(
-            "tickertape_monitor_reaches",
+            "tickertape_monitor_online",
             "1 when the monitor's own connectivity is well, or is not checked.",
             value=float(monitor.probing.reaches),
         )
@@ -53,7 +53,7 @@ class MonitorCollector(Collector):
         )
         # Metrics have a thread of their own: they answer even while nothing is watched any more.
         yield GaugeMetricFamily(
-            "tickertape_monitor_turn_timestamp_seconds",
+            "tickertape_monitor_last_loop_timestamp_seconds",
             "When the event loop's last turn of housekeeping was.",
             value=monitor.turned,
         )

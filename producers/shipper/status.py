@@ -51,7 +51,7 @@ def health(shipper: Shipper, counts: Counts, host: str) -> SystemHealth:
             "suppressed": sum(lineage.shaper.suppressed for lineage in shipper.lineages),
             "redacted": dict(counts.redacted),
             "invalid_lines": counts.invalid,
-            "cut_lines": counts.cut,
+            "truncated_lines": counts.cut,
             "refused": shipper.refused,
             "conflicts": shipper.conflicts,
             "by_file": files[:SHOWN_FILES],
@@ -90,7 +90,7 @@ class ShipCollector(Collector):
             "bytes": ("Bytes of acknowledged events.", shipper.bytes),
             "batches": ("Batches that were acknowledged.", shipper.batches),
             "invalid_lines": ("Lines with bytes that are no text.", counts.invalid),
-            "cut_lines": ("Lines longer than the limit.", counts.cut),
+            "truncated_lines": ("Lines longer than the limit.", counts.cut),
             "below_level": ("Events below the least level.", sum(one.shaper.below for one in lineages)),
             "suppressed": ("Events that a rate held back.", sum(one.shaper.suppressed for one in lineages)),
             "refused": ("Events that NATS does not take.", shipper.refused),
@@ -131,7 +131,7 @@ async def show(client: Client, names: Names, host: str, console: Console) -> boo
         line = f"{_bytes(file['lag_bytes']):>12}  {behind:>10}  {file['path']}"
         console.print(Text(line), soft_wrap=True)
     words = [f"{checks.get('shipped', 0):,} events shipped"]
-    for key, text in (("suppressed", "held back"), ("refused", "refused"), ("cut_lines", "cut")):
+    for key, text in (("suppressed", "held back"), ("refused", "refused"), ("truncated_lines", "cut")):
         if checks.get(key):
             words.append(f"{checks[key]:,} {text}")
     console.print(", ".join(words), highlight=False)

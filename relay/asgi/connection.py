@@ -217,7 +217,7 @@ class Client:
         if refused is None:
             connections.opened(self._client_slot)
         else:
-            connections.results["refused"] += 1
+            connections.results["rejected"] += 1
         try:
             async with asyncio.timeout(None) as self._patience, Tasks() as tasks:
                 tasks.start(self._write(), "tickertape-client")
@@ -245,7 +245,7 @@ class Client:
             self._pause_if_full()  # the snapshot came before there was a session to tell
 
     async def _refuse(self, error: ProtocolError) -> None:
-        self._connections.results["refused"] += 1
+        self._connections.results["rejected"] += 1
         await refuse(error, self._scope, self._receive, self._send)
 
     async def _read(self) -> None:

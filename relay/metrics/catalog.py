@@ -19,7 +19,7 @@ from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSna
 
 PREFIX: Final = "tickertape_"
 
-Kind = Literal["counter", "gauge", "histogram", "unknown"]
+Kind = Literal["counter", "gauge", "histogram"]
 Across = Literal["sum", "max", "min"]
 
 
@@ -44,51 +44,71 @@ class Family:
 
 
 FAMILIES: Final = (
-    Family("connections", "gauge", "WebSocket connections that are open"),
-    # A counter's family would be called like the gauge's, which OpenMetrics forbids; so it is of no type.
-    Family("connections_total", "unknown", "Handshakes of WebSocket connections", "result"),
-    Family("disconnects", "counter", "Ended connections by close code", "code"),
+    Family("connections", "gauge", "Open WebSocket connections"),
+    Family("handshakes", "counter", "WebSocket handshakes by result", "result"),
+    Family("disconnects", "counter", "Closed connections, by close code", "code"),
     Family(
-        "sessions", "gauge", "Sessions by mode; those that wait for a token or a place are starting", "mode"
+        "sessions",
+        "gauge",
+        "Sessions by mode; starting: waiting for a token or for their start position",
+        "mode",
     ),
-    Family("events_received", "counter", "Events taken in from NATS", "kind", "max"),
-    Family("events_rejected", "counter", "Events that broke the contract", "reason", "max"),
-    Family("events_delivered", "counter", "Events written to clients, once per client"),
-    Family("events_dropped", "counter", "Events told in a gap, once per client", "reason"),
-    Family("gaps", "counter", "Gaps told, once per client, those without a known number too", "reason"),
-    Family("events_conflated", "counter", "Events replaced by newer ones in mode latest"),
-    Family("frames_sent", "counter", "Messages written to clients"),
+    Family("events_received", "counter", "Events received from NATS", "kind", "max"),
+    Family(
+        "events_rejected", "counter", "Events rejected because they violate the contract", "reason", "max"
+    ),
+    Family("events_delivered", "counter", "Events written to clients, counted per client"),
+    Family("events_dropped", "counter", "Events reported as missing in a gap, counted per client", "reason"),
+    Family("gaps", "counter", "Gaps reported, counted per client, including those of unknown size", "reason"),
+    Family("events_conflated", "counter", "Events replaced by newer ones of the same subject in mode latest"),
+    Family("messages_sent", "counter", "Messages written to clients"),
     Family("bytes_sent", "counter", "Bytes of messages written to clients"),
-    Family("delivery_delay_seconds", "histogram", "From intake to the socket write"),
-    Family("event_age_seconds", "histogram", "From the event's timestamp to the socket write"),
+    Family("delivery_delay_seconds", "histogram", "Time from receiving an event to writing it to the socket"),
+    Family("event_age_seconds", "histogram", "Time from an event's timestamp to writing it to the socket"),
     Family(
         "event_age_outliers",
         "counter",
-        "Events whose timestamp is too old, or too far ahead, to have an age",
+        "Events whose timestamp is too far in the past or future to have an age",
         "reason",
     ),
-    Family("flush_duration_seconds", "histogram", "From the beginning of a flush to the end of its writes"),
-    Family("handshake_duration_seconds", "histogram", "From accepting a socket to its session, TLS too"),
-    Family("event_loop_lag_seconds", "histogram", "How late the event loop was, looked at once a second"),
-    Family("feeds", "gauge", "Groups of clients that share filter, mode and rate"),
-    Family("clients_behind", "gauge", "Clients that are not at the head of their feed"),
-    Family("members_parked", "gauge", "Clients that stand still, by what they wait for", "reason"),
-    Family("log_events", "gauge", "Events in memory", across="min"),
-    Family("log_bytes", "gauge", "Bytes of the events in memory"),
-    Family("log_seconds", "gauge", "How far back the events in memory go", across="min"),
-    Family("intake_lag_events", "gauge", "Events of the stream that are not taken in yet", across="max"),
-    Family("replay_readers", "gauge", "Readers of what is older than memory that are at work"),
-    Family("resumes", "counter", "Sessions that began in the past, by where from", "source"),
-    Family("auth_failures", "counter", "Refused tokens", "reason"),
-    Family("sockets", "gauge", "Sockets on the main port, those of requests too"),
-    Family("sockets_unauthenticated", "gauge", "Of them, without a session"),
-    Family("limits_reached", "counter", "Times that a limit kept somebody out", "limit"),
-    Family("internal_errors", "counter", "Internal errors, by what each of them ended", "kind"),
-    Family("nats_connected", "gauge", "1 while the relay hears from NATS", across="min"),
-    Family("nats_reconnects", "counter", "Connections to NATS after the first"),
-    Family("nats_round_trip_seconds", "gauge", "To NATS and back, every 5 s while it answers", across="max"),
-    Family("descriptors", "gauge", "Descriptors that are open"),
-    Family("descriptors_limit", "gauge", "Descriptors that may be open"),
+    Family("flush_duration_seconds", "histogram", "Duration of a flush, from its start to its last write"),
+    Family(
+        "handshake_duration_seconds",
+        "histogram",
+        "Time from accepting a socket to its session, including TLS",
+    ),
+    Family("event_loop_lag_seconds", "histogram", "Delay of the event loop, sampled once a second"),
+    Family("feeds", "gauge", "Feeds: groups of clients with the same filter, mode and rate"),
+    Family("clients_behind", "gauge", "Clients behind the head of their feed"),
+    Family("clients_waiting", "gauge", "Clients whose delivery is paused, by what they wait for", "reason"),
+    Family("log_events", "gauge", "Events in the in-memory event log", across="min"),
+    Family("log_bytes", "gauge", "Size of the in-memory event log"),
+    Family("log_seconds", "gauge", "Age of the oldest event in the in-memory event log", across="min"),
+    Family(
+        "ingest_lag_events", "gauge", "Events in the stream that the relay has not received yet", across="max"
+    ),
+    Family("replay_readers", "gauge", "Active readers of events older than the in-memory event log"),
+    Family(
+        "resumes", "counter", "Sessions that started in the past, by where their events came from", "source"
+    ),
+    Family("auth_failures", "counter", "Rejected tokens", "reason"),
+    Family("sockets", "gauge", "Sockets on the main port, including those of HTTP requests"),
+    Family("sockets_unauthenticated", "gauge", "Sockets on the main port without a session"),
+    Family(
+        "rejected",
+        "counter",
+        "Connections, requests and messages rejected because a limit was reached",
+        "limit",
+    ),
+    Family("internal_errors", "counter", "Internal errors, by what they ended", "kind"),
+    Family("nats_connected", "gauge", "1 while the relay receives from NATS", across="min"),
+    Family("nats_reconnects", "counter", "Reconnections to NATS"),
+    Family(
+        "nats_round_trip_seconds",
+        "gauge",
+        "Round-trip time to NATS, measured every 5 s while it responds",
+        across="max",
+    ),
 )
 """All but ``build_info``."""
 

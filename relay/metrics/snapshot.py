@@ -8,7 +8,6 @@ Invariants:
 3. ``catalog.py`` says what each name means, and how the numbers of several processes become one.
 """
 
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -24,13 +23,9 @@ from tickertape.relay.core.trace_context import trace_id
 from tickertape.relay.ingest.upstream import Upstream
 from tickertape.relay.transport.connections import Connections
 
-from tickertape.process.limits import descriptor_limits
-
 OTHER: Final = "other"
 _CODES: Final = tuple(str(int(code)) for code in sorted({*CloseCode, 1005, 1006}))
 """Close codes with a label of their own; 1005 is an end without a code, 1006 one without a close."""
-
-_DESCRIPTORS: Final = "/dev/fd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +92,38 @@ def read(connections: Connections, upstream: Upstream, failures: Mapping[str, in
         "connections": len(connections),
         "events_delivered": stats.delivered,
         "events_conflated": stats.conflated,
-        "frames_sent": stats.frames,
+        "messages_sent": stats.frames,
         "bytes_sent": stats.bytes,
         "feeds": len(fanout.feeds),
         "clients_behind": fanout.behind,
         "log_events": len(log),
         "log_bytes": log.bytes,
         "log_seconds": 0.0 if since is None else max(0.0, connections.clock() - since),
-        "intake_lag_events": upstream.lag,
+        "ingest_lag_events": upstream.lag,
         "replay_readers": upstream.reading,
         "sockets": admission.open,
         "sockets_unauthenticated": admission.pending,
         "nats_connected": int(hub.sessions.upstream_connected),
         "nats_reconnects": upstream.reconnects,
         "nats_round_trip_seconds": upstream.round_trip,
-        "descriptors": _descriptors(),
-        "descriptors_limit": descriptor_limits()[0],
     }
     numbers = {name: {"": float(value)} for name, value in single.items() if value is not None}
     numbers |= {
-        "connections_total": _known(connections.results, ("accepted", "refused")),
+        "handshakes": _known(connections.results, ("accepted", "rejected")),
         "disconnects": _known(connections.codes, _CODES),
         "sessions": _sessions(connections),
         "events_received": _known(stats.received, ("state", "log")),
         "events_rejected": _known(stats.rejected, tuple(Fault)),
         "events_dropped": _known(stats.dropped, ("rate", "slow", "retention", "reset")),
         "gaps": _known(stats.gaps, ("rate", "slow", "retention", "reset")),
-        "members_parked": {
+        "clients_waiting": {
             "socket": sum(not session.writable for session in list(hub.sessions)),
             "stream": fanout.archive.waiting,
             "pace": fanout.paced,
         },
         "resumes": _known(stats.resumes, ("log", "stream", "gap")),
         "auth_failures": _known(failures, get_args(TokenFault)),
-        "limits_reached": _known(admission.refused, tuple(Limit)),
+        "rejected": _known(admission.refused, tuple(Limit)),
         "internal_errors": dict(stats.errors),
         "event_age_outliers": dict(stats.odd_ages),
     }
@@ -172,10 +165,3 @@ def _distribution(histogram: Histogram) -> Distribution:
         if found is not None:
             exemplars.append(Exemplar(bucket, found, seconds, example.at))
     return Distribution(histogram.bounds, tuple(histogram.counts), histogram.total, tuple(exemplars))
-
-
-def _descriptors() -> int | None:
-    try:
-        return len(os.listdir(_DESCRIPTORS)) - 1  # the look itself holds one
-    except OSError:
-        return None

@@ -313,12 +313,12 @@ class Connection(asyncio.Protocol):
                 hub.sessions.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            self._connections.results["refused"] += 1
+            self._connections.results["rejected"] += 1
             hub.sessions.turn_away(self, decided.refused, close_code(decided.refused))
 
     def _refuse(self, response: Response) -> None:
         """Answer over HTTP, and end."""
-        self._connections.results["refused"] += 1
+        self._connections.results["rejected"] += 1
         self._conn.send_response(response)
         self._send_own()
 

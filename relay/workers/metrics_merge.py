@@ -23,9 +23,7 @@ _JOIN_OF: Final[dict[str, Join]] = {
     **{family.name: _JOINS[family.across] for family in FAMILIES},
     "process_start_time_seconds": min,
 }
-_ACCUMULATING: Final = {
-    family.name for family in FAMILIES if family.kind == "counter" or family.name.endswith("_total")
-}
+_ACCUMULATING: Final = {family.name for family in FAMILIES if family.kind == "counter"}
 
 
 def reading_of(data: Mapping[str, Any]) -> MetricsSnapshot:

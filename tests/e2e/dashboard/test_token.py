@@ -111,7 +111,7 @@ def handshakes(desk: Desk) -> dict[str, float]:
     """Connections that the relay counted, by result."""
     with urllib.request.urlopen(desk.relay.metrics_address) as answer:
         lines = answer.read().decode().splitlines()
-    name = "tickertape_connections_total{"
+    name = "tickertape_handshakes_total{"
     found = (line.removeprefix(name) for line in lines if line.startswith(name))
     return {line.partition('"')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in found}
 
@@ -163,7 +163,7 @@ def test_a_wrong_token_is_refused_with_the_reason(nats_server: NatsServer, tmp_p
             await headline(desk, "This relay asks for a token")
             await expect(error).to_have_text("")
             assert len(desk.sockets) == 2
-            assert handshakes(desk) == {"accepted": 0, "refused": 2}
+            assert handshakes(desk) == {"accepted": 0, "rejected": 2}
             await give(desk, token())
             await desk.live()
 

@@ -80,7 +80,7 @@ def test_a_full_relay_refuses_more(relay: Relay, good: str) -> None:
                 assert full(
                     relay, upgrade("/ws", bearer(good)), upgrade("/ws", protocols), get("/"), source=source
                 )
-            assert count(relay, "limits_reached_total", limit="connections") == 6
+            assert count(relay, "rejected_total", limit="connections") == 6
             await alive(feeds)
             await feeds[0].socket.close()
             async with follow(relay.ws_url, token=good) as late:
@@ -107,7 +107,7 @@ def test_an_address_that_only_fails_has_to_wait(relay: Relay, good: str) -> None
     undisturbed(scenario, 1.0)
     again = upgrade("/ws?level=LOUD", bearer(good))
     eventually(lambda: exchange(relay, again, source=sources[-1]).status == 400, "it is let in again")
-    assert count(relay, "limits_reached_total", limit="address_rate") >= 3
+    assert count(relay, "rejected_total", limit="address_rate") >= 3
     assert exchange(relay, get("/health"), source="127.0.0.3").status == 200
     # Addresses with many behind them have no limit of their own, nor does anybody for what is good.
     assert {exchange(relay, forged).status for _ in range(20)} == {401}
@@ -123,7 +123,7 @@ def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
     assert 30 <= statuses.count(200) <= 40 + 4 * (time.monotonic() - began) + 1
     assert set(statuses) == {200, 503}
     eventually(lambda: exchange(relay, upgrade("/ws", bearer("x.y.z"))).status == 401, "room again")
-    assert count(relay, "limits_reached_total", limit="connection_rate") >= 20
+    assert count(relay, "rejected_total", limit="connection_rate") >= 20
 
 
 @pytest.mark.parametrize("relay", [""], indirect=True)

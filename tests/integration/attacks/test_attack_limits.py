@@ -97,7 +97,7 @@ def test_slow_ones_have_five_seconds(relay: Relay, good: str) -> None:
 
     async def check() -> None:
         before = {
-            name: count(relay, "limits_reached_total", limit=name) for name in ("head_time", "auth_time")
+            name: count(relay, "rejected_total", limit=name) for name in ("head_time", "auth_time")
         }
         dripped, silent, second, frame, body = await asyncio.gather(
             slowly(relay, "127.0.0.2", head, b"a"),
@@ -114,8 +114,8 @@ def test_slow_ones_have_five_seconds(relay: Relay, good: str) -> None:
         assert b"HTTP/1.1 408 " in second[0]
         assert min(second[1], frame[1]) > 4.5
         assert body[0].startswith(b"HTTP/1.1 400 ")
-        assert count(relay, "limits_reached_total", limit="head_time") == before["head_time"] + 3
-        assert count(relay, "limits_reached_total", limit="auth_time") == before["auth_time"] + 1
+        assert count(relay, "rejected_total", limit="head_time") == before["head_time"] + 3
+        assert count(relay, "rejected_total", limit="auth_time") == before["auth_time"] + 1
 
     run(check())
 
@@ -132,7 +132,7 @@ FLOODS = {
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
     """4429 and a word when to come back, for frames of all kinds, and for bytes as well."""
-    before = count(relay, "limits_reached_total", limit="message_rate")
+    before = count(relay, "rejected_total", limit="message_rate")
     with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.2", 0)) as link:
         link.sendall(upgrade("/ws", bearer(good)))
         data = b""
@@ -146,7 +146,7 @@ def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
             data += more
     assert b'"type":"bye","code":4429' in data
     assert b'"retry_after_ms":1000' in data
-    assert count(relay, "limits_reached_total", limit="message_rate") == before + 1
+    assert count(relay, "rejected_total", limit="message_rate") == before + 1
 
 
 async def sessions(
@@ -172,7 +172,7 @@ def test_an_address_has_so_many_sockets(relay: Relay, good: str) -> None:
     """One more is 429 with ``Retry-After``, before anything is read; a close makes room."""
 
     async def check() -> None:
-        before = count(relay, "limits_reached_total", limit="address_connections")
+        before = count(relay, "rejected_total", limit="address_connections")
         async with AsyncExitStack() as stack:
             feeds = await sessions(stack, relay, PER_ADDRESS, "127.0.0.2", good)
             spoofs = ["X-Forwarded-For: 10.9.9.9", "Forwarded: for=10.9.9.9", "X-Real-IP: 10.9.9.9"]
@@ -184,7 +184,7 @@ def test_an_address_has_so_many_sockets(relay: Relay, good: str) -> None:
             ):
                 answer = await asyncio.to_thread(exchange, relay, request, source="127.0.0.2")
                 assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "too_many", "5")
-            assert count(relay, "limits_reached_total", limit="address_connections") == before + 4
+            assert count(relay, "rejected_total", limit="address_connections") == before + 4
             await sessions(stack, relay, 1, "127.0.0.3", good)
             assert await alive(feeds)
             await feeds[0].socket.close()
@@ -251,7 +251,7 @@ def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
         eventually(lambda: count(relay, "sockets_unauthenticated") == UNAUTHENTICATED, "all wait", HEAD_TIME)
 
     async def check() -> None:
-        before = count(relay, "limits_reached_total", limit="unauthenticated")
+        before = count(relay, "rejected_total", limit="unauthenticated")
         async with AsyncExitStack() as stack:
             feeds = await sessions(stack, relay, 2, "127.0.0.7", good)
             waiting = [idle(1), idle(2, b"GET / HT"), idle(3, upgrade("/ws"))]
@@ -259,7 +259,7 @@ def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
             for link in waiting:
                 stack.callback(link.close)
             all_wait()
-            assert count(relay, "limits_reached_total", limit="unauthenticated") == before
+            assert count(relay, "rejected_total", limit="unauthenticated") == before
             feeds += await sessions(stack, relay, 3, "127.0.0.8", good)
             for number in range(3):
                 stack.callback(idle(20 + number).close)
@@ -269,7 +269,7 @@ def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
                 data = await asyncio.to_thread(read_all, cut)
                 assert b"408" not in data
                 assert b"4408" not in data
-            assert count(relay, "limits_reached_total", limit="unauthenticated") == before + 3
+            assert count(relay, "rejected_total", limit="unauthenticated") == before + 3
 
     def scenario(_: int) -> None:
         eventually(lambda: count(relay, "sockets_unauthenticated") == 0, "no socket without a session")

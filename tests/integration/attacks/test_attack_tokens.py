@@ -230,7 +230,7 @@ def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest:
 
     async def check() -> None:
         started = time.monotonic()
-        before = count(relay, "limits_reached_total", limit="auth_time")
+        before = count(relay, "rejected_total", limit="auth_time")
         waiting = asyncio.gather(*(browser(relay) for _ in range(5)), browser(relay, protocols=()))
         await asyncio.to_thread(eventually, lambda: connections(relay) == 7, "all are connected")
         await asyncio.to_thread(honest.noticed_nothing)
@@ -238,7 +238,7 @@ def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest:
         assert time.monotonic() - started > 4.5
         for end in ends:
             assert (end.kinds, end.error, end.close) == (["error", "bye"], "timeout", 4408)
-        assert count(relay, "limits_reached_total", limit="auth_time") == before + 6
+        assert count(relay, "rejected_total", limit="auth_time") == before + 6
 
     run(check())
 

@@ -249,7 +249,7 @@ def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[
 
     async def check() -> None:
         mine = token(sub=f"many-{most}", **grant)
-        before = count(relay, "limits_reached_total", limit="subject_connections")
+        before = count(relay, "rejected_total", limit="subject_connections")
         async with AsyncExitStack() as stack:
             feeds = [await stack.enter_async_context(follow(relay.ws_url, token=mine)) for _ in range(most)]
             answer = await asyncio.to_thread(exchange, relay, upgrade("/ws", bearer(mine)))
@@ -260,7 +260,7 @@ def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[
             assert inside.messages[1]["retry_after_ms"] == 5000
             late = await browser(relay, {"type": "auth", "token": mine})
             assert (late.kinds, late.error, late.close) == (["error", "bye"], "too_many", 4429)
-            assert count(relay, "limits_reached_total", limit="subject_connections") == before + 3
+            assert count(relay, "rejected_total", limit="subject_connections") == before + 3
             await feeds[0].say(type="auth", token=token(sub=f"moved-{most}"))
             await feeds[0].one(Subscribed)
             async with follow(relay.ws_url, token=mine):

@@ -110,7 +110,7 @@ def accepted(relay: Relay) -> str:
     """How many connections the relay took, as it counts them."""
     with urllib.request.urlopen(f"{relay.ops_url}/metrics") as answer:
         lines: list[str] = answer.read().decode().splitlines()
-    return next(text for text in lines if text.startswith('tickertape_connections_total{result="accepted"}'))
+    return next(text for text in lines if text.startswith('tickertape_handshakes_total{result="accepted"}'))
 
 
 def tell(relay: Relay, *messages: str) -> None:

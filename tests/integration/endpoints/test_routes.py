@@ -26,7 +26,7 @@ PROMISED = {
     "events_rejected": "counter",
     "events_delivered": "counter",
     "events_dropped": "counter",
-    "frames_sent": "counter",
+    "messages_sent": "counter",
     "bytes_sent": "counter",
     "delivery_delay_seconds": "histogram",
     "event_age_seconds": "histogram",
@@ -36,7 +36,7 @@ PROMISED = {
     "clients_behind": "gauge",
     "log_events": "gauge",
     "log_bytes": "gauge",
-    "intake_lag_events": "gauge",
+    "ingest_lag_events": "gauge",
     "resumes": "counter",
     "auth_failures": "counter",
     "nats_connected": "gauge",
@@ -218,8 +218,8 @@ def test_metrics_have_their_names_and_types(relay: Relay, accept: str) -> None:
         assert found[f"tickertape_{name}"].documentation
     samples = {sample.name: sample for family in found.values() for sample in family.samples}
     assert samples["tickertape_build_info"].labels["version"]
-    results = {sample.labels["result"] for sample in found["tickertape_connections_total"].samples}
-    assert results == {"accepted", "refused"}
+    results = {sample.labels["result"] for sample in found["tickertape_handshakes_total"].samples}
+    assert results == {"accepted", "rejected"}
     assert "process_resident_memory_bytes" in samples
 
 
@@ -244,9 +244,9 @@ def test_metrics_count_what_happened(relay: Relay) -> None:
     assert value("event_age_seconds_bucket", le="60.0") == 7
     assert value("nats_connected") == 1
     assert value("connections") == 0
-    assert value("connections_total", result="accepted") >= 1
+    assert value("handshakes_total", result="accepted") >= 1
     assert value("disconnects_total", code="1000") >= 1
-    assert value("frames_sent_total") >= 4
+    assert value("messages_sent_total") >= 4
     assert value("bytes_sent_total") > 1000
 
 

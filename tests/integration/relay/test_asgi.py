@@ -586,7 +586,7 @@ def test_the_host_shows_the_metrics_of_its_feed(nats_server: NatsServer) -> None
             text = metrics(host.url("/metrics"))
             for sample in (
                 "connections 1.0",
-                'connections_total{result="accepted"} 1.0',
+                'handshakes_total{result="accepted"} 1.0',
                 "nats_connected 1.0",
             ):
                 assert f"\ntickertape_{sample}\n" in text

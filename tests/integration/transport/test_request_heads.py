@@ -77,9 +77,9 @@ def test_a_head_has_its_answer(relay: Relay, where: str, name: str) -> None:
 def test_what_is_too_large_is_counted(relay: Relay, where: str) -> None:
     """On the main port; the ops port has no limits to count."""
     place = PLACES[where]
-    before = count(relay, "limits_reached_total", limit="head_bytes")
+    before = count(relay, "rejected_total", limit="head_bytes")
     assert ask(relay, place, ROWS["a byte more"].head(place)).status == 431
-    after = count(relay, "limits_reached_total", limit="head_bytes")
+    after = count(relay, "rejected_total", limit="head_bytes")
     assert after == before + (0 if place is OPS else 1)
 
 
@@ -87,11 +87,11 @@ def test_what_is_too_large_is_counted(relay: Relay, where: str) -> None:
 def test_a_head_that_does_not_end_has_five_seconds(relay: Relay, where: str) -> None:
     """408 in JSON, on every path; counted on the main port."""
     place = PLACES[where]
-    before = count(relay, "limits_reached_total", limit="head_time")
+    before = count(relay, "rejected_total", limit="head_time")
     answer = ask(relay, place, ROWS["ordinary"].head(place)[:-2])
     assert answer.status == 408
     assert json.loads(answer.body)["message"] == "request timeout"
-    after = count(relay, "limits_reached_total", limit="head_time")
+    after = count(relay, "rejected_total", limit="head_time")
     assert after == before + (0 if place is OPS else 1)
 
 

@@ -76,11 +76,11 @@ def nobody(relay: Relay) -> None:
 def test_connections_in_all(relay: Relay) -> None:
     """Exactly as many as are allowed, over all workers; those of a worker that died count no more."""
     nobody(relay)
-    refused = number(relay, "limits_reached_total", limit="connections")
+    refused = number(relay, "rejected_total", limit="connections")
     with sockets(relay, 40) as inside:
         assert len(inside) == ALL
         assert number(relay, "sockets") == ALL
-        assert number(relay, "limits_reached_total", limit="connections") == refused + 40 - ALL
+        assert number(relay, "rejected_total", limit="connections") == refused + 40 - ALL
         victim = next(slot["slot"] for slot in slots(relay) if slot["status"])
         kill_worker(relay, victim)
         left = int(number(relay, "sockets"))
@@ -113,7 +113,7 @@ def test_the_rate_of_an_address(relay: Relay) -> None:
             # At whichever worker: there is nothing left but what came back meanwhile.
             back = RATE * (time.monotonic() - began)
             assert len(more) <= 2 + back
-    assert number(relay, "limits_reached_total", limit="address_rate") >= 12 - 2 - back - 1
+    assert number(relay, "rejected_total", limit="address_rate") >= 12 - 2 - back - 1
 
 
 def test_sessions_of_a_subject(relay: Relay) -> None:

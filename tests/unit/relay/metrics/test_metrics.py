@@ -56,21 +56,21 @@ def test_what_the_hub_counted_is_told(accept: str) -> None:
     stage.hub.skip(11, "bad_json")
     stage.flush()
     connections.results["accepted"] += 2
-    connections.results["refused"] += 1
+    connections.results["rejected"] += 1
     connections.codes[1001] += 1
     found = values(connections, accept, lag=5)
     assert found["events_received_total", (("kind", "log"),)] == 10
     assert found["events_rejected_total", (("reason", "bad_json"),)] == 1
     assert found["events_delivered_total", ()] == 6
     assert found["events_dropped_total", (("reason", "rate"),)] == 14
-    assert found["connections_total", (("result", "accepted"),)] == 2
-    assert found["connections_total", (("result", "refused"),)] == 1
+    assert found["handshakes_total", (("result", "accepted"),)] == 2
+    assert found["handshakes_total", (("result", "rejected"),)] == 1
     assert found["disconnects_total", (("code", "1001"),)] == 1
     assert found["connections", ()] == 0
     assert found["feeds", ()] == 1
     assert found["log_events", ()] == 10
     assert found["log_bytes", ()] == stage.hub.log.bytes > 1000
-    assert found["intake_lag_events", ()] == 5
+    assert found["ingest_lag_events", ()] == 5
     assert found["nats_connected", ()] == 1
     assert found["build_info", (("version", package_version()),)] == 1
 
@@ -183,7 +183,7 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
     stage.hub.sessions.paused(full)
     stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
     stage.settle()
-    parked = read(connections, Upstream(), {}).numbers["members_parked"]
+    parked = read(connections, Upstream(), {}).numbers["clients_waiting"]
     assert parked == {"socket": 1, "stream": 1, "pace": 0}
 
 
@@ -195,7 +195,7 @@ def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
     for seq in range(1, 51):
         stage.log(seq)
     stage.flush()
-    assert read(connections, Upstream(), {}).numbers["members_parked"]["pace"] == 1
+    assert read(connections, Upstream(), {}).numbers["clients_waiting"]["pace"] == 1
 
 
 def test_memory_reaches_back_to_its_oldest_event() -> None:

@@ -48,7 +48,7 @@ def test_histograms_add_up_by_bucket() -> None:
         ("connections", (2, 3), 5),
         ("nats_connected", (1, 0), 0),
         ("log_events", (10, 7), 7),
-        ("intake_lag_events", (10, 700), 700),
+        ("ingest_lag_events", (10, 700), 700),
         ("nats_round_trip_seconds", (0.5, 0.25), 0.5),
         ("events_received", (10, 9), 10),
     ],
@@ -82,7 +82,7 @@ def test_what_a_dead_worker_counted_stays() -> None:
     totals = Totals()
 
     def heard(value: float) -> None:
-        numbers = {"gaps": {"a": value}, "connections_total": {"accepted": value}, "connections": {"": 7.0}}
+        numbers = {"gaps": {"a": value}, "handshakes": {"accepted": value}, "connections": {"": 7.0}}
         process = {"process_cpu_seconds_total": value, "process_open_fds": 7.0}
         totals.heard(MetricsSnapshot(numbers, histogram((1, 0), value).distributions, process))
 
@@ -91,7 +91,7 @@ def test_what_a_dead_worker_counted_stays() -> None:
         totals.bury()
     for _ in range(2):
         whole = totals.whole()
-        assert whole.numbers == {"gaps": {"a": 11}, "connections_total": {"accepted": 11}}
+        assert whole.numbers == {"gaps": {"a": 11}, "handshakes": {"accepted": 11}}
         assert whole.process == {"process_cpu_seconds_total": 11}
         assert whole.distributions == histogram((2, 0), 11).distributions
         totals.bury()
@@ -99,7 +99,7 @@ def test_what_a_dead_worker_counted_stays() -> None:
         heard(3)
         whole = totals.whole()
         assert whole.numbers == {
-            "gaps": {"a": 14}, "connections_total": {"accepted": 14}, "connections": {"": 7}
+            "gaps": {"a": 14}, "handshakes": {"accepted": 14}, "connections": {"": 7}
         }  # fmt: skip
         assert whole.process == {"process_cpu_seconds_total": 14, "process_open_fds": 7}
         assert whole.distributions == histogram((3, 0), 14).distributions
