@@ -38,7 +38,9 @@ class MonitorCollector(Collector):
             "tickertape_monitor_config_errors", "Times a changed file was refused.", value=monitor.refused
         )
         yield GaugeMetricFamily(
-            "tickertape_monitor_pending_transitions", "Changes that wait for NATS.", value=monitor.telling.pending
+            "tickertape_monitor_pending_transitions",
+            "Status transitions that NATS has not acknowledged yet.",
+            value=monitor.telling.pending,
         )
         yield GaugeMetricFamily(
             "tickertape_monitor_online",

@@ -96,9 +96,7 @@ def test_slow_ones_have_five_seconds(relay: Relay, good: str) -> None:
     whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
     async def check() -> None:
-        before = {
-            name: count(relay, "rejected_total", limit=name) for name in ("head_time", "auth_time")
-        }
+        before = {name: count(relay, "rejected_total", limit=name) for name in ("head_time", "auth_time")}
         dripped, silent, second, frame, body = await asyncio.gather(
             slowly(relay, "127.0.0.2", head, b"a"),
             slowly(relay, "127.0.0.2", b"", b""),

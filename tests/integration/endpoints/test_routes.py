@@ -218,7 +218,7 @@ def test_metrics_have_their_names_and_types(relay: Relay, accept: str) -> None:
         assert found[f"tickertape_{name}"].documentation
     samples = {sample.name: sample for family in found.values() for sample in family.samples}
     assert samples["tickertape_build_info"].labels["version"]
-    results = {sample.labels["result"] for sample in found["tickertape_handshakes_total"].samples}
+    results = {sample.labels["result"] for sample in found["tickertape_handshakes"].samples}
     assert results == {"accepted", "rejected"}
     assert "process_resident_memory_bytes" in samples
 
