@@ -20,9 +20,9 @@ from tickertape.relay.core.connection_limits import Admission
 from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.ingest.ingest import Ingest
-from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.ingest.replay_requests import ReplayRequests
-from tickertape.relay.metrics.snapshot import MetricsSnapshot, read
+from tickertape.relay.metrics.snapshot import MetricsSnapshot, read_snapshot
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.flush_loop import FlushLoop, clock
@@ -66,7 +66,7 @@ class Parts:
 
     def reading(self) -> MetricsSnapshot:
         """All numbers of this relay now."""
-        return read(self.connections, self.ingest.upstream(), self.failures())
+        return read_snapshot(self.connections, self.ingest.upstream_status(), self.failures())
 
     async def run(self, loaded: asyncio.Event) -> None:
         """Do what goes on behind the connections, until cancelled.
@@ -146,14 +146,14 @@ def assemble(
             max_catch_up=settings.max_catch_up,
         ),
         wanted.set,
-        requests.fetch,
-        requests.ask,
+        requests.request_chunk,
+        requests.request_positions,
         verify,
         session_failed,
     )
-    readers = Readers(hub, requests, names, patterns, now)
+    readers = ReplayReaders(hub, requests, names, patterns, now)
     ingest = Ingest(hub, now, url, names, patterns, readers, settings.access())
-    flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, ingest.rest)
+    flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, ingest.pause_reading)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(capacity)
     if place:

@@ -13,7 +13,7 @@ from tickertape.relay.core.fanout.batch import Gap
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, read_query, request_from
-from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_readers import ReplayReaders
 
 MAX_LIMIT: Final = 1_000
 DEFAULT_LIMIT: Final = 100
@@ -98,7 +98,7 @@ class History:
         readers: for what is older.
     """
 
-    def __init__(self, hub: Hub, readers: Readers) -> None:
+    def __init__(self, hub: Hub, readers: ReplayReaders) -> None:
         self._hub = hub
         self._readers = readers
 
@@ -123,9 +123,9 @@ class History:
         elif query.request.since is not None:
             moment = query.request.since.at(now)
             reaches = hub.log.reaches(moment)
-            start = hub.log.after_time(moment) if reaches else await self._readers.place_at(moment)
+            start = hub.log.after_time(moment) if reaches else await self._readers.position_at(moment)
         else:
-            start = await self._readers.place_at(0)
+            start = await self._readers.position_at(0)
         if query.newest_first:
             page = await self._backward(wanted, start, end, query.limit)
             more = page.place > start
@@ -148,7 +148,7 @@ class History:
         if cursor.sequence <= self._hub.log.head:
             valid = self._hub.sessions.knows(cursor)
             if valid is None:
-                valid = not await self._readers.lost(cursor, {})
+                valid = not await self._readers.is_stale_cursor(cursor, {})
             if not valid:
                 raise ProtocolError(
                     ErrorCode.BAD_CURSOR, f"cursor {cursor} is of a part that the stream lost"
@@ -189,4 +189,4 @@ class History:
 
     async def _source(self, place: int) -> EventLog:
         log = self._hub.log
-        return log if place >= log.floor else await self._readers.stretch(place)
+        return log if place >= log.floor else await self._readers.chunk_after(place)

@@ -177,7 +177,7 @@ def ops_pages(
         lag: events that are in the stream and not taken in yet.
         reading: all numbers of the relay, for ``/metrics``.
     """
-    registry = metrics.registry(reading)
+    registry = metrics.make_registry(reading)
 
     async def whole() -> CollectorRegistry:
         return registry

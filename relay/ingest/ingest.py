@@ -17,11 +17,18 @@ from tickertape.contracts.events import Reason, Rejected
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest.dead_letters import DeadLetter, DeadLetters
 from tickertape.relay.ingest.gap_detector import GapDetector
-from tickertape.relay.ingest.last_resort import NeverRead, Stumbles, after, dead_letter, find, stored_time
 from tickertape.relay.ingest.latest_states import LatestStates
 from tickertape.relay.ingest.range_reader import RangeReader
-from tickertape.relay.ingest.replay_readers import Readers
-from tickertape.relay.ingest.upstream import RoundTrip, Upstream
+from tickertape.relay.ingest.replay_readers import ReplayReaders
+from tickertape.relay.ingest.unparsable_messages import (
+    DisconnectTracker,
+    UnparsableMessageError,
+    dead_letter,
+    find_unparsable,
+    start_after,
+    stored_time,
+)
+from tickertape.relay.ingest.upstream import RoundTrip, UpstreamStatus
 from tickertape.relay.ingest.warmup import warm
 
 from tickertape.names import Names
@@ -69,7 +76,7 @@ class Ingest:
         url: str,
         names: Names,
         patterns: tuple[str, ...],
-        readers: Readers,
+        readers: ReplayReaders,
         access: Access | None = None,
     ) -> None:
         self.hub = hub
@@ -85,7 +92,7 @@ class Ingest:
         self._states = LatestStates(hub, clock, names, patterns)
         self._nc: SafeClient | None = None
         self._consumer: OrderedConsumer | None = None
-        self._stumbles: Stumbles | None = None
+        self._stumbles: DisconnectTracker | None = None
         self._expecting = False  # a consumer is made, and nothing has come of it yet
         self._broken = asyncio.Event()
         self._dead_letters = DeadLetters(names)
@@ -102,9 +109,11 @@ class Ingest:
         """True while the relay hears from NATS."""
         return self.hub.sessions.upstream_connected
 
-    def upstream(self) -> Upstream:
+    def upstream_status(self) -> UpstreamStatus:
         """How the relay stands with NATS."""
-        return Upstream(self.lag, max(0, self._ups - 1), self._round_trip.seconds, self._readers.reading)
+        return UpstreamStatus(
+            self.lag, max(0, self._ups - 1), self._round_trip.seconds, self._readers.reading
+        )
 
     async def run(self, ready: asyncio.Event) -> None:
         """Connect, load, follow; until cancelled.
@@ -124,7 +133,7 @@ class Ingest:
             on_error=self._error,
         )
         nc = self._nc
-        self._stumbles = Stumbles(nc)
+        self._stumbles = DisconnectTracker(nc)
         try:
             head = await self._start(nc)
             self.loaded = True
@@ -145,7 +154,7 @@ class Ingest:
                     await self._consumer.stop()
             await connect.close(nc)
 
-    def rest(self, seconds: float) -> None:
+    def pause_reading(self, seconds: float) -> None:
         """Leave what comes from NATS in the socket for a moment: nothing is flushed before it is over."""
         if self._nc is not None:
             self._nc.pause_reading()
@@ -263,7 +272,7 @@ class Ingest:
     async def _pass_over(self, nc: Client) -> None:
         """File the next message if it ends connections, and leave it behind."""
         head = self.hub.log.head
-        found = await find(nc, self._stream, after(head), self._range.filters)
+        found = await find_unparsable(nc, self._stream, start_after(head), self._range.filters)
         if found is None:
             return
         if found.seq > head + 1:
@@ -283,7 +292,7 @@ class Ingest:
         seq, known = self._newest
         try:
             return await stored_time(nc, self._stream, seq) not in (None, known)
-        except NeverRead:
+        except UnparsableMessageError:
             self._newest = None  # the next one will tell
             return False
 

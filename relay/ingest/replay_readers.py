@@ -19,16 +19,16 @@ from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.replay_cache import STRETCH, Wanted
 from tickertape.relay.core.session.session import Session
-from tickertape.relay.ingest.last_resort import (
-    ConnectionEnded,
-    NeverRead,
-    Unparsed,
-    find,
-    stored_time,
-    unless_ended,
-)
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_requests import ReplayRequests
+from tickertape.relay.ingest.unparsable_messages import (
+    ConnectionEnded,
+    UnparsableMessage,
+    UnparsableMessageError,
+    fail_on_disconnect,
+    find_unparsable,
+    stored_time,
+)
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
@@ -50,7 +50,7 @@ _ROUNDED: Final = 0.001
 _FAILURES: Final = (StreamsError, NatsError, OSError, TimeoutError)
 
 
-class Readers:
+class ReplayReaders:
     """Reads what the hub's sessions want from the stream.
 
     Args:
@@ -91,7 +91,7 @@ class Readers:
             tasks.start(self._locate_asking(), "locate")
             await tasks.until()
 
-    async def stretch(self, place: int) -> EventLog:
+    async def chunk_after(self, place: int) -> EventLog:
         """The stretch that leads on from a place, from memory or from the stream.
 
         Raises:
@@ -106,7 +106,7 @@ class Readers:
                 self._hub.fanout.loaded(number, found)
             return found
 
-    async def lost(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
+    async def is_stale_cursor(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
         """Tell whether the stream has another message at a cursor's sequence than the one it was made for.
 
         A server that lost its newest messages in a power failure, and has stored others since, keeps the
@@ -127,11 +127,11 @@ class Readers:
         if seq not in stored:
             try:
                 stored[seq] = await stored_time(self._nc, self._stream, seq)
-            except NeverRead:
+            except UnparsableMessageError:
                 stored[seq] = None
         return stored[seq] not in (None, cursor.stored_ns)
 
-    async def place_at(self, moment: float) -> int:
+    async def position_at(self, moment: float) -> int:
         """Place before the first event that was stored at or after a time, UNIX seconds; 0 is the earliest.
 
         The server counts nanoseconds in 64 bits, which end in 2262: it is not asked for times after its last.
@@ -145,16 +145,16 @@ class Readers:
         if moment > parse_time(state["last_ts"]).timestamp() + _ROUNDED:
             return int(state["last_seq"])
         assert self._nc is not None
-        found: Stored | Unparsed | None
+        found: Stored | UnparsableMessage | None
         at = format_time(moment)
         try:
-            found = await unless_ended(
+            found = await fail_on_disconnect(
                 self._nc,
                 direct_get.get(self._nc, self._stream, batch=1, start_time=at, next_by_subj=">"),
             )
         except ConnectionEnded:
             begin = {"deliver_policy": "by_start_time", "opt_start_time": at}
-            found = await find(self._nc, self._stream, begin)
+            found = await find_unparsable(self._nc, self._stream, begin)
             if found is None:
                 raise  # over something else, and it can be read
         except NoRespondersError:
@@ -185,8 +185,8 @@ class Readers:
         while True:
             wanted = archive.next()
             if wanted is None:
-                self._requests.chunks.clear()
-                await self._requests.chunks.wait()
+                self._requests.chunk_requested.clear()
+                await self._requests.chunk_requested.wait()
                 continue
             try:
                 async with self._reading:
@@ -202,11 +202,11 @@ class Readers:
     async def _read(self, wanted: Wanted) -> EventLog:
         self.reading += 1
         try:
-            return await self._read_stretch(wanted)
+            return await self._read_chunk(wanted)
         finally:
             self.reading -= 1
 
-    async def _read_stretch(self, wanted: Wanted) -> EventLog:
+    async def _read_chunk(self, wanted: Wanted) -> EventLog:
         hub = self._hub
         begun, head = hub.begun, hub.log.head
         first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
@@ -231,8 +231,8 @@ class Readers:
 
     async def _locate_asking(self) -> None:
         while True:
-            await self._requests.asked.wait()
-            sessions = self._requests.take()
+            await self._requests.position_requested.wait()
+            sessions = self._requests.take_sessions()
             stored: dict[int, int | None] = {}  # many clients come back with the same cursor
             while sessions:
                 some, sessions[:LOCATED_TOGETHER] = sessions[:LOCATED_TOGETHER], []
@@ -242,7 +242,7 @@ class Readers:
                 waiting = [one for one in (*some, *sessions) if one.locating is not None]
                 log.warning("%d clients wait for their place: %s", len(waiting), failed)
                 await asyncio.sleep(RETRY_DELAY)
-                self._requests.ask(*waiting)
+                self._requests.request_positions(*waiting)
                 break
 
     async def _locate_some(
@@ -273,11 +273,15 @@ class Readers:
             # Ahead of this relay only, or of the stream too? That has been settled by the stream's own end.
             cursor = request.cursor
             ahead = cursor.sequence > int(there["state"]["last_seq"])
-            lost = ahead or cursor.epoch != epoch_of(there["created"]) or await self.lost(cursor, stored)
+            lost = (
+                ahead
+                or cursor.epoch != epoch_of(there["created"])
+                or await self.is_stale_cursor(cursor, stored)
+            )
             place = None if lost else cursor.sequence
         else:
             assert request.since is not None
-            place = await self.place_at(request.since.at(self._clock()))
+            place = await self.position_at(request.since.at(self._clock()))
         self._hub.sessions.located(session, request, place, self._clock())
 
     async def _info(self) -> dict[str, Any]:

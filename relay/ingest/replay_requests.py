@@ -1,4 +1,4 @@
-"""What the hub wants from the stream, noted until a reader has time for it."""
+"""Requests of the hub to the stream, recorded until a reader is free to serve them."""
 
 import asyncio
 
@@ -6,32 +6,32 @@ from tickertape.relay.core.session.session import Session
 
 
 class ReplayRequests:
-    """Replay chunks that are wanted, and sessions whose position only the stream can tell.
+    """Pending requests for replay chunks and for positions that only the stream knows.
 
     Attributes:
-        chunks: set while the hub's archive may want a chunk.
-        asked: set while there are sessions that asked.
+        chunk_requested: set while the hub's archive may have a chunk to read.
+        position_requested: set while sessions wait for their position.
     """
 
     def __init__(self) -> None:
-        self.chunks = asyncio.Event()
-        self.asked = asyncio.Event()
-        self._asking: dict[Session, None] = {}
+        self.chunk_requested = asyncio.Event()
+        self.position_requested = asyncio.Event()
+        self._sessions: dict[Session, None] = {}
 
     def __repr__(self) -> str:
-        return f"ReplayRequests({len(self._asking)} sessions)"
+        return f"ReplayRequests({len(self._sessions)} sessions)"
 
-    def fetch(self) -> None:
-        """Note that a chunk is wanted."""
-        self.chunks.set()
+    def request_chunk(self) -> None:
+        """Signal that the archive has a chunk to read."""
+        self.chunk_requested.set()
 
-    def ask(self, *sessions: Session) -> None:
-        """Note sessions whose position is wanted."""
-        self._asking.update(dict.fromkeys(sessions))
-        self.asked.set()
+    def request_positions(self, *sessions: Session) -> None:
+        """Queue sessions whose position has to be looked up in the stream."""
+        self._sessions.update(dict.fromkeys(sessions))
+        self.position_requested.set()
 
-    def take(self) -> list[Session]:
-        """Return the sessions that asked, and forget them."""
-        self.asked.clear()
-        sessions, self._asking = list(self._asking), {}
+    def take_sessions(self) -> list[Session]:
+        """Return the sessions that wait for their position, and clear the queue."""
+        self.position_requested.clear()
+        sessions, self._sessions = list(self._sessions), {}
         return sessions

@@ -8,7 +8,13 @@ from contextlib import aclosing
 from typing import Final
 
 from nats.aio.client import Client
-from tickertape.relay.ingest.last_resort import POLL, Stumbles, after, find, unless_ended
+from tickertape.relay.ingest.unparsable_messages import (
+    POLL,
+    DisconnectTracker,
+    fail_on_disconnect,
+    find_unparsable,
+    start_after,
+)
 
 from tickertape.nats.client import faults
 from tickertape.nats.ordered_consumer import SILENCE, Delivery, OrderedConsumer
@@ -45,7 +51,7 @@ async def read(
     Raises:
         StreamsError: the server refuses, or stops answering.
     """
-    stumbles, place, end = Stumbles(nc), first, last
+    stumbles, place, end = DisconnectTracker(nc), first, last
     while end is None or place <= end:
         seen = faults(nc)
         try:
@@ -58,7 +64,9 @@ async def read(
             if faults(nc) == seen:
                 raise
         await _connect_again(nc, stream)
-        if stumbles.again(place - 1) and (found := await find(nc, stream, after(place - 1), subjects)):
+        if stumbles.again(place - 1) and (
+            found := await find_unparsable(nc, stream, start_after(place - 1), subjects)
+        ):
             log.error("message %d of stream %s cannot be parsed and is passed over", found.seq, stream)
             passed_over(found.seq)
             place = found.seq + 1
@@ -99,7 +107,7 @@ async def _read(
 
     consumer = OrderedConsumer(nc, stream, handle, lost)
     try:
-        await unless_ended(nc, consumer.start(first, subjects))
+        await fail_on_disconnect(nc, consumer.start(first, subjects))
         if consumer.pending == 0 and not batch:
             return
         while not (done and not batch):

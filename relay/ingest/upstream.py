@@ -11,7 +11,7 @@ MEASURE_EVERY: Final = 5.0
 """Seconds between two measurements."""
 
 
-class Upstream(NamedTuple):
+class UpstreamStatus(NamedTuple):
     """How a relay stands with NATS.
 
     Attributes:

@@ -170,7 +170,7 @@ def process_numbers() -> dict[str, float]:
     return {_key(sample): sample.value for metric in _process().collect() for sample in metric.samples}
 
 
-def registry(reading: Callable[[], MetricsSnapshot]) -> CollectorRegistry:
+def make_registry(reading: Callable[[], MetricsSnapshot]) -> CollectorRegistry:
     """All metrics of a relay: its own, and those of its process."""
     made = CollectorRegistry(auto_describe=False)
     made.register(RelayCollector(reading))

@@ -20,7 +20,7 @@ from tickertape.relay.auth.claims import Reason as TokenFault
 from tickertape.relay.core.connection_limits import Limit
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.trace_context import trace_id
-from tickertape.relay.ingest.upstream import Upstream
+from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.transport.connections import Connections
 
 OTHER: Final = "other"
@@ -77,7 +77,9 @@ class MetricsSnapshot:
     process: dict[str, float] = field(default_factory=dict)
 
 
-def read(connections: Connections, upstream: Upstream, failures: Mapping[str, int]) -> MetricsSnapshot:
+def read_snapshot(
+    connections: Connections, upstream: UpstreamStatus, failures: Mapping[str, int]
+) -> MetricsSnapshot:
     """Read a relay's numbers; a host may call this from a thread of its own, hence the copies.
 
     Args:

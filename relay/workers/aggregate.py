@@ -12,9 +12,9 @@ from starlette.types import ASGIApp
 from tickertape.relay.endpoints.routes import ops_site
 from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
-from tickertape.relay.workers.ipc import READING
-from tickertape.relay.workers.metrics_merge import add_up, reading_of
-from tickertape.relay.workers.worker_slot import Slot
+from tickertape.relay.workers.ipc import SNAPSHOT_PATH
+from tickertape.relay.workers.metrics_merge import decode_snapshot, merge_snapshots
+from tickertape.relay.workers.worker_slot import WorkerSlot
 
 
 class Aggregate:
@@ -29,7 +29,7 @@ class Aggregate:
         stopping: whether they are on their way out.
     """
 
-    def __init__(self, host: str, slots: Sequence[Slot]) -> None:
+    def __init__(self, host: str, slots: Sequence[WorkerSlot]) -> None:
         self.started = False
         self.stopping = False
         self._host = host
@@ -53,7 +53,7 @@ class Aggregate:
         """Ask every worker for its numbers, and add them up."""
         await asyncio.gather(*map(self._hear, self._slots))
         own = MetricsSnapshot(process=process_numbers())
-        return add_up([*(slot.totals.whole() for slot in self._slots), own])
+        return merge_snapshots([*(slot.totals.whole() for slot in self._slots), own])
 
     async def status(self) -> dict[str, Any]:
         """The state of each slot, and what its worker says of itself."""
@@ -82,12 +82,12 @@ class Aggregate:
             ],
         }
 
-    async def _hear(self, slot: Slot) -> None:
+    async def _hear(self, slot: WorkerSlot) -> None:
         pid = slot.pid
-        answer = await slot.ask(READING)
+        answer = await slot.ask(SNAPSHOT_PATH)
         # A worker that died meanwhile is buried with what it had said before.
         if answer is not None and answer[0] == 200 and slot.pid == pid:
-            slot.totals.heard(reading_of(answer[1]))
+            slot.totals.heard(decode_snapshot(answer[1]))
 
     async def _registry(self) -> CollectorRegistry:
         reading = await self.collect()
@@ -99,7 +99,7 @@ class Aggregate:
 
 
 class _Slots(Collector):
-    def __init__(self, slots: Sequence[Slot]) -> None:
+    def __init__(self, slots: Sequence[WorkerSlot]) -> None:
         self._slots = slots
 
     def collect(self) -> Iterable[Metric]:
@@ -113,7 +113,7 @@ class _Slots(Collector):
         return [up, restarts]
 
 
-def _state(slot: Slot, *, answered: bool) -> str:
+def _state(slot: WorkerSlot, *, answered: bool) -> str:
     if slot.pid is None:
         return "waiting"
     if not slot.ready:

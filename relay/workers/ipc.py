@@ -24,10 +24,10 @@ log = logging.getLogger("tickertape.workers")
 MAX_LINE: Final = 16 * 1024 * 1024
 _LENGTH: Final = 8
 
-READING: Final = "reading"
+SNAPSHOT_PATH: Final = "reading"
 """What is asked for in the place of a page: all numbers of the worker, as data."""
 
-REFUSED: Final = 78
+EXIT_CONFIG: Final = 78
 """Exit code of a worker that no relay can be: EX_CONFIG, and no interpreter ends with it by itself."""
 
 ORPHAN_GRACE: Final = 0.2
@@ -43,7 +43,7 @@ def packed(brief: dict[str, Any]) -> bytes:
     return len(body).to_bytes(_LENGTH) + body
 
 
-def read_brief(link: socket.socket) -> Any:
+def read_worker_config(link: socket.socket) -> Any:
     """Read the brief, and not a byte more.
 
     Raises:
@@ -59,7 +59,7 @@ def _exactly(link: socket.socket, size: int) -> bytes:
     return data
 
 
-class Channel:
+class SupervisorChannel:
     """The worker's end; it stands where a relay alone has the server of its ops port.
 
     Attributes:
@@ -79,7 +79,7 @@ class Channel:
         self._listening = asyncio.create_task(self._listen(), name="supervisor")
 
     @classmethod
-    async def open(cls, link: socket.socket) -> "Channel":
+    async def open(cls, link: socket.socket) -> "SupervisorChannel":
         """Go on with the socket that the brief came on."""
         return cls(*await asyncio.open_unix_connection(sock=link, limit=MAX_LINE))
 
@@ -93,7 +93,7 @@ class Channel:
         if value:
             self._ended.set()
 
-    def serve(self, pages: ASGIApp, reading: Callable[[], MetricsSnapshot]) -> "Channel":
+    def serve(self, pages: ASGIApp, reading: Callable[[], MetricsSnapshot]) -> "SupervisorChannel":
         """Answer with these pages and numbers from now on."""
         self._pages, self._reading = pages, reading
         return self
@@ -129,7 +129,7 @@ class Channel:
         body: MetricsSnapshot | str = ""
         if self._pages is not None:
             try:
-                if asked["path"] == READING:
+                if asked["path"] == SNAPSHOT_PATH:
                     status, body = 200, self._reading()
                 else:
                     status, body = await page(self._pages, asked["path"])

@@ -26,7 +26,7 @@ _JOIN_OF: Final[dict[str, Join]] = {
 _ACCUMULATING: Final = {family.name for family in FAMILIES if family.kind == "counter"}
 
 
-def reading_of(data: Mapping[str, Any]) -> MetricsSnapshot:
+def decode_snapshot(data: Mapping[str, Any]) -> MetricsSnapshot:
     """Read a reading as it comes in JSON."""
     return MetricsSnapshot(
         data["numbers"],
@@ -43,12 +43,12 @@ def reading_of(data: Mapping[str, Any]) -> MetricsSnapshot:
     )
 
 
-def add_up(readings: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
+def merge_snapshots(readings: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     """Add up the readings of processes that live at the same time."""
     return _joined(readings, _join_of)
 
 
-class Totals:
+class SlotMetrics:
     """The numbers of one slot, over all workers that it had."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Totals:
         self._buried = MetricsSnapshot()
 
     def __repr__(self) -> str:
-        return f"Totals({len(self._last.numbers)} living, {len(self._buried.numbers)} buried)"
+        return f"SlotMetrics({len(self._last.numbers)} living, {len(self._buried.numbers)} buried)"
 
     def heard(self, reading: MetricsSnapshot) -> None:
         """Take in what the worker told."""

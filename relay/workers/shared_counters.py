@@ -98,7 +98,7 @@ class SharedCounters:
         return row
 
 
-class SharedTally:
+class SharedLimitCounters:
     """One worker's way to count in the table.
 
     Args:
@@ -114,7 +114,7 @@ class SharedTally:
         self._open = 0
 
     def __repr__(self) -> str:
-        return f"SharedTally({self._open} open, {self._table!r})"
+        return f"SharedLimitCounters({self._open} open, {self._table!r})"
 
     def take(self, key: str, most: int) -> bool:
         """Count one more."""

@@ -21,7 +21,7 @@ from tickertape.relay.transport.http_server import HttpServer, listen, one_port
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.workers.aggregate import Aggregate
 from tickertape.relay.workers.shared_counters import SharedCounters
-from tickertape.relay.workers.worker_slot import Slot
+from tickertape.relay.workers.worker_slot import WorkerSlot
 
 from tickertape.errors import OperatorError
 from tickertape.nats import connection as connect
@@ -51,7 +51,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     Returns:
         the exit code: 0 after a signal, 1 when they cannot run, or had to be killed.
     """
-    heard = Heard()
+    heard = SupervisorSignals()
     nats: EmbeddedNats | None = None
     try:
         # The main port last, and alone first: what is only held would be given to the ops port as well.
@@ -121,12 +121,12 @@ def _probe(host: str, port: int) -> None:
     listen(host, port, "--port").close()
 
 
-async def _start(nats: EmbeddedNats, heard: "Heard") -> None:
+async def _start(nats: EmbeddedNats, heard: "SupervisorSignals") -> None:
     """Start NATS, unless a signal comes first; what there is of it then is for ``stop``."""
     await unless(heard.changed.wait(), nats.start())
 
 
-class Heard:
+class SupervisorSignals:
     """The signals that came, from its making on.
 
     Attributes:
@@ -143,7 +143,7 @@ class Heard:
         heed(lambda number: self.pass_on(number), signal.SIGHUP)
 
     def __repr__(self) -> str:
-        return f"Heard({self.stops})"
+        return f"SupervisorSignals({self.stops})"
 
     def _stop(self, number: signal.Signals) -> None:
         self.stops.append(number)
@@ -168,7 +168,7 @@ class Supervisor:
         table: SharedCounters,
         url: str,
         port: int,
-        heard: Heard,
+        heard: SupervisorSignals,
         announce: Callable[[str], None],
     ) -> None:
         self._settings = settings
@@ -178,7 +178,7 @@ class Supervisor:
         host = socket.gethostname()
         given = plain(settings) | {"nats_url": url, "port": port, "workers": 1}
         self._slots = [
-            Slot(
+            WorkerSlot(
                 number,
                 {
                     "slot": number,

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from tickertape.relay.workers.ipc import MAX_LINE, REFUSED, packed
-from tickertape.relay.workers.metrics_merge import Totals
+from tickertape.relay.workers.ipc import EXIT_CONFIG, MAX_LINE, packed
+from tickertape.relay.workers.metrics_merge import SlotMetrics
 from tickertape.relay.workers.shared_counters import SharedCounters
 
 from tickertape.process.child import wait_or_kill
@@ -41,14 +41,14 @@ STEADY: Final = 30.0
 ANSWER_TIMEOUT: Final = 1.0
 """Seconds that a worker has to answer for its page of the ops port."""
 
-MOST_ASKED: Final = 8
+MAX_PENDING_REQUESTS: Final = 8
 """Questions that may be without an answer, however late; a worker that hangs is asked no more."""
 
 END_TIMEOUT: Final = 10.0
 """Seconds that a worker has to end once it has said its last word."""
 
 
-class Slot:
+class WorkerSlot:
     """One worker's place.
 
     Args:
@@ -69,7 +69,7 @@ class Slot:
         self, number: int, brief: dict[str, Any], table: SharedCounters, changed: Callable[[], None]
     ) -> None:
         self.number = number
-        self.totals = Totals()
+        self.totals = SlotMetrics()
         self.ready = False
         self.was_ready = False
         self.refusal = ""
@@ -86,7 +86,7 @@ class Slot:
         self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Slot({self.number}, pid {self.pid}, ready={self.ready}, {self.starts} starts)"
+        return f"WorkerSlot({self.number}, pid {self.pid}, ready={self.ready}, {self.starts} starts)"
 
     @property
     def pid(self) -> int | None:
@@ -132,13 +132,13 @@ class Slot:
                 self._process.send_signal(number)
 
     async def ask(self, path: str) -> tuple[int, Any] | None:
-        """Ask the worker for a page of its ops port, or for ``READING``.
+        """Ask the worker for a page of its ops port, or for ``SNAPSHOT_PATH``.
 
         Returns:
             status and body; None when there is no worker, or it does not answer in time.
         """
         writer = self._writer
-        if writer is None or self._unanswered >= MOST_ASKED:
+        if writer is None or self._unanswered >= MAX_PENDING_REQUESTS:
             return None
         self._unanswered += 1
         number = next(self._ids)
@@ -198,7 +198,7 @@ class Slot:
         code = await process.wait()
         if fault is not None:
             return f"could not be listened to ({fault!r})"
-        if code == REFUSED:
+        if code == EXIT_CONFIG:
             return f"cannot run ({self.refusal})"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 

@@ -20,7 +20,7 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.limit_counters import LocalLimitCounters
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.routes import main_pages
-from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.relay import session_failed
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.connections import Connections
@@ -94,7 +94,7 @@ class Inside:
         )
         self.acceptor = Acceptor(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
-            history = History(self.hub, cast(Readers, _NoReaders()))
+            history = History(self.hub, cast(ReplayReaders, NoReaders()))
             listener = Listener("127.0.0.1", [unused])
             server = HttpServer(
                 main_pages(self.connections, history), listener, websocket_protocol(self.connections)
@@ -259,13 +259,13 @@ class Inside:
         }
 
 
-class _NoReaders:
+class NoReaders:
     """What is older than the relay's memory cannot be had now."""
 
-    async def place_at(self, moment: float) -> int:
+    async def position_at(self, moment: float) -> int:
         raise StreamsError("the stream does not answer", "try again")
 
-    async def stretch(self, place: int) -> Any:
+    async def chunk_after(self, place: int) -> Any:
         raise StreamsError("the stream does not answer", "try again")
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tickertape.process.event_loop import run_async
-from tickertape.relay.workers.ipc import REFUSED, Channel, read_brief
+from tickertape.relay.workers.ipc import EXIT_CONFIG, SupervisorChannel, read_worker_config
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
-        brief = read_brief(link)
+        brief = read_worker_config(link)
     except EOFError:
         return 1
     try:
@@ -35,14 +35,14 @@ async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int
     from tickertape.relay.server import serve
     from tickertape.relay.settings import ServeSettings
     from tickertape.relay.worker_context import WorkerContext
-    from tickertape.relay.workers.shared_counters import SharedCounters, SharedTally
+    from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
 
-    channel = await Channel.open(link)
+    channel = await SupervisorChannel.open(link)
     slot, workers = brief["slot"], brief["workers"]
     place = WorkerContext(
         relay=brief["relay"],
         workers=workers,
-        tally=partial(SharedTally, SharedCounters(memory, workers), slot),
+        tally=partial(SharedLimitCounters, SharedCounters(memory, workers), slot),
         ops=channel.serve,
         refused=lambda line: channel.tell(refused=line),
     )
@@ -55,7 +55,7 @@ async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int
         code = 1
     finally:
         await channel.close()
-    return REFUSED if code == 1 else code
+    return EXIT_CONFIG if code == 1 else code
 
 
 if __name__ == "__main__":

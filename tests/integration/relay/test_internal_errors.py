@@ -27,7 +27,7 @@ PAGES: Final = (
 )
 IN_THE_PAST: Final = (
     "tickertape.relay.core.session.session_start:SessionStart.located",
-    "tickertape.relay.ingest.replay_readers:Readers._locate",
+    "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
 )  # fmt: skip
 OF_ONE_KIND: Final = {

@@ -20,9 +20,9 @@ from tickertape.contracts.events import STREAM_SUBJECTS, Status
 from tickertape.relay.core.grants import EVERYTHING
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.ingest.ingest import Ingest
-from tickertape.relay.ingest.last_resort import after, find
-from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.ingest.replay_requests import ReplayRequests
+from tickertape.relay.ingest.unparsable_messages import find_unparsable, start_after
 
 import tickertape.nats.client as client
 from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish, run, status
@@ -164,7 +164,7 @@ class Started(NamedTuple):
     """What takes in a stream, and what it has taken in."""
 
     hub: Hub
-    readers: Readers
+    readers: ReplayReaders
 
 
 @asynccontextmanager
@@ -173,7 +173,7 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
     names = Names("")
     patterns = tuple(names.subject(pattern) for pattern in STREAM_SUBJECTS)
     hub = Hub(HubSettings(), lambda: None)
-    readers = Readers(hub, ReplayRequests(), names, patterns, time.time)
+    readers = ReplayReaders(hub, ReplayRequests(), names, patterns, time.time)
     ingest = Ingest(hub, time.time, url, names, patterns, readers)
     ready = asyncio.Event()
     token = present.set(faults)
@@ -235,9 +235,9 @@ def test_a_newest_message_that_cannot_be_parsed_holds_nothing_up(
             present.set(faults)  # of what the reader connects for this task
             assert hub.log.head == seq
             await eventually(lambda: hub.log.floor == 0)
-            assert await readers.place_at(stored.time.timestamp()) == seq - 1
+            assert await readers.position_at(stored.time.timestamp()) == seq - 1
             await eventually(lambda: hub.sessions.upstream_connected)
-            assert not await readers.lost(Cursor(hub.epoch, seq, 7), {})
+            assert not await readers.is_stale_cursor(Cursor(hub.epoch, seq, 7), {})
 
             await asyncio.to_thread(nats_server.stop)
             await eventually(lambda: not hub.sessions.upstream_connected)
@@ -262,13 +262,13 @@ FAR: Final = 20_001
 """First sequence of a stream; all before it are holes."""
 
 LOOKS: Final[dict[str, tuple[dict[str, Any], tuple[str, ...], int | None]]] = {
-    "the next one is another, behind many holes": (after(0), (), None),
-    "the next one is it, behind many holes": (after(0), ("far.bad",), FAR + 1),
-    "the next one is it": (after(FAR), (), FAR + 1),
-    "the next one is it, of two subjects": (after(FAR), ("far.bad", "far.b"), FAR + 1),
-    "the filter leaves it out": (after(0), ("far.b",), None),
-    "it was left behind": (after(FAR + 1), (), None),
-    "nothing comes": (after(FAR + 2), (), None),
+    "the next one is another, behind many holes": (start_after(0), (), None),
+    "the next one is it, behind many holes": (start_after(0), ("far.bad",), FAR + 1),
+    "the next one is it": (start_after(FAR), (), FAR + 1),
+    "the next one is it, of two subjects": (start_after(FAR), ("far.bad", "far.b"), FAR + 1),
+    "the filter leaves it out": (start_after(0), ("far.b",), None),
+    "it was left behind": (start_after(FAR + 1), (), None),
+    "nothing comes": (start_after(FAR + 2), (), None),
     "since the beginning": (
         {"deliver_policy": "by_start_time", "opt_start_time": "2020-01-01T00:00:00Z"},
         ("far.bad",),
@@ -293,7 +293,7 @@ def test_only_what_ends_a_connection_by_itself_is_found(
         present.set(Faults(where, ALWAYS))
         nc = await connection.connect(nats_server.url, name="reader")
         for name, (begin, patterns, wanted) in LOOKS.items():
-            found = await find(nc, "FAR", begin, patterns)
+            found = await find_unparsable(nc, "FAR", begin, patterns)
             assert (found and found.seq) == wanted, name
             if found is not None and where is unparsable:
                 assert found.stored is None, name

@@ -21,11 +21,11 @@ from tests.support.programs import asgi_host
 from tickertape.cli import main as cli
 
 SINCE: Final = "2001-02-03T04:05:06Z"
-"""What the victim of ``Readers.place_at`` asks for."""
+"""What the victim of ``ReplayReaders.position_at`` asks for."""
 
 READERS: Final = (
-    "tickertape.relay.ingest.replay_readers:Readers.place_at",
-    "tickertape.relay.ingest.replay_readers:Readers._read_stretch",
+    "tickertape.relay.ingest.replay_readers:ReplayReaders.position_at",
+    "tickertape.relay.ingest.replay_readers:ReplayReaders._read_chunk",
 )
 
 PLACES: Final = (
@@ -39,7 +39,7 @@ PLACES: Final = (
     "tickertape.relay.asgi.connection:Client._send_outbox",
     "tickertape.relay.core.fanout.feed:Feed.take",
     "tickertape.relay.core.session.session_start:SessionStart.located",
-    "tickertape.relay.ingest.replay_readers:Readers._locate",
+    "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
     "tickertape.relay.endpoints.history:History.page",
     "tickertape.relay.endpoints.history_endpoint:HistoryEndpoint.__call__",

@@ -16,19 +16,19 @@ from tickertape.relay.core.replay_cache import STRETCH
 from tickertape.relay.core.session.subscription import Request, Since
 from tickertape.relay.endpoints import history as history_module
 from tickertape.relay.endpoints.history import History, Query, parse
-from tickertape.relay.ingest.replay_readers import Readers
+from tickertape.relay.ingest.replay_readers import ReplayReaders
 
 from tests.support.clients.fake_link import NOW, Stage, untimed
 
 
-class Shelf(Readers):
+class Shelf(ReplayReaders):
     """Readers of a stream that a stage holds."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.read: list[int] = []
 
-    async def stretch(self, place: int) -> EventLog:
+    async def chunk_after(self, place: int) -> EventLog:
         """What the stream still has of a stretch."""
         number = place // STRETCH
         self.read.append(number)
@@ -40,7 +40,7 @@ class Shelf(Readers):
         made.advance(min((number + 1) * STRETCH, self._stage.hub.log.head))
         return made
 
-    async def place_at(self, moment: float) -> int:
+    async def position_at(self, moment: float) -> int:
         """Before the first event that was stored then or later."""
         later = (seq for seq, _, _, stored_ns in self._stage.stored if stored_ns >= moment * 1e9)
         return max(self._stage.first, next(later, self._stage.hub.log.head + 1) - 1)

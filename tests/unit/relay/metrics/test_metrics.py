@@ -16,10 +16,10 @@ from tickertape.contracts.events import Event
 from tickertape.relay.core.connection_limits import ClientSlot
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
-from tickertape.relay.ingest.upstream import Upstream
+from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.metrics import catalog as metrics
-from tickertape.relay.metrics.catalog import RelayCollector, package_version, registry, render
-from tickertape.relay.metrics.snapshot import read
+from tickertape.relay.metrics.catalog import RelayCollector, make_registry, package_version, render
+from tickertape.relay.metrics.snapshot import read_snapshot
 from tickertape.relay.transport.connections import Connections
 
 from tests.support.clients.fake_link import NOW, Stage, nanoseconds
@@ -34,7 +34,9 @@ def values(
     connections: Connections, accept: str, lag: int = 0
 ) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Samples of the relay by name and labels."""
-    body, content_type = render(registry(lambda: read(connections, Upstream(lag), {})), accept)
+    body, content_type = render(
+        make_registry(lambda: read_snapshot(connections, UpstreamStatus(lag), {})), accept
+    )
     parse: Any = parse_openmetrics if content_type.startswith("application/openmetrics") else parse_text
     return {
         (sample.name.removeprefix("tickertape_"), tuple(sorted(sample.labels.items()))): sample.value
@@ -130,7 +132,7 @@ def test_another_thread_may_ask() -> None:
     counting = threading.Thread(target=count)
     counting.start()
     try:
-        collector = RelayCollector(lambda: read(connections, Upstream(), {}))
+        collector = RelayCollector(lambda: read_snapshot(connections, UpstreamStatus(), {}))
         for _ in range(300):
             names = [metric.name for metric in collector.collect()]
             assert names[-1] == "tickertape_build"
@@ -154,7 +156,7 @@ def test_labels_are_bounded_whatever_clients_do() -> None:
     for code in range(3000, 4999):
         connections.codes[code] += 1
     connections.hub.skip(1, "made up")
-    reading = read(connections, Upstream(), {"expired": 2, "made up too": 3})
+    reading = read_snapshot(connections, UpstreamStatus(), {"expired": 2, "made up too": 3})
     assert reading.numbers["disconnects"]["other"] > 1900
     assert len(reading.numbers["disconnects"]) < 20
     assert reading.numbers["events_rejected"]["other"] == 1
@@ -169,7 +171,7 @@ def test_sessions_are_told_by_mode() -> None:
     stage.follow(Request(mode="complete"))
     stage.follow(Request(mode="complete"))
     stage.follow(Request(mode="live", cursor=Cursor("e", 50)))
-    sessions = read(connections, Upstream(), {}).numbers["sessions"]
+    sessions = read_snapshot(connections, UpstreamStatus(), {}).numbers["sessions"]
     assert sessions == {"live": 0, "complete": 2, "latest": 1, "starting": 1}
 
 
@@ -183,7 +185,7 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
     stage.hub.sessions.paused(full)
     stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
     stage.settle()
-    parked = read(connections, Upstream(), {}).numbers["clients_waiting"]
+    parked = read_snapshot(connections, UpstreamStatus(), {}).numbers["clients_waiting"]
     assert parked == {"socket": 1, "stream": 1, "pace": 0}
 
 
@@ -195,18 +197,18 @@ def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
     for seq in range(1, 51):
         stage.log(seq)
     stage.flush()
-    assert read(connections, Upstream(), {}).numbers["clients_waiting"]["pace"] == 1
+    assert read_snapshot(connections, UpstreamStatus(), {}).numbers["clients_waiting"]["pace"] == 1
 
 
 def test_memory_reaches_back_to_its_oldest_event() -> None:
     """Nothing while it is empty."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: stage.now)
-    assert read(connections, Upstream(), {}).numbers["log_seconds"] == {"": 0.0}
+    assert read_snapshot(connections, UpstreamStatus(), {}).numbers["log_seconds"] == {"": 0.0}
     stage.log(1)
     stage.now += 90.0
     stage.log(2)
-    assert read(connections, Upstream(), {}).numbers["log_seconds"][""] == pytest.approx(90.0)
+    assert read_snapshot(connections, UpstreamStatus(), {}).numbers["log_seconds"][""] == pytest.approx(90.0)
 
 
 def test_gaps_are_counted_where_their_events_cannot_be() -> None:
@@ -218,21 +220,24 @@ def test_gaps_are_counted_where_their_events_cannot_be() -> None:
     stage.log(1)
     stage.flush()
     stage.hub.fanout.hole(5, stage.now)
-    numbers = read(connections, Upstream(), {}).numbers
+    numbers = read_snapshot(connections, UpstreamStatus(), {}).numbers
     assert (numbers["gaps"]["retention"], numbers["events_dropped"]["retention"]) == (3, 0)
     stage.hub.begin("f", 9)
-    assert read(connections, Upstream(), {}).numbers["gaps"]["reset"] == 3
+    assert read_snapshot(connections, UpstreamStatus(), {}).numbers["gaps"]["reset"] == 3
     stage.follow(Request(cursor=Cursor("e", 1)))
-    assert read(connections, Upstream(), {}).numbers["gaps"]["reset"] == 4
+    assert read_snapshot(connections, UpstreamStatus(), {}).numbers["gaps"]["reset"] == 4
 
 
 def test_what_does_not_answer_has_no_round_trip() -> None:
     """Rather nothing than an old number."""
     connections = Connections(Stage().hub, lambda: NOW)
     there = {"tickertape_nats_round_trip_seconds", "tickertape_nats_reconnects_total"}
-    body, _ = render(registry(lambda: read(connections, Upstream(round_trip=0.002, reconnects=3), {})), TEXT)
+    body, _ = render(
+        make_registry(lambda: read_snapshot(connections, UpstreamStatus(round_trip=0.002, reconnects=3), {})),
+        TEXT,
+    )
     assert there <= set(parsed(body))
-    body, _ = render(registry(lambda: read(connections, Upstream(), {})), TEXT)
+    body, _ = render(make_registry(lambda: read_snapshot(connections, UpstreamStatus(), {})), TEXT)
     assert there & set(parsed(body)) == {"tickertape_nats_reconnects_total"}
 
 
@@ -243,7 +248,7 @@ def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
     assert isinstance(client_slot, ClientSlot)
     connections.opened(client_slot)
     connections.opened(None)
-    taken = read(connections, Upstream(), {}).distributions["handshake_duration_seconds"]
+    taken = read_snapshot(connections, UpstreamStatus(), {}).distributions["handshake_duration_seconds"]
     assert sum(taken.counts) == 1
     assert taken.total == pytest.approx(0.3)
     assert connections.results["accepted"] == 2
@@ -266,7 +271,7 @@ def traced(stage: Stage, seq: int, **metadata: str) -> None:
 
 def exemplars(connections: Connections) -> dict[str, str | None]:
     """Trace by the bound of its bucket, of the delivery delay."""
-    body, _ = render(registry(lambda: read(connections, Upstream(), {})), OPENMETRICS)
+    body, _ = render(make_registry(lambda: read_snapshot(connections, UpstreamStatus(), {})), OPENMETRICS)
     parse: Any = parse_openmetrics
     (family,) = (one for one in parse(body.decode()) if one.name == "tickertape_delivery_delay_seconds")
     return {
@@ -290,7 +295,7 @@ def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
     stage.now += 0.3
     stage.flush()
     assert exemplars(connections) == {"0.0005": "b" * 32, "0.5": "c" * 32}
-    body, _ = render(registry(lambda: read(connections, Upstream(), {})), TEXT)
+    body, _ = render(make_registry(lambda: read_snapshot(connections, UpstreamStatus(), {})), TEXT)
     assert b"trace_id" not in body
 
 
@@ -316,7 +321,7 @@ def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_family_has_a_number_and_a_row() -> None:
     """One that is only in the catalogue has no samples; an operator finds all of them described."""
-    reading = read(Connections(Stage().hub, lambda: NOW), Upstream(0, 0, 0.1), {})
+    reading = read_snapshot(Connections(Stage().hub, lambda: NOW), UpstreamStatus(0, 0, 0.1), {})
     names = {family.name for family in metrics.FAMILIES}
     assert names == reading.numbers.keys() | reading.distributions.keys()
     text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()

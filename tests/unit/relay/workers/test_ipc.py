@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
-from tickertape.relay.workers.ipc import Channel
-from tickertape.relay.workers.worker_slot import MOST_ASKED
+from tickertape.relay.workers.ipc import SupervisorChannel
+from tickertape.relay.workers.worker_slot import MAX_PENDING_REQUESTS
 
 from tests.support.patience import PATIENCE
 
@@ -20,11 +20,11 @@ def test_a_page_that_raises_is_answered() -> None:
 
     async def check() -> None:
         ours, theirs = socket.socketpair()
-        channel = await Channel.open(theirs)
+        channel = await SupervisorChannel.open(theirs)
         channel.serve(failing, MetricsSnapshot)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         async with asyncio.timeout(PATIENCE):
-            for number in range(MOST_ASKED + 1):
+            for number in range(MAX_PENDING_REQUESTS + 1):
                 writer.write(orjson.dumps({"id": number, "path": "/metrics"}) + b"\n")
                 answer = orjson.loads(await reader.readline())
                 assert answer == {"id": number, "status": 500, "body": ""}

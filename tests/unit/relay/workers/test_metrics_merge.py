@@ -5,7 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers, render
 from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSnapshot
-from tickertape.relay.workers.metrics_merge import Totals, add_up, reading_of
+from tickertape.relay.workers.metrics_merge import SlotMetrics, decode_snapshot, merge_snapshots
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -24,8 +24,10 @@ def histogram(counts: tuple[int, ...], total: float, *exemplars: Exemplar) -> Me
 
 def test_counters_add_up_by_their_labels() -> None:
     """What only one of them has is there too."""
-    assert add_up([counter(1), counter(2), counter(4, "b")]) == MetricsSnapshot({"gaps": {"a": 3, "b": 4}})
-    assert add_up([]) == MetricsSnapshot()
+    assert merge_snapshots([counter(1), counter(2), counter(4, "b")]) == MetricsSnapshot(
+        {"gaps": {"a": 3, "b": 4}}
+    )
+    assert merge_snapshots([]) == MetricsSnapshot()
 
 
 def test_histograms_add_up_by_bucket() -> None:
@@ -36,7 +38,7 @@ def test_histograms_add_up_by_bucket() -> None:
         Exemplar(0, "low", 0.1, 9.0),
     )
     for one, other in (((new,), (low, old)), ((low, old), (new,))):
-        whole = add_up([histogram((1, 1), 1.5, *one), histogram((3, 1), 2.0, *other)])
+        whole = merge_snapshots([histogram((1, 1), 1.5, *one), histogram((3, 1), 2.0, *other)])
         found = whole.distributions["flush_duration_seconds"]
         assert (found.bounds, found.counts, found.total) == ((0.5,), (4, 2), 3.5)
         assert set(found.exemplars) == {new, low}
@@ -55,7 +57,7 @@ def test_histograms_add_up_by_bucket() -> None:
 )
 def test_numbers_are_sums_or_the_worst(name: str, values: tuple[float, float], whole: float) -> None:
     """As each is meant; what all take in alike is counted once."""
-    assert add_up(MetricsSnapshot({name: {"": value}}) for value in values) == MetricsSnapshot(
+    assert merge_snapshots(MetricsSnapshot({name: {"": value}}) for value in values) == MetricsSnapshot(
         {name: {"": whole}}
     )
 
@@ -72,14 +74,14 @@ def test_numbers_are_sums_or_the_worst(name: str, values: tuple[float, float], w
 )
 def test_numbers_of_processes_add_up(key: str, values: tuple[float, float], whole: float) -> None:
     """But for a start, of which the first counts, and an info."""
-    assert add_up(MetricsSnapshot(process={key: value}) for value in values) == MetricsSnapshot(
+    assert merge_snapshots(MetricsSnapshot(process={key: value}) for value in values) == MetricsSnapshot(
         process={key: whole}
     )
 
 
 def test_what_a_dead_worker_counted_stays() -> None:
     """And what was a state of it does not; its successor's count comes on top."""
-    totals = Totals()
+    totals = SlotMetrics()
 
     def heard(value: float) -> None:
         numbers = {"gaps": {"a": value}, "handshakes": {"accepted": value}, "connections": {"": 7.0}}
@@ -112,14 +114,14 @@ def test_a_reading_travels_as_json() -> None:
         histogram((1, 2), 3.0, Exemplar(1, "trace", 0.7, 100.0)).distributions,
         process_numbers(),
     )
-    assert reading_of(orjson.loads(orjson.dumps(sent))) == sent
-    assert reading_of(orjson.loads(orjson.dumps(MetricsSnapshot()))) == MetricsSnapshot()
+    assert decode_snapshot(orjson.loads(orjson.dumps(sent))) == sent
+    assert decode_snapshot(orjson.loads(orjson.dumps(MetricsSnapshot()))) == MetricsSnapshot()
 
 
 def test_the_whole_is_rendered_as_one_relay_is() -> None:
     """With the numbers of all processes under the names that this process has for its own."""
     numbers = process_numbers()
-    whole = add_up(
+    whole = merge_snapshots(
         [
             MetricsSnapshot({"gaps": {"rate": 1.0}}, process=numbers | {"process_open_fds": 2.0}),
             MetricsSnapshot({"gaps": {"rate": 2.0}}, process=numbers | {"process_open_fds": 3.0}),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from tickertape.relay.core.limit_counters import ALL, BURST_SECONDS
-from tickertape.relay.workers.shared_counters import SharedCounters, SharedTally
+from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
 
 ROOM = 1_000
 
@@ -17,12 +17,12 @@ def table() -> SharedCounters:
 
 
 @pytest.fixture
-def pair(table: SharedCounters) -> tuple[SharedTally, SharedTally]:
+def pair(table: SharedCounters) -> tuple[SharedLimitCounters, SharedLimitCounters]:
     """Both workers."""
-    return SharedTally(table, 0, ROOM), SharedTally(table, 1, ROOM)
+    return SharedLimitCounters(table, 0, ROOM), SharedLimitCounters(table, 1, ROOM)
 
 
-def test_a_limit_is_one_for_all(pair: tuple[SharedTally, SharedTally]) -> None:
+def test_a_limit_is_one_for_all(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
     """Whoever of them counts; and what one gives back another may take."""
     one, other = pair
     assert [one.take("@a", 3), other.take("@a", 3), other.take("@a", 3)] == [True] * 3
@@ -36,7 +36,7 @@ def test_a_limit_is_one_for_all(pair: tuple[SharedTally, SharedTally]) -> None:
 
 def test_a_worker_takes_no_more_than_it_has_room_for(table: SharedCounters) -> None:
     """Its descriptors are its own, whatever the whole may have."""
-    small, large = SharedTally(table, 0, 2), SharedTally(table, 1, ROOM)
+    small, large = SharedLimitCounters(table, 0, 2), SharedLimitCounters(table, 1, ROOM)
     assert [small.take(ALL, 0) for _ in range(3)] == [True, True, False]
     assert large.take(ALL, 0)
     small.give(ALL)
@@ -44,7 +44,7 @@ def test_a_worker_takes_no_more_than_it_has_room_for(table: SharedCounters) -> N
 
 
 def test_a_dead_worker_is_counted_no_more(
-    table: SharedCounters, pair: tuple[SharedTally, SharedTally]
+    table: SharedCounters, pair: tuple[SharedLimitCounters, SharedLimitCounters]
 ) -> None:
     """Its column is emptied; the other's stays."""
     one, other = pair
@@ -52,10 +52,10 @@ def test_a_dead_worker_is_counted_no_more(
     assert other.take("@a", 2)
     table.empty(0)
     assert other.take("@a", 2)
-    assert not SharedTally(table, 0, ROOM).take("@a", 2)
+    assert not SharedLimitCounters(table, 0, ROOM).take("@a", 2)
 
 
-def test_giving_back_what_was_never_taken(pair: tuple[SharedTally, SharedTally]) -> None:
+def test_giving_back_what_was_never_taken(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
     """Does not make room for more."""
     one, other = pair
     assert one.take("@a", 1)
@@ -64,7 +64,7 @@ def test_giving_back_what_was_never_taken(pair: tuple[SharedTally, SharedTally])
 
 
 def test_an_allowance_is_one_for_all(
-    pair: tuple[SharedTally, SharedTally], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[SharedLimitCounters, SharedLimitCounters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spent by whom it may be; it comes back at its rate, once, and what is owed is bounded."""
     now = [50.0]
@@ -83,7 +83,9 @@ def test_an_allowance_is_one_for_all(
 
 
 def test_rows_are_taken_from_those_who_are_counted_nowhere(
-    table: SharedCounters, pair: tuple[SharedTally, SharedTally], monkeypatch: pytest.MonkeyPatch
+    table: SharedCounters,
+    pair: tuple[SharedLimitCounters, SharedLimitCounters],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The longest unheard of first; never from one that is counted."""
     monkeypatch.setattr("tickertape.relay.workers.shared_counters._BUCKET_BITS", 0)
@@ -108,8 +110,8 @@ def test_rows_are_taken_from_those_who_are_counted_nowhere(
 
 _FILL = """
 import sys
-from tickertape.relay.workers.shared_counters import SharedCounters, SharedTally
-tally = SharedTally(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
+from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
+tally = SharedLimitCounters(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
 print("up", flush=True)
 sys.stdin.read(1)
 print(sum(tally.take(f"@{number}", 1) for number in range(20_000)))

@@ -7,7 +7,7 @@ import pytest
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.workers import supervisor as module
 from tickertape.relay.workers.shared_counters import SharedCounters
-from tickertape.relay.workers.supervisor import Heard, Supervisor
+from tickertape.relay.workers.supervisor import Supervisor, SupervisorSignals
 
 from tests.support.patience import PATIENCE
 
@@ -20,7 +20,9 @@ def test_a_look_that_fails_is_told_and_the_next_one_comes(
 
     async def check() -> None:
         settings = ServeSettings(workers=1)
-        supervisor = Supervisor(settings, SharedCounters.create(1), "nats://127.0.0.1:1", 1, Heard(), print)
+        supervisor = Supervisor(
+            settings, SharedCounters.create(1), "nats://127.0.0.1:1", 1, SupervisorSignals(), print
+        )
         looks, again = 0, asyncio.Event()
 
         async def collect() -> list[object]:

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 from tickertape.relay.workers.shared_counters import SharedCounters
-from tickertape.relay.workers.worker_slot import Slot
+from tickertape.relay.workers.worker_slot import WorkerSlot
 
 from tests.support.patience import PATIENCE
 
 WORKER = """\
 #!{python}
 import os, signal, socket, sys
-from tickertape.relay.workers.ipc import read_brief
+from tickertape.relay.workers.ipc import read_worker_config
 link = socket.socket(fileno=int(sys.argv[4]))
-read_brief(link)
+read_worker_config(link)
 link.sendall({said!r})
 {end}
 """
 
 
-async def two_lives(slot: Slot, changed: asyncio.Event) -> None:
+async def two_lives(slot: WorkerSlot, changed: asyncio.Event) -> None:
     """Run a slot until its second worker was started, and stop it."""
     running = asyncio.create_task(slot.run())
     async with asyncio.timeout(PATIENCE):
@@ -62,7 +62,7 @@ def test_the_next_worker_is_started(
 
     async def check() -> None:
         changed = asyncio.Event()
-        slot = Slot(0, {}, SharedCounters.create(1), changed.set)
+        slot = WorkerSlot(0, {}, SharedCounters.create(1), changed.set)
         await two_lives(slot, changed)
         assert slot.starts >= 2
         assert slot.was_ready

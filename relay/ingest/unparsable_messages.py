@@ -47,7 +47,7 @@ HEARTBEAT: Final = 0.5
 POLL: Final = 0.05
 
 
-class Stumbles:
+class DisconnectTracker:
     """Counts how often a reader's connection has ended at the same place.
 
     Args:
@@ -71,7 +71,7 @@ class Stumbles:
         return self._times >= TRIES
 
 
-class Unparsed(NamedTuple):
+class UnparsableMessage(NamedTuple):
     """A message that cannot be parsed; ``stored`` is None when direct get ends the connection, too."""
 
     seq: int
@@ -87,7 +87,7 @@ class ConnectionEnded(StreamsError):
         )
 
 
-class NeverRead(StreamsError):
+class UnparsableMessageError(StreamsError):
     """A message that ends each connection over which it comes.
 
     Args:
@@ -99,7 +99,7 @@ class NeverRead(StreamsError):
         super().__init__(f"message {seq} of stream {stream} cannot be parsed", "report it as a bug")
 
 
-async def unless_ended(nc: Client, work: Coroutine[Any, Any, T], before: int | None = None) -> T:
+async def fail_on_disconnect(nc: Client, work: Coroutine[Any, Any, T], before: int | None = None) -> T:
     """Await an answer that never comes when the connection ends over what cannot be read.
 
     Args:
@@ -119,9 +119,9 @@ async def unless_ended(nc: Client, work: Coroutine[Any, Any, T], before: int | N
     return await watched(work, look, POLL)
 
 
-async def find(
+async def find_unparsable(
     nc: Client, stream: str, begin: Mapping[str, Any], patterns: tuple[str, ...] = ()
-) -> Unparsed | None:
+) -> UnparsableMessage | None:
     """Look at the message that a consumer would deliver first; None when it ends no connection.
 
     Args:
@@ -148,26 +148,26 @@ async def stored_time(nc: Client, stream: str, seq: int) -> int | None:
     """Ask a stream when it stored a message, as ``stored_at``.
 
     Raises:
-        NeverRead: the message ends each connection over which it comes.
+        UnparsableMessageError: the message ends each connection over which it comes.
         StreamsError: the stream does not answer.
     """
     try:
-        return await unless_ended(nc, direct_get.stored_at(nc, stream, seq))
+        return await fail_on_disconnect(nc, direct_get.stored_at(nc, stream, seq))
     except ConnectionEnded:
-        found = await find(nc, stream, after(seq - 1))
+        found = await find_unparsable(nc, stream, start_after(seq - 1))
         if found is None or found.seq != seq:
             raise
-        raise NeverRead(stream, seq) from None
+        raise UnparsableMessageError(stream, seq) from None
 
 
-def after(seq: int) -> dict[str, Any]:
+def start_after(seq: int) -> dict[str, Any]:
     """Begin a consumer behind a sequence."""
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": seq + 1}
 
 
 async def _find(
     nc: Client, stream: str, begin: Mapping[str, Any], patterns: tuple[str, ...]
-) -> Unparsed | None:
+) -> UnparsableMessage | None:
     async with _alone(nc) as own:
         inbox = own.new_inbox()
         config = {
@@ -186,7 +186,7 @@ async def _find(
         if not int((await create(own, stream, config, patterns)).get("num_pending", 0)):
             return None
         try:
-            await unless_ended(own, _hear(own, inbox, lambda msg: msg.reply.startswith("$JS.ACK.")), 0)
+            await fail_on_disconnect(own, _hear(own, inbox, lambda msg: msg.reply.startswith("$JS.ACK.")), 0)
             return None
         except ConnectionEnded:
             pass
@@ -195,9 +195,11 @@ async def _find(
         seq = int((said.headers or {})["Nats-Last-Stream"])
     async with _alone(nc) as own:
         try:
-            return Unparsed(seq, await unless_ended(own, direct_get.get(own, stream, seq=seq), 0))
+            return UnparsableMessage(
+                seq, await fail_on_disconnect(own, direct_get.get(own, stream, seq=seq), 0)
+            )
         except ConnectionEnded:
-            return Unparsed(seq, None)
+            return UnparsableMessage(seq, None)
 
 
 @asynccontextmanager
@@ -223,7 +225,7 @@ async def _hear(nc: Client, inbox: str, wanted: Callable[[Msg], bool]) -> Msg:
         return await heard
 
 
-def dead_letter(found: Unparsed, epoch: str, names: Names) -> DeadLetter:
+def dead_letter(found: UnparsableMessage, epoch: str, names: Names) -> DeadLetter:
     """Make the dead letter of a message that is passed over, and log that it is."""
     seq, stored = found
     why = "it has ended the connection to NATS twice" + ("" if stored else ", and cannot be fetched")
@@ -239,12 +241,12 @@ def dead_letter(found: Unparsed, epoch: str, names: Names) -> DeadLetter:
 
 __all__ = [
     "ConnectionEnded",
-    "NeverRead",
-    "Stumbles",
-    "Unparsed",
-    "after",
+    "DisconnectTracker",
+    "UnparsableMessage",
+    "UnparsableMessageError",
     "dead_letter",
-    "find",
+    "fail_on_disconnect",
+    "find_unparsable",
+    "start_after",
     "stored_time",
-    "unless_ended",
 ]
