@@ -19,8 +19,8 @@ from tickertape.contracts.events import (
     MAX_EVENT_DEPTH,
     MODELS,
     Event,
-    Reason,
-    Rejected,
+    Rejection,
+    RejectionReason,
     seconds_of,
 )
 from tickertape.contracts.subjects import IllegalSubject, Subject, SubjectError
@@ -28,7 +28,7 @@ from tickertape.contracts.subjects import IllegalSubject, Subject, SubjectError
 from tickertape.validation import first_fault
 
 
-def decode(subject: str, payload: bytes) -> Event | Rejected:
+def decode(subject: str, payload: bytes) -> Event | Rejection:
     """Check a message against the contract.
 
     Args:
@@ -37,31 +37,33 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
     """
     place = _place(subject)
     if type(place) is IllegalSubject:
-        return Rejected(Reason.BAD_SUBJECT, str(place))
+        return Rejection(RejectionReason.BAD_SUBJECT, str(place))
     if len(payload) > MAX_EVENT_BYTES:
-        return Rejected(Reason.TOO_LARGE, f"{len(payload)} bytes; at most {MAX_EVENT_BYTES}")
+        return Rejection(RejectionReason.TOO_LARGE, f"{len(payload)} bytes; at most {MAX_EVENT_BYTES}")
     try:
         body = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
-        return Rejected(Reason.BAD_JSON, str(error))
+        return Rejection(RejectionReason.BAD_JSON, str(error))
     if type(body) is not dict:
-        return Rejected(Reason.NOT_AN_OBJECT, f"a JSON {type(body).__name__}; an event is an object")
+        return Rejection(
+            RejectionReason.NOT_AN_OBJECT, f"a JSON {type(body).__name__}; an event is an object"
+        )
     if json_text.is_deeper(payload, MAX_EVENT_DEPTH):
-        return Rejected(Reason.BAD_JSON, f"nested deeper than {MAX_EVENT_DEPTH} levels")
+        return Rejection(RejectionReason.BAD_JSON, f"nested deeper than {MAX_EVENT_DEPTH} levels")
     twice = json_text.duplicate_key(payload, body)
     if twice is not None:
-        return Rejected(Reason.DUPLICATE_KEY, f"the key {twice[:80]!r} stands twice in one object")
+        return Rejection(RejectionReason.DUPLICATE_KEY, f"the key {twice[:80]!r} stands twice in one object")
 
     event_type = body.get("event_type")
     if type(event_type) is not str or not event_type:
-        return Rejected(Reason.BAD_EVENT_TYPE, "event_type is missing or not a string")
+        return Rejection(RejectionReason.BAD_EVENT_TYPE, "event_type is missing or not a string")
     text = body.get("timestamp")
     if type(text) is not str:
-        return Rejected(Reason.BAD_TIMESTAMP, "timestamp is missing or not a string")
+        return Rejection(RejectionReason.BAD_TIMESTAMP, "timestamp is missing or not a string")
     try:
         timestamp = seconds_of(text)
     except (ValueError, OverflowError) as error:
-        return Rejected(Reason.BAD_TIMESTAMP, str(error))
+        return Rejection(RejectionReason.BAD_TIMESTAMP, str(error))
     model = MODELS.get(event_type)
     if model is None:
         return Event(payload, timestamp, False, False)
@@ -69,11 +71,11 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
     try:
         model.__pydantic_validator__.validate_python(body)
     except ValidationError as error:
-        return Rejected(Reason.BAD_FIELD, first_fault(error))
+        return Rejection(RejectionReason.BAD_FIELD, first_fault(error))
     if isinstance(place, SubjectError):
-        return Rejected(Reason.BAD_SUBJECT, str(place))
+        return Rejection(RejectionReason.BAD_SUBJECT, str(place))
     if place.event_type != event_type:
-        return Rejected(Reason.SUBJECT_MISMATCH, f"{event_type} does not belong on {subject!r}")
+        return Rejection(RejectionReason.SUBJECT_MISMATCH, f"{event_type} does not belong on {subject!r}")
     if event_type == "system_log":
         level = body["level"]
         name = LEVEL_SPELLINGS[level]
@@ -82,13 +84,13 @@ def decode(subject: str, payload: bytes) -> Event | Rejected:
             body["level"] = name
     for field, token in place.fields.items():
         if body.get(field) != token:
-            return Rejected(
-                Reason.SUBJECT_MISMATCH,
+            return Rejection(
+                RejectionReason.SUBJECT_MISMATCH,
                 f"{field} is {str(body.get(field))[:80]!r}, but the subject says {token!r}",
             )
     optional = model.SUBJECT.optional
     if optional and body.get(optional) is not None and optional not in place.fields:
-        return Rejected(Reason.SUBJECT_MISMATCH, f"{optional} is given, but the subject names none")
+        return Rejection(RejectionReason.SUBJECT_MISMATCH, f"{optional} is given, but the subject names none")
     status = model.STATUS
     return Event(payload, timestamp, status is not None, status is not None and body[status] == "REMOVED")
 
@@ -110,8 +112,8 @@ def parse_subject(subject: str) -> Subject:
 
 @lru_cache(maxsize=65_536)
 def _place(subject: str) -> Subject | SubjectError:
-    if (why := subjects.fault(subject)) is not None:
-        return IllegalSubject(subjects.spell(subject), why)
+    if (why := subjects.find_subject_error(subject)) is not None:
+        return IllegalSubject(subjects.escape_subject(subject), why)
     try:
         return parse_subject(subject)
     except SubjectError as error:

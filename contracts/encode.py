@@ -1,7 +1,7 @@
-"""What the relay writes, as JSON: an event once, when it comes in, and a message from its model.
+"""JSON encoding of what the relay sends: an event once, on arrival, and each message from its model.
 
-Messages that carry events are joined from the JSON of the events, which is never parsed again; a client finds
-what ``Events`` and ``Snapshot`` in ``messages.py`` describe.
+Messages that carry events are assembled from the JSON of those events, which is never parsed again. On the
+wire they are the ``Events`` and ``Snapshot`` of ``messages.py``.
 """
 
 from typing import Final, NamedTuple
@@ -14,12 +14,12 @@ _SNAPSHOT: Final = b'{"type":"snapshot","events":['
 
 
 class EncodedEvents(NamedTuple):
-    """A message ``events``.
+    """An ``events`` message whose events are JSON already.
 
     Attributes:
-        events: each as ``event`` makes it, in stream order; at least one.
-        cursor: position reached after all of them.
-        conflated: events that newer ones of their subject replaced; None outside of mode ``latest``.
+        events: JSON from ``encode_event``, in stream order; at least one.
+        cursor: position after the last of them.
+        conflated: events replaced by a newer one of the same subject; None outside of mode ``latest``.
     """
 
     events: list[bytes]
@@ -28,11 +28,11 @@ class EncodedEvents(NamedTuple):
 
 
 class EncodedSnapshot(NamedTuple):
-    """A message ``snapshot``.
+    """A ``snapshot`` message whose events are JSON already.
 
     Attributes:
-        events: each as ``event`` makes it, in stream order.
-        done: True for the last message of a snapshot.
+        events: JSON from ``encode_event``, in stream order.
+        done: True in the last message of a snapshot.
     """
 
     events: list[bytes]
@@ -42,74 +42,76 @@ class EncodedSnapshot(NamedTuple):
 Outgoing = Message | EncodedEvents | EncodedSnapshot
 
 
-class Parts(NamedTuple):
-    """The JSON of a message in pieces, so that a transport copies each event once.
+class MessageParts(NamedTuple):
+    """The JSON of a message in parts, so that a transport copies each event only once.
 
     Attributes:
-        begin: what stands before the events; all of a message that carries none.
-        events: to be joined by commas.
-        end: what stands behind them.
+        head: text before the events; the complete message if it carries none.
+        events: JSON of the events, to be joined with commas.
+        tail: text after the events.
     """
 
-    begin: bytes
+    head: bytes
     events: list[bytes]
-    end: bytes
+    tail: bytes
 
     @property
     def size(self) -> int:
-        """Bytes of the whole text."""
+        """Size of the joined text in bytes."""
         commas = max(0, len(self.events) - 1)
-        return len(self.begin) + sum(map(len, self.events)) + commas + len(self.end)
+        return len(self.head) + sum(map(len, self.events)) + commas + len(self.tail)
 
-    def text(self) -> bytes:
-        """Join them."""
-        return b"%b%b%b" % (self.begin, b",".join(self.events), self.end)
+    def join(self) -> bytes:
+        """Return the complete text."""
+        return b"%b%b%b" % (self.head, b",".join(self.events), self.tail)
 
 
-def subject_prefix(subject: str) -> bytes:
-    """Return the JSON of an event with its position, up to its sequence; the same for all of a subject."""
+def encode_event_prefix(subject: str) -> bytes:
+    """Return the JSON of an event up to its sequence, which all events of a subject share."""
     return b'{"subject":' + orjson.dumps(subject) + b',"seq":'
 
 
-def event(prefix: bytes, sequence: int, payload: bytes) -> bytes:
-    """Return the JSON of an event with its position.
+def encode_event(prefix: bytes, sequence: int, payload: bytes) -> bytes:
+    """Return the JSON of an event with its subject and sequence, as clients receive it.
 
     Args:
-        prefix: of its subject, as ``subject_prefix`` makes it.
-        sequence: in the stream.
-        payload: the event's own JSON, checked.
+        prefix: the result of ``encode_event_prefix`` for the subject.
+        sequence: sequence in the stream.
+        payload: JSON of the event, already checked against the contract.
     """
     return b'%b%d,"event":%b}' % (prefix, sequence, payload)
 
 
-def parts(message: Outgoing) -> Parts:
-    """Return the JSON of a message."""
+def encode_message(message: Outgoing) -> MessageParts:
+    """Return the JSON of a message, in parts."""
     if isinstance(message, EncodedEvents):
-        begin = _EVENTS
+        head = _EVENTS
         if message.conflated is not None:
-            begin = b'{"type":"events","conflated":%d,"events":[' % message.conflated
-        return Parts(begin, message.events, b'],"cursor":"%b"}' % message.cursor.encode())
+            head = b'{"type":"events","conflated":%d,"events":[' % message.conflated
+        return MessageParts(head, message.events, b'],"cursor":"%b"}' % message.cursor.encode())
     if isinstance(message, EncodedSnapshot):
-        return Parts(_SNAPSHOT, message.events, b'],"done":true}' if message.done else b'],"done":false}')
-    return Parts(message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_unset=True), [], b"")
+        tail = b'],"done":true}' if message.done else b'],"done":false}'
+        return MessageParts(_SNAPSHOT, message.events, tail)
+    text = message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_unset=True)
+    return MessageParts(text, [], b"")
 
 
-def page(events: list[bytes], cursor: str, *, more: bool, gap: Gap | None) -> bytes:
-    """Return the JSON of a page of history: ``events``, ``cursor``, ``more``, and ``gap`` where there is one.
+def encode_history_page(events: list[bytes], cursor: str, *, more: bool, gap: Gap | None) -> bytes:
+    """Return the JSON of a history page: ``events``, ``cursor``, ``more``, and ``gap`` if events are missing.
 
     Args:
-        events: each as ``event`` makes it, in stream order.
-        cursor: where the next page begins.
-        more: whether there is one.
-        gap: what the page's range has lost.
+        events: JSON from ``encode_event``, in stream order.
+        cursor: position at which the next page starts.
+        more: whether there is a next page.
+        gap: events that are missing from the range of this page.
     """
-    lost = b""
+    gap_field = b""
     if gap is not None:
         fields = gap.model_dump(by_alias=True, exclude={"type"})
-        lost = b',"gap":' + orjson.dumps(fields)
+        gap_field = b',"gap":' + orjson.dumps(fields)
     return b'{"events":[%b],"cursor":"%b","more":%b%b}' % (
         b",".join(events),
         cursor.encode(),
         b"true" if more else b"false",
-        lost,
+        gap_field,
     )

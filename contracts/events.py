@@ -254,7 +254,7 @@ STREAM_SUBJECTS: Final = tuple(
 """What clients can ever see; ``checkpoint.>`` lies in the same stream and is never shown."""
 
 
-class Reason(StrEnum):
+class RejectionReason(StrEnum):
     """Why an event was rejected; also the label of a metric, hence few."""
 
     TOO_LARGE = "too_large"
@@ -270,7 +270,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejection:
     """An event that breaks the contract.
 
     Attributes:
@@ -278,7 +278,7 @@ class Rejected:
         detail: what is wrong, for the one who has to mend it.
     """
 
-    reason: Reason
+    reason: RejectionReason
     detail: str
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""What relay and client say to each other, as pydantic models: the one description of it.
+"""The messages between relay and client, as pydantic models: the single definition of the protocol.
 
-The relay reads client messages with ``parse_client``, and builds what it sends from the models here; only
-``Events`` and ``Snapshot`` are written from events that are JSON already (``encode.py``). Schemas and
-TypeScript types are exported from the models, and clients in Python and tests read with ``relay_message``.
+The relay parses client messages with ``parse_client_message`` and builds its own from the models here, except
+``Events`` and ``Snapshot``, which ``encode.py`` assembles from events that are JSON already. JSON Schema and
+TypeScript types are generated from the models; Python clients and tests parse with ``relay_message``.
 """
 
 from typing import Annotated, Any, Final, Literal, get_args
@@ -106,7 +106,7 @@ class ProtocolError(TickertapeError):
         return f"{self.code}: {self.message}"
 
 
-def parse_client(text: bytes) -> ClientMessage:
+def parse_client_message(text: bytes) -> ClientMessage:
     """Read a client's message.
 
     Raises:

@@ -188,7 +188,7 @@ class EventSubject:
         return token.upper()
 
 
-def checkpoint(host: str, file: str) -> str:
+def checkpoint_subject(host: str, file: str) -> str:
     """Subject of a shipper's checkpoint: ``checkpoint.<host>.<file>``; never shown to clients."""
     return f"checkpoint.{escape(host)}.{escape(file)}"
 
@@ -202,7 +202,7 @@ def level_of(subject: str) -> str | None:
     return level.upper() if level.islower() and level.upper() in LEVELS else None
 
 
-def fault(subject: str) -> str | None:
+def find_subject_error(subject: str) -> str | None:
     """Tell why a subject is illegal, as the end of a sentence; None for a legal one.
 
     A NATS server stores all subjects without spaces, tabs and line ends. Legal is what a pattern can name:
@@ -220,7 +220,7 @@ def fault(subject: str) -> str | None:
     return None
 
 
-def spell(subject: str) -> str:
+def escape_subject(subject: str) -> str:
     """Write any subject as a legal one.
 
     Bytes outside ``A-Za-z0-9_-`` and ``.`` become ``=XX``, and an empty token a single ``=``.
@@ -285,7 +285,7 @@ def covers(wide: str, narrow: str) -> bool:
     return all(want in ("*", inside) for want, inside in zip(outer, inner, strict=False))
 
 
-def intersection(one: str, other: str) -> str | None:
+def intersect(one: str, other: str) -> str | None:
     """The pattern that matches exactly what two legal patterns both match; None when nothing does."""
     first, second = one.split("."), other.split(".")
     both: list[str] = []

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from tickertape.producers.sdk.publish_ack import Passing
+from tickertape.producers.sdk.publish_ack import TransientFailure
 
-Ticket = TypeVar("Ticket")
+AckFuture = TypeVar("AckFuture")
 
 RETRY_WAIT: Final = 0.25
 """Seconds before an event is sent again after 'no responders' or 'busy' (ADR-22)."""
@@ -31,7 +31,7 @@ LEAST_BURST: Final = 16
 
 
 @dataclass(slots=True)
-class Entry(Generic[Ticket]):
+class InFlightEvent(Generic[AckFuture]):
     """One event in flight.
 
     Attributes:
@@ -48,15 +48,15 @@ class Entry(Generic[Ticket]):
     subject: str
     payload: bytes
     headers: dict[str, str]
-    ticket: Ticket
+    ticket: AckFuture
     deadline: float
     send_at: float
     tries: int = 0
     refusals: int = 0
-    refusal: Passing | None = None
+    refusal: TransientFailure | None = None
 
 
-class Window(Generic[Ticket]):
+class AckWindow(Generic[AckFuture]):
     """Events in flight, by the token of their reply subject.
 
     Args:
@@ -65,42 +65,42 @@ class Window(Generic[Ticket]):
 
     def __init__(self, ack_timeout: float) -> None:
         self.ack_timeout = ack_timeout
-        self._entries: dict[str, Entry[Ticket]] = {}
+        self._entries: dict[str, InFlightEvent[AckFuture]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __repr__(self) -> str:
-        return f"<Window {len(self._entries)} in flight>"
+        return f"<AckWindow {len(self._entries)} in flight>"
 
-    def entries(self) -> Iterable[Entry[Ticket]]:
+    def entries(self) -> Iterable[InFlightEvent[AckFuture]]:
         """All entries, oldest first."""
         return self._entries.values()
 
-    def add(self, entry: Entry[Ticket]) -> None:
+    def add(self, entry: InFlightEvent[AckFuture]) -> None:
         """Put an event under watch, before it is sent."""
         self._entries[entry.token] = entry
 
-    def get(self, token: str) -> Entry[Ticket] | None:
+    def get(self, token: str) -> InFlightEvent[AckFuture] | None:
         """Entry of a reply; None when it has left, as after a second acknowledgement."""
         return self._entries.get(token)
 
-    def remove(self, token: str) -> Entry[Ticket] | None:
+    def remove(self, token: str) -> InFlightEvent[AckFuture] | None:
         """Take an entry out; None when it has left already."""
         return self._entries.pop(token, None)
 
-    def sent(self, entry: Entry[Ticket], now: float) -> None:
+    def sent(self, entry: InFlightEvent[AckFuture], now: float) -> None:
         """Note that an entry was handed to the connection."""
         entry.tries += 1
         entry.send_at = now + self.ack_timeout
 
-    def refused(self, entry: Entry[Ticket], refusal: Passing, now: float) -> None:
+    def refused(self, entry: InFlightEvent[AckFuture], refusal: TransientFailure, now: float) -> None:
         """Note a passing refusal: the entry is due again after a wait that grows."""
         entry.refusal = refusal
         entry.send_at = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**entry.refusals)
         entry.refusals = min(entry.refusals + 1, 16)
 
-    def postpone(self, entry: Entry[Ticket], until: float) -> None:
+    def postpone(self, entry: InFlightEvent[AckFuture], until: float) -> None:
         """Have an entry sent again at a moment."""
         entry.send_at = until
 
@@ -109,11 +109,11 @@ class Window(Generic[Ticket]):
         for entry in self._entries.values():
             entry.send_at = now
 
-    def due(self, now: float) -> list[Entry[Ticket]]:
+    def due(self, now: float) -> list[InFlightEvent[AckFuture]]:
         """Entries to send now, oldest first."""
         return [entry for entry in self._entries.values() if entry.send_at <= now]
 
-    def expire(self, now: float) -> list[Entry[Ticket]]:
+    def expire(self, now: float) -> list[InFlightEvent[AckFuture]]:
         """Take out the entries whose deadline has passed."""
         expired = [entry for entry in self._entries.values() if entry.deadline <= now]
         for entry in expired:
@@ -121,7 +121,7 @@ class Window(Generic[Ticket]):
         return expired
 
 
-class Pace:
+class SendPacer:
     """How fast the whole link may go: JetStream's 'too many requests' is about the stream, not one event.
 
     After a refusal the link waits, then sends in bursts, one at each sweep. Bursts halve and waits double at
@@ -139,7 +139,7 @@ class Pace:
         self._taken = False  # True when a burst went out, and no refusal came since
 
     def __repr__(self) -> str:
-        return f"<Pace until {self.until:g}, bursts of {self.burst}, {self._refusals} refusals>"
+        return f"<SendPacer until {self.until:g}, bursts of {self.burst}, {self._refusals} refusals>"
 
     def busy(self, now: float) -> None:
         """Note a 'too many requests'."""

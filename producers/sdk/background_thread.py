@@ -22,8 +22,8 @@ from weakref import WeakSet
 
 from tickertape.producers.sdk.drop_report import LINE_INTERVAL, LOGGER
 from tickertape.producers.sdk.errors import PublishDropped, PublishError
-from tickertape.producers.sdk.handoff_queue import Parcel, Parcels, closed
-from tickertape.producers.sdk.in_flight import Ticket
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed
+from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import Publisher
 
@@ -42,8 +42,8 @@ _STUCK: Final = 1.0
 
 _log = logging.getLogger(LOGGER)
 _threads: set[int] = set()
-_live: "WeakSet[Background]" = WeakSet()
-_inherited: list["Background"] = []
+_live: "WeakSet[BackgroundThread]" = WeakSet()
+_inherited: list["BackgroundThread"] = []
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -53,7 +53,7 @@ class _Loop(asyncio.SelectorEventLoop):
         return socket.getaddrinfo(host, port, **options)
 
 
-class Background:
+class BackgroundThread:
     """The thread; starts at once.
 
     Args:
@@ -65,7 +65,7 @@ class Background:
     """
 
     def __init__(
-        self, make: Callable[[], Publisher], parcels: Parcels, *, name: str, poll: float = 0.0
+        self, make: Callable[[], Publisher], parcels: HandoffQueue, *, name: str, poll: float = 0.0
     ) -> None:
         self.pid = os.getpid()
         self._make = make
@@ -87,7 +87,7 @@ class Background:
         _live.add(self)
 
     def __repr__(self) -> str:
-        return f"<Background {self._thread.name}, {len(self._parcels)} queued, {self._publisher!r}>"
+        return f"<BackgroundThread {self._thread.name}, {len(self._parcels)} queued, {self._publisher!r}>"
 
     @property
     def dropped(self) -> int:
@@ -100,7 +100,7 @@ class Background:
         """Parcels given up for other reasons."""
         return self._failed
 
-    def put(self, parcel: Parcel) -> None:
+    def put(self, parcel: Handoff) -> None:
         """Queue a parcel; only one thread at a time may call this."""
         self._parcels.put(parcel)
         if not self._awake:
@@ -223,7 +223,7 @@ class Background:
                 await self._send(publisher, parcel)
         self._tell_lost(publisher)
 
-    async def _send(self, publisher: Publisher, parcel: Parcel) -> None:
+    async def _send(self, publisher: Publisher, parcel: Handoff) -> None:
         future = parcel.future
         try:
             ticket = await publisher.send(
@@ -237,7 +237,7 @@ class Background:
             raise
         ticket.add_done_callback(functools.partial(self._settled, future))
 
-    def _settled(self, future: concurrent.futures.Future[Ack] | None, ticket: Ticket) -> None:
+    def _settled(self, future: concurrent.futures.Future[Ack] | None, ticket: AckFuture) -> None:
         if ticket.cancelled():
             error: BaseException | None = closed("an event")
         else:
@@ -289,4 +289,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-__all__ = ["BATCH", "IN_FLIGHT", "Background", "in_background"]
+__all__ = ["BATCH", "IN_FLIGHT", "BackgroundThread", "in_background"]

@@ -36,7 +36,7 @@ def check_limits(events: int, size: int, when_full: str) -> None:
         raise ValueError(f"when_full is {when_full!r}; it is one of {', '.join(POLICIES)}")
 
 
-class Room:
+class Capacity:
     """Counts what is inside; used by one event loop.
 
     Args:
@@ -54,7 +54,7 @@ class Room:
         self._open = True
 
     def __repr__(self) -> str:
-        return f"<Room {self.events} events, {self.size} bytes, {len(self._waiting)} waiting>"
+        return f"<Capacity {self.events} events, {self.size} bytes, {len(self._waiting)} waiting>"
 
     def fits(self, size: int) -> bool:
         """Tell whether an event can enter now, before anyone else does."""

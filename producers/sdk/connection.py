@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from tickertape.producers.sdk.ack_window import Entry
+from tickertape.producers.sdk.ack_window import InFlightEvent
 from tickertape.producers.sdk.drop_report import LOGGER
 from tickertape.producers.sdk.errors import PublishError
 
@@ -130,7 +130,7 @@ class Connection:
             self.fatal = error
         self._ready.set()
 
-    def gave_up(self, entry: Entry[Any], seconds: float) -> PublishError:
+    def gave_up(self, entry: InFlightEvent[Any], seconds: float) -> PublishError:
         """Make the error of an event whose deadline has passed."""
         if not self.online:
             failure = self.failure or unreachable(self.url, "not connected")

@@ -23,7 +23,7 @@ QUIET: Final = 1.0
 _log = logging.getLogger(LOGGER)
 
 
-class Drops:
+class DropReport:
     """The counts of one publisher; no clock: ``now`` is in seconds of any monotonic clock.
 
     Args:
@@ -44,7 +44,7 @@ class Drops:
         self._away = False
 
     def __repr__(self) -> str:
-        return f"<Drops {self.count}, {self.untold} untold>"
+        return f"<DropReport {self.count}, {self.untold} untold>"
 
     def add(self, number: int, now: float, *, away: bool) -> None:
         """Count dropped events.

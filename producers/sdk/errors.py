@@ -1,6 +1,6 @@
 """The errors of an event on its way to JetStream."""
 
-from tickertape.contracts.events import Rejected
+from tickertape.contracts.events import Rejection
 
 from tickertape.errors import TickertapeError
 
@@ -10,16 +10,16 @@ class InvalidEvent(TickertapeError, ValueError):
 
     Args:
         subject: where it was to go, without the deployment's prefix.
-        rejected: the kind of fault, and what is wrong.
+        rejection: the kind of fault, and what is wrong.
     """
 
-    def __init__(self, subject: str, rejected: Rejected) -> None:
-        super().__init__(subject, rejected)
+    def __init__(self, subject: str, rejection: Rejection) -> None:
+        super().__init__(subject, rejection)
         self.subject = subject
-        self.rejected = rejected
+        self.rejection = rejection
 
     def __str__(self) -> str:
-        return f"event for {self.subject[:80]!r} breaks the contract: {self.rejected}"
+        return f"event for {self.subject[:80]!r} breaks the contract: {self.rejection}"
 
 
 class PublishError(TickertapeError):

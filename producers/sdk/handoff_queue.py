@@ -17,7 +17,7 @@ from tickertape.producers.sdk.errors import PublishDropped, PublishError
 from tickertape.producers.sdk.publish_ack import Ack
 
 
-class Parcel(NamedTuple):
+class Handoff(NamedTuple):
     """An event on its way to the thread.
 
     Attributes:
@@ -35,7 +35,7 @@ class Parcel(NamedTuple):
     future: concurrent.futures.Future[Ack] | None
 
 
-class Parcels:
+class HandoffQueue:
     """The queue.
 
     Args:
@@ -50,7 +50,7 @@ class Parcels:
         self.dropped = 0
         self._capacity = capacity
         self._size = size
-        self._queue: deque[Parcel] = deque()
+        self._queue: deque[Handoff] = deque()
         # Two counters, each with one writer: a common one would need a lock.
         self._put_bytes = 0
         self._taken_bytes = 0
@@ -58,7 +58,7 @@ class Parcels:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, parcel: Parcel) -> None:
+    def put(self, parcel: Handoff) -> None:
         """Append a parcel; only one thread at a time may call this."""
         size = len(parcel.payload)
         while self._capacity is not None and self._queue and self._is_full(self._capacity, size):
@@ -67,7 +67,7 @@ class Parcels:
         self._put_bytes += size
         self._queue.append(parcel)
 
-    def take(self) -> Parcel | None:
+    def take(self) -> Handoff | None:
         """Take the oldest parcel; None when there is none. Its future is no longer to be cancelled."""
         while self._queue:
             with contextlib.suppress(IndexError):
@@ -89,7 +89,7 @@ class Parcels:
     def _is_full(self, capacity: int, size: int) -> bool:
         return len(self._queue) >= capacity or self._put_bytes - self._taken_bytes + size > self._size
 
-    def _drop(self, parcel: Parcel) -> None:
+    def _drop(self, parcel: Handoff) -> None:
         self._put_bytes -= len(parcel.payload)
         if parcel.future is not None and not parcel.future.set_running_or_notify_cancel():
             return

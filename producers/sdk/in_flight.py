@@ -21,10 +21,10 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError, OutboundBufferLimitError
 from tickertape.producers.sdk import publish_ack as answers
-from tickertape.producers.sdk.ack_window import Entry, Pace, Window
-from tickertape.producers.sdk.capacity import Room, WhenFull
+from tickertape.producers.sdk.ack_window import AckWindow, InFlightEvent, SendPacer
+from tickertape.producers.sdk.capacity import Capacity, WhenFull
 from tickertape.producers.sdk.connection import Connection
-from tickertape.producers.sdk.drop_report import Drops
+from tickertape.producers.sdk.drop_report import DropReport
 from tickertape.producers.sdk.errors import PublishDropped, PublisherFull, PublishError, PublishRejected
 from tickertape.producers.sdk.publish_ack import Ack
 
@@ -43,10 +43,10 @@ REPORT_PATIENCE: Final = 2.0
 _BREATH: Final = 256
 """Resends between two looks at what the server says."""
 
-Ticket = asyncio.Future[Ack]
+AckFuture = asyncio.Future[Ack]
 
 
-class Link:
+class InFlight:
     """The events in flight on a connection.
 
     Args:
@@ -60,7 +60,7 @@ class Link:
         self,
         connection: Connection,
         names: Names,
-        room: Room,
+        room: Capacity,
         *,
         when_full: WhenFull,
         ack_timeout: float,
@@ -69,16 +69,16 @@ class Link:
         self.name = connection.name
         self.deadline = deadline
         self.closed = False
-        self.drops = Drops(self.name)
+        self.drops = DropReport(self.name)
         self._connection = connection
         self._names = names
         self._room = room
         self._when_full = when_full
-        self._window: Window[Ticket] = Window(ack_timeout)
-        self._pace = Pace()
+        self._window: AckWindow[AckFuture] = AckWindow(ack_timeout)
+        self._pace = SendPacer()
         self._run = secrets.token_hex(8)  # makes message ids unique among links
         self._count = 0
-        self._report: Entry[Ticket] | None = None  # the report of drops that is in flight
+        self._report: InFlightEvent[AckFuture] | None = None  # the report of drops that is in flight
         self._wake = asyncio.Event()  # set when there is something in the window
         self._task: asyncio.Task[None] | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -111,7 +111,7 @@ class Link:
 
     async def send(
         self, subject: str, payload: bytes, *, msg_id: str | None, headers: dict[str, str] | None
-    ) -> Ticket:
+    ) -> AckFuture:
         """Put an event into the window, and hand it over if the connection can take it.
 
         Args:
@@ -148,13 +148,13 @@ class Link:
 
     def _enter(
         self, subject: str, payload: bytes, msg_id: str | None, headers: dict[str, str] | None
-    ) -> Entry[Ticket]:
+    ) -> InFlightEvent[AckFuture]:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._count += 1
         token = str(self._count)
-        ticket: Ticket = loop.create_future()
-        entry = Entry(
+        ticket: AckFuture = loop.create_future()
+        entry = InFlightEvent(
             token=token,
             subject=subject,
             payload=payload,
@@ -169,7 +169,7 @@ class Link:
         self._wake.set()
         return entry
 
-    def tickets(self) -> list[Ticket]:
+    def tickets(self) -> list[AckFuture]:
         """What callers have in flight, oldest first."""
         return [entry.ticket for entry in self._window.entries() if entry is not self._report]
 
@@ -256,7 +256,7 @@ class Link:
     def _may_go(self, size: int) -> bool:
         return self._pace.burst is None and self._connection.can_take(size)
 
-    async def _transmit(self, entry: Entry[Ticket]) -> None:
+    async def _transmit(self, entry: InFlightEvent[AckFuture]) -> None:
         """Hand an entry to the connection; when it cannot take it, the sweep tries again."""
         client = self._connection.client
         assert client is not None
@@ -271,13 +271,13 @@ class Link:
                 headers=entry.headers,
             )
         except OutboundBufferLimitError:
-            self._window.refused(entry, answers.Passing("NATS is unreachable"), now())
+            self._window.refused(entry, answers.TransientFailure("NATS is unreachable"), now())
         except MaxPayloadError:
             what = f"{len(entry.payload)} bytes are more than this NATS server takes"
             self._fail(entry, PublishError(entry.subject, what, "raise max_payload in the server"))
         except NatsError as error:
             if client.is_closed or not client.is_connected:
-                self._window.refused(entry, answers.Passing(str(error)), now())
+                self._window.refused(entry, answers.TransientFailure(str(error)), now())
             else:
                 what = f"the client refused it: {error}"
                 self._fail(entry, PublishError(entry.subject, what, "check its subject and headers"))
@@ -290,21 +290,21 @@ class Link:
         if type(answer) is Ack:
             self._take_out(entry)
             entry.ticket.set_result(answer)
-        elif isinstance(answer, answers.Passing):
+        elif isinstance(answer, answers.TransientFailure):
             self._window.refused(entry, answer, now := asyncio.get_running_loop().time())
             if answer.slower:
                 self._pace.busy(now)
                 self._window.postpone(entry, self._pace.until)
-        elif isinstance(answer, answers.Refusal):
+        elif isinstance(answer, answers.PermanentFailure):
             self._fail(entry, PublishRejected(entry.subject, answer.code, answer.description))
 
     # --- how an entry leaves
 
-    def _take_out(self, entry: Entry[Ticket]) -> None:
+    def _take_out(self, entry: InFlightEvent[AckFuture]) -> None:
         if self._window.remove(entry.token) is not None:
             self._room.leave(len(entry.payload))
 
-    def _fail(self, entry: Entry[Ticket], error: PublishError) -> None:
+    def _fail(self, entry: InFlightEvent[AckFuture], error: PublishError) -> None:
         self._take_out(entry)
         if not entry.ticket.done():
             entry.ticket.set_exception(error)
@@ -338,7 +338,7 @@ class Link:
         self._report = self._enter(self._names.subject(event.subject), payload, None, None)
         self._backlog = True  # the sweep sends it
 
-        def arrived(ticket: Ticket) -> None:
+        def arrived(ticket: AckFuture) -> None:
             self._report = None
             if ticket.cancelled() or ticket.exception() is not None:
                 self.drops.again(number)

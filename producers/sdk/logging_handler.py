@@ -20,8 +20,8 @@ from weakref import WeakSet
 from tickertape.contracts.events import SystemLog
 from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.sdk import trace_context as trace
-from tickertape.producers.sdk.background_thread import Background, in_background
-from tickertape.producers.sdk.handoff_queue import Parcel, Parcels
+from tickertape.producers.sdk.background_thread import BackgroundThread, in_background
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
 from tickertape.producers.sdk.log_record import level_of, payload_of
 from tickertape.producers.sdk.publisher import Publisher
 
@@ -97,7 +97,7 @@ class TickertapeHandler(logging.Handler):
             when_full="drop_oldest",
             traceparent=_nothing,  # asked where the record is made
         )
-        self._background: Background | None = None
+        self._background: BackgroundThread | None = None
         self._late = 0  # records after the close
         self._emitted = 0
         self._in_vain = -1  # how many were emitted when a flush last waited in vain
@@ -129,7 +129,7 @@ class TickertapeHandler(logging.Handler):
             headers = trace.carried(None, self._trace) if self._trace else None
             background = self._background or self._start()
             self._emitted += 1
-            background.put(Parcel(self._subjects[level_of(record.levelno)], payload, None, headers, None))
+            background.put(Handoff(self._subjects[level_of(record.levelno)], payload, None, headers, None))
         except Exception:
             self.handleError(record)
 
@@ -153,10 +153,10 @@ class TickertapeHandler(logging.Handler):
         _handlers.discard(self)
         super().close()
 
-    def _start(self) -> Background:
+    def _start(self) -> BackgroundThread:
         # Under the handler's lock, which logging holds around emit.
-        self._background = Background(
-            self._make, Parcels(self._capacity), name=f"{self.source}: log", poll=POLL
+        self._background = BackgroundThread(
+            self._make, HandoffQueue(self._capacity), name=f"{self.source}: log", poll=POLL
         )
         process = sys.modules.get("multiprocessing.process")
         if process is not None and process.parent_process() is not None:

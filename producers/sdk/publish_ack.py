@@ -33,7 +33,7 @@ class Ack(NamedTuple):
     duplicate: bool
 
 
-class Passing(NamedTuple):
+class TransientFailure(NamedTuple):
     """A refusal that passes by itself: the event is to be sent again.
 
     Attributes:
@@ -47,7 +47,7 @@ class Passing(NamedTuple):
     slower: bool = False
 
 
-class Refusal(NamedTuple):
+class PermanentFailure(NamedTuple):
     """A refusal for good.
 
     Attributes:
@@ -59,7 +59,7 @@ class Refusal(NamedTuple):
     description: str
 
 
-def read(message: Msg) -> Ack | Passing | Refusal:
+def read(message: Msg) -> Ack | TransientFailure | PermanentFailure:
     """Read an answer.
 
     Args:
@@ -67,10 +67,10 @@ def read(message: Msg) -> Ack | Passing | Refusal:
     """
     if message.headers and (status := message.headers.get("Status")):
         if status == "503":
-            return Passing(
+            return TransientFailure(
                 "no stream takes this subject", "create the streams with 'tickertape streams apply'"
             )
-        return Passing(f"NATS answered {status}", slower=status == "429")
+        return TransientFailure(f"NATS answered {status}", slower=status == "429")
     try:
         answer = orjson.loads(message.data)
         error = answer.get("error")
@@ -78,7 +78,7 @@ def read(message: Msg) -> Ack | Passing | Refusal:
             return Ack(answer["stream"], answer["seq"], answer.get("duplicate", False))
         code, number, words = error.get("code"), error.get("err_code", 0), error.get("description", "")
     except (orjson.JSONDecodeError, KeyError, AttributeError):
-        return Passing(f"no JetStream acknowledgement: {message.data[:60]!r}")
+        return TransientFailure(f"no JetStream acknowledgement: {message.data[:60]!r}")
     if code in (_TOO_MANY, _NO_LEADER) or number == _DUPLICATE_IN_PROCESS:
-        return Passing(f"JetStream is busy: {words}", slower=code == _TOO_MANY)
-    return Refusal(number, words)
+        return TransientFailure(f"JetStream is busy: {words}", slower=code == _TOO_MANY)
+    return PermanentFailure(number, words)

@@ -18,9 +18,9 @@ from typing import Final, Self
 
 from nats.aio.client import Client
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import STREAM_SUBJECTS, EventModel, Reason, Rejected
+from tickertape.contracts.events import STREAM_SUBJECTS, EventModel, Rejection, RejectionReason
 from tickertape.producers.sdk import trace_context as trace
-from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Room, WhenFull, check_limits
+from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Capacity, WhenFull, check_limits
 from tickertape.producers.sdk.connection import Connection
 from tickertape.producers.sdk.errors import (
     InvalidEvent,
@@ -29,7 +29,7 @@ from tickertape.producers.sdk.errors import (
     PublishError,
     PublishRejected,
 )
-from tickertape.producers.sdk.in_flight import Link, Ticket
+from tickertape.producers.sdk.in_flight import AckFuture, InFlight
 from tickertape.producers.sdk.publish_ack import Ack
 
 from tickertape.names import Names
@@ -98,20 +98,20 @@ class Publisher:
         self._names = Names(prefix)
         check_limits(max_pending, max_pending_bytes, when_full)
         self._trace = traceparent or trace.current_span()
-        self._link = Link(
+        self._in_flight = InFlight(
             Connection(url, access=access, name=name, client=client, on_down=on_down, on_up=on_up),
             self._names,
-            Room(max_pending, max_pending_bytes),
+            Capacity(max_pending, max_pending_bytes),
             when_full=when_full,
             ack_timeout=ack_timeout,
             deadline=deadline,
         )
 
     def __repr__(self) -> str:
-        return f"<Publisher {self._link!r}>"
+        return f"<Publisher {self._in_flight!r}>"
 
     async def __aenter__(self) -> Self:
-        self._link.start()
+        self._in_flight.start()
         return self
 
     async def __aexit__(
@@ -122,22 +122,22 @@ class Publisher:
     @property
     def pending(self) -> int:
         """Events in flight, or waiting for NATS."""
-        return len(self._link)
+        return len(self._in_flight)
 
     @property
     def dropped(self) -> int:
         """Events given up for newer ones since the publisher was made."""
-        return self._link.drops.count
+        return self._in_flight.drops.count
 
     @property
     def online(self) -> bool:
         """True while NATS is reached."""
-        return self._link.online
+        return self._in_flight.online
 
     @property
     def closed(self) -> bool:
         """True when no more events are taken."""
-        return self._link.closed
+        return self._in_flight.closed
 
     async def connected(self) -> Client:
         """Wait, for as long as it takes, until NATS was reached; return the connection.
@@ -145,7 +145,7 @@ class Publisher:
         Raises:
             AccessError: a file with credentials or certificates cannot be used.
         """
-        return await self._link.connected()
+        return await self._in_flight.connected()
 
     async def publish(
         self, event: EventModel, *, msg_id: str | None = None, headers: dict[str, str] | None = None
@@ -189,7 +189,7 @@ class Publisher:
         *,
         msg_id: str | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Ticket:
+    ) -> AckFuture:
         """Like ``publish_raw``, but return as soon as the event is in the window.
 
         The caller awaits the future for the acknowledgement, or adds a callback; it fails with what
@@ -204,15 +204,17 @@ class Publisher:
         *,
         msg_id: str | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Ticket:
+    ) -> AckFuture:
         """Like ``submit``, without validation: for what is no event, such as a checkpoint."""
         if headers is not None or self._trace is not None:
             headers = trace.carried(headers, self._trace)
-        return await self._link.send(self._names.subject(subject), payload, msg_id=msg_id, headers=headers)
+        return await self._in_flight.send(
+            self._names.subject(subject), payload, msg_id=msg_id, headers=headers
+        )
 
     def count_dropped(self, number: int) -> None:
         """Count events that were dropped on their way to this publisher, to be told with its own."""
-        self._link.count_dropped(number)
+        self._in_flight.count_dropped(number)
 
     async def flush(self) -> None:
         """Wait until everything in flight is acknowledged or given up.
@@ -220,7 +222,7 @@ class Publisher:
         Raises:
             PublishError: some of it failed; how much, and the first reason. Each publish raises its own, too.
         """
-        tickets = self._link.tickets()
+        tickets = self._in_flight.tickets()
         if not tickets:
             return
         await asyncio.wait(tickets)
@@ -236,7 +238,7 @@ class Publisher:
             timeout: seconds to wait for acknowledgements; None waits until each event's deadline. What is
                 still in flight then fails with ``PublishError``.
         """
-        await self._link.close(timeout)
+        await self._in_flight.close(timeout)
 
 
 def checked(subject: str, payload: bytes) -> bytes:
@@ -246,30 +248,32 @@ def checked(subject: str, payload: bytes) -> bytes:
         InvalidEvent: it breaks the contract, or no stream of events carries the subject.
     """
     event = decode(subject, payload)
-    if isinstance(event, Rejected):
+    if isinstance(event, Rejection):
         raise InvalidEvent(subject, event)
     tokens = subject.split(".")
     if not all(tokens) or any(mark in subject for mark in "*> \t\r\n"):
-        raise InvalidEvent(subject, Rejected(Reason.BAD_SUBJECT, "it is no plain subject"))
+        raise InvalidEvent(subject, Rejection(RejectionReason.BAD_SUBJECT, "it is no plain subject"))
     if not subject.startswith(_CARRIED):
         carried = ", ".join(STREAM_SUBJECTS)
-        raise InvalidEvent(subject, Rejected(Reason.BAD_SUBJECT, f"the stream carries {carried} only"))
+        raise InvalidEvent(
+            subject, Rejection(RejectionReason.BAD_SUBJECT, f"the stream carries {carried} only")
+        )
     return event.payload
 
 
-def _failure(ticket: Ticket) -> BaseException | None:
+def _failure(ticket: AckFuture) -> BaseException | None:
     return None if ticket.cancelled() else ticket.exception()
 
 
 __all__ = [
     "FOREVER",
     "Ack",
+    "AckFuture",
     "InvalidEvent",
     "PublishDropped",
     "PublishError",
     "PublishRejected",
     "Publisher",
     "PublisherFull",
-    "Ticket",
     "checked",
 ]

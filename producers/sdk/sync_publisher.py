@@ -21,10 +21,10 @@ from weakref import WeakSet
 
 from tickertape.contracts.events import EventModel
 from tickertape.producers.sdk import trace_context as trace
-from tickertape.producers.sdk.background_thread import Background, in_background
+from tickertape.producers.sdk.background_thread import BackgroundThread, in_background
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
 from tickertape.producers.sdk.errors import PublisherFull, PublishError
-from tickertape.producers.sdk.handoff_queue import Parcel, Parcels, closed
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, checked
 
@@ -92,7 +92,7 @@ class SyncPublisher:
         self._changed = threading.Condition()
         self._pending: dict[concurrent.futures.Future[Ack], int] = {}  # with their sizes, oldest first
         self._size = 0
-        self._background: Background | None = None
+        self._background: BackgroundThread | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -226,7 +226,7 @@ class SyncPublisher:
         self._of_this_process()  # before the lock: another thread may have held it at the fork
         size = len(payload)
         future: concurrent.futures.Future[Ack] = concurrent.futures.Future()
-        parcel = Parcel(subject, payload, msg_id, headers, future)
+        parcel = Handoff(subject, payload, msg_id, headers, future)
         with self._changed:
             background = self._started(subject)
             while self._when_full != "drop_oldest" and not self._fits(size):
@@ -252,13 +252,13 @@ class SyncPublisher:
             self._size -= self._pending.pop(future, 0)
             self._changed.notify()
 
-    def _started(self, subject: str) -> Background:
+    def _started(self, subject: str) -> BackgroundThread:
         if self._closed:
             raise closed(subject)
         if self._background is None:
             capacity = self._most_events if self._when_full == "drop_oldest" else None
-            parcels = Parcels(capacity, self._most_size)
-            self._background = Background(self._make, parcels, name=f"{self.name}: publisher")
+            parcels = HandoffQueue(capacity, self._most_size)
+            self._background = BackgroundThread(self._make, parcels, name=f"{self.name}: publisher")
             _open.add(self)
         return self._background
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from rich.console import Console
 from rich.text import Text
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Rejected, Status, SystemHealth
+from tickertape.contracts.events import Rejection, Status, SystemHealth
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.parsing.parser import Counts
 from tickertape.producers.shipper.shipper import Shipper
@@ -120,7 +120,7 @@ async def show(client: Client, names: Names, host: str, console: Console) -> boo
     stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
         found = await direct_get.last(client, stream, subject)
-    if found is None or isinstance(decode(names.bare(subject), found.data), Rejected):
+    if found is None or isinstance(decode(names.bare(subject), found.data), Rejection):
         return False
     event = SystemHealth.model_validate(orjson.loads(found.data))
     checks = event.checks if isinstance(event.checks, dict) else {}

@@ -20,7 +20,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
-from tickertape.contracts.encode import Outgoing, parts
+from tickertape.contracts.encode import Outgoing, encode_message
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
 from tickertape.relay.core.connection_limits import OURS, ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
@@ -69,7 +69,7 @@ class TextEncoding:
 
     def encode(self, messages: Sequence[Outgoing]) -> Texts:
         """Return the texts of messages, in their order."""
-        return Texts([parts(message).text() for message in messages])
+        return Texts([encode_message(message).join() for message in messages])
 
 
 TEXT: Final = TextEncoding()

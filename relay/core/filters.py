@@ -8,7 +8,7 @@ Invariants:
 
 from typing import Any, Final
 
-from tickertape.contracts.encode import subject_prefix
+from tickertape.contracts.encode import encode_event_prefix
 from tickertape.contracts.subjects import LEVELS, level_of, matches
 
 MAX_KNOWN_SUBJECTS: Final = 50_000
@@ -83,7 +83,7 @@ class Route:
         self.bucket = ".".join(subject.split(".", 2)[:2])
         self.level = level_of(subject)
         self.rank = _DEFAULT_RANK if self.level is None else RANK[self.level]
-        self.prefix = subject_prefix(subject)
+        self.prefix = encode_event_prefix(subject)
         self.feeds: dict[Any, None] = {}
 
     def __repr__(self) -> str:

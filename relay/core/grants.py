@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import MAX_SUBJECTS, ProtocolError
-from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersection
+from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersect
 from tickertape.relay.core.filters import RANK, Filter
 
 CLAIM: Final = "tickertape"
@@ -65,7 +65,7 @@ class Grant:
             both
             for pattern in patterns
             for allowed in self._relevant(pattern)
-            if (both := intersection(pattern, allowed)) is not None
+            if (both := intersect(pattern, allowed)) is not None
             and not any(covers(denied, both) for denied in self.deny)
         )
         if not granted:
@@ -81,7 +81,7 @@ class Grant:
                 f"at most {MAX_PATTERNS}: ask for fewer",
             )
         kept = tuple(granted)
-        deny = tuple(one for one in self.deny if any(intersection(one, pattern) for pattern in kept))
+        deny = tuple(one for one in self.deny if any(intersect(one, pattern) for pattern in kept))
         return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
 
     def _relevant(self, pattern: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ Invariants:
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from tickertape.contracts.encode import event as encode_event
+from tickertape.contracts.encode import encode_event
 from tickertape.contracts.events import Event
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import EventLog, Record

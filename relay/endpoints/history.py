@@ -134,7 +134,7 @@ class History:
             more = page.place < end
         gap = None if page.gap is None else page.gap.message(hub.epoch)
         events = [record.item for record in page.found]
-        return encode.page(events, hub.fanout.cursor(page.place), more=more, gap=gap)
+        return encode.encode_history_page(events, hub.fanout.cursor(page.place), more=more, gap=gap)
 
     async def _own(self, cursor: Cursor) -> int:
         """Return the sequence of a cursor of this stream.

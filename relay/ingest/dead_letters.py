@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
-from tickertape.contracts.events import Rejected
+from tickertape.contracts.events import Rejection
 
 from tickertape.names import Names
 from tickertape.text import cut, printable
@@ -53,7 +53,7 @@ class DeadLetter(NamedTuple):
     cursor: str
     subject: str
     data: bytes | None
-    why: Rejected
+    why: Rejection
     header_block: bytes | None = None
 
     @property
@@ -132,12 +132,12 @@ def addressed(letter: DeadLetter, names: Names, max_payload: int) -> tuple[str, 
         "Nats-Msg-Id": letter.cursor,
     }
     subject, room = letter.subject, HEADER_ROOM
-    illegal = subjects.fault(subject) is not None
+    illegal = subjects.find_subject_error(subject) is not None
     if illegal:
         raw = names.subject(subject).encode(errors="surrogateescape")
         headers["Tickertape-Raw-Subject"] = base64.b64encode(raw).decode()
         room += len(headers["Tickertape-Raw-Subject"])
-        subject = subjects.spell(subject)
+        subject = subjects.escape_subject(subject)
     place = names.subject(f"rejected.{subject}")
     if len(place.encode()) > MAX_SUBJECT:
         if not illegal:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Reason, Rejected
+from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest.dead_letters import DeadLetter, DeadLetters
 from tickertape.relay.ingest.gap_detector import GapDetector
@@ -278,7 +278,7 @@ class Ingest:
         if found.seq > head + 1:
             self._missing(found.seq - 1)
         stored_ns = None if found.stored is None else found.stored.stored_ns
-        self.hub.skip(found.seq, Reason.UNREADABLE, stored_ns)
+        self.hub.skip(found.seq, RejectionReason.UNREADABLE, stored_ns)
         self._dead_letters.add(dead_letter(found, self.hub.epoch, self._names))
 
     async def _newest_is_lost(self, nc: Client) -> bool:
@@ -322,7 +322,7 @@ class Ingest:
             return
         subject = self._names.bare(delivery.subject)
         event = decode(subject, delivery.data)
-        if isinstance(event, Rejected):
+        if isinstance(event, Rejection):
             self.hub.skip(seq, event.reason, stored_ns)
             cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
             self._dead_letters.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))

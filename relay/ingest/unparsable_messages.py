@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from tickertape.contracts.events import Reason, Rejected
+from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.relay.ingest.dead_letters import DeadLetter
 
 from tickertape.names import Names
@@ -234,7 +234,7 @@ def dead_letter(found: UnparsableMessage, epoch: str, names: Names) -> DeadLette
         f"{epoch}-{stored.stored_ns}-{seq}" if stored else f"{epoch}-{seq}",
         names.bare(stored.subject) if stored else "unreadable",
         stored.data if stored else None,
-        Rejected(Reason.UNREADABLE, why),
+        Rejection(RejectionReason.UNREADABLE, why),
         stored.header_block if stored else None,
     )
 

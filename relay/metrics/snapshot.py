@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
 from tickertape.contracts.close_codes import CloseCode
-from tickertape.contracts.events import Reason as Fault
+from tickertape.contracts.events import RejectionReason
 from tickertape.contracts.messages import Mode
 from tickertape.relay.auth.claims import Reason as TokenFault
 from tickertape.relay.core.connection_limits import Limit
@@ -115,7 +115,7 @@ def read_snapshot(
         "disconnects": _known(connections.codes, _CODES),
         "sessions": _sessions(connections),
         "events_received": _known(stats.received, ("state", "log")),
-        "events_rejected": _known(stats.rejected, tuple(Fault)),
+        "events_rejected": _known(stats.rejected, tuple(RejectionReason)),
         "events_dropped": _known(stats.dropped, ("rate", "slow", "retention", "reset")),
         "gaps": _known(stats.gaps, ("rate", "slow", "retention", "reset")),
         "clients_waiting": {

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from tickertape.contracts.encode import Outgoing, Parts, parts
+from tickertape.contracts.encode import MessageParts, Outgoing, encode_message
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 
 DEFLATE_FROM: Final = 256
@@ -38,22 +38,22 @@ class Frames:
     def encode(self, messages: Sequence[Outgoing]) -> bytes:
         """Return the frames of messages, in their order."""
         if len(messages) == 1:
-            return self.frame(parts(messages[0]))
-        return b"".join(self.frame(parts(message)) for message in messages)
+            return self.frame(encode_message(messages[0]))
+        return b"".join(self.frame(encode_message(message)) for message in messages)
 
-    def frame(self, text: Parts) -> bytes:
+    def frame(self, text: MessageParts) -> bytes:
         """Return one frame."""
         size = text.size
         assert size <= MAX_MESSAGE_BYTES
-        head = _header(_TEXT, size) + text.begin
+        head = _header(_TEXT, size) + text.head
         if not text.events:
-            return head + text.end  # for one session: to compress it would not pay
+            return head + text.tail  # for one session: to compress it would not pay
         if self._deflate and size >= DEFLATE_FROM:
-            return _deflated([text.begin, b",".join(text.events), text.end])
+            return _deflated([text.head, b",".join(text.events), text.tail])
         # Header and ends ride on the first and last event, so that one join copies each event once.
         events = text.events.copy()
         events[0] = head + events[0]
-        events[-1] += text.end
+        events[-1] += text.tail
         return b",".join(events)
 
 

@@ -19,7 +19,7 @@ import orjson
 from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import SystemLog
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
-from tickertape.producers.sdk.publisher import Publisher, Ticket
+from tickertape.producers.sdk.publisher import AckFuture, Publisher
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
@@ -149,7 +149,7 @@ class Source:
                 await asyncio.sleep(0.01)
             await publisher.close()
 
-    def _settled(self, ticket: Ticket) -> None:
+    def _settled(self, ticket: AckFuture) -> None:
         if (error := ticket.exception()) is not None:
             self.failures.append(str(error))
             return

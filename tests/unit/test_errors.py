@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.events import Reason, Rejected
+from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.producers.monitor.config.loader import Problem
 from tickertape.producers.shipper.sinks.sink import Checkpoint, Known
 
@@ -29,7 +29,7 @@ SAMPLES: dict[Any, Any] = {
     int: 7,
     Path: Path("/a/file"),
     ErrorCode: ErrorCode.INTERNAL,
-    Rejected: Rejected(Reason.BAD_JSON, "not JSON"),
+    Rejection: Rejection(RejectionReason.BAD_JSON, "not JSON"),
     ConnectFailure: unreachable("nats://h", "timed out"),
     Known: Known(Checkpoint("/a/file", run="r"), 7),
     list[Problem]: [Problem(Path("/a/file"), 7, "gateways", "is empty")],

@@ -28,7 +28,7 @@ from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import end, race, unless
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
-from tickertape.producers.sdk.in_flight import Ticket
+from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
 from tickertape.text import one_line
@@ -58,7 +58,7 @@ class PublishSettings(NatsSettings):
 class _Sent:
     line: int
     subject: str
-    ticket: Ticket
+    ticket: AckFuture
 
 
 class _BadLine(ValueError):
@@ -151,7 +151,7 @@ class _Command:
         except (_BadLine, SubjectError) as error:
             self._fail(number, str(error))
         except InvalidEvent as error:
-            self._fail(number, str(error.rejected))
+            self._fail(number, str(error.rejection))
         else:
             await self._sent.put(_Sent(number, subject, ticket))
 

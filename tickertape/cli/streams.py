@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Rejected
-from tickertape.contracts.subjects import fault
+from tickertape.contracts.events import Rejection
+from tickertape.contracts.subjects import find_subject_error
 from tickertape.nats import connection as connect
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import client_soon
@@ -145,12 +145,12 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
 def _obstacle(seq: int, letter: Delivery, names: Names) -> str | None:
     """Say why a dead letter cannot be replayed; None when it can."""
     headers, subject = letter.headers or {}, _subject(letter, names)
-    if "Tickertape-Raw-Subject" in headers or fault(subject) is not None:
+    if "Tickertape-Raw-Subject" in headers or find_subject_error(subject) is not None:
         return f"event {seq} cannot be replayed: its subject is illegal ({subject}); publish it on another"
     if "Tickertape-Size" in headers or "Tickertape-Body" in headers:
         return f"event {seq} cannot be replayed: not all of its body was kept; publish it from its source"
     event = decode(subject, letter.data)
-    if isinstance(event, Rejected):
+    if isinstance(event, Rejection):
         return f"event {seq} cannot be replayed: it still breaks the contract ({event}); correct its producer"
     return None
 

@@ -125,7 +125,7 @@ def nanoseconds(text: str) -> int | None:
 
 def can_ask(subject: str) -> bool:
     """Tell whether a subject that a server has listed can stand in a question."""
-    return subjects.fault(subject) is None and len(subject.encode()) <= MAX_ASKED
+    return subjects.find_subject_error(subject) is None and len(subject.encode()) <= MAX_ASKED
 
 
 def stored(reply: Msg) -> Stored | None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeGuard
 import orjson
 from nats.aio.client import Client
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import GatewayStatusChange, Rejected, parse_time
+from tickertape.contracts.events import GatewayStatusChange, Rejection, parse_time
 from tickertape.producers.monitor.gateway.model import Newest
 
 from tickertape.names import Names
@@ -49,7 +49,7 @@ async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
 
 def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
     """Read an event; None for one that breaks the contract, which anyone can put on the stream."""
-    if isinstance(decode(subject, payload), Rejected):
+    if isinstance(decode(subject, payload), Rejection):
         return None
     body: dict[str, Any] = orjson.loads(payload)
     if body.get("event_type") != "gateway_status_change":

@@ -168,7 +168,7 @@ class AtomicSink:
     def _subject(self, path: str) -> str:
         name = path.encode("utf-8", "surrogateescape")
         readable = path.rpartition("/")[2].encode("utf-8", "replace").decode()[-40:]
-        return self._names.subject(subjects.checkpoint(self._host, f"{readable}-{digest(name)}"))
+        return self._names.subject(subjects.checkpoint_subject(self._host, f"{readable}-{digest(name)}"))
 
     # What is there.
 

@@ -22,7 +22,7 @@ from tickertape.contracts.messages import (
     ProtocolError,
     Subscribe,
     Upstream,
-    parse_client,
+    parse_client_message,
 )
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
@@ -120,7 +120,7 @@ class Sessions(SessionRegistry):
         """Handle one text message of a client."""
         message = None
         try:
-            message = parse_client(text)
+            message = parse_client_message(text)
             action = decide(session.state, message)
             if action is Action.PONG:
                 assert isinstance(message, Ping)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import orjson
 from tickertape.contracts.events import SystemLog
 from tickertape.producers.sdk.publish_ack import Ack
-from tickertape.producers.sdk.publisher import FOREVER, Publisher, Ticket
+from tickertape.producers.sdk.publisher import FOREVER, AckFuture, Publisher
 from tickertape.producers.sdk.sync_publisher import SyncPublisher
 
 from tests.support.patience import PATIENCE
@@ -78,7 +78,7 @@ def test_acknowledged_events_survive_kills(nats_server: NatsServer) -> None:
             Publisher(nats_server.url, deadline=FOREVER, ack_timeout=1.0, max_pending=500) as publisher,
         ):
             killing = asyncio.create_task(kill())
-            tickets: dict[str, Ticket] = {}
+            tickets: dict[str, AckFuture] = {}
             while running:
                 text = len(tickets)
                 tickets[str(text)] = await publisher.submit("log.info.test", payload(text))

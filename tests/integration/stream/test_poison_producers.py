@@ -150,7 +150,7 @@ def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsSe
         async with Publisher(nats_server.url) as publisher:
             await publisher.publish(line("first"))
             own = await publisher.connected()
-            inbox = publisher._link._connection.inbox.encode()
+            inbox = publisher._in_flight._connection.inbox.encode()
             # Its questions are answered on another inbox.
             await own.request("$JS.API.STREAM.INFO.EVENTS", timeout=PATIENCE)
             mux = bytes(own._resp_sub_prefix or b"").removesuffix(b".")

@@ -281,23 +281,23 @@ def test_latest_and_checkpoints_fill_from_events(nats_url: str, nats_prefix: str
     async def body(nc: Client) -> None:
         await streams.provision(nc, names)
         js = nc.jetstream()
-        status, health, log, checkpoint = (
+        status, health, log, checkpoint_subject = (
             names.subject(subject)
             for subject in (
                 GatewayStatusChange.subject_of(gateway_type="ctp", gateway_id="main"),
                 SystemHealth.subject_of(component="db", instance="1"),
                 SystemLog.subject_of(level="INFO", source="a"),
-                subjects.checkpoint("host", "/var/log/x"),
+                subjects.checkpoint_subject("host", "/var/log/x"),
             )
         )
         for number in range(3):
-            for subject in (status, health, log, checkpoint):
+            for subject in (status, health, log, checkpoint_subject):
                 last = await js.publish(subject, b"%d" % number)
         assert (last.stream, last.seq) == (names.stream("EVENTS"), 12)
         headers = await _newest(nc, names.stream("LATEST"), status, b"2")
         assert headers["Nats-Stream-Source"].split(" ")[:2] == [names.stream("EVENTS"), "9"]
         await _newest(nc, names.stream("LATEST"), health, b"2")
-        await _newest(nc, names.stream("CHECKPOINTS"), checkpoint, b"2")
+        await _newest(nc, names.stream("CHECKPOINTS"), checkpoint_subject, b"2")
         for stream, held in (("LATEST", 2), ("CHECKPOINTS", 1)):
             found = await streams.info(nc, names.stream(stream))
             assert found is not None

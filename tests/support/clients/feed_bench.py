@@ -1,6 +1,6 @@
 """A log, a snapshot and one feed, driven by hand."""
 
-from tickertape.contracts.encode import event
+from tickertape.contracts.encode import encode_event
 from tickertape.contracts.messages import Events, GapReason, Mode, RelayMessage, relay_message
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Batch
@@ -47,7 +47,7 @@ class Bench:
         """An event comes, and is offered to the feed when it matches."""
         route = Route(subject)
         state = subject.startswith("gateway.status.")
-        data = event(route.prefix, seq, b'{"m":"%b"}' % (b"x" * size))
+        data = encode_event(route.prefix, seq, b'{"m":"%b"}' % (b"x" * size))
         record = Record(seq, route, data, state, False, at, at, int(at * 1e9))
         before = self.log.head
         self.log.append(record)

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Rejected
+from tickertape.contracts.events import Rejection
 from tickertape.producers.sdk.errors import InvalidEvent, PublishRejected
 from tickertape.producers.sdk.publisher import checked
 
@@ -27,7 +27,7 @@ def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
     """A short event becomes a legal one."""
     place, payload = complete(subject, text.encode(), NOW)
     assert place == subject
-    assert not isinstance(decode(place, payload), Rejected)
+    assert not isinstance(decode(place, payload), Rejection)
 
 
 def test_a_whole_event_travels_as_it_is() -> None:
@@ -48,7 +48,7 @@ def test_the_event_tells_its_subject(text: str, subject: str) -> None:
     """Without a subject the body of a contract's event says it."""
     place, payload = complete("-", text.encode(), NOW)
     assert place == subject
-    assert not isinstance(decode(place, payload), Rejected)
+    assert not isinstance(decode(place, payload), Rejection)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ import json, sys
 from pathlib import Path
 from tickertape.contracts import events
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import FeedStatus, OrderEvent, Rejected
+from tickertape.contracts.events import FeedStatus, OrderEvent, Rejection
 from tickertape.contracts.export.__main__ import files
 from tickertape.names import Names
 from tickertape.nats.streams import configurations
@@ -72,7 +72,7 @@ from tickertape.relay.settings import RelaySettings
 
 def judged(subject, body):
     found = decode(subject, json.dumps({"timestamp": "2025-06-24T10:30:45Z", **body}).encode())
-    return str(found) if isinstance(found, Rejected) else [found.state, found.removed]
+    return str(found) if isinstance(found, Rejection) else [found.state, found.removed]
 
 feed = FeedStatus(venue="shfe", line="a.1", status="HEALTHY")
 order = OrderEvent(side="BUY", order_id="7", price=1.5)

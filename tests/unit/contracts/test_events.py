@@ -16,8 +16,8 @@ from tickertape.contracts.events import (
     EventModel,
     GatewayRecovery,
     GatewayStatusChange,
-    Reason,
-    Rejected,
+    Rejection,
+    RejectionReason,
     Status,
     SystemHealth,
     SystemLog,
@@ -63,8 +63,8 @@ def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the calendar's errors are Python's own
         events.parse_time(text)
     found = decode("log.info.a", orjson.dumps({**LOG, "timestamp": text}))
-    assert isinstance(found, Rejected)
-    assert found.reason is Reason.BAD_TIMESTAMP
+    assert isinstance(found, Rejection)
+    assert found.reason is RejectionReason.BAD_TIMESTAMP
     with pytest.raises(ValidationError):
         SystemLog(level="INFO", message="", source="a", timestamp=text)
 

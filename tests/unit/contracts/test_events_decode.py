@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tickertape.contracts import events
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Event, Reason, Rejected
+from tickertape.contracts.events import Event, Rejection
+from tickertape.contracts.events import RejectionReason as Reason
 
 TIME = "2025-06-24T10:30:45.123Z"
 STATUS: dict[str, Any] = {
@@ -53,9 +54,9 @@ def _event(subject: str, payload: bytes) -> Event:
     return result
 
 
-def _rejected(subject: str, payload: bytes) -> Rejected:
+def _rejected(subject: str, payload: bytes) -> Rejection:
     result = decode(subject, payload)
-    assert isinstance(result, Rejected), result
+    assert isinstance(result, Rejection), result
     assert "\n" not in str(result)
     assert len(str(result)) < 400
     return result
@@ -165,7 +166,11 @@ def test_every_required_field_is_missed(body: dict[str, Any]) -> None:
     )
     for field in body:
         found = _rejected(subject, orjson.dumps({key: value for key, value in body.items() if key != field}))
-        assert found.reason in (Reason.BAD_FIELD, Reason.BAD_EVENT_TYPE, Reason.BAD_TIMESTAMP)
+        assert found.reason in (
+            Reason.BAD_FIELD,
+            Reason.BAD_EVENT_TYPE,
+            Reason.BAD_TIMESTAMP,
+        )
 
 
 @pytest.mark.parametrize(
@@ -304,7 +309,7 @@ _subjects = st.sampled_from([ON_STATUS, ON_RECOVERY, ON_LOG, ON_HEALTH, "system.
 @example(ON_LOG, b'{"event_type":"\xff"}')
 def test_no_bytes_break_decode(subject: str, payload: bytes) -> None:
     """Whatever a producer publishes is an event or a rejection, never an exception."""
-    assert isinstance(decode(subject, payload), Event | Rejected)
+    assert isinstance(decode(subject, payload), Event | Rejection)
 
 
 @given(_subjects, st.sampled_from([STATUS, RECOVERY, LOG, HEALTH]), _bodies)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tickertape.contracts import messages as wire
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import CURSOR_PATTERN, Cursor, parse_cursor
-from tickertape.contracts.messages import ProtocolError, check_subjects, parse_client
+from tickertape.contracts.messages import ProtocolError, check_subjects, parse_client_message
 
 
 @given(
@@ -49,16 +49,16 @@ def test_other_texts_are_no_cursors(text: str) -> None:
 
 def test_client_messages_are_read() -> None:
     """Each type gives its model; unknown fields are ignored."""
-    assert parse_client(b'{"type":"auth","token":"t"}') == wire.Auth(type="auth", token="t")
-    assert parse_client(b'{"type":"ping","id":7,"more":1}') == wire.Ping(type="ping", id=7)
-    assert parse_client(b'{"type":"ping"}') == wire.Ping(type="ping", id=None)
-    assert parse_client(b'{"type":"subscribe","subjects":["a.>"],"interval_ms":5}') == wire.Subscribe(
+    assert parse_client_message(b'{"type":"auth","token":"t"}') == wire.Auth(type="auth", token="t")
+    assert parse_client_message(b'{"type":"ping","id":7,"more":1}') == wire.Ping(type="ping", id=7)
+    assert parse_client_message(b'{"type":"ping"}') == wire.Ping(type="ping", id=None)
+    assert parse_client_message(b'{"type":"subscribe","subjects":["a.>"],"interval_ms":5}') == wire.Subscribe(
         type="subscribe", subjects=["a.>"], interval_ms=5
     )
     # Whether the words are right is for the session to answer, with the code that fits.
-    assert parse_client(b'{"type":"subscribe","level":"x","mode":"y","cursor":"z"}') == wire.Subscribe(
-        type="subscribe", level="x", mode="y", cursor="z"
-    )
+    assert parse_client_message(
+        b'{"type":"subscribe","level":"x","mode":"y","cursor":"z"}'
+    ) == wire.Subscribe(type="subscribe", level="x", mode="y", cursor="z")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_client_messages_are_read() -> None:
 def test_broken_messages_are_told(text: bytes, code: ErrorCode, says: str, ref: str | None) -> None:
     """The error has a code to act on, a line to read, and the type where it is known."""
     with pytest.raises(ProtocolError, match=re.escape(says)) as caught:
-        parse_client(text)
+        parse_client_message(text)
     assert (caught.value.code, caught.value.ref) == (code, ref)
 
 
@@ -96,7 +96,7 @@ def test_broken_messages_are_told(text: bytes, code: ErrorCode, says: str, ref: 
 def test_no_bytes_break_the_parser(text: bytes) -> None:
     """Whatever a client sends is a message or a protocol error."""
     with contextlib.suppress(ProtocolError):
-        assert parse_client(text).type in ("auth", "subscribe", "ping")
+        assert parse_client_message(text).type in ("auth", "subscribe", "ping")
 
 
 def test_an_error_reads_as_one_line() -> None:

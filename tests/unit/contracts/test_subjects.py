@@ -161,7 +161,7 @@ def test_a_level_is_named_by_the_subject() -> None:
 
 def test_a_checkpoint_has_a_subject() -> None:
     """The shipper's memory is kept by host and file."""
-    assert subjects.checkpoint("host.a", "/var/log/x") == "checkpoint.host=2Ea.=2Fvar=2Flog=2Fx"
+    assert subjects.checkpoint_subject("host.a", "/var/log/x") == "checkpoint.host=2Ea.=2Fvar=2Flog=2Fx"
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -211,7 +211,7 @@ def test_illegal_patterns_are_told(pattern: str, why: str) -> None:
 )
 def test_a_legal_subject_has_no_fault(subject: str) -> None:
     """Others may extend the contract on any subject that a pattern can name."""
-    assert subjects.fault(subject) is None
+    assert subjects.find_subject_error(subject) is None
 
 
 @pytest.mark.parametrize(
@@ -237,15 +237,15 @@ def test_a_legal_subject_has_no_fault(subject: str) -> None:
 )
 def test_an_illegal_subject_has_a_fault(subject: str, why: str) -> None:
     """It says which, and can be written in legal characters."""
-    assert why in (subjects.fault(subject) or "")
-    assert subjects.spell(subject).isascii()
-    assert subjects.spell(subject).isprintable()
+    assert why in (subjects.find_subject_error(subject) or "")
+    assert subjects.escape_subject(subject).isascii()
+    assert subjects.escape_subject(subject).isprintable()
 
 
 @given(st.binary())
 def test_any_subject_can_be_spelt_and_read_back(data: bytes) -> None:
     """No two have the same spelling, which is always legal."""
-    spelt = subjects.spell(data.decode(errors="surrogateescape"))
-    assert subjects.fault(spelt) is None
+    spelt = subjects.escape_subject(data.decode(errors="surrogateescape"))
+    assert subjects.find_subject_error(spelt) is None
     tokens = ["" if token == "=" else token for token in spelt.split(".")]
     assert re.sub("=(..)", lambda found: chr(int(found[1], 16)), ".".join(tokens)).encode("latin-1") == data

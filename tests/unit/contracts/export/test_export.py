@@ -136,7 +136,7 @@ def test_messages_are_valid(side: str, message: dict[str, Any]) -> None:
     other = {"ClientMessage": "RelayMessage", "RelayMessage": "ClientMessage"}[side]
     assert not _validator("messages", other).is_valid(message)
     if side == "ClientMessage":
-        wire.parse_client(orjson.dumps(message))
+        wire.parse_client_message(orjson.dumps(message))
     else:
         wire.relay_message.validate_json(orjson.dumps(message))
 

@@ -1,20 +1,22 @@
 """The window of unacknowledged events, with literal times."""
 
-from tickertape.producers.sdk.ack_window import Entry, Window
-from tickertape.producers.sdk.publish_ack import Passing
+from tickertape.producers.sdk.ack_window import AckWindow, InFlightEvent
+from tickertape.producers.sdk.publish_ack import TransientFailure
 
 
-def entry(token: str, *, deadline: float = 30.0, send_at: float = 0.0) -> Entry[str]:
-    return Entry(token, "log.info.a", b"{}", {"Nats-Msg-Id": token}, f"ticket {token}", deadline, send_at)
+def entry(token: str, *, deadline: float = 30.0, send_at: float = 0.0) -> InFlightEvent[str]:
+    return InFlightEvent(
+        token, "log.info.a", b"{}", {"Nats-Msg-Id": token}, f"ticket {token}", deadline, send_at
+    )
 
 
-def tokens(entries: list[Entry[str]]) -> list[str]:
+def tokens(entries: list[InFlightEvent[str]]) -> list[str]:
     return [one.token for one in entries]
 
 
 def test_an_event_is_due_again_when_its_acknowledgement_is_late() -> None:
     """After the timeout, and not before, an event is due."""
-    window: Window[str] = Window(ack_timeout=2.0)
+    window: AckWindow[str] = AckWindow(ack_timeout=2.0)
     one = entry("1")
     window.add(one)
     window.sent(one, 0.0)
@@ -25,7 +27,7 @@ def test_an_event_is_due_again_when_its_acknowledgement_is_late() -> None:
 
 def test_an_acknowledged_event_leaves_once() -> None:
     """A second acknowledgement finds nothing."""
-    window: Window[str] = Window(ack_timeout=2.0)
+    window: AckWindow[str] = AckWindow(ack_timeout=2.0)
     window.add(entry("1"))
     assert window.remove("1") is not None
     assert window.remove("1") is None
@@ -35,19 +37,19 @@ def test_an_acknowledged_event_leaves_once() -> None:
 
 def test_refusals_wait_longer_each_time_and_never_longer_than_the_bound() -> None:
     """No responders: a quarter of a second, then twice that, up to two seconds."""
-    window: Window[str] = Window(ack_timeout=2.0)
+    window: AckWindow[str] = AckWindow(ack_timeout=2.0)
     one = entry("1")
     window.add(one)
     waits = []
     for _ in range(6):
-        window.refused(one, Passing("no stream takes this subject"), 100.0)
+        window.refused(one, TransientFailure("no stream takes this subject"), 100.0)
         waits.append(one.send_at - 100.0)
     assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
 
 
 def test_a_new_connection_makes_everything_due_in_order() -> None:
     """What the old connection may have lost is sent again, oldest first."""
-    window: Window[str] = Window(ack_timeout=2.0)
+    window: AckWindow[str] = AckWindow(ack_timeout=2.0)
     for token in ("1", "2", "3"):
         one = entry(token)
         window.add(one)
@@ -58,10 +60,10 @@ def test_a_new_connection_makes_everything_due_in_order() -> None:
 
 def test_an_event_leaves_at_its_deadline() -> None:
     """Whatever happened to it, an event is given up at its deadline."""
-    window: Window[str] = Window(ack_timeout=2.0)
+    window: AckWindow[str] = AckWindow(ack_timeout=2.0)
     window.add(entry("1", deadline=5.0))
     window.add(entry("2", deadline=6.0))
     assert window.expire(4.9) == []
     assert tokens(window.expire(5.0)) == ["1"]
     assert [one.token for one in window.entries()] == ["2"]
-    assert repr(window) == "<Window 1 in flight>"
+    assert repr(window) == "<AckWindow 1 in flight>"

@@ -3,14 +3,14 @@
 import asyncio
 
 import pytest
-from tickertape.producers.sdk.capacity import Room, check_limits
+from tickertape.producers.sdk.capacity import Capacity, check_limits
 
 from tests.support.patience import PATIENCE
 
 
 def test_both_limits_hold() -> None:
     """Neither more events nor more bytes than there is room for."""
-    room = Room(3, 100)
+    room = Capacity(3, 100)
     room.take(60)
     assert room.fits(40)
     assert not room.fits(41)
@@ -19,12 +19,12 @@ def test_both_limits_hold() -> None:
     assert not room.fits(1)
     room.leave(60)
     assert room.fits(80)
-    assert repr(room) == "<Room 2 events, 20 bytes, 0 waiting>"
+    assert repr(room) == "<Capacity 2 events, 20 bytes, 0 waiting>"
 
 
 def test_a_large_event_enters_alone() -> None:
     """What is larger than all the room would wait for ever otherwise."""
-    room = Room(3, 100)
+    room = Capacity(3, 100)
     assert room.fits(500)
     room.take(1)
     assert not room.fits(500)
@@ -34,7 +34,7 @@ def test_who_waits_enters_in_order_and_is_not_passed() -> None:
     """A small event does not pass a large one that came first."""
 
     async def main() -> None:
-        room = Room(10, 100)
+        room = Capacity(10, 100)
         room.take(90)
         entered: list[str] = []
 
@@ -60,7 +60,7 @@ def test_who_gives_up_gives_back(admitted: bool) -> None:
     """A cancelled waiter keeps nobody out, not even when it was just let in."""
 
     async def main() -> None:
-        room = Room(1, 100)
+        room = Capacity(1, 100)
         room.take(1)
         first, second = (asyncio.create_task(room.enter(1)) for _ in range(2))
         await asyncio.sleep(0)
@@ -83,7 +83,7 @@ def test_a_closed_room_lets_everyone_go_on() -> None:
     """Nobody waits for ever at the end."""
 
     async def main() -> None:
-        room = Room(1, 100)
+        room = Capacity(1, 100)
         room.take(1)
         waiting = [asyncio.create_task(room.enter(1)) for _ in range(3)]
         await asyncio.sleep(0)

@@ -1,13 +1,13 @@
 """Counting and telling drops, and the pace under 'too many requests', with literal times."""
 
 import pytest
-from tickertape.producers.sdk.ack_window import Pace
-from tickertape.producers.sdk.drop_report import Drops
+from tickertape.producers.sdk.ack_window import SendPacer
+from tickertape.producers.sdk.drop_report import DropReport
 
 
 def test_a_line_a_second_and_one_report(caplog: pytest.LogCaptureFixture) -> None:
     """However many are dropped, the log has one line a second, and the stream one event at the end."""
-    drops = Drops("orders")
+    drops = DropReport("orders")
     for number in range(1000):
         drops.add(1, 10.0 + number / 1000, away=True)
     assert not drops.due(11.5)
@@ -30,7 +30,7 @@ def test_a_line_a_second_and_one_report(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_the_reason_is_told() -> None:
     """While NATS is there, the producer was too fast."""
-    drops = Drops("")
+    drops = DropReport("")
     drops.add(2, 0.0, away=False)
     event, _ = drops.report()
     assert event.message == "2 events were dropped since they came faster than the stream took them"
@@ -39,7 +39,7 @@ def test_the_reason_is_told() -> None:
 
 def test_too_many_requests_wait_longer_each_time() -> None:
     """Refusals that arrive together are one; the waits double up to two seconds, and the bursts halve."""
-    pace = Pace()
+    pace = SendPacer()
     assert pace.allowance(0.0) is None
     waits, bursts = [], []
     now = 100.0
@@ -52,12 +52,12 @@ def test_too_many_requests_wait_longer_each_time() -> None:
         bursts.append(pace.allowance(now))
     assert waits == pytest.approx([0.25, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
     assert bursts == [1024, 512, 256, 128, 64, 32, 16, 16, 16]
-    assert repr(pace).startswith("<Pace until ")
+    assert repr(pace).startswith("<SendPacer until ")
 
 
 def test_a_link_recovers_with_each_burst_that_is_taken() -> None:
     """Bursts grow by a quarter, waits shrink, and in the end nothing bounds the link."""
-    pace = Pace()
+    pace = SendPacer()
     for now in (0.0, 10.0, 20.0):
         pace.busy(now)
     found = [pace.allowance(30.0 + number) for number in range(12)]

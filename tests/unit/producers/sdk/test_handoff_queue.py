@@ -4,15 +4,15 @@ from concurrent.futures import Future
 
 import pytest
 from tickertape.producers.sdk.errors import PublishDropped, PublishError
-from tickertape.producers.sdk.handoff_queue import Parcel, Parcels
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
 from tickertape.producers.sdk.publish_ack import Ack
 
 
-def parcel(text: str, future: Future[Ack] | None = None) -> Parcel:
-    return Parcel("log.info.a", text.encode(), None, None, future)
+def parcel(text: str, future: Future[Ack] | None = None) -> Handoff:
+    return Handoff("log.info.a", text.encode(), None, None, future)
 
 
-def taken(parcels: Parcels) -> list[str]:
+def taken(parcels: HandoffQueue) -> list[str]:
     found = []
     while (one := parcels.take()) is not None:
         found.append(one.payload.decode())
@@ -22,7 +22,7 @@ def taken(parcels: Parcels) -> list[str]:
 @pytest.mark.parametrize(("capacity", "size"), [(3, 1000), (100, 6)])
 def test_the_oldest_are_dropped(capacity: int, size: int) -> None:
     """For want of places or of bytes; their futures say so."""
-    parcels = Parcels(capacity, size)
+    parcels = HandoffQueue(capacity, size)
     futures: list[Future[Ack]] = [Future() for _ in range(10)]
     for number, future in enumerate(futures):
         parcels.put(parcel(f"n{number}", future))
@@ -37,7 +37,7 @@ def test_the_oldest_are_dropped(capacity: int, size: int) -> None:
 
 def test_a_large_parcel_is_alone() -> None:
     """It makes everyone else leave, and stays."""
-    parcels = Parcels(10, 5)
+    parcels = HandoffQueue(10, 5)
     parcels.put(parcel("one"))
     parcels.put(parcel("larger than all"))
     assert taken(parcels) == ["larger than all"]
@@ -45,7 +45,7 @@ def test_a_large_parcel_is_alone() -> None:
 
 def test_without_a_capacity_nothing_is_dropped() -> None:
     """The caller counts for himself then."""
-    parcels = Parcels(None, 1)
+    parcels = HandoffQueue(None, 1)
     for _ in range(5):
         parcels.put(parcel("xx"))
     assert (len(parcels), parcels.dropped) == (5, 0)
@@ -53,7 +53,7 @@ def test_without_a_capacity_nothing_is_dropped() -> None:
 
 def test_what_was_cancelled_is_not_taken() -> None:
     """Nor counted as dropped."""
-    parcels = Parcels(1)
+    parcels = HandoffQueue(1)
     first: Future[Ack] = Future()
     second: Future[Ack] = Future()
     parcels.put(parcel("first", first))
@@ -65,7 +65,7 @@ def test_what_was_cancelled_is_not_taken() -> None:
 
 def test_an_abandoned_queue_fails_everyone() -> None:
     """Nobody is left waiting."""
-    parcels = Parcels(5)
+    parcels = HandoffQueue(5)
     future: Future[Ack] = Future()
     parcels.put(parcel("one", future))
     parcels.put(parcel("two"))

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.contracts.subjects import LEVELS, intersection, level_of, matches
+from tickertape.contracts.subjects import LEVELS, intersect, level_of, matches
 from tickertape.relay.core import grants
 from tickertape.relay.core.filters import RANK
 from tickertape.relay.core.grants import EVERYTHING, Grant, grant_of
@@ -40,8 +40,8 @@ def log_patterns() -> st.SearchStrategy[str]:
 @example("*.*", ">")
 def test_an_intersection_matches_what_both_match(one: str, other: str) -> None:
     """Of all subjects; and it is the same from either side."""
-    both = intersection(one, other)
-    assert both == intersection(other, one)
+    both = intersect(one, other)
+    assert both == intersect(other, one)
     for subject in SUBJECTS:
         assert (both is not None and matches(both, subject)) == (
             matches(one, subject) and matches(other, subject)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from tickertape.contracts.encode import EncodedEvents, EncodedSnapshot, Outgoing, parts
+from tickertape.contracts.encode import EncodedEvents, EncodedSnapshot, Outgoing, encode_message
 from tickertape.contracts.messages import relay_message
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
@@ -17,7 +17,7 @@ class Lines:
 
     def encode(self, messages: Sequence[Outgoing]) -> bytes:
         """One line for each message."""
-        return b"".join(parts(message).text() + b"\n" for message in messages)
+        return b"".join(encode_message(message).join() + b"\n" for message in messages)
 
 
 class Packed:

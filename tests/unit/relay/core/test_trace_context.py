@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tickertape.contracts.encode import event
+from tickertape.contracts.encode import encode_event
 from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.filters import Route
 from tickertape.relay.core.trace_context import may_be_traced, trace_id
@@ -17,7 +17,7 @@ def record(traceparent: str | None = None, **fields: Any) -> Record:
     """An event as the relay keeps it."""
     route = Route("log.info.x")
     payload = orjson.dumps({"event_type": "system_log", **fields})
-    return Record(1, route, event(route.prefix, 1, payload), False, False, 0.0, 0.0, 0, traceparent)
+    return Record(1, route, encode_event(route.prefix, 1, payload), False, False, 0.0, 0.0, 0, traceparent)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.contracts.events import Reason, Rejected
-from tickertape.contracts.subjects import fault
+from tickertape.contracts.events import Rejection, RejectionReason
+from tickertape.contracts.subjects import find_subject_error
 from tickertape.relay.ingest.dead_letters import MAX_SUBJECT, DeadLetter, addressed
 
 from tickertape.names import Names
 
-WHY = Rejected(Reason.BAD_SUBJECT, "of this test")
+WHY = Rejection(RejectionReason.BAD_SUBJECT, "of this test")
 LIMIT = 1_048_576
 
 
@@ -42,7 +42,7 @@ def test_an_illegal_subject_is_filed_under_a_legal_one(subject: str, spelt: str)
     """Also one with empty tokens; no two are spelt alike."""
     place, _, headers = addressed(DeadLetter("e-7", subject, b"", WHY), Names(), LIMIT)
     assert place == f"rejected.{spelt}"
-    assert fault(place) is None
+    assert find_subject_error(place) is None
     assert base64.b64decode(headers["Tickertape-Raw-Subject"]) == subject.encode()
 
 
@@ -77,12 +77,12 @@ def test_a_server_takes_every_dead_letter(
     letter = DeadLetter("e-7", text, b"x" * body, WHY, b"y" * block)
     place, data, headers = addressed(letter, Names(), cut + 8_192)
     assert len(place.encode()) <= MAX_SUBJECT
-    assert place == "rejected" or fault(place) is None
+    assert place == "rejected" or find_subject_error(place) is None
     assert written(headers) + len(data) <= cut + 8_192
     if len(data) < body:
         assert headers["Tickertape-Size"] == str(body)
     kept = len(base64.b64decode(headers.get("Tickertape-Raw-Headers", "")))
-    if fault(text) is not None and kept < block:
+    if find_subject_error(text) is not None and kept < block:
         assert headers["Tickertape-Raw-Headers-Size"] == str(block)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tickertape.contracts.cursors import parse_cursor
-from tickertape.contracts.encode import Parts, event
+from tickertape.contracts.encode import MessageParts, encode_event
 from tickertape.contracts.events import MAX_EVENT_BYTES
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, Events, Snapshot, relay_message
 from tickertape.contracts.subjects import MAX_SUBJECT_LENGTH
@@ -26,7 +26,7 @@ ROUTE = Route("log.info.x")
 
 def frame(text: bytes, encoding: Frames = PLAIN) -> bytes:
     """The frame of a text."""
-    return encoding.frame(Parts(b"", [text], b""))
+    return encoding.frame(MessageParts(b"", [text], b""))
 
 
 def events(
@@ -44,12 +44,12 @@ def snapshot(records: list[Record], encoding: Frames = PLAIN) -> bytes:
 
 def record(seq: int, payload: bytes = b'{"n":1}', route: Route = ROUTE) -> Record:
     """A record as the hub makes it."""
-    return Record(seq, route, event(route.prefix, seq, payload), False, False, 0.0, 0.0, 0)
+    return Record(seq, route, encode_event(route.prefix, seq, payload), False, False, 0.0, 0.0, 0)
 
 
 def sized(seq: int, size: int) -> Record:
     """A record whose item has exactly so many bytes."""
-    empty = len(event(ROUTE.prefix, seq, b'{"m":""}'))
+    empty = len(encode_event(ROUTE.prefix, seq, b'{"m":""}'))
     return record(seq, b'{"m":"' + b"x" * (size - empty) + b'"}')
 
 
@@ -82,7 +82,9 @@ def test_a_message_is_its_json() -> None:
 def test_an_item_carries_the_payload_byte_for_byte() -> None:
     """Spaces, escapes and numbers of any length travel as they came."""
     payload = b'{ "n" : 1.50e+400, "s":"\\u00e9\\/" }'
-    assert event(ROUTE.prefix, 7, payload) == b'{"subject":"log.info.x","seq":7,"event":' + payload + b"}"
+    assert (
+        encode_event(ROUTE.prefix, 7, payload) == b'{"subject":"log.info.x","seq":7,"event":' + payload + b"}"
+    )
 
 
 def test_one_batch_is_one_frame() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import GatewayStatusChange, Rejected, Status, format_time
+from tickertape.contracts.events import GatewayStatusChange, Rejection, Status, format_time
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.gateway.model import Newest, Silence
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
@@ -93,7 +93,7 @@ def test_an_event_says_why_and_keeps_the_contract() -> None:
         "error": "connection refused",
         "latency_ms": 2.0,
     }
-    assert not isinstance(decode(event.subject, event.encode()), Rejected)
+    assert not isinstance(decode(event.subject, event.encode()), Rejection)
 
 
 def test_a_restart_goes_on_with_each_probe() -> None:

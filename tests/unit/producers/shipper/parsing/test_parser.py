@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Rejected
+from tickertape.contracts.events import Rejection
 from tickertape.producers.shipper.parsing.parser import (
     MAX_LINE_BYTES,
     Counts,
@@ -121,7 +121,7 @@ def test_a_long_line_is_cut_and_says_so() -> None:
     """The event stays within the contract's limit, whatever the bytes are."""
     parsed = parse(b"\xff" * (MAX_LINE_BYTES + 1), source="app", now=NOW)
     assert parsed.metadata == {"truncated": True}
-    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
 
 def test_levels_are_read_from_text_and_numbers() -> None:
@@ -149,7 +149,7 @@ JSON_LINES = st.recursive(
 def test_any_bytes_make_a_legal_event(line: bytes) -> None:
     """Whatever a line holds, the event keeps the contract."""
     parsed = parse(line, source="app", now=NOW)
-    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
 
 # The first draw of text builds tables, which a loaded machine takes its time for.
@@ -163,7 +163,7 @@ def test_any_bytes_make_a_legal_event(line: bytes) -> None:
 def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
     """Whatever a JSON line holds, the event keeps the contract."""
     parsed = parse(json.dumps(body).encode("utf-8", "replace"), source="app", now=NOW)
-    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejected)
+    assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_line_of_escapes_alone_is_blank() -> None:
 def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
     """An event too big or too deep is its text, as far as that fits."""
     for event in shipped([line, b"next"], Counts()):
-        assert not isinstance(decode(event.subject, event.encode()), Rejected)
+        assert not isinstance(decode(event.subject, event.encode()), Rejection)
 
 
 @settings(deadline=None)
@@ -260,7 +260,7 @@ def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
 def test_any_file_makes_legal_events(lines: list[bytes]) -> None:
     """Whatever lines hold, their events keep the contract."""
     for event in shipped(lines, Counts()):
-        assert not isinstance(decode(event.subject, event.encode()), Rejected)
+        assert not isinstance(decode(event.subject, event.encode()), Rejection)
         assert event.message == clean(event.message)
 
 
@@ -277,4 +277,4 @@ PIECES = st.sampled_from(
 def test_any_head_makes_a_legal_event(text: str) -> None:
     """Lines that are almost of a format keep the contract, too."""
     event = parse(text.encode(), source="app", now=NOW)
-    assert not isinstance(decode(event.subject, event.encode()), Rejected)
+    assert not isinstance(decode(event.subject, event.encode()), Rejection)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tickertape.contracts.decode import decode
-from tickertape.contracts.events import Rejected
+from tickertape.contracts.events import Rejection
 from tickertape.producers.shipper.parsing.formats import FORMATS
 from tickertape.producers.shipper.parsing.parser import Counts, Parsed, Parser, ParseSettings
 from tickertape.producers.shipper.redaction.patterns import SUSPECT, TOKENS, compiled
@@ -171,7 +171,7 @@ def seen(events: list[Parsed]) -> str:
     texts = []
     for event in events:
         payload = event.encode()
-        assert not isinstance(decode(event.subject, payload), Rejected)
+        assert not isinstance(decode(event.subject, payload), Rejection)
         texts += [event.subject, payload.decode(), json.dumps(orjson.loads(payload), ensure_ascii=False)]
     return "\n".join(texts)
 

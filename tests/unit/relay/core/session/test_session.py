@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.cursors import Cursor
-from tickertape.contracts.messages import MAX_SUBJECTS, Auth, Ping, ProtocolError, Subscribe, parse_client
+from tickertape.contracts.messages import (
+    MAX_SUBJECTS,
+    Auth,
+    Ping,
+    ProtocolError,
+    Subscribe,
+    parse_client_message,
+)
 from tickertape.relay.core.session.session import TABLE, Action, Session, State, close_code, decide
 from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query, request_of
 
@@ -23,7 +30,7 @@ def unexpected(session: Session, error: Exception) -> None:
 
 def subscribe(**fields: Any) -> Request:
     """What a ``subscribe`` asks for."""
-    message = parse_client(orjson.dumps({"type": "subscribe", **fields}))
+    message = parse_client_message(orjson.dumps({"type": "subscribe", **fields}))
     assert isinstance(message, Subscribe)
     return request_of(message)
 
@@ -195,7 +202,7 @@ def test_every_message_means_something_in_every_state() -> None:
 def test_a_closing_session_is_deaf() -> None:
     """After ``bye`` no message does anything."""
     for kind in ("ping", "subscribe", "auth"):
-        message = parse_client(orjson.dumps({"type": kind, "token": "t"}))
+        message = parse_client_message(orjson.dumps({"type": kind, "token": "t"}))
         assert decide(State.CLOSING, message) is Action.IGNORE
     assert decide(State.FOLLOWING, Ping(type="ping")) is Action.PONG
 
