@@ -2,7 +2,7 @@
 
 In this order, each step only after the one before:
 
-1. Not ready, and all else as before, for ``--drain-notice`` seconds: a load balancer learns of it only when
+1. Not ready, and all else as before, for ``--drain-delay`` seconds: a load balancer learns of it only when
    it asks the next time, and until then it sends clients here, who must not be refused.
 2. Nobody is accepted any more; a balancer that tries finds the port closed and takes another relay.
 3. ``bye`` to everybody, in turn over most of ``--drain``; a relay nearby gets them at an even rate.

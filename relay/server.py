@@ -123,7 +123,7 @@ async def serve(
             await race(*watched, stopping.wait())
         for task in _ended(watched):
             await task  # raises what ended it
-        await drain(connections, main, settings.drain_notice, settings.drain, stopping)
+        await drain(connections, main, settings.drain_delay, settings.drain, stopping)
     except OperatorError as error:
         refuse(str(error))
         code = 1

@@ -109,7 +109,7 @@ class RelaySettings(NatsSettings, TokenSettings):
     log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="most bytes of them")
     max_catch_up: PositiveInt = Field(1_000, description="most events a lagging client gets one by one")
     drain: NonNegativeFloat = Field(10.0, description="seconds that clients have to leave at shutdown")
-    drain_notice: NonNegativeFloat = Field(
+    drain_delay: NonNegativeFloat = Field(
         2.0,
         description="seconds before that, not ready and yet accepting, for a load balancer to notice; "
         "none after a Ctrl-C",

@@ -73,8 +73,8 @@ export function readLatency(metadata) {
 
 function readSilence(metadata) {
   if (!metadata.silenced) return null;
-  const { until, why, by } = object(metadata.silenced);
-  return { until: parseTime(until, Infinity), why: text(why), by: text(by) };
+  const { until, reason, by } = object(metadata.silenced);
+  return { until: parseTime(until, Infinity), why: text(reason), by: text(by) };
 }
 
 /** @param {number} millis @returns {string} with its unit; empty for NaN */

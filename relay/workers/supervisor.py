@@ -35,7 +35,7 @@ from tickertape.urls import shown
 log = logging.getLogger("tickertape.workers")
 
 STOP_GRACE: Final = 5.0
-"""Seconds that workers have beyond ``--drain-notice`` and ``--drain`` before they are killed."""
+"""Seconds that workers have beyond ``--drain-delay`` and ``--drain`` before they are killed."""
 
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks at the workers' numbers: what one counted in that time is lost with a kill -9."""
@@ -242,7 +242,7 @@ class Supervisor:
         number = self._signals[0] if self._signals else signal.SIGTERM
         for slot in self._slots:
             slot.stop(number)
-        deadline = loop.time() + self._settings.drain_notice + self._settings.drain + STOP_GRACE
+        deadline = loop.time() + self._settings.drain_delay + self._settings.drain + STOP_GRACE
         code, hurried = 0, False
         rest: set[asyncio.Task[None]] = set(running)
         while rest:

@@ -129,7 +129,7 @@ async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
 
 def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServer, tmp_path: Path) -> None:
     """Every client gets every event once, none is refused or cut, and they come back at an even rate."""
-    options = ("--drain", str(DRAIN), "--drain-notice", str(NOTICE))
+    options = ("--drain", str(DRAIN), "--drain-delay", str(NOTICE))
     with (
         Relay(nats_server.url, *options) as first,
         Relay(nats_server.url, *options) as second,

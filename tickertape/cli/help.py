@@ -40,7 +40,7 @@ METAVARS: Final = (
     ("FILE", ("*_file", "*_cert", "*_key", "*_ca", "*_creds", "ca", "config")),
     ("HOST", ("host", "*_host")),
     ("PORT", ("port", "*_port")),
-    ("SECONDS", ("drain", "drain_notice", "jwt_leeway", "deadline", "health_interval", "seconds")),
+    ("SECONDS", ("drain", "drain_delay", "jwt_leeway", "deadline", "health_interval", "seconds")),
     ("STREAM=SIZE", ("max_bytes", "streams_max_bytes")),
     ("BYTES", ("*_bytes",)),
     ("MIB", ("spool_size",)),

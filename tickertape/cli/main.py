@@ -63,7 +63,7 @@ COMMANDS: Final = {
         "tickertape.cli.monitor:MonitorSettings",
         "tickertape.cli.monitor:run",
         "monitor",
-        ("monitor --config gateways.yaml", "monitor silence ctp/main --for 2h --why maintenance"),
+        ("monitor --config gateways.yaml", "monitor silence ctp/main --for 2h --reason maintenance"),
     ),
     "ship": Command(
         "ship the lines of files, or of standard input, as log events, each exactly once",

@@ -53,7 +53,7 @@ class MonitorSettings(NatsSettings):
     """Port of /metrics; 0 serves none."""
     for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
     """With silence: how long, such as 30m or 2h."""
-    why: str = ""
+    reason: str = ""
     """With silence: the reason, for those who ask."""
     end: bool = False
     """With silence: end it now."""
@@ -126,7 +126,7 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
 
 async def _silence(settings: MonitorSettings) -> int:
     if not settings.gateway:
-        say(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --why '...'")
+        say(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --reason '...'")
         return 2
     seconds = 0.0 if settings.end else parse_duration(settings.for_)
     client = await client_soon(PROGRAM, settings)
@@ -134,7 +134,7 @@ async def _silence(settings: MonitorSettings) -> int:
         return 1
     try:
         names = settings.names()
-        print(await silences.silence(client, names, settings.gateway, seconds, settings.why))
+        print(await silences.silence(client, names, settings.gateway, seconds, settings.reason))
     except (StreamsError, NatsError) as error:
         say(PROGRAM, str(error))
         return 1

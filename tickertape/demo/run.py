@@ -95,7 +95,7 @@ class Demo:
         chance = ["--moods", str(moods), *seed]
         relay = [*program, "serve", "--port", str(self.port), "--ops-port", str(self.ops_port)]
         relay += ["--nats-port", str(self.nats_port), "--data-dir", str(folder / "relay"), "--drain", DRAIN]
-        relay += ["--drain-notice", "0", "--log-format", "text"]
+        relay += ["--drain-delay", "0", "--log-format", "text"]
         self._relay = Child("relay", relay, output, RELAY_GRACE)
         self._gateways = Child(
             "gateways",

@@ -1,6 +1,6 @@
 """Silences: kept in WATCHDOG, one message per gateway, so that every monitor and nobody else sees them.
 
-``tickertape monitor silence GATEWAY --for 2h --why "exchange test"`` writes one; ``--end`` ends it.
+``tickertape monitor silence GATEWAY --for 2h --reason "exchange test"`` writes one; ``--end`` ends it.
 """
 
 import getpass
@@ -36,7 +36,7 @@ def status_subject(silenced: str) -> str:
 
 def encode(silence: Silence) -> bytes:
     """A silence as it is kept."""
-    return orjson.dumps({"until": format_time(silence.until), "why": silence.why, "by": silence.by})
+    return orjson.dumps({"until": format_time(silence.until), "reason": silence.why, "by": silence.by})
 
 
 def decode(payload: bytes) -> Silence | None:
@@ -44,7 +44,7 @@ def decode(payload: bytes) -> Silence | None:
     try:
         body: Any = orjson.loads(payload)
         until = parse_time(body["until"]).timestamp()
-        return Silence(until, str(body.get("why", ""))[:MAX_WHY], str(body.get("by", ""))[:MAX_WHY])
+        return Silence(until, str(body.get("reason", ""))[:MAX_WHY], str(body.get("by", ""))[:MAX_WHY])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None
 

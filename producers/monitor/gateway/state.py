@@ -223,7 +223,7 @@ class Watch(Generic[AnyProbe]):
             metadata["flapping"] = True
         if self.silence is not None:
             until = format_time(self.silence.until)
-            metadata["silenced"] = {"until": until, "why": self.silence.why, "by": self.silence.by}
+            metadata["silenced"] = {"until": until, "reason": self.silence.why, "by": self.silence.by}
         bad = [
             (check.probe.name, result)
             for check, result in zip(checks, self.results, strict=True)

@@ -163,7 +163,7 @@ def relay(nats_port: int, path: str = LIVE, *options: str) -> Iterator[Target]:
         "0",
         "--auth",
         "none",
-        "--drain-notice",
+        "--drain-delay",
         "0",
         *options,
     ]

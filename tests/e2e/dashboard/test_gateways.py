@@ -82,8 +82,8 @@ def test_groups_are_chosen_and_remembered(nats_server: NatsServer, tmp_path: Pat
 def test_silenced_flapping_and_failing_probes_are_marked(nats_server: NatsServer, tmp_path: Path) -> None:
     """A silence says until when, by whom and why, and puts its gateway behind; it ends with its time."""
     bad: dict[str, Any] = {"probes": {"tcp": "UNHEALTHY", "http": "HEALTHY"}}
-    silence = {"until": "2099-01-01T00:00:00Z", "by": "anna", "why": "<i>works</i>"}
-    over = {"until": "2020-01-01T00:00:00Z", "by": "anna", "why": "works"}
+    silence = {"until": "2099-01-01T00:00:00Z", "by": "anna", "reason": "<i>works</i>"}
+    over = {"until": "2020-01-01T00:00:00Z", "by": "anna", "reason": "works"}
     past = [
         change("a", Status.HEALTHY, Status.UNHEALTHY, silenced=silence, **bad),
         change("b", Status.HEALTHY, Status.UNHEALTHY, flapping=True, **bad),

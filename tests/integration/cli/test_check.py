@@ -45,7 +45,7 @@ def checks(done: "subprocess.CompletedProcess[str]") -> dict[str, dict[str, Any]
     for one in said["checks"]:
         assert one.keys() == {"name", "state", "text", "hint"}
         assert one["name"] in NAMES
-        assert one["state"] in ("ok", "note", "error")
+        assert one["state"] in ("ok", "warn", "error")
         assert all(isinstance(text, str) for text in one.values())
     assert said["ok"] is not any(one["state"] == "error" for one in said["checks"])
     assert done.returncode == (0 if said["ok"] else 1)
@@ -57,7 +57,7 @@ def test_a_relay_that_runs_is_recognised(relay: Relay) -> None:
     done = run("check", *here(relay))
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
-    assert all(line[:7] in ("ok     ", "note   ") for line in lines)
+    assert all(line[:7] in ("ok     ", "warn   ") for line in lines)
     assert any(
         "main port" in line and "a relay that runs already, with 0 connections" in line for line in lines
     )

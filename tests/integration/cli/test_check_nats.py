@@ -81,7 +81,7 @@ def test_absent_streams_are_noted(nats_server: NatsServer) -> None:
         assert [one.text for one in named(result, "streams")] == [
             f"stream {name} is absent" for name in ("WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED")
         ]
-        assert only(result, "clock").state == "note"
+        assert only(result, "clock").state == "warn"
         assert "error" not in {one.state for one in result}
 
 
@@ -91,7 +91,7 @@ def test_streams_that_are_otherwise_are_told(nats_server: NatsServer) -> None:
     breaks, sized = sorted(named(found(nats_server.url), "streams"), key=lambda one: one.state)
     assert (breaks.state, breaks.hint) == ("error", "run 'tickertape streams apply'")
     assert "EVENTS has allow_direct" in breaks.text
-    assert (sized.state, sized.hint) == ("note", "kept as it is")
+    assert (sized.state, sized.hint) == ("warn", "kept as it is")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_streams_that_are_otherwise_are_told(nats_server: NatsServer) -> None:
     [
         (90.0, "error", "ahead of"),
         (-90.0, "error", "behind"),
-        (2.5, "note", "ahead of"),
+        (2.5, "warn", "ahead of"),
         (0.0, "ok", "agree"),
     ],
 )
@@ -124,7 +124,7 @@ def test_rejected_events_are_told(nats_server: NatsServer) -> None:
 
     asyncio.run(reject())
     one = only(found(nats_server.url), "rejected")
-    assert one.state == "note"
+    assert one.state == "warn"
     assert one.text.startswith("1 rejected events are kept, the newest from ")
     assert "streams rejected" in one.hint
     later = only(found(nats_server.url, lambda: time.time() + 7200), "rejected")
@@ -160,9 +160,9 @@ def test_a_user_who_may_not_ask_for_the_account_gets_notes(tmp_path: Path) -> No
         assert {one.name: one.state for one in result} == {
             "nats": "ok",
             "nats_version": "ok",
-            "jetstream": "note",
+            "jetstream": "warn",
             "streams": "ok",
-            "storage": "note",
+            "storage": "warn",
             "rejected": "ok",
             "clock": "ok",
             "round_trip": "ok",

@@ -262,11 +262,11 @@ def test_a_gateway_is_silenced_and_recovered(nats_server: NatsServer, tmp_path: 
             assert flag.exists()
             async with serving(hold, port):
                 await statuses.until("main", "HEALTHY")
-                done = await silence(nats_server.url, "main", "--for", "1h", "--why", "exchange test")
+                done = await silence(nats_server.url, "main", "--for", "1h", "--reason", "exchange test")
                 assert "ctp/main is silenced until" in done
                 await statuses.until("main", "HEALTHY", "HEALTHY")
             await statuses.until("main", "HEALTHY", "UNHEALTHY")
-            assert statuses.last("main")["metadata"]["silenced"]["why"] == "exchange test"
+            assert statuses.last("main")["metadata"]["silenced"]["reason"] == "exchange test"
             await silence(nats_server.url, "main", "--end")
             await statuses.until("main", "UNHEALTHY", "UNHEALTHY")
             assert "silenced" not in statuses.last("main")["metadata"]

@@ -142,7 +142,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
         assert "shipper of web1" in await in_thread(SHIPPER, "ship", "--status", "--host", "web1")
 
         async with follow(relay.ws_url) as feed:
-            await in_thread("monitor", "monitor", "silence", "a", "--for", "5m", "--why", "a test")
+            await in_thread("monitor", "monitor", "silence", "a", "--for", "5m", "--reason", "a test")
             await feed.until(lambda: len(statuses(feed, "a")) > 1)
             # Another gateway in place of the first, whose switch is disarmed.
             config.write_text(GATEWAY.format(id="b", port=port))

@@ -55,7 +55,7 @@ def test_whoever_comes_before_balancers_have_noticed_is_served(nats_server: Nats
             relay.signal(signal.SIGTERM)
             assert await feed.closed() == 1001
 
-    with Relay(nats_server.url, "--drain-notice", "600", *LONG) as relay:
+    with Relay(nats_server.url, "--drain-delay", "600", *LONG) as relay:
         run(check(relay))
         assert relay.wait() == 0
 
@@ -140,14 +140,14 @@ def test_a_ctrl_c_has_no_notice(nats_server: NatsServer) -> None:
             relay.signal(signal.SIGINT)
             assert await feed.closed() == 1001
 
-    with Relay(nats_server.url, "--drain-notice", "600") as relay:
+    with Relay(nats_server.url, "--drain-delay", "600") as relay:
         run(check(relay))
         assert relay.wait() == 0
 
 
 def test_a_relay_that_was_never_ready_just_ends() -> None:
     """No balancer sent anybody to it."""
-    relay = Relay(f"nats://127.0.0.1:{free_port()}", "--drain-notice", "600", *LONG)
+    relay = Relay(f"nats://127.0.0.1:{free_port()}", "--drain-delay", "600", *LONG)
     relay.start(ready=False)
     try:
         relay.until_logged("unreachable, retrying")
@@ -164,7 +164,7 @@ def test_how_it_went_is_said(nats_server: NatsServer) -> None:
             relay.signal(signal.SIGTERM)
             assert await feed.closed() == 1001
 
-    with Relay(nats_server.url, "--drain-notice", "0.1", "--drain", "60") as relay:
+    with Relay(nats_server.url, "--drain-delay", "0.1", "--drain", "60") as relay:
         run(check(relay))
         assert relay.wait() == 0
     said = [text.split(None, 3)[3].strip() for text in relay.log[-4:]]

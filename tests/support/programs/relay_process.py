@@ -100,7 +100,7 @@ class Relay:
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
         self.options = [*(("--nats-url", nats_url) if nats_url else ()), "--drain", "1"]
-        self.options += ["--drain-notice", "0", *options]
+        self.options += ["--drain-delay", "0", *options]
         self.env = env
         self.descriptors: int | None = None
         self.program: list[str] | None = None

@@ -1,9 +1,9 @@
 """``tickertape check``: say what is wrong with a configuration, or with what the relay would meet here.
 
-Each finding is a line: ``ok``, ``note`` (it may be meant) or ``error``, and a hint. With ``--json`` there
+Each finding is a line: ``ok``, ``warn`` (possibly intended) or ``error``, and a hint. With ``--json`` there
 is one object on standard output instead, whose names stay::
 
-    {"ok": bool, "checks": [{"name": str, "state": "ok" | "note" | "error", "text": str, "hint": str}]}
+    {"ok": bool, "checks": [{"name": str, "state": "ok" | "warn" | "error", "text": str, "hint": str}]}
 
 * of NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
   ``rejected``, ``clock``, ``round_trip``;

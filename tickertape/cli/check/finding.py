@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 
 from tickertape.errors import OperatorError
 
-State = Literal["ok", "note", "error"]
+State = Literal["ok", "warn", "error"]
 
 NAMES: Final = frozenset(
     {
@@ -56,7 +56,7 @@ class Finding:
 
     Attributes:
         name: one of ``NAMES``; several findings may share it, as the servers of a cluster do.
-        state: ``error`` when it is wrong or weak, ``note`` when it may be meant, ``ok`` otherwise.
+        state: ``error`` when it is wrong or weak, ``warn`` when it may be intended, ``ok`` otherwise.
         text: what it is.
         hint: what to do about it; empty when there is nothing to do.
     """
@@ -75,9 +75,9 @@ class Finding:
         return cls(name, "ok", text)
 
     @classmethod
-    def note(cls, name: str, text: str, hint: str = "") -> Self:
-        """Make a finding that may be meant."""
-        return cls(name, "note", text, hint)
+    def warn(cls, name: str, text: str, hint: str = "") -> Self:
+        """Return a finding that may be intended."""
+        return cls(name, "warn", text, hint)
 
     @classmethod
     def error(cls, name: str, text: str, hint: str = "") -> Self:

@@ -1,6 +1,6 @@
 """NATS as the relay would meet it: each address, version, JetStream, streams, room, clock, round trip.
 
-Nothing is published and nothing is altered. A user who may not ask a question gets a note in place of an
+Nothing is published and nothing is altered. A user who may not ask a question gets a warning in place of an
 answer, as the relay of ``deploy/nats`` may not ask for the account's limits.
 
 **The clock** is compared with the time ``ts`` that a server puts into its answer about a stream: the answer
@@ -128,7 +128,7 @@ def judged(found: Skew) -> Finding:
             "clock", text, "let NTP set both clocks; tokens and silent monitors are judged wrongly"
         )
     if found.proven > SKEW_NOTE:
-        return Finding.note("clock", text, "let NTP set both clocks; ages of events are wrong by as much")
+        return Finding.warn("clock", text, "let NTP set both clocks; ages of events are wrong by as much")
     agrees = (abs(found.ahead) + found.within) * 1000
     return Finding.ok("clock", f"the clocks of this machine and of NATS agree to {agrees:.1f} ms")
 
@@ -220,7 +220,7 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
         found.append(
             judged(seen)
             if seen is not None
-            else Finding.note(
+            else Finding.warn(
                 "clock",
                 "NATS tells its time only with a stream, and EVENTS is absent",
                 "check again when it is there",
@@ -246,7 +246,7 @@ def rejected(there: dict[str, Any] | None, now: float) -> Finding:
     text = f"{state['messages']} rejected events are kept, the newest from {age:.0f} s ago"
     if age > REJECTED_LONG_AGO:
         return Finding.ok("rejected", text)
-    return Finding.note("rejected", text, "'tickertape streams rejected' lists them with their reasons")
+    return Finding.warn("rejected", text, "'tickertape streams rejected' lists them with their reasons")
 
 
 async def _account(client: Client) -> dict[str, Any] | None:
@@ -263,7 +263,7 @@ def _not_allowed(name: str) -> Finding:
         if name == "jetstream"
         else "the account's limits are not seen"
     )
-    return Finding.note(
+    return Finding.warn(
         name, f"this NATS user may not ask for its account: {what}", "check as an operator to see it"
     )
 
@@ -272,7 +272,7 @@ def _version(clients: list[Client]) -> Finding:
     version = min(map(server_version, clients))
     lines = too_old(version)
     if lines:
-        return Finding.note("nats_version", " ".join(lines), "update nats-server to 2.12 or later")
+        return Finding.warn("nats_version", " ".join(lines), "update nats-server to 2.12 or later")
     return Finding.ok(
         "nats_version", f"NATS {version[0]}.{version[1]} has all that is used: schedules, atomic batches"
     )
@@ -283,14 +283,14 @@ async def _streams(client: Client, names: Names) -> list[Finding]:
     for difference in await differences(client, names):
         if difference.setting == "name":
             found.append(
-                Finding.note(
+                Finding.warn(
                     "streams", f"stream {difference.stream} is absent", "the relay makes it when it starts"
                 )
             )
         elif difference.breaks:
             found.append(Finding.error("streams", str(difference), "run 'tickertape streams apply'"))
         else:
-            found.append(Finding.note("streams", str(difference), "kept as it is"))
+            found.append(Finding.warn("streams", str(difference), "kept as it is"))
     return found or [Finding.ok("streams", "all streams are as the contract has them")]
 
 
@@ -308,5 +308,5 @@ async def _round_trip(client: Client) -> Finding:
     middle = statistics.median(times)
     text = f"a question to NATS and back takes {middle * 1000:.1f} ms"
     if middle > FAR:
-        return Finding.note("round_trip", text, "run the relay nearer to NATS, or join a leaf node there")
+        return Finding.warn("round_trip", text, "run the relay nearer to NATS, or join a leaf node there")
     return Finding.ok("round_trip", text)

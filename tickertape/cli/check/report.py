@@ -13,9 +13,9 @@ from tickertape.cli.check.finding import Finding, State
 Sections = Mapping[str, Sequence[Finding]]
 """Findings under the heading that people see."""
 
-_COLOURS: Final[dict[State, str]] = {"ok": "green", "note": "yellow", "error": "bold red"}
-_MARKS: Final[dict[State, str]] = {"ok": "✓", "note": "•", "error": "✗"}
-_PLAIN_MARKS: Final[dict[State, str]] = {"ok": " ", "note": "-", "error": "!"}
+_COLOURS: Final[dict[State, str]] = {"ok": "green", "warn": "yellow", "error": "bold red"}
+_MARKS: Final[dict[State, str]] = {"ok": "✓", "warn": "•", "error": "✗"}
+_PLAIN_MARKS: Final[dict[State, str]] = {"ok": " ", "warn": "-", "error": "!"}
 """For terminals that have no such characters."""
 
 _WIDEST: Final = 110
@@ -67,7 +67,7 @@ def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) 
     for one in findings:
         table.add_row(Text(f"{marks[one.state]} {one.state}", style=_COLOURS[one.state]), Text(one.text))
         if one.hint:
-            # The hint of a note is dimmer than that of an error.
+            # The hint of a warning is dimmer than that of an error.
             hint = Table.grid(padding=(0, 1))
             hint.add_column(no_wrap=True)
             hint.add_column(ratio=1, overflow="fold")
@@ -86,6 +86,6 @@ def _sum(findings: Sequence[Finding]) -> Text:
     else:
         line = Text("No errors", style=_COLOURS["ok"])
     return line.append(
-        f", {counts['note']} {'note' if counts['note'] == 1 else 'notes'}, {counts['ok']} ok",
+        f", {counts['warn']} {'warning' if counts['warn'] == 1 else 'warnings'}, {counts['ok']} ok",
         style="not bold default",
     )

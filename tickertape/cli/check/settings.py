@@ -49,11 +49,11 @@ def _who_may_read(settings: RelaySettings) -> Iterator[Finding]:
                     "use --auth jwt",
                 )
         else:
-            yield Finding.note(
+            yield Finding.warn(
                 "readers", "--auth none: every user and program of this machine reads everything"
             )
     if not is_loopback(settings.ops_host):
-        yield Finding.note(
+        yield Finding.warn(
             "ops_host",
             f"--ops-host {settings.ops_host}: metrics and status need no token",
             "let only Prometheus reach it",
@@ -64,31 +64,31 @@ def _tokens(settings: RelaySettings) -> Iterator[Finding]:
     if settings.auth != "jwt" or settings.problem() is not None:
         return
     if settings.jwt_algorithm == "HS256":
-        yield Finding.note(
+        yield Finding.warn(
             "token_rules",
             "--jwt-algorithm HS256: whoever can verify a token can mint one",
             "EdDSA keeps these apart",
         )
     if settings.jwt_audience is None:
-        yield Finding.note(
+        yield Finding.warn(
             "token_rules",
             "no --jwt-audience: tokens without one, minted for any other service, are taken too",
         )
     if settings.jwt_issuer is None:
-        yield Finding.note("token_rules", "no --jwt-issuer: a token of any issuer that has the key is taken")
+        yield Finding.warn("token_rules", "no --jwt-issuer: a token of any issuer that has the key is taken")
     if settings.jwt_revoked_file is None:
-        yield Finding.note(
+        yield Finding.warn(
             "token_rules",
             "no --jwt-revoked-file: a token that leaks is good until it ends",
             "keep them short",
         )
     if settings.jwt_leeway > _LONG_LEEWAY:
-        yield Finding.note(
+        yield Finding.warn(
             "token_rules",
             f"--jwt-leeway {settings.jwt_leeway:g}: correct the clocks (NTP) and go back to a few seconds",
         )
     if settings.jwt_jwks_url is not None and settings.jwt_jwks_url.startswith("http://"):
-        yield Finding.note(
+        yield Finding.warn(
             "token_rules",
             "--jwt-jwks-url is http: whoever has that port on this machine says which keys count",
         )
@@ -98,7 +98,7 @@ def _transport(settings: RelaySettings) -> Iterator[Finding]:
     if settings.tls_cert is not None or is_loopback(settings.host):
         return
     if settings.trusted_proxies:
-        yield Finding.note(
+        yield Finding.warn(
             "tls", "no --tls-cert: what lies between the relay and its proxies sees every token and event"
         )
     else:
@@ -111,18 +111,18 @@ def _pages_and_proxies(settings: RelaySettings) -> Iterator[Finding]:
     for origin in filter(None, (part.strip() for part in settings.allowed_origins.split(","))):
         url = urlsplit(origin)
         if origin in ("null", "file://"):
-            yield Finding.note(
+            yield Finding.warn(
                 "origins",
                 f"--allowed-origins {origin}: any page can have that origin, also one that you do not know",
                 "give the app a scheme of its own, and list that",
             )
         elif origin.endswith("://*"):
-            yield Finding.note(
+            yield Finding.warn(
                 "origins",
                 f"--allowed-origins {origin}: every app with that scheme gets the readers' tokens to use",
             )
         elif "*" in origin:
-            yield Finding.note(
+            yield Finding.warn(
                 "origins",
                 f"--allowed-origins {origin}: whoever gets a name below it gets the readers' tokens to use",
             )
@@ -155,12 +155,12 @@ def _limits(settings: RelaySettings) -> Iterator[Finding]:
         ("--address-rate", settings.address_rate, "one address may make as many handshakes as it can"),
     ):
         if not value:
-            yield Finding.note("limits", f"{option} 0: {what}")
+            yield Finding.warn("limits", f"{option} 0: {what}")
 
 
 def _nats(settings: RelaySettings) -> Iterator[Finding]:
     if settings.nats_url is None:
-        yield Finding.note(
+        yield Finding.warn(
             "nats_access",
             "the relay's own NATS has no users: every program of this machine may publish to it",
         )
@@ -170,7 +170,7 @@ def _nats(settings: RelaySettings) -> Iterator[Finding]:
         url = urlsplit(part.strip())
         where = shown(part.strip())
         if url.password is not None:
-            yield Finding.note(
+            yield Finding.warn(
                 "nats_access",
                 f"the password of {where} is in its address",
                 "use --nats-password-file or --nats-creds",

@@ -44,7 +44,7 @@ def storage(account: dict[str, Any], streams: dict[str, dict[str, Any] | None], 
     else:
         text = f"{_shown(limit - used)} of {_shown(limit)} are left; the streams may grow by {_shown(grows)}"
     if endless:
-        return Finding.note(
+        return Finding.warn(
             "storage",
             f"{text}; without a bound: {', '.join(endless)}",
             "give a max_bytes, so that old events make room before the disk is full",
@@ -75,7 +75,7 @@ def replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> l
     events = streams["EVENTS"]
     if clustered and events is not None and _copies(events) == 1:
         found.append(
-            Finding.note(
+            Finding.warn(
                 "streams",
                 f"stream {events['config']['name']} has one copy: no feed while its server is away",
                 "give it three with 'tickertape streams apply --replicas 3'",

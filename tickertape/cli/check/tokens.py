@@ -25,9 +25,9 @@ async def tokens(settings: RelaySettings, token_file: Path | None = None) -> lis
     if settings.auth != "jwt":
         if token_file is None:
             return []
-        return [Finding.note("token", "no token is asked for with --auth none", "give --auth jwt to try one")]
+        return [Finding.warn("token", "no token is asked for with --auth none", "give --auth jwt to try one")]
     unjudged = (
-        [Finding.note("token", "--token-file is not judged", "correct the rest first")] if token_file else []
+        [Finding.warn("token", "--token-file is not judged", "correct the rest first")] if token_file else []
     )
     if settings.problem() is not None:
         return unjudged  # the problem is said of the settings

@@ -14,7 +14,7 @@ from tickertape.errors import OperatorError
 SECTIONS: Sections = {
     "NATS": [Finding.ok("nats", "NATS 2.15.1 answers")],
     "This machine": [
-        Finding.note("clock", "the clock is 1 s behind", "use NTP"),
+        Finding.warn("clock", "the clock is 1 s behind", "use NTP"),
         Finding.error(
             "main_port",
             "main port 127.0.0.1:8080 is in use by another program that has a name "
@@ -46,8 +46,8 @@ def test_a_pipe_gets_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long, without a code for colours."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     lines = printed(SECTIONS, terminal=False).splitlines()
-    assert [line[:7] for line in lines] == ["ok     ", "note   ", "error  "]
-    assert lines[1] == "note   the clock is 1 s behind; use NTP"
+    assert [line[:7] for line in lines] == ["ok     ", "warn   ", "error  "]
+    assert lines[1] == "warn   the clock is 1 s behind; use NTP"
     assert "\x1b" not in "".join(lines)
     assert len(lines[2]) > 110
 
@@ -59,21 +59,21 @@ def test_a_terminal_gets_a_page_in_80_columns() -> None:
         "✓ ok    NATS 2.15.1 answers",
         "",
         "This machine",
-        "• note  the clock is 1 s behind",
+        "• warn  the clock is 1 s behind",
         "        → use NTP",
         "✗ error main port 127.0.0.1:8080 is in use by another program that has a name",
         "        (long-enough-to-wrap, pid 1)",
         "        → give another --port, or end that program, or both of them, whichever",
         "          is the easier thing to do",
         "",
-        "1 error, 1 note, 1 ok",
+        "1 error, 1 warning, 1 ok",
     ]
 
 
 def test_colours_are_not_alone() -> None:
     """They come beside the words, and only on a terminal."""
     text = printed(SECTIONS, terminal=True)
-    for word in ("✓ ok", "• note", "✗ error"):
+    for word in ("✓ ok", "• warn", "✗ error"):
         assert word in text
 
 
@@ -81,13 +81,13 @@ def test_a_terminal_without_such_characters_gets_others() -> None:
     """Nothing fails on a console of old."""
     lines = page(SECTIONS, "ascii")
     assert lines[1] == "  ok    NATS 2.15.1 answers"
-    assert lines[4:6] == ["- note  the clock is 1 s behind", "        -> use NTP"]
+    assert lines[4:6] == ["- warn  the clock is 1 s behind", "        -> use NTP"]
     assert lines[6].startswith("! error main port")
 
 
 def test_a_page_without_errors_says_so() -> None:
     """The last line is what one looks at."""
-    assert page(FINE)[-1] == "No errors, 0 notes, 1 ok"
+    assert page(FINE)[-1] == "No errors, 0 warnings, 1 ok"
 
 
 def test_what_is_found_is_no_markup() -> None:
@@ -104,7 +104,7 @@ def test_json_is_one_object_with_the_documented_shape() -> None:
     assert [one["name"] for one in said["checks"]] == ["nats", "clock", "main_port"]
     assert said["checks"][1] == {
         "name": "clock",
-        "state": "note",
+        "state": "warn",
         "text": "the clock is 1 s behind",
         "hint": "use NTP",
     }
@@ -115,7 +115,7 @@ def test_json_is_one_object_with_the_documented_shape() -> None:
 def test_only_errors_count() -> None:
     """A note may be meant."""
     assert not passed(SECTIONS)
-    assert passed({"X": [Finding.note("clock", "x")]})
+    assert passed({"X": [Finding.warn("clock", "x")]})
 
 
 def test_the_documented_names_are_the_names() -> None:

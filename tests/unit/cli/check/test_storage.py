@@ -53,7 +53,7 @@ def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
         (account(GIB - 1), None, "error", "may grow by 1,024 MiB: NATS would refuse events"),
         (account(2 * GIB), stream("EVENTS", copies=3), "error", "may grow by 3,072 MiB"),
         ({"tiers": {"R3": account(2 * GIB)}}, stream("EVENTS", copies=3), "ok", "may grow by 1,024 MiB"),
-        (account(-1), stream("EVENTS", -1), "note", "without a bound: EVENTS"),
+        (account(-1), stream("EVENTS", -1), "warn", "without a bound: EVENTS"),
     ],
 )
 def test_room_is_compared_with_what_the_streams_may_grow_to(
@@ -86,7 +86,7 @@ def test_copies_that_are_behind_or_away_are_named() -> None:
 def test_one_copy_in_a_cluster_is_noted() -> None:
     """A single server has no more than one."""
     (one,) = replicas(only(stream("EVENTS")), clustered=True)
-    assert one.state == "note"
+    assert one.state == "warn"
     assert replicas(only(stream("EVENTS")), clustered=False) == []
     assert replicas(only(None), clustered=True) == []
 
@@ -96,10 +96,10 @@ def test_one_copy_in_a_cluster_is_noted() -> None:
     [
         (0.0001, 0.0002, "ok", "agree to 0.3 ms"),
         (-0.49, 0.0, "ok", "agree to 490.0 ms"),
-        (0.6, 0.05, "note", "0.600 s ahead of NATS, to within 50.0 ms"),
+        (0.6, 0.05, "warn", "0.600 s ahead of NATS, to within 50.0 ms"),
         (0.6, 0.15, "ok", "agree to 750.0 ms"),
         (-5.2, 0.1, "error", "5.200 s behind NATS"),
-        (5.2, 0.3, "note", "5.200 s ahead of NATS"),
+        (5.2, 0.3, "warn", "5.200 s ahead of NATS"),
         (90.0, 0.001, "error", "90.000 s ahead of NATS"),
     ],
 )

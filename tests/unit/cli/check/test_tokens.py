@@ -43,7 +43,7 @@ def test_without_tokens_nothing_is_said(tmp_path: Path) -> None:
     """Unless somebody asks about one."""
     assert found() == {}
     one = found(written(tmp_path, "x"))["token"]
-    assert (one.state, one.hint) == ("note", "give --auth jwt to try one")
+    assert (one.state, one.hint) == ("warn", "give --auth jwt to try one")
 
 
 def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
     assert found(auth="jwt") == {}
     for change in ({"jwt_algorithm": None}, {"jwt_key": "no key"}):
         one = found(Path("/nowhere.jwt"), **{**JWT, **change})["token"]
-        assert str(one) == "note   --token-file is not judged; correct the rest first"
+        assert str(one) == "warn   --token-file is not judged; correct the rest first"
 
 
 def test_loading_fixed_keys_asks_nobody() -> None:

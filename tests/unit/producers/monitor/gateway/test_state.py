@@ -220,7 +220,7 @@ def test_a_silence_marks_what_is_told() -> None:
     one = gateway()
     quiet = one.quiet(Silence(100.0, "exchange test", "ops"), 1.0)
     assert quiet is not None
-    assert quiet.metadata["silenced"] == {"until": format_time(100.0), "why": "exchange test", "by": "ops"}
+    assert quiet.metadata["silenced"] == {"until": format_time(100.0), "reason": "exchange test", "by": "ops"}
     one.after(0, FAILED, 2.0)
     event = one.after(0, FAILED, 3.0)
     assert event is not None
