@@ -25,7 +25,7 @@ from tickertape.contracts.events import (
 )
 from tickertape.contracts.subjects import IllegalSubject, Subject, SubjectError
 
-from tickertape.validation import first_fault
+from tickertape.validation import describe_first_error
 
 
 def decode(subject: str, payload: bytes) -> Event | Rejection:
@@ -71,7 +71,7 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
     try:
         model.__pydantic_validator__.validate_python(body)
     except ValidationError as error:
-        return Rejection(RejectionReason.BAD_FIELD, first_fault(error))
+        return Rejection(RejectionReason.BAD_FIELD, describe_first_error(error))
     if isinstance(place, SubjectError):
         return Rejection(RejectionReason.BAD_SUBJECT, str(place))
     if place.event_type != event_type:

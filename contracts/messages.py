@@ -15,7 +15,7 @@ from tickertape.contracts.events import Timestamp
 from tickertape.contracts.subjects import SubjectError, check_pattern
 
 from tickertape.errors import TickertapeError
-from tickertape.validation import first_fault
+from tickertape.validation import describe_first_error
 
 SUBPROTOCOL: Final = "tickertape.v1"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -127,7 +127,7 @@ def parse_client_message(text: bytes) -> ClientMessage:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, first_fault(error), kind) from None
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, describe_first_error(error), kind) from None
 
 
 def check_subjects(patterns: list[str]) -> tuple[str, ...]:

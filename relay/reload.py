@@ -86,6 +86,6 @@ class Reload:
 
 
 async def _level(path: Path) -> str:
-    level = await asyncio.to_thread(logs.level_in, path)
+    level = await asyncio.to_thread(logs.read_level, path)
     logs.set_level(level)
     return f"log level {level}"

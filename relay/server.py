@@ -30,14 +30,14 @@ from tickertape.relay.transport.websocket import websocket_protocol
 from tickertape.relay.worker_context import Server, WorkerContext
 
 from tickertape.errors import OperatorError
-from tickertape.logging_setup import Shipping
+from tickertape.logging_setup import HandlerFactory
 from tickertape.nats import connection as connect
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import end, race
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape")
 
@@ -49,7 +49,7 @@ GC_THRESHOLDS: Final = (10_000, 50, 100)
 async def serve(
     settings: ServeSettings,
     announce: Callable[[str], None] = console.announce,
-    shipping: Shipping | None = None,
+    shipping: HandlerFactory | None = None,
     place: WorkerContext | None = None,
 ) -> int:
     """Run a relay until a signal ends it.
@@ -112,7 +112,7 @@ async def serve(
     watched = [*servers, *background]
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
-        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}")
+        announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {redact_url(url)}")
         await race(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
             connections.let_in()
@@ -198,7 +198,7 @@ def _told(settings: ServeSettings) -> dict[str, Any]:
         "auth": settings.auth,
         "insecure": settings.insecure,
         "tls": settings.tls_cert is not None,
-        "nats": shown(settings.nats_url) if settings.nats_url else "its own",
+        "nats": redact_url(settings.nats_url) if settings.nats_url else "its own",
         "subjects": settings.subjects,
         "client_rate": settings.client_rate,
         "log_level": settings.log_level,

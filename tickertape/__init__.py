@@ -1,4 +1,4 @@
-"""Tickertape's public names: what another service imports.
+"""Public API of Tickertape for other services.
 
 Example::
 
@@ -8,14 +8,14 @@ Example::
         await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 
 Every exception of Tickertape is a ``TickertapeError``. ``InvalidEvent`` and ``PublishError`` (with its
-children ``PublishRejected``, ``PublishDropped`` and ``PublisherFull``) are about one event. An
-``OperatorError`` has a ``message`` and a ``hint``: it is a ``ConfigurationError`` where a setting, a file or
-a key cannot be used, and a ``ConnectError`` where NATS is not reached. ``on_down`` gets a ``ConnectFailure``.
+subclasses ``PublishRejected``, ``PublishDropped`` and ``PublisherFull``) concern one event. An
+``OperatorError`` has a ``message`` and a ``hint``: it is a ``ConfigurationError`` if a setting, file or key
+cannot be used, and a ``ConnectError`` if NATS cannot be reached. ``on_down`` receives a ``ConnectFailure``.
 
 ``tickertape_app`` mounts the feed in a FastAPI or Starlette application; ``relay/asgi/app.py`` shows how.
 
-Each name is imported when it is first used, so that ``import tickertape`` costs next to nothing, and a
-producer needs no package of the relay's.
+Names are imported lazily, on first use, so that ``import tickertape`` is cheap and a producer does not need
+the dependencies of the relay.
 """
 
 from importlib import import_module
@@ -96,7 +96,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -113,5 +113,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names as well, whether imported yet or not."""
+    """List all public names, including those not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""``python -m tickertape``: the command line."""
+"""Command line as ``python -m tickertape``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The root of every exception that Tickertape defines, and the errors that an operator can act on."""
+"""Base classes of all exceptions that Tickertape defines."""
 
 import copyreg
 from typing import Any
@@ -8,20 +8,20 @@ class TickertapeError(Exception):
     """Root of the exceptions that Tickertape defines."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled by its attributes: constructors have other parameters than ``args``.
+        # Pickle the attributes: subclasses have constructors whose parameters differ from ``args``.
         return copyreg.__newobj__, (type(self),), {**self.__dict__, "args": self.args}  # type: ignore[attr-defined]
 
 
 class OperatorError(TickertapeError):
-    """An error that an operator has to act on; its text is ``message; hint``.
+    """Error that an operator can fix; its text is ``message; hint``.
 
     Args:
-        message: what happened, and to what; never a secret.
+        message: what happened, and to what; never contains a secret.
         hint: what to do about it.
     """
 
     def __init__(self, message: str, hint: str) -> None:
-        # Not super(): OSError, a base of some, would take the two for an error's number and its name.
+        # Not super(): in subclasses of OSError it would take the two for errno and strerror.
         Exception.__init__(self, message, hint)
         self.message = message
         self.hint = hint
@@ -31,4 +31,4 @@ class OperatorError(TickertapeError):
 
 
 class ConfigurationError(OperatorError):
-    """A setting, configuration file, certificate, key or credential cannot be used."""
+    """Error in a setting, configuration file, certificate, key or credential."""

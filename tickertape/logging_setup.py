@@ -1,10 +1,10 @@
-"""The relay's own log: one line for each thing that matters, as JSON for programs or as text for people.
+"""The relay's own log: JSON lines for log collectors, or text for terminals.
 
 Invariants:
 
-1. One record is one line, whatever a client put into it; only a traceback has more, and only as text.
-2. There is no line per event, and below ``debug`` none per client.
-3. A line about a session has its id in ``session``, which its client was told in ``welcome``.
+1. A record is one line, whatever a client put into it; only the traceback of a text record spans several.
+2. No line is logged per event, and above ``debug`` none per client.
+3. A line about a session has the session's id in ``session``; the client received this id in ``welcome``.
 """
 
 import logging
@@ -21,17 +21,17 @@ from tickertape.errors import ConfigurationError
 from tickertape.text import printable
 
 ROOT: Final = "tickertape"
-"""Logger above all of ours."""
+"""Parent of all Tickertape loggers."""
 
 LIBRARIES: Final = ("uvicorn", "websockets", "nats", "asyncio")
-"""They speak up from errors on, in the same form."""
+"""Loggers of libraries, which log errors only, in the same format."""
 
-TEXT_FORM: Final = "%(asctime)s %(levelname)-7s %(message)s"
+TEXT_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 LEVELS: Final = ("debug", "info", "warning", "error")
 MAX_LEVEL_FILE: Final = 1_000
-"""Bytes that are read of a file with a level."""
+"""Bytes read from a log level file; a valid one is much shorter."""
 
-_OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 def _lower(value: Any) -> Any:
@@ -43,22 +43,22 @@ Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(
 
 
 class LogLevelError(ConfigurationError):
-    """A file does not say a level."""
+    """Error in a log level file."""
 
 
-class JsonLines(logging.Formatter):
-    """Makes one JSON object of a record: time, level, logger, message, its extras, and an exception.
+class JsonFormatter(logging.Formatter):
+    """Formatter that writes a record as one JSON object: time, level, logger, message, extras, exception.
 
     Args:
-        slot: of the worker that speaks.
+        slot: slot of this worker process; None without workers.
     """
 
     def __init__(self, slot: int | None = None) -> None:
         super().__init__()
-        self._whose: dict[str, Any] = {} if slot is None else {"slot": slot}
+        self._slot_field: dict[str, Any] = {} if slot is None else {"slot": slot}
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format a record as one line of JSON."""
         when = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
             "time": f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}Z",
@@ -66,43 +66,43 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": _printable(record.getMessage()),
         }
-        line |= self._whose
+        line |= self._slot_field
         if record.exc_info:
             line["exception"] = _printable(self.formatException(record.exc_info))
-        extras = {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        extras = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
         try:
             return _dumps(line | extras)
         except TypeError:
-            # A number too large for JSON's readers, or text that is no Unicode: as words, it is told.
+            # orjson rejects integers over 64 bits and lone surrogates; log such extras as text.
             return _dumps(line | {name: _plain(value) for name, value in extras.items()})
 
 
-class TextLines(logging.Formatter):
-    """Makes a line for people; extras stand in the message already.
+class TextFormatter(logging.Formatter):
+    """Formatter that writes a record as text; it omits extras, which the message already contains.
 
     Args:
-        slot: of the worker that speaks.
+        slot: slot of this worker process; None without workers.
     """
 
     def __init__(self, slot: int | None = None) -> None:
-        super().__init__(TEXT_FORM if slot is None else f"%(asctime)s %(levelname)-7s [{slot}] %(message)s")
+        super().__init__(TEXT_FORMAT if slot is None else f"%(asctime)s %(levelname)-7s [{slot}] %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """One line, also when a stranger chose a part of it."""
+        """Format a record as one line, even if an untrusted client chose a part of its text."""
         return printable(super().formatMessage(record))
 
 
-def set_up(form: Format, level: Level, slot: int | None = None) -> None:
-    """Write all that is logged in this process to standard error.
+def configure(log_format: Format, level: Level, slot: int | None = None) -> None:
+    """Configure logging of this process to standard error.
 
     Args:
-        form: ``auto`` is text on a terminal, else JSON.
-        level: least level of ours.
-        slot: of the worker that this process is.
+        log_format: ``auto`` selects text on a terminal, else JSON.
+        level: minimum level of Tickertape's own loggers.
+        slot: slot of this worker process; None without workers.
     """
     handler = logging.StreamHandler(sys.stderr)
-    text = form == "text" or (form == "auto" and _terminal())
-    handler.setFormatter(TextLines(slot) if text else JsonLines(slot))
+    text = log_format == "text" or (log_format == "auto" and _is_terminal())
+    handler.setFormatter(TextFormatter(slot) if text else JsonFormatter(slot))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -110,46 +110,46 @@ def set_up(form: Format, level: Level, slot: int | None = None) -> None:
 
 
 def set_level(level: Level) -> None:
-    """Let lines of ours pass from this level on."""
+    """Set the minimum level of Tickertape's own loggers."""
     logging.getLogger(ROOT).setLevel(level.upper())
 
 
-def level_in(path: Path) -> Level:
-    """Read the level that a file holds: one word.
+def read_level(path: Path) -> Level:
+    """Read the log level from a file that contains one word.
 
     Raises:
-        LogLevelError: it cannot be read, or says something else.
+        LogLevelError: the file cannot be read, or does not contain a level.
     """
     try:
         with path.open("rb") as file:
-            word = file.read(MAX_LEVEL_FILE).decode("utf-8", "replace").strip().lower()
+            content = file.read(MAX_LEVEL_FILE).decode("utf-8", "replace").strip().lower()
     except OSError as error:
         raise LogLevelError(
-            f"the log level file {path} cannot be read: {error.strerror}", "make it, or leave the setting out"
+            f"log level file {path} cannot be read: {error.strerror}", "create it, or remove the setting"
         ) from None
     for level in LEVELS:
-        if word == level:
+        if content == level:
             return level
     raise LogLevelError(
-        f"the log level file {path} says {ascii(word)[:40]}", f"write one of {', '.join(LEVELS)}"
+        f"log level file {path} contains {ascii(content)[:40]}", f"write one of {', '.join(LEVELS)}"
     )
 
 
-Shipping = Callable[[str], logging.Handler]
-"""Makes the handler that also publishes what is logged, from the address of NATS."""
+HandlerFactory = Callable[[str], logging.Handler]
+"""Function that makes a handler which publishes log records to NATS, given the URL of NATS."""
 
 
-def _terminal() -> bool:
+def _is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
 def _printable(text: str) -> str:
-    # What is no Unicode, such as a file's odd name, is no JSON either.
+    # Lone surrogates, as in undecodable file names, cannot be encoded in JSON.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _dumps(line: dict[str, Any]) -> str:
-    return orjson.dumps(line, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+def _dumps(record: dict[str, Any]) -> str:
+    return orjson.dumps(record, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _plain(value: Any) -> str:

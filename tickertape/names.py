@@ -1,4 +1,4 @@
-"""The names that one deployment gives its subjects and streams."""
+"""Subject and stream names of one deployment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from tickertape.contracts.subjects import check_pattern
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """One deployment: the names of its subjects and streams, and how large these may become.
+    """Subject and stream names of one deployment, and the size limits of its streams.
 
     Attributes:
-        prefix: ``TICKERTAPE_SUBJECT_PREFIX``, without the last dot; empty for none.
-        sizes: of streams that the operator gave another size than the contract does.
+        prefix: ``TICKERTAPE_SUBJECT_PREFIX`` without a trailing dot; empty for no prefix.
+        sizes: size limits that the operator set, by stream; other streams keep the contract's limits.
     """
 
     prefix: str = ""
@@ -22,16 +22,16 @@ class Names:
         if self.prefix:
             check_pattern(self.prefix)
             if "*" in self.prefix or ">" in self.prefix:
-                raise ValueError(f"subject prefix {self.prefix!r} has a wildcard; it is a plain subject")
+                raise ValueError(f"subject prefix {self.prefix!r} has a wildcard; use a literal subject")
 
     def subject(self, subject: str) -> str:
-        """Subject as it stands in NATS."""
+        """Return the subject as it is in NATS, with the prefix."""
         return f"{self.prefix}.{subject}" if self.prefix else subject
 
-    def bare(self, subject: str) -> str:
-        """Subject as clients see it."""
+    def strip_prefix(self, subject: str) -> str:
+        """Return the subject as clients see it, without the prefix."""
         return subject[len(self.prefix) + 1 :] if self.prefix else subject
 
     def stream(self, name: str) -> str:
-        """Name of a stream in NATS."""
+        """Return the name of a stream in NATS."""
         return f"{name}_{self.prefix.replace('.', '_')}" if self.prefix else name

@@ -1,4 +1,4 @@
-"""Limits of how often something may happen: a rate with a burst, or a number within a time.
+"""Rate limits: a token bucket and a sliding window.
 
 Time is an argument, in seconds of any one clock.
 """
@@ -7,70 +7,71 @@ from collections import deque
 from typing import Final
 
 ROUNDING: Final = 1e-9
-"""What adding up small refills may lose of a whole token."""
+"""Tokens that may be missing for a spend to succeed: adding up small refills loses a little to rounding."""
 
 
 class TokenBucket:
-    """Tokens that come back at a rate, up to a burst.
+    """Token bucket that refills at a constant rate, up to a burst.
 
     Args:
         rate: tokens per second.
-        burst: most tokens that it holds; it starts full.
+        burst: maximum number of tokens; the bucket starts full.
         now: seconds. A clock that is set back refills nothing until it has caught up.
 
     Attributes:
-        tokens: what was there at ``at``; below 0 when some are owed.
-        at: when that was.
+        tokens: balance at ``updated_at``; negative while the bucket is in debt.
+        updated_at: time of the last refill.
     """
 
-    __slots__ = ("at", "burst", "rate", "tokens")
+    __slots__ = ("burst", "rate", "tokens", "updated_at")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate = rate
         self.burst = burst
         self.tokens = burst
-        self.at = now
+        self.updated_at = now
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tokens:.1f} of {self.burst:g}, {self.rate:g}/s)"
 
     def refill(self, now: float) -> None:
-        """Add what the time since the last call brought."""
-        if now > self.at:
-            self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
-            self.at = now
+        """Add the tokens that have accrued since the last refill."""
+        if now > self.updated_at:
+            self.tokens = min(self.burst, self.tokens + (now - self.updated_at) * self.rate)
+            self.updated_at = now
 
-    def allow(self, now: float, cost: float = 1.0, *, owing: bool = False) -> bool:
-        """Spend tokens; return False, and spend nothing, when they are not there.
+    def allow(self, now: float, cost: float = 1.0, *, allow_debt: bool = False) -> bool:
+        """Spend tokens and return True, or spend nothing and return False when there are too few.
 
         Args:
             now: seconds.
-            cost: tokens.
-            owing: spend what is not there as well; no more is owed than a burst, which ends before long.
+            cost: tokens to spend.
+            allow_debt: spend even when there are too few tokens. The debt never exceeds one burst, so that it
+                is paid off in bounded time.
         """
         self.refill(now)
-        if self.tokens + ROUNDING < cost and not owing:
+        if self.tokens + ROUNDING < cost and not allow_debt:
             return False
         self.tokens = max(self.tokens - cost, -self.burst)
         return True
 
 
 class SlidingWindow:
-    """A number of times that something may happen within any span of so many seconds.
+    """Limit on how often something may happen within any window of a fixed length.
 
     Args:
-        seconds: length of the span.
+        seconds: length of the window.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._times: deque[float] = deque()
 
-    def allow(self, most: int, now: float) -> bool:
-        """Count one more time, unless the span that ends now has had its ``most``."""
+    def allow(self, limit: int, now: float) -> bool:
+        """Count one occurrence and return True, or return False when the window already holds ``limit``."""
         while self._times and self._times[0] <= now - self._seconds:
             self._times.popleft()
-        if len(self._times) >= most:
+        if len(self._times) >= limit:
             return False
         self._times.append(now)
         return True

@@ -1,18 +1,18 @@
-"""Text of others made fit for a line of ours: a log, a terminal, a header, the reason of a close."""
+"""Helpers that make untrusted text safe for one line of a log, a terminal, a header or a close reason."""
 
 
 def printable(text: str) -> str:
-    """Escape what cannot be printed, such as a line break, a terminal's control code or half a surrogate."""
+    """Escape unprintable characters, such as line breaks, terminal control codes and lone surrogates."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def one_line(text: str) -> str:
-    """Join the lines of a text."""
+def join_lines(text: str) -> str:
+    """Join the lines of a text with spaces."""
     return " ".join(text.splitlines())
 
 
-def cut(text: str, size: int) -> str:
-    """Cut a text to so many bytes of UTF-8, between two characters."""
-    return text.encode()[:size].decode(errors="ignore")
+def truncate(text: str, max_bytes: int) -> str:
+    """Truncate a text to ``max_bytes`` of UTF-8 without splitting a character."""
+    return text.encode()[:max_bytes].decode(errors="ignore")

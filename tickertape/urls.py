@@ -1,4 +1,4 @@
-"""Addresses as settings have them: checked, shown without their secrets, and written with their port."""
+"""URLs in settings: validation, redaction of secrets, and formatting of host and port."""
 
 import re
 from collections.abc import Collection
@@ -6,61 +6,63 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-_NEXT_ADDRESS: Final = re.compile(r",(?=\s*[a-z]+://)")
-_NO_PORT: Final = re.compile(r":(?!//)(?!\d+(?:[,/]|$)).*")
-"""What stands in the place of a port and is none: a user's password, when the rest is missing."""
+_NEXT_URL: Final = re.compile(r",(?=\s*[a-z]+://)")
+_NOT_A_PORT: Final = re.compile(r":(?!//)(?!\d+(?:[,/]|$)).*")
+"""Text in the position of a port that is not one: a user's password in a URL whose host is missing."""
 
 
-def checked(text: str, schemes: Collection[str], example: str, *, user: bool = False) -> SplitResult:
-    """Read an address, and check its scheme, host, port and characters.
+def parse_url(text: str, schemes: Collection[str], example: str, *, user: bool = False) -> SplitResult:
+    """Parse a URL and validate its scheme, host, port and characters.
 
     Args:
-        text: the address.
-        schemes: those that it may have.
-        example: an address that is right, for the error.
-        user: whether it may hold a user and a password.
+        text: the URL.
+        schemes: accepted schemes.
+        example: a valid URL for the error message.
+        user: whether the URL may contain a user and a password.
 
     Raises:
-        ValueError: it cannot be used; the error does not quote a password.
+        ValueError: the URL is not valid; the error does not contain a password.
     """
-    # A user's name may have any characters; they are not sent as part of the address.
+    # A user name may have any character, because it is not sent as part of the URL.
     sent = text.rpartition("@")[2]
     try:
         url = urlsplit(text)
-        good = url.scheme in schemes and bool(url.hostname) and url.port != 0
+        valid = url.scheme in schemes and bool(url.hostname) and url.port != 0
     except ValueError:
-        good = False  # not with the error's own text, which may hold half of a password
-    if not good or not sent.isascii() or any(character <= " " for character in sent):
-        hidden = _NO_PORT.sub(":***", shown(text))
-        raise ValueError(f"{hidden!r} is not a valid address; write it as {example}")
+        valid = False  # the text of this error is dropped: it may contain a part of the password
+    if not valid or not sent.isascii() or any(character <= " " for character in sent):
+        redacted = _NOT_A_PORT.sub(":***", redact_url(text))
+        raise ValueError(f"{redacted!r} is not a valid address; write it as {example}")
     if "@" in url.netloc and not user:
-        raise ValueError(f"address {shown(text)} holds a user, which logs and events would show; take it out")
+        raise ValueError(
+            f"address {redact_url(text)} holds a user, which logs and events would show; remove the user"
+        )
     return url
 
 
-def shown(text: str) -> str:
-    """Hide user, password and query of an address, or of several with commas, for people and logs."""
-    return ",".join(_without_secrets(part.strip()) for part in _NEXT_ADDRESS.split(text))
+def redact_url(text: str) -> str:
+    """Redact user, password and query of a URL, or of several URLs separated by commas."""
+    return ",".join(_redact_one(part.strip()) for part in _NEXT_URL.split(text))
 
 
 def host_port(host: str, port: int) -> str:
-    """Write ``host:port``, with brackets around an IPv6 address."""
+    """Format ``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address is reached from this machine only."""
+    """Return whether a host can be reached from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _without_secrets(text: str) -> str:
-    # The user first: a password may have a question mark in it, and then stands in the query.
+def _redact_one(text: str) -> str:
+    # Split off the user before the query, because a password may contain a question mark.
     head, at, tail = text.rpartition("@")
     tail = tail.partition("?")[0].partition("#")[0]
     if not at:
         return tail
-    scheme, mark, _ = head.partition("://")
-    return f"{scheme}{mark}***@{tail}" if mark else f"***@{tail}"
+    scheme, separator, _ = head.partition("://")
+    return f"{scheme}{separator}***@{tail}" if separator else f"***@{tail}"

@@ -1,4 +1,4 @@
-"""Checks of settings and events: types that several programs have, and what their errors say."""
+"""Field types shared by settings and events, and the text of validation errors."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 def checked_by(check: Callable[[Any], object]) -> AfterValidator:
-    """Validate a setting with a function that raises ``ValueError``; what it returns does not count."""
+    """Validate a field with a function that raises ``ValueError``; its return value is ignored."""
 
     def validate(value: Any) -> Any:
         check(value)
@@ -18,7 +18,8 @@ def checked_by(check: Callable[[Any], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def first_fault(error: ValidationError) -> str:
-    """Say in one line which field is wrong, and why; what was given is left out."""
+def describe_first_error(error: ValidationError) -> str:
+    """Describe the first validation error in one line: the field and the reason, without the input."""
+    # The input may be a secret.
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

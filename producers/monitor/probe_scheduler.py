@@ -131,7 +131,7 @@ class Probing:
                 await subscription.unsubscribe()
 
             async def arrived(message: Msg) -> None:
-                self._context.freshness.saw(names.bare(message.subject), clock())
+                self._context.freshness.saw(names.strip_prefix(message.subject), clock())
 
             self._subscriptions = [
                 await client.subscribe(names.subject(pattern), cb=arrived) for pattern in sorted(patterns)

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tickertape.contracts import subjects
 
 from tickertape.durations import parse_duration
-from tickertape.urls import checked
+from tickertape.urls import parse_url
 from tickertape.validation import checked_by
 
 
@@ -33,9 +33,11 @@ def _positive(value: float) -> float:
 
 Address = Annotated[str, checked_by(parse_address)]
 HttpUrl = Annotated[
-    str, checked_by(lambda text: checked(text, ("http", "https"), "http://127.0.0.1:8000/health"))
+    str, checked_by(lambda text: parse_url(text, ("http", "https"), "http://127.0.0.1:8000/health"))
 ]
-WebSocketUrl = Annotated[str, checked_by(lambda text: checked(text, ("ws", "wss"), "ws://127.0.0.1:8000/ws"))]
+WebSocketUrl = Annotated[
+    str, checked_by(lambda text: parse_url(text, ("ws", "wss"), "ws://127.0.0.1:8000/ws"))
+]
 Pattern = Annotated[str, AfterValidator(subjects.check_pattern)]
 Command = Annotated[list[str], Field(min_length=1)]
 Id = Annotated[str, checked_by(subjects.escape)]

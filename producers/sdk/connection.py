@@ -25,7 +25,7 @@ from tickertape.errors import OperatorError
 from tickertape.nats import connection as connect
 from tickertape.nats.connect_errors import unreachable
 from tickertape.nats.credentials import Access
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 SOCKET_BACKLOG: Final = 1024 * 1024
 """Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
@@ -73,7 +73,7 @@ class Connection:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Connection {shown(self.url)} {'online' if self.online else 'offline'}>"
+        return f"<Connection {redact_url(self.url)} {'online' if self.online else 'offline'}>"
 
     @property
     def online(self) -> bool:

@@ -120,7 +120,7 @@ async def show(client: Client, names: Names, host: str, console: Console) -> boo
     stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
         found = await direct_get.last(client, stream, subject)
-    if found is None or isinstance(decode(names.bare(subject), found.data), Rejection):
+    if found is None or isinstance(decode(names.strip_prefix(subject), found.data), Rejection):
         return False
     event = SystemHealth.model_validate(orjson.loads(found.data))
     checks = event.checks if isinstance(event.checks, dict) else {}

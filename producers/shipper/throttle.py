@@ -88,7 +88,7 @@ class Throttle:
         if bucket is None:
             # One second's events, or one, if they are rarer.
             bucket = self._buckets[level] = TokenBucket(rate, max(1.0, rate), now)
-        bucket.at = min(bucket.at, now)  # the system's clock may be set back by hours
+        bucket.updated_at = min(bucket.updated_at, now)  # the system's clock may be set back by hours
         if bucket.allow(now):
             return True
         if not self.owed:

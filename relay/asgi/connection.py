@@ -38,7 +38,7 @@ from tickertape.relay.transport.http_errors import headers_of, peer, refusal
 from tickertape.relay.transport.message_rate import MessageRate, most
 
 from tickertape.process.tasks import Tasks
-from tickertape.text import cut
+from tickertape.text import truncate
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -160,7 +160,7 @@ class Client:
         session = self._session.id if self._session is not None else ""
         self._connections.closing(self._client_slot, code, session)
         if self._closing is None:
-            self._closing = code, cut(reason, MAX_REASON_BYTES)
+            self._closing = code, truncate(reason, MAX_REASON_BYTES)
             self._session = None
             self._wake.set()
             self._give_up(CLOSE_TIMEOUT)
@@ -346,5 +346,5 @@ async def refuse(
     if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
         await refusal(error, status)(scope, receive, send)
     else:
-        reason = cut(error.message, MAX_REASON_BYTES)
+        reason = truncate(error.message, MAX_REASON_BYTES)
         await send({"type": "websocket.close", "code": close_code(error), "reason": reason})

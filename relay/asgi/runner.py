@@ -27,7 +27,7 @@ from tickertape.nats.credentials import AccessError
 from tickertape.nats.streams import StreamsError
 from tickertape.process.limits import descriptor_limits
 from tickertape.process.tasks import end
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -76,7 +76,7 @@ class HostedRelay:
         self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"HostedRelay({shown(self._url)}, {self.parts and self.parts.connections!r})"
+        return f"HostedRelay({redact_url(self._url)}, {self.parts and self.parts.connections!r})"
 
     @property
     def running(self) -> bool:

@@ -24,7 +24,7 @@ from tickertape.relay.auth.key_parsing import MAX_KEY_BYTES, read_key_set
 from tickertape.relay.auth.keys import Keys, KeysError
 from tickertape.relay.auth.settings import Algorithm
 
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.jwks")
 
@@ -97,7 +97,9 @@ class Jwks:
 
     def __repr__(self) -> str:
         count = 0 if self.keys is None else len(self.keys.keys)
-        return f"Jwks({shown(self._url)}, {count} keys, {self.failures} of {self.fetches} fetches failed)"
+        return (
+            f"Jwks({redact_url(self._url)}, {count} keys, {self.failures} of {self.fetches} fetches failed)"
+        )
 
     def refresh(self) -> bool:
         """Ask for a fetch soon, because a token names a key that is not known.
@@ -139,7 +141,7 @@ class Jwks:
                     log.warning("%s; %s until it mends, tries go on", error.message, kept)
             else:
                 if not first:
-                    log.info("the JWKS at %s answers again", shown(self._url))
+                    log.info("the JWKS at %s answers again", redact_url(self._url))
 
     async def _fetch(self) -> None:
         self.fetches += 1
@@ -160,7 +162,7 @@ class Jwks:
         self._wait = self._jittered(max_age)
 
     def _read(self, document: bytes) -> Keys:
-        keys = read_key_set(self._algorithm, document, shown(self._url))
+        keys = read_key_set(self._algorithm, document, redact_url(self._url))
         for line in keys.passed_over:
             log.warning("passed over: %s", line)
         return keys
@@ -190,7 +192,7 @@ def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
     Raises:
         KeysError: it did not come, not whole, or is too large.
     """
-    where = f"the JWKS at {shown(url)}"
+    where = f"the JWKS at {redact_url(url)}"
     ends = time.monotonic() + FETCH_TIMEOUT
     request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310 (checked)
     try:

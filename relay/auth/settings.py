@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tickertape.errors import ConfigurationError
-from tickertape.urls import checked, is_loopback
+from tickertape.urls import is_loopback, parse_url
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -19,7 +19,7 @@ MAX_LEEWAY: Final = 300.0
 
 
 def _checked_url(text: str) -> str:
-    url = checked(text, ("https", "http"), "https://issuer.example.com/jwks.json")
+    url = parse_url(text, ("https", "http"), "https://issuer.example.com/jwks.json")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise ValueError(
             "the JWKS address is http, so anybody on the way could send keys of theirs; use https "

@@ -16,7 +16,7 @@ from tickertape.relay.auth.verifier import Verifier
 from tickertape.relay.core.grants import Grant
 
 from tickertape.process.tasks import Tasks
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.tokens")
 
@@ -114,7 +114,7 @@ class TokenService:
         if self._jwks is not None:
             await self._jwks.load()
             assert self._settings.jwt_jwks_url is not None
-            return f"keys from {shown(self._settings.jwt_jwks_url)}"
+            return f"keys from {redact_url(self._settings.jwt_jwks_url)}"
         keys = await asyncio.to_thread(configured_keys, self._settings)
         assert self._fixed is not None
         assert keys is not None

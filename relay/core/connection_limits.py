@@ -174,7 +174,7 @@ class Admission:
 
     def fault(self, address: str, now: float) -> None:
         """What came from an address was refused, or never finished: it costs more."""
-        self._spend(self._key(address), FAULT_COST - 1.0, now, owing=True)
+        self._spend(self._key(address), FAULT_COST - 1.0, now, allow_debt=True)
 
     def unsettled(self, client_slot: ClientSlot) -> bool:
         """True while a client has no session."""
@@ -254,11 +254,11 @@ class Admission:
         most = 0 if self._exempt(key) else self.limits.address_connections
         return None if self._tally.take(_ADDRESS + key, most) else Limit.ADDRESS_CONNECTIONS
 
-    def _spend(self, key: str, cost: float, now: float, *, owing: bool = False) -> Limit | None:
+    def _spend(self, key: str, cost: float, now: float, *, allow_debt: bool = False) -> Limit | None:
         rate = self.limits.address_rate
         if not rate or self._exempt(key):
             return None
-        spent = self._tally.spend(_ADDRESS + key, rate, cost, now, owing=owing)
+        spent = self._tally.spend(_ADDRESS + key, rate, cost, now, allow_debt=allow_debt)
         return None if spent else Limit.ADDRESS_RATE
 
     def _key(self, address: str) -> str:

@@ -34,7 +34,7 @@ class LimitCounters(Protocol):
     def give(self, key: str) -> None:
         """Count one less."""
 
-    def spend(self, key: str, rate: float, cost: float, now: float, *, owing: bool = False) -> bool:
+    def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
         """Spend of a key's allowance.
 
         Args:
@@ -42,7 +42,7 @@ class LimitCounters(Protocol):
             rate: what comes back within a second.
             cost: what is spent.
             now: seconds.
-            owing: spend also what is not there.
+            allow_debt: spend more tokens than there are.
 
         Returns:
             False when it is not there.
@@ -87,9 +87,9 @@ class LocalLimitCounters:
         else:
             del self._counts[key]
 
-    def spend(self, key: str, rate: float, cost: float, now: float, *, owing: bool = False) -> bool:
+    def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
         """Spend of a key's allowance."""
-        return self._allowance(key, rate, now).allow(now, cost, owing=owing)
+        return self._allowance(key, rate, now).allow(now, cost, allow_debt=allow_debt)
 
     def tidy(self, rate: float, now: float) -> None:
         """Forget those that owe nothing."""

@@ -17,7 +17,7 @@ from tickertape.contracts import subjects
 from tickertape.contracts.events import Rejection
 
 from tickertape.names import Names
-from tickertape.text import cut, printable
+from tickertape.text import printable, truncate
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -143,7 +143,7 @@ def addressed(letter: DeadLetter, names: Names, max_payload: int) -> tuple[str, 
         if not illegal:
             headers["Tickertape-Subject"] = place
             room += len(place.encode())
-        place = cut(place, MAX_SUBJECT).rpartition(".")[0]
+        place = truncate(place, MAX_SUBJECT).rpartition(".")[0]
     if letter.data is None:
         headers["Tickertape-Body"] = "unavailable"
     data = letter.data or b""

@@ -40,7 +40,7 @@ from tickertape.nats.direct_get import nanoseconds
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
 from tickertape.process.tasks import Tasks
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -320,7 +320,7 @@ class Ingest:
         if not self._range.is_event(delivery.subject):
             self.hub.log.advance(seq, stored_ns)
             return
-        subject = self._names.bare(delivery.subject)
+        subject = self._names.strip_prefix(delivery.subject)
         event = decode(subject, delivery.data)
         if isinstance(event, Rejection):
             self.hub.skip(seq, event.reason, stored_ns)
@@ -339,7 +339,7 @@ class Ingest:
 
     async def _up(self) -> None:
         self._ups += 1
-        log.info("connected to NATS at %s", shown(self._url))
+        log.info("connected to NATS at %s", redact_url(self._url))
         if self.loaded:
             self._broken.set()
 

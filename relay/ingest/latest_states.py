@@ -76,7 +76,7 @@ class LatestStates:
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
                 seq = int(origin[1])
-                subject = self._names.bare(delivery.subject)
+                subject = self._names.strip_prefix(delivery.subject)
                 event = decode(subject, delivery.data)
                 if (
                     isinstance(event, Event)

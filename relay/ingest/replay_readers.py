@@ -217,7 +217,7 @@ class ReplayReaders:
             records: list[Record] = []
 
             def take(delivery: Delivery) -> None:
-                subject = self._names.bare(delivery.subject)
+                subject = self._names.strip_prefix(delivery.subject)
                 event = decode(subject, delivery.data)
                 if isinstance(event, Event):
                     records.append(hub.record(delivery.seq, subject, event, delivery.stored_ns))

@@ -232,7 +232,7 @@ def dead_letter(found: UnparsableMessage, epoch: str, names: Names) -> DeadLette
     log.error("event %d cannot be parsed and is passed over: %s; report it as a bug of the relay", seq, why)
     return DeadLetter(
         f"{epoch}-{stored.stored_ns}-{seq}" if stored else f"{epoch}-{seq}",
-        names.bare(stored.subject) if stored else "unreadable",
+        names.strip_prefix(stored.subject) if stored else "unreadable",
         stored.data if stored else None,
         Rejection(RejectionReason.UNREADABLE, why),
         stored.header_block if stored else None,

@@ -38,7 +38,7 @@ async def warm(nc: Client, hub: Hub, source: RangeReader, names: Names, head: in
         found: list[tuple[int, str, Event, int]] = []
 
         def take(delivery: Delivery, found: list[tuple[int, str, Event, int]] = found) -> None:
-            subject = names.bare(delivery.subject)
+            subject = names.strip_prefix(delivery.subject)
             event = decode(subject, delivery.data)
             if isinstance(event, Event):
                 found.append((delivery.seq, subject, event, delivery.stored_ns))

@@ -42,7 +42,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 
-from tickertape.text import cut
+from tickertape.text import truncate
 
 MAX_MISSED: Final = 2
 """Unanswered pings after which a client is given up."""
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         session = self._session.id if self._session is not None else ""
         self._connections.closing(self._client_slot, code, session)
         if self._conn.state is OPEN:
-            self._conn.send_close(code, cut(reason, MAX_REASON_BYTES))
+            self._conn.send_close(code, truncate(reason, MAX_REASON_BYTES))
         # Also when a broken frame has begun to close it in the same read that is too much.
         self._send_own()
         self._cut_later()

@@ -136,7 +136,7 @@ class SharedLimitCounters:
             if row is not None and self._own[row]:
                 self._own[row] -= 1
 
-    def spend(self, key: str, rate: float, cost: float, now: float, *, owing: bool = False) -> bool:
+    def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
         """Spend of a key's allowance."""
         now = time.monotonic()  # the same in all processes, which a relay's own clock is not
         table = self._table
@@ -145,9 +145,9 @@ class SharedLimitCounters:
                 return True
             bucket = TokenBucket(rate, rate * BURST_SECONDS, now)
             if table.heard[row]:
-                bucket.tokens, bucket.at = table.tokens[row], table.heard[row]
-            allowed = bucket.allow(now, cost, owing=owing)
-            table.tokens[row], table.heard[row] = bucket.tokens, bucket.at
+                bucket.tokens, bucket.updated_at = table.tokens[row], table.heard[row]
+            allowed = bucket.allow(now, cost, allow_debt=allow_debt)
+            table.tokens[row], table.heard[row] = bucket.tokens, bucket.updated_at
         return allowed
 
     def tidy(self, rate: float, now: float) -> None:

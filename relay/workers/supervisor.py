@@ -30,7 +30,7 @@ from tickertape.process import console
 from tickertape.process.listeners import ListenError
 from tickertape.process.signals import STOPS, heed
 from tickertape.process.tasks import end, race, unless
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.workers")
 
@@ -82,7 +82,8 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     try:
         scheme = "https" if settings.tls_cert else "http"
         announce(
-            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  NATS: {shown(url)}"
+            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
+            f"NATS: {redact_url(url)}"
         )
         return await supervisor.run(watched)
     finally:

@@ -33,7 +33,7 @@ def record(message: str, *values: object, **extra: object) -> logging.LogRecord:
 
 def parsed(made: logging.LogRecord) -> dict[str, Any]:
     """What a program reads of it."""
-    text = logs.JsonLines().format(made)
+    text = logs.JsonFormatter().format(made)
     assert "\n" not in text
     found: dict[str, Any] = json.loads(text)
     return found
@@ -87,7 +87,7 @@ def test_a_traceback_is_a_field() -> None:
 
 def test_a_stranger_forges_no_line_for_people() -> None:
     """What could end a line, or move a terminal's cursor, is shown by its code."""
-    text = logs.TextLines().format(record("no feed at %s", "/a\n2026 ERROR all is lost\x1b[2J\u2028"))
+    text = logs.TextFormatter().format(record("no feed at %s", "/a\n2026 ERROR all is lost\x1b[2J\u2028"))
     assert text.endswith(" WARNING no feed at /a\\n2026 ERROR all is lost\\x1b[2J\\u2028")
     assert len(text.splitlines()) == 1
 
@@ -113,7 +113,7 @@ def test_the_form_follows_who_reads(
 ) -> None:
     """Text on a terminal, else JSON, unless it is said; libraries' lines have the same form."""
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.set_up(form, "info")
+    logs.configure(form, "info")
     logging.getLogger("tickertape.ingest").info("ours")
     logging.getLogger("tickertape.ingest").debug("not said")
     logging.getLogger("uvicorn.error").error("theirs")
@@ -132,10 +132,10 @@ def test_a_file_says_a_level(tmp_path: Path) -> None:
     path = tmp_path / "level"
     for text in ("debug", "DEBUG\n", "  Debug\r\n"):
         path.write_text(text)
-        assert logs.level_in(path) == "debug"
+        assert logs.read_level(path) == "debug"
     for text in ("", "trace", "debug info", "\xff" * 5_000):
         path.write_text(text)
         with pytest.raises(logs.LogLevelError, match="write one of debug, info, warning, error"):
-            logs.level_in(path)
+            logs.read_level(path)
     with pytest.raises(logs.LogLevelError, match="cannot be read"):
-        logs.level_in(tmp_path / "none")
+        logs.read_level(tmp_path / "none")

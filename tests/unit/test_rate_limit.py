@@ -26,11 +26,11 @@ def test_a_clock_that_is_set_back_refills_nothing() -> None:
 
 
 def test_what_is_owed_is_bounded() -> None:
-    """No more than a burst, however much is spent; without ``owing`` nothing is spent that is not there."""
+    """No more than a burst, however much is spent; without ``allow_debt`` no debt is made."""
     bucket = TokenBucket(1.0, 5.0, 0.0)
     assert not bucket.allow(0.0, 6.0)
     assert bucket.tokens == 5.0
-    assert bucket.allow(0.0, 100.0, owing=True)
+    assert bucket.allow(0.0, 100.0, allow_debt=True)
     assert bucket.tokens == -5.0
     assert not bucket.allow(5.9)
     assert bucket.allow(6.0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.text import cut, one_line, printable
+from tickertape.text import join_lines, printable, truncate
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_nothing_steers_a_terminal(text: str) -> None:
 
 def test_lines_are_joined() -> None:
     """Any kind of line break."""
-    assert one_line("a\nb\r\nc\u2028d") == "a b c d"
-    assert one_line("") == ""
+    assert join_lines("a\nb\r\nc\u2028d") == "a b c d"
+    assert join_lines("") == ""
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_lines_are_joined() -> None:
 )
 def test_a_text_is_cut_between_characters(text: str, size: int, expected: str) -> None:
     """The size is in bytes."""
-    assert cut(text, size) == expected
+    assert truncate(text, size) == expected

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tickertape.urls import checked, host_port, is_loopback, shown
+from tickertape.urls import host_port, is_loopback, parse_url, redact_url
 
 WEB = ("http", "https")
 EXAMPLE = "https://a.example/x"
@@ -13,7 +13,7 @@ EXAMPLE = "https://a.example/x"
 )
 def test_addresses_are_taken(text: str) -> None:
     """Names and numbers, with a port or without one."""
-    assert checked(text, WEB, EXAMPLE).geturl() == text
+    assert parse_url(text, WEB, EXAMPLE).geturl() == text
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_addresses_are_taken(text: str) -> None:
 def test_other_addresses_are_refused(text: str) -> None:
     """The error says what is right."""
     with pytest.raises(ValueError, match=f"is not a valid address; write it as {EXAMPLE}"):
-        checked(text, WEB, EXAMPLE)
+        parse_url(text, WEB, EXAMPLE)
 
 
 def test_a_user_is_taken_only_where_one_may_be() -> None:
     """Its name and password may have any characters."""
-    assert checked("nats://ü:p w@h:1", ("nats",), "nats://h", user=True).hostname == "h"
+    assert parse_url("nats://ü:p w@h:1", ("nats",), "nats://h", user=True).hostname == "h"
     with pytest.raises(ValueError, match="holds a user"):
-        checked("https://me@a/", WEB, EXAMPLE)
+        parse_url("https://me@a/", WEB, EXAMPLE)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_user_is_taken_only_where_one_may_be() -> None:
 def test_an_error_shows_no_password(text: str) -> None:
     """Nor half of one, where it makes the address a broken one."""
     with pytest.raises(ValueError, match="address") as caught:
-        checked(text, WEB, EXAMPLE)
+        parse_url(text, WEB, EXAMPLE)
     assert "hunter2" not in str(caught.value)
 
 
@@ -83,7 +83,7 @@ def test_an_error_shows_no_password(text: str) -> None:
 )
 def test_an_address_is_shown_without_secrets(url: str, expected: str) -> None:
     """Whatever they are made of."""
-    assert shown(url) == expected
+    assert redact_url(url) == expected
 
 
 def test_a_port_follows_its_host() -> None:

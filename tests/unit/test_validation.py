@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from tickertape.validation import Port, checked_by, first_fault
+from tickertape.validation import Port, checked_by, describe_first_error
 
 
 def test_a_function_becomes_a_check() -> None:
@@ -38,5 +38,5 @@ def test_a_fault_names_its_field() -> None:
 
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate({"inner": {"ports": [1, "hunter2"]}})
-    assert first_fault(caught.value).startswith("inner.ports.1: Input should be a valid integer")
-    assert "hunter2" not in first_fault(caught.value)
+    assert describe_first_error(caught.value).startswith("inner.ports.1: Input should be a valid integer")
+    assert "hunter2" not in describe_first_error(caught.value)

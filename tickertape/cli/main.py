@@ -180,7 +180,7 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
         return _usage(f"{name}: {error}")
     from tickertape import logging_setup as logs
 
-    logs.set_up("text", "info")
+    logs.configure("text", "info")
     return _run(name, _load(command.run), settings)
 
 

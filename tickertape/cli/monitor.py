@@ -26,7 +26,7 @@ from tickertape.producers.monitor.metrics import MonitorCollector
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
 from tickertape.producers.monitor.types import Id
 from tickertape.producers.sdk.publisher import Publisher
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 from tickertape.validation import Port, checked_by
 
 
@@ -71,7 +71,7 @@ async def run(settings: MonitorSettings) -> int:
     except MonitorFileError as error:
         say(PROGRAM, str(error))
         return 2
-    url = shown(settings.nats_url)
+    url = redact_url(settings.nats_url)
     with stop_on_signals() as stop:
         publisher = Publisher(
             settings.nats_url,

@@ -31,8 +31,8 @@ from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
-from tickertape.text import one_line
-from tickertape.validation import first_fault
+from tickertape.text import join_lines
+from tickertape.validation import describe_first_error
 
 PROGRAM: Final = "publish"
 _STANDARD_INPUT: Final = "-"
@@ -167,7 +167,7 @@ class _Command:
 
     def _fail(self, number: int, reason: str) -> None:
         self._failures += 1
-        print(f"line {number}: {one_line(reason)}", file=sys.stderr, flush=True)
+        print(f"line {number}: {join_lines(reason)}", file=sys.stderr, flush=True)
 
 
 def complete(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
@@ -226,4 +226,4 @@ def _subject(body: dict[str, Any]) -> str:
     try:
         return model.model_validate(body).subject
     except ValidationError as error:
-        raise _BadLine(f"bad_field: {first_fault(error)}") from None
+        raise _BadLine(f"bad_field: {describe_first_error(error)}") from None

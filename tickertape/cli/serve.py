@@ -57,10 +57,10 @@ def set_up_log(settings: ServeSettings, slot: int | None = None) -> None:
         LogLevelError: the file with the level does not say one.
     """
     path = settings.log_level_file
-    logs.set_up(settings.log_format, settings.log_level if path is None else logs.level_in(path), slot)
+    logs.configure(settings.log_format, settings.log_level if path is None else logs.read_level(path), slot)
 
 
-def shipping(settings: ServeSettings) -> logs.Shipping | None:
+def shipping(settings: ServeSettings) -> logs.HandlerFactory | None:
     """What makes the handler that ships the log, once NATS is known; None where none is asked for."""
     if not settings.log_ship:
         return None

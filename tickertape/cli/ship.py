@@ -24,7 +24,7 @@ from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import State
 from tickertape.producers.shipper.sinks.sink import Sink
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 HEADER_BYTES: Final = 1024
@@ -54,7 +54,7 @@ async def run(settings: ShipSettings) -> int:
 
 
 async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) -> int:
-    url = shown(settings.nats_url)
+    url = redact_url(settings.nats_url)
     publisher = Publisher(
         settings.nats_url,
         access=settings.access(),

@@ -158,4 +158,4 @@ def _obstacle(seq: int, letter: Delivery, names: Names) -> str | None:
 def _subject(letter: Delivery, names: Names) -> str:
     """The subject of the original event; for an illegal one, as the dead letter spells it."""
     whole = (letter.headers or {}).get("Tickertape-Subject", letter.subject)
-    return names.bare(whole).removeprefix("rejected.")
+    return names.strip_prefix(whole).removeprefix("rejected.")

@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from tickertape.errors import OperatorError, TickertapeError
 from tickertape.nats.credentials import Access
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 _OF_CREDENTIALS: Final = ("authorization violation", "authentication", "credentials")
 _PERMISSIONS: Final = "permissions violation"
@@ -139,7 +139,7 @@ def unreachable(
         reason: why there is none now.
         hint: what to do about it.
     """
-    return ConnectFailure(ConnectFailureKind.UNREACHABLE, shown(url), "unreachable", reason, hint)
+    return ConnectFailure(ConnectFailureKind.UNREACHABLE, redact_url(url), "unreachable", reason, hint)
 
 
 def failure_of(error: Exception, url: str, access: Access) -> ConnectFailure:
@@ -171,11 +171,11 @@ def _auth(error: Exception, url: str, *, given: bool) -> ConnectFailure:
         if given
         else ("requires credentials", "give --nats-creds, or --nats-user")
     )
-    return ConnectFailure(ConnectFailureKind.AUTH, shown(url), summary, _words(error), hint)
+    return ConnectFailure(ConnectFailureKind.AUTH, redact_url(url), summary, _words(error), hint)
 
 
 def _tls(url: str, reason: str, hint: str) -> ConnectFailure:
-    return ConnectFailure(ConnectFailureKind.TLS, shown(url), "failed the TLS handshake", reason, hint)
+    return ConnectFailure(ConnectFailureKind.TLS, redact_url(url), "failed the TLS handshake", reason, hint)
 
 
 def _words(error: Exception) -> str:

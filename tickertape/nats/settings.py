@@ -11,13 +11,13 @@ from tickertape.names import Names
 from tickertape.nats.connection import DEFAULT_URL
 from tickertape.nats.credentials import INBOX_PREFIX, Access
 from tickertape.nats.stream_sizes import SizesText, parse_sizes
-from tickertape.urls import checked, shown
+from tickertape.urls import parse_url, redact_url
 from tickertape.validation import checked_by
 
 
 def _checked_url(value: str) -> str:
     for part in value.split(","):
-        checked(part.strip(), ("nats", "tls", "ws", "wss"), DEFAULT_URL, user=True)
+        parse_url(part.strip(), ("nats", "tls", "ws", "wss"), DEFAULT_URL, user=True)
     return value
 
 
@@ -69,7 +69,7 @@ class NatsSettings(BaseSettings):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, shown(value) if name == "nats_url" and value else value
+            yield name, redact_url(value) if name == "nats_url" and value else value
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -77,11 +77,11 @@ class NatsSettings(BaseSettings):
         url = self.nats_url or ""
         if access.identifies and "@" in url:
             raise ValueError(
-                f"NATS address {shown(url)} holds a user, and there are other credentials; give one"
+                f"NATS address {redact_url(url)} holds a user, and there are other credentials; give one"
             )
         if access.tls and "ws://" in url:
             raise ValueError(
-                f"NATS address {shown(url)} has no TLS, and certificates are given; write wss://"
+                f"NATS address {redact_url(url)} has no TLS, and certificates are given; write wss://"
             )
         return self
 

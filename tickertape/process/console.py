@@ -2,7 +2,7 @@
 
 import sys
 
-from tickertape.text import one_line
+from tickertape.text import join_lines
 
 
 def announce(line: str) -> None:
@@ -17,4 +17,4 @@ def say(program: str, text: str) -> None:
         program: which of ours says it.
         text: may have several lines.
     """
-    print(f"tickertape {program}: {one_line(text)}", file=sys.stderr, flush=True)
+    print(f"tickertape {program}: {join_lines(text)}", file=sys.stderr, flush=True)

@@ -108,7 +108,7 @@ class PeerUpdates:
         names = self._names
 
         def heard(delivery: Delivery) -> None:
-            subject = names.bare(delivery.subject)
+            subject = names.strip_prefix(delivery.subject)
             if self._telling.heard(subject, delivery.seq):
                 self.word(subject, delivery.seq, delivery.data)
 
@@ -120,7 +120,7 @@ class PeerUpdates:
         names = self._names
 
         def heard(delivery: Delivery) -> None:
-            subject = silences.status_subject(names.bare(delivery.subject))
+            subject = silences.status_subject(names.strip_prefix(delivery.subject))
             silence = silences.decode(delivery.data)
             if silence is None:
                 return

@@ -62,7 +62,7 @@ async def read(client: Client, names: Names) -> dict[str, Silence]:
         answer = await direct_get.last(client, stream, place)
         silence = decode(answer.data) if answer is not None else None
         if silence is not None:
-            found[status_subject(names.bare(place))] = silence
+            found[status_subject(names.strip_prefix(place))] = silence
     return found
 
 

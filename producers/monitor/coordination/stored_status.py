@@ -38,12 +38,14 @@ async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
                 if answer is None:
                     continue
                 sequence = answer.seq if stream == events else 0
-                status = status_of(names.bare(subject), answer.data, sequence)
+                status = status_of(names.strip_prefix(subject), answer.data, sequence)
                 if status is not None:
-                    found[names.bare(subject)] = status
-                elif sequence and names.bare(subject) in found:
+                    found[names.strip_prefix(subject)] = status
+                elif sequence and names.strip_prefix(subject) in found:
                     # What cannot be read still counts when the next event names the one before.
-                    found[names.bare(subject)] = replace(found[names.bare(subject)], sequence=sequence)
+                    found[names.strip_prefix(subject)] = replace(
+                        found[names.strip_prefix(subject)], sequence=sequence
+                    )
     return found
 
 

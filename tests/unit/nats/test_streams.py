@@ -23,7 +23,7 @@ def _by_name(prefix: str = "", version: tuple[int, int] = (2, 12)) -> dict[str, 
 def test_names_without_a_prefix() -> None:
     """Subjects and streams have the names of the contract."""
     names = Names()
-    assert names.subject("log.info.a") == names.bare("log.info.a") == "log.info.a"
+    assert names.subject("log.info.a") == names.strip_prefix("log.info.a") == "log.info.a"
     assert names.stream("EVENTS") == "EVENTS"
 
 
@@ -31,7 +31,7 @@ def test_names_with_a_prefix() -> None:
     """A prefix stands before every subject in NATS, behind every stream, and clients never see it."""
     names = Names("prod.eu")
     assert names.subject("log.info.a") == "prod.eu.log.info.a"
-    assert names.bare("prod.eu.log.info.a") == "log.info.a"
+    assert names.strip_prefix("prod.eu.log.info.a") == "log.info.a"
     assert names.stream("EVENTS") == "EVENTS_prod_eu"
 
 

@@ -41,7 +41,7 @@ from tickertape.nats.streams import (
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.http_server import listen
-from tickertape.urls import shown
+from tickertape.urls import redact_url
 
 SAMPLES: Final = 5
 
@@ -184,7 +184,7 @@ def _answers(url: str, client: Client) -> Finding:
     cluster = said.get("cluster")
     return Finding.ok(
         "nats",
-        f"NATS {said.get('version')} answers at {shown(url)}: server {name[:24]}"
+        f"NATS {said.get('version')} answers at {redact_url(url)}: server {name[:24]}"
         + (f" of cluster {cluster}" if cluster else ""),
     )
 

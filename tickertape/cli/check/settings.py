@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tickertape.cli.check.finding import Finding
 from tickertape.relay.settings import RelaySettings
-from tickertape.urls import is_loopback, shown
+from tickertape.urls import is_loopback, redact_url
 
 _WIDE_PREFIX: Final = {4: 8, 6: 32}
 """Lengths of prefixes below which a network is no list of proxies any more."""
@@ -168,7 +168,7 @@ def _nats(settings: RelaySettings) -> Iterator[Finding]:
     access = settings.access()
     for part in settings.nats_url.split(","):
         url = urlsplit(part.strip())
-        where = shown(part.strip())
+        where = redact_url(part.strip())
         if url.password is not None:
             yield Finding.warn(
                 "nats_access",

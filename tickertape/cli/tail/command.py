@@ -28,7 +28,7 @@ from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import unless
 from tickertape.text import printable
-from tickertape.urls import checked
+from tickertape.urls import parse_url
 
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 20.0
@@ -79,7 +79,7 @@ with warnings.catch_warnings():
         @field_validator("url")
         @classmethod
         def _websocket(cls, value: str) -> str:
-            checked(value, ("ws", "wss"), "ws://127.0.0.1:8080/ws")
+            parse_url(value, ("ws", "wss"), "ws://127.0.0.1:8080/ws")
             return value
 
         @model_validator(mode="after")

@@ -75,7 +75,7 @@ def test_an_allowance_is_one_for_all(
     assert not one.spend("@a", 1.0, 1.0, 0.0)
     now[0] += 2.0
     assert [other.spend("@a", 1.0, 1.0, 0.0) for _ in range(3)] == [True, True, False]
-    assert one.spend("@a", 1.0, 1e9, 0.0, owing=True)
+    assert one.spend("@a", 1.0, 1e9, 0.0, allow_debt=True)
     now[0] += BURST_SECONDS + 0.5
     assert not other.spend("@a", 1.0, 1.0, 0.0)
     now[0] += 1.0
