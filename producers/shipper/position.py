@@ -52,13 +52,13 @@ class FilePosition:
         """Device and inode."""
         return (self.device, self.inode)
 
-    def fits(self, handle: int) -> bool:
+    def matches(self, handle: int) -> bool:
         """Tell whether an open file is this one, whatever its inode: all that was shipped is still there."""
         if os.fstat(handle).st_size < self.offset:
             return False
         return hash_at(handle, 0, self.head_bytes) == self.head and self.before == before(handle, self.offset)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For a checkpoint."""
         return asdict(self)
 
@@ -68,7 +68,7 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def unread(key: Key, path: str) -> FilePosition:
+def unread_position(key: Key, path: str) -> FilePosition:
     """Place of a file of which nothing was read yet."""
     return FilePosition(*key, secrets.token_hex(8), 0, digest(b""), 0, digest(b""), path)
 
@@ -84,20 +84,20 @@ def before(handle: int, offset: int) -> str:
     return hash_at(handle, begin, offset - begin)
 
 
-def place_from(item: Any) -> FilePosition:
+def position_from_json(item: Any) -> FilePosition:
     """Read a place of a checkpoint.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        place = FilePosition(**item)
+        position = FilePosition(**item)
     except TypeError as error:
         raise ValueError(f"no place of a file: {error}") from None
-    numbers = (place.device, place.inode, place.offset, place.head_bytes)
-    texts = (place.generation, place.head, place.before, place.path)
+    numbers = (position.device, position.inode, position.offset, position.head_bytes)
+    texts = (position.generation, position.head, position.before, position.path)
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number of a file's place is none")
-    if type(place.done) is not bool or not all(type(text) is str for text in texts):
+    if type(position.done) is not bool or not all(type(text) is str for text in texts):
         raise ValueError("a text of a file's place is none")
-    return place
+    return position

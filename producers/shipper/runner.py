@@ -14,20 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
-from tickertape.producers.shipper import status as standing
-from tickertape.producers.shipper.files.discovery import Tail
+from tickertape.producers.shipper import status as shipper_status
+from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE
-from tickertape.producers.shipper.files.watch import Wake
 from tickertape.producers.shipper.parsing.line_splitter import standard_input
-from tickertape.producers.shipper.parsing.parser import Counts, Parser
+from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
-from tickertape.producers.shipper.shipper import Files, Shipper
+from tickertape.producers.shipper.shipper import FileSource, Shipper
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import State
-from tickertape.producers.shipper.sinks.sink import Checkpoint, Item, Known, Sink
-from tickertape.producers.shipper.stdin_spool import Spool
+from tickertape.producers.shipper.sinks.local_state import LocalState
+from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, Sink, StoredCheckpoint
+from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
 
 from tickertape.process.console import say
@@ -42,14 +42,14 @@ SPARE_FILES: Final = 64
 PROGRESS_INTERVAL: Final = 0.1
 
 
-class DrySink:
+class DryRunSink:
     """Batches as lines on standard output."""
 
-    async def load(self) -> dict[str, Known]:
+    async def load(self) -> dict[str, StoredCheckpoint]:
         """Nothing was shipped yet."""
         return {}
 
-    async def commit(self, items: Sequence[Item], checkpoint: Checkpoint, expected: int) -> int:
+    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Write each event with its subject; see ``Sink.commit``."""
         for item in items:
             sys.stdout.write(f"{item.subject} {item.payload.decode()}\n")
@@ -57,13 +57,13 @@ class DrySink:
         return checkpoint.count
 
 
-async def work(
+async def run_shipper(
     settings: ShipSettings,
     sink: Sink,
     publisher: Publisher | None,
     stop: asyncio.Event,
     limit: int,
-    state: State | None = None,
+    state: LocalState | None = None,
 ) -> int:
     """Ship until the input ends or ``stop`` is set.
 
@@ -83,29 +83,29 @@ async def work(
         CheckpointError: the state cannot be kept.
         ListenError: the port for metrics cannot be listened on, or is not any more.
     """
-    known = await unless(stop.wait(), sink.load())
-    if known is None:
+    stored = await unless(stop.wait(), sink.load())
+    if stored is None:
         return 0
-    counts = Counts()
-    make = _maker(settings, counts, announces=isinstance(sink, DedupeSink))
-    async with Tasks() as beside, contextlib.AsyncExitStack() as stack:
-        files: Files
+    counts = ParserCounts()
+    make_stream = _stream_factory(settings, counts, announce_generations=isinstance(sink, DedupeSink))
+    async with Tasks() as tasks, contextlib.AsyncExitStack() as stack:
+        files: FileSource
         ended: Callable[[], bool]
         piped = settings.paths == [STANDARD_INPUT]
         if piped:
-            spool = files = _spool(settings, state, make, known)
-            filling = beside.start(spool.fill(standard_input()))
-            wake = Wake([])
-            ended = filling.done
+            spool = files = _open_spool(settings, state, make_stream, stored)
+            fill_task = tasks.start(spool.fill(standard_input()))
+            watcher = FileWatcher([])
+            ended = fill_task.done
         else:
             paths = [os.path.abspath(path) for path in settings.paths]  # noqa: ASYNC240 - touches no disk
-            files = Tail(
-                paths, known, make, from_end=settings.from_end, max_open=_max_open(),
-                complain=functools.partial(say, PROGRAM),
+            files = FileDiscovery(
+                paths, stored, make_stream, from_end=settings.from_end, max_open=_max_open(),
+                warn=functools.partial(say, PROGRAM),
             )  # fmt: skip
-            wake = Wake(paths)
-            stack.callback(wake.stop)
-            beside.start(wake.run())
+            watcher = FileWatcher(paths)
+            stack.callback(watcher.stop)
+            tasks.start(watcher.run())
             if not any(next(glob.iglob(path, recursive=True), None) for path in paths):
                 waiting = "" if settings.once else " yet; waiting"
                 say(PROGRAM, f"no file at {', '.join(settings.paths)}{waiting}")
@@ -114,53 +114,53 @@ async def work(
                 return settings.once
 
         stack.callback(files.close)
-        shipper = Shipper(files, sink, wake, limit, functools.partial(say, PROGRAM))
+        shipper = Shipper(files, sink, watcher, limit, functools.partial(say, PROGRAM))
         if settings.metrics_port:
-            collector = standing.ShipCollector(shipper, counts)
+            collector = shipper_status.ShipCollector(shipper, counts)
             port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
-            beside.start(port.watch()).add_done_callback(lambda _: stop.set())
+            tasks.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:
-            beside.start(_report(settings, shipper, counts, publisher))
+            tasks.start(_publish_health_periodically(settings, shipper, counts, publisher))
         if settings.once and sys.stderr.isatty():
-            beside.start(_progress(shipper))
+            tasks.start(_progress(shipper))
         await unless(stop.wait(), shipper.run(ended, once=settings.once or piped))
         if publisher is not None:
-            await _tell(settings, shipper, counts, publisher)
+            await _publish_health(settings, shipper, counts, publisher)
             say(PROGRAM, _summary(shipper, counts))
     return 0
 
 
-def _maker(
-    settings: ShipSettings, counts: Counts, *, announces: bool
-) -> Callable[[str, Known | None], FileStream]:
+def _stream_factory(
+    settings: ShipSettings, counts: ParserCounts, *, announce_generations: bool
+) -> Callable[[str, StoredCheckpoint | None], FileStream]:
     run_id = secrets.token_hex(6)
     piped = settings.paths == [STANDARD_INPUT]
-    parsing, shape = settings.parsing(), settings.shape()
+    parse_settings, throttle_settings = settings.parse_settings(), settings.throttle_settings()
 
-    def make(path: str, known: Known | None) -> FileStream:
+    def make_stream(path: str, stored: StoredCheckpoint | None) -> FileStream:
         source = settings.source or ("stdin" if piped else source_of(path))
         return FileStream(
             path,
-            known,
-            lambda: Parser(parsing, source, counts),
-            Throttle(shape, path, source),
+            stored,
+            lambda: Parser(parse_settings, source, counts),
+            Throttle(throttle_settings, path, source),
             run_id,
-            announces=announces,
+            announce_generations=announce_generations,
             grace=0.0 if piped else ROTATION_GRACE,
         )
 
-    return make
+    return make_stream
 
 
-def _spool(
+def _open_spool(
     settings: ShipSettings,
-    state: State | None,
-    make: Callable[[str, Known | None], FileStream],
-    known: dict[str, Known],
-) -> Spool:
+    state: LocalState | None,
+    make_stream: Callable[[str, StoredCheckpoint | None], FileStream],
+    stored: dict[str, StoredCheckpoint],
+) -> StdinSpool:
     name = f"stdin-{state.name if state is not None else secrets.token_hex(8)}"
     folder = settings.state_dir / name
-    return Spool(folder, make(name, known.get(name)), settings.spool_size * 1024 * 1024)
+    return StdinSpool(folder, make_stream(name, stored.get(name)), settings.spool_size * 1024 * 1024)
 
 
 def _max_open() -> int:
@@ -168,17 +168,21 @@ def _max_open() -> int:
     return max(SPARE_FILES, raise_descriptor_limit() - SPARE_FILES)
 
 
-async def _report(settings: ShipSettings, shipper: Shipper, counts: Counts, publisher: Publisher) -> None:
+async def _publish_health_periodically(
+    settings: ShipSettings, shipper: Shipper, counts: ParserCounts, publisher: Publisher
+) -> None:
     while True:
         await asyncio.sleep(settings.health_interval)
-        await _tell(settings, shipper, counts, publisher)
+        await _publish_health(settings, shipper, counts, publisher)
 
 
-async def _tell(settings: ShipSettings, shipper: Shipper, counts: Counts, publisher: Publisher) -> None:
+async def _publish_health(
+    settings: ShipSettings, shipper: Shipper, counts: ParserCounts, publisher: Publisher
+) -> None:
     """Tell how the shipper stands, unless NATS is away."""
     with contextlib.suppress(TimeoutError, PublishError):
         async with asyncio.timeout(min(settings.health_interval, 2.0)):
-            await publisher.publish(standing.health(shipper, counts, settings.host))
+            await publisher.publish(shipper_status.health_event(shipper, counts, settings.host))
 
 
 async def _progress(shipper: Shipper) -> None:
@@ -186,21 +190,21 @@ async def _progress(shipper: Shipper) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("shipping", total=None)
-        most = 0
+        total = 0
         while True:
-            left = sum(lineage.lag for lineage in shipper.lineages)
-            most = max(most, left)
-            progress.update(task, total=most or None, completed=most - left)
+            left = sum(stream.lag for stream in shipper.streams)
+            total = max(total, left)
+            progress.update(task, total=total or None, completed=total - left)
             await asyncio.sleep(PROGRESS_INTERVAL)
 
 
-def _summary(shipper: Shipper, counts: Counts) -> str:
-    lineages = shipper.lineages
+def _summary(shipper: Shipper, counts: ParserCounts) -> str:
+    streams = shipper.streams
     parts = [f"events shipped: {sum(shipper.shipped.values())}, of {counts.lines} lines"]
     for number, words in (
-        (sum(one.shaper.below for one in lineages), "below the least level"),
-        (sum(one.shaper.suppressed for one in lineages), "held back by a rate"),
-        (shipper.refused, "refused"),
+        (sum(stream.throttle.below_level for stream in streams), "below the least level"),
+        (sum(stream.throttle.suppressed for stream in streams), "held back by a rate"),
+        (shipper.rejected, "refused"),
         (sum(counts.redacted.values()), "redacted"),
     ):
         if number:
@@ -208,4 +212,4 @@ def _summary(shipper: Shipper, counts: Counts) -> str:
     return ", ".join(parts)
 
 
-__all__ = ["PROGRAM", "DrySink", "work"]
+__all__ = ["PROGRAM", "DryRunSink", "run_shipper"]

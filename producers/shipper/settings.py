@@ -13,13 +13,13 @@ from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
     FORMATS,
-    Counts,
     FieldNames,
     Parser,
+    ParserCounts,
     ParseSettings,
     level_of,
 )
-from tickertape.producers.shipper.throttle import Shape
+from tickertape.producers.shipper.throttle import ThrottleSettings
 
 from tickertape.nats.settings import NatsSettings
 from tickertape.validation import Port, checked_by
@@ -115,13 +115,13 @@ class ShipSettings(NatsSettings):
             raise ValueError("'-' stands alone: ship standard input or files, not both")
         if self.from_start and self.from_end:
             raise ValueError("--from-start and --from-end exclude each other")
-        self.shape()
-        Parser(self.parsing(), "", Counts())  # it compiles the patterns
+        self.throttle_settings()
+        Parser(self.parse_settings(), "", ParserCounts())  # it compiles the patterns
         return self
 
-    def shape(self) -> Shape:
+    def throttle_settings(self) -> ThrottleSettings:
         """What is let through."""
-        least_of = {source: _known_level(level) for source, level in _pairs(self.level_of)}
+        min_level_by_source = {source: _known_level(level) for source, level in _pairs(self.level_of)}
         rates = {}
         for level, number in _pairs(self.rate):
             name = _known_level(level)
@@ -131,9 +131,9 @@ class ShipSettings(NatsSettings):
                 raise ValueError(f"{level}={number}: a rate is a level and a number, as INFO=100") from None
             if not 0 < rate < float("inf"):
                 raise ValueError(f"{level}={number}: a rate is above zero")
-        return Shape(self.level, least_of, rates)
+        return ThrottleSettings(self.level, min_level_by_source, rates)
 
-    def parsing(self) -> ParseSettings:
+    def parse_settings(self) -> ParseSettings:
         """How lines are read."""
         names = {name: getattr(DEFAULT_FIELDS, name) for name in ("level", "message", "timestamp", "source")}
         for name, key in _pairs(self.field):

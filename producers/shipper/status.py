@@ -14,7 +14,7 @@ from rich.text import Text
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection, Status, SystemHealth
 from tickertape.producers.shipper.files.file_stream import FileStream
-from tickertape.producers.shipper.parsing.parser import Counts
+from tickertape.producers.shipper.parsing.parser import ParserCounts
 from tickertape.producers.shipper.shipper import Shipper
 
 from tickertape.names import Names
@@ -29,51 +29,51 @@ LATE: Final = 60.0
 _TIMEOUT: Final = 5.0
 
 
-def health(shipper: Shipper, counts: Counts, host: str) -> SystemHealth:
+def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHealth:
     """The shipper's health now."""
     now = time.time()
     files: list[dict[str, Any]] = [
-        {"path": lineage.path, "lag_bytes": lineage.lag, "lag_seconds": round(_behind(lineage, now), 1)}
-        for lineage in shipper.lineages
+        {"path": stream.path, "lag_bytes": stream.lag, "lag_seconds": round(_behind(stream, now), 1)}
+        for stream in shipper.streams
     ]
     files.sort(key=lambda file: (-file["lag_bytes"], file["path"]))
     behind = max((file["lag_seconds"] for file in files), default=0.0)
     return SystemHealth(
         component="shipper",
         instance=host,
-        status=Status.DEGRADED if behind >= LATE or shipper.refused else Status.HEALTHY,
+        status=Status.DEGRADED if behind >= LATE or shipper.rejected else Status.HEALTHY,
         checks={
             "files": len(files),
             "lag_bytes": sum(file["lag_bytes"] for file in files),
             "lag_seconds": behind,
             "shipped": sum(shipper.shipped.values()),
-            "below_level": sum(lineage.shaper.below for lineage in shipper.lineages),
-            "suppressed": sum(lineage.shaper.suppressed for lineage in shipper.lineages),
+            "below_level": sum(stream.throttle.below_level for stream in shipper.streams),
+            "suppressed": sum(stream.throttle.suppressed for stream in shipper.streams),
             "redacted": dict(counts.redacted),
             "invalid_lines": counts.invalid,
             "truncated_lines": counts.cut,
-            "refused": shipper.refused,
+            "refused": shipper.rejected,
             "conflicts": shipper.conflicts,
             "by_file": files[:SHOWN_FILES],
         },
     )
 
 
-def _behind(lineage: FileStream, now: float) -> float:
-    return max(0.0, now - lineage.level_at) if lineage.lag and lineage.level_at else 0.0
+def _behind(stream: FileStream, now: float) -> float:
+    return max(0.0, now - stream.caught_up_at) if stream.lag and stream.caught_up_at else 0.0
 
 
 class ShipCollector(Collector):
     """Reads a shipper when metrics are asked for. Labels are bounded: levels, kinds of secrets."""
 
-    def __init__(self, shipper: Shipper, counts: Counts) -> None:
+    def __init__(self, shipper: Shipper, counts: ParserCounts) -> None:
         self._shipper = shipper
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
         """All metrics now."""
         shipper, counts, now = self._shipper, self._counts, time.time()
-        lineages = shipper.lineages
+        streams = shipper.streams
         events = CounterMetricFamily(
             "tickertape_ship_events", "Events that JetStream has acknowledged.", labels=("level",)
         )
@@ -91,26 +91,32 @@ class ShipCollector(Collector):
             "batches": ("Batches that were acknowledged.", shipper.batches),
             "invalid_lines": ("Lines with bytes that are no text.", counts.invalid),
             "truncated_lines": ("Lines longer than the limit.", counts.cut),
-            "below_level": ("Events below the least level.", sum(one.shaper.below for one in lineages)),
-            "suppressed": ("Events that a rate held back.", sum(one.shaper.suppressed for one in lineages)),
-            "refused": ("Events that NATS does not take.", shipper.refused),
+            "below_level": (
+                "Events below the least level.",
+                sum(stream.throttle.below_level for stream in streams),
+            ),
+            "suppressed": (
+                "Events that a rate held back.",
+                sum(stream.throttle.suppressed for stream in streams),
+            ),
+            "refused": ("Events that NATS does not take.", shipper.rejected),
             "conflicts": ("Batches that another shipper was faster with.", shipper.conflicts),
         }
         for name, (text, number) in counters.items():
             yield CounterMetricFamily(f"tickertape_ship_{name}", text, value=number)
         gauges = {
-            "files": ("Names of files that are followed.", float(len(lineages))),
-            "lag_bytes": ("Bytes that are not shipped yet.", float(sum(one.lag for one in lineages))),
+            "files": ("Names of files that are followed.", float(len(streams))),
+            "lag_bytes": ("Bytes that are not shipped yet.", float(sum(stream.lag for stream in streams))),
             "lag_seconds": (
                 "Seconds since the file that is furthest behind had nothing left to ship.",
-                max((_behind(one, now) for one in lineages), default=0.0),
+                max((_behind(stream, now) for stream in streams), default=0.0),
             ),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"tickertape_ship_{name}", text, value=value)
 
 
-async def show(client: Client, names: Names, host: str, console: Console) -> bool:
+async def print_status(client: Client, names: Names, host: str, console: Console) -> bool:
     """Print what the shipper of a host said last; False when it said nothing.
 
     Raises:

@@ -13,20 +13,20 @@ from typing import Final
 import orjson
 from tickertape.contracts import subjects
 from tickertape.contracts.events import SystemLog, format_time
-from tickertape.producers.shipper.parsing.parser import Parsed
-from tickertape.producers.shipper.sinks.sink import Item
+from tickertape.producers.shipper.parsing.parser import ParsedEvent
+from tickertape.producers.shipper.sinks.sink import OutgoingEvent
 
 from tickertape.rate_limit import TokenBucket
 
-CALM: Final = 1.0
+STORM_QUIET: Final = 1.0
 """Seconds without anything held back after which a storm is over."""
 
-LONGEST: Final = 60.0
+REPORT_INTERVAL: Final = 60.0
 """Seconds after which a storm that goes on is told, too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ThrottleSettings:
     """What is let through.
 
     Attributes:
@@ -35,8 +35,8 @@ class Shape:
         rates: events per second of a level; a level that is not here has no limit.
     """
 
-    least: str = "DEBUG"
-    least_of: dict[str, str] = field(default_factory=dict)
+    min_level: str = "DEBUG"
+    min_level_by_source: dict[str, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
 
 
@@ -53,35 +53,41 @@ class Throttle:
         suppressed: events that were held back in all.
     """
 
-    def __init__(self, shape: Shape, path: str, source: str) -> None:
-        self.owed: Counter[str] = Counter()
-        self.below = 0
+    def __init__(self, settings: ThrottleSettings, path: str, source: str) -> None:
+        self.unreported: Counter[str] = Counter()
+        self.below_level = 0
         self.suppressed = 0
-        self._shape = shape
+        self._settings = settings
         self._path = path
         self._source = source
-        self._least = subjects.LEVELS.index(shape.least)
-        self._least_of = {name: subjects.LEVELS.index(level) for name, level in shape.least_of.items()}
-        self._everything = not self._least and not self._least_of and not shape.rates
+        self._min_rank = subjects.LEVELS.index(settings.min_level)
+        self._min_rank_by_source = {
+            name: subjects.LEVELS.index(level) for name, level in settings.min_level_by_source.items()
+        }
+        self._everything = not self._min_rank and not self._min_rank_by_source and not settings.rates
         self._rank = {level: rank for rank, level in enumerate(subjects.LEVELS)}
         self._buckets: dict[str, TokenBucket] = {}
         self._held_at = 0.0
         self._storm_at = 0.0
 
-    def owes(self, suppressed: Counter[str]) -> None:
+    def restore_unreported(self, suppressed: Counter[str]) -> None:
         """Take over what a checkpoint says is not told yet."""
-        self.owed = Counter(suppressed)
+        self.unreported = Counter(suppressed)
 
-    def admits(self, event: Parsed, now: float) -> bool:
+    def admit(self, event: ParsedEvent, now: float) -> bool:
         """Tell whether an event goes out, and count it if not."""
         if self._everything:
             return True
         level = event.level
-        least = self._least_of.get(event.source, self._least) if self._least_of else self._least
-        if self._rank[level] < least:
-            self.below += 1
+        min_level = (
+            self._min_rank_by_source.get(event.source, self._min_rank)
+            if self._min_rank_by_source
+            else self._min_rank
+        )
+        if self._rank[level] < min_level:
+            self.below_level += 1
             return False
-        rate = self._shape.rates.get(level)
+        rate = self._settings.rates.get(level)
         if rate is None:
             return True
         bucket = self._buckets.get(level)
@@ -91,37 +97,37 @@ class Throttle:
         bucket.updated_at = min(bucket.updated_at, now)  # the system's clock may be set back by hours
         if bucket.allow(now):
             return True
-        if not self.owed:
+        if not self.unreported:
             self._storm_at = now
-        self.owed[level] += 1
+        self.unreported[level] += 1
         self.suppressed += 1
         self._held_at = now
         return False
 
-    def due(self, now: float) -> bool:
+    def is_due(self, now: float) -> bool:
         """Tell whether a storm is to be told."""
-        over = now - self._held_at >= CALM or now - self._storm_at >= LONGEST
-        return bool(self.owed) and over
+        over = now - self._held_at >= STORM_QUIET or now - self._storm_at >= REPORT_INTERVAL
+        return bool(self.unreported) and over
 
-    def settle(self, now: float, *, finish: bool) -> list[Item]:
+    def report_suppressed(self, now: float, *, finish: bool) -> list[OutgoingEvent]:
         """Return the events that tell what was held back, if that is due."""
-        if not self.owed or not (finish or self.due(now)):
+        if not self.unreported or not (finish or self.is_due(now)):
             return []
-        told, self.owed = self.owed, Counter()
+        told, self.unreported = self.unreported, Counter()
         self._storm_at = now
         return [self._event(level, number, now) for level, number in sorted(told.items())]
 
-    def _event(self, level: str, number: int, now: float) -> Item:
+    def _event(self, level: str, number: int, now: float) -> OutgoingEvent:
         body = {
             "event_type": "system_log",
             "timestamp": format_time(now),
             "level": level,
             "message": f"suppressed {number} events of level {level}: more than"
-            f" {self._shape.rates.get(level, 0):g} per second",
+            f" {self._settings.rates.get(level, 0):g} per second",
             "source": self._source,
             "metadata": {"suppressed": number, "path": self._path},
         }
-        return Item(
+        return OutgoingEvent(
             SystemLog.subject_of(level=level, source=self._source),
             orjson.dumps(body),
             f"{now:.6f}-{level}-{number}",

@@ -5,7 +5,7 @@ from typing import Any
 import re2
 
 
-def compiled(pattern: str, what: str) -> Any:
+def compile_pattern(pattern: str, what: str) -> Any:
     """Compile an expression.
 
     Args:

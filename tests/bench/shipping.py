@@ -19,8 +19,8 @@ import orjson
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import open_file
 from tickertape.producers.shipper.files.tailed_file import TailedFile
-from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
-from tickertape.producers.shipper.throttle import Shape, Throttle
+from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
+from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 
 from tests.bench.load.children import BenchError, Child, running
 from tests.bench.measures import targets
@@ -113,17 +113,17 @@ def _parse(folder: Path, kind: str, count: int) -> float:
     """Lines per second of one core from file to payload, without NATS."""
     path = folder / f"{kind}.parse"
     _write(path, _texts(kind, count))
-    shaper = Throttle(Shape(), str(path), "bench")
-    parser = Parser(ParseSettings(), "bench", Counts())
-    lineage = FileStream(str(path), None, lambda: parser, shaper, "bench")
-    lineage.chain.append(TailedFile(str(path), open_file(str(path)), parser, time.time()))
+    throttle = Throttle(ThrottleSettings(), str(path), "bench")
+    parser = Parser(ParseSettings(), "bench", ParserCounts())
+    stream = FileStream(str(path), None, lambda: parser, throttle, "bench")
+    stream.chain.append(TailedFile(str(path), open_file(str(path)), parser, time.time()))
     began = time.process_time()
     found = 0
-    while (batch := lineage.next_batch(time.time(), finish=True)) is not None and batch.items:
+    while (batch := stream.next_batch(time.time(), finish=True)) is not None and batch.items:
         found += len(batch.items)
-        lineage.shipped(batch, 1)
+        stream.shipped(batch, 1)
     took = time.process_time() - began
-    lineage.close()
+    stream.close()
     path.unlink()
     if found != count:
         raise BenchError(f"{found} events of {count} {kind} lines")

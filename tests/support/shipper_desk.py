@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import orjson
-from tickertape.producers.shipper.files.discovery import Tail
+from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.rotation import source_of
-from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
-from tickertape.producers.shipper.sinks.sink import Known, decode
-from tickertape.producers.shipper.throttle import Shape, Throttle
+from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
+from tickertape.producers.shipper.sinks.sink import StoredCheckpoint, decode
+from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 
 T0 = 1_800_000_000.0
 PLAIN = ParseSettings(format="plain", multiline="off")
@@ -32,7 +32,7 @@ class Desk:
         folder: Path,
         *patterns: str,
         parsing: ParseSettings = PLAIN,
-        shape: Shape | None = None,
+        throttle: ThrottleSettings | None = None,
         from_end: bool = False,
     ) -> None:
         self.folder = folder
@@ -41,46 +41,48 @@ class Desk:
         self.bodies: list[dict[str, object]] = []
         self.kept: dict[str, bytes] = {}
         self.complaints: list[str] = []
-        self.counts = Counts()
+        self.counts = ParserCounts()
         self._patterns = [str(folder / pattern) for pattern in patterns or ("*.log",)]
         self._parsing = parsing
-        self._shape = shape or Shape()
+        self._throttle = throttle or ThrottleSettings()
         self._from_end = from_end
         self._sequences: Counter[str] = Counter()
-        self.tail = self._start()
+        self.discovery = self._start()
 
-    def _start(self) -> Tail:
-        known = {path: Known(decode(body), self._sequences[path]) for path, body in self.kept.items()}
-        return Tail(
-            self._patterns, known, self._make, from_end=self._from_end, complain=self.complaints.append
+    def _start(self) -> FileDiscovery:
+        known = {
+            path: StoredCheckpoint(decode(body), self._sequences[path]) for path, body in self.kept.items()
+        }
+        return FileDiscovery(
+            self._patterns, known, self._make, from_end=self._from_end, warn=self.complaints.append
         )
 
-    def _make(self, path: str, known: Known | None) -> FileStream:
+    def _make(self, path: str, known: StoredCheckpoint | None) -> FileStream:
         source = source_of(path)
-        shaper = Throttle(self._shape, path, source)
-        return FileStream(path, known, lambda: Parser(self._parsing, source, self.counts), shaper, "run")
+        throttle = Throttle(self._throttle, path, source)
+        return FileStream(path, known, lambda: Parser(self._parsing, source, self.counts), throttle, "run")
 
     # The shipper.
 
     def ship(
-        self, seconds: float = 0.0, *, look: bool = True, batches: int = 100, finish: bool = False
+        self, seconds: float = 0.0, *, scan: bool = True, batches: int = 100, finish: bool = False
     ) -> None:
         """Let time pass, look for files, and ship what there is."""
         self.now += seconds
-        if look:
-            self.tail.look(self.now)
-        for lineage in list(self.tail.lineages.values()):
+        if scan:
+            self.discovery.scan(self.now)
+        for stream in list(self.discovery.streams.values()):
             for _ in range(batches):
-                batch = lineage.next_batch(self.now, finish=finish)
+                batch = stream.next_batch(self.now, finish=finish)
                 if batch is None:
                     break
                 for item in batch.items:
                     body = orjson.loads(item.payload)
                     self.bodies.append(body)
                     self.shipped.setdefault(body["source"], []).append(body["message"])
-                self.kept[lineage.path] = batch.checkpoint.encode("host")
-                self._sequences[lineage.path] += 1
-                lineage.shipped(batch, self._sequences[lineage.path])
+                self.kept[stream.path] = batch.checkpoint.encode("host")
+                self._sequences[stream.path] += 1
+                stream.shipped(batch, self._sequences[stream.path])
 
     def settle(self) -> None:
         """Ship until nothing waits for anything any more."""
@@ -89,13 +91,13 @@ class Desk:
 
     def kill(self) -> None:
         """Kill the shipper while a batch of every file is under way, and start it again."""
-        for lineage in self.tail.lineages.values():
-            lineage.next_batch(self.now)
-        self.tail.close()
-        self.tail = self._start()
+        for stream in self.discovery.streams.values():
+            stream.next_batch(self.now)
+        self.discovery.close()
+        self.discovery = self._start()
 
     def close(self) -> None:
-        self.tail.close()
+        self.discovery.close()
 
     # The writer.
 

@@ -15,7 +15,7 @@ import pytest
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.producers.monitor.config.loader import Problem
-from tickertape.producers.shipper.sinks.sink import Checkpoint, Known
+from tickertape.producers.shipper.sinks.sink import Checkpoint, StoredCheckpoint
 
 import tickertape
 from tests.support.paths import ROOT
@@ -31,7 +31,7 @@ SAMPLES: dict[Any, Any] = {
     ErrorCode: ErrorCode.INTERNAL,
     Rejection: Rejection(RejectionReason.BAD_JSON, "not JSON"),
     ConnectFailure: unreachable("nats://h", "timed out"),
-    Known: Known(Checkpoint("/a/file", run="r"), 7),
+    StoredCheckpoint: StoredCheckpoint(Checkpoint("/a/file", run="r"), 7),
     list[Problem]: [Problem(Path("/a/file"), 7, "gateways", "is empty")],
 }
 """An argument for each type that a constructor takes, beside texts."""

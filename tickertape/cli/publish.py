@@ -30,7 +30,7 @@ from tickertape.process.tasks import end, race, unless
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
-from tickertape.producers.shipper.parsing.line_splitter import Splitter, standard_input
+from tickertape.producers.shipper.parsing.line_splitter import LineSplitter, standard_input
 from tickertape.text import join_lines
 from tickertape.validation import describe_first_error
 
@@ -132,7 +132,7 @@ class _Command:
             return
         number = 0
         # One byte more than an event may have, so that a longer line is refused and not cut.
-        splitter = Splitter(MAX_EVENT_BYTES + 1)
+        splitter = LineSplitter(MAX_EVENT_BYTES + 1)
         async with contextlib.aclosing(standard_input()) as pieces:
             async for piece in pieces:
                 for raw in splitter.feed(piece):

@@ -17,12 +17,12 @@ from tickertape.process.console import say
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import unless
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
-from tickertape.producers.shipper import status as standing
-from tickertape.producers.shipper.runner import PROGRAM, DrySink, work
+from tickertape.producers.shipper import status as shipper_status
+from tickertape.producers.shipper.runner import PROGRAM, DryRunSink, run_shipper
 from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import State
+from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Sink
 from tickertape.urls import redact_url
 
@@ -35,14 +35,14 @@ async def run(settings: ShipSettings) -> int:
     """Run until the input ends, or until SIGTERM or SIGINT; return the exit code."""
     if settings.status:
         return await _status(settings)
-    state: State | None = None
+    state: LocalState | None = None
     try:
         if settings.dry_run:
             with stop_on_signals() as stop:
-                return await work(settings, DrySink(), None, stop, MAX_EVENT_BYTES)
+                return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
         # Paths are made absolute without looking at any disk.
         paths = sorted(os.path.abspath(path) for path in settings.paths)  # noqa: ASYNC240
-        state = State(settings.state_dir, "\0".join([settings.host, *paths]))
+        state = LocalState(settings.state_dir, "\0".join([settings.host, *paths]))
         with stop_on_signals() as stop:
             return await _connected(settings, state, stop)
     except (TickertapeError, OSError) as error:
@@ -53,7 +53,7 @@ async def run(settings: ShipSettings) -> int:
             state.close()
 
 
-async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) -> int:
+async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Event) -> int:
     url = redact_url(settings.nats_url)
     publisher = Publisher(
         settings.nats_url,
@@ -79,7 +79,7 @@ async def _connected(settings: ShipSettings, state: State, stop: asyncio.Event) 
                     PROGRAM, "without atomic batches lines are shipped at least once beyond the dedupe window"
                 )
             limit = min(client.max_payload, MAX_EVENT_BYTES + HEADER_BYTES) - HEADER_BYTES
-            return await work(settings, sink, publisher, stop, limit, state)
+            return await run_shipper(settings, sink, publisher, stop, limit, state)
         finally:
             await publisher.close(0.0)
 
@@ -96,7 +96,7 @@ async def _status(settings: ShipSettings) -> int:
     if client is None:
         return 1
     try:
-        if await standing.show(client, settings.names(), settings.host, Console()):
+        if await shipper_status.print_status(client, settings.names(), settings.host, Console()):
             return 0
         say(PROGRAM, f"no shipper of host {settings.host!r} has said how it stands; give its --host")
     except (NatsError, TimeoutError) as error:

@@ -16,7 +16,7 @@ from tickertape.errors import TickertapeError
 COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 """Endings of what a rotation has compressed: it was shipped before, or cannot be read."""
 
-_SCANS: Final = 8
+_MAX_SCANS: Final = 8
 """Times that a folder is read while its files are being renamed."""
 
 _MARK: Final = r"[.-]\d[\d._T:-]*"
@@ -49,7 +49,7 @@ def siblings(path: str) -> list[tuple[str, os.stat_result]]:
     """Regular, uncompressed files beside one, oldest change first."""
     found: list[tuple[str, os.stat_result]] = []
     names: set[tuple[str, Key]] = set()
-    for _ in range(_SCANS):
+    for _ in range(_MAX_SCANS):
         # What is renamed while a folder is read can be missing: it is read until it stands still.
         before, found = names, _scan(path)
         names = {(name, key_of(status)) for name, status in found}
@@ -71,7 +71,7 @@ def _scan(path: str) -> list[tuple[str, os.stat_result]]:
     return found
 
 
-class Renamed(TickertapeError):
+class PathChanged(TickertapeError):
     """A path leads to another file than a moment ago."""
 
 
@@ -99,14 +99,14 @@ def open_same(path: str, key: Key) -> int:
     try:
         handle = open_file(path)
     except FileNotFoundError:
-        raise Renamed(path) from None
+        raise PathChanged(path) from None
     if key_of(os.fstat(handle)) != key:
         os.close(handle)
-        raise Renamed(path)
+        raise PathChanged(path)
     return handle
 
 
-def open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) -> tuple[str, int] | None:
+def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key]) -> tuple[str, int] | None:
     """Find and open what a rotation by copying made of a file.
 
     Args:
@@ -114,24 +114,24 @@ def open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) 
         fits: tells of an open file whether it holds all that was read of the one.
         besides: files that it cannot be.
     """
-    for _ in range(_SCANS):
+    for _ in range(_MAX_SCANS):
         try:
-            return _open_copy(path, fits, besides)
-        except Renamed:
+            return _open_copy(path, matches, exclude)
+        except PathChanged:
             continue
     return None
 
 
-def _open_copy(path: str, fits: Callable[[int], bool], besides: Collection[Key]) -> tuple[str, int] | None:
+def _open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key]) -> tuple[str, int] | None:
     for other, status in siblings(path):
         key = key_of(status)
-        if key in besides or base_of(other) != path:
+        if key in exclude or base_of(other) != path:
             continue
         try:
             handle = open_same(other, key)
         except OSError:
             continue
-        if fits(handle):
+        if matches(handle):
             return other, handle
         os.close(handle)
     return None

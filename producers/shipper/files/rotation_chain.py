@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Final
 
 from tickertape.producers.shipper.files.rotation import (
-    Renamed,
+    PathChanged,
     base_of,
     key_of,
     open_copy,
@@ -26,7 +26,7 @@ from tickertape.producers.shipper.files.rotation import (
 )
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser
-from tickertape.producers.shipper.position import FilePosition, Key, unread
+from tickertape.producers.shipper.position import FilePosition, Key, unread_position
 from tickertape.producers.shipper.sinks.sink import Checkpoint
 
 TICK: Final = 0.02
@@ -35,10 +35,10 @@ TICK: Final = 0.02
 CLOCK_MARGIN: Final = 2.0
 """Seconds; less than the grace after which a rotated file is done with."""
 
-SCANS: Final = 8
+MAX_SCANS: Final = 8
 """Times that files are looked for while a rotation renames them."""
 
-MAX_PAST: Final = 256
+MAX_COMPLETED: Final = 256
 """Files that were shipped to their end and are remembered while they are in sight."""
 
 
@@ -65,38 +65,38 @@ class RotationChain:
     ) -> None:
         self.path = path
         self.chain: deque[TailedFile] = deque()
-        self.past: dict[Key, FilePosition] = {}
-        self.wanted: dict[Key, FilePosition] = {}
+        self.completed: dict[Key, FilePosition] = {}
+        self.pending: dict[Key, FilePosition] = {}
         self.lost: list[FilePosition] = []
-        self.held = False
-        self.looked_at = 0.0
+        self.deferred = False
+        self.scanned_at = 0.0
         self._parser = parser
         self._grace = grace
-        self._sure: dict[Key, int] = {}
+        self._verified: dict[Key, int] = {}
         self._unsaved = False
         if checkpoint is not None:
-            self.looked_at = checkpoint.time
-            self.remember(checkpoint.places)
+            self.scanned_at = checkpoint.time
+            self.restore(checkpoint.positions)
 
-    def begin_look(self) -> None:
+    def begin_scan(self) -> None:
         """Begin to look for its files: none is known to be missing yet."""
-        self.held = False
+        self.deferred = False
 
-    def hold(self) -> None:
+    def defer(self) -> None:
         """Leave a file that a rotation moves to the next look."""
-        self.held = True
+        self.deferred = True
 
-    def end_look(self, now: float) -> None:
+    def end_scan(self, now: float) -> None:
         """Note that all its files are known up to now, unless one was left to the next look."""
-        if not self.held:
-            self.looked_at = now
+        if not self.deferred:
+            self.scanned_at = now
 
-    def remember(self, places: Iterable[FilePosition]) -> None:
+    def restore(self, positions: Iterable[FilePosition]) -> None:
         """Take over places of a checkpoint whose files are not open."""
-        for place in places:
-            known, other = (self.past, self.wanted) if place.done else (self.wanted, self.past)
-            known[place.key] = place
-            other.pop(place.key, None)
+        for position in positions:
+            known, other = (self.completed, self.pending) if position.done else (self.pending, self.completed)
+            known[position.key] = position
+            other.pop(position.key, None)
 
     def open(self, path: str, found: os.stat_result, now: float, *, from_end: bool = False) -> None:
         """Follow a file after those that are followed already, but one that was rotated before the live one.
@@ -113,44 +113,46 @@ class RotationChain:
         key = key_of(found)
         handle = open_same(path, key)
         status = os.fstat(handle)
-        place = self.wanted.pop(key, None) or self.past.pop(key, None)
-        if place is not None and not place.fits(handle):
-            place = None  # the inode was used again, or the file was truncated
+        position = self.pending.pop(key, None) or self.completed.pop(key, None)
+        if position is not None and not position.matches(handle):
+            position = None  # the inode was used again, or the file was truncated
         offset = status.st_size if from_end else 0
-        file = TailedFile(path, handle, self._parser(), now, place, offset, self._grace)
+        file = TailedFile(path, handle, self._parser(), now, position, offset, self._grace)
         last = self.chain[-1] if self.chain else None
-        if last is not None and (last.path != self.path or last.has_lost_its_name or path == self.path):
+        if last is not None and (last.path != self.path or last.is_rotated or path == self.path):
             last = None
         self._insert(file, status, before=last)
         self._unsaved = self._unsaved or from_end
 
-    def want(self, found: os.stat_result, path: str) -> None:
+    def add_pending(self, found: os.stat_result, path: str) -> None:
         """Note that a file was seen, and is to be opened by any name that it has later."""
         key = key_of(found)
-        if key not in self.wanted:
-            self.wanted[key] = self.past.pop(key) if key in self.past else unread(key, path)
+        if key not in self.pending:
+            self.pending[key] = (
+                self.completed.pop(key) if key in self.completed else unread_position(key, path)
+            )
 
-    def find_past(self, in_sight: Mapping[Key, str], now: float) -> None:
+    def open_after_restart(self, visible: Mapping[Key, str], now: float) -> None:
         """At a start, open what was rotated, and what has grown after its end, while nothing was followed.
 
         Args:
             in_sight: files that are found by their names, and are opened by them.
         """
-        self._retry(lambda: self._want_grown(in_sight))
-        self.find_wanted(in_sight, now)
-        if self.looked_at:
-            self.find_unseen(self.looked_at - CLOCK_MARGIN, now, {*in_sight, *self.past})
+        self._retry(lambda: self._reopen_grown(visible))
+        self.open_pending(visible, now)
+        if self.scanned_at:
+            self.open_missed(self.scanned_at - CLOCK_MARGIN, now, {*visible, *self.completed})
 
-    def _want_grown(self, in_sight: Container[Key]) -> None:
+    def _reopen_grown(self, visible: Container[Key]) -> None:
         for path, status in siblings(self.path):
             key = key_of(status)
-            place = self.past.get(key)
-            if place is None or key in in_sight:
+            position = self.completed.get(key)
+            if position is None or key in visible:
                 continue
-            if self.knows(key, path) and status.st_size != place.offset:
-                self.wanted[key] = self.past.pop(key)
+            if self.matches_completed(key, path) and status.st_size != position.offset:
+                self.pending[key] = self.completed.pop(key)
 
-    def find_wanted(self, in_sight: Mapping[Key, str], now: float) -> None:
+    def open_pending(self, visible: Mapping[Key, str], now: float) -> None:
         """Open what is wanted and not in sight, or note that it is lost.
 
         Args:
@@ -158,57 +160,63 @@ class RotationChain:
         """
 
         def attempt() -> None:
-            for place in list(self.wanted.values()):
-                self._find_wanted(place, in_sight, now)
+            for position in list(self.pending.values()):
+                self._open_pending_file(position, visible, now)
 
         self._retry(attempt)
 
     def _retry(self, attempt: Callable[[], object]) -> None:
         """Do what needs files to keep their names; after some attempts, leave it to the next look."""
-        for _ in range(SCANS):
-            with contextlib.suppress(Renamed):
+        for _ in range(MAX_SCANS):
+            with contextlib.suppress(PathChanged):
                 attempt()
                 return
-        self.held = True
+        self.deferred = True
 
-    def _find_wanted(self, place: FilePosition, in_sight: Mapping[Key, str], now: float) -> None:
+    def _open_pending_file(self, position: FilePosition, visible: Mapping[Key, str], now: float) -> None:
         """Open one file by any of its names, or a copy of it.
 
         Raises:
             Renamed: while it was looked for.
         """
-        key = place.key
-        path = in_sight.get(key) or self._name_of(place)
+        key = position.key
+        path = visible.get(key) or self._path_of(position)
         # Of what was not read nothing is known but its inode, which another file may have by now.
-        if path is not None and (place.offset or self.path in (path, base_of(path))):
+        if path is not None and (position.offset or self.path in (path, base_of(path))):
             try:
                 handle = open_same(path, key)
             except OSError:
-                self.past[key] = self.wanted.pop(key)  # it must not hold up others; each look tries again
+                self.completed[key] = self.pending.pop(
+                    key
+                )  # it must not hold up others; each look tries again
                 return
-            if not place.fits(handle):
+            if not position.matches(handle):
                 os.close(handle)
-            elif key in in_sight:
+            elif key in visible:
                 os.close(handle)
                 return
             else:
-                del self.wanted[key]
-                self._follow(path, handle, now, place)
+                del self.pending[key]
+                self._add(path, handle, now, position)
                 return
-        del self.wanted[key]
-        copy = open_copy(self.path, place.fits, {file.key for file in self.chain}) if place.offset else None
+        del self.pending[key]
+        copy = (
+            open_copy(self.path, position.matches, {file.key for file in self.chain})
+            if position.offset
+            else None
+        )
         if copy is not None:
-            self.past.pop(key_of(os.fstat(copy[1])), None)
-            self._follow(*copy, now, place)
-        elif key not in in_sight:
-            self.lost.append(place)
+            self.completed.pop(key_of(os.fstat(copy[1])), None)
+            self._add(*copy, now, position)
+        elif key not in visible:
+            self.lost.append(position)
 
-    def _name_of(self, place: FilePosition) -> str | None:
+    def _path_of(self, position: FilePosition) -> str | None:
         """Find the name that a file has now, among those that a rotation gives."""
-        return next((path for path, status in siblings(self.path) if key_of(status) == place.key), None)
+        return next((path for path, status in siblings(self.path) if key_of(status) == position.key), None)
 
-    def find_unseen(
-        self, since: float, now: float, besides: Collection[Key] = (), *, before: TailedFile | None = None
+    def open_missed(
+        self, since: float, now: float, exclude: Collection[Key] = (), *, before: TailedFile | None = None
     ) -> bool:
         """Follow what came and was rotated between two looks, or while nothing was followed.
 
@@ -221,73 +229,73 @@ class RotationChain:
             True when there is such a file.
         """
         count = len(self.chain)
-        self._retry(lambda: self._follow_unseen(since, now, besides, before))
+        self._retry(lambda: self._open_missed(since, now, exclude, before))
         found = len(self.chain) > count
         if found and before is not None:
-            before.look_from(now)
+            before.mark_verified(now)
         return found
 
-    def _follow_unseen(
-        self, since: float, now: float, besides: Collection[Key], before: TailedFile | None
+    def _open_missed(
+        self, since: float, now: float, exclude: Collection[Key], before: TailedFile | None
     ) -> None:
         opened = {file.key for file in self.chain}
         for path, status in siblings(self.path):
             key = key_of(status)
-            known = key in opened or key in besides or key in self.wanted
+            known = key in opened or key in exclude or key in self.pending
             if known or status.st_mtime <= since or base_of(path) != self.path:
                 continue
-            if key in self.past and self.knows(key, path):
+            if key in self.completed and self.matches_completed(key, path):
                 continue
             with contextlib.suppress(OSError):
                 handle = open_same(path, key)
-                if any(not file.over and file.is_like(handle) for file in self.chain):
+                if any(not file.ended and file.is_copied_in(handle) for file in self.chain):
                     os.close(handle)  # a copy: its file is about to be truncated, and is continued in it then
                     continue
-                self._follow(path, handle, now, before=before)
+                self._add(path, handle, now, before=before)
 
-    def _follow(
+    def _add(
         self,
         path: str,
         handle: int,
         now: float,
-        place: FilePosition | None = None,
+        position: FilePosition | None = None,
         before: TailedFile | None = None,
     ) -> None:
-        file = TailedFile(path, handle, self._parser(), now, place)
+        file = TailedFile(path, handle, self._parser(), now, position)
         if path != self.path:
-            file.rotated(now)
+            file.mark_rotated(now)
         self._insert(file, os.fstat(handle), before)
 
     def _insert(self, file: TailedFile, status: os.stat_result, before: TailedFile | None) -> None:
         """Put a file where it belongs: before those that are unread and were written later."""
         last = len(self.chain)
-        if before is not None and not before.comes_before(status):
+        if before is not None and not before.is_older_than(status):
             last = self.chain.index(before)
-        later = (number for number, other in enumerate(self.chain) if other.comes_after(status))
+        later = (number for number, other in enumerate(self.chain) if other.is_unread_and_newer_than(status))
         self.chain.insert(min(next(later, last), last), file)
 
-    def has_done(self, key: Key, path: str, status: os.stat_result) -> bool:
+    def is_completed(self, key: Key, path: str, status: os.stat_result) -> bool:
         """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode.
 
         Raises:
             Renamed: the path leads to another file by now.
         """
-        place = self.past.get(key)
-        if place is None or not place.done or place.offset != status.st_size:
+        position = self.completed.get(key)
+        if position is None or not position.done or position.offset != status.st_size:
             return False
         stamp = status.st_mtime_ns
-        if self._sure.get(key) != stamp:
-            if not self.knows(key, path):
+        if self._verified.get(key) != stamp:
+            if not self.matches_completed(key, path):
                 return False
-            self._sure[key] = stamp
+            self._verified[key] = stamp
         return True
 
-    def changed_since(self, moment: float) -> bool:
+    def unverified_since(self, moment: float) -> bool:
         """Tell whether the live file was not looked at since a moment."""
-        live = (file for file in self.chain if file.path == self.path and not file.has_lost_its_name)
-        return any(not file.over and file.looked_at <= moment for file in live)
+        live = (file for file in self.chain if file.path == self.path and not file.is_rotated)
+        return any(not file.ended and file.verified_at <= moment for file in live)
 
-    def knows(self, key: Key, path: str) -> bool:
+    def matches_completed(self, key: Key, path: str) -> bool:
         """Tell whether a file is one of the past, and not another on its inode: that is forgotten then.
 
         Raises:
@@ -298,19 +306,19 @@ class RotationChain:
         except OSError:
             return False
         try:
-            place = self.past[key]
-            if place.offset and place.fits(handle):
+            position = self.completed[key]
+            if position.offset and position.matches(handle):
                 return True
-            del self.past[key]
+            del self.completed[key]
             return False
         finally:
             os.close(handle)
 
-    def forget(self, in_sight: Container[Key]) -> None:
+    def prune_completed(self, visible: Container[Key]) -> None:
         """Forget the files that were shipped to their end and are out of sight."""
         # While their successors are not read they could be taken for files that nobody has seen.
-        for key in [key for key in self.past if key not in in_sight and len(self.chain) <= 1]:
-            del self.past[key]
-        for key in list(self.past)[:-MAX_PAST]:
-            del self.past[key]
-        self._sure = {key: stamp for key, stamp in self._sure.items() if key in self.past}
+        for key in [key for key in self.completed if key not in visible and len(self.chain) <= 1]:
+            del self.completed[key]
+        for key in list(self.completed)[:-MAX_COMPLETED]:
+            del self.completed[key]
+        self._verified = {key: stamp for key, stamp in self._verified.items() if key in self.completed}

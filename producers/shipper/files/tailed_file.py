@@ -13,7 +13,7 @@ import secrets
 from typing import Final
 
 from tickertape.producers.shipper.files.line_buffer import LineBuffer
-from tickertape.producers.shipper.parsing.parser import Parsed, Parser
+from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.position import BEFORE_BYTES, HEAD_BYTES, FilePosition, Key, before, digest
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -57,20 +57,20 @@ class TailedFile:
         handle: int,
         parser: Parser,
         now: float,
-        place: FilePosition | None = None,
+        position: FilePosition | None = None,
         offset: int = 0,
         grace: float = ROTATION_GRACE,
     ) -> None:
         status = os.fstat(handle)
         self.key: Key = (status.st_dev, status.st_ino)
         self.path = path
-        self.generation = place.generation if place is not None else secrets.token_hex(8)
-        self.gone = False
-        self.drained = False
+        self.generation = position.generation if position is not None else secrets.token_hex(8)
+        self.missing = False
+        self.at_eof = False
         self.truncated = False
-        self.over = False
+        self.ended = False
         self._first_stamp = (-1, -1)
-        self.looked_at = now
+        self.verified_at = now
         self._grace = grace
         self._parser = parser
         self._handle = handle
@@ -79,72 +79,74 @@ class TailedFile:
         self._stamp = (-1, -1)
         self._head = b""
         self._line = LineBuffer()
-        self.at = self.planned = self.shipped = place.offset if place is not None else offset
-        self._look_back()
+        self.read_offset = self.batched_offset = self.shipped_offset = (
+            position.offset if position is not None else offset
+        )
+        self._load_context()
 
     def __repr__(self) -> str:
-        return f"<Followed {self.path} read {self.at}, shipped {self.shipped}>"
+        return f"<TailedFile {self.path} read {self.read_offset}, shipped {self.shipped_offset}>"
 
-    def _look_back(self) -> None:
+    def _load_context(self) -> None:
         self._line.clear()
-        begin = max(0, self.at - BEFORE_BYTES)
-        self._before = os.pread(self._handle, self.at - begin, begin)
-        self._head = os.pread(self._handle, min(HEAD_BYTES, self.at), 0)
+        begin = max(0, self.read_offset - BEFORE_BYTES)
+        self._before = os.pread(self._handle, self.read_offset - begin, begin)
+        self._head = os.pread(self._handle, min(HEAD_BYTES, self.read_offset), 0)
 
-    def rewind(self, place: FilePosition | None = None) -> None:
+    def rewind(self, position: FilePosition | None = None) -> None:
         """Forget what is not shipped, and read it again; from where another process got to, if given."""
-        if place is not None:
-            self.generation = place.generation
-            self.shipped = place.offset
-        self.at = self.planned = self.shipped
-        self.drained = False
+        if position is not None:
+            self.generation = position.generation
+            self.shipped_offset = position.offset
+        self.read_offset = self.batched_offset = self.shipped_offset
+        self.at_eof = False
         self._stamp = (-1, -1)
         self._parser.reset()
-        self._look_back()
+        self._load_context()
 
-    def plan(self, end: int) -> int:
+    def mark_batched(self, end: int) -> int:
         """Plan to ship it up to an offset; return the one up to which it was planned before."""
-        begin, self.planned = self.planned, end
+        begin, self.batched_offset = self.batched_offset, end
         return begin
 
-    def confirm(self, mark: int) -> None:
+    def mark_shipped(self, mark: int) -> None:
         """Note that it is shipped up to an offset."""
-        self.shipped = mark
+        self.shipped_offset = mark
 
-    def moved(self, handle: int, path: str) -> None:
+    def switch_to_copy(self, handle: int, path: str) -> None:
         """Go on in a copy of the file, which holds all that was read of it."""
         os.close(self._handle)
         status = os.fstat(handle)
         self.key = (status.st_dev, status.st_ino)
         self._handle, self.path = handle, path
-        self.truncated = self.over = self.drained = False
+        self.truncated = self.ended = self.at_eof = False
         self._stamp = (-1, -1)
 
-    def again(self, parser: Parser, now: float) -> "TailedFile":
+    def next_generation(self, parser: Parser, now: float) -> "TailedFile":
         """The same file from its start, as another generation: it was truncated."""
-        self.truncated, self.over, self.drained = False, True, True
+        self.truncated, self.ended, self.at_eof = False, True, True
         return TailedFile(self.path, os.dup(self._handle), parser, now)
 
-    def look(self, path: str | None, now: float) -> None:
+    def update_path(self, path: str | None, now: float) -> None:
         """Note the name under which it was found, or that it was not."""
-        self.gone = path is None
+        self.missing = path is None
         if path != self.path:
             self.path = path or self.path
-            self.rotated(now)
+            self.mark_rotated(now)
 
-    def rotated(self, now: float) -> None:
+    def mark_rotated(self, now: float) -> None:
         """Note that it lost its name: nothing will be written to it for long."""
         if self._rotated_at is None:
             self._rotated_at = now
 
     @property
-    def has_lost_its_name(self) -> bool:
+    def is_rotated(self) -> bool:
         """True when it was rotated."""
         return self._rotated_at is not None
 
-    def at_end(self, now: float) -> bool:
+    def is_complete(self, now: float) -> bool:
         """Tell whether its writer has surely left it."""
-        if self._rotated_at is None or not self.drained:
+        if self._rotated_at is None or not self.at_eof:
             return False
         return now - max(self._rotated_at, self._grew_at) >= self._grace
 
@@ -152,138 +154,138 @@ class TailedFile:
     def lag(self) -> int:
         """Bytes that are not shipped yet."""
         try:
-            return max(0, os.fstat(self._handle).st_size - self.shipped)
+            return max(0, os.fstat(self._handle).st_size - self.shipped_offset)
         except OSError:
             return 0
 
-    def stirs(self, now: float) -> bool:
+    def may_have_data(self, now: float) -> bool:
         """Tell, at the price of one system call, whether a read would give anything."""
-        if self.over:
+        if self.ended:
             return True
         status = os.fstat(self._handle)
-        if (status.st_size, status.st_mtime_ns) != self._stamp or not self.drained:
+        if (status.st_size, status.st_mtime_ns) != self._stamp or not self.at_eof:
             return True
-        self.looked_at = now
-        return now >= self.due
+        self.verified_at = now
+        return now >= self.flush_at
 
     @property
-    def due(self) -> float:
+    def flush_at(self) -> float:
         """UNIX seconds at which what waits for its rest goes out as it is; infinity when nothing waits."""
         if self._line:  # it may belong to what the parser holds
             return self._grew_at + HALF_LINE_AFTER
-        return self._grew_at + JOIN_AFTER if self._parser.waits else float("inf")
+        return self._grew_at + JOIN_AFTER if self._parser.has_partial else float("inf")
 
-    def look_from(self, now: float) -> None:
+    def mark_verified(self, now: float) -> None:
         """Note that what came before it is known up to now."""
-        self.looked_at = now
+        self.verified_at = now
 
-    def begins(self) -> bool:
+    def changed_before_first_read(self) -> bool:
         """Tell, once, that it has changed before anything of it was read: it may have held something else."""
-        if self.at:
+        if self.read_offset:
             return False
         status = os.fstat(self._handle)
         stamp = (status.st_size, status.st_mtime_ns)
         changed, self._first_stamp = stamp != self._first_stamp, stamp
         return changed
 
-    def begins_again(self) -> None:
+    def rearm_first_read_check(self) -> None:
         """Have ``begins`` tell the same once more: what it was asked for could not be done."""
         self._first_stamp = (-1, -1)
 
-    def read(self, now: float) -> list[Parsed]:
+    def read(self, now: float) -> list[ParsedEvent]:
         """Read one piece; return the events that it completes."""
         status = os.fstat(self._handle)
         stamp = (status.st_size, status.st_mtime_ns)
-        if stamp == self._stamp and self.drained:
-            self.looked_at = now
-            return self._rest(now)
-        if status.st_size < self.at:
+        if stamp == self._stamp and self.at_eof:
+            self.verified_at = now
+            return self._flush_if_due(now)
+        if status.st_size < self.read_offset:
             self.truncated = True
             return []
         known = len(self._before)
-        data = os.pread(self._handle, known + CHUNK_BYTES, self.at - known)
+        data = os.pread(self._handle, known + CHUNK_BYTES, self.read_offset - known)
         # After a pause its beginning is looked at, too: lines of one padding end alike.
-        if not data.startswith(self._before) or (self.drained and not self.holds(self._head, 0)):
+        if not data.startswith(self._before) or (self.at_eof and not self.contains_at(self._head, 0)):
             self.truncated = True
             return []
-        self.looked_at = now
-        self.drained = len(data) < known + CHUNK_BYTES
-        if self.drained:
+        self.verified_at = now
+        self.at_eof = len(data) < known + CHUNK_BYTES
+        if self.at_eof:
             self._stamp = stamp
         new = len(data) - known
         if not new:
-            return self._rest(now)
+            return self._flush_if_due(now)
         self._grew_at = now
         self._before = data[-BEFORE_BYTES:]
         if len(self._head) < HEAD_BYTES:
             self._head += data[known : known + HEAD_BYTES - len(self._head)]
-        begin = self.at
-        self.at += new
+        begin = self.read_offset
+        self.read_offset += new
         lines, ends, cut = self._line.split(data[known:] if known else data, begin)
         return self._parser.feed(lines, ends, now, cut)
 
-    def _rest(self, now: float) -> list[Parsed]:
+    def _flush_if_due(self, now: float) -> list[ParsedEvent]:
         """What has waited for long enough."""
-        return self.finish(now) if now >= self.due else []
+        return self.finish(now) if now >= self.flush_at else []
 
-    def finish(self, now: float) -> list[Parsed]:
+    def finish(self, now: float) -> list[ParsedEvent]:
         """Return what waits for more as it is: its rest will not come, or comes as an event of its own."""
         events = []
         if self._line:
             line, cut = self._line.take()
-            events = self._parser.feed([line], [self.at], now, cut)
+            events = self._parser.feed([line], [self.read_offset], now, cut)
         return [*events, *self._parser.flush(now)]
 
     @property
-    def waits(self) -> bool:
+    def has_partial(self) -> bool:
         """True while a half line, or an event that could go on, is held."""
-        return bool(self._line) or self._parser.waits
+        return bool(self._line) or self._parser.has_partial
 
-    def place(self, *, done: bool = False) -> FilePosition:
+    def position(self, *, done: bool = False) -> FilePosition:
         """How far it is shipped once what is planned is."""
-        count = min(HEAD_BYTES, self.planned)
+        count = min(HEAD_BYTES, self.batched_offset)
         return FilePosition(
-            *self.key, self.generation, self.planned, digest(self._head[:count]), count,
-            before(self._handle, self.planned), self.path, done,
+            *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count,
+            before(self._handle, self.batched_offset), self.path, done,
         )  # fmt: skip
 
-    def fits(self, handle: int) -> bool:
+    def matches_copy(self, handle: int) -> bool:
         """Tell whether another open file holds all that was read of this one."""
-        if not self.at or os.fstat(handle).st_size < self.at:
+        if not self.read_offset or os.fstat(handle).st_size < self.read_offset:
             return False
-        begin = self.at - len(self._before)
+        begin = self.read_offset - len(self._before)
         same_end = os.pread(handle, len(self._before), begin) == self._before
         return same_end and os.pread(handle, len(self._head), 0) == self._head
 
-    def is_at(self, place: FilePosition) -> bool:
+    def still_matches(self, position: FilePosition) -> bool:
         """Tell whether all that another process shipped of it is still there."""
-        return place.fits(self._handle)
+        return position.matches(self._handle)
 
-    def comes_after(self, other: os.stat_result) -> bool:
+    def is_unread_and_newer_than(self, other: os.stat_result) -> bool:
         """Tell whether nothing of it was read yet, and it was written later than another file."""
-        return not self.at and os.fstat(self._handle).st_mtime_ns > other.st_mtime_ns
+        return not self.read_offset and os.fstat(self._handle).st_mtime_ns > other.st_mtime_ns
 
-    def comes_before(self, other: os.stat_result) -> bool:
+    def is_older_than(self, other: os.stat_result) -> bool:
         """Tell whether it was last written before another file."""
         return os.fstat(self._handle).st_mtime_ns < other.st_mtime_ns
 
-    def is_like(self, handle: int) -> bool:
+    def is_copied_in(self, handle: int) -> bool:
         """Tell whether another open file is a copy of this one, or is becoming one."""
-        if not self.at and not self.has_lost_its_name:
+        if not self.read_offset and not self.is_rotated:
             start = os.pread(handle, CHUNK_BYTES, 0)
-            return bool(start) and self.holds(start, 0)
+            return bool(start) and self.contains_at(start, 0)
         size = os.fstat(handle).st_size
-        if size >= self.at:
-            return self.fits(handle)
+        if size >= self.read_offset:
+            return self.matches_copy(handle)
         begin = max(0, size - CHUNK_BYTES)
-        return self.holds(os.pread(handle, CHUNK_BYTES, begin), begin)
+        return self.contains_at(os.pread(handle, CHUNK_BYTES, begin), begin)
 
-    def begins_with(self, head: bytes) -> bool:
+    def has_same_head(self, head: bytes) -> bool:
         """Tell whether what was read of it begins like another file, as far as both go."""
         count = min(len(head), len(self._head))
-        return bool(self.at) and head[:count] == self._head[:count]
+        return bool(self.read_offset) and head[:count] == self._head[:count]
 
-    def holds(self, data: bytes, offset: int) -> bool:
+    def contains_at(self, data: bytes, offset: int) -> bool:
         """Tell whether bytes stand at a place of it."""
         return os.pread(self._handle, len(data), offset) == data
 

@@ -34,7 +34,7 @@ class RawLine:
     cut: bool
 
 
-class Splitter:
+class LineSplitter:
     """Splits a stream of bytes at line breaks.
 
     Args:
@@ -51,10 +51,10 @@ class Splitter:
         self._cut = False
 
     def __repr__(self) -> str:
-        return f"<Splitter at {self.offset}, {self.offset - self._start} of a half line>"
+        return f"<LineSplitter at {self.offset}, {self.offset - self._start} of a half line>"
 
     @property
-    def half(self) -> bool:
+    def has_partial(self) -> bool:
         """True while a line waits for its rest."""
         return self.offset > self._start
 
@@ -62,8 +62,8 @@ class Splitter:
         """Take in bytes; return the lines that are complete."""
         *whole, rest = data.split(b"\n")
         lines = []
-        for piece in whole:
-            self._hold(piece)
+        for chunk in whole:
+            self._hold(chunk)
             self.offset += 1
             lines.append(self._line())
         self._hold(rest)
@@ -71,15 +71,15 @@ class Splitter:
 
     def finish(self) -> list[RawLine]:
         """Return the half line at the end, if there is one; nothing more is fed."""
-        return [self._line()] if self.half else []
+        return [self._line()] if self.has_partial else []
 
-    def _hold(self, piece: bytes) -> None:
-        self.offset += len(piece)
-        room = self.limit - len(self._held)
-        if len(piece) > room:
+    def _hold(self, chunk: bytes) -> None:
+        self.offset += len(chunk)
+        capacity = self.limit - len(self._held)
+        if len(chunk) > capacity:
             self._cut = True
-            piece = piece[:room]
-        self._held += piece
+            chunk = chunk[:capacity]
+        self._held += chunk
 
     def _line(self) -> RawLine:
         line = RawLine(self._start, self.offset, bytes(self._held).removesuffix(b"\r"), self._cut)

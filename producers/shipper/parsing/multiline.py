@@ -13,23 +13,23 @@ import re
 from typing import Final
 
 from tickertape.producers.shipper.redaction.patterns import is_in_key, opens_key
-from tickertape.producers.shipper.user_regex import compiled
+from tickertape.producers.shipper.user_regex import compile_pattern
 
 MAX_LINES: Final = 1000
 MAX_BYTES: Final = 64 * 1024
 
-CARE: Final = 1
+NEEDS_SANITIZING: Final = 1
 """Mark of a line that is not what it seems: it may hold a secret, or characters to take out."""
 CUT: Final = 2
 """Mark of a line that was longer than the limit."""
 IN_KEY: Final = 4
 """Mark of an event that begins within a private key."""
 
-Joined = tuple[str, int, int]
+JoinedEvent = tuple[str, int, int]
 """Text of an event, the offset in the file after it, and its marks."""
 
 # Where in a traceback an event is.
-_NOWHERE, _FRAMES, _ENDED, _CHAINED = range(4)
+_OUTSIDE, _FRAMES, _ENDED, _CHAINED = range(4)
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _CHAINS: Final = (
@@ -41,10 +41,10 @@ _JAVA = re.compile(r"(?:[a-z_][\w$]{0,99}\.){1,20}[A-Z][\w$]{0,99}(?:Exception|E
 _JAVA_FRAME = re.compile(r"at [\w.$/<>@-]{1,500}\(|\.\.\. \d{1,9} (?:more|common frames omitted)", re.ASCII)
 _CLOSING = re.compile(r"[\])}]{1,20}[,;]?")
 # What a line that goes on can begin with, outside of a traceback.
-_MAY_GO_ON: Final = frozenset(" \tTDCS.])}abcdefghijklmnopqrstuvwxyz_")
+_MAY_CONTINUE: Final = frozenset(" \tTDCS.])}abcdefghijklmnopqrstuvwxyz_")
 
 
-class Joiner:
+class MultilineJoiner:
     """Joins the lines of one file.
 
     Args:
@@ -58,7 +58,9 @@ class Joiner:
     def __init__(self, mode: str, *, json: bool) -> None:
         self._json = json
         self._joins = mode != "off"
-        self._pattern = compiled(mode, f"the start pattern {mode!r}") if mode not in ("auto", "off") else None
+        self._pattern = (
+            compile_pattern(mode, f"the start pattern {mode!r}") if mode not in ("auto", "off") else None
+        )
         self._key_seen = False
         self._key_open = False
         self._drop()
@@ -69,10 +71,10 @@ class Joiner:
         self._mark = 0
         self._bytes = 0
         self._blank = 0
-        self._state = _NOWHERE
+        self._state = _OUTSIDE
 
     @property
-    def waits(self) -> bool:
+    def has_partial(self) -> bool:
         """True while an event is held that could go on."""
         return bool(self._held)
 
@@ -83,62 +85,62 @@ class Joiner:
         self._key_open = self._key_seen
 
     def feed(
-        self, texts: list[str], sizes: list[int], ends: list[int], marks: dict[int, int]
-    ) -> list[Joined]:
+        self, texts: list[str], sizes: list[int], ends: list[int], line_flags: dict[int, int]
+    ) -> list[JoinedEvent]:
         """Take lines; return the events that are complete.
 
         Args:
             texts: clean, without line breaks.
             sizes: bytes of each.
             ends: offsets in the file after each.
-            marks: of those that have any.
+            line_flags: of those that have any.
         """
-        done: list[Joined] = []
+        done: list[JoinedEvent] = []
         held = self._held
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             if not text or text.isspace():
                 self._blank += 1
                 continue
-            mark = marks.get(place, 0) if marks else 0
+            flags = line_flags.get(index, 0) if line_flags else 0
             first = text[0]
             if self._key_open:
-                mark |= self._within_key(text)
+                flags |= self._within_key(text)
             if held:
-                if self._goes_on(text, first, mark):
-                    size = sizes[place] + 1 + self._blank
+                if self._continues(text, first, flags):
+                    size = sizes[index] + 1 + self._blank
                     if len(held) + self._blank < MAX_LINES and self._bytes + size <= MAX_BYTES:
                         if self._blank:
                             held.extend([""] * self._blank)
                             self._blank = 0
                         held.append(text)
                         self._bytes += size
-                        self._end = ends[place]
-                        self._mark |= mark & ~IN_KEY
-                        if mark & CARE and "PRIVATE KEY" in text:
+                        self._end = ends[index]
+                        self._mark |= flags & ~IN_KEY
+                        if flags & NEEDS_SANITIZING and "PRIVATE KEY" in text:
                             self._open_key(text)
                         continue
                 else:
-                    self._state = _NOWHERE
+                    self._state = _OUTSIDE
                 done.append(("\n".join(held) if len(held) > 1 else held[0], self._end, self._mark))
                 held.clear()
             self._blank = 0
             if self._json and self._looks_like_json(text, first):
-                done.append((text, ends[place], mark))
+                done.append((text, ends[index], flags))
                 continue
-            if mark & CARE and "PRIVATE KEY" in text:
+            if flags & NEEDS_SANITIZING and "PRIVATE KEY" in text:
                 self._open_key(text)
             if not self._joins:
-                done.append((text, ends[place], mark))
+                done.append((text, ends[index], flags))
                 continue
             held.append(text)
-            self._bytes = sizes[place]
-            self._end = ends[place]
-            self._mark = mark
-            if self._state == _NOWHERE and text.endswith(_TRACEBACK):
+            self._bytes = sizes[index]
+            self._end = ends[index]
+            self._mark = flags
+            if self._state == _OUTSIDE and text.endswith(_TRACEBACK):
                 self._state = _FRAMES
         return done
 
-    def flush(self) -> list[Joined]:
+    def flush(self) -> list[JoinedEvent]:
         """Return the event that is held, if there is one."""
         if not self._held:
             return []
@@ -146,9 +148,9 @@ class Joiner:
         self._drop()
         return [event]
 
-    def _goes_on(self, text: str, first: str, mark: int) -> bool:
+    def _continues(self, text: str, first: str, flags: int) -> bool:
         """Tell whether a line belongs to the event that is held."""
-        if mark & IN_KEY:
+        if flags & IN_KEY:
             return True
         if self._pattern is not None:
             return not (self._json and self._looks_like_json(text, first)) and not self._pattern.search(text)
@@ -159,16 +161,16 @@ class Joiner:
             if found is not None and not found[1].isupper():
                 self._state = _ENDED
                 return True
-        elif first not in _MAY_GO_ON:
+        elif first not in _MAY_CONTINUE:
             return False
-        return self._belongs(text, first)
+        return self._continues_text(text, first)
 
-    def _belongs(self, text: str, first: str) -> bool:
+    def _continues_text(self, text: str, first: str) -> bool:
         if first in " \t":
             if self._json and self._looks_like_json(text, first):
                 return False
             if text.endswith(_TRACEBACK) and self._state != _ENDED:
-                self._state = _NOWHERE if "+ Exception Group" in text else _FRAMES
+                self._state = _OUTSIDE if "+ Exception Group" in text else _FRAMES
             return True
         if first == "T" and text.startswith(_TRACEBACK):
             # Behind a traceback that ended another one begins, unless a line between them chains them.
@@ -177,7 +179,7 @@ class Joiner:
             self._state = _FRAMES
             return True
         if first in "TD" and text.startswith(_CHAINS):
-            if self._state == _NOWHERE and len(self._held) == 1:
+            if self._state == _OUTSIDE and len(self._held) == 1:
                 return False
             self._state = _CHAINED
             return True
@@ -206,4 +208,4 @@ class Joiner:
             return 0
         if "-----END " in text:
             self._key_open = False
-        return IN_KEY | CARE
+        return IN_KEY | NEEDS_SANITIZING

@@ -23,18 +23,25 @@ import orjson
 from tickertape.contracts import strict_json as json_text
 from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog, format_time
 from tickertape.producers.shipper import sanitize as cleaning
-from tickertape.producers.shipper.parsing.formats import FORMATS, Formats
+from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
-from tickertape.producers.shipper.parsing.multiline import CARE, CUT, IN_KEY, MAX_BYTES, Joined, Joiner
-from tickertape.producers.shipper.parsing.timestamps import Times
-from tickertape.producers.shipper.redaction import patterns as secret_forms
+from tickertape.producers.shipper.parsing.multiline import (
+    CUT,
+    IN_KEY,
+    MAX_BYTES,
+    NEEDS_SANITIZING,
+    JoinedEvent,
+    MultilineJoiner,
+)
+from tickertape.producers.shipper.parsing.timestamps import TimestampParser
+from tickertape.producers.shipper.redaction import patterns as secret_patterns
 from tickertape.producers.shipper.redaction.redactor import Redactor
 from tickertape.producers.shipper.sanitize import clean, decode
 
 __all__ = [
-    "DEFAULT_FIELDS", "FORMATS", "MAX_LINE_BYTES", "Counts", "FieldNames", "ParseSettings", "Parsed",
-    "Parser", "clean", "level_of", "parse",
+    "DEFAULT_FIELDS", "FORMATS", "MAX_LINE_BYTES", "FieldNames", "ParseSettings", "ParsedEvent",
+    "Parser", "ParserCounts", "clean", "level_of", "parse",
 ]  # fmt: skip
 
 MAX_LINE_BYTES: Final = MAX_BYTES
@@ -44,7 +51,7 @@ and bytes that are no UTF-8 treble it: either way an event stays within its 256 
 _SHORT_MESSAGE: Final = 32 * 1024
 """Characters of a message that fit into an event, whatever they are."""
 
-_SUSPECT: Final = secret_forms.compiled(cleaning.SUSPECT + b"|" + secret_forms.SUSPECT)
+_SUSPECT: Final = secret_patterns.compile_bytes(cleaning.SUSPECT + b"|" + secret_patterns.SUSPECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class ParseSettings:
 
 
 @dataclass(slots=True)
-class Counts:
+class ParserCounts:
     """What the parsers of a process have seen.
 
     Attributes:
@@ -84,7 +91,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Parsed:
+class ParsedEvent:
     """One event, ready to be published.
 
     Attributes:
@@ -150,17 +157,17 @@ class Parser:
         ValueError: a setting is not legal.
     """
 
-    def __init__(self, settings: ParseSettings, source: str, counts: Counts) -> None:
+    def __init__(self, settings: ParseSettings, source: str, counts: ParserCounts) -> None:
         self._source = source
         self._counts = counts
-        self._times = Times(settings.zone)
+        self._timestamps = TimestampParser(settings.zone)
         self._redactor = Redactor(counts.redacted, settings.redact)
-        self._formats = Formats(settings.format, settings.fields, self._times)
-        self._joiner = Joiner(settings.multiline, json=self._formats.may_be_json)
+        self._formats = FormatDetector(settings.format, settings.fields, self._timestamps)
+        self._joiner = MultilineJoiner(settings.multiline, json=self._formats.may_be_json)
 
     def feed(
         self, lines: list[bytes], ends: list[int], now: float, cut: frozenset[int] = frozenset()
-    ) -> list[Parsed]:
+    ) -> list[ParsedEvent]:
         """Take complete lines, in order; return the events that are complete.
 
         Args:
@@ -175,23 +182,23 @@ class Parser:
         counts.lines += len(lines)
         sizes = list(map(len, lines))
         if max(sizes) > MAX_LINE_BYTES:
-            cut |= {place for place, size in enumerate(sizes) if size > MAX_LINE_BYTES}
+            cut |= {index for index, size in enumerate(sizes) if size > MAX_LINE_BYTES}
             lines = [line[:MAX_LINE_BYTES] for line in lines]
             sizes = list(map(len, lines))
-        marks = dict.fromkeys(cut, CUT)
+        flags = dict.fromkeys(cut, CUT)
         counts.cut += len(cut)
         texts, block = self._texts(lines, cut)
-        self._mark(texts, block, marks)
-        return self._events(self._joiner.feed(texts, sizes, ends, marks), now)
+        self._flag(texts, block, flags)
+        return self._events(self._joiner.feed(texts, sizes, ends, flags), now)
 
-    def flush(self, now: float) -> list[Parsed]:
+    def flush(self, now: float) -> list[ParsedEvent]:
         """Return the event that waits for more lines, if there is one: its rest did not come in time."""
         return self._events(self._joiner.flush(), now)
 
     @property
-    def waits(self) -> bool:
+    def has_partial(self) -> bool:
         """True while an event waits for more lines."""
-        return self._joiner.waits
+        return self._joiner.has_partial
 
     def reset(self) -> None:
         """Forget what waits; its lines will come again."""
@@ -209,19 +216,19 @@ class Parser:
                 if len(texts) == len(lines):
                     return texts, block
         texts = []
-        for place, line in enumerate(lines):
-            text, valid = decode(line, cut=place in cut)
+        for index, line in enumerate(lines):
+            text, valid = decode(line, cut=index in cut)
             if not valid:
                 self._counts.invalid += 1
             texts.append(text.replace("\n", " "))
         return texts, "\n".join(texts).encode()
 
-    def _mark(self, texts: list[str], block: bytes, marks: dict[int, int]) -> None:
+    def _flag(self, texts: list[str], block: bytes, flags: dict[int, int]) -> None:
         """Mark the lines that need care, and clean them."""
-        if self._redactor.looks_everywhere:
-            for place, text in enumerate(texts):
-                marks[place] = marks.get(place, 0) | CARE
-                texts[place] = clean(text)
+        if self._redactor.checks_all_lines:
+            for index, text in enumerate(texts):
+                flags[index] = flags.get(index, 0) | NEEDS_SANITIZING
+                texts[index] = clean(text)
             return
         found = _SUSPECT.search(block)
         if found is None:
@@ -229,40 +236,42 @@ class Parser:
         starts = list(accumulate((len(line) + 1 for line in block.split(b"\n")), initial=0))
         while found is not None:
             # What is found may begin with the line break before it.
-            place = bisect_right(starts, found.end() - 1) - 1
-            marks[place] = marks.get(place, 0) | CARE
-            texts[place] = clean(texts[place])
-            if starts[place + 1] >= len(block):
+            index = bisect_right(starts, found.end() - 1) - 1
+            flags[index] = flags.get(index, 0) | NEEDS_SANITIZING
+            texts[index] = clean(texts[index])
+            if starts[index + 1] >= len(block):
                 break
-            found = _SUSPECT.search(block, starts[place + 1])
+            found = _SUSPECT.search(block, starts[index + 1])
 
-    def _events(self, joined: list[Joined], now: float) -> list[Parsed]:
+    def _events(self, joined: list[JoinedEvent], now: float) -> list[ParsedEvent]:
         events = []
-        self._times.put_next_to(now)
+        self._timestamps.set_reference_time(now)
         formats = self._formats
         own = self._source
         now_text = format_time(now)
-        for text, end, mark in joined:
-            if mark & CARE:
-                if mark & IN_KEY:
-                    text = secret_forms.KEY_BEGIN + text
-                fields = formats.read(text.strip(), self._redactor.value)
+        for text, end, flag_bits in joined:
+            if flag_bits & NEEDS_SANITIZING:
+                if flag_bits & IN_KEY:
+                    text = secret_patterns.KEY_BEGIN + text
+                fields = formats.read(text.strip(), self._redactor.redact_value)
             else:
                 fields = formats.read(text.strip())
             level, message, source, timestamp, metadata = fields
-            if source is not None and mark & CARE:
+            if source is not None and flag_bits & NEEDS_SANITIZING:
                 source = legal_source(source)
-            if mark & CUT:
+            if flag_bits & CUT:
                 metadata["truncated"] = True
             events.append(
-                Parsed(level or DEFAULT_LEVEL, message, source or own, timestamp or now_text, metadata, end)
+                ParsedEvent(
+                    level or DEFAULT_LEVEL, message, source or own, timestamp or now_text, metadata, end
+                )
             )
         return events
 
 
 def parse(
     line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, cut: bool = False
-) -> Parsed:
+) -> ParsedEvent:
     """Read one line, without its line break, as an event of its own.
 
     Args:
@@ -272,7 +281,7 @@ def parse(
         fields: keys to look for in a JSON line.
         cut: the line was longer than its limit.
     """
-    parser = Parser(ParseSettings(fields=fields, multiline="off"), source, Counts())
+    parser = Parser(ParseSettings(fields=fields, multiline="off"), source, ParserCounts())
     for event in parser.feed([line], [len(line) + 1], now, frozenset({0} if cut else ())):
         return event
-    return Parsed(DEFAULT_LEVEL, "", source, format_time(now), {"truncated": True} if cut else {})
+    return ParsedEvent(DEFAULT_LEVEL, "", source, format_time(now), {"truncated": True} if cut else {})

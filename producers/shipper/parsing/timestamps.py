@@ -29,7 +29,7 @@ _MONTHS: Final = {
 }
 
 
-class Times:
+class TimestampParser:
     """Reads times.
 
     Args:
@@ -41,7 +41,7 @@ class Times:
         self._zone = zone
         self._minutes: dict[Any, str] = {}
 
-    def put_next_to(self, now: float) -> None:
+    def set_reference_time(self, now: float) -> None:
         """Read times without a year as those next to a moment in UNIX seconds."""
         self._now = now
 
@@ -68,24 +68,24 @@ class Times:
             fraction = f"{fraction:0<3}"
         return f"{known}{second}.{fraction}Z"
 
-    def of_text(self, text: str) -> str | None:
+    def parse_text(self, text: str) -> str | None:
         """Time that a text begins with, or UNIX time in digits; None when it is neither."""
         found = _STAMP.match(text)
         if found is not None:
             return self.join(*found.groups())
         if _NUMBER.fullmatch(text):
-            return self.of_number(float(text) if "." in text else int(text))
+            return self.parse_number(float(text) if "." in text else int(text))
         return None
 
-    def of_value(self, value: object) -> str | None:
+    def parse_value(self, value: object) -> str | None:
         """Time that a JSON value means; None when it means none."""
         if isinstance(value, str):
-            return self.of_text(value)
+            return self.parse_text(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return self.of_number(value)
+            return self.parse_number(value)
         return None
 
-    def of_number(self, number: float) -> str | None:
+    def parse_number(self, number: float) -> str | None:
         """Time from UNIX seconds, milliseconds, microseconds or nanoseconds."""
         # Each is 1 000 times the one before, and logs are from after 1973.
         for digits, unit in ((9, 1), (6, 10**3), (3, 10**6), (0, 10**9)):
@@ -98,7 +98,9 @@ class Times:
                 return self._of_nanoseconds(nanoseconds)
         return None
 
-    def yearless(self, month: str, day: str, minute: str, second: str, fraction: str | None) -> str | None:
+    def from_yearless_groups(
+        self, month: str, day: str, minute: str, second: str, fraction: str | None
+    ) -> str | None:
         """Write a time that says no year: that of all its years that is nearest to now.
 
         Args:

@@ -40,7 +40,7 @@ def is_card(digits: bytes) -> bool:
     return len(digits) in _LENGTHS.get(digits[0], ()) and luhn(digits)
 
 
-def replace(text: bytes, give_way: Callable[[], bytes]) -> bytes:
+def replace(text: bytes, replacement: Callable[[], bytes]) -> bytes:
     """Replace every card number.
 
     Args:
@@ -53,33 +53,33 @@ def replace(text: bytes, give_way: Callable[[], bytes]) -> bytes:
         if len(digits) < 13:
             return digits
         begin, end = found.span()
-        return _within(digits, _stands_after(text, begin), _stands_before(text, end), give_way)
+        return _within(digits, _stands_after(text, begin), _stands_before(text, end), replacement)
 
     replaced: bytes = _RUN.sub(run, text)
     return replaced
 
 
-def _stands_after(text: bytes, place: int) -> bool:
-    before = text[max(0, place - 2) : place]
+def _stands_after(text: bytes, position: int) -> bool:
+    before = text[max(0, position - 2) : position]
     if not before or before in (b"\\n", b"\\r", b"\\t"):
         return True
     last = before[-1:]
     return not (last.isalnum() or last == b"_" or (last == b"." and before[:1].isdigit()))
 
 
-def _stands_before(text: bytes, place: int) -> bool:
-    after = text[place : place + 2]
+def _stands_before(text: bytes, position: int) -> bool:
+    after = text[position : position + 2]
     return not (after[:1].isalnum() or after[:1] == b"_" or (after[:1] == b"." and after[1:].isdigit()))
 
 
-def _within(run: bytes, free: bool, ends: bool, give_way: Callable[[], bytes]) -> bytes:
+def _within(run: bytes, free: bool, ends: bool, replacement: Callable[[], bytes]) -> bytes:
     """Replace the card numbers among groups of digits, the first of which stands free or not."""
     pieces: list[bytes] = []
     begin = 0
     while begin < len(run):
         stop = _card_end(run, begin, ends) if free or begin else 0
         if stop:
-            pieces.append(give_way())
+            pieces.append(replacement())
         else:
             stop = begin
             while stop < len(run) and run[stop] >= 48:
@@ -95,18 +95,18 @@ def _card_end(run: bytes, begin: int, ends: bool) -> int:
     digits = b""
     groups = 0
     best = 0
-    place = begin
-    while place < len(run) and len(digits) <= 19:
-        stop = place
-        while stop < len(run) and run[stop] >= 48 and stop - place <= 19:
+    position = begin
+    while position < len(run) and len(digits) <= 19:
+        stop = position
+        while stop < len(run) and run[stop] >= 48 and stop - position <= 19:
             stop += 1
-        digits += run[place:stop]
+        digits += run[position:stop]
         groups += 1
         alone = stop == len(run) or run[stop] < 48
         if alone and (ends or stop < len(run)) and len(digits) >= 13 and is_card(digits):
             best = stop
         # A number in groups has no long group, and only its last can be short.
-        if not alone or not 3 <= stop - place <= 6:
+        if not alone or not 3 <= stop - position <= 6:
             break
-        place = stop + 1
+        position = stop + 1
     return best

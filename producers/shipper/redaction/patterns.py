@@ -14,7 +14,7 @@ from tickertape.producers.shipper.redaction import card_numbers as cards
 from tickertape.producers.shipper.sanitize import ESCAPED
 
 
-def compiled(pattern: bytes) -> Any:
+def compile_bytes(pattern: bytes) -> Any:
     """Compile an expression over bytes."""
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
@@ -38,7 +38,7 @@ _QUOTED: Final = (
     rb'|\\+"(?:[^"\\]|\\\\+.|\\[^"\\])*|\\+\'(?:[^\'\\]|\\\\+.|\\[^\'\\])*'
 )
 
-PAIR: Final = compiled(
+PAIR: Final = compile_bytes(
     rb"(?is)((?:%s\\*[\"']?[ \t]*%s|%s\\*[\"'][ \t]*,|\bpass\\*[\"']?=|\bpass\\*[\"'][ \t]*:)"
     rb"[ \t]*(?:\r?\n[ \t]+)?)"
     rb"(%s|\w*[\[{(][^\]})]*[\]})]?[^\s,;\"'&]*|\"[^\n]*|(?:(?:bearer|basic|token|digest)[ \t]+)?\S+)"
@@ -47,26 +47,26 @@ PAIR: Final = compiled(
 """Groups: the name with all up to the value, and the value."""
 
 _FIELD: Final = rb"[\w-]+=(?:\\*\"[^\"]*\"|[^\s,\"']+)"
-AUTHORIZATION: Final = compiled(
+AUTHORIZATION: Final = compile_bytes(
     rb"(?i)(authorization\\*[\"']?[ \t]*(?:%s|,)[ \t]*(?:\[?b?\\*[\"'])?(?:(?:bearer|basic|digest|token"
     rb"|negotiate|ntlm|apikey|hawk|dpop|signature|aws4-hmac-sha256)[ \t]+)?)"
     rb"((?:[a-z][\w-]*[ \t]+)?%s(?:,[ \t]*%s)+|(?:[a-z][\w-]*[ \t]+)?[^\s\"'\\,;]+)" % (_MARK, _FIELD, _FIELD)
 )
-COOKIE: Final = compiled(
+COOKIE: Final = compile_bytes(
     rb"(?i)(\b(?:set-)?cookie\\*[\"']?[ \t]*%s[ \t]*\\*[\"']?)"
     rb"([^\s=;,\"']+=[^\s;\"']*(?:;[ \t]*[^\s=;\"']+(?:=[^\s;\"']*)?)*)" % _MARK
 )
-ELEMENT: Final = compiled(rb"(?i)(<[\w:.-]*%s>)([^<]+)" % _WORDS)
-OPTION: Final = compiled(rb"(?i)(--?[\w-]*%s[ \t]+)(\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)" % _WORDS)
-BEARER: Final = compiled(rb"(?i)(\bbearer[ \t]+)([a-z0-9._~+/=-]{8,})")
-BASIC: Final = compiled(rb"(?i)(\bbasic[ \t]+)([a-z0-9+/]{6,}={0,2})")
+ELEMENT: Final = compile_bytes(rb"(?i)(<[\w:.-]*%s>)([^<]+)" % _WORDS)
+OPTION: Final = compile_bytes(rb"(?i)(--?[\w-]*%s[ \t]+)(\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)" % _WORDS)
+BEARER: Final = compile_bytes(rb"(?i)(\bbearer[ \t]+)([a-z0-9._~+/=-]{8,})")
+BASIC: Final = compile_bytes(rb"(?i)(\bbasic[ \t]+)([a-z0-9+/]{6,}={0,2})")
 
 _URL: Final = rb"[a-z][a-z0-9+.-]*:\\?/\\?/[^\s/?#:@\"'<>\[\]]*:"
-URL: Final = compiled(rb"(?i)(%s)([^\s/?#\"'<>]+)@" % _URL)
-URL_SLASH: Final = compiled(rb"(?i)(%s)([^\s/?#\"'<>@]*[/?#][^\s\"'<>@]*)@" % _URL)
+URL: Final = compile_bytes(rb"(?i)(%s)([^\s/?#\"'<>]+)@" % _URL)
+URL_SLASH: Final = compile_bytes(rb"(?i)(%s)([^\s/?#\"'<>@]*[/?#][^\s\"'<>@]*)@" % _URL)
 """The same with a slash in the password, which is wrong but happens."""
 
-PRIVATE_KEY: Final = compiled(
+PRIVATE_KEY: Final = compile_bytes(
     rb"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?"
     rb"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)"
 )
@@ -91,8 +91,8 @@ TOKENS: Final = (
 )
 """Secrets that are known by their form alone; no two of them begin alike."""
 
-TOKEN: Final = compiled(b"|".join(b"(%s)" % pattern for _, pattern in TOKENS))
-SK_KEY: Final = compiled(rb"((?:^|[^A-Za-z0-9_-]|\\[nrt])sk-)([A-Za-z0-9_-]{20,})")
+TOKEN: Final = compile_bytes(b"|".join(b"(%s)" % pattern for _, pattern in TOKENS))
+SK_KEY: Final = compile_bytes(rb"((?:^|[^A-Za-z0-9_-]|\\[nrt])sk-)([A-Za-z0-9_-]{20,})")
 
 _BETWEEN: Final = rb"(?:\\[tnr]|[\\\"' \t])*"
 SUSPECT: Final = b"|".join(
@@ -117,7 +117,7 @@ SUSPECT: Final = b"|".join(
 )
 """Expression for a line that may hold a secret. Meant to be rare in logs, and never to miss one."""
 
-_KEY_NAME: Final = compiled(rb"(?i)(?:%s|authorization|cookie|(?:^|[_.-])pass)\z" % _WORDS)
+_KEY_NAME: Final = compile_bytes(rb"(?i)(?:%s|authorization|cookie|(?:^|[_.-])pass)\z" % _WORDS)
 
 
 def kind_of(name: bytes) -> str:

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tickertape.producers.shipper.redaction import card_numbers as cards
-from tickertape.producers.shipper.redaction import patterns as forms
+from tickertape.producers.shipper.redaction import patterns
 from tickertape.producers.shipper.redaction.patterns import kind_of, kind_of_key
 from tickertape.producers.shipper.sanitize import clean
-from tickertape.producers.shipper.user_regex import compiled
+from tickertape.producers.shipper.user_regex import compile_pattern
 
-_SUSPECT: Final = forms.compiled(forms.SUSPECT)
+_SUSPECT: Final = patterns.compile_bytes(patterns.SUSPECT)
 _DONE: Final = re.compile(rb"\[redacted:[\w-]+\]")
 _KIND: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _OPENING: Final = re.compile(rb"[bBuUrR]?\\*[\"']")
@@ -52,11 +52,11 @@ class Redactor:
         self._extra = [(kind, _checked(kind, pattern)) for kind, pattern in extra]
 
     @property
-    def looks_everywhere(self) -> bool:
-        """True when there are kinds that ``secret_forms.SUSPECT`` does not know."""
+    def checks_all_lines(self) -> bool:
+        """True when there are kinds that ``secret_patterns.SUSPECT`` does not know."""
         return bool(self._extra)
 
-    def text(self, text: str) -> str:
+    def redact_text(self, text: str) -> str:
         """Clean a text and take the secrets out."""
         text = clean(text)
         if len(text) >= 4:
@@ -67,7 +67,7 @@ class Redactor:
             text = pattern.sub(lambda found, kind=kind: self._found(found, kind), text)
         return text
 
-    def value(self, value: Any, kind: str | None = None) -> Any:
+    def redact_value(self, value: Any, kind: str | None = None) -> Any:
         """Clean a JSON value and take the secrets out, also by the names of fields.
 
         Args:
@@ -75,15 +75,15 @@ class Redactor:
             kind: the value is a secret of this kind.
         """
         if isinstance(value, str):
-            return self.text(value) if kind is None else self._whole(clean(value), kind)
+            return self.redact_text(value) if kind is None else self._whole(clean(value), kind)
         if isinstance(value, dict):
             return self._fields(value, kind)
         if isinstance(value, list):
             if kind is None and len(value) == 2 and isinstance(value[0], str):
                 # A header, as some write it.
                 kind_of_second = kind_of_key(clean(value[0]))
-                return [self.text(value[0]), self.value(value[1], kind_of_second)]
-            return [self.value(item, kind) for item in value]
+                return [self.redact_text(value[0]), self.redact_value(value[1], kind_of_second)]
+            return [self.redact_value(item, kind) for item in value]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if kind is not None:
                 return self._mark(kind)
@@ -94,16 +94,16 @@ class Redactor:
     def _fields(self, fields: dict[str, Any], kind: str | None) -> dict[str, Any]:
         named = None
         for name in ("name", "key", "field", "header", "Name", "Key"):
-            said = fields.get(name)
-            if isinstance(said, str):
-                named = named or kind_of_key(clean(said))
+            label = fields.get(name)
+            if isinstance(label, str):
+                named = named or kind_of_key(clean(label))
         result: dict[str, Any] = {}
         for key, item in fields.items():
             shown = clean(key)
             own = kind or kind_of_key(shown)
             if own is None and named is not None and shown.lower() in ("value", "val", "data"):
                 own = named
-            result[self.text(key)] = self.value(item, own)
+            result[self.redact_text(key)] = self.redact_value(item, own)
         return result
 
     def _whole(self, text: str, kind: str) -> str:
@@ -131,26 +131,26 @@ class Redactor:
     def _built_in(self, data: bytes) -> bytes:
         low = data.lower()
         if b"PRIVATE KEY" in data:
-            data = forms.PRIVATE_KEY.sub(lambda _: self._bytes("private_key"), data)
+            data = patterns.PRIVATE_KEY.sub(lambda _: self._bytes("private_key"), data)
         if b"authorization" in low:
-            data = forms.AUTHORIZATION.sub(self._behind("authorization"), data)
+            data = patterns.AUTHORIZATION.sub(self._behind("authorization"), data)
         if b"cookie" in low:
-            data = forms.COOKIE.sub(self._behind("cookie"), data)
-        data = forms.PAIR.sub(self._pair, data)
+            data = patterns.COOKIE.sub(self._behind("cookie"), data)
+        data = patterns.PAIR.sub(self._pair, data)
         if b"<" in data:
-            data = forms.ELEMENT.sub(self._named, data)
+            data = patterns.ELEMENT.sub(self._named, data)
         if b"-" in data:
-            data = forms.OPTION.sub(self._named, data)
+            data = patterns.OPTION.sub(self._named, data)
         if b"@" in data:
-            data = forms.URL.sub(self._behind("url_password", b"@"), data)
-            data = forms.URL_SLASH.sub(self._url_slash, data)
+            data = patterns.URL.sub(self._behind("url_password", b"@"), data)
+            data = patterns.URL_SLASH.sub(self._url_slash, data)
         if b"bearer" in low:
-            data = forms.BEARER.sub(self._bearer, data)
+            data = patterns.BEARER.sub(self._bearer, data)
         if b"basic" in low:
-            data = forms.BASIC.sub(self._basic, data)
-        data = forms.TOKEN.sub(self._token, data)
+            data = patterns.BASIC.sub(self._basic, data)
+        data = patterns.TOKEN.sub(self._token, data)
         if b"sk-" in data:
-            data = forms.SK_KEY.sub(self._sk_key, data)
+            data = patterns.SK_KEY.sub(self._sk_key, data)
         return cards.replace(data, lambda: self._bytes("card"))
 
     def _behind(self, kind: str, end: bytes = b"") -> Callable[[Any], bytes]:
@@ -213,8 +213,8 @@ class Redactor:
         return bytes(found.group(1) + self._bytes("authorization"))
 
     def _token(self, found: Any) -> bytes:
-        place = next(place for place, group in enumerate(found.groups()) if group is not None)
-        return self._bytes(forms.TOKENS[place][0])
+        index = next(index for index, group in enumerate(found.groups()) if group is not None)
+        return self._bytes(patterns.TOKENS[index][0])
 
     def _sk_key(self, found: Any) -> bytes:
         secret = found.group(2)
@@ -226,4 +226,4 @@ class Redactor:
 def _checked(kind: str, pattern: str) -> Any:
     if not _KIND.fullmatch(kind):
         raise ValueError(f"{kind!r} is no kind of secret: 1 to 32 letters, digits, '_' and '-'")
-    return compiled(pattern, f"the pattern {pattern!r} of {kind}")
+    return compile_pattern(pattern, f"the pattern {pattern!r} of {kind}")

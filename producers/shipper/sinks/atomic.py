@@ -26,7 +26,14 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts import subjects
 from tickertape.producers.shipper.position import digest
-from tickertape.producers.shipper.sinks.sink import Checkpoint, Conflict, Item, Known, Refused, decode
+from tickertape.producers.shipper.sinks.sink import (
+    Checkpoint,
+    CommitRejected,
+    Conflict,
+    OutgoingEvent,
+    StoredCheckpoint,
+    decode,
+)
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
@@ -64,7 +71,7 @@ class AtomicSink:
         self._run = secrets.token_hex(6)
         self._batches = 0
 
-    async def load(self) -> dict[str, Known]:
+    async def load(self) -> dict[str, StoredCheckpoint]:
         """The checkpoints of this host, by path; waits while NATS is away."""
         pattern = self._names.subject(f"checkpoint.{subjects.escape(self._host)}.>")
         found: set[str] = set()
@@ -72,14 +79,14 @@ class AtomicSink:
             found |= set(await self._patiently(direct_get.subjects_of, self._names.stream(stream), pattern))
         slots = asyncio.Semaphore(_LOADS_AT_ONCE)
 
-        async def one(subject: str) -> Known | None:
+        async def one(subject: str) -> StoredCheckpoint | None:
             async with slots:
                 return await self._newest(subject)
 
         all_known = await asyncio.gather(*(one(subject) for subject in sorted(found)))
         return {known.checkpoint.path: known for known in all_known if known is not None}
 
-    async def commit(self, items: Sequence[Item], checkpoint: Checkpoint, expected: int) -> int:
+    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Ship a batch; see ``Sink.commit``."""
         self._batches += 1
         batch = f"{self._run}-{self._batches}"
@@ -91,7 +98,7 @@ class AtomicSink:
                 if sequence:
                     return sequence
                 if code in _TOO_LARGE:
-                    raise Refused(trouble)
+                    raise CommitRejected(trouble)
                 known = await self._newest(subject)
             except (NatsError, OSError) as error:
                 self._tell(str(error) or type(error).__name__)
@@ -116,7 +123,7 @@ class AtomicSink:
             self._complain(f"shipping has halted: {trouble}; trying on, nothing is lost")
 
     async def _attempt(
-        self, items: Sequence[Item], subject: str, body: bytes, expected: int
+        self, items: Sequence[OutgoingEvent], subject: str, body: bytes, expected: int
     ) -> tuple[int, int, str]:
         """Send a batch once: its checkpoint's sequence, or the error's code and text."""
         client = self._client
@@ -158,12 +165,12 @@ class AtomicSink:
         client = self._client
         reconnects = client.stats["reconnects"]
 
-        def look() -> None:
+        def scan() -> None:
             if not client.is_connected or client.stats["reconnects"] != reconnects:
                 raise NatsTimeout
 
         asking = client.request(subject, body, timeout=COMMIT_TIMEOUT, headers=headers)
-        return await watched(asking, look, _CONNECTION_POLL)
+        return await watched(asking, scan, _CONNECTION_POLL)
 
     def _subject(self, path: str) -> str:
         name = path.encode("utf-8", "surrogateescape")
@@ -172,7 +179,7 @@ class AtomicSink:
 
     # What is there.
 
-    async def _newest(self, subject: str) -> Known | None:
+    async def _newest(self, subject: str) -> StoredCheckpoint | None:
         """The newest checkpoint of a subject, and the sequence of the last one in EVENTS."""
         # A replica without the newest may answer: then a commit's condition fails, and it asks again.
         here = await self._patiently(direct_get.last, self._names.stream("EVENTS"), subject)
@@ -181,7 +188,7 @@ class AtomicSink:
         found = [checkpoint for item in (here, kept) if item and (checkpoint := _read(item.data)) is not None]
         if not found:
             return None
-        return Known(max(found, key=lambda one: one.count), sequence)
+        return StoredCheckpoint(max(found, key=lambda one: one.count), sequence)
 
     async def _patiently(
         self, ask: Callable[[Client, str, str], Coroutine[Any, Any, T]], stream: str, subject: str

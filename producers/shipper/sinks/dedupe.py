@@ -12,8 +12,13 @@ from collections.abc import Sequence
 
 from tickertape.producers.sdk.errors import InvalidEvent, PublishRejected
 from tickertape.producers.sdk.publisher import Publisher
-from tickertape.producers.shipper.sinks.local_state import State
-from tickertape.producers.shipper.sinks.sink import Checkpoint, Item, Known, Refused
+from tickertape.producers.shipper.sinks.local_state import LocalState
+from tickertape.producers.shipper.sinks.sink import (
+    Checkpoint,
+    CommitRejected,
+    OutgoingEvent,
+    StoredCheckpoint,
+)
 
 _TOO_LARGE = 10054
 
@@ -27,26 +32,26 @@ class DedupeSink:
         host: name of this host in the checkpoints.
     """
 
-    def __init__(self, publisher: Publisher, state: State, host: str) -> None:
+    def __init__(self, publisher: Publisher, state: LocalState, host: str) -> None:
         self._publisher = publisher
         self._state = state
         self._host = host
         self._bodies: dict[str, bytes] = {}
 
-    async def load(self) -> dict[str, Known]:
+    async def load(self) -> dict[str, StoredCheckpoint]:
         """The checkpoints of this state, by path."""
         found = self._state.load()
         self._bodies = {path: checkpoint.encode(self._host) for path, checkpoint in found.items()}
-        return {path: Known(checkpoint, checkpoint.count) for path, checkpoint in found.items()}
+        return {path: StoredCheckpoint(checkpoint, checkpoint.count) for path, checkpoint in found.items()}
 
-    async def commit(self, items: Sequence[Item], checkpoint: Checkpoint, expected: int) -> int:
+    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Ship a batch; see ``Sink.commit``."""
         tickets = [await self._publisher.submit(item.subject, item.payload, msg_id=item.id) for item in items]
         for outcome in await asyncio.gather(*tickets, return_exceptions=True):
             if isinstance(outcome, InvalidEvent) or (
                 isinstance(outcome, PublishRejected) and outcome.code == _TOO_LARGE
             ):
-                raise Refused(str(outcome))
+                raise CommitRejected(str(outcome))
             if isinstance(outcome, BaseException):
                 raise outcome
         self._bodies[checkpoint.path] = checkpoint.encode(self._host)

@@ -23,7 +23,7 @@ class CheckpointError(OperatorError):
     """The state on disk cannot be used."""
 
 
-class State:
+class LocalState:
     """The state of one shipper in a folder, locked until ``close``.
 
     Args:

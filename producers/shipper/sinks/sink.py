@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
-from tickertape.producers.shipper.position import FilePosition, place_from
+from tickertape.producers.shipper.position import FilePosition, position_from_json
 
 from tickertape.errors import TickertapeError
 
 VERSION: Final = 2
 
 
-class Item(NamedTuple):
+class OutgoingEvent(NamedTuple):
     """An event of a batch.
 
     Attributes:
@@ -44,7 +44,7 @@ class Checkpoint:
     """
 
     path: str
-    places: tuple[FilePosition, ...] = ()
+    positions: tuple[FilePosition, ...] = ()
     suppressed: Counter[str] = field(default_factory=Counter)
     time: float = 0.0
     count: int = 0
@@ -61,7 +61,7 @@ class Checkpoint:
             "batch": self.batch,
             "time": self.time,
             "count": self.count,
-            "files": [place.as_json() for place in self.places],
+            "files": [position.to_json() for position in self.positions],
             "suppressed": dict(self.suppressed),
         }
         # A file's path may be any bytes; the standard library writes those that are no text as escapes.
@@ -79,9 +79,9 @@ def decode(data: bytes) -> Checkpoint:
         if body["version"] != VERSION:
             raise ValueError(f"version {body['version']!r}")
         suppressed = {str(level): int(number) for level, number in body["suppressed"].items()}
-        places = tuple(place_from(item) for item in body["files"])
+        positions = tuple(position_from_json(item) for item in body["files"])
         return Checkpoint(
-            _path(body["path"]), places, Counter(suppressed), float(body["time"]), int(body["count"]),
+            _path(body["path"]), positions, Counter(suppressed), float(body["time"]), int(body["count"]),
             str(body["run"]), str(body["batch"]),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, UnicodeError) as error:
@@ -95,7 +95,7 @@ def _path(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredCheckpoint:
     """A checkpoint that was found.
 
     Attributes:
@@ -113,16 +113,16 @@ class Conflict(TickertapeError):
         known: what it said.
     """
 
-    def __init__(self, known: Known) -> None:
-        super().__init__(known)
-        self.known = known
+    def __init__(self, stored: StoredCheckpoint) -> None:
+        super().__init__(stored)
+        self.stored = stored
 
     def __str__(self) -> str:
-        checkpoint = self.known.checkpoint
+        checkpoint = self.stored.checkpoint
         return f"{checkpoint.path}: another shipper (run {checkpoint.run}) has moved on"
 
 
-class Refused(TickertapeError):
+class CommitRejected(TickertapeError):
     """The server takes no such event, now or later; nothing of the batch was shipped.
 
     Args:
@@ -137,10 +137,10 @@ class Refused(TickertapeError):
 class Sink(Protocol):
     """Where batches go."""
 
-    async def load(self) -> dict[str, Known]:
+    async def load(self) -> dict[str, StoredCheckpoint]:
         """The checkpoints of this host, by path."""
 
-    async def commit(self, items: Sequence[Item], checkpoint: Checkpoint, expected: int) -> int:
+    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Ship a batch, and wait for as long as that takes.
 
         Args:

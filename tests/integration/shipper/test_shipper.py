@@ -21,11 +21,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
-from tickertape.producers.shipper.runner import work
+from tickertape.producers.shipper.runner import run_shipper
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
-from tickertape.producers.shipper.sinks.sink import Checkpoint, Item
+from tickertape.producers.shipper.sinks.local_state import CheckpointError, LocalState
+from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
 
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import refuse
@@ -454,7 +454,7 @@ def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix:
     append(log, numbered(0, 2_500))
     settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
 
-    class Dies(State):
+    class Dies(LocalState):
         saves = 0
 
         def save(self, checkpoints: dict[str, bytes]) -> bool:
@@ -463,20 +463,20 @@ def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix:
                 raise CheckpointError("cannot be written: no space left on device", "make room")
             return super().save(checkpoints)
 
-    async def ship(state: State) -> int:
+    async def ship(state: LocalState) -> int:
         publisher = Publisher(nats_url, prefix=nats_prefix, name="old", deadline=FOREVER)
         async with publisher:
             await publisher.connected()
             sink = DedupeSink(publisher, state, "host")
-            return await work(settings, sink, publisher, asyncio.Event(), 200_000, state)
+            return await run_shipper(settings, sink, publisher, asyncio.Event(), 200_000, state)
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
-            state: State = Dies(tmp_path / "state", "key")
+            state: LocalState = Dies(tmp_path / "state", "key")
             with pytest.raises(CheckpointError):
                 await ship(state)
             state.close()
-            state = State(tmp_path / "state", "key")
+            state = LocalState(tmp_path / "state", "key")
             assert await ship(state) == 0
             state.close()
             await shipped.read()
@@ -496,7 +496,7 @@ def test_an_event_that_nats_does_not_take_holds_up_no_other(
         async with listening(nats_url, nats_prefix) as shipped:
             client = await connect.connect(nats_url, name="small")
             sink = AtomicSink(client, Names(nats_prefix), "host", print)
-            assert await work(settings, sink, None, asyncio.Event(), 2_000) == 0
+            assert await run_shipper(settings, sink, None, asyncio.Event(), 2_000) == 0
             await connect.close(client)
             await shipped.read()
             assert shipped.messages == ["before", "after"]
@@ -525,7 +525,9 @@ def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats
             sequence = 0
             for number in range(4):
                 text = f'"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"{number}","source":"a"'
-                item = Item("log.info.a", f'{{"event_type":"system_log",{text}}}'.encode(), str(number))
+                item = OutgoingEvent(
+                    "log.info.a", f'{{"event_type":"system_log",{text}}}'.encode(), str(number)
+                )
                 sequence = await sink.commit([item], Checkpoint("/a", count=number + 1), sequence)
             await connect.close(client)
             await shipped.read()

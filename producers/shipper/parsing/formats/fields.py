@@ -14,12 +14,12 @@ from typing import Any, Final
 from tickertape.contracts import subjects
 from tickertape.contracts.subjects import SubjectError
 from tickertape.producers.shipper.parsing.levels import level_of
-from tickertape.producers.shipper.parsing.timestamps import Times
+from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 Fields = tuple[str | None, str, str | None, str | None, dict[str, Any]]
 """Level, message, source, timestamp and metadata; None where the line does not say."""
 
-Care = Callable[[Any], Any]
+Sanitizer = Callable[[Any], Any]
 """Cleans and redacts a value, or all within it."""
 
 
@@ -40,7 +40,7 @@ DEFAULT_FIELDS: Final = FieldNames()
 _Names = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-class Mapping:
+class FieldMapping:
     """Takes the fields of an event out of the values of a line.
 
     Args:
@@ -48,12 +48,12 @@ class Mapping:
         times: reads times.
     """
 
-    def __init__(self, names: FieldNames, times: Times) -> None:
+    def __init__(self, names: FieldNames, timestamps: TimestampParser) -> None:
         self._level = _paths(names.level)
         self._message = _paths(names.message)
         self._timestamp = _paths(names.timestamp)
         self._source = _paths(names.source)
-        self._times = times
+        self._timestamps = timestamps
 
     def take(self, body: dict[str, Any]) -> tuple[str | None, str | None, str | None, str | None]:
         """Take level, message, source and timestamp out of a body, which keeps the rest."""
@@ -64,7 +64,7 @@ class Mapping:
         return level, message, source, timestamp
 
     def _time(self, value: object, _: str) -> str | None:
-        return self._times.of_value(value)
+        return self._timestamps.parse_value(value)
 
 
 def _paths(names: tuple[str, ...]) -> _Names:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from tickertape.contracts import strict_json as json_text
 from tickertape.contracts.events import MAX_EVENT_DEPTH
-from tickertape.producers.shipper.parsing.formats.fields import Care, Fields, Mapping
+from tickertape.producers.shipper.parsing.formats.fields import FieldMapping, Fields, Sanitizer
 
 _DEEPEST: Final = MAX_EVENT_DEPTH - 2
 """Levels of a body that still fit into the metadata of an event."""
@@ -24,13 +24,13 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
-class Json:
+class JsonReader:
     """JSON lines."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: FieldMapping) -> None:
         self._mapping = mapping
 
-    def read(self, text: str, care: Care | None = None) -> Fields | None:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read an object; None for everything else, and for objects too deep for an event."""
         start = text[:1]
         if start != "{" and not (start.isspace() and text.lstrip()[:1] == "{"):
@@ -43,8 +43,8 @@ class Json:
             return None
         if not isinstance(body, dict):
             return None
-        if care is not None:
-            body = care(body)
+        if sanitize is not None:
+            body = sanitize(body)
         whole = body.copy()
         if body.get("event_type") == "system_log":
             del body["event_type"]
@@ -59,13 +59,13 @@ class Json:
         return level, message, source, timestamp, body
 
 
-class Logfmt:
+class LogfmtReader:
     """Lines of ``name=value``, where values with spaces are in double quotes."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: FieldMapping) -> None:
         self._mapping = mapping
 
-    def read(self, text: str, care: Care | None = None) -> Fields | None:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a line of at least two pairs and nothing else; lines after the first belong to the message."""
         if _KEY.match(text) is None:
             return None
@@ -79,10 +79,10 @@ class Logfmt:
             body[name] = bare or (_unescaped(quoted) if "\\" in quoted else quoted)
         if count < 2:
             return None
-        if care is not None:
-            body = care(body)
-            line = care(line)
-            rest = care(rest)
+        if sanitize is not None:
+            body = sanitize(body)
+            line = sanitize(line)
+            rest = sanitize(rest)
         level, message, source, timestamp = self._mapping.take(body)
         if message is None:
             message, body = line, {}

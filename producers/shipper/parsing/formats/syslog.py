@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from tickertape.producers.shipper.parsing import levels
-from tickertape.producers.shipper.parsing.formats.fields import Care, Fields, legal_source
-from tickertape.producers.shipper.parsing.timestamps import STAMP, Times
+from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
+from tickertape.producers.shipper.parsing.timestamps import STAMP, TimestampParser
 
 _OLD = re.compile(
     r"(?:<(\d{1,3})>)?(?:(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([ \d]\d) (\d\d:\d\d)(:[0-5]\d)"
@@ -28,13 +28,13 @@ _PARAMETER = re.compile(r" ([^\s=\]\"]+)=\"((?:[^\"\\\]]|\\.)*)\"", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\"\\\]])")
 
 
-class Syslog:
+class SyslogReader:
     """Both forms of syslog."""
 
-    def __init__(self, times: Times) -> None:
-        self._times = times
+    def __init__(self, timestamps: TimestampParser) -> None:
+        self._timestamps = timestamps
 
-    def read(self, text: str, care: Care | None = None) -> Fields | None:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a text; None when it is neither form."""
         head = _NEW.match(text)
         if head is not None:
@@ -45,12 +45,12 @@ class Syslog:
     def _old(self, text: str, head: re.Match[str]) -> Fields | None:
         priority, month, day, minute, second, fraction, *stamp, host, tag, pid = head.groups()
         if month is not None:
-            timestamp = self._times.yearless(month, day.strip(), minute, second, fraction)
+            timestamp = self._timestamps.from_yearless_groups(month, day.strip(), minute, second, fraction)
         else:
             # A plain line may begin with a time and two words, the second with a colon.
             if priority is None and pid is None:
                 return None
-            timestamp = self._times.join(*stamp)
+            timestamp = self._timestamps.join(*stamp)
         number = int(priority) if priority is not None else None
         source = legal_source(tag)
         if timestamp is None or source is None or (number is not None and number > 191):
@@ -70,7 +70,7 @@ class Syslog:
         number = int(priority)
         if number > 191:
             return None
-        timestamp = self._times.join(*stamp) if stamp[0] is not None else None
+        timestamp = self._timestamps.join(*stamp) if stamp[0] is not None else None
         named = (("host", host), ("pid", pid), ("message_id", message_id))
         metadata: dict[str, Any] = {key: value for key, value in named if value != "-"}
         metadata["facility"] = number >> 3

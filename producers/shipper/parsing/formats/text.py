@@ -10,8 +10,8 @@ import re
 from typing import Final
 
 from tickertape.producers.shipper.parsing import levels
-from tickertape.producers.shipper.parsing.formats.fields import Care, Fields, legal_source
-from tickertape.producers.shipper.parsing.timestamps import STAMP, Times
+from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
+from tickertape.producers.shipper.parsing.timestamps import STAMP, TimestampParser
 
 _BEFORE_MESSAGE: Final = " \t|]:-"
 _PLAIN = re.compile(
@@ -35,13 +35,13 @@ _GLOG = re.compile(
 )
 
 
-class Plain:
+class PlainReader:
     """Any text, with a time and a level near its beginning, or without."""
 
-    def __init__(self, times: Times) -> None:
-        self._times = times
+    def __init__(self, timestamps: TimestampParser) -> None:
+        self._timestamps = timestamps
 
-    def read(self, text: str, care: Care | None = None) -> Fields:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
         """Read a text."""
         head = _PLAIN.match(text)
         if head is None:
@@ -50,7 +50,7 @@ class Plain:
                 return known[0], text, None, None, {}
             return ("ERROR" if text.startswith(_BROKEN) else None), text, None, None, {}
         minute, second, fraction, zone, word = head.groups()
-        timestamp = self._times.join(minute, second, fraction, zone)
+        timestamp = self._timestamps.join(minute, second, fraction, zone)
         level = levels.IN_TEXT.get(word) if word is not None else None
         if level is not None:
             if timestamp is None:
@@ -67,7 +67,7 @@ class Plain:
         return level, text[end:].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
 
 
-class Python:
+class PythonReader:
     """The usual forms of Python's logging.
 
     Args:
@@ -75,11 +75,11 @@ class Python:
         strict: the name must be marked as one, since a word behind the level may begin the message.
     """
 
-    def __init__(self, times: Times, *, strict: bool) -> None:
-        self._times = times
+    def __init__(self, timestamps: TimestampParser, *, strict: bool) -> None:
+        self._timestamps = timestamps
         self._strict = strict
 
-    def read(self, text: str, care: Care | None = None) -> Fields | None:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a text; None when it has no such head."""
         head = _PYTHON.match(text)
         if head is None:
@@ -101,25 +101,25 @@ class Python:
         source = legal_source(dashed or inner or name)
         if source is None or _NO_NAME.search(source):
             return None
-        timestamp = self._times.join(minute, second, fraction, zone)
+        timestamp = self._timestamps.join(minute, second, fraction, zone)
         if timestamp is None:
             return None
         return level, text[head.end() :].lstrip(" \t") or text, source, timestamp, {}
 
 
-class Loguru:
+class LoguruReader:
     """Loguru's own form: time, level and place between bars, then the message."""
 
-    def __init__(self, times: Times) -> None:
-        self._times = times
+    def __init__(self, timestamps: TimestampParser) -> None:
+        self._timestamps = timestamps
 
-    def read(self, text: str, care: Care | None = None) -> Fields | None:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a text; None when it has no such head."""
         head = _LOGURU.match(text)
         if head is None:
             return None
         minute, second, fraction, zone, word, module, function, line = head.groups()
-        timestamp = self._times.join(minute, second, fraction, zone)
+        timestamp = self._timestamps.join(minute, second, fraction, zone)
         if timestamp is None:
             return None
         metadata = {"function": function, "line": int(line[:9])}
@@ -131,22 +131,22 @@ class Loguru:
         return level, message, legal_source(module), timestamp, metadata
 
 
-class Glog:
+class GlogReader:
     """Lines of glog, absl and klog: a letter for the level, a time without a year, a thread and a place."""
 
-    def __init__(self, times: Times) -> None:
-        self._times = times
+    def __init__(self, timestamps: TimestampParser) -> None:
+        self._timestamps = timestamps
 
-    def read(self, text: str, care: Care | None = None) -> Fields | None:
+    def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a text; None when it has no such head."""
         head = _GLOG.match(text)
         if head is None:
             return None
         letter, year, month, day, minute, second, fraction, thread, file, line = head.groups()
         if year is None:
-            timestamp = self._times.yearless(month, day, minute, second, fraction)
+            timestamp = self._timestamps.from_yearless_groups(month, day, minute, second, fraction)
         else:
-            timestamp = self._times.join(f"{year}-{month}-{day} {minute}", second, fraction, None)
+            timestamp = self._timestamps.join(f"{year}-{month}-{day} {minute}", second, fraction, None)
         if timestamp is None:
             return None
         metadata = {"thread": int(thread[:18]), "file": file, "line": int(line[:9])}

@@ -8,30 +8,30 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from tickertape.producers.shipper.files.file_stream import FileStream
-from tickertape.producers.shipper.files.rotation import Renamed, key_of, open_same, siblings
-from tickertape.producers.shipper.files.watch import Wake
-from tickertape.producers.shipper.parsing.parser import Counts, Parser, ParseSettings
-from tickertape.producers.shipper.runner import DrySink
-from tickertape.producers.shipper.shipper import ENDING_POLL_INTERVAL, POLL_INTERVAL, Shipper
-from tickertape.producers.shipper.sinks.sink import Checkpoint, Item
-from tickertape.producers.shipper.status import ShipCollector, health
-from tickertape.producers.shipper.stdin_spool import Spool
-from tickertape.producers.shipper.throttle import Shape, Throttle
+from tickertape.producers.shipper.files.file_watcher import FileWatcher
+from tickertape.producers.shipper.files.rotation import PathChanged, key_of, open_same, siblings
+from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
+from tickertape.producers.shipper.runner import DryRunSink
+from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, Shipper
+from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
+from tickertape.producers.shipper.status import ShipCollector, health_event
+from tickertape.producers.shipper.stdin_spool import StdinSpool
+from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 
 from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN, Desk
 
 
-def lineage(name: str, settings: ParseSettings = PLAIN) -> FileStream:
-    counts = Counts()
+def stream(name: str, settings: ParseSettings = PLAIN) -> FileStream:
+    counts = ParserCounts()
     parser = lambda: Parser(settings, "test", counts)  # noqa: E731
-    return FileStream(name, None, parser, Throttle(Shape(), name, "test"), "run", grace=0.0)
+    return FileStream(name, None, parser, Throttle(ThrottleSettings(), name, "test"), "run", grace=0.0)
 
 
 def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:
     """Whoever writes into the pipe waits meanwhile, and nothing is lost of it."""
-    of_spool = lineage("stdin-test")
-    spool = Spool(tmp_path / "spool", of_spool, limit=10_000)
+    of_spool = stream("stdin-test")
+    spool = StdinSpool(tmp_path / "spool", of_spool, limit=10_000)
     given: list[int] = []
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -48,12 +48,12 @@ def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             while not (filling.done() and not of_spool.chain):
                 now += 0.1
-                spool.look(now)
+                spool.scan(now)
                 while (batch := of_spool.next_batch(now, finish=True)) is not None:
                     shipped += [item.payload.decode() for item in batch.items]
                     of_spool.shipped(batch, 1)
                 await asyncio.sleep(0.001)
-        spool.look(now + 1)
+        spool.scan(now + 1)
         spool.close()
         return shipped
 
@@ -68,25 +68,25 @@ def test_a_path_that_leads_elsewhere_by_now_is_told(tmp_path: Path) -> None:
     path.write_text("old")
     ((_, found),) = siblings(str(path))
     path.rename(tmp_path / "app.log.1")
-    with pytest.raises(Renamed):
+    with pytest.raises(PathChanged):
         open_same(str(path), key_of(found))
     path.write_text("new")
-    with pytest.raises(Renamed):
+    with pytest.raises(PathChanged):
         open_same(str(path), key_of(found))
 
 
 def test_patience_ends_when_something_is_due(tmp_path: Path) -> None:
     """What waits for its rest does not wait for the next poll as well."""
     desk = Desk(tmp_path, parsing=ParseSettings())
-    shipper = Shipper(desk.tail, DrySink(), Wake([]), 1_000, print)
-    assert shipper._patience() == POLL_INTERVAL
+    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    assert shipper._poll_delay() == POLL_INTERVAL
     desk.now = time.time()
     desk.write("app.log", "INFO one\n")
     desk.ship()
-    (file,) = next(iter(desk.tail.lineages.values())).chain
-    assert file.due < float("inf")
-    desk.tail.lineages[str(tmp_path / "app.log")].chain[0]._grew_at -= 10
-    assert shipper._patience() == ENDING_POLL_INTERVAL
+    (file,) = next(iter(desk.discovery.streams.values())).chain
+    assert file.flush_at < float("inf")
+    desk.discovery.streams[str(tmp_path / "app.log")].chain[0]._grew_at -= 10
+    assert shipper._poll_delay() == DRAIN_POLL_INTERVAL
     desk.close()
 
 
@@ -96,9 +96,9 @@ def test_metrics_and_health_say_how_it_stands(tmp_path: Path) -> None:
     desk.write("app.log", "one password=hunter2\ntwo\n")
     desk.ship()
     desk.write("app.log", "three\n")
-    shipper = Shipper(desk.tail, DrySink(), Wake([]), 1_000, print)
-    (one,) = shipper.lineages
-    one.level_at = time.time() - 100
+    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    (one,) = shipper.streams
+    one.caught_up_at = time.time() - 100
     shipper.shipped["info"] = 2
     registry = CollectorRegistry()
     registry.register(ShipCollector(shipper, desk.counts))
@@ -112,7 +112,7 @@ def test_metrics_and_health_say_how_it_stands(tmp_path: Path) -> None:
     ):
         assert line in text
     assert "hunter2" not in text
-    event = health(shipper, desk.counts, "host")
+    event = health_event(shipper, desk.counts, "host")
     assert event.subject == "system.health.shipper.host"
     assert event.status == "DEGRADED", "a hundred seconds behind"
     assert isinstance(event.checks, dict)
@@ -122,6 +122,6 @@ def test_metrics_and_health_say_how_it_stands(tmp_path: Path) -> None:
 
 def test_a_dry_sink_shows_what_would_be_shipped(capsys: pytest.CaptureFixture[str]) -> None:
     """The subject, and the event behind it."""
-    items = [Item("log.info.a", b'{"a": 1}', "1")]
-    asyncio.run(DrySink().commit(items, Checkpoint("a"), 0))
+    items = [OutgoingEvent("log.info.a", b'{"a": 1}', "1")]
+    asyncio.run(DryRunSink().commit(items, Checkpoint("a"), 0))
     assert capsys.readouterr().out == 'log.info.a {"a": 1}\n'

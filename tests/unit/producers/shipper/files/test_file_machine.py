@@ -96,11 +96,11 @@ class Rotation(RuleBasedStateMachine):
 
     @rule(
         seconds=strategies.sampled_from([0.0, 0.3, 1.2]),
-        look=strategies.booleans(),
+        scan=strategies.booleans(),
         batches=strategies.integers(1, 3),
     )
-    def ship(self, seconds: float, look: bool, batches: int) -> None:
-        self.desk.ship(seconds, look=look, batches=batches)
+    def ship(self, seconds: float, scan: bool, batches: int) -> None:
+        self.desk.ship(seconds, scan=scan, batches=batches)
         self.waited += seconds + 0.3
         if self.waited > 4.0:  # half lines are about to go out as they are
             self.wait()

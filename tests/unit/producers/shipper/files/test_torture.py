@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tickertape.producers.shipper.files.file_stream import MAX_PIECES
+from tickertape.producers.shipper.files.file_stream import MAX_CHUNKS
 from tickertape.producers.shipper.files.tailed_file import CHUNK_BYTES
 from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, ParseSettings
-from tickertape.producers.shipper.throttle import Shape
+from tickertape.producers.shipper.throttle import ThrottleSettings
 
 from tests.support.shipper_desk import Desk
 
@@ -144,7 +144,7 @@ def test_a_file_truncated_while_it_is_read_begins_again(desk: Desk) -> None:
     desk.write("app.log", lines(1, 20_000))
     desk.ship(batches=1)
     read = len(desk.shipped["app"])
-    assert not desk.tail.lineages[str(desk.path("app.log"))].chain[0].drained
+    assert not desk.discovery.streams[str(desk.path("app.log"))].chain[0].at_eof
     desk.truncate("app.log")
     desk.write("app.log", lines(50_001, 80_000))
     desk.settle()
@@ -169,15 +169,15 @@ def test_the_last_line_of_a_quiet_log_is_due_soon(tmp_path: Path) -> None:
     desk = Desk(tmp_path, parsing=ParseSettings())
     desk.write("app.log", "INFO one\nINFO two\n")
     desk.ship()
-    (lineage,) = desk.tail.lineages.values()
+    (stream,) = desk.discovery.streams.values()
     assert desk.shipped["app"] == ["INFO one"]
-    assert lineage.due == pytest.approx(desk.now + 0.25)
+    assert stream.flush_at == pytest.approx(desk.now + 0.25)
     desk.ship(0.3)
     assert desk.shipped["app"] == ["INFO one", "INFO two"]
-    assert lineage.due == float("inf")
+    assert stream.flush_at == float("inf")
     desk.write("app.log", "INFO three\n  and m")
     desk.ship()
-    assert lineage.due == pytest.approx(desk.now + 5.0)
+    assert stream.flush_at == pytest.approx(desk.now + 5.0)
     desk.write("app.log", "ore\n")
     desk.ship()
     desk.ship(0.3)
@@ -280,12 +280,12 @@ def test_an_endless_line_is_cut_and_the_next_one_whole(desk: Desk) -> None:
 def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:
     """A reading gives up after a while, and goes on later; other files are not to wait for it."""
     with desk.path("app.log").open("wb") as file:
-        file.truncate(MAX_PIECES * CHUNK_BYTES + 10_000_000)
-    desk.tail.look(desk.now)
-    (lineage,) = desk.tail.lineages.values()
-    assert lineage.next_batch(desk.now) is None
-    assert lineage.chain[0].at == MAX_PIECES * CHUNK_BYTES
-    assert lineage.stirs(desk.now)
+        file.truncate(MAX_CHUNKS * CHUNK_BYTES + 10_000_000)
+    desk.discovery.scan(desk.now)
+    (stream,) = desk.discovery.streams.values()
+    assert stream.next_batch(desk.now) is None
+    assert stream.chain[0].read_offset == MAX_CHUNKS * CHUNK_BYTES
+    assert stream.has_work(desk.now)
     desk.write("app.log", "\nnext\n")
     desk.settle()
     assert desk.shipped["app"][-1] == "next"
@@ -293,7 +293,7 @@ def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:
 
 def test_a_storm_ends_in_its_number_even_through_a_restart(tmp_path: Path) -> None:
     """What a rate holds back is told in one event, not in silence."""
-    desk = Desk(tmp_path, shape=Shape(rates={"INFO": 10.0}))
+    desk = Desk(tmp_path, throttle=ThrottleSettings(rates={"INFO": 10.0}))
     desk.write("app.log", lines(1, 100))
     desk.ship()
     assert desk.shipped["app"] == texts(1, 10)
@@ -306,7 +306,11 @@ def test_a_storm_ends_in_its_number_even_through_a_restart(tmp_path: Path) -> No
 
 def test_levels_of_sources_are_kept_apart(tmp_path: Path) -> None:
     """The least level of a source counts before that of all."""
-    desk = Desk(tmp_path, parsing=ParseSettings(), shape=Shape("WARN", {"quiet": "ERROR", "loud": "DEBUG"}))
+    desk = Desk(
+        tmp_path,
+        parsing=ParseSettings(),
+        throttle=ThrottleSettings("WARN", {"quiet": "ERROR", "loud": "DEBUG"}),
+    )
     for name in ("quiet", "loud", "other"):
         desk.write(f"{name}.log", "INFO a\nWARN b\nERROR c\n")
     desk.settle()

@@ -4,19 +4,25 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from tickertape.producers.shipper.parsing.formats import FORMATS, LOST, VOTERS
-from tickertape.producers.shipper.parsing.parser import Counts, FieldNames, Parsed, Parser, ParseSettings
+from tickertape.producers.shipper.parsing.formats import FORMATS, MAX_MISSES, MIN_VOTES
+from tickertape.producers.shipper.parsing.parser import (
+    FieldNames,
+    ParsedEvent,
+    Parser,
+    ParserCounts,
+    ParseSettings,
+)
 
 NOW = 1_750_740_000.0  # 2025-06-24T04:40:00Z
 TIME = "2025-06-24T02:30:45.123Z"
 NOW_TEXT = "2025-06-24T04:40:00.000Z"
 
 
-def read(lines: list[str], form: str = "auto", fields: FieldNames | None = None) -> list[Parsed]:
+def read(lines: list[str], form: str = "auto", fields: FieldNames | None = None) -> list[ParsedEvent]:
     """The events of lines, in Shanghai."""
     settings = ParseSettings(form, fields or FieldNames(), ZoneInfo("Asia/Shanghai"), "off")
     data = [line.encode() for line in lines]
-    return Parser(settings, "app", Counts()).feed(data, list(range(1, len(data) + 1)), NOW)
+    return Parser(settings, "app", ParserCounts()).feed(data, list(range(1, len(data) + 1)), NOW)
 
 
 CASES: list[tuple[str, str, tuple[str, str, str, str, dict[str, Any]]]] = [
@@ -58,13 +64,13 @@ CASES: list[tuple[str, str, tuple[str, str, str, str, dict[str, Any]]]] = [
 
 
 @pytest.mark.parametrize("form", ["by its name", "auto"])
-@pytest.mark.parametrize(("name", "line", "wanted"), CASES)
+@pytest.mark.parametrize(("name", "line", "expected"), CASES)
 def test_a_format_is_read(
-    name: str, line: str, wanted: tuple[str, str, str, str, dict[str, Any]], form: str
+    name: str, line: str, expected: tuple[str, str, str, str, dict[str, Any]], form: str
 ) -> None:
     """Set by name or found: from the first line on, and when the format has been settled."""
-    for event in read([line] * (VOTERS + 2), "auto" if form == "auto" else name):
-        assert (event.level, event.message, event.source, event.timestamp, event.metadata) == wanted
+    for event in read([line] * (MIN_VOTES + 2), "auto" if form == "auto" else name):
+        assert (event.level, event.message, event.source, event.timestamp, event.metadata) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,8 +116,8 @@ def test_a_name_is_kept_to() -> None:
 
 def test_json_lines_count_in_any_file() -> None:
     """A line that is an object is read as one between lines of another format."""
-    plain = ["a plain line"] * (VOTERS * 2)
-    python = [f"ERROR:db:{number}" for number in range(VOTERS * 2)]
+    plain = ["a plain line"] * (MIN_VOTES * 2)
+    python = [f"ERROR:db:{number}" for number in range(MIN_VOTES * 2)]
     for lines in (plain, python):
         event = read([*lines, '{"level":"error","msg":"m","logger":"j"}'])[-1]
         assert (event.level, event.message, event.source) == ("ERROR", "m", "j")
@@ -119,12 +125,12 @@ def test_json_lines_count_in_any_file() -> None:
 
 def test_a_changed_format_is_noticed() -> None:
     """After many lines that do not fit, another format is looked for."""
-    old = ["ERROR:db:down"] * (VOTERS * 2)
-    new = ["E0624 10:30:45.123456 1 a.go:1] down"] * (LOST + VOTERS)
+    old = ["ERROR:db:down"] * (MIN_VOTES * 2)
+    new = ["E0624 10:30:45.123456 1 a.go:1] down"] * (MAX_MISSES + MIN_VOTES)
     sources = [event.source for event in read([*old, *new])]
     assert sources[: len(old)] == ["db"] * len(old)
     found = [event.metadata.get("file") for event in read([*old, *new])][len(old) :]
-    assert found == [None] * LOST + ["a.go"] * VOTERS
+    assert found == [None] * MAX_MISSES + ["a.go"] * MIN_VOTES
 
 
 def test_plain_lines_do_not_hide_a_format() -> None:

@@ -2,22 +2,22 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tickertape.producers.shipper.parsing.line_splitter import RawLine, Splitter
+from tickertape.producers.shipper.parsing.line_splitter import LineSplitter, RawLine
 
 
 def test_half_lines_wait_for_their_rest() -> None:
     """A line comes when its break comes, with its place."""
-    splitter = Splitter(100)
+    splitter = LineSplitter(100)
     assert splitter.feed(b"one\ntw") == [RawLine(0, 4, b"one", False)]
-    assert splitter.half
+    assert splitter.has_partial
     assert splitter.feed(b"o\r\n") == [RawLine(4, 9, b"two", False)]
-    assert not splitter.half
+    assert not splitter.has_partial
     assert splitter.finish() == []
 
 
 def test_the_end_makes_a_line_of_what_is_left() -> None:
     """The last line needs no break."""
-    splitter = Splitter(100, offset=10)
+    splitter = LineSplitter(100, offset=10)
     splitter.feed(b"rest")
     assert splitter.finish() == [RawLine(10, 14, b"rest", False)]
     assert splitter.finish() == []
@@ -25,7 +25,7 @@ def test_the_end_makes_a_line_of_what_is_left() -> None:
 
 def test_a_long_line_is_cut_and_not_split() -> None:
     """The rest of a long line is passed over, and the next line is whole."""
-    splitter = Splitter(4)
+    splitter = LineSplitter(4)
     lines = [line for _ in range(3) for line in splitter.feed(b"abcdef")] + splitter.feed(b"\nnext\n")
     assert lines == [RawLine(0, 19, b"abcd", True), RawLine(19, 24, b"next", False)]
 
@@ -34,9 +34,9 @@ def test_a_long_line_is_cut_and_not_split() -> None:
 @given(st.binary(max_size=200), st.lists(st.integers(1, 20), max_size=30), st.integers(1, 30))
 def test_pieces_do_not_matter(data: bytes, sizes: list[int], limit: int) -> None:
     """However the bytes are cut into pieces, the lines are the same, and every byte belongs to one."""
-    whole = Splitter(limit)
+    whole = LineSplitter(limit)
     expected = whole.feed(data) + whole.finish()
-    pieces = Splitter(limit)
+    pieces = LineSplitter(limit)
     found: list[RawLine] = []
     at = 0
     for size in [*sizes, len(data)]:

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tickertape.producers.shipper.parsing.multiline import MAX_BYTES, MAX_LINES
-from tickertape.producers.shipper.parsing.parser import Counts, Parsed, Parser, ParseSettings
+from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 
 NOW = 1_750_000_000.0
 LOG = "2025-06-24 10:30:45.123 ERROR it failed"
 NEXT = "2025-06-24 10:30:46.123 INFO it goes on"
 
 
-def events(text: str, multiline: str = "auto", form: str = "auto") -> list[Parsed]:
+def events(text: str, multiline: str = "auto", form: str = "auto") -> list[ParsedEvent]:
     """The events of lines, fed one by one."""
-    parser = Parser(ParseSettings(multiline=multiline, format=form), "app", Counts())
+    parser = Parser(ParseSettings(multiline=multiline, format=form), "app", ParserCounts())
     end = 0
     found = []
     for line in text.encode().split(b"\n"):
@@ -133,12 +133,12 @@ def test_lines_that_only_resemble_others_are_apart(text: str) -> None:
 
 def test_json_lines_are_never_joined() -> None:
     """Neither to each other nor to what stands around them, and they do not wait."""
-    parser = Parser(ParseSettings(), "app", Counts())
+    parser = Parser(ParseSettings(), "app", ParserCounts())
     lines = [b"start", b'{"msg":"a"}', b'  {"msg":"b"}', b"", b'{"msg":"c"}']
     ends = [6, 18, 32, 33, 45]
     found = parser.feed(lines, ends, NOW)
     assert [(event.message, event.end) for event in found] == [("start", 6), ("a", 18), ("b", 32), ("c", 45)]
-    assert not parser.waits
+    assert not parser.has_partial
 
 
 def test_the_end_is_that_of_the_last_line() -> None:
@@ -149,10 +149,10 @@ def test_the_end_is_that_of_the_last_line() -> None:
 
 def test_off_joins_nothing_and_waits_for_nothing() -> None:
     """Every line that is not blank is an event."""
-    parser = Parser(ParseSettings(multiline="off"), "app", Counts())
+    parser = Parser(ParseSettings(multiline="off"), "app", ParserCounts())
     found = parser.feed([b"a", b"  b", b"", b"\tc"], [2, 6, 7, 10], NOW)
     assert [(event.message, event.end) for event in found] == [("a", 2), ("b", 6), ("c", 10)]
-    assert not parser.waits
+    assert not parser.has_partial
 
 
 def test_a_start_pattern_tells_where_events_begin() -> None:
@@ -169,7 +169,7 @@ def test_a_start_pattern_tells_where_events_begin() -> None:
 def test_a_bad_start_pattern_is_refused(pattern: str) -> None:
     """The error tells the pattern."""
     with pytest.raises(ValueError, match="start pattern"):
-        Parser(ParseSettings(multiline=pattern), "app", Counts())
+        Parser(ParseSettings(multiline=pattern), "app", ParserCounts())
 
 
 def test_an_event_has_at_most_so_many_lines() -> None:
@@ -191,15 +191,15 @@ def test_an_event_has_at_most_so_many_bytes() -> None:
 
 def test_what_waits_can_be_flushed_or_forgotten() -> None:
     """A flush gives the event; after a reset its lines can come again."""
-    parser = Parser(ParseSettings(), "app", Counts())
+    parser = Parser(ParseSettings(), "app", ParserCounts())
     assert parser.feed([b"a", b" b"], [2, 5], NOW) == []
-    assert parser.waits
+    assert parser.has_partial
     parser.reset()
-    assert not parser.waits
+    assert not parser.has_partial
     assert parser.flush(NOW) == []
     parser.feed([b"a", b" b"], [2, 5], NOW)
     assert [event.message for event in parser.flush(NOW)] == ["a\n b"]
-    assert not parser.waits
+    assert not parser.has_partial
 
 
 LINES = st.lists(
@@ -226,8 +226,8 @@ def test_blocks_make_no_difference(lines: list[bytes], sizes: list[int], multili
         end += len(line) + 1
         ends.append(end)
 
-    def fed(steps: list[int]) -> list[Parsed]:
-        parser = Parser(ParseSettings(multiline=multiline), "app", Counts())
+    def fed(steps: list[int]) -> list[ParsedEvent]:
+        parser = Parser(ParseSettings(multiline=multiline), "app", ParserCounts())
         found = []
         begin = turn = 0
         while begin < len(lines):

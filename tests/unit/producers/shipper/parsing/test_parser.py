@@ -11,9 +11,9 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
 from tickertape.producers.shipper.parsing.parser import (
     MAX_LINE_BYTES,
-    Counts,
-    Parsed,
+    ParsedEvent,
     Parser,
+    ParserCounts,
     ParseSettings,
     clean,
     level_of,
@@ -183,7 +183,7 @@ def test_the_message_does_not_repeat_time_and_level(line: bytes, message: str) -
     assert parse(line, source="x", now=0.0).message == message
 
 
-def shipped(lines: list[bytes], counts: Counts, cut: frozenset[int] = frozenset()) -> list[Parsed]:
+def shipped(lines: list[bytes], counts: ParserCounts, cut: frozenset[int] = frozenset()) -> list[ParsedEvent]:
     """The events of lines."""
     ends = [sum(len(line) + 1 for line in lines[: place + 1]) for place in range(len(lines))]
     parser = Parser(ParseSettings(), "app", counts)
@@ -192,7 +192,7 @@ def shipped(lines: list[bytes], counts: Counts, cut: frozenset[int] = frozenset(
 
 def test_text_of_other_encodings_is_read() -> None:
     """UTF-8, else GB18030, line by line; what is neither is counted."""
-    counts = Counts()
+    counts = ParserCounts()
     lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"caf\xe9 x \xff", b"\xef\xbb\xbfINFO bom"]
     messages = [event.message for event in shipped(lines, counts)]
     assert messages == ["行情 utf", "行情 gb", "caf\ufffd x \ufffd", "INFO bom"]
@@ -202,7 +202,7 @@ def test_text_of_other_encodings_is_read() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
 def test_a_cut_within_a_character_is_no_bad_text(encoding: str) -> None:
     """The broken character goes, the others stay what they are."""
-    counts = Counts()
+    counts = ParserCounts()
     event = shipped(["a行情".encode(encoding)[:-1]], counts, frozenset({0}))[0]
     assert event.message == "a行"
     assert event.metadata == {"truncated": True}
@@ -211,7 +211,7 @@ def test_a_cut_within_a_character_is_no_bad_text(encoding: str) -> None:
 
 def test_a_long_line_among_others_is_cut() -> None:
     """Only that one."""
-    counts = Counts()
+    counts = ParserCounts()
     events = shipped([b"a", b"b" * (MAX_LINE_BYTES + 1), b"c"], counts)
     assert [len(event.message) for event in events] == [1, MAX_LINE_BYTES, 1]
     assert [event.metadata for event in events] == [{}, {"truncated": True}, {}]
@@ -222,7 +222,8 @@ def test_marks_of_direction_are_taken_out() -> None:
     """Nothing in an event changes the direction of the text around it, written as it is or escaped."""
     marks = "\u202a\u202e\u2066\u2069\u200e\u200f\u061c"
     events = shipped(
-        [f"a{marks}b".encode(), json.dumps({"msg": f"a{marks}b", marks + "k": marks}).encode()], Counts()
+        [f"a{marks}b".encode(), json.dumps({"msg": f"a{marks}b", marks + "k": marks}).encode()],
+        ParserCounts(),
     )
     assert [event.message for event in events] == ["ab", "ab"]
     assert events[1].metadata == {"k": ""}
@@ -230,7 +231,7 @@ def test_marks_of_direction_are_taken_out() -> None:
 
 def test_a_line_of_escapes_alone_is_blank() -> None:
     """It shows nothing, so it is no event."""
-    assert [event.message for event in shipped([b"\x1b[0m", b"a", b" \x00"], Counts())] == ["a"]
+    assert [event.message for event in shipped([b"\x1b[0m", b"a", b" \x00"], ParserCounts())] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_a_line_of_escapes_alone_is_blank() -> None:
 )
 def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
     """An event too big or too deep is its text, as far as that fits."""
-    for event in shipped([line, b"next"], Counts()):
+    for event in shipped([line, b"next"], ParserCounts()):
         assert not isinstance(decode(event.subject, event.encode()), Rejection)
 
 
@@ -259,7 +260,7 @@ def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
 @given(st.lists(st.binary(max_size=80).map(lambda data: data.replace(b"\n", b"")), max_size=20))
 def test_any_file_makes_legal_events(lines: list[bytes]) -> None:
     """Whatever lines hold, their events keep the contract."""
-    for event in shipped(lines, Counts()):
+    for event in shipped(lines, ParserCounts()):
         assert not isinstance(decode(event.subject, event.encode()), Rejection)
         assert event.message == clean(event.message)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.events import parse_time
-from tickertape.producers.shipper.parsing.timestamps import Times
+from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2025, 6, 24, 12, tzinfo=UTC).timestamp()
@@ -25,9 +25,9 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def times(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> Times:
-    reader = Times(zone)
-    reader.put_next_to(now)
+def times(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> TimestampParser:
+    reader = TimestampParser(zone)
+    reader.set_reference_time(now)
     return reader
 
 
@@ -62,7 +62,7 @@ def times(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> Times:
 )
 def test_texts_are_read(text: str, written: str | None) -> None:
     """A time without a zone is in the zone of the setting."""
-    assert times().of_text(text) == written
+    assert times().parse_text(text) == written
 
 
 @pytest.mark.parametrize(
@@ -83,17 +83,17 @@ def test_texts_are_read(text: str, written: str | None) -> None:
 )
 def test_unix_numbers_are_read(number: object, written: str | None) -> None:
     """Their size tells the unit."""
-    assert times().of_value(number) == written
+    assert times().parse_value(number) == written
 
 
 @pytest.mark.usefixtures("berlin")
 def test_without_a_zone_it_is_local_time() -> None:
     """The host's zone counts, with its summer time."""
     reader = times(None)
-    assert reader.of_text("2025-06-24 10:30:45") == "2025-06-24T08:30:45.000Z"
-    assert reader.of_text("2025-01-24 10:30:45") == "2025-01-24T09:30:45.000Z"
-    assert reader.of_text("2025-03-30 01:59:59") == "2025-03-30T00:59:59.000Z"
-    assert reader.of_text("2025-03-30 03:00:00") == "2025-03-30T01:00:00.000Z"
+    assert reader.parse_text("2025-06-24 10:30:45") == "2025-06-24T08:30:45.000Z"
+    assert reader.parse_text("2025-01-24 10:30:45") == "2025-01-24T09:30:45.000Z"
+    assert reader.parse_text("2025-03-30 01:59:59") == "2025-03-30T00:59:59.000Z"
+    assert reader.parse_text("2025-03-30 03:00:00") == "2025-03-30T01:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,19 @@ def test_without_a_zone_it_is_local_time() -> None:
 def test_a_missing_year_is_the_nearest(now: tuple[int, int, int], month: str, day: str, year: int) -> None:
     """Around the turn of a year a line is not put a year away."""
     reader = times(ZoneInfo("UTC"), datetime(*now, 12, tzinfo=UTC).timestamp())
-    written = reader.yearless(month, day, "10:30", ":45", "5")
+    written = reader.from_yearless_groups(month, day, "10:30", ":45", "5")
     assert written is not None
     assert written.startswith(f"{year}-")
     assert written.endswith("T10:30:45.500Z")
-    assert reader.yearless(month, day, "10:30", ":46", None) == written.replace("45.500", "46.000")
+    assert reader.from_yearless_groups(month, day, "10:30", ":46", None) == written.replace(
+        "45.500", "46.000"
+    )
 
 
 def test_a_day_that_no_year_has_is_no_time() -> None:
     """The reader does not fail."""
-    assert times().yearless("Feb", "30", "10:30", ":45", None) is None
-    assert times().yearless("13", "01", "10:30", ":45", None) is None
+    assert times().from_yearless_groups("Feb", "30", "10:30", ":45", None) is None
+    assert times().from_yearless_groups("13", "01", "10:30", ":45", None) is None
 
 
 @given(
@@ -130,7 +132,7 @@ def test_zones_agree_with_python(moment: datetime, zone: str) -> None:
     """What is kept of one minute holds for all of it."""
     reader = times(ZoneInfo(zone))
     for shown in (moment.replace(second=0), moment):
-        written = reader.of_text(shown.isoformat(" ", "milliseconds"))
+        written = reader.parse_text(shown.isoformat(" ", "milliseconds"))
         assert written is not None
         # Of an hour that comes twice the first is meant: a text cannot say which.
         exact = shown.replace(microsecond=shown.microsecond // 1000 * 1000, tzinfo=ZoneInfo(zone), fold=0)
@@ -140,5 +142,5 @@ def test_zones_agree_with_python(moment: datetime, zone: str) -> None:
 @given(st.one_of(st.text(max_size=30), st.integers(), st.floats(), st.from_regex(r"[0-9:T. +-]{0,40}")))
 def test_every_answer_is_legal(value: object) -> None:
     """Whatever is read, the answer is a time of the contract or none."""
-    written = times().of_value(value)
+    written = times().parse_value(value)
     assert written is None or parse_time(written).tzinfo is not None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
 from tickertape.producers.shipper.parsing.formats import FORMATS
-from tickertape.producers.shipper.parsing.parser import Counts, Parsed, Parser, ParseSettings
-from tickertape.producers.shipper.redaction.patterns import SUSPECT, TOKENS, compiled
+from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
+from tickertape.producers.shipper.redaction.patterns import SUSPECT, TOKENS, compile_bytes
 from tickertape.producers.shipper.redaction.redactor import Redactor
 
 NOW = 1_750_000_000.0
@@ -152,11 +152,13 @@ WRAPPERS: dict[str, Callable[[str], str]] = {
 }  # fmt: skip
 
 
-def shipped(line: bytes | list[bytes], counts: Counts | None = None, **settings: object) -> list[Parsed]:
+def shipped(
+    line: bytes | list[bytes], counts: ParserCounts | None = None, **settings: object
+) -> list[ParsedEvent]:
     """The events of lines, fed at once."""
     lines = [line] if isinstance(line, bytes) else line
     ends = [sum(len(one) + 1 for one in lines[: place + 1]) for place in range(len(lines))]
-    parser = Parser(ParseSettings(**settings), "app", counts or Counts())  # type: ignore[arg-type]
+    parser = Parser(ParseSettings(**settings), "app", counts or ParserCounts())  # type: ignore[arg-type]
     return [*parser.feed(lines, ends, NOW), *parser.flush(NOW)]
 
 
@@ -166,7 +168,7 @@ def test_every_kind_and_every_format_has_a_sample() -> None:
     assert set(FORMATS) - {"auto"} <= set(WRAPPERS)
 
 
-def seen(events: list[Parsed]) -> str:
+def seen(events: list[ParsedEvent]) -> str:
     """All that leaves, as a reader sees it."""
     texts = []
     for event in events:
@@ -180,7 +182,7 @@ def seen(events: list[Parsed]) -> str:
 @pytest.mark.parametrize(("text", "secret", "kind"), SECRETS)
 def test_no_secret_leaves_in_any_format(text: str, secret: str, kind: str, wrapper: str) -> None:
     """Wherever a secret stands, neither the payload nor the subject shows it, and it is counted."""
-    counts = Counts()
+    counts = ParserCounts()
     encoding = "utf-8" if text.isascii() else "gb18030"
     line = WRAPPERS[wrapper](text)
     for data in (line.encode(), line.encode(encoding)):
@@ -195,20 +197,20 @@ def test_the_kind_is_told_and_counted(text: str, secret: str, kind: str) -> None
     """The place of a secret says what it was; a second look finds nothing more."""
     counts: Counter[str] = Counter()
     redactor = Redactor(counts)
-    once = redactor.text(text)
+    once = redactor.redact_text(text)
     assert f"[redacted:{kind}]" in once
     before = counts.copy()
     assert before[kind] >= 1
-    assert redactor.text(once) == once
+    assert redactor.redact_text(once) == once
     assert counts == before
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_harmless_text_stays(text: str) -> None:
     """What only resembles a secret is not touched, in a text or in a value."""
-    counts = Counts()
+    counts = ParserCounts()
     assert shipped(text.encode(), counts, format="plain")[0].message in (text, text[27:].lstrip())
-    assert Redactor(counts.redacted).text(text) == text
+    assert Redactor(counts.redacted).redact_text(text) == text
     assert shipped(_json(text).encode(), counts)[0].message == text
     assert not counts.redacted
 
@@ -267,7 +269,7 @@ def test_an_unfinished_private_key_ends_with_its_last_line() -> None:
 
 def test_a_key_is_still_hidden_when_its_lines_come_again() -> None:
     """After a reset the parser may be within a key whose beginning does not come again."""
-    parser = Parser(ParseSettings(multiline="off"), "app", Counts())
+    parser = Parser(ParseSettings(multiline="off"), "app", ParserCounts())
     parser.feed(
         [b"-----BEGIN PRIVATE KEY-----", PEM.encode(), b"-----END PRIVATE KEY-----"], [28, 61, 87], NOW
     )
@@ -285,7 +287,7 @@ def test_a_secret_does_not_hide_in_a_block() -> None:
 
 def test_more_kinds_can_be_named() -> None:
     """A whole match gives way, or its group; also in values and sources."""
-    counts = Counts()
+    counts = ParserCounts()
     more = (("account", r"acct-\d+"), ("desk", r"desk (\w+)"), ("none", r"q*"))
     events = shipped(b'{"msg":"acct-17 of desk blue","logger":"acct-17","a":"acct-18"}', counts, redact=more)
     assert events[0].message == "[redacted:account] of desk [redacted:desk]"
@@ -327,7 +329,7 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
 def test_the_search_over_a_block_misses_nothing(text: str, place: int, piece: str, gone: int) -> None:
     """Where the search finds nothing, no rule would redact anything, also behind JSON's escapes."""
     text = text[:place] + piece + text[place + gone :]
-    suspect = compiled(SUSPECT)
+    suspect = compile_bytes(SUSPECT)
     for line in (text, json.dumps(text), json.dumps({"a": text}, ensure_ascii=False)):
         if suspect.search(line.encode()) is None:
             counts: Counter[str] = Counter()

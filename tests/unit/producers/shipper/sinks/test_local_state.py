@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from tickertape.producers.shipper.files.rotation import base_of, source_of
 from tickertape.producers.shipper.position import FilePosition, before, digest
-from tickertape.producers.shipper.sinks.local_state import CheckpointError, State
+from tickertape.producers.shipper.sinks.local_state import CheckpointError, LocalState
 from tickertape.producers.shipper.sinks.sink import Checkpoint, decode
 
-PLACE = FilePosition(1, 2, "generation", 7, "head", 4, "before", "/var/log/app.log")
-CHECKPOINT = Checkpoint("/var/log/app.log", (PLACE,), Counter(INFO=3), 12.5, 9, "run", "batch")
+POSITION = FilePosition(1, 2, "generation", 7, "head", 4, "before", "/var/log/app.log")
+CHECKPOINT = Checkpoint("/var/log/app.log", (POSITION,), Counter(INFO=3), 12.5, 9, "run", "batch")
 
 
 def test_a_checkpoint_is_read_as_it_was_written() -> None:
     """Even for a path that is no text."""
     assert decode(CHECKPOINT.encode("host")) == CHECKPOINT
-    odd = Checkpoint("/var/log/\udcff.log", (PLACE,))
+    odd = Checkpoint("/var/log/\udcff.log", (POSITION,))
     assert decode(odd.encode("host")).path == odd.path
 
 
@@ -31,24 +31,24 @@ def test_what_is_no_checkpoint_is_told(body: bytes) -> None:
 def test_checkpoints_last(tmp_path: Path) -> None:
     """What was saved is there after a restart; saving the same again writes nothing."""
     bodies = {CHECKPOINT.path: CHECKPOINT.encode("host")}
-    state = State(tmp_path / "state", "a.log")
+    state = LocalState(tmp_path / "state", "a.log")
     assert state.load() == {}
     assert state.save(bodies)
     assert not state.save(bodies)
     state.close()
-    again = State(tmp_path / "state", "a.log")
+    again = LocalState(tmp_path / "state", "a.log")
     assert again.load() == {CHECKPOINT.path: CHECKPOINT}
     again.close()
 
 
 def test_two_shippers_of_the_same_files_are_refused(tmp_path: Path) -> None:
     """The second one says so in one line; one of other files may share the folder."""
-    first = State(tmp_path, "a.log")
+    first = LocalState(tmp_path, "a.log")
     with pytest.raises(CheckpointError, match="another shipper ships the same files"):
-        State(tmp_path, "a.log")
-    State(tmp_path, "b.log").close()
+        LocalState(tmp_path, "a.log")
+    LocalState(tmp_path, "b.log").close()
     first.close()
-    State(tmp_path, "a.log").close()
+    LocalState(tmp_path, "a.log").close()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_two_shippers_of_the_same_files_are_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_told_and_not_overwritten(tmp_path: Path, text: str) -> None:
     """An empty or foreign file is an error: to begin anew in silence would ship everything again."""
-    state = State(tmp_path, "a.log")
+    state = LocalState(tmp_path, "a.log")
     state.path.write_text(text)
     with pytest.raises(CheckpointError, match="move it away"):
         state.load()
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """The line says what to do."""
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="--state-dir"):
-        State(tmp_path / "file" / "state", "a.log")
+        LocalState(tmp_path / "file" / "state", "a.log")
 
 
 def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> None:
@@ -77,24 +77,24 @@ def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> No
     path = tmp_path / "app.log"
     path.write_bytes(same + b"one\n")
 
-    def fits() -> bool:
+    def matches() -> bool:
         handle = os.open(path, os.O_RDONLY)
         try:
-            return place.fits(handle)
+            return position.matches(handle)
         finally:
             os.close(handle)
 
     handle = os.open(path, os.O_RDONLY)
     size = len(same) + 4
-    place = FilePosition(1, 2, "g", size, digest(same[:1024]), 1024, before(handle, size), str(path))
+    position = FilePosition(1, 2, "g", size, digest(same[:1024]), 1024, before(handle, size), str(path))
     os.close(handle)
-    assert fits()
+    assert matches()
     path.write_bytes(same + b"one\ntwo\n")
-    assert fits()
+    assert matches()
     path.write_bytes(same + b"eno\ntwo\n")
-    assert not fits()
+    assert not matches()
     path.write_bytes(same)
-    assert not fits()
+    assert not matches()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def folders_of(patterns: Iterable[str]) -> set[str]:
     return {folder for folder in found if os.path.isdir(folder)}
 
 
-class Wake:
+class FileWatcher:
     """Sleeps until something changes, or for a time.
 
     Args:
@@ -34,7 +34,7 @@ class Wake:
     """
 
     def __init__(self, patterns: list[str]) -> None:
-        self.works = False
+        self.active = False
         """True while changes are told by the system."""
         self._patterns = patterns
         self._changed = asyncio.Event()
@@ -46,18 +46,18 @@ class Wake:
         if not folders or any("**" in pattern for pattern in self._patterns):
             return
         with contextlib.suppress(OSError, RuntimeError):
-            self.works = True
+            self.active = True
             async for _ in awatch(
                 *folders, recursive=False, step=_STEP, debounce=_STEP * 2, stop_event=self._stop
             ):
                 self._changed.set()
-        self.works = False
+        self.active = False
 
     def stop(self) -> None:
         """Let ``run`` end."""
         self._stop.set()
 
-    async def sleep(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
         """Wait for a change, for so long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
