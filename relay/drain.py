@@ -88,15 +88,15 @@ async def drain(
         stopping: tells of a second signal.
     """
     began = time.monotonic()
-    served = connections.open
-    connections.leave()
+    served = connections.accepting
+    connections.start_draining()
     if served and notice and not stopping.by_hand:
         log.info(
             "not ready any more; clients are let in for %g s yet, until balancers have noticed", notice,
             extra={"notice": notice, "connections": len(connections)},
         )  # fmt: skip
         await stopping.rest(notice)
-    connections.keep_out()
+    connections.stop_accepting()
     main.stop_accepting()
     there = len(connections)
     log.info(
@@ -126,7 +126,7 @@ async def _say_goodbye(connections: Connections, seconds: float, stopping: StopS
     began = time.monotonic()
     for wave in range(waves):
         part = range(len(sessions) * wave // waves, len(sessions) * (wave + 1) // waves)
-        connections.farewell(sessions, part, spread)
+        connections.send_bye(sessions, part, spread)
         if wave < waves - 1:
             # By the clock, since a wave takes its time too.
             await stopping.rest(max(0.0, began + (wave + 1) * seconds / waves - time.monotonic()))

@@ -58,7 +58,7 @@ class Parts:
 
     def ready(self) -> bool:
         """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
-        return self.ingest.loaded and self.connections.well
+        return self.ingest.loaded and self.connections.healthy
 
     def failures(self) -> Mapping[str, int]:
         """Tokens that were refused, by reason."""
@@ -98,8 +98,8 @@ class Parts:
             await asyncio.sleep(TICK)
             lag.observe(clock() - due)
             self.hub.tick(self.connections.clock())
-            self.connections.ping_some()
-            self.connections.refusals.tick(self.connections.clock(), self.connections.admission.refused)
+            self.connections.ping_batch()
+            self.connections.rejections.tick(self.connections.clock(), self.connections.admission.refused)
             if turn % TIDY_EVERY == 0:
                 self.connections.admission.tidy(self.connections.clock())
 
@@ -109,7 +109,7 @@ class Parts:
 
     def end_revoked(self) -> None:
         """End the sessions of tokens that were revoked; called when another list of them counts."""
-        if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.revoked)):
+        if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.is_revoked)):
             log.info("%d sessions ended: their tokens were revoked", ended)
 
 
@@ -164,7 +164,7 @@ def assemble(
         place.tally(capacity) if place else None,
     )
     request_auth = RequestAuth(verify, origins, trusted)
-    connections = Connections(hub, now, request_auth, admission, settings.message_rate, open=False)
+    connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     return Parts(hub, connections, ingest, flush_loop, History(hub, readers), authority)
 
 

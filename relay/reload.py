@@ -68,11 +68,11 @@ class Reload:
                 log.exception("a file could not be read again")
                 failed.append(repr(error))
 
-        for read in [] if parts.authority is None else parts.authority.readings():
+        for read in [] if parts.authority is None else parts.authority.reloaders():
             await one(read)
         parts.end_revoked()
         if certificate is not None:
-            await one(certificate.read_again)
+            await one(certificate.reload)
         if (path := self._settings.log_level_file) is not None:
             await one(lambda: _level(path))
         fields = {"read": done, "failed": failed}

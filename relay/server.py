@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.drain import StopSignals, drain
-from tickertape.relay.endpoints.routes import main_pages, ops_pages
+from tickertape.relay.endpoints.routes import main_app, relay_ops_app
 from tickertape.relay.metrics.catalog import package_version, process_numbers
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.relay import Parts, assemble
@@ -23,9 +23,9 @@ from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http_protocol import GuardedHttp
-from tickertape.relay.transport.http_server import HttpServer, listen, one_port
+from tickertape.relay.transport.http_server import HttpServer, listen, same_port_error
 from tickertape.relay.transport.listener import Listener
-from tickertape.relay.transport.tls import LOOK_EVERY, Certificate
+from tickertape.relay.transport.tls import POLL_INTERVAL, Certificate
 from tickertape.relay.transport.websocket import websocket_protocol
 from tickertape.relay.worker_context import Server, WorkerContext
 
@@ -93,9 +93,9 @@ async def serve(
     acceptor = Acceptor(
         connections.admission, connections.clock, GuardedHttp, certificate.context if certificate else None
     )
-    pages = main_pages(connections, parts.history)
+    pages = main_app(connections, parts.history)
     main = HttpServer(pages, main_socket, websocket_protocol(connections), acceptor.protocol)
-    of_ops = ops_pages(connections, parts.ready, lambda: parts.ingest.lag, parts.reading)
+    of_ops = relay_ops_app(connections, parts.ready, lambda: parts.ingest.lag, parts.reading)
     ops: Server = (
         place.ops(of_ops, partial(_whole_reading, parts)) if place else HttpServer(of_ops, ops_socket)
     )
@@ -115,7 +115,7 @@ async def serve(
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {redact_url(url)}")
         await race(loaded.wait(), *watched, stopping.wait())
         if loaded.is_set() and not _ended(watched):
-            connections.let_in()
+            connections.start_accepting()
             _settle_memory()
             announce("ready")
             seconds = time.monotonic() - began
@@ -163,7 +163,7 @@ def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
     try:
         return listen(settings.ops_host, settings.ops_port, "--ops-port")
     except ListenError as error:
-        raise one_port(error, settings.ops_port, main_port) from None
+        raise same_port_error(error, settings.ops_port, main_port) from None
 
 
 def _room(connections: int) -> int:
@@ -209,5 +209,5 @@ def _told(settings: ServeSettings) -> dict[str, Any]:
 async def _refresh(certificate: Certificate) -> None:
     """Look every few seconds whether the certificate was renewed."""
     while True:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)
         certificate.refresh()

@@ -11,7 +11,7 @@ from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.contracts.subjects import check_pattern, covers, escape
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import TokenSettings, token_problem
+from tickertape.relay.auth.settings import TokenSettings, token_settings_error
 from tickertape.relay.core.connection_limits import Limits
 
 from tickertape.errors import ConfigurationError
@@ -129,7 +129,7 @@ class RelaySettings(NatsSettings, TokenSettings):
 
     def problem(self) -> ConfigurationError | None:
         """Return the error for which no relay runs with this; None when one does."""
-        if self.auth == "jwt" and (problem := token_problem(self)) is not None:
+        if self.auth == "jwt" and (problem := token_settings_error(self)) is not None:
             return problem
         if self.tls_key is not None and self.tls_cert is None:
             return ConfigurationError("tls_key: a key without --tls-cert", "give the certificate too")

@@ -37,14 +37,14 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.asgi.connection import Client, refuse
-from tickertape.relay.asgi.runner import HostedCollector, HostedRelay
+from tickertape.relay.asgi.connection import AsgiConnection, reject
+from tickertape.relay.asgi.runner import MountedCollector, MountedRelay
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import OURS, Limit
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
-from tickertape.relay.transport.http_errors import peer
+from tickertape.relay.transport.http_errors import request_peer
 
 from tickertape.urls import is_loopback
 
@@ -79,8 +79,8 @@ class TickertapeApp:
         # The server's name is not known here. Whoever asks for no token is reached on loopback addresses
         # only, where a page of any name that leads to one must not count as the host's own.
         origins = Origins(settings.allowed_origins, rebinding=not self._open_to_all)
-        self._relay = HostedRelay(settings, origins)
-        self.collector: Final[Collector] = HostedCollector(self._relay)
+        self._relay = MountedRelay(settings, origins)
+        self.collector: Final[Collector] = MountedCollector(self._relay)
         self._said_exposed = False
 
     def __repr__(self) -> str:
@@ -129,7 +129,7 @@ class TickertapeApp:
             self._relay.start()
         refused = self._refused(scope)
         if refused is not None:
-            await refuse(refused, scope, receive, send)
+            await reject(refused, scope, receive, send)
         elif scope["type"] == "websocket":
             await self._feed(scope, receive, send)
         else:
@@ -141,22 +141,22 @@ class TickertapeApp:
         path = _path_within(scope)
         if path not in _FEEDS:
             error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at / and /ws")
-            await refuse(error, scope, receive, send, 404)
+            await reject(error, scope, receive, send, 404)
             return
         parts = await self._relay.opened(START_PATIENCE)
         if parts is None:
-            await refuse(_ended(), scope, receive, send)
+            await reject(_ended(), scope, receive, send)
             return
-        await Client(parts.connections, scope, receive, send).serve()
+        await AsgiConnection(parts.connections, scope, receive, send).serve()
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = self._relay.parts
         assert parts is not None
         admission, now = parts.connections.admission, parts.connections.clock
-        client_slot = admission.arrive(peer(scope), _Page(), now())
+        client_slot = admission.arrive(request_peer(scope), _Page(), now())
         if isinstance(client_slot, Limit):
             code = ErrorCode.UNAVAILABLE if client_slot in OURS else ErrorCode.TOO_MANY
-            await refuse(ProtocolError(code, "too many requests; try again later"), scope, receive, send)
+            await reject(ProtocolError(code, "too many requests; try again later"), scope, receive, send)
             return
         try:
             state = {**(scope.get("state") or {}), "client_slot": client_slot}

@@ -34,8 +34,8 @@ from tickertape.relay.transport.connections import (
     Connections,
     Decision,
 )
-from tickertape.relay.transport.http_errors import headers_of, peer, refusal
-from tickertape.relay.transport.message_rate import MessageRate, most
+from tickertape.relay.transport.http_errors import error_response, request_headers, request_peer
+from tickertape.relay.transport.message_rate import MessageRate, max_frames
 
 from tickertape.process.tasks import Tasks
 from tickertape.text import truncate
@@ -47,7 +47,7 @@ BURST_HIGH: Final = 4 * BUFFER_HIGH
 loop, and pausing for every large batch would only cost."""
 
 
-class Texts:
+class TextBatch:
     """Text messages, for a server that frames them itself; their length is in bytes.
 
     Args:
@@ -67,15 +67,15 @@ class Texts:
 class TextEncoding:
     """Messages as texts."""
 
-    def encode(self, messages: Sequence[Outgoing]) -> Texts:
+    def encode(self, messages: Sequence[Outgoing]) -> TextBatch:
         """Return the texts of messages, in their order."""
-        return Texts([encode_message(message).join() for message in messages])
+        return TextBatch([encode_message(message).join() for message in messages])
 
 
 TEXT: Final = TextEncoding()
 
 
-class Client:
+class AsgiConnection:
     """A connection; also the ``Link`` of its session.
 
     Args:
@@ -86,14 +86,14 @@ class Client:
     encoding = TEXT
 
     def __init__(self, connections: Connections, scope: Scope, receive: Receive, send: Send) -> None:
-        self.spoke = -1
+        self.ping_slot = -1
         self._connections = connections
         self._scope = scope
         self._receive = receive
         self._send = send
         self._session: Session | None = None
         self._client_slot: ClientSlot | None = None
-        self._outbox: deque[Texts] = deque()
+        self._outbox: deque[TextBatch] = deque()
         self._waiting = 0  # bytes in it, and on their way
         self._wake = asyncio.Event()
         self._sending = False
@@ -105,12 +105,12 @@ class Client:
         self._rate = MessageRate()
 
     def __repr__(self) -> str:
-        return f"Client({self._session!r}, {self._waiting} bytes wait)"
+        return f"AsgiConnection({self._session!r}, {self._waiting} bytes wait)"
 
     async def serve(self) -> None:
         """Serve the connection from its handshake to its end."""
         await self._receive()  # websocket.connect
-        connections, address = self._connections, peer(self._scope)
+        connections, address = self._connections, request_peer(self._scope)
         arrived = connections.admission.arrive(address, self, connections.clock())
         if isinstance(arrived, Limit):
             code = ErrorCode.UNAVAILABLE if arrived in OURS else ErrorCode.TOO_MANY
@@ -129,10 +129,10 @@ class Client:
             waiting = session is not None and session.state is State.WAITING
             if session is not None:
                 connections.hub.sessions.closed(session)
-            connections.gone(arrived, waiting=waiting)
-            if self.spoke >= 0:
+            connections.release(arrived, waiting=waiting)
+            if self.ping_slot >= 0:
                 connections.discard(self)
-                connections.codes[self._closing[0] if self._closing is not None else self._code] += 1
+                connections.close_counts[self._closing[0] if self._closing is not None else self._code] += 1
 
     @property
     def sent(self) -> bool:
@@ -141,7 +141,7 @@ class Client:
 
     # From the session.
 
-    def send(self, data: Texts) -> None:
+    def send(self, data: TextBatch) -> None:
         """Put messages into the outbox."""
         self._outbox.append(data)
         self._waiting += len(data)
@@ -158,7 +158,7 @@ class Client:
     def close(self, code: int, reason: str) -> None:
         """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
         session = self._session.id if self._session is not None else ""
-        self._connections.closing(self._client_slot, code, session)
+        self._connections.record_close(self._client_slot, code, session)
         if self._closing is None:
             self._closing = code, truncate(reason, MAX_REASON_BYTES)
             self._session = None
@@ -179,14 +179,14 @@ class Client:
         if self._session is not None:
             self._connections.hub.sessions.fault(self._session, error)
         elif self._closing is None:
-            self._connections.request_failed("a handshake", error)
+            self._connections.record_request_error("a handshake", error)
             self._closing = CloseCode.INTERNAL_ERROR, REASON
 
     async def _end_failed(self) -> None:
         """Answer what is left without an answer."""
         try:
-            if self.spoke < 0:
-                await refuse(
+            if self.ping_slot < 0:
+                await reject(
                     ProtocolError(ErrorCode.INTERNAL, REASON), self._scope, self._receive, self._send
                 )
             else:
@@ -198,16 +198,16 @@ class Client:
 
     async def _handshake(self, address: str) -> None:
         scope, connections = self._scope, self._connections
-        headers, query = headers_of(scope), scope["query_string"].decode("latin-1")
+        headers, query = request_headers(scope), scope["query_string"].decode("latin-1")
         secure = scope["scheme"] == "wss"
-        decided = connections.decide(self._client_slot, address, headers, query, secure=secure)
+        decision = connections.decide(self._client_slot, address, headers, query, secure=secure)
         offered = scope.get("subprotocols") or ()
-        refused = decided.refused
+        refused = decision.rejection
         if refused is None and offered and SUBPROTOCOL not in offered:
             # Without what they are called: one may hold a token.
             message = f"none of the {len(offered)} subprotocols offered is {SUBPROTOCOL}"
             refused = ProtocolError(ErrorCode.BAD_MESSAGE, message)
-        if refused is not None and not decided.inside:
+        if refused is not None and not decision.after_upgrade:
             await self._refuse(refused)
             return
         await self._send(
@@ -215,38 +215,38 @@ class Client:
         )
         connections.add(self)
         if refused is None:
-            connections.opened(self._client_slot)
+            connections.record_open(self._client_slot)
         else:
-            connections.results["rejected"] += 1
+            connections.handshake_results["rejected"] += 1
         try:
             async with asyncio.timeout(None) as self._patience, Tasks() as tasks:
                 tasks.start(self._write(), "tickertape-client")
-                self._open(decided)
+                self._open(decision)
                 await tasks.until(self._read())
         except TimeoutError:
             log.debug("%r did not take its close in time, or was cut", self)
         finally:
             self._patience = None
 
-    def _open(self, decided: Decision) -> None:
+    def _open(self, decision: Decision) -> None:
         hub = self._connections.hub
-        if decided.refused is not None:
+        if decision.rejection is not None:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            code = close_code(decided.refused)
-            hub.sessions.turn_away(self, decided.refused, code)
+            code = close_code(decision.rejection)
+            hub.sessions.turn_away(self, decision.rejection, code)
             return
-        if decided.grant is None:
+        if decision.grant is None:
             self._most = MAX_AUTH_BYTES
         session = hub.sessions.open(
-            self, decided.request, self._connections.clock(), decided.grant, decided.wanted
+            self, decision.request, self._connections.clock(), decision.grant, decision.filter
         )
         if self._closing is None:
             self._session = session
             self._pause_if_full()  # the snapshot came before there was a session to tell
 
     async def _refuse(self, error: ProtocolError) -> None:
-        self._connections.results["rejected"] += 1
-        await refuse(error, self._scope, self._receive, self._send)
+        self._connections.handshake_results["rejected"] += 1
+        await reject(error, self._scope, self._receive, self._send)
 
     async def _read(self) -> None:
         """Hand on what the client says, until it is gone."""
@@ -259,16 +259,16 @@ class Client:
             if session is None:
                 continue  # it is on its way out
             try:
-                self._take(session, message)
+                self._handle_message(session, message)
             except Exception as error:
                 self._connections.hub.sessions.fault(session, error)
 
-    def _take(self, session: Session, message: Message) -> None:
+    def _handle_message(self, session: Session, message: Message) -> None:
         connections, text = self._connections, message.get("text")
         data = message.get("bytes") or b"" if text is None else text.encode()
         now = connections.clock()
         self._rate.message(now, len(data))
-        allowed = most(connections.message_rate, known=session.state is not State.WAITING)
+        allowed = max_frames(connections.message_rate, known=session.state is not State.WAITING)
         if self._rate.spent > allowed:
             connections.admission.refused[Limit.MESSAGE_RATE] += 1
             reason = f"more than {allowed} messages in a second"
@@ -333,7 +333,7 @@ class Client:
             patience.reschedule(asyncio.get_running_loop().time() + after)
 
 
-async def refuse(
+async def reject(
     error: ProtocolError, scope: Scope, receive: Receive, send: Send, status: int | None = None
 ) -> None:
     """Refuse a request, or a handshake that was not accepted, as well as the server can.
@@ -344,7 +344,7 @@ async def refuse(
         status: of the answer; None takes the one that goes with the error's close code.
     """
     if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
-        await refusal(error, status)(scope, receive, send)
+        await error_response(error, status)(scope, receive, send)
     else:
         reason = truncate(error.message, MAX_REASON_BYTES)
         await send({"type": "websocket.close", "code": close_code(error), "reason": reason})

@@ -12,11 +12,11 @@ from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 from tickertape.relay.asgi import host_signals
-from tickertape.relay.asgi.connection import Client
+from tickertape.relay.asgi.connection import AsgiConnection
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import token_problem
+from tickertape.relay.auth.settings import token_settings_error
 from tickertape.relay.auth.token_service import TokenService
-from tickertape.relay.endpoints.routes import mounted_pages
+from tickertape.relay.endpoints.routes import mounted_app
 from tickertape.relay.metrics.catalog import RelayCollector
 from tickertape.relay.relay import Parts, assemble
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
@@ -43,7 +43,7 @@ GOODBYE_TIMEOUT: Final = 1.0
 _LOOK: Final = 0.02
 
 
-class HostedRelay:
+class MountedRelay:
     """A relay's parts, for as long as the host runs.
 
     Args:
@@ -63,7 +63,7 @@ class HostedRelay:
     pages: ASGIApp
 
     def __init__(self, settings: RelaySettings, origins: Origins) -> None:
-        if settings.auth == "jwt" and (problem := token_problem(settings)) is not None:
+        if settings.auth == "jwt" and (problem := token_settings_error(settings)) is not None:
             raise problem
         self.parts: Parts | None = None
         self.leaving = False
@@ -76,7 +76,7 @@ class HostedRelay:
         self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"HostedRelay({redact_url(self._url)}, {self.parts and self.parts.connections!r})"
+        return f"MountedRelay({redact_url(self._url)}, {self.parts and self.parts.connections!r})"
 
     @property
     def running(self) -> bool:
@@ -154,7 +154,7 @@ class HostedRelay:
     def _build(self) -> Parts:
         capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
         parts = assemble(self._settings, self._url, self._origins, capacity, self._authority())
-        self.parts, self.pages = parts, mounted_pages(parts.connections, parts.history)
+        self.parts, self.pages = parts, mounted_app(parts.connections, parts.history)
         return parts
 
     async def _keep(self, parts: Parts) -> None:
@@ -177,24 +177,24 @@ class HostedRelay:
     async def _open(self, parts: Parts, loaded: asyncio.Event) -> None:
         await loaded.wait()
         if not self.leaving:
-            parts.connections.let_in()
+            parts.connections.start_accepting()
             self._opened.set()
             log.info("the feed is ready")
 
     def _shut(self, parts: Parts) -> None:
         self._opened.clear()
-        parts.connections.keep_out()
-        parts.connections.farewell(list(parts.hub.sessions))
+        parts.connections.stop_accepting()
+        parts.connections.send_bye(list(parts.hub.sessions))
 
 
-class HostedCollector(Collector):
+class MountedCollector(Collector):
     """Metrics of the relay that runs now, for a registry of the host's; none while there is none.
 
     Args:
         relay: that they are of.
     """
 
-    def __init__(self, relay: HostedRelay) -> None:
+    def __init__(self, relay: MountedRelay) -> None:
         self._relay = relay
 
     def describe(self) -> Iterable[Metric]:
@@ -211,7 +211,7 @@ class HostedCollector(Collector):
 
 def _unsent(parts: Parts) -> bool:
     """Tell whether something that was said to a client is not yet with the host's server."""
-    return not all(client.sent for client in parts.connections.all() if isinstance(client, Client))
+    return not all(client.sent for client in parts.connections.all() if isinstance(client, AsgiConnection))
 
 
 async def _emptied(parts: Parts, seconds: float) -> None:

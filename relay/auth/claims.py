@@ -53,7 +53,7 @@ class TokenError(ProtocolError):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedClaims:
     """What the relay expects of a token's claims.
 
     Attributes:
@@ -79,16 +79,16 @@ class Expected:
         self._check_times(claims, now)
         self._check_issuer(claims)
         self._check_audience(claims)
-        name_of(claims, "sub")
-        name_of(claims, "jti")
+        read_name(claims, "sub")
+        read_name(claims, "jti")
 
     def _check_times(self, claims: dict[str, Any], now: float) -> None:
         """Check ``nbf`` and ``iat``, and that ``exp`` is a time."""
         if "exp" not in claims:
             raise TokenError("claim", "the token has no exp; one that never ends is not taken")
-        moment_of(claims, "exp")
+        read_time(claims, "exp")
         for name in ("nbf", "iat"):
-            if name in claims and (begins := moment_of(claims, name)) > now + self.leeway:
+            if name in claims and (begins := read_time(claims, name)) > now + self.leeway:
                 raise TokenError(
                     "early", f"the token's {name} is {format_time(begins)}, in the future; mind the clocks"
                 )
@@ -115,7 +115,7 @@ class Expected:
             raise TokenError("audience", "the token is for others: TICKERTAPE_JWT_AUDIENCE is not in its aud")
 
 
-def decoded(part: str, limit: int, what: str) -> bytes:
+def decode_base64url(part: str, limit: int, what: str) -> bytes:
     """Decode base64url without padding (RFC 7515, 2).
 
     Args:
@@ -134,7 +134,7 @@ def decoded(part: str, limit: int, what: str) -> bytes:
         raise TokenError("malformed", f"{what} is not base64url") from None
 
 
-def json_object(text: bytes, what: str) -> dict[str, Any]:
+def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
     """Read strict JSON, in which a key stands once: two readers must not find two meanings."""
     try:
         value = orjson.loads(text)
@@ -149,7 +149,7 @@ def json_object(text: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def name_of(values: dict[str, Any], key: str, reason: Reason = "claim") -> str | None:
+def read_name(values: dict[str, Any], key: str, reason: Reason = "claim") -> str | None:
     if key not in values:
         return None
     value = values[key]
@@ -158,7 +158,7 @@ def name_of(values: dict[str, Any], key: str, reason: Reason = "claim") -> str |
     return value
 
 
-def moment_of(claims: dict[str, Any], name: str) -> float:
+def read_time(claims: dict[str, Any], name: str) -> float:
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
         raise TokenError("claim", f"the token's {name} is no time in UNIX seconds")

@@ -38,7 +38,7 @@ MIN_REFRESH: Final = 60.0
 MAX_REFRESH: Final = 3600.0
 """Seconds that ``max-age`` is bounded to: a key that was withdrawn must not count for a day."""
 
-ASKED_EVERY: Final = 10.0
+MIN_FETCH_INTERVAL: Final = 10.0
 """Seconds between two fetches that unknown key ids ask for."""
 
 FIRST_RETRY: Final = 1.0
@@ -101,7 +101,7 @@ class Jwks:
             f"Jwks({redact_url(self._url)}, {count} keys, {self.failures} of {self.fetches} fetches failed)"
         )
 
-    def refresh(self) -> bool:
+    def request_refresh(self) -> bool:
         """Ask for a fetch soon, because a token names a key that is not known.
 
         Returns:
@@ -111,7 +111,7 @@ class Jwks:
         if self._fetching or self._asked.is_set():
             return True
         now = self._clock()
-        if now - self._asked_at < ASKED_EVERY:
+        if now - self._asked_at < MIN_FETCH_INTERVAL:
             return False
         self._asked_at = now
         self._asked.set()
@@ -163,7 +163,7 @@ class Jwks:
 
     def _read(self, document: bytes) -> Keys:
         keys = read_key_set(self._algorithm, document, redact_url(self._url))
-        for line in keys.passed_over:
+        for line in keys.skipped:
             log.warning("passed over: %s", line)
         return keys
 

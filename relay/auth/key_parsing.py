@@ -17,8 +17,8 @@ from tickertape.relay.auth.keys import (
     KeysError,
     check_public_key,
     check_secret,
-    json_object,
-    private_key_given,
+    parse_json_object,
+    private_key_error,
 )
 from tickertape.relay.auth.settings import Algorithm, TokenSettings
 
@@ -35,14 +35,14 @@ _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re
 _FAMILY: Final = {"RS256": ("RSA", None), "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}
 
 
-def configured_keys(settings: TokenSettings) -> Keys | None:
+def read_configured_keys(settings: TokenSettings) -> Keys | None:
     """Read the key that the settings hold or name.
 
     A line end at the end of a key file is no part of a secret: editors put it there. A secret in the variable
     counts as it is.
 
     Args:
-        settings: without a ``token_problem``.
+        settings: without a ``token_settings_error``.
 
     Returns:
         None when the keys come from an address.
@@ -99,7 +99,7 @@ def read_keys(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
         return Keys(algorithm, (Key(None, check_secret(data, origin)),))
     if blocks := list(_PEM.finditer(data)):
         return Keys(algorithm, _pem_keys(algorithm, blocks, origin))
-    document = json_object(data)
+    document = parse_json_object(data)
     if document is None:
         raise KeysError(
             f"{origin} holds no key for {algorithm}", "give a PEM public key or certificate, a JWK, or a JWKS"
@@ -117,7 +117,7 @@ def read_key_set(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
     Raises:
         KeysError: it is no JWKS, or it has no key for the algorithm.
     """
-    document = json_object(data)
+    document = parse_json_object(data)
     if document is None:
         raise KeysError(f"{origin} is no JSON object", "give the address of a JWKS")
     return key_set(algorithm, document, origin)
@@ -140,7 +140,7 @@ def key_set(algorithm: Algorithm, document: dict[str, Any], origin: str) -> Keys
     ours = [entry for entry in entries if isinstance(entry, dict) and _is_for(algorithm, entry)]
     if len(ours) > MAX_KEYS:
         raise KeysError(f"{origin} has {len(ours)} keys for {algorithm}", f"at most {MAX_KEYS} are taken")
-    keys, passed_over = [], []
+    keys, skipped = [], []
     for entry in ours:
         try:
             keys.append(_jwk(algorithm, entry, origin))
@@ -148,18 +148,18 @@ def key_set(algorithm: Algorithm, document: dict[str, Any], origin: str) -> Keys
             if "d" in entry:
                 raise
             # One broken entry must not lock out everybody whose key is in order.
-            passed_over.append(str(error))
+            skipped.append(str(error))
     if not keys:
         raise KeysError(
-            passed_over[0].partition("; ")[0] if passed_over else f"{origin} has no key for {algorithm}",
+            skipped[0].partition("; ")[0] if skipped else f"{origin} has no key for {algorithm}",
             f"a JWKS with a fit public key for {algorithm} is needed",
         )
-    return Keys(algorithm, tuple(keys), tuple(passed_over))
+    return Keys(algorithm, tuple(keys), tuple(skipped))
 
 
 def _pem_keys(algorithm: Algorithm, blocks: list[re.Match[bytes]], origin: str) -> tuple[Key, ...]:
     if any(b"PRIVATE KEY" in block[1] for block in blocks):
-        raise private_key_given(origin)
+        raise private_key_error(origin)
     if len(blocks) > MAX_KEYS:
         raise KeysError(f"{origin} has {len(blocks)} PEM blocks", f"at most {MAX_KEYS} are taken")
     try:
@@ -193,7 +193,7 @@ def _jwk(algorithm: Algorithm, entry: dict[str, Any], origin: str) -> Key:
         raise KeysError(f"a JWK in {origin} has a kid that is no short text", "give it another kid")
     where = origin if kid is None else f"{origin}, kid {kid!a}"
     if "d" in entry:
-        raise private_key_given(where)
+        raise private_key_error(where)
     if not _is_for(algorithm, entry):
         raise KeysError(f"the JWK in {where} is not for {algorithm}", "look at its crv, alg, use and key_ops")
     try:

@@ -68,12 +68,12 @@ class Keys:
     Attributes:
         algorithm: that they are for.
         keys: at least one.
-        passed_over: a line for each entry of a key set that is for the algorithm and cannot be used.
+        skipped: a line for each entry of a key set that is for the algorithm and cannot be used.
     """
 
     algorithm: Algorithm
     keys: tuple[Key, ...]
-    passed_over: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def find(self, kid: str | None) -> list[Key]:
         """Return the keys that a token may be signed with.
@@ -92,7 +92,7 @@ class FixedKeys:
 
     keys: Keys
 
-    def refresh(self) -> bool:
+    def request_refresh(self) -> bool:
         """Tell that no other keys are on their way."""
         return False
 
@@ -124,7 +124,7 @@ def check_public_key(algorithm: Algorithm, key: object, origin: str) -> Material
         KeysError: it is private, of another kind than the algorithm's, or too weak or large.
     """
     if isinstance(key, _PRIVATE):
-        raise private_key_given(origin)
+        raise private_key_error(origin)
     if algorithm == "RS256" and isinstance(key, RSAPublicKey):
         if MIN_RSA <= key.key_size <= MAX_RSA:
             return key
@@ -141,7 +141,7 @@ def check_public_key(algorithm: Algorithm, key: object, origin: str) -> Material
     raise KeysError(f"the key in {origin} is of another kind", f"{algorithm} needs {wanted}")
 
 
-def private_key_given(origin: str) -> KeysError:
+def private_key_error(origin: str) -> KeysError:
     """What to raise where a private key was given."""
     return KeysError(
         f"{origin} holds a private key",
@@ -152,7 +152,7 @@ def private_key_given(origin: str) -> KeysError:
 def _looks_like_a_key(data: bytes) -> bool:
     if b"-----BEGIN" in data or data.lstrip().startswith((b"ssh-", b"ecdsa-")):
         return True
-    document = json_object(data)
+    document = parse_json_object(data)
     if document is not None and ("kty" in document or "keys" in document):
         return True
     forms = [data]
@@ -166,7 +166,7 @@ def _looks_like_a_key(data: bytes) -> bool:
     return False
 
 
-def json_object(data: bytes) -> dict[str, Any] | None:
+def parse_json_object(data: bytes) -> dict[str, Any] | None:
     """Read a JSON object; None when it is none."""
     try:
         document = orjson.loads(data)

@@ -87,7 +87,7 @@ class Origins:
         apps = len(self._apps) + len(self._schemes)
         return f"Origins({len(self._exact)} exact, {len(self._below)} by their last labels, {apps} of apps)"
 
-    def listed(self, origin: str) -> bool:
+    def is_listed(self, origin: str) -> bool:
         """Tell whether an origin is on the allow list."""
         parsed = parse_origin(origin)
         if parsed is None:
@@ -108,9 +108,9 @@ class Origins:
         """
         if origin is None:
             return True
-        return self.listed(origin) or self._same(origin, host, https=https)
+        return self.is_listed(origin) or self._same(origin, host, https=https)
 
-    def knows(self, host: str) -> bool:
+    def is_own_host(self, host: str) -> bool:
         """Tell whether a ``Host`` is a name of this relay, as far as that can be told."""
         if self._rebinding:
             return True
@@ -150,7 +150,7 @@ class Origins:
 
     def _same(self, origin: str, host: str, *, https: bool) -> bool:
         parsed, own = parse_origin(origin), split_host(host)
-        if parsed is None or own is None or not self.knows(host):
+        if parsed is None or own is None or not self.is_own_host(host):
             return False
         scheme, name, port = parsed
         # A proxy that ends TLS and is not named as trusted leaves us with http: the page's scheme says more.

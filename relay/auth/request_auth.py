@@ -21,7 +21,7 @@ Headers = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class SubprotocolOffer:
     """The subprotocols that a client offers.
 
     Attributes:
@@ -29,7 +29,7 @@ class Offered:
         token: one that came along with them, as browsers have to send it.
     """
 
-    browser: bool
+    supported: bool
     token: str | None
 
 
@@ -55,11 +55,11 @@ class RequestAuth:
     def __repr__(self) -> str:
         return f"RequestAuth(tokens={self.verify is not None}, {self.origins!r})"
 
-    def client(self, peer: str, headers: Headers) -> str:
+    def client_address(self, peer: str, headers: Headers) -> str:
         """Address of the client behind a peer."""
         return client_address(peer, headers, self._trusted)
 
-    def check_page(self, peer: str, headers: Headers, *, secure: bool) -> None:
+    def check_origin(self, peer: str, headers: Headers, *, secure: bool) -> None:
         """Refuse a page of another site, and a name that leads here and is not ours.
 
         Args:
@@ -70,8 +70,8 @@ class RequestAuth:
         Raises:
             ProtocolError: ``forbidden``.
         """
-        host = value_of(headers, "host") or ""
-        if not self.origins.knows(host):
+        host = header_value(headers, "host") or ""
+        if not self.origins.is_own_host(host):
             raise ProtocolError(
                 ErrorCode.FORBIDDEN,
                 f"{host[:80]!r} is no name of this relay; use a loopback address, or --allowed-origins",
@@ -111,7 +111,7 @@ class RequestAuth:
         return None if token is None else self.verify(token)
 
 
-def offered(values: Iterable[str]) -> Offered:
+def parse_subprotocols(values: Iterable[str]) -> SubprotocolOffer:
     """Read ``Sec-WebSocket-Protocol``.
 
     Raises:
@@ -121,10 +121,10 @@ def offered(values: Iterable[str]) -> Offered:
     tokens = [name[len(BEARER_PREFIX) :] for name in names if name.startswith(BEARER_PREFIX)]
     if len(tokens) > 1:
         raise ProtocolError(ErrorCode.UNAUTHORIZED, "several tokens among the subprotocols; offer one")
-    return Offered(SUBPROTOCOL in names, tokens[0] if tokens else None)
+    return SubprotocolOffer(SUBPROTOCOL in names, tokens[0] if tokens else None)
 
 
-def value_of(headers: Headers, name: str) -> str | None:
+def header_value(headers: Headers, name: str) -> str | None:
     """First value of a header; None when it is not there."""
     return next((value for given, value in headers if given == name), None)
 

@@ -66,7 +66,7 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._ids) + len(self._subjects)
 
-    def revoked(self, grant: Grant) -> bool:
+    def is_revoked(self, grant: Grant) -> bool:
         """Tell whether a token, or all of its subject's, no longer count."""
         return grant.token_id in self._ids or grant.subject in self._subjects
 
@@ -79,7 +79,7 @@ class Revocations:
         with self._reading:
             return self._poll()
 
-    def read_again(self) -> None:
+    def reload(self) -> None:
         """Read the file, changed or not.
 
         Raises:

@@ -73,7 +73,7 @@ class TokenSettings(BaseSettings):
     )
 
 
-def token_problem(settings: TokenSettings) -> ConfigurationError | None:
+def token_settings_error(settings: TokenSettings) -> ConfigurationError | None:
     """Return the error of settings that lack, or have too much, to verify tokens; None when they are fine.
 
     Args:

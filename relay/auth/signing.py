@@ -91,7 +91,7 @@ def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: 
     return token
 
 
-def generate(algorithm: Algorithm) -> tuple[bytes, bytes | None]:
+def generate_key(algorithm: Algorithm) -> tuple[bytes, bytes | None]:
     """Make a key.
 
     Returns:

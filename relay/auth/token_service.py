@@ -6,9 +6,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import get_args
 
-from tickertape.relay.auth.claims import Expected, Reason
+from tickertape.relay.auth.claims import ExpectedClaims, Reason
 from tickertape.relay.auth.jwks import Jwks
-from tickertape.relay.auth.key_parsing import configured_keys
+from tickertape.relay.auth.key_parsing import read_configured_keys
 from tickertape.relay.auth.keys import FixedKeys, KeysError
 from tickertape.relay.auth.revocation_list import Revocations
 from tickertape.relay.auth.settings import TokenSettings
@@ -25,7 +25,7 @@ class TokenService:
     """Decides which tokens count.
 
     Args:
-        settings: of a relay with ``--auth jwt``, without a ``token_problem``.
+        settings: of a relay with ``--auth jwt``, without a ``token_settings_error``.
         wall: UNIX seconds.
 
     Raises:
@@ -35,7 +35,7 @@ class TokenService:
 
     def __init__(self, settings: TokenSettings, *, wall: Callable[[], float] = time.time) -> None:
         assert settings.jwt_algorithm is not None
-        keys = configured_keys(settings)
+        keys = read_configured_keys(settings)
         self._settings = settings
         self._fixed: FixedKeys | None = None
         self._jwks: Jwks | None = None
@@ -51,8 +51,8 @@ class TokenService:
         self._verifier = Verifier(
             settings.jwt_algorithm,
             source,
-            expected=Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
-            revoked=self.revoked,
+            expected=ExpectedClaims(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
+            revoked=self.is_revoked,
             wall=wall,
         )
 
@@ -81,9 +81,9 @@ class TokenService:
         """
         return self._verifier.verify(token)
 
-    def revoked(self, grant: Grant) -> bool:
+    def is_revoked(self, grant: Grant) -> bool:
         """Tell whether a grant's token was revoked."""
-        return self._revocations is not None and self._revocations.revoked(grant)
+        return self._revocations is not None and self._revocations.is_revoked(grant)
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Keep keys and revocations up to date until it is cancelled.
@@ -98,7 +98,7 @@ class TokenService:
                 tasks.start(self._revocations.run(changed), "revocations")
             await tasks.until()  # a fixed key needs nothing
 
-    def readings(self) -> list[Callable[[], Awaitable[str]]]:
+    def reloaders(self) -> list[Callable[[], Awaitable[str]]]:
         """What can be read again; each says what it was, or raises a ``OperatorError`` and changes nothing.
 
         Sessions go on whatever key their token was signed with; revoking ends them.
@@ -115,7 +115,7 @@ class TokenService:
             await self._jwks.load()
             assert self._settings.jwt_jwks_url is not None
             return f"keys from {redact_url(self._settings.jwt_jwks_url)}"
-        keys = await asyncio.to_thread(configured_keys, self._settings)
+        keys = await asyncio.to_thread(read_configured_keys, self._settings)
         assert self._fixed is not None
         assert keys is not None
         self._fixed.keys = keys
@@ -123,7 +123,7 @@ class TokenService:
 
     async def _read_revocations(self) -> str:
         assert self._revocations is not None
-        await asyncio.to_thread(self._revocations.read_again)
+        await asyncio.to_thread(self._revocations.reload)
         return f"{len(self._revocations)} revocations"
 
     @staticmethod

@@ -20,7 +20,14 @@ from jwt.exceptions import InvalidSignatureError, PyJWTError
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.claims import Expected, Reason, TokenError, decoded, json_object, name_of
+from tickertape.relay.auth.claims import (
+    ExpectedClaims,
+    Reason,
+    TokenError,
+    decode_base64url,
+    parse_json_object,
+    read_name,
+)
 from tickertape.relay.auth.keys import Keys
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.grants import Grant, grant_of
@@ -34,7 +41,7 @@ MAX_HEADER: Final = 2 * 1024
 CACHE_SIZE: Final = 10_000
 """Good tokens that are remembered."""
 
-_ANYBODY: Final = Expected()
+_ANYBODY: Final = ExpectedClaims()
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -45,7 +52,7 @@ class KeySource(Protocol):
     def keys(self) -> Keys | None:
         """Those that count now, the same object until they change; None while there are none yet."""
 
-    def refresh(self) -> bool:
+    def request_refresh(self) -> bool:
         """Ask for newer ones; True when they are on their way."""
 
 
@@ -68,7 +75,7 @@ class Verifier:
         algorithm: Algorithm,
         source: KeySource,
         *,
-        expected: Expected = _ANYBODY,
+        expected: ExpectedClaims = _ANYBODY,
         revoked: Callable[[Grant], bool] = lambda _: False,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -131,10 +138,10 @@ class Verifier:
     def _read(self, token: str, keys: Keys | None) -> Grant:
         kid = self._kid(token)
         payload = self._signed(token, kid, keys)
-        claims = json_object(payload, "the token's claims")
+        claims = parse_json_object(payload, "the token's claims")
         self._expected.check(claims, self._wall())
         try:
-            return grant_of(claims, claims.get("sub") or anonymous(token))
+            return grant_of(claims, claims.get("sub") or anonymous_subject(token))
         except ProtocolError as error:
             reason: Reason = "nothing_granted" if error.code is ErrorCode.FORBIDDEN else "claim"
             raise TokenError(reason, error.message, error.code) from None
@@ -145,7 +152,7 @@ class Verifier:
         ``jku``, ``x5u``, ``jwk`` and ``x5c`` would let a token bring its own key: nothing here reads them.
         """
         what = "the token's header"
-        header = json_object(decoded(token.partition(".")[0], MAX_HEADER, what), what)
+        header = parse_json_object(decode_base64url(token.partition(".")[0], MAX_HEADER, what), what)
         named = header.get("alg")
         if named != self._algorithm:
             raise TokenError(
@@ -157,12 +164,12 @@ class Verifier:
                 raise TokenError(
                     "malformed", f"the token's header has {extension!r}, which is not known here"
                 )
-        return name_of(header, "kid", "malformed")
+        return read_name(header, "kid", "malformed")
 
     def _signed(self, token: str, kid: str | None, keys: Keys | None) -> bytes:
         """Return the payload, if one of the keys signed it."""
         if keys is None:
-            self._source.refresh()
+            self._source.request_refresh()
             raise TokenError(
                 "keys_unavailable",
                 "the keys that verify tokens are not there yet; come back in a second",
@@ -170,7 +177,7 @@ class Verifier:
             )
         candidates = keys.find(kid)
         if not candidates:
-            if self._source.refresh():
+            if self._source.request_refresh():
                 raise TokenError(
                     "unknown_key",
                     "the token's kid is not known yet; the keys are fetched anew, come back in a second",
@@ -191,7 +198,7 @@ class Verifier:
         raise TokenError("signature", "the token was not signed with a key that this relay knows")
 
 
-def anonymous(token: str) -> str:
+def anonymous_subject(token: str) -> str:
     """Name the subject of a token without ``sub``: a digest of what was signed.
 
     The signature is left out, since a holder can write one of ES256 in a second way, and would be somebody
@@ -200,4 +207,4 @@ def anonymous(token: str) -> str:
     return f"token:{sha256(token.rpartition('.')[0].encode('ascii')).hexdigest()[:16]}"
 
 
-__all__ = ["Expected", "KeySource", "TokenError", "Verifier", "anonymous"]
+__all__ = ["ExpectedClaims", "KeySource", "TokenError", "Verifier", "anonymous_subject"]

@@ -20,11 +20,11 @@ DEFAULT_LIMIT: Final = 100
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of events in one page, from which it ends early; ``more`` says so."""
 
-MAX_STRETCHES: Final = 32
+MAX_CHUNKS: Final = 32
 """Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
 
 
-OWN_KEYS: Final = ("until", "limit", "order")
+PAGE_KEYS: Final = ("until", "limit", "order")
 """Parameters beside those of the feed."""
 
 _LIMIT: Final = re.compile(r"\d{1,9}", re.ASCII)
@@ -53,7 +53,7 @@ def parse(query: str) -> Query:
     Raises:
         ProtocolError: a value is not legal.
     """
-    values = read_query(query, (*QUERY_KEYS, *OWN_KEYS))
+    values = read_query(query, (*QUERY_KEYS, *PAGE_KEYS))
     limit, order = values.get("limit", str(DEFAULT_LIMIT)), values.get("order", "oldest")
     try:
         until = parse_cursor(values["until"]) if "until" in values else None
@@ -157,7 +157,7 @@ class History:
 
     async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> "_Page":
         page = _Page(place)
-        for _ in range(MAX_STRETCHES):
+        for _ in range(MAX_CHUNKS):
             if page.place >= end or len(page.found) >= limit or page.room <= 0:
                 break
             log = await self._source(page.place)
@@ -173,7 +173,7 @@ class History:
 
     async def _backward(self, wanted: Filter, start: int, end: int, limit: int) -> "_Page":
         page = _Page(end)
-        for _ in range(MAX_STRETCHES):
+        for _ in range(MAX_CHUNKS):
             if page.place <= start or len(page.found) >= limit or page.room <= 0:
                 break
             log = await self._source(page.place - 1)

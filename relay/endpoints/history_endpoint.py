@@ -13,11 +13,17 @@ from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.endpoints.history import History, Query, parse
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http_errors import Pieces, cors, headers_of, peer, refusal
+from tickertape.relay.transport.http_errors import (
+    StreamedResponse,
+    cors_headers,
+    error_response,
+    request_headers,
+    request_peer,
+)
 
 from tickertape.nats.streams import StreamsError
 
-PAGES_AT_ONCE: Final = 4
+MAX_CONCURRENT_PAGES: Final = 4
 """Pages on their way to one client; each holds up to 4 MiB until it is read."""
 
 
@@ -32,12 +38,12 @@ class HistoryEndpoint:
     def __init__(self, connections: Connections, history: History) -> None:
         self._connections = connections
         self._history = history
-        self._on_their_way: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
+        headers = request_headers(scope)
         if scope["method"] == "OPTIONS":
-            answer = Response(status_code=204, headers=cors(self._connections.request_auth, headers))
+            answer = Response(status_code=204, headers=cors_headers(self._connections.request_auth, headers))
             await answer(scope, receive, send)
             return
         try:
@@ -46,25 +52,28 @@ class HistoryEndpoint:
             if grant is None:
                 raise ProtocolError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
             wanted = grant.intersect(query.request.subjects, query.request.level)
-            who = self._who(scope, grant)
-            if self._on_their_way[who] >= PAGES_AT_ONCE:
-                raise ProtocolError(ErrorCode.TOO_MANY, f"{PAGES_AT_ONCE} pages are being read; end with one")
+            client_key = self._client_key(scope, grant)
+            if self._in_flight[client_key] >= MAX_CONCURRENT_PAGES:
+                message = f"{MAX_CONCURRENT_PAGES} pages are already being read; wait for one to finish"
+                raise ProtocolError(ErrorCode.TOO_MANY, message)
         except ProtocolError as error:
             await self._refuse(error, scope, receive, send)
             return
-        self._on_their_way[who] += 1
+        self._in_flight[client_key] += 1
         try:
             page = await self._page(query, wanted)
-            found = Pieces(
-                page, media_type="application/json", headers=cors(self._connections.request_auth, headers)
+            found = StreamedResponse(
+                page,
+                media_type="application/json",
+                headers=cors_headers(self._connections.request_auth, headers),
             )
             await found(scope, receive, send)
         except ProtocolError as error:
             await self._refuse(error, scope, receive, send)
         finally:
-            self._on_their_way[who] -= 1
-            if not self._on_their_way[who]:
-                del self._on_their_way[who]
+            self._in_flight[client_key] -= 1
+            if not self._in_flight[client_key]:
+                del self._in_flight[client_key]
 
     async def _page(self, query: Query, wanted: Filter) -> bytes:
         """Read the page.
@@ -81,16 +90,18 @@ class HistoryEndpoint:
                 ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again"
             ) from None
         except Exception as error:
-            self._connections.request_failed("a request for /events", error)
+            self._connections.record_request_error("a request for /events", error)
             raise ProtocolError(ErrorCode.INTERNAL, REASON) from None
 
-    def _who(self, scope: Scope, grant: Grant) -> str:
-        return grant.subject or self._connections.request_auth.client(peer(scope), headers_of(scope))
+    def _client_key(self, scope: Scope, grant: Grant) -> str:
+        return grant.subject or self._connections.request_auth.client_address(
+            request_peer(scope), request_headers(scope)
+        )
 
     async def _refuse(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         client_slot = scope["state"].get("client_slot")
         if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
             self._connections.admission.fault(client_slot.address, self._connections.clock())
-        answer = refusal(error)
-        answer.headers.update(cors(self._connections.request_auth, headers_of(scope)))
+        answer = error_response(error)
+        answer.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
         await answer(scope, receive, send)

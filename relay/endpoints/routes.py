@@ -25,12 +25,12 @@ from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_errors import (
     UPGRADE_HEADERS,
-    fault,
-    headers_of,
-    http_exception,
-    http_refusal,
-    peer,
-    refusal,
+    error_response,
+    handle_http_exception,
+    handle_internal_error,
+    http_error_response,
+    request_headers,
+    request_peer,
 )
 
 DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
@@ -74,23 +74,23 @@ class _Guard:
         await (refused or self._app)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response | None:
-        connections, headers, address = self._connections, headers_of(scope), peer(scope)
+        connections, headers, address = self._connections, request_headers(scope), request_peer(scope)
         try:
-            connections.request_auth.check_page(address, headers, secure=scope["scheme"] == "https")
+            connections.request_auth.check_origin(address, headers, secure=scope["scheme"] == "https")
         except ProtocolError as error:
-            return refusal(error)
+            return error_response(error)
         client_slot = scope["state"].get("client_slot")
-        client = connections.request_auth.client(address, headers)
+        client = connections.request_auth.client_address(address, headers)
         if client_slot is not None and connections.admission.request(
             client_slot, client, connections.clock()
         ):
-            return refusal(
+            return error_response(
                 ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later")
             )
         return None
 
 
-def main_pages(connections: Connections, history: History) -> ASGIApp:
+def main_app(connections: Connections, history: History) -> ASGIApp:
     """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
 
     assets = Assets(directory=DASHBOARD)
@@ -108,14 +108,14 @@ def main_pages(connections: Connections, history: History) -> ASGIApp:
     )
 
 
-def mounted_pages(connections: Connections, history: History) -> ASGIApp:
+def mounted_app(connections: Connections, history: History) -> ASGIApp:
     """Pages of a feed within another application: ``/events`` and ``/health``."""
     return _guarded(connections, [Route("/", _upgrade_required), *_beside_the_feed(connections, history)])
 
 
 def _beside_the_feed(connections: Connections, history: History) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
-        return JSONResponse(connections.health(), status_code=200 if connections.well else 503)
+        return JSONResponse(connections.health(), status_code=200 if connections.healthy else 503)
 
     return [
         Route("/ws", _upgrade_required),
@@ -126,28 +126,28 @@ def _beside_the_feed(connections: Connections, history: History) -> list[BaseRou
 
 async def _upgrade_required(request: Request) -> Response:
     path = request.url.path
-    return http_refusal(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
+    return http_error_response(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
 def _guarded(connections: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
     # The headers are outside of Starlette, so that its answer to a fault has them too.
     return _SecurityHeaders(
-        site(routes, [Middleware(_Guard, connections=connections)], _counted(connections))
+        json_app(routes, [Middleware(_Guard, connections=connections)], _counted(connections))
     )
 
 
 def _counted(connections: Connections) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def counted(request: Request, error: Exception) -> Response:
         connections.hub.stats.errors["request"] += 1
-        return await fault(request, error)
+        return await handle_internal_error(request, error)
 
     return counted
 
 
-def site(
+def json_app(
     routes: Sequence[BaseRoute],
     middleware: Sequence[Middleware] = (),
-    failed: Callable[[Request, Exception], Awaitable[Response]] = fault,
+    failed: Callable[[Request, Exception], Awaitable[Response]] = handle_internal_error,
 ) -> ASGIApp:
     """Build pages whose errors are JSON, as all of ours are.
 
@@ -159,11 +159,11 @@ def site(
     return Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={HTTPException: http_exception, Exception: failed},
+        exception_handlers={HTTPException: handle_http_exception, Exception: failed},
     )
 
 
-def ops_pages(
+def relay_ops_app(
     connections: Connections,
     ready: Callable[[], bool],
     lag: Callable[[], int],
@@ -188,10 +188,10 @@ def ops_pages(
     async def status() -> dict[str, Any]:
         return _status(connections, ready(), lag())
 
-    return ops_site(whole, is_ready, status)
+    return ops_app(whole, is_ready, status)
 
 
-def ops_site(
+def ops_app(
     registry: Callable[[], Awaitable[CollectorRegistry]],
     ready: Callable[[], Awaitable[bool]],
     status: Callable[[], Awaitable[dict[str, Any]]],
@@ -217,7 +217,7 @@ def ops_site(
     async def statusz(request: Request) -> Response:
         return JSONResponse(await status())
 
-    return site(
+    return json_app(
         [
             Route("/metrics", all_metrics),
             Route("/livez", live),

@@ -111,8 +111,8 @@ def read_snapshot(
     }
     numbers = {name: {"": float(value)} for name, value in single.items() if value is not None}
     numbers |= {
-        "handshakes": _known(connections.results, ("accepted", "rejected")),
-        "disconnects": _known(connections.codes, _CODES),
+        "handshakes": _known(connections.handshake_results, ("accepted", "rejected")),
+        "disconnects": _known(connections.close_counts, _CODES),
         "sessions": _sessions(connections),
         "events_received": _known(stats.received, ("state", "log")),
         "events_rejected": _known(stats.rejected, tuple(RejectionReason)),

@@ -27,7 +27,7 @@ since a full relay has to reach NATS, and to be asked."""
 _MAX_EARLY_BYTES: Final = 64 * 1024
 
 
-def refusal(limit: Limit) -> bytes:
+def limit_response(limit: Limit) -> bytes:
     """The whole HTTP answer to whoever meets a limit."""
     status, phrase = (503, "Service Unavailable") if limit in OURS else (429, "Too Many Requests")
     code = ErrorCode.UNAVAILABLE if limit in OURS else ErrorCode.TOO_MANY
@@ -42,7 +42,7 @@ def refusal(limit: Limit) -> bytes:
 
 
 T = TypeVar("T")
-_REFUSALS: Final = {limit: refusal(limit) for limit in Limit}
+_REFUSALS: Final = {limit: limit_response(limit) for limit in Limit}
 
 
 class Acceptor:
@@ -93,7 +93,7 @@ class _PendingConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         acceptor = self._acceptor
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        decided = acceptor.admission.arrive(peer_of(self._transport), self, acceptor.clock())
+        decided = acceptor.admission.arrive(socket_peer(self._transport), self, acceptor.clock())
         if isinstance(decided, Limit):
             self._turn_away(decided)
             return
@@ -206,7 +206,7 @@ def _begun(work: Coroutine[Any, Any, T], then: Callable[[], object]) -> Generato
     return (yield from steps)
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str:
+def socket_peer(transport: asyncio.BaseTransport) -> str:
     """Address of a socket's peer; empty when it has none."""
     name = transport.get_extra_info("peername")
     return str(name[0]) if isinstance(name, tuple) and name else ""

@@ -52,10 +52,10 @@ _ORDINARY: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
 """Ends of a session that are no news: its client vanished, or its token has run out."""
 
 
-class Member(Protocol):
+class ConnectedClient(Protocol):
     """A connection, as ``Connections`` counts it."""
 
-    spoke: int
+    ping_slot: int
 
     def ping(self) -> None:
         """Ask whether the client is there."""
@@ -81,14 +81,15 @@ class Decision:
         grant: what its token grants; None when it has yet to show one.
         wanted: what the grant leaves of the request; None when there is no grant yet.
         refused: why it gets nothing.
-        inside: whether a refusal is told in a WebSocket: a browser cannot see the status of a failed upgrade.
+        after_upgrade: whether the rejection is sent inside the WebSocket, since a browser cannot see the
+            status of a failed upgrade.
     """
 
     request: Request
     grant: Grant | None = None
-    wanted: Filter | None = None
-    refused: ProtocolError | None = None
-    inside: bool = False
+    filter: Filter | None = None
+    rejection: ProtocolError | None = None
+    after_upgrade: bool = False
 
 
 class Connections:
@@ -115,82 +116,82 @@ class Connections:
         admission: Admission | None = None,
         message_rate: int = MESSAGE_RATE,
         *,
-        open: bool = True,
+        accepting: bool = True,
     ) -> None:
         self.hub = hub
         self.clock = clock
         self.request_auth = request_auth or RequestAuth()
         self.admission = admission or Admission(Limits())
         self.message_rate = message_rate
-        self.open = open
-        self.leaving = False
-        self.results: Counter[str] = Counter()
-        self.codes: Counter[int] = Counter()
+        self.accepting = accepting
+        self.draining = False
+        self.handshake_results: Counter[str] = Counter()
+        self.close_counts: Counter[int] = Counter()
         self.handshakes = Histogram()
-        self.refusals = RejectionLog()
-        self._wheel: list[set[Member]] = [set() for _ in range(PING_EVERY)]
-        self._spoke = 0
-        self._joined = 0
+        self.rejections = RejectionLog()
+        self._ping_slots: list[set[ConnectedClient]] = [set() for _ in range(PING_EVERY)]
+        self._current_slot = 0
+        self._added = 0
 
     def __repr__(self) -> str:
-        return f"Connections({len(self)} connections, open={self.open})"
+        return f"Connections({len(self)} connections, accepting={self.accepting})"
 
     def __len__(self) -> int:
-        return sum(map(len, self._wheel))
+        return sum(map(len, self._ping_slots))
 
     @property
-    def well(self) -> bool:
+    def healthy(self) -> bool:
         """True while clients should come: they are let in, will be for a while, and events come."""
-        return self.open and not self.leaving and self.hub.sessions.upstream_connected
+        return self.accepting and not self.draining and self.hub.sessions.upstream_connected
 
     def health(self) -> Health:
         """What ``/health`` says."""
         return {
-            "status": "ok" if self.well else "unavailable",
+            "status": "ok" if self.healthy else "unavailable",
             "upstream": "connected" if self.hub.sessions.upstream_connected else "disconnected",
             "connections": len(self),
         }
 
-    def request_failed(self, what: str, error: Exception) -> None:
+    def record_request_error(self, what: str, error: Exception) -> None:
         """Count and log a request, named by ``what``, that an internal error ended without a session."""
         self.hub.stats.errors["request"] += 1
         log.error("%s ended with an internal error", what, exc_info=error)
 
-    def let_in(self) -> None:
+    def start_accepting(self) -> None:
         """Let clients in from here on."""
-        self.open = True
+        self.accepting = True
 
-    def keep_out(self) -> None:
+    def stop_accepting(self) -> None:
         """Let no client in any more."""
-        self.open = False
+        self.accepting = False
 
-    def leave(self) -> None:
+    def start_draining(self) -> None:
         """Be not ready from here on: the relay ends soon."""
-        self.leaving = True
+        self.draining = True
 
     # Who is there.
 
-    def add(self, member: Member) -> None:
+    def add(self, member: ConnectedClient) -> None:
         """Count a connection, and give it its second to be pinged in."""
-        member.spoke = self._joined % PING_EVERY
-        self._joined += 1
-        self._wheel[member.spoke].add(member)
+        member.ping_slot = self._added % PING_EVERY
+        self._added += 1
+        self._ping_slots[member.ping_slot].add(member)
 
-    def discard(self, member: Member) -> None:
+    def discard(self, member: ConnectedClient) -> None:
         """Forget a connection."""
-        self._wheel[member.spoke].discard(member)
+        self._ping_slots[member.ping_slot].discard(member)
 
-    def ping_some(self) -> None:
+    def ping_batch(self) -> None:
         """Ping a twentieth of all connections; called once a second."""
-        self._spoke = (self._spoke + 1) % PING_EVERY
-        for member in list(self._wheel[self._spoke]):
+        self._current_slot = (self._current_slot + 1) % PING_EVERY
+        for member in list(self._ping_slots[self._current_slot]):
             member.ping()
 
-    def all(self) -> list[Member]:
+    def all(self) -> list[ConnectedClient]:
         """The connections that are open now."""
-        return [member for spoke in self._wheel for member in spoke]
+        return [member for ping_slot in self._ping_slots for member in ping_slot]
 
-    def farewell(
+    def send_bye(
         self, sessions: Sequence[Session], part: range | None = None, spread_ms: int = RETRY_SPREAD_MS
     ) -> None:
         """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
@@ -218,30 +219,30 @@ class Connections:
             query: of the request, undecoded.
             secure: whether the socket itself is encrypted.
         """
-        request, inside = Request(), False
+        request, after_upgrade = Request(), False
         why = "page_not_allowed"
         try:
             # A page of another site learns nothing, whatever it offers.
-            self.request_auth.check_page(peer, headers, secure=secure)
+            self.request_auth.check_origin(peer, headers, secure=secure)
             why = ""
-            offered = request_auth.offered(
+            offered = request_auth.parse_subprotocols(
                 value for name, value in headers if name == "sec-websocket-protocol"
             )
-            inside = offered.browser
-            decided = self._asked(client_slot, peer, headers, query, offered.token)
+            after_upgrade = offered.supported
+            decided = self._authorize(client_slot, peer, headers, query, offered.token)
         except ProtocolError as error:
             code = close_code(error)
-            if not inside and code in _FAULTS:
-                self._fault(client_slot)
+            if not after_upgrade and code in _FAULTS:
+                self._record_failure(client_slot)
             if code in _FAULTS or code is CloseCode.TOO_MANY:
                 why = why or (error.reason if isinstance(error, TokenError) else error.code)
-                self.refusals.note(code, why, client_slot.address if client_slot else peer)
-            refused = error.with_traceback(None)  # that holds this frame, and the frame the error
-            refused.__context__ = None  # likewise
-            return Decision(request, refused=refused, inside=inside)
+                self.rejections.record(code, why, client_slot.address if client_slot else peer)
+            rejected = error.with_traceback(None)  # that holds this frame, and the frame the error
+            rejected.__context__ = None  # likewise
+            return Decision(request, rejection=rejected, after_upgrade=after_upgrade)
         return decided
 
-    def _asked(
+    def _authorize(
         self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, token: str | None
     ) -> Decision:
         """Decide about a handshake from a page that may connect.
@@ -249,9 +250,9 @@ class Connections:
         Raises:
             ProtocolError: it may not have it.
         """
-        if not self.open:
+        if not self.accepting:
             raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
-        client = self.request_auth.client(peer, headers)
+        client = self.request_auth.client_address(peer, headers)
         if client_slot is not None and client != peer:
             # Only now is it known who a proxy speaks for.
             limit = self.admission.request(client_slot, client, self.clock())
@@ -272,9 +273,9 @@ class Connections:
                 )
         return Decision(request, grant, wanted)
 
-    def opened(self, client_slot: ClientSlot | None) -> None:
+    def record_open(self, client_slot: ClientSlot | None) -> None:
         """A handshake is over, and there is a session."""
-        self.results["accepted"] += 1
+        self.handshake_results["accepted"] += 1
         if client_slot is not None:
             self.handshakes.observe(self.clock() - client_slot.arrived)
 
@@ -286,7 +287,7 @@ class Connections:
             self.admission.settle(client_slot)
         return True
 
-    def closing(self, client_slot: ClientSlot | None, code: int, session: str) -> None:
+    def record_close(self, client_slot: ClientSlot | None, code: int, session: str) -> None:
         """A connection is being closed by us: without a session, that can be its fault.
 
         Args:
@@ -298,14 +299,14 @@ class Connections:
             return
         unsettled = self.admission.unsettled(client_slot)
         if code in _FAULTS and unsettled:
-            self._fault(client_slot)
+            self._record_failure(client_slot)
             if code == CloseCode.TIMEOUT:
                 self.admission.refused[Limit.AUTH_TIME] += 1
         ordinary = code in _ORDINARY and not unsettled
         if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
-            self.refusals.note(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
+            self.rejections.record(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
 
-    def gone(self, client_slot: ClientSlot, *, waiting: bool) -> None:
+    def release(self, client_slot: ClientSlot, *, waiting: bool) -> None:
         """A client's connection has ended; called once.
 
         Args:
@@ -313,9 +314,9 @@ class Connections:
             waiting: whether it ended without having shown a token that was waited for.
         """
         if waiting:
-            self._fault(client_slot)
+            self._record_failure(client_slot)
         self.admission.leave(client_slot)
 
-    def _fault(self, client_slot: ClientSlot | None) -> None:
+    def _record_failure(self, client_slot: ClientSlot | None) -> None:
         if client_slot is not None:
             self.admission.fault(client_slot.address, self.clock())

@@ -11,10 +11,10 @@ from tickertape.relay.core.fanout.fanout import Fanout
 
 log = logging.getLogger("tickertape.flush")
 
-REST_FROM: Final = 0.002
+MIN_READ_PAUSE: Final = 0.002
 """Seconds until the next flush from which it pays to leave new events in the socket until then."""
 
-FAULT_DELAY: Final = 0.1
+ERROR_DELAY: Final = 0.1
 """Seconds of rest after an internal error, so that one that stays does not take the processor."""
 
 
@@ -54,7 +54,7 @@ class FlushLoop:
                 await self._flush()
             except Exception:
                 log.exception("flushing met an internal error, and continues")
-                await asyncio.sleep(FAULT_DELAY)
+                await asyncio.sleep(ERROR_DELAY)
 
     async def _until_wanted(self) -> bool:
         """Wait until the fan-out asks for a flush; False when one that it held back is due now."""
@@ -84,7 +84,7 @@ class FlushLoop:
         self._stats.flush.observe(now - started)
         # The processor's time, not the clock's: on a busy machine flushes are no dearer, only later.
         pacer.flushed(started, time.thread_time() - cpu)
-        if (wait := pacer.earliest() - now) > REST_FROM:
+        if (wait := pacer.earliest() - now) > MIN_READ_PAUSE:
             self._busy(wait)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import CLOSE_CODES, ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.request_auth import Headers, RequestAuth, value_of
+from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
 
@@ -33,17 +33,17 @@ _STATUS_CODES: Final[dict[int, str]] = {
 }
 
 
-def http_error(status: int, message: str) -> dict[str, str]:
+def http_error_body(status: int, message: str) -> dict[str, str]:
     """Build the body of an answer to a request that HTTP itself refuses."""
     return {"code": _STATUS_CODES.get(status, ErrorCode.BAD_QUERY), "message": message}
 
 
-def http_refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Build the answer to a request that HTTP itself refuses."""
-    return JSONResponse(http_error(status, message), status, headers=headers)
+    return JSONResponse(http_error_body(status, message), status, headers=headers)
 
 
-async def http_exception(request: Request, error: Exception) -> Response:
+async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Answer what Starlette refuses: an unknown path, a method that a path has not."""
     assert isinstance(error, HTTPException)
     message = {
@@ -54,15 +54,15 @@ async def http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # Of files it does not say them itself, of other pages in any order.
         headers["Allow"] = ", ".join(sorted(headers.get("Allow", "GET, HEAD").split(", ")))
-    return http_refusal(error.status_code, message, headers)
+    return http_error_response(error.status_code, message, headers)
 
 
-async def fault(request: Request, error: Exception) -> Response:
+async def handle_internal_error(request: Request, error: Exception) -> Response:
     """Answer a request that ends in a fault of the relay; Starlette raises it again, so that it is logged."""
-    return http_refusal(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
+    return http_error_response(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
 
 
-def refusal(error: ProtocolError, status: int | None = None) -> Response:
+def error_response(error: ProtocolError, status: int | None = None) -> Response:
     """The answer that says why something is refused.
 
     Args:
@@ -77,20 +77,20 @@ def refusal(error: ProtocolError, status: int | None = None) -> Response:
     return JSONResponse(body, status or CLOSE_CODES[code].http_status or 400, headers=headers)
 
 
-def headers_of(scope: Scope) -> Headers:
+def request_headers(scope: Scope) -> Headers:
     """Headers of a request, as ``RequestAuth`` reads them."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
-def peer(scope: Scope) -> str:
+def request_peer(scope: Scope) -> str:
     """Address of a request's socket; empty when it has none."""
     return scope["client"][0] if scope["client"] else ""
 
 
-def cors(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
+def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
     """What lets a page of the allow list read an answer."""
-    origin = value_of(headers, "origin")
-    if origin is None or not request_auth.origins.listed(origin):
+    origin = header_value(headers, "origin")
+    if origin is None or not request_auth.origins.is_listed(origin):
         return {"Vary": "Origin"}
     return {
         "Vary": "Origin",
@@ -101,7 +101,7 @@ def cors(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
     }
 
 
-class Pieces(Response):
+class StreamedResponse(Response):
     """An answer that is written as fast as its reader takes it, so that its end is known here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

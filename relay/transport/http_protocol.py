@@ -19,7 +19,7 @@ import httptools
 import orjson
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.transport.acceptor import Acceptor
-from tickertape.relay.transport.http_errors import WEBSOCKET_VERSION, http_error
+from tickertape.relay.transport.http_errors import WEBSOCKET_VERSION, http_error_body
 from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -285,7 +285,7 @@ class GuardedHttp(HttpToolsProtocol):
         self, status: int, message: str, headers: Mapping[str, str], limit: Limit | None = None
     ) -> None:
         phrase = HTTPStatus(status).phrase
-        body = orjson.dumps(http_error(status, message or phrase.lower()))
+        body = orjson.dumps(http_error_body(status, message or phrase.lower()))
         more = dict(headers)
         if status == HTTPStatus.BAD_REQUEST and self.headers and self._listed(b"upgrade"):
             more["Sec-WebSocket-Version"] = WEBSOCKET_VERSION

@@ -42,7 +42,7 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
         ) from None
 
 
-def one_port(error: ListenError, port: int, taken: int) -> ListenError:
+def same_port_error(error: ListenError, port: int, taken: int) -> ListenError:
     """Explain an error of ``listen`` where the main and the ops port are the same.
 
     Args:

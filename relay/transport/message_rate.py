@@ -67,7 +67,7 @@ class MessageRate:
         self._bytes += size
 
 
-def most(rate: int, *, known: bool) -> int:
+def max_frames(rate: int, *, known: bool) -> int:
     """Return how many frames a client may send within a second.
 
     Args:

@@ -34,7 +34,7 @@ class RejectionLog:
     def __repr__(self) -> str:
         return f"RejectionLog({self._seen.total()} in this window)"
 
-    def note(self, code: int, reason: str, address: str, session: str = "") -> None:
+    def record(self, code: int, reason: str, address: str, session: str = "") -> None:
         """Somebody was refused, or sent away for a fault.
 
         Args:

@@ -9,7 +9,7 @@ from tickertape.errors import ConfigurationError
 
 log = logging.getLogger("tickertape.tls")
 
-LOOK_EVERY: Final = 5
+POLL_INTERVAL: Final = 5
 """Seconds between two looks at the files."""
 
 
@@ -57,7 +57,7 @@ class Certificate:
         log.info("new certificate from %s", self._certificate)
         return True
 
-    async def read_again(self) -> str:
+    async def reload(self) -> str:
         """Use what the files hold now, changed or not; what was read.
 
         Raises:

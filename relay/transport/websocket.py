@@ -26,7 +26,7 @@ from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State, close_code
-from tickertape.relay.transport.acceptor import peer_of
+from tickertape.relay.transport.acceptor import socket_peer
 from tickertape.relay.transport.connections import (
     BUFFER_HIGH,
     BUFFER_LOW,
@@ -35,8 +35,13 @@ from tickertape.relay.transport.connections import (
     Connections,
 )
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN
-from tickertape.relay.transport.message_rate import MessageRate, most
-from tickertape.relay.transport.websocket_protocol import WebSocket, is_large_fragment, refused, request_of
+from tickertape.relay.transport.message_rate import MessageRate, max_frames
+from tickertape.relay.transport.websocket_protocol import (
+    WebSocket,
+    handshake_request,
+    is_large_fragment,
+    rejection_response,
+)
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
@@ -88,8 +93,8 @@ class Connection(asyncio.Protocol):
         "_session",
         "_transport",
         "encoding",
+        "ping_slot",
         "send",
-        "spoke",
     )
 
     send: Callable[[bytes], None]
@@ -103,7 +108,7 @@ class Connection(asyncio.Protocol):
         self._cut: asyncio.TimerHandle | None = None  # once the closing handshake has begun
         self._missed = 0
         self._rate = MessageRate()
-        self.spoke = -1
+        self.ping_slot = -1
         self.encoding = PLAIN
 
     def __repr__(self) -> str:
@@ -134,7 +139,7 @@ class Connection(asyncio.Protocol):
             headers: names and values, in order.
             method: of the request.
         """
-        self._handshake(request_of(target, headers, method))
+        self._handshake(handshake_request(target, headers, method))
 
     @_contained
     def data_received(self, data: bytes) -> None:
@@ -154,12 +159,12 @@ class Connection(asyncio.Protocol):
         conn.receive_data(data)
         events: list[Any] = conn.events_received()
         last = conn.data_to_send()  # of a frame that breaks the protocol, behind all others
-        flooded = self._too_many(events, len(data))
+        flooded = self._exceeds_rate(events, len(data))
         for event in events:
             if not isinstance(event, Frame):
                 self._put(event)
             elif not flooded:
-                text = conn.text_of(event)
+                text = conn.complete_message(event)
                 if text is not None and self._session is not None:
                     self._connections.hub.sessions.receive(self._session, text, self._connections.clock())
                 if conn.writes:
@@ -191,16 +196,16 @@ class Connection(asyncio.Protocol):
             self._connections.hub.sessions.closed(session)
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
-            self._connections.gone(client_slot, waiting=waiting)
+            self._connections.release(client_slot, waiting=waiting)
         if self._cut is not None:
             self._cut.cancel()
             self._cut = None
-        if self.spoke >= 0:
+        if self.ping_slot >= 0:
             self._connections.discard(self)
-            self.spoke = -1
+            self.ping_slot = -1
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
-            self._connections.codes[code] += 1
+            self._connections.close_counts[code] += 1
         # These hold the protocol that holds them: without this they wait for the garbage collector, which
         # seldom comes here, and a crowd of strangers would be tens of megabytes.
         self._conn.parser.close()
@@ -218,7 +223,7 @@ class Connection(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is cut off."""
         session = self._session.id if self._session is not None else ""
-        self._connections.closing(self._client_slot, code, session)
+        self._connections.record_close(self._client_slot, code, session)
         if self._conn.state is OPEN:
             self._conn.send_close(code, truncate(reason, MAX_REASON_BYTES))
         # Also when a broken frame has begun to close it in the same read that is too much.
@@ -244,10 +249,10 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._connections.hub.sessions.fault(self._session, error)
             return
-        self._connections.request_failed("a handshake", error)
+        self._connections.record_request_error("a handshake", error)
         try:
             if self._conn.state is CONNECTING:
-                self._refuse(refused(ProtocolError(ErrorCode.INTERNAL, REASON)))
+                self._refuse(rejection_response(ProtocolError(ErrorCode.INTERNAL, REASON)))
             elif self._conn.state is OPEN:
                 self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
                 self._send_own()
@@ -256,7 +261,7 @@ class Connection(asyncio.Protocol):
 
     # Inside.
 
-    def _too_many(self, events: list[Any], size: int) -> bool:
+    def _exceeds_rate(self, events: list[Any], size: int) -> bool:
         counted = unpacked = 0
         for event in events:
             if isinstance(event, Frame):
@@ -264,7 +269,7 @@ class Connection(asyncio.Protocol):
                 counted += not is_large_fragment(event)
         self._rate.read(self._connections.clock(), size, counted, unpacked)
         waiting = self._session is not None and self._session.state is State.WAITING
-        return self._rate.spent > most(self._connections.message_rate, known=not waiting)
+        return self._rate.spent > max_frames(self._connections.message_rate, known=not waiting)
 
     def _flooded(self) -> None:
         """Tell a client that it sends too much, and parse nothing more of it."""
@@ -280,16 +285,16 @@ class Connection(asyncio.Protocol):
         path, _, query = request.path.partition("?")
         if unquote(path) != "/ws":
             error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
-            self._refuse(refused(error, HTTPStatus.NOT_FOUND))
+            self._refuse(rejection_response(error, HTTPStatus.NOT_FOUND))
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
         secure = self._transport.get_extra_info("sslcontext") is not None
-        peer = peer_of(self._transport)
-        decided = self._connections.decide(self._client_slot, peer, headers, query, secure=secure)
-        if decided.refused is not None and not decided.inside:
-            self._refuse(refused(decided.refused))
+        peer = socket_peer(self._transport)
+        decision = self._connections.decide(self._client_slot, peer, headers, query, secure=secure)
+        if decision.rejection is not None and not decision.after_upgrade:
+            self._refuse(rejection_response(decision.rejection))
             return
-        response = self._conn.answered(request)
+        response = self._conn.respond(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             self._refuse(response)
             return
@@ -301,24 +306,24 @@ class Connection(asyncio.Protocol):
             self.encoding = DEFLATED
         hub = self._connections.hub
         self._connections.add(self)
-        if decided.refused is None:
-            self._connections.opened(self._client_slot)
-            if decided.grant is None:
+        if decision.rejection is None:
+            self._connections.record_open(self._client_slot)
+            if decision.grant is None:
                 self._conn.limit(MAX_AUTH_BYTES)
             self._session = hub.sessions.open(
-                self, decided.request, self._connections.clock(), decided.grant, decided.wanted
+                self, decision.request, self._connections.clock(), decision.grant, decision.filter
             )
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
                 hub.sessions.paused(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
-            self._connections.results["rejected"] += 1
-            hub.sessions.turn_away(self, decided.refused, close_code(decided.refused))
+            self._connections.handshake_results["rejected"] += 1
+            hub.sessions.turn_away(self, decision.rejection, close_code(decision.rejection))
 
     def _refuse(self, response: Response) -> None:
         """Answer over HTTP, and end."""
-        self._connections.results["rejected"] += 1
+        self._connections.handshake_results["rejected"] += 1
         self._conn.send_response(response)
         self._send_own()
 

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
-from tickertape.relay.transport.http_errors import UPGRADE_HEADERS, WEBSOCKET_VERSION, refusal
+from tickertape.relay.transport.http_errors import UPGRADE_HEADERS, WEBSOCKET_VERSION, error_response
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -61,7 +61,7 @@ class WebSocket(ServerProtocol):
         if self.writes:
             self.events.extend(cast(list[Any], self.data_to_send()))
 
-    def text_of(self, frame: Frame) -> bytes | None:
+    def complete_message(self, frame: Frame) -> bytes | None:
         """Return the text of the message that a frame completes; None for every other frame.
 
         A message that is binary, too large or not UTF-8 fails the connection.
@@ -99,7 +99,7 @@ class WebSocket(ServerProtocol):
         # Without what they are called: one may hold a token.
         raise NegotiationError(f"none of the {len(subprotocols)} subprotocols offered is {SUBPROTOCOL}")
 
-    def answered(self, request: Request) -> Response:
+    def respond(self, request: Request) -> Response:
         """Answer a handshake that may have a session, as far as its headers are right."""
         response = self.accept(request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
@@ -108,10 +108,10 @@ class WebSocket(ServerProtocol):
         message = str(fault) if isinstance(fault, InvalidHandshake) else "no WebSocket handshake"
         if isinstance(fault, InvalidHeader) and fault.name == "Sec-WebSocket-Version":
             status = HTTPStatus.UPGRADE_REQUIRED  # RFC 6455, 4.4
-        return refused(ProtocolError(ErrorCode.BAD_MESSAGE, message), status)
+        return rejection_response(ProtocolError(ErrorCode.BAD_MESSAGE, message), status)
 
 
-def request_of(target: str, headers: Sequence[tuple[str, str]], method: str) -> Request:
+def handshake_request(target: str, headers: Sequence[tuple[str, str]], method: str) -> Request:
     """Build a handshake's request.
 
     Args:
@@ -125,14 +125,14 @@ def request_of(target: str, headers: Sequence[tuple[str, str]], method: str) -> 
     return request
 
 
-def refused(error: ProtocolError, status: int | None = None) -> Response:
+def rejection_response(error: ProtocolError, status: int | None = None) -> Response:
     """Build the answer to a handshake that is refused before the upgrade.
 
     Args:
         error: why.
         status: of the answer; None takes the one that goes with the error's close code.
     """
-    answer = refusal(error, status)
+    answer = error_response(error, status)
     headers = Headers({"Connection": "close"})
     if answer.status_code == HTTPStatus.UPGRADE_REQUIRED:
         headers = Headers({**UPGRADE_HEADERS, "Connection": "Upgrade, close"})

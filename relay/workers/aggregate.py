@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
-from tickertape.relay.endpoints.routes import ops_site
+from tickertape.relay.endpoints.routes import ops_app
 from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.workers.ipc import SNAPSHOT_PATH
@@ -40,7 +40,7 @@ class Aggregate:
 
     def pages(self) -> ASGIApp:
         """Build the pages of the ops port."""
-        return ops_site(self._registry, self.ready, self.status)
+        return ops_app(self._registry, self.ready, self.status)
 
     async def ready(self) -> bool:
         """Tell whether clients should be sent here: at first once all workers serve, then while one does."""

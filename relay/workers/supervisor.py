@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 from tickertape.relay.settings import ServeSettings
-from tickertape.relay.transport.http_server import HttpServer, listen, one_port
+from tickertape.relay.transport.http_server import HttpServer, listen, same_port_error
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.workers.aggregate import Aggregate
 from tickertape.relay.workers.shared_counters import SharedCounters
@@ -109,7 +109,7 @@ def hold(host: str, port: int, ops_port: int) -> Listener:
         try:
             _probe(host, port)
         except ListenError as error:
-            raise one_port(error, port, ops_port) from None
+            raise same_port_error(error, port, ops_port) from None
     return listen(host, port, "--port", shared=True)
 
 

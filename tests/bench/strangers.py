@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tickertape.relay.auth.signing import generate
+from tickertape.relay.auth.signing import generate_key
 
 from tests.bench.load.children import module
 from tests.bench.load.stranger_kinds import honest_token
@@ -118,7 +118,7 @@ def strangers(rate: float, seconds: float, quiet: float, say: Say, rows: list[Si
 
 def siege(sources: int, rate: float, seconds: float, quiet: float) -> Siege:
     """Measure one attack."""
-    secret = generate("HS256")[0].strip()
+    secret = generate_key("HS256")[0].strip()
     load = Load(CLIENTS, RATE, quiet, token=honest_token(secret, time.time()), exact=True)
     with tempfile.TemporaryDirectory(prefix="tickertape-bench-") as folder:
         key = Path(folder, "key")

@@ -8,7 +8,7 @@ from typing import Final, get_args
 from tickertape.relay.auth.key_parsing import read_keys
 from tickertape.relay.auth.keys import FixedKeys
 from tickertape.relay.auth.settings import Algorithm
-from tickertape.relay.auth.signing import generate, mint, read_signing_key
+from tickertape.relay.auth.signing import generate_key, mint, read_signing_key
 from tickertape.relay.auth.verifier import TokenError, Verifier
 
 TOKENS: Final = 500
@@ -46,9 +46,9 @@ def tokens(say: Say, rows: list[TokenCost]) -> None:
 
 def cost(algorithm: Algorithm, count: int = TOKENS) -> TokenCost:
     """Measure one algorithm with so many tokens."""
-    private, public = generate(algorithm)
+    private, public = generate_key(algorithm)
     signing = read_signing_key(algorithm, private.removesuffix(b"\n"), "the benchmark")
-    other = read_signing_key(algorithm, generate(algorithm)[0], "the benchmark")
+    other = read_signing_key(algorithm, generate_key(algorithm)[0], "the benchmark")
     keys = read_keys(algorithm, (public or private).removesuffix(b"\n"), "the benchmark")
     verifier = Verifier(algorithm, FixedKeys(keys))
     grant = {"subjects": ["log.>", "gateway.status.>"], "deny": ["log.debug.>"], "level": "INFO"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from tickertape.relay.auth.claims import Expected
+from tickertape.relay.auth.claims import ExpectedClaims
 from tickertape.relay.auth.keys import FixedKeys, Key, Keys
 from tickertape.relay.auth.signing import mint
 from tickertape.relay.auth.verifier import Verifier
@@ -49,7 +49,7 @@ class Case:
 def verifier() -> Verifier:
     """What tokens of these cases are verified with."""
     return Verifier(
-        "HS256", FixedKeys(Keys("HS256", (Key(None, SECRET),))), expected=Expected(), wall=lambda: NOW
+        "HS256", FixedKeys(Keys("HS256", (Key(None, SECRET),))), expected=ExpectedClaims(), wall=lambda: NOW
     )
 
 

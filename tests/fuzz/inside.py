@@ -19,7 +19,7 @@ from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.limit_counters import LocalLimitCounters
 from tickertape.relay.endpoints.history import History
-from tickertape.relay.endpoints.routes import main_pages
+from tickertape.relay.endpoints.routes import main_app
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.relay import session_failed
 from tickertape.relay.transport.acceptor import Acceptor
@@ -97,7 +97,7 @@ class Inside:
             history = History(self.hub, cast(ReplayReaders, NoReaders()))
             listener = Listener("127.0.0.1", [unused])
             server = HttpServer(
-                main_pages(self.connections, history), listener, websocket_protocol(self.connections)
+                main_app(self.connections, history), listener, websocket_protocol(self.connections)
             )
         self._config = server.config
         self._config.load()

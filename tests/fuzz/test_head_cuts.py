@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from tickertape.relay.endpoints.routes import site
+from tickertape.relay.endpoints.routes import json_app
 from tickertape.relay.transport.http_protocol import MAX_HEAD_BYTES, GuardedHttp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -36,7 +36,7 @@ class Ports:
     def __init__(self) -> None:
         self.relay = Inside()
         self._state = ServerState()
-        self._config = Config(site([Route("/livez", _live)]), ws="none", lifespan="off", log_config=None)
+        self._config = Config(json_app([Route("/livez", _live)]), ws="none", lifespan="off", log_config=None)
         self._config.load()
 
     async def answer(self, place: Place, pieces: Sequence[bytes]) -> tuple[str, str]:

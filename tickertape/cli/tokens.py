@@ -22,13 +22,13 @@ from tickertape.contracts.subjects import check_pattern
 from tickertape.durations import is_duration, parse_duration
 from tickertape.errors import OperatorError
 from tickertape.process.console import say
-from tickertape.relay.auth.claims import TokenError, decoded, json_object, moment_of
+from tickertape.relay.auth.claims import TokenError, decode_base64url, parse_json_object, read_time
 from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
-from tickertape.relay.auth.settings import TokenSettings, token_problem
-from tickertape.relay.auth.signing import generate, mint, read_signing_key
+from tickertape.relay.auth.settings import TokenSettings, token_settings_error
+from tickertape.relay.auth.signing import generate_key, mint, read_signing_key
 from tickertape.relay.auth.token_service import TokenService
-from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous
+from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous_subject
 from tickertape.relay.core.grants import CLAIM, grant_of
 
 MAX_LIFE: Final = 366 * 86_400
@@ -171,7 +171,7 @@ def _minted(settings: TokenCommandSettings) -> str:
 
 def _keygen(settings: TokenCommandSettings) -> int:
     assert settings.jwt_algorithm is not None
-    private, public = generate(settings.jwt_algorithm)
+    private, public = generate_key(settings.jwt_algorithm)
     if public is not None:
         assert settings.public_file is not None
         # Never over another: tokens that were signed with its other half would be lost.
@@ -191,8 +191,8 @@ async def _inspect(settings: TokenCommandSettings) -> int:
         raise TokenError(
             "malformed", f"a token has three parts with dots between them; this has {len(parts)}"
         )
-    header = json_object(decoded(parts[0], MAX_TOKEN, "the header"), "the header")
-    claims = json_object(decoded(parts[1], MAX_TOKEN, "the claims"), "the claims")
+    header = parse_json_object(decode_base64url(parts[0], MAX_TOKEN, "the header"), "the header")
+    claims = parse_json_object(decode_base64url(parts[1], MAX_TOKEN, "the claims"), "the claims")
     good, result = await _verdict(settings, token)
     answer = {
         "header": header,
@@ -207,7 +207,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
 
 
 async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, str]:
-    problem = token_problem(settings)
+    problem = token_settings_error(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
     authority = TokenService(settings, wall=time.time)
@@ -223,7 +223,9 @@ def _grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
     subject = claims.get("sub")
     try:
         # Its end is no part of what it grants, and may be missing here.
-        grant = grant_of({**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous(token))
+        grant = grant_of(
+            {**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous_subject(token)
+        )
     except ProtocolError as error:
         return error.message
     return {
@@ -242,7 +244,7 @@ def _times(claims: dict[str, Any]) -> dict[str, str]:
     for name in ("iat", "nbf", "exp"):
         if name in claims:
             try:
-                moment = moment_of(claims, name)
+                moment = read_time(claims, name)
             except TokenError as error:
                 times[name] = error.message
                 continue

@@ -8,7 +8,7 @@ Code runs on behalf of one session in these places, and each is guarded at its o
 - what its feed does for all members (``Fanout.flush``, ``hole``, ``heartbeat``): each write is one session's,
   the making of a batch is that of all live members;
 - catching up (``Fanout.serve_behind``): one session's turn;
-- the clock (``Sessions.tick``: tokens that end, signs of life; ``Connections.ping_some``): each is one
+- the clock (``Sessions.tick``: tokens that end, signs of life; ``Connections.ping_batch``): each is one
   session's;
 - what only the stream can tell (``relay/ingest/replay_readers.py``): a session's place; a stretch of the
   stream is that of all sessions that wait for it;

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tickertape.relay.auth.signing import generate, mint
+from tickertape.relay.auth.signing import generate_key, mint
 
 from tests.bench.load.websocket import PING, TEXT, client_frame
 
@@ -77,7 +77,7 @@ def _upgrade(*headers: str) -> bytes:
 
 
 def _tokens(secret: bytes, now: float) -> list[Kind]:
-    other = generate("HS256")[0]
+    other = generate_key("HS256")[0]
     bad = {
         "wrong signature": mint("HS256", other, _claims(now + _DAY)),
         "expired": mint("HS256", secret, _claims(now - 60)),

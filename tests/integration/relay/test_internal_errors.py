@@ -19,7 +19,7 @@ from tests.support.servers.nats_server import NatsServer
 
 HANDSHAKES: Final = (
     "tickertape.relay.transport.connections:Connections.decide",
-    "tickertape.relay.transport.connections:Connections._asked",
+    "tickertape.relay.transport.connections:Connections._authorize",
 )
 PAGES: Final = (
     "tickertape.relay.endpoints.history:History.page",

@@ -30,13 +30,13 @@ READERS: Final = (
 
 PLACES: Final = (
     "tickertape.relay.transport.connections:Connections.decide",
-    "tickertape.relay.transport.connections:Connections._asked",
+    "tickertape.relay.transport.connections:Connections._authorize",
     "tickertape.relay.core.session.sessions:Sessions._admit",
     "tickertape.relay.core.session.session_start:SessionStart.start",
     "tickertape.relay.core.fanout.fanout:Fanout.attach",
     "tickertape.relay.transport.websocket:Connection._parse",
-    "tickertape.relay.asgi.connection:Client._take",
-    "tickertape.relay.asgi.connection:Client._send_outbox",
+    "tickertape.relay.asgi.connection:AsgiConnection._handle_message",
+    "tickertape.relay.asgi.connection:AsgiConnection._send_outbox",
     "tickertape.relay.core.fanout.feed:Feed.take",
     "tickertape.relay.core.session.session_start:SessionStart.located",
     "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",

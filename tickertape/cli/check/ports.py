@@ -14,7 +14,7 @@ from tickertape.cli.check.health_probe import ask, first_line
 from tickertape.process.limits import descriptor_limits
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
-from tickertape.relay.transport.http_server import listen, one_port
+from tickertape.relay.transport.http_server import listen, same_port_error
 
 
 def ports(settings: RelaySettings) -> list[Finding]:
@@ -59,7 +59,7 @@ def _port(
     try:
         held.enter_context(contextlib.closing(listen(host, port, option)))
     except ListenError as error:
-        both = one_port(error, port, own)
+        both = same_port_error(error, port, own)
         if both is not error:
             return Finding.error(name, both.message, both.hint)
         found = served()

@@ -53,7 +53,7 @@ def origin(settings: RelaySettings, page: str) -> Finding:
         settings: of the relay.
         page: its origin, as ``checked_origin`` takes it.
     """
-    if settings.origins().listed(page):
+    if settings.origins().is_listed(page):
         return Finding.ok("origin", f"pages of {page} may connect: --allowed-origins has them")
     scheme, host, port = parse_origin(page) or ("", "", 0)
     own = "https" if settings.tls_cert is not None else "http"

@@ -10,7 +10,7 @@ from starlette.types import Message, Scope
 from tickertape.relay import relay as assembly
 from tickertape.relay.asgi import connection as asgi_client
 from tickertape.relay.asgi.app import _path_within
-from tickertape.relay.asgi.connection import TEXT, Client
+from tickertape.relay.asgi.connection import TEXT, AsgiConnection
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.session.faults import REASON
@@ -52,7 +52,7 @@ class Server:
 
     def serve(self) -> "asyncio.Task[None]":
         """Serve the client."""
-        client = Client(self.connections, self._scope, self._said.get, self._send)
+        client = AsgiConnection(self.connections, self._scope, self._said.get, self._send)
         return asyncio.create_task(client.serve())
 
     def say(self, **message: Any) -> None:
@@ -98,7 +98,7 @@ def test_it_is_counted_from_the_accept_to_its_end() -> None:
         server.hang_up()
         await serving
         assert (len(server.connections), server.admission.open, len(server.stage.hub.sessions)) == (0, 0, 0)
-        assert dict(server.connections.codes) == {1001: 1}
+        assert dict(server.connections.close_counts) == {1001: 1}
 
     play(part)
 
@@ -169,7 +169,7 @@ def test_a_client_that_takes_no_close_is_given_up(monkeypatch: pytest.MonkeyPatc
         server.say(type="websocket.receive", text="nonsense")
         await serving
         assert len(server.connections) == 0
-        assert dict(server.connections.codes) == {4400: 1}
+        assert dict(server.connections.close_counts) == {4400: 1}
 
     play(part)
 

@@ -220,17 +220,17 @@ def test_an_unknown_key_asks_once_in_ten_seconds(issuer: Issuer) -> None:
         await which.load()
         issuer.publish("a", "b")
         task = asyncio.create_task(which.run())
-        assert which.refresh()
-        assert which.refresh()
+        assert which.request_refresh()
+        assert which.request_refresh()
         await until(lambda: ids(which) == ["a", "b"])
-        await until(lambda: not which.refresh())
+        await until(lambda: not which.request_refresh())
         for moment in (100.0, 105.0, 109.9):
             now = moment
-            assert not which.refresh()
+            assert not which.request_refresh()
         await asyncio.sleep(0.02)
         assert len(issuer.asked) == 2
         now = 110.0
-        assert which.refresh()
+        assert which.request_refresh()
         await until(lambda: len(issuer.asked) == 3)
         await _cancelled(task)
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import RSAAlgorithm
 from pydantic import SecretStr
-from tickertape.relay.auth.key_parsing import MAX_KEYS, configured_keys, key_set, read_key_set, read_keys
+from tickertape.relay.auth.key_parsing import MAX_KEYS, key_set, read_configured_keys, read_key_set, read_keys
 from tickertape.relay.auth.keys import FixedKeys, KeysError, check_public_key
 from tickertape.relay.auth.settings import Algorithm, TokenSettings
 
@@ -206,7 +206,7 @@ def test_a_key_set_holds_keys_of_others() -> None:
     ]
     found = key_set("ES256", {"keys": entries}, "x")
     assert [key.kid for key in found.keys] == ["good"]
-    assert found.passed_over == ()
+    assert found.skipped == ()
     assert key_set("EdDSA", {"keys": [jwk("EdDSA", alg="Ed25519")]}, "x").keys
 
 
@@ -215,7 +215,7 @@ def test_a_broken_entry_locks_nobody_else_out() -> None:
     weak = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key(), as_dict=True)
     found = key_set("RS256", {"keys": [{**weak, "kid": "weak"}, jwk("RS256", kid="good")]}, "x")
     assert [key.kid for key in found.keys] == ["good"]
-    assert found.passed_over == ("the RSA key in x, kid 'weak' has 1024 bits; give one of 2048 to 8192 bits",)
+    assert found.skipped == ("the RSA key in x, kid 'weak' has 1024 bits; give one of 2048 to 8192 bits",)
     with pytest.raises(KeysError, match="1024 bits; a JWKS with a fit public key for RS256 is needed"):
         key_set("RS256", {"keys": [weak]}, "x")
 
@@ -234,7 +234,7 @@ def test_keys_are_found_by_id() -> None:
     assert [key.kid for key in found.find("a")] == ["a", "a", None]
     assert [key.kid for key in found.find("b")] == [None]
     assert len(found.find(None)) == 3
-    assert FixedKeys(found).refresh() is False
+    assert FixedKeys(found).request_refresh() is False
     assert key_set("EdDSA", {"keys": [jwk("EdDSA", kid="a")]}, "x").find("b") == []
 
 
@@ -243,28 +243,30 @@ def test_the_settings_name_the_key(tmp_path: Path) -> None:
     path = tmp_path / "key"
     for end in (b"", b"\n", b"\r\n"):
         path.write_bytes(SECRET + end)
-        found = configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key_file=path))
+        found = read_configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key_file=path))
         assert found is not None
         assert found.keys[0].material == SECRET
     path.write_bytes(SECRET + b"\n\n")
-    found = configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key_file=path))
+    found = read_configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key_file=path))
     assert found is not None
     assert found.keys[0].material == SECRET + b"\n"
-    found = configured_keys(TokenSettings(jwt_algorithm="HS256", jwt_key=SecretStr(SECRET.decode() + "\n")))
+    found = read_configured_keys(
+        TokenSettings(jwt_algorithm="HS256", jwt_key=SecretStr(SECRET.decode() + "\n"))
+    )
     assert found is not None
     assert found.keys[0].material == SECRET + b"\n"
-    assert configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_jwks_url="https://a/")) is None
+    assert read_configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_jwks_url="https://a/")) is None
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Missing, no file, or too large to be a key."""
     with pytest.raises(KeysError, match="No such file"):
-        configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "none"))
+        read_configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "none"))
     with pytest.raises(KeysError, match="Is a directory"):
-        configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path))
+        read_configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path))
     (tmp_path / "large").write_bytes(b"x" * 262_145)
     with pytest.raises(KeysError, match="over 262144 bytes"):
-        configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "large"))
+        read_configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "large"))
 
 
 odd_values = st.one_of(

@@ -20,7 +20,7 @@ LIST = Origins("https://app.example.com, https://*.example.org/,http://[2001:db8
 )
 def test_what_is_listed_may_connect(origin: str) -> None:
     """In any case, with its port or without it."""
-    assert LIST.listed(origin)
+    assert LIST.is_listed(origin)
     assert LIST.allows(origin, "relay.internal", https=False)
 
 
@@ -64,7 +64,7 @@ def test_what_is_listed_may_connect(origin: str) -> None:
 )
 def test_look_alikes_may_not(origin: str) -> None:
     """Neither prefixes, suffixes, other ports, other schemes nor users in front."""
-    assert not LIST.listed(origin)
+    assert not LIST.is_listed(origin)
     assert not LIST.allows(origin, "relay.internal", https=True)
 
 
@@ -91,7 +91,7 @@ APPS = Origins("app://., tauri://localhost/,vscode-webview://*,CAPACITOR://local
 )  # fmt: skip
 def test_a_listed_app_may_connect(origin: str) -> None:
     """Its origin as it is written; a star stands for any host of its scheme."""
-    assert APPS.listed(origin)
+    assert APPS.is_listed(origin)
     assert APPS.allows(origin, "relay.internal", https=True)
 
 
@@ -105,21 +105,21 @@ def test_a_listed_app_may_connect(origin: str) -> None:
 )  # fmt: skip
 def test_other_apps_may_not(origin: str) -> None:
     """Neither another host, scheme or port, nor what is no origin."""
-    assert not APPS.listed(origin)
+    assert not APPS.is_listed(origin)
     assert not APPS.allows(origin, "relay.internal", https=False)
 
 
 @pytest.mark.parametrize("origin", ["null", "file://"])
 def test_an_origin_without_a_host_has_to_be_listed_itself(origin: str) -> None:
     """Any page can have it; no star means it."""
-    assert Origins(f"https://app.example.com,{origin}").listed(origin)
-    assert not Origins("https://app.example.com,app://*,nullx://*").listed(origin)
+    assert Origins(f"https://app.example.com,{origin}").is_listed(origin)
+    assert not Origins("https://app.example.com,app://*,nullx://*").is_listed(origin)
 
 
 def test_an_app_is_no_name_of_the_relay() -> None:
     """Its host says nothing about names that lead here."""
     guarded = Origins("app://evil.test,vscode-webview://*", rebinding=False)
-    assert not guarded.knows("evil.test")
+    assert not guarded.is_own_host("evil.test")
     assert not guarded.allows("http://evil.test", "evil.test", https=False)
 
 
@@ -182,11 +182,11 @@ def test_the_relays_own_page_may_connect(origin: str, host: str, *, https: bool,
 def test_a_name_that_merely_leads_here_is_not_ours(host: str, *, known: bool) -> None:
     """Whoever owns a name can point it at 127.0.0.1, and its page would be of the same origin."""
     guarded = Origins("https://app.example.com,https://*.example.org", rebinding=False)
-    assert guarded.knows(host) is known
+    assert guarded.is_own_host(host) is known
     assert guarded.allows(f"http://{host}", host, https=False) is (
         known and split_host(host) is not None and parse_origin(f"http://{host}") is not None
     )
-    assert LIST.knows(host)
+    assert LIST.is_own_host(host)
 
 
 def test_origins_are_told_by_their_number() -> None:

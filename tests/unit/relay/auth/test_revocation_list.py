@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 def revoked(which: Revocations, token_id: str | None, subject: str = "alice") -> bool:
     """Ask about a token."""
-    return which.revoked(Grant(token_id=token_id, subject=subject))
+    return which.is_revoked(Grant(token_id=token_id, subject=subject))
 
 
 def replace(path: Path, text: str | bytes) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tickertape.relay.auth.settings import TokenSettings, token_problem
+from tickertape.relay.auth.settings import TokenSettings, token_settings_error
 
 from tickertape.nats.settings import NatsSettings
 
@@ -44,7 +44,7 @@ def test_they_stand_beside_the_settings_of_nats(monkeypatch: pytest.MonkeyPatch)
     assert found.jwt_key_file == Path("/keys/public.pem")
     unset = ("jwt_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "jwt_revoked_file")
     assert [getattr(found, name) for name in unset] == [None] * 5
-    assert token_problem(found) is None
+    assert token_settings_error(found) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
 )
 def test_what_is_missing_is_said(values: dict[str, Any], text: str) -> None:
     """In one line."""
-    problem = token_problem(settings(**values))
+    problem = token_settings_error(settings(**values))
     assert problem is not None
     assert text in str(problem)
     assert "\n" not in str(problem)
@@ -118,7 +118,7 @@ def test_what_is_missing_is_said(values: dict[str, Any], text: str) -> None:
 )
 def test_one_key_is_enough(values: dict[str, Any]) -> None:
     """From any of the three places."""
-    assert token_problem(settings(**values)) is None
+    assert token_settings_error(settings(**values)) is None
 
 
 def test_a_secret_is_not_shown() -> None:

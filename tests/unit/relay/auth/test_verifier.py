@@ -18,7 +18,7 @@ from tickertape.relay.auth.claims import Reason
 from tickertape.relay.auth.key_parsing import key_set, read_keys
 from tickertape.relay.auth.keys import FixedKeys, Keys, KeysError
 from tickertape.relay.auth.settings import Algorithm
-from tickertape.relay.auth.verifier import Expected, TokenError, Verifier
+from tickertape.relay.auth.verifier import ExpectedClaims, TokenError, Verifier
 from tickertape.relay.core.grants import Grant
 
 from tests.support.clients.forge import (
@@ -44,7 +44,7 @@ class Source:
         self.coming = coming
         self.asked = 0
 
-    def refresh(self) -> bool:
+    def request_refresh(self) -> bool:
         """Count, and answer as told."""
         self.asked += 1
         return self.coming
@@ -99,9 +99,9 @@ def test_a_good_token_grants_what_it_says(algorithm: Algorithm) -> None:
 def test_a_token_without_a_subject_gets_one() -> None:
     """A digest of what was signed, so that its connections can be counted."""
     given = token(values=claims(sub=None))
-    assert verifier().verify(given).subject == tokens.anonymous(given)
-    assert tokens.anonymous(given).startswith("token:")
-    assert len(tokens.anonymous(given)) == 22
+    assert verifier().verify(given).subject == tokens.anonymous_subject(given)
+    assert tokens.anonymous_subject(given).startswith("token:")
+    assert len(tokens.anonymous_subject(given)) == 22
 
 
 def test_a_signature_written_in_another_way_is_the_same_client() -> None:
@@ -385,7 +385,7 @@ def test_a_token_ends_when_it_says() -> None:
 def test_a_token_of_the_future(name: str) -> None:
     """Clocks may differ a little."""
     clock = Clock()
-    which = verifier(wall=clock, expected=Expected(leeway=5))
+    which = verifier(wall=clock, expected=ExpectedClaims(leeway=5))
     assert which.verify(token(values=claims(**{name: NOW + 5})))
     given = token(values=claims(**{name: NOW + 5.5}))
     assert name in refused(which, given, "early")
@@ -395,7 +395,7 @@ def test_a_token_of_the_future(name: str) -> None:
 
 def test_the_issuer_must_be_the_one() -> None:
     """When one is set; else any."""
-    strict = verifier(expected=Expected(issuer="https://issuer"))
+    strict = verifier(expected=ExpectedClaims(issuer="https://issuer"))
     assert strict.verify(token(values=claims(iss="https://issuer")))
     for other in (None, "https://issuer/", "", 5, ["https://issuer"]):
         assert "TICKERTAPE_JWT_ISSUER" in refused(strict, token(values=claims(iss=other)), "issuer")
@@ -404,7 +404,7 @@ def test_the_issuer_must_be_the_one() -> None:
 
 def test_the_audience_must_be_among_its_own() -> None:
     """When one is set."""
-    strict = verifier(expected=Expected(audience="relay"))
+    strict = verifier(expected=ExpectedClaims(audience="relay"))
     for good in ("relay", ["relay"], ["other", "relay"]):
         assert strict.verify(token(values=claims(aud=good)))
     for bad in (None, "other", "relay2", "rel", [], ["other"]):

@@ -241,7 +241,7 @@ def test_holes_in_memory_are_told_as_one_gap(order: str) -> None:
 
 def test_one_page_reads_a_bounded_part_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that nothing matches ends early, and says that there is more."""
-    monkeypatch.setattr(history_module, "MAX_STRETCHES", 2)
+    monkeypatch.setattr(history_module, "MAX_CHUNKS", 2)
     pages = Pages(3 * STRETCH)
     page = pages.ask("subjects=system.%3E")
     assert page == {"events": [], "cursor": f"e-{2 * STRETCH}", "more": True}

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tickertape.contracts.messages import Subscribe
 from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query
-from tickertape.relay.endpoints.history import OWN_KEYS
+from tickertape.relay.endpoints.history import PAGE_KEYS
 
 from tests.support.paths import ROOT
 from tickertape.cli.tail.command import TailSettings, tail_address
@@ -37,7 +37,7 @@ def test_addresses_that_are_written_somewhere_are_legal() -> None:
     ]
     assert len(found) >= 4
     for name, page, query in found:
-        legal = {*QUERY_KEYS, *(OWN_KEYS if page == "events" else ())}
+        legal = {*QUERY_KEYS, *(PAGE_KEYS if page == "events" else ())}
         keys = {key for key, _ in parse_qsl(query.split("$")[0].replace("…", "x"))}
         assert keys <= legal, (name, query)
 
@@ -52,7 +52,7 @@ def test_the_page_asks_for_what_history_knows() -> None:
         if part.strip() and not part.strip().startswith("...")
     }
     assert {"subjects", "order", "limit", "until", "cursor"} <= keys
-    assert keys <= {*QUERY_KEYS, *OWN_KEYS}
+    assert keys <= {*QUERY_KEYS, *PAGE_KEYS}
 
 
 def test_tail_asks_for_what_the_feed_knows() -> None:

@@ -15,7 +15,7 @@ from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.endpoints.history import History
-from tickertape.relay.endpoints.routes import main_pages, mounted_pages, ops_pages
+from tickertape.relay.endpoints.routes import main_app, mounted_app, relay_ops_app
 from tickertape.relay.transport.connections import Connections
 
 from tickertape.nats.streams import StreamsError
@@ -72,7 +72,7 @@ FAULT = RuntimeError("broken on purpose")
 AWAY = StreamsError("the stream does not answer", "try again")
 
 
-@pytest.mark.parametrize("make", [main_pages, mounted_pages])
+@pytest.mark.parametrize("make", [main_app, mounted_app])
 @pytest.mark.parametrize(
     ("status", "code", "method", "path", "headers", "error"),
     [
@@ -120,7 +120,7 @@ def test_an_error_is_json(
 def test_an_error_of_the_ops_port_is_json(status: int, method: str, path: str) -> None:
     """As on the main port."""
     connections = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
-    pages = ops_pages(connections, raising(FAULT), lambda: 0, raising(FAULT))
+    pages = relay_ops_app(connections, raising(FAULT), lambda: 0, raising(FAULT))
     answer = ask(pages, method, path)
     assert answer.status_code == status
     assert set(answer.json()) == {"code", "message"}

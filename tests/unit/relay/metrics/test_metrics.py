@@ -57,9 +57,9 @@ def test_what_the_hub_counted_is_told(accept: str) -> None:
         stage.log(seq)
     stage.hub.skip(11, "bad_json")
     stage.flush()
-    connections.results["accepted"] += 2
-    connections.results["rejected"] += 1
-    connections.codes[1001] += 1
+    connections.handshake_results["accepted"] += 2
+    connections.handshake_results["rejected"] += 1
+    connections.close_counts[1001] += 1
     found = values(connections, accept, lag=5)
     assert found["events_received_total", (("kind", "log"),)] == 10
     assert found["events_rejected_total", (("reason", "bad_json"),)] == 1
@@ -119,7 +119,11 @@ def test_another_thread_may_ask() -> None:
     """A host's registry asks from a thread of its own, while the loop counts what it never counted before."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: NOW)
-    counts: list[dict[Any, int]] = [connections.results, connections.codes, stage.hub.stats.rejected]
+    counts: list[dict[Any, int]] = [
+        connections.handshake_results,
+        connections.close_counts,
+        stage.hub.stats.rejected,
+    ]
     asked = threading.Event()
 
     def count() -> None:
@@ -154,7 +158,7 @@ def test_labels_are_bounded_whatever_clients_do() -> None:
     """A close code of a client's own making, and a reason that nobody knows, are others."""
     connections = Connections(Stage().hub, lambda: NOW)
     for code in range(3000, 4999):
-        connections.codes[code] += 1
+        connections.close_counts[code] += 1
     connections.hub.skip(1, "made up")
     reading = read_snapshot(connections, UpstreamStatus(), {"expired": 2, "made up too": 3})
     assert reading.numbers["disconnects"]["other"] > 1900
@@ -246,12 +250,12 @@ def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
     connections = Connections(Stage().hub, lambda: NOW + 0.3)
     client_slot = connections.admission.arrive("127.0.0.1", FakeSocket(), NOW)
     assert isinstance(client_slot, ClientSlot)
-    connections.opened(client_slot)
-    connections.opened(None)
+    connections.record_open(client_slot)
+    connections.record_open(None)
     taken = read_snapshot(connections, UpstreamStatus(), {}).distributions["handshake_duration_seconds"]
     assert sum(taken.counts) == 1
     assert taken.total == pytest.approx(0.3)
-    assert connections.results["accepted"] == 2
+    assert connections.handshake_results["accepted"] == 2
 
 
 class FakeSocket:

@@ -125,8 +125,8 @@ def test_a_fault_does_not_end_it(
     place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Wherever it is raised: it is logged once, and the next flush comes."""
-    monkeypatch.setattr(flush_loop, "FAULT_DELAY", 0.0)
-    monkeypatch.setattr(flush_loop, "REST_FROM", -1e9)
+    monkeypatch.setattr(flush_loop, "ERROR_DELAY", 0.0)
+    monkeypatch.setattr(flush_loop, "MIN_READ_PAUSE", -1e9)
 
     async def part(stand: Stand) -> None:
         stand.wanted.set()

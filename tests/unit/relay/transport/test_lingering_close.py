@@ -177,9 +177,9 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
         written = bytes(socket.written)
         assert b"\x88" in written
         socket.receive(b"\x89\x80\0\0\0\0" * 10)
-        connections.farewell(sessions)
+        connections.send_bye(sessions)
         for _ in range(20):
-            connections.ping_some()
+            connections.ping_batch()
         stage.log(1)
         stage.settle()
         stage.hub.tick(stage.now + 100)

@@ -16,8 +16,8 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_refusal_is_told_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     """And with the session, where there was one."""
     refusals = RejectionLog()
-    refusals.note(4401, "the token ended", "192.0.2.7")
-    refusals.note(4429, "too many frames", "192.0.2.7", "abc")
+    refusals.record(4401, "the token ended", "192.0.2.7")
+    refusals.record(4429, "too many frames", "192.0.2.7", "abc")
     assert messages(caplog) == [
         "a client from 192.0.2.7 refused: the token ended (4401)",
         "session abc from 192.0.2.7 ended: too many frames (4429)",
@@ -30,14 +30,14 @@ def test_a_crowd_is_a_number(caplog: pytest.LogCaptureFixture) -> None:
     refusals = RejectionLog()
     refusals.tick(100.0, {})
     for _ in range(10_000):
-        refusals.note(4401, "bad", "192.0.2.7")
-    refusals.note(4403, "nothing granted", "192.0.2.8")
+        refusals.record(4401, "bad", "192.0.2.7")
+    refusals.record(4403, "nothing granted", "192.0.2.8")
     assert len(messages(caplog)) == LINES + 1
     refusals.tick(100.0 + WINDOW - 1, {})
     assert len(messages(caplog)) == LINES + 1, "not before the window is over"
     refusals.tick(100.0 + WINDOW, {})
     assert messages(caplog)[-1] == f"refused as well: 4401 {10_000 - LINES}"
-    refusals.note(4401, "bad", "192.0.2.7")
+    refusals.record(4401, "bad", "192.0.2.7")
     assert len(messages(caplog)) == LINES + 3, "a new window tells the first again"
     refusals.tick(100.0 + 2 * WINDOW, {})
     assert len(messages(caplog)) == LINES + 3, "nothing was left out"

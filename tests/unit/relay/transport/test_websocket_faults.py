@@ -29,18 +29,18 @@ def broken(*arguments: Any, **named: Any) -> None:
 def ping(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(victim, "write", broken)
     for _ in range(20):
-        connections.ping_some()
+        connections.ping_batch()
 
 
 def given_up(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
     victim._protocol._missed = 99
-    patch.setattr(connections, "closing", broken)
+    patch.setattr(connections, "record_close", broken)
     for _ in range(20):
-        connections.ping_some()
+        connections.ping_batch()
 
 
 def input_of_a_client(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "_too_many", broken)
+    patch.setattr(Connection, "_exceeds_rate", broken)
     victim.receive(b"\x89\x80\x00\x00\x00\x00")
     patch.undo()
 
@@ -102,7 +102,7 @@ def test_the_neighbour_is_served(
         assert errors["session"] + errors["request"] == 1
         assert [type(error) for _, error in reported] == [InjectedError] * errors["session"]
         assert len(stage.hub.sessions) == 1
-        connections.ping_some()
+        connections.ping_batch()
         stage.log(1)
         stage.settle()
         assert b"line 1" in neighbour.written[before:]
