@@ -21,7 +21,7 @@ from typing import Final
 from tickertape.relay.transport.connections import RETRY_SPREAD_MS, Connections
 from tickertape.relay.transport.http_server import HttpServer
 
-from tickertape.process.signals import STOPS, heed
+from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race
 
 log = logging.getLogger("tickertape")
@@ -50,7 +50,7 @@ class StopSignals:
         self.by_hand = False
         self._first = asyncio.Event()
         self._second = asyncio.Event()
-        heed(self._heard, *STOPS)
+        add_signal_handlers(self._heard, *STOP_SIGNALS)
 
     def _heard(self, number: signal.Signals) -> None:
         if self._first.is_set():

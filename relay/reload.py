@@ -21,7 +21,7 @@ from tickertape.relay.transport.tls import Certificate
 
 from tickertape import logging_setup as logs
 from tickertape.errors import OperatorError
-from tickertape.process.signals import heed
+from tickertape.process.signals import add_signal_handlers
 
 log = logging.getLogger("tickertape")
 
@@ -40,7 +40,7 @@ class Reload:
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._asked = asyncio.Event()
-        heed(lambda _: self._asked.set(), signal.SIGHUP)
+        add_signal_handlers(lambda _: self._asked.set(), signal.SIGHUP)
 
     async def run(self, parts: Parts, certificate: Certificate | None) -> None:
         """Heed the signals until cancelled; those that come during a reading are heeded after it.

@@ -31,12 +31,12 @@ from tickertape.relay.worker_context import Server, WorkerContext
 
 from tickertape.errors import OperatorError
 from tickertape.logging_setup import HandlerFactory
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.listeners import ListenError
-from tickertape.process.tasks import end, race
+from tickertape.process.tasks import cancel_and_wait, race
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape")
@@ -48,7 +48,7 @@ GC_THRESHOLDS: Final = (10_000, 50, 100)
 
 async def serve(
     settings: ServeSettings,
-    announce: Callable[[str], None] = console.announce,
+    announce: Callable[[str], None] = console.print_line,
     shipping: HandlerFactory | None = None,
     place: WorkerContext | None = None,
 ) -> int:
@@ -64,7 +64,7 @@ async def serve(
         the exit code: 0 after a signal, 1 when it cannot run.
     """
     began = time.monotonic()
-    refuse = place.refused if place else partial(console.say, "serve")
+    refuse = place.refused if place else partial(console.print_notice, "serve")
     stopping, reload = StopSignals(), Reload(settings)
     log.info("version %s starts", package_version(), extra=_told(settings))
     descriptors = _room(settings.max_connections)
@@ -83,7 +83,7 @@ async def serve(
     except OperatorError as error:
         refuse(str(error))
         return 1
-    url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
+    url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
 
     shipped = None if shipping is None else shipping(url)
     if shipped is not None:
@@ -107,8 +107,8 @@ async def serve(
     background.append(asyncio.create_task(reload.run(parts, certificate), name="reload"))
     if certificate is not None:
         background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
-    if nats is not None and nats.watch is not None:
-        background.append(nats.watch)
+    if nats is not None and nats.supervisor_task is not None:
+        background.append(nats.supervisor_task)
     watched = [*servers, *background]
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
@@ -131,7 +131,7 @@ async def serve(
             connections, main, 0.0, settings.drain, stopping
         )  # clients are told, and find another relay
     finally:
-        await end(*background)
+        await cancel_and_wait(*background)
         for server in both:
             server.should_exit = True
         await asyncio.gather(*servers, return_exceptions=True)

@@ -32,9 +32,9 @@ from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.names import Names
-from tickertape.nats.provisioning import RETRY_WAIT, ensure_streams
+from tickertape.nats.provisioning import RETRY_DELAY, ensure_streams
 from tickertape.nats.streams import StreamsError
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.process.tasks import Tasks
 
 PROGRAM: Final = "monitor"
@@ -117,10 +117,10 @@ class Monitor:
         client = self._client = await self._publisher.connected()
         names = self._names
         for note in (await ensure_streams(client, names, PROGRAM)).notes:
-            say(PROGRAM, note)
+            print_notice(PROGRAM, note)
         self._watchdog = Watchdog(client, names)
         if not self._watchdog.works:
-            say(PROGRAM, "without message schedules nothing tells when all monitors are dead")
+            print_notice(PROGRAM, "without message schedules nothing tells when all monitors are dead")
         newest = await self._hearing.first_look(client, self._watchdog.works)
         async with Tasks() as tasks:
             self._tasks = tasks
@@ -136,7 +136,7 @@ class Monitor:
                 self.probing.check_connectivity(lambda: self._config.connectivity_checks()), "connectivity"
             )
             self.started = True
-            say(PROGRAM, f"watching {len(self._watched)} gateways as {self._id!r}")
+            print_notice(PROGRAM, f"watching {len(self._watched)} gateways as {self._id!r}")
             await tasks.until(stop.wait())
             if self._disarming:
                 await asyncio.wait(self._disarming, timeout=DISARM_GRACE)
@@ -168,7 +168,7 @@ class Monitor:
             watched.tasks.append(self._tasks.start(self.probing.probe(watched, index, check)))
 
     def _remove(self, known: Newest, now: float) -> None:
-        say(PROGRAM, f"{known.gateway_id} is no longer in the file: removed")
+        print_notice(PROGRAM, f"{known.gateway_id} is no longer in the file: removed")
         self.telling.keep(removed(known, self._id, now))
         self._disarming.append(self._tasks.start(self._disarm(known)))
 
@@ -176,7 +176,7 @@ class Monitor:
         try:
             await self._watchdog.disarm(known.gateway_type, known.gateway_id)
         except (StreamsError, NatsError) as error:
-            say(PROGRAM, f"the switch of {known.gateway_id} may still fire once: {error}")
+            print_notice(PROGRAM, f"the switch of {known.gateway_id} may still fire once: {error}")
 
     async def _read_again(self) -> None:
         """Take a changed file over, or say why not."""
@@ -185,7 +185,7 @@ class Monitor:
         except MonitorFileError as error:
             self.refused += 1
             self._complained = True
-            say(PROGRAM, f"the changed file is refused, the old one stays: {error}")
+            print_notice(PROGRAM, f"the changed file is refused, the old one stays: {error}")
             return
         now = time.time()
         self._config = config
@@ -203,7 +203,7 @@ class Monitor:
         for gateway in wanted.values():
             self._watch(MonitoredGateway(gateway, self._id, None, now), now)
         await self._subscribe()
-        say(PROGRAM, f"the file was read again: watching {len(self._watched)} gateways")
+        print_notice(PROGRAM, f"the file was read again: watching {len(self._watched)} gateways")
 
     async def _subscribe(self) -> None:
         """Hear what the gateways that are watched now need."""
@@ -216,7 +216,7 @@ class Monitor:
         if change is not None:
             error = change.metadata.get("error")
             path = f"{change.previous_status} -> {change.current_status}"
-            say(PROGRAM, f"{change.gateway_id}: {path}{f' ({error})' if error else ''}")
+            print_notice(PROGRAM, f"{change.gateway_id}: {path}{f' ({error})' if error else ''}")
             self.telling.keep(change)
         event = watched.recovery_follows(time.time())
         if event is not None:
@@ -250,7 +250,7 @@ class Monitor:
         if subject is not None and not self.telling.waits(subject):
             event = watched.next_recovery(now)
             if event is not None:
-                say(PROGRAM, f"{event.gateway_id}: recovery {event.phase} {event.attempt}")
+                print_notice(PROGRAM, f"{event.gateway_id}: recovery {event.phase} {event.attempt}")
                 self.telling.keep(event)
                 if event.phase == "attempt":
                     watched.tasks.append(self._tasks.start(self._attempt(watched, event)))
@@ -258,7 +258,9 @@ class Monitor:
     async def _attempt(self, watched: MonitoredGateway, event: EventModel) -> None:
         error = await watched.attempt(event)
         if error is not None:
-            say(PROGRAM, f"{watched.gateway.id}: the attempt to recover it could not be made: {error}")
+            print_notice(
+                PROGRAM, f"{watched.gateway.id}: the attempt to recover it could not be made: {error}"
+            )
 
     async def _report(self) -> None:
         """Tell that this monitor lives, and how it does."""
@@ -282,7 +284,7 @@ class Monitor:
             try:
                 await self._publisher.publish(event)
             except PublishError as error:
-                say(PROGRAM, f"its own health could not be told: {error}")
+                print_notice(PROGRAM, f"its own health could not be told: {error}")
             await asyncio.sleep(self._health_interval)
 
     async def _hand_over(self) -> None:
@@ -290,11 +292,11 @@ class Monitor:
             async with asyncio.timeout(STOP_GRACE):
                 while self.telling.pending:
                     if not await self.telling.tell_once():
-                        await asyncio.sleep(RETRY_WAIT)
+                        await asyncio.sleep(RETRY_DELAY)
         except TimeoutError:
             left = self.telling.pending
-            say(PROGRAM, f"stopped with {left} changes that NATS has not acknowledged")
+            print_notice(PROGRAM, f"stopped with {left} changes that NATS has not acknowledged")
 
 
 def _say(line: str) -> None:
-    say(PROGRAM, line)
+    print_notice(PROGRAM, line)

@@ -27,7 +27,7 @@ from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import Publisher
 
-from tickertape.process.tasks import end, race
+from tickertape.process.tasks import cancel_and_wait, race
 
 BATCH: Final = 16
 """Events between two breaths of the thread: short, so that the program's own threads get their turn."""
@@ -183,7 +183,7 @@ class BackgroundThread:
             await publisher.close(None if until is None else max(0.0, until - loop.time()))
         finally:
             if feeding is not None:
-                await end(feeding)
+                await cancel_and_wait(feeding)
             await publisher.close(0.0)
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:

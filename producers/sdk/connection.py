@@ -22,7 +22,7 @@ from tickertape.producers.sdk.drop_report import LOGGER
 from tickertape.producers.sdk.errors import PublishError
 
 from tickertape.errors import OperatorError
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.connect_errors import unreachable
 from tickertape.nats.credentials import Access
 from tickertape.urls import redact_url
@@ -53,14 +53,14 @@ class Connection:
         access: Access | None,
         name: str,
         client: Client | None,
-        on_down: Callable[[connect.ConnectFailure], None] | None,
+        on_down: Callable[[connection.ConnectFailure], None] | None,
         on_up: Callable[[], None] | None,
     ) -> None:
         self.url = url
         self.name = name
         self.client = client
         self.inbox = ""
-        self.failure: connect.ConnectFailure | None = None
+        self.failure: connection.ConnectFailure | None = None
         self.trouble = ""
         self.fatal: Exception | None = None
         self._access = access
@@ -113,7 +113,7 @@ class Connection:
         """
         try:
             if self.client is None:
-                self.client = await connect.connect(
+                self.client = await connection.connect(
                     self.url,
                     name=self.name,
                     access=self._access,
@@ -165,20 +165,20 @@ class Connection:
             with contextlib.suppress(NatsError):
                 await self._subscription.unsubscribe()
         if self._owns_client and self.client is not None:
-            await connect.close(self.client)
+            await connection.close(self.client)
 
     async def _is_up(self) -> None:
         self.failure, self.trouble = None, ""
         if self._on_up:
             self._on_up()
 
-    async def _is_down(self, failure: connect.ConnectFailure) -> None:
+    async def _is_down(self, failure: connection.ConnectFailure) -> None:
         self.failure = failure
         if self._on_down and not self._closed:
             self._on_down(failure)
-        elif not failure.kind.waiting_helps and not self._closed:
+        elif not failure.kind.is_transient and not self._closed:
             # A program that looks at nothing but its log must not wait without a word.
-            _log.error("%s: %s", self.name, failure.retrying)
+            _log.error("%s: %s", self.name, failure.retry_message)
 
     async def _has_trouble(self, error: Exception) -> None:
         self.trouble = str(error) or type(error).__name__

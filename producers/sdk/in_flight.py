@@ -29,7 +29,7 @@ from tickertape.producers.sdk.errors import PublishDropped, PublisherFull, Publi
 from tickertape.producers.sdk.publish_ack import Ack
 
 from tickertape.names import Names
-from tickertape.process.tasks import end
+from tickertape.process.tasks import cancel_and_wait
 
 CANCEL_AGAIN: Final = 0.5
 """Seconds after which a task of ours, which has nothing to do at its end, is cancelled once more."""
@@ -189,7 +189,7 @@ class InFlight:
             self._stopping = True
             try:
                 for task in filter(None, (self._task, self._connecting)):
-                    await end(task, again=CANCEL_AGAIN)
+                    await cancel_and_wait(task, interval=CANCEL_AGAIN)
                     if not task.cancelled():
                         task.result()
                 await self._connection.close()

@@ -26,7 +26,7 @@ from tickertape.producers.sdk.log_record import level_of, payload_of
 from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.credentials import Access
 
 CAPACITY: Final = 10_000
@@ -66,7 +66,7 @@ class TickertapeHandler(logging.Handler):
 
     def __init__(
         self,
-        url: str = connect.DEFAULT_URL,
+        url: str = connection.DEFAULT_URL,
         source: str = "",
         *,
         level: int | str = logging.NOTSET,

@@ -33,7 +33,7 @@ from tickertape.producers.sdk.in_flight import AckFuture, InFlight
 from tickertape.producers.sdk.publish_ack import Ack
 
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 
@@ -80,7 +80,7 @@ class Publisher:
 
     def __init__(
         self,
-        url: str = connect.DEFAULT_URL,
+        url: str = connection.DEFAULT_URL,
         *,
         access: Access | None = None,
         prefix: str = "",

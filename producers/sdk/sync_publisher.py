@@ -29,7 +29,7 @@ from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, checked
 
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 
@@ -53,7 +53,7 @@ class SyncPublisher:
 
     def __init__(
         self,
-        url: str = connect.DEFAULT_URL,
+        url: str = connection.DEFAULT_URL,
         *,
         access: Access | None = None,
         prefix: str = "",

@@ -30,10 +30,10 @@ from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, S
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
 
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.metrics_port import MetricsPort
-from tickertape.process.tasks import Tasks, unless
+from tickertape.process.tasks import Tasks, run_until_stopped
 
 PROGRAM: Final = "ship"
 SPARE_FILES: Final = 64
@@ -83,7 +83,7 @@ async def run_shipper(
         CheckpointError: the state cannot be kept.
         ListenError: the port for metrics cannot be listened on, or is not any more.
     """
-    stored = await unless(stop.wait(), sink.load())
+    stored = await run_until_stopped(stop.wait(), sink.load())
     if stored is None:
         return 0
     counts = ParserCounts()
@@ -101,20 +101,20 @@ async def run_shipper(
             paths = [os.path.abspath(path) for path in settings.paths]  # noqa: ASYNC240 - touches no disk
             files = FileDiscovery(
                 paths, stored, make_stream, from_end=settings.from_end, max_open=_max_open(),
-                warn=functools.partial(say, PROGRAM),
+                warn=functools.partial(print_notice, PROGRAM),
             )  # fmt: skip
             watcher = FileWatcher(paths)
             stack.callback(watcher.stop)
             tasks.start(watcher.run())
             if not any(next(glob.iglob(path, recursive=True), None) for path in paths):
                 waiting = "" if settings.once else " yet; waiting"
-                say(PROGRAM, f"no file at {', '.join(settings.paths)}{waiting}")
+                print_notice(PROGRAM, f"no file at {', '.join(settings.paths)}{waiting}")
 
             def ended() -> bool:
                 return settings.once
 
         stack.callback(files.close)
-        shipper = Shipper(files, sink, watcher, limit, functools.partial(say, PROGRAM))
+        shipper = Shipper(files, sink, watcher, limit, functools.partial(print_notice, PROGRAM))
         if settings.metrics_port:
             collector = shipper_status.ShipCollector(shipper, counts)
             port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
@@ -123,10 +123,10 @@ async def run_shipper(
             tasks.start(_publish_health_periodically(settings, shipper, counts, publisher))
         if settings.once and sys.stderr.isatty():
             tasks.start(_progress(shipper))
-        await unless(stop.wait(), shipper.run(ended, once=settings.once or piped))
+        await run_until_stopped(stop.wait(), shipper.run(ended, once=settings.once or piped))
         if publisher is not None:
             await _publish_health(settings, shipper, counts, publisher)
-            say(PROGRAM, _summary(shipper, counts))
+            print_notice(PROGRAM, _summary(shipper, counts))
     return 0
 
 

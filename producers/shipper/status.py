@@ -125,7 +125,7 @@ async def print_status(client: Client, names: Names, host: str, console: Console
     subject = names.subject(SystemHealth.subject_of(component="shipper", instance=host))
     stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
-        found = await direct_get.last(client, stream, subject)
+        found = await direct_get.get_last_message(client, stream, subject)
     if found is None or isinstance(decode(names.strip_prefix(subject), found.data), Rejection):
         return False
     event = SystemHealth.model_validate(orjson.loads(found.data))

@@ -22,11 +22,11 @@ from tickertape.relay.relay import Parts, assemble
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT
 
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.credentials import AccessError
 from tickertape.nats.streams import StreamsError
 from tickertape.process.limits import descriptor_limits
-from tickertape.process.tasks import end
+from tickertape.process.tasks import cancel_and_wait
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.asgi")
@@ -139,14 +139,14 @@ class MountedRelay:
                 member.abort()
             await _emptied(self.parts, ABORT_TIMEOUT)
         if self._keeper is not None:
-            await end(self._keeper)
+            await cancel_and_wait(self._keeper)
         self._keeper = self.parts = None
 
     # Inside.
 
     @property
     def _url(self) -> str:
-        return self._settings.nats_url or connect.DEFAULT_URL
+        return self._settings.nats_url or connection.DEFAULT_URL
 
     def _authority(self) -> TokenService | None:
         return TokenService(self._settings) if self._settings.auth == "jwt" else None
@@ -169,7 +169,7 @@ class MountedRelay:
             except Exception:
                 log.exception("a fault ends the feed; it starts again in %g s", RETRY_DELAY)
             finally:
-                await end(opening)
+                await cancel_and_wait(opening)
                 self._shut(parts)
             await asyncio.sleep(RETRY_DELAY)
             parts = self._build()

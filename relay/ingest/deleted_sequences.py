@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from nats.aio.client import Client
 
-from tickertape.nats.streams import StreamsError, info, request
+from tickertape.nats.streams import StreamsError, request, stream_info
 
 Range = tuple[int, int]
 """First and last sequence."""
@@ -65,9 +65,9 @@ class DeletedSequences:
         Raises:
             StreamsError: the stream cannot be asked.
         """
-        there = await info(nc, self._stream)
+        there = await stream_info(nc, self._stream)
         if there is None:
-            raise StreamsError(f"stream {self._stream} is gone", "it is created again", passing=True)
+            raise StreamsError(f"stream {self._stream} is gone", "it is created again", transient=True)
         state = there["state"]
         begins = int(state["first_seq"])
         count = int(state.get("num_deleted") or 0)

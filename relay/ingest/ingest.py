@@ -32,13 +32,13 @@ from tickertape.relay.ingest.upstream import RoundTrip, UpstreamStatus
 from tickertape.relay.ingest.warmup import warm
 
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.client import SafeClient
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
-from tickertape.nats.direct_get import nanoseconds
+from tickertape.nats.direct_get import parse_time_ns
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
-from tickertape.nats.streams import StreamsAbsent, StreamsError, epoch_of, info, provision
+from tickertape.nats.streams import StreamMissing, StreamsError, epoch_of, provision, stream_info
 from tickertape.process.tasks import Tasks
 from tickertape.urls import redact_url
 
@@ -124,7 +124,7 @@ class Ingest:
         Raises:
             StreamsError: JetStream is off, or a stream breaks the contract.
         """
-        self._nc = await connect.connect(
+        self._nc = await connection.connect(
             self._url,
             name="tickertape-relay",
             access=self._access,
@@ -152,7 +152,7 @@ class Ingest:
             if self._consumer is not None:
                 with contextlib.suppress(NatsError, OSError):
                     await self._consumer.stop()
-            await connect.close(nc)
+            await connection.close(nc)
 
     def pause_reading(self, seconds: float) -> None:
         """Leave what comes from NATS in the socket for a moment: nothing is flushed before it is over."""
@@ -173,13 +173,13 @@ class Ingest:
                 await self._follow(nc)
                 return head
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
-                if isinstance(error, StreamsError) and not error.passing and nc.is_connected:
+                if isinstance(error, StreamsError) and not error.transient and nc.is_connected:
                     raise
                 if said != str(error):
                     said = str(error)
                     log.warning("events cannot be followed yet: %s", error)
                 # Streams that another user has to create: NATS logs each look at whether we may.
-                await asyncio.sleep(ABSENT_DELAY if isinstance(error, StreamsAbsent) else RETRY_DELAY)
+                await asyncio.sleep(ABSENT_DELAY if isinstance(error, StreamMissing) else RETRY_DELAY)
 
     async def _begin(self, nc: Client) -> int:
         """Take the end of the stream as the place, and load the newest states."""
@@ -188,7 +188,7 @@ class Ingest:
         head = int(state["last_seq"])
         # With messages deleted, the last that is there need not be the one that had the last sequence.
         whole = state.get("messages") and not state.get("num_deleted")
-        stored_ns = nanoseconds(state.get("last_ts", "")) if whole else None
+        stored_ns = parse_time_ns(state.get("last_ts", "")) if whole else None
         self._newest = None if stored_ns is None else (head, stored_ns)
         self._gaps.regrown = False
         self.hub.begin(epoch_of(there["created"]), head, stored_ns)
@@ -222,7 +222,7 @@ class Ingest:
                 async with asyncio.timeout(CHECK_EVERY):
                     await self._broken.wait()
             if not self._broken.is_set():
-                if self._consumer is None or not self._consumer.silent(loop.time()):
+                if self._consumer is None or not self._consumer.is_stale(loop.time()):
                     continue
                 log.warning("nothing is heard from NATS; the consumer is made again")
                 self._lost_since = self._lost_since or self._clock()
@@ -297,12 +297,12 @@ class Ingest:
             return False
 
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
-        there = await info(nc, self._stream)
+        there = await stream_info(nc, self._stream)
         if there is None:
             await provision(nc, self._names)
-            there = await info(nc, self._stream)
+            there = await stream_info(nc, self._stream)
             if there is None:
-                raise StreamsError(f"stream {self._stream} is gone", "it is made again", passing=True)
+                raise StreamsError(f"stream {self._stream} is gone", "it is made again", transient=True)
         return there
 
     # Events.
@@ -348,8 +348,8 @@ class Ingest:
             return
         self._lost_since = self._lost_since or self._clock()
         self._expecting = False
-        level = logging.WARNING if failure.kind.waiting_helps else logging.ERROR
-        log.log(level, "%s", failure.retrying)
+        level = logging.WARNING if failure.kind.is_transient else logging.ERROR
+        log.log(level, "%s", failure.retry_message)
         self.hub.sessions.set_upstream(False, self._clock())
 
     async def _error(self, error: Exception) -> None:

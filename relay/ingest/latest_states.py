@@ -13,8 +13,8 @@ from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader as replay
 
 from tickertape.names import Names
-from tickertape.nats.headers import added
-from tickertape.nats.streams import StreamsError, info
+from tickertape.nats.headers import server_header
+from tickertape.nats.streams import StreamsError, stream_info
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -58,7 +58,7 @@ class LatestStates:
         latest = self._names.stream("LATEST")
         loop = asyncio.get_running_loop()
         until = loop.time() + LATEST_LAG_TIMEOUT
-        there = await info(nc, latest)
+        there = await stream_info(nc, latest)
         while there and any(source.get("lag", 0) for source in there.get("sources") or ()):
             if loop.time() > until:
                 log.warning(
@@ -68,11 +68,11 @@ class LatestStates:
                 )
                 break
             await asyncio.sleep(0.05)
-            there = await info(nc, latest)
+            there = await stream_info(nc, latest)
         async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
             for delivery in batch:
                 # The server's own, also behind a producer's headers that break the format.
-                origin = added(delivery.header_block, "Nats-Stream-Source").split(" ")
+                origin = server_header(delivery.header_block, "Nats-Stream-Source").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
                 seq = int(origin[1])

@@ -74,7 +74,7 @@ class RangeReader:
             raise StreamsError(
                 f"stream {self.stream} was read from a server that is behind at message {end[0]}",
                 "it is tried again",
-                passing=True,
+                transient=True,
             )
         return gone
 

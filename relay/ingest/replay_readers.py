@@ -32,9 +32,9 @@ from tickertape.relay.ingest.unparsable_messages import (
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.nats.direct_get import Stored
+from tickertape.nats.direct_get import StoredMessage
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import StreamsError, epoch_of, info
+from tickertape.nats.streams import StreamsError, epoch_of, stream_info
 from tickertape.process.tasks import Tasks
 
 log = logging.getLogger("tickertape.readers")
@@ -122,7 +122,9 @@ class ReplayReaders:
         if cursor.stored_ns is None:
             return False
         if self._nc is None or not self._nc.is_connected:
-            raise StreamsError(f"stream {self._stream} cannot be reached", "it is tried again", passing=True)
+            raise StreamsError(
+                f"stream {self._stream} cannot be reached", "it is tried again", transient=True
+            )
         seq = cursor.sequence
         if seq not in stored:
             try:
@@ -145,12 +147,12 @@ class ReplayReaders:
         if moment > parse_time(state["last_ts"]).timestamp() + _ROUNDED:
             return int(state["last_seq"])
         assert self._nc is not None
-        found: Stored | UnparsableMessage | None
+        found: StoredMessage | UnparsableMessage | None
         at = format_time(moment)
         try:
             found = await fail_on_disconnect(
                 self._nc,
-                direct_get.get(self._nc, self._stream, batch=1, start_time=at, next_by_subj=">"),
+                direct_get.get_message(self._nc, self._stream, batch=1, start_time=at, next_by_subj=">"),
             )
         except ConnectionEnded:
             begin = {"deliver_policy": "by_start_time", "opt_start_time": at}
@@ -285,7 +287,11 @@ class ReplayReaders:
         self._hub.sessions.located(session, request, place, self._clock())
 
     async def _info(self) -> dict[str, Any]:
-        there = await info(self._nc, self._stream) if self._nc is not None and self._nc.is_connected else None
+        there = (
+            await stream_info(self._nc, self._stream)
+            if self._nc is not None and self._nc.is_connected
+            else None
+        )
         if there is None:
             raise StreamsError(f"stream {self._stream} cannot be reached", "it is tried again")
         return there

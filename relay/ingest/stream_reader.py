@@ -16,8 +16,8 @@ from tickertape.relay.ingest.unparsable_messages import (
     start_after,
 )
 
-from tickertape.nats.client import faults
-from tickertape.nats.ordered_consumer import SILENCE, Delivery, OrderedConsumer
+from tickertape.nats.client import protocol_errors
+from tickertape.nats.ordered_consumer import HEARTBEAT_TIMEOUT, Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsError
 
 BATCH: Final = 512
@@ -53,7 +53,7 @@ async def read(
     """
     stumbles, place, end = DisconnectTracker(nc), first, last
     while end is None or place <= end:
-        seen = faults(nc)
+        seen = protocol_errors(nc)
         try:
             async with aclosing(_read(nc, stream, place, end, subjects)) as batches:
                 async for batch in batches:
@@ -61,7 +61,7 @@ async def read(
                     yield batch
             return
         except StreamsError:
-            if faults(nc) == seen:
+            if protocol_errors(nc) == seen:
                 raise
         await _connect_again(nc, stream)
         if stumbles.again(place - 1) and (
@@ -79,7 +79,7 @@ async def _connect_again(nc: Client, stream: str) -> None:
             while not nc.is_connected:  # noqa: ASYNC110 - nats-py tells of it by one callback, which is taken
                 await asyncio.sleep(POLL)
     if not nc.is_connected:
-        raise StreamsError(f"reading stream {stream} stopped", "it is tried again", passing=True)
+        raise StreamsError(f"reading stream {stream} stopped", "it is tried again", transient=True)
 
 
 async def _read(
@@ -117,7 +117,7 @@ async def _read(
                 await asyncio.sleep(0)
             if failed:
                 raise StreamsError(
-                    f"reading stream {stream} stopped: {failed[0]}", "it is tried again", passing=True
+                    f"reading stream {stream} stopped: {failed[0]}", "it is tried again", transient=True
                 )
     except StreamsError:
         # Not before what came: else the first of it would be taken for the message that failed.
@@ -131,13 +131,13 @@ async def _read(
 async def _until_ready(ready: asyncio.Event, stream: str) -> None:
     """Wait until something has come."""
     try:
-        async with asyncio.timeout(SILENCE):
+        async with asyncio.timeout(HEARTBEAT_TIMEOUT):
             await ready.wait()
     except TimeoutError:
         raise StreamsError(
-            f"reading stream {stream} stopped: nothing came for {SILENCE:g} s",
+            f"reading stream {stream} stopped: nothing came for {HEARTBEAT_TIMEOUT:g} s",
             "it is tried again",
-            passing=True,
+            transient=True,
         ) from None
     ready.clear()
 

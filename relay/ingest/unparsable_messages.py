@@ -21,12 +21,12 @@ from tickertape.relay.ingest.dead_letters import DeadLetter
 
 from tickertape.names import Names
 from tickertape.nats import connection, direct_get
-from tickertape.nats.client import faults
+from tickertape.nats.client import protocol_errors
 from tickertape.nats.credentials import AccessError
-from tickertape.nats.direct_get import Stored
-from tickertape.nats.ordered_consumer import create
+from tickertape.nats.direct_get import StoredMessage
+from tickertape.nats.ordered_consumer import create_consumer
 from tickertape.nats.streams import StreamsError
-from tickertape.process.tasks import watched
+from tickertape.process.tasks import run_with_check
 
 T = TypeVar("T")
 
@@ -56,13 +56,13 @@ class DisconnectTracker:
 
     def __init__(self, nc: Client) -> None:
         self._nc = nc
-        self._faults = faults(nc)
+        self._faults = protocol_errors(nc)
         self._place = -1
         self._times = 0
 
     def again(self, place: int) -> bool:
         """Note that reading begins again after a place; True when the next message is to be looked at."""
-        seen = faults(self._nc)
+        seen = protocol_errors(self._nc)
         if seen == self._faults:
             return False
         self._faults = seen
@@ -75,7 +75,7 @@ class UnparsableMessage(NamedTuple):
     """A message that cannot be parsed; ``stored`` is None when direct get ends the connection, too."""
 
     seq: int
-    stored: Stored | None
+    stored: StoredMessage | None
 
 
 class ConnectionEnded(StreamsError):
@@ -83,7 +83,7 @@ class ConnectionEnded(StreamsError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the connection to NATS ended over what cannot be read", "it is tried again", passing=True
+            "the connection to NATS ended over what cannot be read", "it is tried again", transient=True
         )
 
 
@@ -110,13 +110,13 @@ async def fail_on_disconnect(nc: Client, work: Coroutine[Any, Any, T], before: i
     Raises:
         ConnectionEnded: it has ended; what came before was handed to whom it was for.
     """
-    before = faults(nc) if before is None else before
+    before = protocol_errors(nc) if before is None else before
 
     def look() -> None:
-        if faults(nc) != before:
+        if protocol_errors(nc) != before:
             raise ConnectionEnded
 
-    return await watched(work, look, POLL)
+    return await run_with_check(work, look, POLL)
 
 
 async def find_unparsable(
@@ -140,7 +140,7 @@ async def find_unparsable(
             f"what ends the connection while stream {stream} is read is not known: "
             f"{error or type(error).__name__}",
             "it is looked for again",
-            passing=True,
+            transient=True,
         ) from None
 
 
@@ -152,7 +152,7 @@ async def stored_time(nc: Client, stream: str, seq: int) -> int | None:
         StreamsError: the stream does not answer.
     """
     try:
-        return await fail_on_disconnect(nc, direct_get.stored_at(nc, stream, seq))
+        return await fail_on_disconnect(nc, direct_get.get_stored_ns(nc, stream, seq))
     except ConnectionEnded:
         found = await find_unparsable(nc, stream, start_after(seq - 1))
         if found is None or found.seq != seq:
@@ -183,7 +183,7 @@ async def _find(
             "num_replicas": 1,
         }
         # Nothing is delivered before there is a listener: the answer does not share the message's fate.
-        if not int((await create(own, stream, config, patterns)).get("num_pending", 0)):
+        if not int((await create_consumer(own, stream, config, patterns)).get("num_pending", 0)):
             return None
         try:
             await fail_on_disconnect(own, _hear(own, inbox, lambda msg: msg.reply.startswith("$JS.ACK.")), 0)
@@ -196,7 +196,7 @@ async def _find(
     async with _alone(nc) as own:
         try:
             return UnparsableMessage(
-                seq, await fail_on_disconnect(own, direct_get.get(own, stream, seq=seq), 0)
+                seq, await fail_on_disconnect(own, direct_get.get_message(own, stream, seq=seq), 0)
             )
         except ConnectionEnded:
             return UnparsableMessage(seq, None)
@@ -205,7 +205,7 @@ async def _find(
 @asynccontextmanager
 async def _alone(nc: Client) -> AsyncIterator[Client]:
     """Connect for one question, beside what else a client does."""
-    own = await connection.another(nc, name="tickertape-relay-suspect")
+    own = await connection.connect_like(nc, name="tickertape-relay-suspect")
     try:
         yield own
     finally:

@@ -13,7 +13,7 @@ from tickertape.relay.ingest.range_reader import RangeReader
 
 from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.streams import StreamsError, info
+from tickertape.nats.streams import StreamsError, stream_info
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -44,7 +44,7 @@ async def warm(nc: Client, hub: Hub, source: RangeReader, names: Names, head: in
                 found.append((delivery.seq, subject, event, delivery.stored_ns))
 
         try:
-            there = await info(nc, source.stream)
+            there = await stream_info(nc, source.stream)
             if there is None:
                 return  # when it is there again, it is another one
             first = max(1, head - hub.settings.log_events + 1, int(there["state"]["first_seq"]))

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from tickertape.relay.transport.http_protocol import RESPONSE_TIMEOUT, GuardedHttp
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
-from tickertape.process.listeners import ListenError, stopped
+from tickertape.process.listeners import ListenError, listener_lost
 from tickertape.urls import host_port
 
 
@@ -125,7 +125,7 @@ class HttpServer(uvicorn.Server):
             what = f"{self.address} cannot be listened on: {error.strerror or error}"
             raise ListenError(what, "start the program again") from None
         if not self.should_exit:
-            raise stopped(self.address)
+            raise listener_lost(self.address)
 
 
 __all__ = ["BACKLOG", "RESPONSE_TIMEOUT", "GuardedHttp", "HttpServer", "ListenError", "listen"]

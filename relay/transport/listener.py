@@ -7,8 +7,8 @@ import errno
 import socket
 from typing import Final
 
-from tickertape.process.addresses import Address, addresses, is_unavailable
-from tickertape.process.listeners import address_of, is_listening
+from tickertape.process.addresses import Address, is_unavailable, resolve
+from tickertape.process.listeners import bound_address, is_listening
 
 BACKLOG: Final = 4096
 """Connections that the system holds until they are accepted."""
@@ -32,7 +32,7 @@ class Listener:
     def __init__(self, host: str, sockets: list[socket.socket]) -> None:
         self.sockets = sockets
         self.port = int(sockets[0].getsockname()[1])
-        self.address = address_of(sockets[0]) if len(sockets) == 1 else f"{host}:{self.port}"
+        self.address = bound_address(sockets[0]) if len(sockets) == 1 else f"{host}:{self.port}"
 
     def __repr__(self) -> str:
         return f"Listener({self.address}, {len(self.sockets)} sockets)"
@@ -61,7 +61,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> Listener:
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return Listener(host, _bound(addresses(host, port), shared=shared))
+            return Listener(host, _bound(resolve(host, port), shared=shared))
         except OSError as error:
             # What is free at the first address may be taken at the second.
             if port or error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:

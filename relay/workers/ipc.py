@@ -17,7 +17,7 @@ import orjson
 from starlette.types import ASGIApp
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 
-from tickertape.process.tasks import end
+from tickertape.process.tasks import cancel_and_wait
 
 log = logging.getLogger("tickertape.workers")
 
@@ -108,7 +108,7 @@ class SupervisorChannel:
 
     async def close(self) -> None:
         """Let what was told be sent, and stop listening."""
-        await end(self._listening)
+        await cancel_and_wait(self._listening)
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
 

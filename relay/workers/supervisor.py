@@ -24,12 +24,12 @@ from tickertape.relay.workers.shared_counters import SharedCounters
 from tickertape.relay.workers.worker_slot import WorkerSlot
 
 from tickertape.errors import OperatorError
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.process import console
 from tickertape.process.listeners import ListenError
-from tickertape.process.signals import STOPS, heed
-from tickertape.process.tasks import end, race, unless
+from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
+from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.workers")
@@ -41,7 +41,7 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two looks at the workers' numbers: what one counted in that time is lost with a kill -9."""
 
 
-async def supervise(settings: ServeSettings, announce: Callable[[str], None] = console.announce) -> int:
+async def supervise(settings: ServeSettings, announce: Callable[[str], None] = console.print_line) -> int:
     """Run several relays on one port until a signal ends them.
 
     Args:
@@ -63,7 +63,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
             if not heard.stops:
                 _probe(settings.host, held.port)  # its NATS may have been given the same port
     except OperatorError as error:
-        console.say("serve", str(error))
+        console.print_notice("serve", str(error))
         if nats is not None:
             await nats.stop()
         return 1
@@ -73,12 +73,15 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
         if nats is not None:
             await nats.stop()
         return 0
-    url = settings.nats_url or (nats.url if nats else connect.DEFAULT_URL)
+    url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
     table = SharedCounters.create(settings.workers)
     supervisor = Supervisor(settings, table, url, held.port, heard, announce)
     ops = HttpServer(supervisor.whole.pages(), ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
-    watched = [serving, *([nats.watch] if nats is not None and nats.watch is not None else [])]
+    watched = [
+        serving,
+        *([nats.supervisor_task] if nats is not None and nats.supervisor_task is not None else []),
+    ]
     try:
         scheme = "https" if settings.tls_cert else "http"
         announce(
@@ -124,7 +127,7 @@ def _probe(host: str, port: int) -> None:
 
 async def _start(nats: EmbeddedNats, heard: "SupervisorSignals") -> None:
     """Start NATS, unless a signal comes first; what there is of it then is for ``stop``."""
-    await unless(heard.changed.wait(), nats.start())
+    await run_until_stopped(heard.changed.wait(), nats.start())
 
 
 class SupervisorSignals:
@@ -140,8 +143,8 @@ class SupervisorSignals:
         self.stops: list[signal.Signals] = []
         self.changed = asyncio.Event()
         self.pass_on: Callable[[signal.Signals], None] = lambda _: None
-        heed(self._stop, *STOPS)
-        heed(lambda number: self.pass_on(number), signal.SIGHUP)
+        add_signal_handlers(self._stop, *STOP_SIGNALS)
+        add_signal_handlers(lambda number: self.pass_on(number), signal.SIGHUP)
 
     def __repr__(self) -> str:
         return f"SupervisorSignals({self.stops})"
@@ -215,7 +218,7 @@ class Supervisor:
             code = await self._watch(watched)
             return max(code, await self._end(running))
         finally:
-            await end(looking)
+            await cancel_and_wait(looking)
 
     async def _watch(self, watched: Sequence[asyncio.Task[None]]) -> int:
         """Wait for a signal, or for the word that no relay can run."""
@@ -224,7 +227,7 @@ class Supervisor:
             self._changed.clear()
             for task in watched:
                 if task.done():
-                    console.say("serve", str(task.exception()))
+                    console.print_notice("serve", str(task.exception()))
                     return 1
             if not self.whole.started and all(slot.was_ready for slot in self._slots):
                 self.whole.started = True
@@ -232,7 +235,7 @@ class Supervisor:
             refusals = [slot.refusal for slot in self._slots if slot.refusal and slot.pid is None]
             # One that cannot come back is no reason to end those that serve.
             if refusals and not any(slot.ready for slot in self._slots):
-                console.say("serve", refusals[0])
+                console.print_notice("serve", refusals[0])
                 return 1
         return 0
 

@@ -25,7 +25,7 @@ from tickertape.relay.workers.metrics_merge import SlotMetrics
 from tickertape.relay.workers.shared_counters import SharedCounters
 
 from tickertape.process.child import wait_or_kill
-from tickertape.process.streams import send
+from tickertape.process.stream_writer import write
 
 Answer = asyncio.Future[tuple[int, Any] | None]
 
@@ -145,7 +145,7 @@ class WorkerSlot:
         answer: Answer = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         try:
-            send(writer, orjson.dumps({"id": number, "path": path}) + b"\n")
+            write(writer, orjson.dumps({"id": number, "path": path}) + b"\n")
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 return await answer
         except (TimeoutError, ConnectionResetError):

@@ -188,7 +188,7 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     import asyncio
 
     from tickertape.errors import TickertapeError
-    from tickertape.process.console import say
+    from tickertape.process.console import print_notice
     from tickertape.process.event_loop import run_async
 
     try:
@@ -201,7 +201,7 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     except BrokenPipeError:
         raise
     except (TickertapeError, OSError) as error:
-        say(name, str(error))
+        print_notice(name, str(error))
         return FAILURE
 
 

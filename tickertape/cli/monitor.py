@@ -11,15 +11,15 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from tickertape.durations import parse_duration
-from tickertape.nats import connection as connect
-from tickertape.nats.provisioning import client_soon
+from tickertape.nats import connection
+from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.process.listeners import ListenError
 from tickertape.process.metrics_port import MetricsPort
-from tickertape.process.signals import heed, stop_on_signals
-from tickertape.process.tasks import Tasks, end, race
+from tickertape.process.signals import add_signal_handlers, stop_on_signals
+from tickertape.process.tasks import Tasks, cancel_and_wait, race
 from tickertape.producers.monitor.config.loader import MonitorFileError, load
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.metrics import MonitorCollector
@@ -64,12 +64,12 @@ async def run(settings: MonitorSettings) -> int:
     if settings.action == "silence":
         return await _silence(settings)
     if settings.config is None:
-        say(PROGRAM, "which gateways? Give --config FILE")
+        print_notice(PROGRAM, "which gateways? Give --config FILE")
         return 2
     try:
         config = load(settings.config)
     except MonitorFileError as error:
-        say(PROGRAM, str(error))
+        print_notice(PROGRAM, str(error))
         return 2
     url = redact_url(settings.nats_url)
     with stop_on_signals() as stop:
@@ -78,8 +78,10 @@ async def run(settings: MonitorSettings) -> int:
             access=settings.access(),
             prefix=settings.subject_prefix,
             name=f"tickertape-monitor-{settings.id}",
-            on_down=lambda failure: say(PROGRAM, f"{failure.retrying}; changes are kept until it is back"),
-            on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
+            on_down=lambda failure: print_notice(
+                PROGRAM, f"{failure.retry_message}; changes are kept until it is back"
+            ),
+            on_up=lambda: print_notice(PROGRAM, f"connected to NATS at {url}"),
         )
         async with publisher:
             monitor = Monitor(
@@ -93,7 +95,7 @@ async def run(settings: MonitorSettings) -> int:
             try:
                 await _work(settings, monitor, stop)
             except (ListenError, StreamsError, OSError) as error:
-                say(PROGRAM, str(error))
+                print_notice(PROGRAM, str(error))
                 return 1
             await publisher.close(0.0)
     return 0
@@ -110,7 +112,7 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
     port = None
     if settings.metrics_port:
         port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor))
-    unheed = heed(lambda _: monitor.reload_soon(), signal.SIGHUP)
+    unheed = add_signal_handlers(lambda _: monitor.reload_soon(), signal.SIGHUP)
     try:
         async with Tasks() as tasks:
             working = tasks.start(monitor.run(stop), name="monitor")
@@ -118,7 +120,7 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
                 tasks.start(port.watch(), name="metrics").add_done_callback(lambda _: stop.set())
             await race(working, stop.wait())
             if not monitor.started:
-                await end(working)  # still waiting for NATS
+                await cancel_and_wait(working)  # still waiting for NATS
             await asyncio.wait({working})
     finally:
         unheed()
@@ -126,18 +128,18 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
 
 async def _silence(settings: MonitorSettings) -> int:
     if not settings.gateway:
-        say(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --reason '...'")
+        print_notice(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --reason '...'")
         return 2
     seconds = 0.0 if settings.end else parse_duration(settings.for_)
-    client = await client_soon(PROGRAM, settings)
+    client = await connect_or_report(PROGRAM, settings)
     if client is None:
         return 1
     try:
         names = settings.names()
         print(await silences.silence(client, names, settings.gateway, seconds, settings.reason))
     except (StreamsError, NatsError) as error:
-        say(PROGRAM, str(error))
+        print_notice(PROGRAM, str(error))
         return 1
     finally:
-        await connect.close(client)
+        await connection.close(client)
     return 0

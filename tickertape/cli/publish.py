@@ -24,9 +24,9 @@ from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from tickertape.contracts.subjects import SubjectError
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.settings import NatsSettings
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import end, race, unless
+from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
@@ -73,15 +73,15 @@ async def run(settings: PublishSettings) -> int:
             if "*" in settings.subject or ">" in settings.subject:
                 raise SubjectError(settings.subject, "has a wildcard; an event goes to one subject")
         except SubjectError as error:
-            say(PROGRAM, f"subject {error}")
+            print_notice(PROGRAM, f"subject {error}")
             return 2
     turned_away = asyncio.Event()
 
     def down(failure: ConnectFailure) -> None:
-        if failure.kind.waiting_helps:
-            say(PROGRAM, failure.retrying)
+        if failure.kind.is_transient:
+            print_notice(PROGRAM, failure.retry_message)
         else:
-            say(PROGRAM, str(failure))
+            print_notice(PROGRAM, str(failure))
             turned_away.set()  # a command has an operator beside it, who can correct that now
 
     with stop_on_signals() as stop:
@@ -97,13 +97,13 @@ async def run(settings: PublishSettings) -> int:
             async with publisher:
                 command = _Command(settings, publisher)
                 try:
-                    code = await unless(race(stop.wait(), turned_away.wait()), command.run())
+                    code = await run_until_stopped(race(stop.wait(), turned_away.wait()), command.run())
                 finally:
                     grace = STOP_GRACE if stop.is_set() else None
                     await publisher.close(0.0 if turned_away.is_set() else grace)
                 return 1 if code is None else code
         except OSError as error:
-            say(PROGRAM, str(error))
+            print_notice(PROGRAM, str(error))
             return 1
 
 
@@ -123,7 +123,7 @@ class _Command:
             await self._sent.put(None)
             await telling
         finally:
-            await end(telling)
+            await cancel_and_wait(telling)
         return 1 if self._failures else 0
 
     async def _lines(self) -> AsyncGenerator[tuple[int, bytes], None]:

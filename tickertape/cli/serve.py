@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tickertape import logging_setup as logs
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.rate_limit import TokenBucket
 from tickertape.relay.settings import ServeSettings
 
@@ -34,7 +34,7 @@ async def run(settings: ServeSettings) -> int:
     try:
         set_up_log(settings)
     except logs.LogLevelError as error:
-        say("serve", str(error))
+        print_notice("serve", str(error))
         return 1
     if settings.workers > 1:
         # The supervisor needs no code of a relay's.
@@ -79,7 +79,7 @@ def shipping(settings: ServeSettings) -> logs.HandlerFactory | None:
                 capacity=1_000,
                 flush_timeout=2.0,
             )
-            self._allowance = Allowance(time.monotonic)
+            self._allowance = ShippingLimit(time.monotonic)
 
         def filter(self, record: logging.LogRecord) -> Any:
             if in_background() or record.name == log.name or not logging.Filterer.filter(self, record):
@@ -93,7 +93,7 @@ def shipping(settings: ServeSettings) -> logs.HandlerFactory | None:
     return OwnLines
 
 
-class Allowance:
+class ShippingLimit:
     """How many lines may be shipped now.
 
     Args:

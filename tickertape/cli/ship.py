@@ -10,12 +10,12 @@ from nats.errors import Error as NatsError
 from rich.console import Console
 
 from tickertape.errors import TickertapeError
-from tickertape.nats import connection as connect
-from tickertape.nats.provisioning import client_soon, ensure_streams
+from tickertape.nats import connection
+from tickertape.nats.provisioning import connect_or_report, ensure_streams
 from tickertape.nats.streams import server_version
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import unless
+from tickertape.process.tasks import run_until_stopped
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as shipper_status
 from tickertape.producers.shipper.runner import PROGRAM, DryRunSink, run_shipper
@@ -46,7 +46,7 @@ async def run(settings: ShipSettings) -> int:
         with stop_on_signals() as stop:
             return await _connected(settings, state, stop)
     except (TickertapeError, OSError) as error:
-        say(PROGRAM, str(error))
+        print_notice(PROGRAM, str(error))
         return 1
     finally:
         if state is not None:
@@ -61,21 +61,21 @@ async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Ev
         prefix=settings.subject_prefix,
         name="tickertape-ship",
         deadline=FOREVER,
-        on_down=lambda failure: say(PROGRAM, f"{failure.retrying}; nothing is lost"),
-        on_up=lambda: say(PROGRAM, f"connected to NATS at {url}"),
+        on_down=lambda failure: print_notice(PROGRAM, f"{failure.retry_message}; nothing is lost"),
+        on_up=lambda: print_notice(PROGRAM, f"connected to NATS at {url}"),
     )
     async with publisher:
         try:
-            client = await unless(stop.wait(), _ready(settings, publisher))
+            client = await run_until_stopped(stop.wait(), _ready(settings, publisher))
             if client is None:
                 return 0
             names = settings.names()
             sink: Sink
             if server_version(client) >= (2, 12):
-                sink = AtomicSink(client, names, settings.host, functools.partial(say, PROGRAM))
+                sink = AtomicSink(client, names, settings.host, functools.partial(print_notice, PROGRAM))
             else:
                 sink = DedupeSink(publisher, state, settings.host)
-                say(
+                print_notice(
                     PROGRAM, "without atomic batches lines are shipped at least once beyond the dedupe window"
                 )
             limit = min(client.max_payload, MAX_EVENT_BYTES + HEADER_BYTES) - HEADER_BYTES
@@ -87,22 +87,24 @@ async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Ev
 async def _ready(settings: ShipSettings, publisher: Publisher) -> Client:
     client = await publisher.connected()
     for note in (await ensure_streams(client, settings.names(), PROGRAM)).notes:
-        say(PROGRAM, note)
+        print_notice(PROGRAM, note)
     return client
 
 
 async def _status(settings: ShipSettings) -> int:
-    client = await client_soon(PROGRAM, settings)
+    client = await connect_or_report(PROGRAM, settings)
     if client is None:
         return 1
     try:
         if await shipper_status.print_status(client, settings.names(), settings.host, Console()):
             return 0
-        say(PROGRAM, f"no shipper of host {settings.host!r} has said how it stands; give its --host")
+        print_notice(PROGRAM, f"no shipper of host {settings.host!r} has said how it stands; give its --host")
     except (NatsError, TimeoutError) as error:
-        say(PROGRAM, f"the shipper's health cannot be read: {str(error) or 'no answer'}; is JetStream on?")
+        print_notice(
+            PROGRAM, f"the shipper's health cannot be read: {str(error) or 'no answer'}; is JetStream on?"
+        )
     finally:
-        await connect.close(client)
+        await connection.close(client)
     return 1
 
 

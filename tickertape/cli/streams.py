@@ -10,21 +10,21 @@ from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
 from tickertape.contracts.subjects import find_subject_error
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.provisioning import client_soon
+from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.stream_sizes import format_size, parse_sizes
 from tickertape.nats.streams import (
     Names,
     StreamsError,
     apply,
-    configurations,
     differences,
-    info,
     server_version,
+    stream_configs,
+    stream_info,
 )
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.relay.ingest import stream_reader as replay
 from tickertape.text import printable
 
@@ -71,7 +71,7 @@ async def run(settings: StreamsSettings) -> int:
         replayed.
     """
     names = settings.names()
-    client = await client_soon(PROGRAM, settings)
+    client = await connect_or_report(PROGRAM, settings)
     if client is None:
         return 1
     try:
@@ -85,15 +85,15 @@ async def run(settings: StreamsSettings) -> int:
             return await _rejected(client, names, settings.replay)
         return await _show(client, names)
     except StreamsError as error:
-        say(PROGRAM, str(error))
+        print_notice(PROGRAM, str(error))
         return 1
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 async def _show(client: Client, names: Names) -> int:
-    for wanted in configurations(names, server_version(client)):
-        there = await info(client, wanted["name"])
+    for wanted in stream_configs(names, server_version(client)):
+        there = await stream_info(client, wanted["name"])
         if there is None:
             print(f"{wanted['name']:<12} absent")
             continue
@@ -104,8 +104,8 @@ async def _show(client: Client, names: Names) -> int:
         )
     found = await differences(client, names)
     for difference in found:
-        print(f"{difference}{'' if difference.breaks else ' (a matter of size)'}")
-    return 1 if any(difference.breaks for difference in found) else 0
+        print(f"{difference}{'' if difference.is_breaking else ' (a matter of size)'}")
+    return 1 if any(difference.is_breaking for difference in found) else 0
 
 
 async def _rejected(client: Client, names: Names, again: int | None) -> int:
@@ -125,10 +125,12 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     """Publish a rejected event again, and say in one line what came of it."""
     if found is None:
         rejected = names.stream("REJECTED")
-        say(PROGRAM, f"event {seq} is not in {rejected}; 'tickertape streams rejected' lists what is")
+        print_notice(
+            PROGRAM, f"event {seq} is not in {rejected}; 'tickertape streams rejected' lists what is"
+        )
         return 1
     if (obstacle := _obstacle(seq, found, names)) is not None:
-        say(PROGRAM, printable(obstacle))
+        print_notice(PROGRAM, printable(obstacle))
         return 1
     subject = _subject(found, names)
     # Twice within the duplicate window is once.
@@ -136,7 +138,9 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     try:
         ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)
     except (NatsError, TimeoutError) as error:
-        say(PROGRAM, printable(f"event {seq} was not published: {error}; look at this user's permissions"))
+        print_notice(
+            PROGRAM, printable(f"event {seq} was not published: {error}; look at this user's permissions")
+        )
         return 1
     print(printable(f"event {seq} on {subject} is event {ack.seq} now"))
     return 0

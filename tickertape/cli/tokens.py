@@ -21,7 +21,7 @@ from tickertape.contracts.messages import LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
 from tickertape.durations import is_duration, parse_duration
 from tickertape.errors import OperatorError
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.relay.auth.claims import TokenError, decode_base64url, parse_json_object, read_time
 from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
@@ -131,9 +131,9 @@ async def run(settings: TokenCommandSettings) -> int:
             return _keygen(settings)
         return await _inspect(settings)
     except OperatorError as error:
-        say("token", str(error))
+        print_notice("token", str(error))
     except ProtocolError as error:
-        say("token", error.message)
+        print_notice("token", error.message)
     return 1
 
 

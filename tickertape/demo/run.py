@@ -26,9 +26,9 @@ from tickertape.demo.ports import HOST, free_ports, port_or_free
 from tickertape.demo.restart_api import PORT_NAME
 from tickertape.demo.settings import DemoSettings
 from tickertape.errors import OperatorError
-from tickertape.process.console import say
-from tickertape.process.lockfile import locked
-from tickertape.process.signals import STOPS, heed
+from tickertape.process.console import print_notice
+from tickertape.process.lockfile import acquire_lock
+from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race
 
 READY_TIMEOUT: Final = 60.0
@@ -59,7 +59,7 @@ async def run(settings: DemoSettings) -> int:
         with _lock(settings.folder):
             return await Demo(settings).run()
     except DemoError as error:
-        say("demo", str(error))
+        print_notice("demo", str(error))
         return 1
 
 
@@ -121,7 +121,7 @@ class Demo:
 
     async def run(self) -> int:
         """Start, wait, stop."""
-        heed(lambda _: self._stopping.set(), *STOPS, signal.SIGHUP)
+        add_signal_handlers(lambda _: self._stopping.set(), *STOP_SIGNALS, signal.SIGHUP)
         tasks: list[asyncio.Task[Any]] = []
         try:
             await self._relay.start()
@@ -242,7 +242,7 @@ def _command() -> str:
 
 def _lock(folder: Path) -> IO[str]:
     try:
-        return locked(folder / "lock")
+        return acquire_lock(folder / "lock")
     except BlockingIOError:
         raise DemoError(
             f"folder {folder} is in use by another demo", "stop that one, or give another --data-dir"

@@ -29,11 +29,16 @@ from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.errors import StaleConnectionError, UnexpectedEOF
 
-from tickertape.nats.connect_errors import PermissionsViolation, TlsRefused, UnreadableError, server_error
+from tickertape.nats.connect_errors import (
+    PermissionsViolation,
+    ServerProtocolError,
+    TlsError,
+    parse_server_error,
+)
 from tickertape.nats.credentials import Access
 from tickertape.nats.headers import Headers
 from tickertape.nats.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
-from tickertape.process.tasks import end
+from tickertape.process.tasks import cancel_and_wait
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for the end of a connection; one whose TLS handshake failed would never say that it ended."""
@@ -58,34 +63,36 @@ class SafeClient(Client):
         self.url = url
         self.faults = 0
         self._ps = _Parser(self)  # type: ignore[assignment]
-        self._only_tls = access.tls or any(part.strip().startswith("tls:") for part in url.split(","))
+        self._only_tls = access.requires_tls or any(
+            part.strip().startswith("tls:") for part in url.split(",")
+        )
         # A server that does not ask for credentials may still treat those better who show some.
-        self._auth_configured = access.identifies
+        self._auth_configured = access.has_credentials
         self._certificate_checked = False  # whether the server of this connection looks at our certificate
         if "ws://" not in url and "wss://" not in url:
             self._transport = _Transport()
 
-    def access_options(self) -> dict[str, Any]:
+    def connect_options(self) -> dict[str, Any]:
         """What ``connect`` needs to know of the access."""
         access = self.access
         options: dict[str, Any] = {"inbox_prefix": access.inbox_prefix}
         if access.creds is not None or access.nkey_file is not None:
             options["signature_cb"] = self._sign
             if access.creds is not None:
-                options["user_jwt_cb"] = lambda: bytearray(access.jwt().encode())
+                options["user_jwt_cb"] = lambda: bytearray(access.read_jwt().encode())
         elif access.user is not None:
-            options |= {"user": access.user, "password": access.secret}
-        elif access.identifies:
-            options["token"] = access.secret
+            options |= {"user": access.user, "password": access.read_secret}
+        elif access.has_credentials:
+            options["token"] = access.read_secret
         return options
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
         """Made anew for each connection, so that renewed certificates count."""
-        return self.access.context()
+        return self.access.ssl_context()
 
     def _sign(self, nonce: str) -> bytes:
-        keys = self.access.key_pair()
+        keys = self.access.read_key_pair()
         try:
             if self.access.nkey_file is not None:
                 # nats-py reads it right after it has let us sign.
@@ -98,7 +105,7 @@ class SafeClient(Client):
         # nats-py asks its reconnection to end once, which that can miss: it would connect what is closed.
         task = self._reconnection_task
         if task is not None and task is not asyncio.current_task():
-            await end(task)
+            await cancel_and_wait(task)
         await super()._close(status, do_cbs)
 
     async def _read_loop(self) -> None:
@@ -114,7 +121,7 @@ class SafeClient(Client):
         except Exception as error:
             try:
                 await self._end_connection(
-                    UnreadableError(f"what came cannot be read: {str(error) or type(error).__name__}")
+                    ServerProtocolError(f"what came cannot be read: {str(error) or type(error).__name__}")
                 )
             finally:
                 # Counted when it is connected no more: a reader that sees it waits for the next connection.
@@ -151,34 +158,34 @@ class SafeClient(Client):
             if not self._certificate_checked or not isinstance(error, ConnectionError):
                 raise
             # With TLS 1.3 a server says so after the handshake, and the reset that follows hides its words.
-            raise TlsRefused(
+            raise TlsError(
                 "it ends the connection after the handshake", "check that it trusts --nats-cert"
             ) from error
         except NatsError as error:
             if type(error) is not NatsError:
                 raise
-            raise server_error(str(error).removeprefix("nats: ")) from error
+            raise parse_server_error(str(error).removeprefix("nats: ")) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # nats-py's task that reconnects would end with it, and never try again.
-            raise UnreadableError(f"its greeting cannot be read: {error}") from error
+            raise ServerProtocolError(f"its greeting cannot be read: {error}") from error
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         assert self._current_server is not None
         if initial_connection and self._current_server.uri.scheme in ("nats", "tls"):
             if self._only_tls:
                 if not info.get("tls_required") and not info.get("tls_available"):
-                    raise TlsRefused("it offers no TLS", "enable it there; nothing is sent in the clear")
+                    raise TlsError("it offers no TLS", "enable it there; nothing is sent in the clear")
                 info["tls_required"] = True  # nats-py looks at this alone
             if info.get("tls_required") and info.get("tls_verify"):
                 if self.access.cert is None:
-                    raise TlsRefused(
+                    raise TlsError(
                         "it requires a certificate of this program", "give --nats-cert and --nats-key"
                     )
                 self._certificate_checked = True
         await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:
-        error = server_error(err_msg)
+        error = parse_server_error(err_msg)
         if not isinstance(error, StaleConnectionError):
             self._err = error
             await self._error_cb(error)
@@ -212,7 +219,7 @@ def inbox_prefix(client: Client) -> str:
     return client._inbox_prefix.decode()
 
 
-def faults(client: Client) -> int:
+def protocol_errors(client: Client) -> int:
     """Count the connections that ended because what came could not be read; 0 for another's client."""
     return client.faults if isinstance(client, SafeClient) else 0
 
@@ -300,4 +307,4 @@ class _Transport(TcpTransport):
                 await super().wait_closed()  # type: ignore[no-untyped-call]
 
 
-__all__ = ["SafeClient", "faults", "inbox_prefix", "server_info"]
+__all__ = ["SafeClient", "inbox_prefix", "protocol_errors", "server_info"]

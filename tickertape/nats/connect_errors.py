@@ -26,11 +26,11 @@ _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 """What the system writes before the words that say the same."""
 
 
-class TlsRefused(OperatorError, NatsError):
+class TlsError(OperatorError, NatsError):
     """There is no TLS connection that both sides accept."""
 
 
-class UnreadableError(TickertapeError, NatsError):
+class ServerProtocolError(TickertapeError, NatsError):
     """What came over the connection cannot be read; the text says what."""
 
 
@@ -51,7 +51,7 @@ class PermissionsViolation(TickertapeError, NatsError):
         self.action, self.subject = (found[1].lower(), found[2]) if found else ("", "")
 
 
-def server_error(text: str) -> NatsError:
+def parse_server_error(text: str) -> NatsError:
     """Make an exception of what a server says with ``-ERR``.
 
     Args:
@@ -79,7 +79,7 @@ class ConnectFailureKind(Enum):
     """One side does not accept the other's TLS."""
 
     @property
-    def waiting_helps(self) -> bool:
+    def is_transient(self) -> bool:
         """True when the next attempt may succeed without a change of settings."""
         return self is ConnectFailureKind.UNREACHABLE
 
@@ -108,9 +108,9 @@ class ConnectFailure:
         return f"NATS at {self.url} {self.summary}: {self.reason}"
 
     @property
-    def retrying(self) -> str:
+    def retry_message(self) -> str:
         """The line of a program that keeps trying; with the hint where waiting alone does not help."""
-        hint = "" if self.kind.waiting_helps else f"; {self.hint}"
+        hint = "" if self.kind.is_transient else f"; {self.hint}"
         return f"NATS at {self.url} {self.summary}, retrying: {self.reason}{hint}"
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ def unreachable(
     return ConnectFailure(ConnectFailureKind.UNREACHABLE, redact_url(url), "unreachable", reason, hint)
 
 
-def failure_of(error: Exception, url: str, access: Access) -> ConnectFailure:
+def classify_failure(error: Exception, url: str, access: Access) -> ConnectFailure:
     """Make the failure of an exception.
 
     Args:
@@ -151,18 +151,18 @@ def failure_of(error: Exception, url: str, access: Access) -> ConnectFailure:
         access: what was tried.
     """
     if isinstance(error, (CredentialsRejected, AuthorizationError, InvalidUserCredentialsError)):
-        return _auth(error, url, given=access.identifies or "@" in url)
-    if isinstance(error, TlsRefused):
+        return _auth(error, url, given=access.has_credentials or "@" in url)
+    if isinstance(error, TlsError):
         return _tls(url, error.message, error.hint)
     if isinstance(error, ssl.SSLCertVerificationError):
         return _tls(url, f"its certificate is not trusted: {error.verify_message}", "check --nats-ca")
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None) or _words(error)
+        reason = getattr(error, "reason", None) or _plain_text(error)
         reason = reason.replace("_", " ").lower()
         return _tls(url, reason, "check --nats-cert, --nats-key and the server's log")
     if isinstance(error, OperatorError):
         return unreachable(url, error.message, error.hint)
-    return unreachable(url, _words(error))
+    return unreachable(url, _plain_text(error))
 
 
 def _auth(error: Exception, url: str, *, given: bool) -> ConnectFailure:
@@ -171,14 +171,14 @@ def _auth(error: Exception, url: str, *, given: bool) -> ConnectFailure:
         if given
         else ("requires credentials", "give --nats-creds, or --nats-user")
     )
-    return ConnectFailure(ConnectFailureKind.AUTH, redact_url(url), summary, _words(error), hint)
+    return ConnectFailure(ConnectFailureKind.AUTH, redact_url(url), summary, _plain_text(error), hint)
 
 
 def _tls(url: str, reason: str, hint: str) -> ConnectFailure:
     return ConnectFailure(ConnectFailureKind.TLS, redact_url(url), "failed the TLS handshake", reason, hint)
 
 
-def _words(error: Exception) -> str:
+def _plain_text(error: Exception) -> str:
     """Write an exception for people: without what its library or the system puts before the words."""
     return _ERRNO.sub("", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__
 
@@ -189,9 +189,9 @@ __all__ = [
     "ConnectFailureKind",
     "CredentialsRejected",
     "PermissionsViolation",
-    "TlsRefused",
-    "UnreadableError",
-    "failure_of",
-    "server_error",
+    "ServerProtocolError",
+    "TlsError",
+    "classify_failure",
+    "parse_server_error",
     "unreachable",
 ]

@@ -13,7 +13,7 @@ from tickertape.nats.connect_errors import (
     ConnectError,
     ConnectFailure,
     ConnectFailureKind,
-    failure_of,
+    classify_failure,
     unreachable,
 )
 from tickertape.nats.credentials import Access, AccessError
@@ -27,7 +27,7 @@ PING_INTERVAL: Final = 5
 """Seconds; with two pings outstanding a dead peer is noticed in 15, not in the 4 minutes of the default."""
 
 
-ONCE_TIMEOUT: Final = 5.0
+CONNECT_ONCE_TIMEOUT: Final = 5.0
 """Seconds for a connection that is to answer a single question."""
 
 
@@ -58,12 +58,12 @@ async def connect(
         AccessError: a file with credentials or certificates cannot be used.
     """
     access = access or Access()
-    access.check()
+    access.check_files()
     down: ConnectFailure | None = None
 
     async def lost(failure: ConnectFailure) -> None:
         nonlocal down
-        if down is None or (down.kind.waiting_helps and not failure.kind.waiting_helps):
+        if down is None or (down.kind.is_transient and not failure.kind.is_transient):
             down = failure
             if on_down:
                 await on_down(failure)
@@ -76,7 +76,7 @@ async def connect(
 
     async def failed(error: Exception) -> None:
         if not client.is_connected:
-            await lost(failure_of(error, url, access))
+            await lost(classify_failure(error, url, access))
         elif on_error:
             await on_error(error)
 
@@ -85,7 +85,7 @@ async def connect(
 
     client = SafeClient(access, url)
     await client.connect(
-        servers=_addresses(url),
+        servers=_split_urls(url),
         name=name,
         max_reconnect_attempts=-1,
         # The two times are annotated as int in nats-py, and used as float.
@@ -96,7 +96,7 @@ async def connect(
         disconnected_cb=disconnected,
         reconnected_cb=up,
         error_cb=failed,
-        **client.access_options(),
+        **client.connect_options(),
     )
     if (task := asyncio.current_task()) is not None and task.cancelling():
         # nats-py swallows a cancellation in some turns of its handshake; who cancelled would wait for ever.
@@ -106,7 +106,7 @@ async def connect(
     return client
 
 
-async def once(
+async def connect_once(
     url: str,
     *,
     name: str,
@@ -123,7 +123,7 @@ async def once(
         AccessError: a file with credentials or certificates cannot be used.
     """
     access = access or Access()
-    access.check()
+    access.check_files()
     client = SafeClient(access, url)
     seen: list[Exception] = []
 
@@ -133,26 +133,26 @@ async def once(
             await on_error(error)
 
     try:
-        async with asyncio.timeout(ONCE_TIMEOUT):
+        async with asyncio.timeout(CONNECT_ONCE_TIMEOUT):
             await client.connect(
-                servers=_addresses(url),
+                servers=_split_urls(url),
                 name=name,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]
                 reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
                 error_cb=failed,
-                **client.access_options(),
+                **client.connect_options(),
             )
     except (NatsError, OSError, TimeoutError) as error:
         if not client.is_closed:
             await client.close()
         # What came last is often only that no server is left to try.
-        raise ConnectError(failure_of(seen[-1] if seen else error, url, access)) from None
+        raise ConnectError(classify_failure(seen[-1] if seen else error, url, access)) from None
     return client
 
 
-async def another(client: Client, *, name: str) -> SafeClient:
+async def connect_like(client: Client, *, name: str) -> SafeClient:
     """Connect as ``once``, to where a client that ``connect`` has made is connected, with the same access.
 
     Args:
@@ -163,10 +163,10 @@ async def another(client: Client, *, name: str) -> SafeClient:
         ConnectError, AccessError: as of ``once``.
     """
     assert isinstance(client, SafeClient)
-    return await once(client.url, name=name, access=client.access)
+    return await connect_once(client.url, name=name, access=client.access)
 
 
-def _addresses(url: str) -> list[str]:
+def _split_urls(url: str) -> list[str]:
     return [part.strip() for part in url.split(",")]
 
 
@@ -194,8 +194,8 @@ __all__ = [
     "ConnectError",
     "ConnectFailure",
     "ConnectFailureKind",
-    "another",
     "close",
     "connect",
-    "once",
+    "connect_like",
+    "connect_once",
 ]

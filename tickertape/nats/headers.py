@@ -69,7 +69,7 @@ class Headers(dict[str, str]):
             self["Description"] = status[2].decode(errors="replace").strip()
 
 
-def added(raw: bytes | None, name: str) -> str:
+def server_header(raw: bytes | None, name: str) -> str:
     """Value of a header that a server has added to a stored message; empty when there is none.
 
     A server cuts the last two bytes of a block and writes behind them, so what it adds may not begin a line.
@@ -82,4 +82,4 @@ def added(raw: bytes | None, name: str) -> str:
     return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""
 
 
-__all__ = ["Headers", "added"]
+__all__ = ["Headers", "server_header"]

@@ -18,11 +18,11 @@ from tickertape.nats.client import inbox_prefix, server_info
 from tickertape.nats.connect_errors import PermissionsViolation
 
 _API_TIMEOUT: Final = 5.0
-_ASK_AGAIN: Final = 0.5
+_RETRY_INTERVAL: Final = 0.5
 """Seconds after which a question that changes nothing is asked once more: what a cluster is asked while it
 elects a leader is never answered, and the new leader's answer must not wait for the old question's end."""
 
-_REFUSAL_POLL: Final = 0.05
+_DENIAL_POLL_INTERVAL: Final = 0.05
 _ERROR_NOT_FOUND: Final = 10059
 
 
@@ -35,12 +35,12 @@ class StreamsError(OperatorError):
         passing: True when it may pass by itself, as while a server starts or a cluster elects.
     """
 
-    def __init__(self, message: str, hint: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, hint: str, *, transient: bool = False) -> None:
         super().__init__(message, hint)
-        self.passing = passing
+        self.transient = transient
 
 
-class StreamsAbsent(StreamsError):
+class StreamMissing(StreamsError):
     """A stream is absent, and this user may not create it: somebody else has to, and then all is well.
 
     Args:
@@ -51,11 +51,11 @@ class StreamsAbsent(StreamsError):
         super().__init__(
             f"stream {stream} is absent, and this NATS user may not create it",
             "run 'tickertape streams apply' as a user who may",
-            passing=True,
+            transient=True,
         )
 
 
-class Forbidden(StreamsError):
+class PermissionDenied(StreamsError):
     """NATS does not let this user ask.
 
     Args:
@@ -78,8 +78,8 @@ async def request(
     verb: str,
     body: dict[str, Any] | None = None,
     *,
-    again: bool = False,
-    patience: float | None = None,
+    retry: bool = False,
+    timeout_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Ask JetStream's API; return its answer, which may hold ``error``.
 
@@ -87,35 +87,35 @@ async def request(
         nc: a connected client.
         verb: such as ``STREAM.INFO.EVENTS``.
         body: the request.
-        again: ask again while no answer comes; for what may be done twice.
-        patience: seconds to wait for the answer; 5 by default.
+        retry: ask again while no answer comes; for what may be done twice.
+        timeout_seconds: time to wait for the answer; 5 by default.
 
     Raises:
         Forbidden: this user may not ask that.
         StreamsError: JetStream is not there.
     """
-    patience = patience or _API_TIMEOUT
+    timeout_seconds = timeout_seconds or _API_TIMEOUT
     try:
-        reply = await ask(nc, verb, orjson.dumps(body or {}), again, patience)
+        reply = await request_raw(nc, verb, orjson.dumps(body or {}), retry, timeout_seconds)
     except NoRespondersError:
         raise StreamsError(
             "the NATS server has no JetStream",
             "start it with -js, or with a jetstream block and account",
             # A server that says it has it is only starting.
-            passing=bool(server_info(nc).get("jetstream")),
+            transient=bool(server_info(nc).get("jetstream")),
         ) from None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
-            f"JetStream did not answer {verb} within {patience:.0f} s",
+            f"JetStream did not answer {verb} within {timeout_seconds:.0f} s",
             "look at the server's log; a cluster may be without a leader",
-            passing=True,
+            transient=True,
         ) from None
     try:
         answer = orjson.loads(reply.data)
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict) or not isinstance(error := answer.get("error") or {}, dict):
-        raise StreamsError(f"the answer to {verb} cannot be read", "it is asked again", passing=True)
+        raise StreamsError(f"the answer to {verb} cannot be read", "it is asked again", transient=True)
     if error and error.get("err_code") in (10039, 10076):
         raise StreamsError(
             f"JetStream is not enabled: {error.get('description')}", "enable it for this account"
@@ -123,11 +123,13 @@ async def request(
     return answer
 
 
-async def ask(nc: Client, verb: str, body: bytes, again: bool = False, patience: float = _API_TIMEOUT) -> Msg:
+async def request_raw(
+    nc: Client, verb: str, body: bytes, retry: bool = False, timeout_seconds: float = _API_TIMEOUT
+) -> Msg:
     """Ask, and look for a refusal meanwhile: NATS leaves what is not allowed without an answer.
 
     Args:
-        nc, verb, again, patience: as in ``request``.
+        nc, verb, retry, timeout_seconds: as in ``request``.
         body: the request.
 
     Raises:
@@ -137,39 +139,39 @@ async def ask(nc: Client, verb: str, body: bytes, again: bool = False, patience:
     subject = f"$JS.API.{verb}"
     before = nc.last_error
     now = asyncio.get_running_loop().time
-    asking = [asyncio.ensure_future(nc.request(subject, body, timeout=patience))]
+    asking = [asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds))]
     asked = now()
     try:
         while not (
-            ended := (await asyncio.wait(asking, timeout=_REFUSAL_POLL, return_when=asyncio.FIRST_COMPLETED))[
-                0
-            ]
+            ended := (
+                await asyncio.wait(asking, timeout=_DENIAL_POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            )[0]
         ):
-            if again and now() - asked > _ASK_AGAIN:
+            if retry and now() - asked > _RETRY_INTERVAL:
                 # The first one's time is that of all.
-                asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=patience)))
+                asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds)))
                 asked = now()
             if not isinstance(error := nc.last_error, PermissionsViolation):
                 continue
             inbox = inbox_prefix(nc)
             # An inbox that is refused stays so; a question may have been allowed since it was refused.
             if error.subject.startswith(f"{inbox}."):
-                raise Forbidden(f"{inbox}.>", verb, "give its own inbox with --nats-inbox-prefix")
+                raise PermissionDenied(f"{inbox}.>", verb, "give its own inbox with --nats-inbox-prefix")
             if error is not before and error.subject == subject:
-                raise Forbidden(subject, verb)
+                raise PermissionDenied(subject, verb)
         return ended.pop().result()
     finally:
         for one in asking:
             one.cancel()
 
 
-async def info(nc: Client, stream: str) -> dict[str, Any] | None:
+async def stream_info(nc: Client, stream: str) -> dict[str, Any] | None:
     """Information on a stream by its name in NATS; None when it is absent."""
-    answer = await request(nc, f"STREAM.INFO.{stream}", again=True)
+    answer = await request(nc, f"STREAM.INFO.{stream}", retry=True)
     if "error" in answer:
         if answer["error"].get("err_code") == _ERROR_NOT_FOUND:
             return None
-        raise refused(stream, answer)
+        raise stream_error(stream, answer)
     return answer
 
 
@@ -179,7 +181,7 @@ def server_version(nc: Client) -> tuple[int, int]:
     return (version.major, version.minor)
 
 
-def refused(stream: str, answer: dict[str, Any]) -> StreamsError:
+def stream_error(stream: str, answer: dict[str, Any]) -> StreamsError:
     """The error of an answer to a question about a stream."""
     error = answer["error"]
     return StreamsError(
@@ -189,12 +191,12 @@ def refused(stream: str, answer: dict[str, Any]) -> StreamsError:
 
 
 __all__ = [
-    "Forbidden",
-    "StreamsAbsent",
+    "PermissionDenied",
+    "StreamMissing",
     "StreamsError",
-    "ask",
-    "info",
-    "refused",
     "request",
+    "request_raw",
     "server_version",
+    "stream_error",
+    "stream_info",
 ]

@@ -27,7 +27,7 @@ from tickertape.nats.streams import StreamsError, request
 HEARTBEAT: Final = 1.0
 """Seconds of silence after which the server says that it is still there."""
 
-SILENCE: Final = 3.5
+HEARTBEAT_TIMEOUT: Final = 3.5
 """Seconds of silence after which the consumer counts as gone: three heartbeats and a half."""
 
 _ACK: Final = "$JS.ACK."
@@ -55,12 +55,12 @@ class Delivery(NamedTuple):
     header_block: bytes | None = None
 
 
-async def create(
+async def create_consumer(
     nc: Client,
     stream: str,
     config: dict[str, Any],
     subjects: tuple[str, ...] = (),
-    patience: float | None = None,
+    timeout_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Create a consumer that the server forgets when it has no listener any more; return the server's answer.
 
@@ -68,7 +68,7 @@ async def create(
         nc: a connected client.
         stream: name in NATS.
         config: of the consumer, without name and filter.
-        subjects, patience: as of ``OrderedConsumer.start``.
+        subjects, timeout_seconds: as of ``OrderedConsumer.start``.
 
     Raises:
         StreamsError: the server refuses the consumer.
@@ -79,7 +79,9 @@ async def create(
         verb += f".{config['name']}.{subjects[0]}"
     elif subjects:
         config = {**config, "filter_subjects": list(subjects)}
-    answer = await request(nc, verb, {"stream_name": stream, "config": config}, patience=patience)
+    answer = await request(
+        nc, verb, {"stream_name": stream, "config": config}, timeout_seconds=timeout_seconds
+    )
     if "error" in answer:
         raise StreamsError(
             f"NATS refused a consumer on {stream}: {answer['error'].get('description')}",
@@ -117,14 +119,16 @@ class OrderedConsumer:
         self._subscription: Subscription | None = None
         self._over = False
 
-    async def start(self, first: int, subjects: tuple[str, ...] = (), patience: float | None = None) -> None:
+    async def start(
+        self, first: int, subjects: tuple[str, ...] = (), timeout_seconds: float | None = None
+    ) -> None:
         """Begin at the first message whose sequence is ``first`` or later.
 
         Args:
             first: 1 or more; may lie beyond the end of the stream.
             subjects: patterns as in NATS; none means all. A single one stands in the subject of the request,
                 too, so that a user's permissions can be for that one alone.
-            patience: seconds that the server may take; None leaves it to ``request``.
+            timeout_seconds: time that the server may take; None leaves it to ``request``.
 
         Raises:
             StreamsError: the server refuses the consumer, or its answer is lost, which messages may overtake;
@@ -149,7 +153,7 @@ class OrderedConsumer:
         }
         self._heard = self._loop.time()
         try:
-            answer = await create(self._nc, self._stream, config, subjects, patience)
+            answer = await create_consumer(self._nc, self._stream, config, subjects, timeout_seconds)
         except BaseException:
             try:
                 await self._hand_out()
@@ -175,9 +179,9 @@ class OrderedConsumer:
             await self._subscription.unsubscribe()
         self._subscription = None
 
-    def silent(self, now: float) -> bool:
+    def is_stale(self, now: float) -> bool:
         """True when nothing was heard for too long; ``now`` is the loop's time."""
-        return now - self._heard > SILENCE
+        return now - self._heard > HEARTBEAT_TIMEOUT
 
     async def _received(self, msg: Msg) -> None:
         if self._over:

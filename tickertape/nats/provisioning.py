@@ -7,19 +7,19 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.settings import NatsSettings
-from tickertape.nats.streams import Provisioned, StreamsAbsent, StreamsError, provision
-from tickertape.process.console import say
+from tickertape.nats.streams import Provisioned, StreamMissing, StreamsError, provision
+from tickertape.process.console import print_notice
 
-ABSENT_WAIT: Final = 2.0
+MISSING_STREAM_DELAY: Final = 2.0
 """Seconds between two looks for streams that somebody else creates; NATS logs each try to create them."""
 
-RETRY_WAIT: Final = 0.5
+RETRY_DELAY: Final = 0.5
 """Seconds between two tries when NATS goes away while its streams are being looked at."""
 
 
-async def client_soon(program: str, settings: NatsSettings) -> Client | None:
+async def connect_or_report(program: str, settings: NatsSettings) -> Client | None:
     """Connect for a single question; None, and a line for the operator, when NATS does not answer.
 
     Args:
@@ -27,9 +27,11 @@ async def client_soon(program: str, settings: NatsSettings) -> Client | None:
         settings: where NATS is.
     """
     try:
-        return await connect.once(settings.nats_url, name=f"tickertape-{program}", access=settings.access())
+        return await connection.connect_once(
+            settings.nats_url, name=f"tickertape-{program}", access=settings.access()
+        )
     except OSError as error:
-        say(program, str(error))
+        print_notice(program, str(error))
         return None
 
 
@@ -52,10 +54,10 @@ async def ensure_streams(client: Client, names: Names, program: str) -> Provisio
                     raise StreamsError(
                         f"the streams cannot be looked at: {error}", "look at the server's log"
                     ) from None
-                if not isinstance(error, StreamsAbsent):
+                if not isinstance(error, StreamMissing):
                     raise
                 if said != str(error):
                     said = str(error)
-                    say(program, f"{error}; waiting for that")
-                await asyncio.sleep(ABSENT_WAIT)
-        await asyncio.sleep(RETRY_WAIT)
+                    print_notice(program, f"{error}; waiting for that")
+                await asyncio.sleep(MISSING_STREAM_DELAY)
+        await asyncio.sleep(RETRY_DELAY)

@@ -75,11 +75,11 @@ class NatsSettings(BaseSettings):
     def _one_way(self) -> Self:
         access = self.access()
         url = self.nats_url or ""
-        if access.identifies and "@" in url:
+        if access.has_credentials and "@" in url:
             raise ValueError(
                 f"NATS address {redact_url(url)} holds a user, and there are other credentials; give one"
             )
-        if access.tls and "ws://" in url:
+        if access.requires_tls and "ws://" in url:
             raise ValueError(
                 f"NATS address {redact_url(url)} has no TLS, and certificates are given; write wss://"
             )

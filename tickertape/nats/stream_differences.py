@@ -26,15 +26,15 @@ class Difference:
     setting: str
     wanted: Any
     found: Any
-    breaks: bool
-    chosen: bool = False
+    is_breaking: bool
+    configured: bool = False
 
     def __str__(self) -> str:
         found, wanted = (self._written(value) for value in (self.found, self.wanted))
-        said = f"the settings say {wanted}" if self.chosen else f"the contract has {wanted}"
+        said = f"the settings say {wanted}" if self.configured else f"the contract has {wanted}"
         return f"stream {self.stream} has {self.setting} {found}, {said}"
 
-    def change(self) -> str:
+    def change_line(self) -> str:
         """Line that says how it was altered."""
         found, wanted = (self._written(value) for value in (self.found, self.wanted))
         return f"stream {self.stream}: {self.setting} {found} -> {wanted}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from tickertape.nats.jetstream_api import StreamsError, refused, request
+from tickertape.nats.jetstream_api import StreamsError, request, stream_error
 from tickertape.validation import checked_by
 
 MIB: Final = 1024 * 1024
@@ -24,7 +24,7 @@ DEFAULT_SIZES: Final[dict[str, int]] = {
 }
 """Bytes of each stream; 1 472 MiB in all."""
 
-LEAST: Final = MIB
+MIN_SIZE: Final = MIB
 """Bytes that a stream must have: a few events of the largest size."""
 
 VARIABLE: Final = "TICKERTAPE_STREAMS_MAX_BYTES"
@@ -35,7 +35,7 @@ _UNITS: Final = {
     "tib": 1024**2 * MIB, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4,
 }  # fmt: skip
 _SIZE: Final = re.compile(r"(\d{1,12})\s*([a-z]*)", re.ASCII | re.IGNORECASE)
-_MOST: Final = 2**63 - 1
+_MAX_SIZE: Final = 2**63 - 1
 
 _NO_STORAGE: Final = frozenset({10002, 10047})
 """Error codes of JetStream: the account's limit, or the server's storage, is used up or reserved."""
@@ -75,8 +75,10 @@ def _bytes(name: str, text: str) -> int:
     if found is None or factor is None:
         raise ValueError(f"{text[:40]!r} is no size for {name}; write a number with a unit, as in 256MiB")
     size = int(found[1]) * factor
-    if not LEAST <= size <= _MOST:
-        raise ValueError(f"{text} for {name} is not within {format_size(LEAST)} and {format_size(_MOST + 1)}")
+    if not MIN_SIZE <= size <= _MAX_SIZE:
+        raise ValueError(
+            f"{text} for {name} is not within {format_size(MIN_SIZE)} and {format_size(_MAX_SIZE + 1)}"
+        )
     return size
 
 
@@ -91,7 +93,7 @@ def format_size(size: int) -> str:
 SizesText = Annotated[str, checked_by(parse_sizes)]
 
 
-async def does_not_fit(
+async def creation_error(
     nc: Client, stream: str, wanted: dict[str, Any], every: list[dict[str, Any]], answer: dict[str, Any]
 ) -> StreamsError:
     """Make the error of a stream that JetStream refuses, and say it in sizes when that is the reason.
@@ -113,7 +115,7 @@ async def does_not_fit(
             "raise max_streams of the account",
         )
     if code not in _NO_STORAGE and code != _STREAM_TOO_LARGE and not (code == _NO_PEERS and "storage" in why):
-        return refused(wanted["name"], answer)
+        return stream_error(wanted["name"], answer)
     copies = max(1, int(wanted.get("num_replicas") or 1))
     total = format_size(sum(int(one["max_bytes"]) for one in every))
     asked = f"stream {wanted['name']} reserves {format_size(int(wanted['max_bytes']))}"

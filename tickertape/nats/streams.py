@@ -11,15 +11,15 @@ from nats.aio.client import Client
 from tickertape.contracts.events import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.names import Names
 from tickertape.nats.jetstream_api import (
-    Forbidden,
-    StreamsAbsent,
+    PermissionDenied,
+    StreamMissing,
     StreamsError,
-    info,
     request,
     server_version,
+    stream_info,
 )
 from tickertape.nats.stream_differences import Difference, compare
-from tickertape.nats.stream_sizes import DEFAULT_SIZES, does_not_fit
+from tickertape.nats.stream_sizes import DEFAULT_SIZES, creation_error
 
 _SECOND: Final = 1_000_000_000
 _FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
@@ -39,7 +39,7 @@ class Provisioned:
     notes: list[str] = field(default_factory=list)
 
 
-def configurations(names: Names, version: tuple[int, int] = (2, 12)) -> list[dict[str, Any]]:
+def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dict[str, Any]]:
     """JetStream configurations of the streams, in the order in which they can be created.
 
     Args:
@@ -138,7 +138,7 @@ def _nanoseconds(created: str) -> int:
     return seconds * _SECOND + (int(fraction[1].ljust(9, "0")[:9]) if fraction else 0)
 
 
-def too_old(version: tuple[int, int]) -> list[str]:
+def missing_features(version: tuple[int, int]) -> list[str]:
     """Lines that say what a server lacks, which version has it, and what still works."""
     if version >= (2, 12):
         return []
@@ -157,14 +157,14 @@ async def provision(nc: Client, names: Names) -> Provisioned:
         StreamsError: JetStream is off, or a stream is there with settings that break the contract.
     """
     version = server_version(nc)
-    result = Provisioned(notes=too_old(version))
+    result = Provisioned(notes=missing_features(version))
     events: dict[str, Any] | None = None
-    every = _Wanted(names, version)
+    every = _ExpectedStreams(names, version)
     for own, wanted in every:
         name = wanted["name"]
-        there = await info(nc, name)
-        if there and name == names.stream("LATEST") and events and _older(there, events):
-            result.notes.append(await _forget(nc, name, names))
+        there = await stream_info(nc, name)
+        if there and name == names.stream("LATEST") and events and _is_older(there, events):
+            result.notes.append(await _delete_latest(nc, name, names))
             there = None
         if there is None:
             there = await _create(nc, own, wanted, every)
@@ -172,12 +172,12 @@ async def provision(nc: Client, names: Names) -> Provisioned:
         if name == names.stream("EVENTS"):
             events = there
         for difference in compare(wanted, there["config"], sized=own in names.sizes):
-            if difference.breaks:
+            if difference.is_breaking:
                 raise StreamsError(
                     str(difference),
                     "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX",
                 )
-            alter = "; 'tickertape streams apply' alters that" if difference.chosen else ""
+            alter = "; 'tickertape streams apply' alters that" if difference.configured else ""
             result.notes.append(f"{difference}; kept as it is{alter}")
     return result
 
@@ -185,9 +185,9 @@ async def provision(nc: Client, names: Names) -> Provisioned:
 async def differences(nc: Client, names: Names) -> list[Difference]:
     """Compare all streams with the contract and the settings; an absent one differs in ``name``."""
     found = []
-    every = _Wanted(names, server_version(nc))
+    every = _ExpectedStreams(names, server_version(nc))
     for own, wanted in every:
-        there = await info(nc, wanted["name"])
+        there = await stream_info(nc, wanted["name"])
         if there is None:
             found.append(Difference(wanted["name"], "name", wanted["name"], None, True))
         else:
@@ -211,14 +211,14 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
     """
     changes = []
     events: dict[str, Any] | None = None
-    every = _Wanted(names, server_version(nc), replicas)
+    every = _ExpectedStreams(names, server_version(nc), replicas)
     for own, wanted in every:
         name = wanted["name"]
-        there = await info(nc, name)
+        there = await stream_info(nc, name)
         if there and own not in names.sizes:
             wanted["max_bytes"] = there["config"]["max_bytes"]
-        if there and name == names.stream("LATEST") and events and _older(there, events):
-            changes.append(await _forget(nc, name, names))
+        if there and name == names.stream("LATEST") and events and _is_older(there, events):
+            changes.append(await _delete_latest(nc, name, names))
             await _create(nc, own, wanted, every)
             continue
         if there is None:
@@ -230,16 +230,16 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
         if found:
             answer = await request(nc, f"STREAM.UPDATE.{name}", {**there["config"], **wanted})
             if "error" in answer:
-                raise await does_not_fit(nc, own, wanted, every.all, answer)
-            changes.extend(difference.change() for difference in found)
+                raise await creation_error(nc, own, wanted, every.all, answer)
+            changes.extend(difference.change_line() for difference in found)
     return changes
 
 
-class _Wanted:
+class _ExpectedStreams:
     """The configurations of all streams, with their names in the contract."""
 
     def __init__(self, names: Names, version: tuple[int, int], replicas: int | None = None) -> None:
-        self.all = configurations(names, version)
+        self.all = stream_configs(names, version)
         self._names = {names.stream(own): own for own in DEFAULT_SIZES}
         if replicas is not None:
             for wanted in self.all:
@@ -249,53 +249,53 @@ class _Wanted:
         return ((self._names[wanted["name"]], wanted) for wanted in self.all)
 
 
-async def _create(nc: Client, own: str, wanted: dict[str, Any], every: _Wanted) -> dict[str, Any]:
+async def _create(nc: Client, own: str, wanted: dict[str, Any], every: _ExpectedStreams) -> dict[str, Any]:
     name = wanted["name"]
     try:
         answer = await request(nc, f"STREAM.CREATE.{name}", wanted)
-    except Forbidden:
-        raise StreamsAbsent(name) from None
+    except PermissionDenied:
+        raise StreamMissing(name) from None
     if answer.get("error", {}).get("err_code") == _ERROR_NAME_IN_USE:
         # Another process of ours was first; whether it is as wanted is compared next.
-        answer = await info(nc, name) or answer
+        answer = await stream_info(nc, name) or answer
     if "error" in answer:
-        raise await does_not_fit(nc, own, wanted, every.all, answer)
+        raise await creation_error(nc, own, wanted, every.all, answer)
     return answer
 
 
-async def _forget(nc: Client, latest: str, names: Names) -> str:
+async def _delete_latest(nc: Client, latest: str, names: Names) -> str:
     """Delete a LATEST whose copies name sequences of an EVENTS that is gone; return a line that says so."""
     events = names.stream("EVENTS")
     try:
         await request(nc, f"STREAM.DELETE.{latest}")
-    except Forbidden:
+    except PermissionDenied:
         raise StreamsError(
             f"stream {latest} is older than {events}, and this NATS user may not make it again",
             "run 'tickertape streams apply' as a user who may",
-            passing=True,
+            transient=True,
         ) from None
     return f"stream {latest} was older than {events} and was made again"
 
 
-def _older(stream: dict[str, Any], than: dict[str, Any]) -> bool:
+def _is_older(stream: dict[str, Any], than: dict[str, Any]) -> bool:
     return _nanoseconds(stream["created"]) < _nanoseconds(than["created"])
 
 
 __all__ = [
     "Difference",
-    "Forbidden",
     "Names",
+    "PermissionDenied",
     "Provisioned",
-    "StreamsAbsent",
+    "StreamMissing",
     "StreamsError",
     "apply",
     "compare",
-    "configurations",
     "differences",
     "epoch_of",
-    "info",
+    "missing_features",
     "provision",
     "request",
     "server_version",
-    "too_old",
+    "stream_configs",
+    "stream_info",
 ]

@@ -13,7 +13,7 @@ Address = tuple[socket.AddressFamily, Any]
 """Family, and what ``bind`` takes."""
 
 
-def addresses(host: str, port: int) -> list[Address]:
+def resolve(host: str, port: int) -> list[Address]:
     """Look up the addresses that a name stands for, each once, IPv4 first.
 
     Raises:

@@ -5,12 +5,12 @@ import sys
 from tickertape.text import join_lines
 
 
-def announce(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line to standard output."""
     print(line, flush=True)
 
 
-def say(program: str, text: str) -> None:
+def print_notice(program: str, text: str) -> None:
     """Write one line for the operator to standard error.
 
     Args:

@@ -4,7 +4,7 @@ import contextlib
 import resource
 from typing import Final
 
-MOST: Final = 1_048_576
+MAX_DESCRIPTORS: Final = 1_048_576
 """Descriptors where the system names no limit: Linux lets no process have more unless told (fs.nr_open)."""
 
 
@@ -14,7 +14,7 @@ def descriptor_limits() -> tuple[int, int]:
     return _finite(soft), _finite(hard)
 
 
-def raise_descriptor_limit(wanted: int = MOST) -> int:
+def raise_descriptor_limit(wanted: int = MAX_DESCRIPTORS) -> int:
     """Give this process more descriptors, as far as it may; return how many it has then."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(wanted, _finite(hard))
@@ -25,4 +25,4 @@ def raise_descriptor_limit(wanted: int = MOST) -> int:
 
 
 def _finite(limit: int) -> int:
-    return MOST if limit == resource.RLIM_INFINITY else limit
+    return MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else limit

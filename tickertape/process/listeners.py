@@ -6,7 +6,7 @@ from typing import Final
 from tickertape.errors import OperatorError
 from tickertape.urls import host_port
 
-LOOK_EVERY: Final = 1.0
+POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at a listener."""
 
 
@@ -22,12 +22,12 @@ def is_listening(listener: socket.socket) -> bool:
         return False  # it is closed
 
 
-def address_of(listener: socket.socket) -> str:
+def bound_address(listener: socket.socket) -> str:
     """``host:port`` of a bound socket."""
     host, port = listener.getsockname()[:2]
     return host_port(host, port)
 
 
-def stopped(address: str) -> ListenError:
+def listener_lost(address: str) -> ListenError:
     """Return the error for a listener that was lost."""
     return ListenError(f"{address} is no longer listened on", "start the program again")

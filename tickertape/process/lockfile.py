@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 
-def locked(path: Path) -> IO[str]:
+def acquire_lock(path: Path) -> IO[str]:
     """Lock a file until it is closed, and write the number of this process into it.
 
     Args:

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
 
-from tickertape.process.addresses import addresses, is_unavailable
-from tickertape.process.listeners import LOOK_EVERY, ListenError, is_listening, stopped
+from tickertape.process.addresses import is_unavailable, resolve
+from tickertape.process.listeners import POLL_INTERVAL, ListenError, is_listening, listener_lost
 from tickertape.urls import host_port
 
 
@@ -54,15 +54,15 @@ class MetricsPort:
             ListenError: it is not served any more, at one of its addresses.
         """
         while self._is_served():  # noqa: ASYNC110 - it sets no event
-            await asyncio.sleep(LOOK_EVERY)
-        raise stopped(self._address)
+            await asyncio.sleep(POLL_INTERVAL)
+        raise listener_lost(self._address)
 
     def _is_served(self) -> bool:
         return all(thread.is_alive() and is_listening(server.socket) for server, thread in self._served)
 
     def _start(self, host: str, port: int, registry: CollectorRegistry) -> None:
         refused: OSError | None = None
-        for _, address in addresses(host, port):
+        for _, address in resolve(host, port):
             try:
                 self._served.append(start_http_server(port, addr=str(address[0]), registry=registry))
             except OSError as error:

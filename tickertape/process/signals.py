@@ -6,11 +6,13 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Final
 
-STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """Signals that end a program in good order."""
 
 
-def heed(heard: Callable[[signal.Signals], object], *numbers: signal.Signals) -> Callable[[], None]:
+def add_signal_handlers(
+    heard: Callable[[signal.Signals], object], *numbers: signal.Signals
+) -> Callable[[], None]:
     """Call a function with each of these signals that comes.
 
     Returns:
@@ -39,7 +41,7 @@ def stop_on_signals(*more: signal.Signals) -> Iterator[asyncio.Event]:
         more: signals that set it as well.
     """
     stop = asyncio.Event()
-    unheed = heed(lambda _: stop.set(), *STOPS, *more)
+    unheed = add_signal_handlers(lambda _: stop.set(), *STOP_SIGNALS, *more)
     try:
         yield stop
     finally:

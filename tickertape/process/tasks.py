@@ -17,12 +17,12 @@ from typing import Any, Final, Self, TypeVar
 
 T = TypeVar("T")
 
-CANCEL_AGAIN: Final = 3.0
+CANCEL_INTERVAL: Final = 3.0
 """Seconds after which a cancellation is repeated: more than an orderly end takes, since a connection to NATS
 may drain for two."""
 
 
-async def end(*tasks: asyncio.Future[Any], again: float = CANCEL_AGAIN) -> None:
+async def cancel_and_wait(*tasks: asyncio.Future[Any], interval: float = CANCEL_INTERVAL) -> None:
     """Cancel tasks until all are done; what they raised stays in them.
 
     Args:
@@ -39,7 +39,7 @@ async def end(*tasks: asyncio.Future[Any], again: float = CANCEL_AGAIN) -> None:
         if now() >= due:
             for task in rest:
                 task.cancel()
-            due = now() + again
+            due = now() + interval
         try:
             _, rest = await asyncio.wait(rest, timeout=due - now())
         except asyncio.CancelledError:
@@ -69,13 +69,13 @@ async def race(
     try:
         await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await end(*begun)
+        await cancel_and_wait(*begun)
     for future in begun:
         if not future.cancelled():
             future.result()
 
 
-async def unless(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
+async def run_until_stopped(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
     """Do some work; end it, and return None, when ``stop`` is done first.
 
     Raises:
@@ -85,11 +85,11 @@ async def unless(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]
     try:
         await race(working, stop)
     finally:
-        await end(working)
+        await cancel_and_wait(working)
     return None if working.cancelled() else working.result()
 
 
-async def watched(work: Coroutine[Any, Any, T], look: Callable[[], object], every: float) -> T:
+async def run_with_check(work: Coroutine[Any, Any, T], look: Callable[[], object], every: float) -> T:
     """Do some work, but end it as soon as a look tells that it is in vain.
 
     Args:
@@ -102,7 +102,7 @@ async def watched(work: Coroutine[Any, Any, T], look: Callable[[], object], ever
         while not (await asyncio.wait({working}, timeout=every))[0]:
             look()
     finally:
-        await end(working)
+        await cancel_and_wait(working)
     return working.result()
 
 
@@ -126,7 +126,7 @@ class Tasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await end(*self._running)
+        await cancel_and_wait(*self._running)
         if self._failed.done() and kind is None:
             self._failed.result()
 
@@ -167,4 +167,4 @@ class Tasks:
             self._failed.exception()  # retrieved, even if nothing waits for it any more
 
 
-__all__ = ["CANCEL_AGAIN", "Tasks", "end", "race", "unless", "watched"]
+__all__ = ["CANCEL_INTERVAL", "Tasks", "cancel_and_wait", "race", "run_until_stopped", "run_with_check"]

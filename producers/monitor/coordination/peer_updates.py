@@ -25,7 +25,7 @@ from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.ordered_consumer import Delivery
-from tickertape.nats.provisioning import RETRY_WAIT
+from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.nats.streams import StreamsError
 
 
@@ -86,7 +86,7 @@ class PeerUpdates:
                 if client.is_connected and client.stats["reconnects"] == reconnects:
                     what = f"the newest statuses cannot be read: {error}"
                     raise StreamsError(what, "look at the server's log and this user's permissions") from None
-            await asyncio.sleep(RETRY_WAIT)
+            await asyncio.sleep(RETRY_DELAY)
 
     def word(self, subject: str, sequence: int, body: bytes) -> bool:
         """Take over what stands on a subject, unless it is our own; True when it is another's."""
@@ -139,7 +139,7 @@ class PeerUpdates:
             if subject is None or self._telling.expects(subject):
                 continue
             try:
-                answer = await direct_get.last(client, stream, self._names.subject(subject))
+                answer = await direct_get.get_last_message(client, stream, self._names.subject(subject))
             except NatsError:
                 continue  # it is read again when it turns out to be needed
             if answer is not None:

@@ -58,8 +58,8 @@ async def read(client: Client, names: Names) -> dict[str, Silence]:
     """
     stream = names.stream("WATCHDOG")
     found: dict[str, Silence] = {}
-    for place in await direct_get.subjects_of(client, stream, names.subject(PATTERN)):
-        answer = await direct_get.last(client, stream, place)
+    for place in await direct_get.list_subjects(client, stream, names.subject(PATTERN)):
+        answer = await direct_get.get_last_message(client, stream, place)
         silence = decode(answer.data) if answer is not None else None
         if silence is not None:
             found[status_subject(names.strip_prefix(place))] = silence

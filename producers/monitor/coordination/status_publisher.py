@@ -25,7 +25,7 @@ from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.nats.provisioning import RETRY_WAIT
+from tickertape.nats.provisioning import RETRY_DELAY
 
 MAX_KEPT: Final = 64
 """Changes on one subject that wait for NATS; beyond that the oldest is given up, and that is said."""
@@ -100,7 +100,7 @@ class StatusPublisher:
         while True:
             await self._something.wait()
             if not await self.tell_once():
-                await asyncio.sleep(RETRY_WAIT)
+                await asyncio.sleep(RETRY_DELAY)
             if not self._waiting:
                 self._something.clear()
 
@@ -148,7 +148,9 @@ class StatusPublisher:
         """See what stands on a subject where an event of ours was to; True when that settles it."""
         client: Client = await self._publisher.connected()
         try:
-            answer = await direct_get.last(client, self._names.stream("EVENTS"), self._names.subject(subject))
+            answer = await direct_get.get_last_message(
+                client, self._names.stream("EVENTS"), self._names.subject(subject)
+            )
         except (NatsError, OSError, TimeoutError):
             return False
         if answer is None:

@@ -30,10 +30,12 @@ async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
     found: dict[str, Newest] = {}
     events = names.stream("EVENTS")
     for stream in (names.stream("LATEST"), events):
-        subjects = await direct_get.subjects_of(client, stream, names.subject("gateway.status.>"))
+        subjects = await direct_get.list_subjects(client, stream, names.subject("gateway.status.>"))
         for start in range(0, len(subjects), _AT_ONCE):
             some = subjects[start : start + _AT_ONCE]
-            answers = await asyncio.gather(*(direct_get.last(client, stream, subject) for subject in some))
+            answers = await asyncio.gather(
+                *(direct_get.get_last_message(client, stream, subject) for subject in some)
+            )
             for subject, answer in zip(some, answers, strict=True):
                 if answer is None:
                     continue

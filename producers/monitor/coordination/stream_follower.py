@@ -13,8 +13,8 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
-from tickertape.nats.provisioning import RETRY_WAIT
-from tickertape.nats.streams import StreamsError, info
+from tickertape.nats.provisioning import RETRY_DELAY
+from tickertape.nats.streams import StreamsError, stream_info
 
 CHECK_EVERY: Final = 0.5
 
@@ -25,7 +25,7 @@ async def end_of(client: Client, stream: str) -> int:
     Raises:
         StreamsError: it is not there, or JetStream does not answer.
     """
-    there = await info(client, stream)
+    there = await stream_info(client, stream)
     if there is None:
         raise StreamsError(f"stream {stream} is absent", "'tickertape streams apply'")
     return int(there["state"]["last_seq"])
@@ -57,7 +57,7 @@ async def follow(
             # A stream that was made again begins anew, and so do we.
             after = min(after, await end_of(client, stream))
             await consumer.start(after + 1, patterns)
-            while not lost.is_set() and not consumer.silent(loop.time()):
+            while not lost.is_set() and not consumer.is_stale(loop.time()):
                 try:
                     async with asyncio.timeout(CHECK_EVERY):
                         await lost.wait()
@@ -68,4 +68,4 @@ async def follow(
         finally:
             with contextlib.suppress(NatsError):
                 await consumer.stop()
-        await asyncio.sleep(RETRY_WAIT)
+        await asyncio.sleep(RETRY_DELAY)

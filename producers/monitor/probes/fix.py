@@ -19,7 +19,7 @@ from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.probes.tls import trust
 
 from tickertape.errors import TickertapeError
-from tickertape.process.streams import send
+from tickertape.process.stream_writer import write
 from tickertape.rate_limit import SlidingWindow
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
@@ -154,7 +154,7 @@ class _Session:
         probe = self._probe
         head = [(35, kind), (49, probe.sender_comp_id), (56, probe.target_comp_id)]
         head += [(34, str(self._sequence)), (52, sent)]
-        send(self._writer, message(probe.begin_string, head + fields))
+        write(self._writer, message(probe.begin_string, head + fields))
         await self._writer.drain()
 
     async def _wait(self, wanted: str) -> dict[int, str]:

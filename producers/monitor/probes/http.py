@@ -16,7 +16,7 @@ from tickertape.producers.monitor.probes.settings import UrlProbe
 from tickertape.producers.monitor.probes.tls import expiry, trust
 from tickertape.producers.monitor.types import HttpUrl
 
-from tickertape.process.streams import send
+from tickertape.process.stream_writer import write
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Body of an answer that is read when nothing in it is looked for; the rest says nothing more."""
@@ -91,11 +91,11 @@ async def _ask(
     if probe.method == "POST":
         headers["Content-Length"] = "0"
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    send(
+    write(
         writer,
         http.send(h11.Request(method=probe.method, target=target, headers=list(headers.items()))) or b"",
     )
-    send(writer, http.send(h11.EndOfMessage()) or b"")
+    write(writer, http.send(h11.EndOfMessage()) or b"")
     await writer.drain()
     most = MAX_SEARCHED_BYTES if probe.body is not None or probe.json_ else MAX_BODY_BYTES
     status = 0

@@ -38,8 +38,8 @@ from tickertape.producers.shipper.sinks.sink import (
 from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.jetstream_api import StreamsError
-from tickertape.nats.provisioning import RETRY_WAIT
-from tickertape.process.tasks import watched
+from tickertape.nats.provisioning import RETRY_DELAY
+from tickertape.process.tasks import run_with_check
 
 COMMIT_TIMEOUT: Final = 10.0
 """Seconds for an acknowledgement; the server abandons an idle batch after as many."""
@@ -76,7 +76,7 @@ class AtomicSink:
         pattern = self._names.subject(f"checkpoint.{subjects.escape(self._host)}.>")
         found: set[str] = set()
         for stream in ("EVENTS", "CHECKPOINTS"):
-            found |= set(await self._patiently(direct_get.subjects_of, self._names.stream(stream), pattern))
+            found |= set(await self._patiently(direct_get.list_subjects, self._names.stream(stream), pattern))
         slots = asyncio.Semaphore(_LOADS_AT_ONCE)
 
         async def one(subject: str) -> StoredCheckpoint | None:
@@ -102,7 +102,7 @@ class AtomicSink:
                 known = await self._newest(subject)
             except (NatsError, OSError) as error:
                 self._tell(str(error) or type(error).__name__)
-                await asyncio.sleep(RETRY_WAIT)
+                await asyncio.sleep(RETRY_DELAY)
                 continue
             if known is not None and known.checkpoint.batch == batch:
                 return known.sequence  # it was taken, and its acknowledgement lost
@@ -110,7 +110,7 @@ class AtomicSink:
             if there == expected:
                 if trouble:
                     self._tell(trouble)
-                await asyncio.sleep(RETRY_WAIT if trouble else _CONNECTION_POLL)
+                await asyncio.sleep(RETRY_DELAY if trouble else _CONNECTION_POLL)
             elif known is None or known.checkpoint.count < checkpoint.count:
                 # EVENTS has let the last checkpoint go, or was made anew: nobody else has moved on.
                 expected = there
@@ -170,7 +170,7 @@ class AtomicSink:
                 raise NatsTimeout
 
         asking = client.request(subject, body, timeout=COMMIT_TIMEOUT, headers=headers)
-        return await watched(asking, scan, _CONNECTION_POLL)
+        return await run_with_check(asking, scan, _CONNECTION_POLL)
 
     def _subject(self, path: str) -> str:
         name = path.encode("utf-8", "surrogateescape")
@@ -182,8 +182,8 @@ class AtomicSink:
     async def _newest(self, subject: str) -> StoredCheckpoint | None:
         """The newest checkpoint of a subject, and the sequence of the last one in EVENTS."""
         # A replica without the newest may answer: then a commit's condition fails, and it asks again.
-        here = await self._patiently(direct_get.last, self._names.stream("EVENTS"), subject)
-        kept = await self._patiently(direct_get.last, self._names.stream("CHECKPOINTS"), subject)
+        here = await self._patiently(direct_get.get_last_message, self._names.stream("EVENTS"), subject)
+        kept = await self._patiently(direct_get.get_last_message, self._names.stream("CHECKPOINTS"), subject)
         sequence = here.seq if here is not None else 0
         found = [checkpoint for item in (here, kept) if item and (checkpoint := _read(item.data)) is not None]
         if not found:
@@ -199,7 +199,7 @@ class AtomicSink:
                 return await ask(self._client, stream, subject)
             except (NatsError, StreamsError) as error:
                 self._tell(f"stream {stream}: {error}")
-                await asyncio.sleep(RETRY_WAIT)
+                await asyncio.sleep(RETRY_DELAY)
 
 
 def _object(data: bytes) -> dict[str, Any]:

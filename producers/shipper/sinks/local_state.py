@@ -16,7 +16,7 @@ import orjson
 from tickertape.producers.shipper.sinks.sink import VERSION, Checkpoint, decode
 
 from tickertape.errors import OperatorError
-from tickertape.process.lockfile import locked
+from tickertape.process.lockfile import acquire_lock
 
 
 class CheckpointError(OperatorError):
@@ -41,7 +41,7 @@ class LocalState:
         self.path = folder / f"ship-{name}.json"
         self._saved: bytes | None = None
         try:
-            self._lock = locked(self.path.with_suffix(".lock"))
+            self._lock = acquire_lock(self.path.with_suffix(".lock"))
         except BlockingIOError:
             what = f"{self.path}: another shipper ships the same files with this state"
             raise CheckpointError(what, "stop it, or give this one another --state-dir") from None

@@ -14,7 +14,7 @@ from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.check.finding import NAMES, Finding
 from tickertape.cli.check.nats import nats
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.streams import apply, request
 
 SECRET = "hunter-2-and-more"
@@ -43,7 +43,7 @@ def make(url: str, change: dict[str, Any] | None = None) -> None:
     """Make the streams as the contract has them, and then EVENTS a little otherwise."""
 
     async def work() -> None:
-        client = await connect.once(url, name="test")
+        client = await connection.connect_once(url, name="test")
         try:
             await apply(client, Names())
             if change:
@@ -51,7 +51,7 @@ def make(url: str, change: dict[str, Any] | None = None) -> None:
                 answer = await request(client, "STREAM.UPDATE.EVENTS", {**there, **change})
                 assert "error" not in answer, answer
         finally:
-            await connect.close(client)
+            await connection.close(client)
 
     asyncio.run(work())
 
@@ -118,9 +118,9 @@ def test_rejected_events_are_told(nats_server: NatsServer) -> None:
     make(nats_server.url)
 
     async def reject() -> None:
-        client = await connect.once(nats_server.url, name="test")
+        client = await connection.connect_once(nats_server.url, name="test")
         await client.jetstream().publish("rejected.log.info.x", b"nonsense")
-        await connect.close(client)
+        await connection.close(client)
 
     asyncio.run(reject())
     one = only(found(nats_server.url), "rejected")

@@ -12,11 +12,10 @@ from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.nats_server import NatsServer
 from tests.support.servers.nats_sites import SECRET, Site, access, hub_and_leaf, options, three
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
-from tickertape.nats.streams import configurations
+from tickertape.nats import connection, streams
+from tickertape.nats.streams import stream_configs
 
-STREAMS = [wanted["name"] for wanted in configurations(Names())]
+STREAMS = [wanted["name"] for wanted in stream_configs(Names())]
 
 
 def relay_options(folder: Path) -> list[str]:
@@ -39,18 +38,18 @@ async def publish(url: str, message: str) -> None:
 
 async def copies(url: str) -> dict[str, tuple[int, int]]:
     """For each stream, how many servers should have it, and how many are up to date."""
-    client = await connect.once(url, name="test", access=access("operator"))
+    client = await connection.connect_once(url, name="test", access=access("operator"))
     try:
         found = {}
         for name in STREAMS:
-            there = await streams.info(client, name)
+            there = await streams.stream_info(client, name)
             assert there is not None
             members = there["cluster"].get("replicas", [])
             current = sum(bool(member.get("current")) for member in members)
             found[name] = (there["config"]["num_replicas"], 1 + current)
         return found
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 def test_three_servers_hold_each_stream_and_one_may_be_lost(tmp_path: Path) -> None:
@@ -127,8 +126,8 @@ async def _as_the_leaf(hub: Site) -> None:
     async def failed(error: Exception) -> None:
         said.append(str(error))
 
-    user = connect.Access(user="leaf-edge1", password=SECRET, inbox_prefix="_INBOX_edge1")
-    client = await connect.once(hub.url, name="test", access=user, on_error=failed)
+    user = connection.Access(user="leaf-edge1", password=SECRET, inbox_prefix="_INBOX_edge1")
+    client = await connection.connect_once(hub.url, name="test", access=user, on_error=failed)
     try:
         for subject in ("gateway.status.ctp.a", "checkpoint.web1.x", "$JS.hub.API.STREAM.DELETE.EVENTS"):
             await client.publish(subject, b"{}")
@@ -137,4 +136,4 @@ async def _as_the_leaf(hub: Site) -> None:
                 await asyncio.sleep(0.01)
         assert all("ermissions" in text for text in said)
     finally:
-        await connect.close(client)
+        await connection.close(client)

@@ -26,8 +26,7 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings, run
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -152,12 +151,12 @@ async def monitoring(settings: MonitorSettings) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def listening(url: str, prefix: str = "") -> AsyncIterator[Statuses]:
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     await streams.provision(client, Names(prefix))
     try:
         yield Statuses(client, prefix)
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 def configured(folder: Path, tcp: int | None, http: int | None) -> Path:

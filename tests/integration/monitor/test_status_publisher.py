@@ -10,8 +10,7 @@ from tickertape.producers.sdk.publisher import Publisher
 
 from tests.support.patience import PATIENCE
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 
 ROUNDS = 100
 SUBJECT = "gateway.status.ctp.main"
@@ -42,7 +41,7 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
         return take_over
 
     async def main() -> list[str]:
-        client = await connect.connect(nats_url, name="test")
+        client = await connection.connect(nats_url, name="test")
         await streams.provision(client, names)
         async with (
             Publisher(nats_url, prefix=nats_prefix, name="a") as first,
@@ -66,7 +65,7 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
             orjson.loads((await js.get_msg(stream, seq=sequence)).data or b"")["current_status"]
             for sequence in range(info.state.first_seq, info.state.last_seq + 1)
         ]
-        await connect.close(client)
+        await connection.close(client)
         return told
 
     assert asyncio.run(main()) == ["UNHEALTHY", "HEALTHY"] * (ROUNDS // 2)
@@ -80,7 +79,7 @@ def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, n
     names = Names(nats_prefix)
 
     async def main() -> None:
-        client = await connect.connect(nats_url, name="test")
+        client = await connection.connect(nats_url, name="test")
         await streams.provision(client, names)
         async with Publisher(nats_url, prefix=nats_prefix, name="a") as publisher:
             a, b = (StatusPublisher(publisher, names, lambda *_: True, print) for _ in range(2))
@@ -92,6 +91,6 @@ def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, n
             asyncio.get_running_loop().call_soon(a.heard, SUBJECT, b.expects(SUBJECT))
             assert await telling
             assert (a.told, a.pending) == (0, 0)
-        await connect.close(client)
+        await connection.close(client)
 
     asyncio.run(main())

@@ -28,7 +28,7 @@ from tests.support.clients.feed_client import follow, line
 from tests.support.clients.feed_client import run as run_feed
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually, run
 from tests.support.servers.nats_server import NatsServer, free_port
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.credentials import Access, AccessError
 from tickertape.nats.settings import NatsSettings
 
@@ -204,7 +204,7 @@ def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
 
 def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
     """NATS stops, then it is back with another password: both are said, each once."""
-    told: list[connect.ConnectFailure] = []
+    told: list[connection.ConnectFailure] = []
 
     async def check(server: NatsServer) -> None:
         async with Publisher(
@@ -224,8 +224,8 @@ def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         asyncio.run(check(server))
     assert [failure.kind for failure in told] == [
-        connect.ConnectFailureKind.UNREACHABLE,
-        connect.ConnectFailureKind.AUTH,
+        connection.ConnectFailureKind.UNREACHABLE,
+        connection.ConnectFailureKind.AUTH,
     ]
 
 
@@ -314,12 +314,12 @@ def test_an_error_that_ends_the_connection_leads_to_another() -> None:
             if connections == 2:
                 back.set()
 
-        async def down(failure: connect.ConnectFailure) -> None:
+        async def down(failure: connection.ConnectFailure) -> None:
             told.append(failure.kind.value)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client = await connect.connect(url, name="t", on_up=up, on_down=down)
+        client = await connection.connect(url, name="t", on_up=up, on_down=down)
         await asyncio.wait_for(back.wait(), PATIENCE)
         assert client.is_connected
         assert told == ["up", "unreachable", "up"]
@@ -479,9 +479,9 @@ def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) 
         told: list[bool] = []
 
         async def check() -> None:
-            client = await connect.once(server.url, name="t", access=Access(ca=authority.ca))
+            client = await connection.connect_once(server.url, name="t", access=Access(ca=authority.ca))
             told.append(client._transport._io_writer.get_extra_info("ssl_object") is not None)  # type: ignore[union-attr]
-            await connect.close(client)
+            await connection.close(client)
 
         asyncio.run(check())
         assert told == [True]
@@ -540,7 +540,7 @@ def test_a_file_that_cannot_be_used_is_named(
     if "is not there" not in line:
         path.write_text("s3cret text that is none of these")
     with pytest.raises(AccessError) as caught:
-        asyncio.run(connect.connect(f"nats://127.0.0.1:{free_port()}", name="t", access=make(path)))
+        asyncio.run(connection.connect(f"nats://127.0.0.1:{free_port()}", name="t", access=make(path)))
     assert str(caught.value).startswith(line.format(path, path))
     assert "s3cret" not in str(caught.value) + repr(caught.value)
 

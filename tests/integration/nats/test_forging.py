@@ -214,6 +214,6 @@ def test_latest_says_what_was_said_on_the_subject_itself(own_nats: Deployed, own
         assert set(found) == {"gateway.status.ctp.a", "system.health.db"}
         assert found["gateway.status.ctp.a"]["current_status"] == "HEALTHY"
         async with nats.client("operator") as (client, _):
-            assert await streams.info(client, "LATEST") is not None
+            assert await streams.stream_info(client, "LATEST") is not None
 
     run(check())

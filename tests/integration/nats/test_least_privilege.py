@@ -135,7 +135,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
         async with nats.client(SHIPPER) as (client, _):
             seq = (await ask(client, "log.info.x", b"nonsense"))["seq"]
         async with nats.client("operator") as (client, _):
-            while not (await streams.info(client, "REJECTED") or {})["state"]["messages"]:
+            while not (await streams.stream_info(client, "REJECTED") or {})["state"]["messages"]:
                 await asyncio.sleep(0.02)
         assert f"{seq}  log.info.x  bad_json" in await in_thread("operator", "streams", "rejected")
         assert "all streams are as the contract has them" in await in_thread("operator", "check")
@@ -357,8 +357,8 @@ def test_what_a_user_is_refused(nats: Deployed, user: str) -> None:
                 await client.subscribe(subject)
                 await refused(said, f'Subscription to "{subject}"')
         async with nats.client("operator") as (client, _):
-            for config in streams.configurations(Names()):
-                there = await streams.info(client, config["name"])
+            for config in streams.stream_configs(Names()):
+                there = await streams.stream_info(client, config["name"])
                 assert there is not None
                 assert (there["state"]["messages"], there["state"]["consumer_count"]) == (0, 0)
             assert await streams.differences(client, Names()) == []
@@ -409,7 +409,7 @@ def test_a_consumer_of_a_monitor_writes_nothing_elsewhere(nats: Deployed) -> Non
         async with nats.client(SHIPPER) as (client, _):
             await ask(client, "log.info.x", b"nonsense")
         async with nats.client("operator") as (client, _):
-            while not (await streams.info(client, "REJECTED") or {})["state"]["messages"] >= 2:
+            while not (await streams.stream_info(client, "REJECTED") or {})["state"]["messages"] >= 2:
                 await asyncio.sleep(0.02)
             answer = await ask(client, "$JS.API.STREAM.INFO.REJECTED", {"subjects_filter": ">"})
             assert set(answer["state"]["subjects"]) == {

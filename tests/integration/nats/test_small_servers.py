@@ -14,8 +14,7 @@ from tests.support.clients.feed_client import run as work
 from tests.support.programs.relay_process import Relay, run
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import StreamsError
 
@@ -35,11 +34,11 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
     """Ask a server."""
 
     async def part() -> None:
-        client = await connect.once(url, name="test")
+        client = await connection.connect_once(url, name="test")
         try:
             await question(client)
         finally:
-            await connect.close(client)
+            await connection.close(client)
 
     asyncio.run(part())
 
@@ -110,7 +109,7 @@ def test_its_own_nats_takes_the_sizes_too(tmp_path: Path) -> None:
     with Relay(None, *options) as relay:
 
         async def question(client: Client) -> None:
-            there = await streams.info(client, "EVENTS")
+            there = await streams.stream_info(client, "EVENTS")
             assert there is not None
             assert there["config"]["max_bytes"] == 16 * MIB
 
@@ -123,7 +122,7 @@ def test_only_apply_alters_a_size(nats_server: NatsServer) -> None:
     url = nats_server.url
 
     async def found(client: Client) -> dict[str, int]:
-        every = [await streams.info(client, name) for name in ("EVENTS", "REJECTED")]
+        every = [await streams.stream_info(client, name) for name in ("EVENTS", "REJECTED")]
         return {one["config"]["name"]: one["config"]["max_bytes"] for one in every if one}
 
     async def first(client: Client) -> None:

@@ -11,7 +11,7 @@ from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import follow, jetstream, line, publish, run
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
-from tickertape.cli.serve import BURST, RATE, Allowance
+from tickertape.cli.serve import BURST, RATE, ShippingLimit
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_log_that_is_shipped_does_not_feed_itself(nats_server: NatsServer) -> 
 def test_shipping_is_bounded_whatever_happens() -> None:
     """A burst, then a steady few; what was left out is counted."""
     now = [0.0]
-    allowance = Allowance(lambda: now[0])
+    allowance = ShippingLimit(lambda: now[0])
     assert [allowance.take() for _ in range(BURST + 50)].count(0) == BURST
     now[0] = 1.0
     assert allowance.take() == 50

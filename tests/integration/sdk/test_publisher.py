@@ -27,8 +27,7 @@ from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.publish import PublishSettings, run
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 from tickertape.nats.connect_errors import ConnectFailure, ConnectFailureKind
 
 
@@ -48,12 +47,12 @@ def line(text: str, source: str = "test") -> SystemLog:
 @contextlib.asynccontextmanager
 async def provisioned(url: str, prefix: str = "") -> AsyncIterator[Client]:
     """A connection of the test's own to a server with the contract's streams."""
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     await streams.provision(client, Names(prefix))
     try:
         yield client
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 async def stored(client: Client, subject: str, stream: str = "EVENTS") -> list[dict[str, Any]]:
@@ -384,7 +383,7 @@ def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) 
     """While JetStream answers 429 the link sends in bursts with growing waits, new events included."""
 
     async def main() -> None:
-        client = await connect.connect(nats_url, name="test")
+        client = await connection.connect(nats_url, name="test")
         loop = asyncio.get_running_loop()
         arrivals: list[float] = []
         busy = True
@@ -415,7 +414,7 @@ def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) 
                 async with asyncio.timeout(PATIENCE):
                     await asyncio.gather(*callers)
         finally:
-            await connect.close(client)
+            await connection.close(client)
         # A burst is of 20 at most, so that the third came after waits of 0.25 and 0.5 s.
         assert third - began > 0.7
 

@@ -14,8 +14,7 @@ from tickertape.producers.sdk.sync_publisher import SyncPublisher
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 
 KILLS = 4
 BETWEEN = 0.4
@@ -26,14 +25,14 @@ def payload(number: int) -> bytes:
 
 
 async def provision(url: str) -> None:
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     await streams.provision(client, Names())
-    await connect.close(client)
+    await connection.close(client)
 
 
 async def messages(url: str) -> dict[int, str]:
     """What the stream has, by sequence."""
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     try:
         manager = client.jetstream()
         last = (await manager.stream_info("EVENTS")).state.last_seq
@@ -44,7 +43,7 @@ async def messages(url: str) -> dict[int, str]:
             found[message.metadata.sequence.stream] = orjson.loads(message.data)["message"]
         return found
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 def check(found: dict[int, str], acks: dict[str, Ack]) -> None:

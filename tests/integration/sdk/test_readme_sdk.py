@@ -13,8 +13,7 @@ from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [
@@ -25,13 +24,13 @@ BLOCKS = [
 
 
 async def last_sequence(url: str, *, provision: bool = False) -> int:
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     try:
         if provision:
             await streams.provision(client, Names())
         return int((await client.jetstream().stream_info("EVENTS")).state.last_seq)
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 def test_there_are_examples() -> None:

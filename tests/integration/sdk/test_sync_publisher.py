@@ -20,8 +20,7 @@ from tests.integration.sdk.test_publisher import stored
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 
 
 def line(text: str) -> SystemLog:
@@ -29,11 +28,11 @@ def line(text: str) -> SystemLog:
 
 
 async def with_client(url: str, what: Any) -> Any:
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     try:
         return await what(client)
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 def provision(url: str, prefix: str = "") -> None:

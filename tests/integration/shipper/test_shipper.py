@@ -32,8 +32,7 @@ from tests.support.programs.relay_process import refuse
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 
 
 @pytest.fixture
@@ -94,12 +93,12 @@ class Shipped:
 
 @contextlib.asynccontextmanager
 async def listening(url: str, prefix: str = "") -> AsyncIterator[Shipped]:
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     await streams.provision(client, Names(prefix))
     try:
         yield Shipped(client, prefix)
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 @contextlib.asynccontextmanager
@@ -494,10 +493,10 @@ def test_an_event_that_nats_does_not_take_holds_up_no_other(
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
-            client = await connect.connect(nats_url, name="small")
+            client = await connection.connect(nats_url, name="small")
             sink = AtomicSink(client, Names(nats_prefix), "host", print)
             assert await run_shipper(settings, sink, None, asyncio.Event(), 2_000) == 0
-            await connect.close(client)
+            await connection.close(client)
             await shipped.read()
             assert shipped.messages == ["before", "after"]
 
@@ -520,7 +519,7 @@ def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
-            client = await connect.connect(nats_url, name="deaf")
+            client = await connection.connect(nats_url, name="deaf")
             sink = Deaf(client, Names(nats_prefix), "host", print)
             sequence = 0
             for number in range(4):
@@ -529,7 +528,7 @@ def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats
                     "log.info.a", f'{{"event_type":"system_log",{text}}}'.encode(), str(number)
                 )
                 sequence = await sink.commit([item], Checkpoint("/a", count=number + 1), sequence)
-            await connect.close(client)
+            await connection.close(client)
             await shipped.read()
             assert shipped.messages == ["0", "1", "2", "3"]
 
@@ -548,14 +547,14 @@ def test_a_checkpoint_that_events_has_let_go_is_read_from_its_copy(
         async with listening(nats_url, nats_prefix) as shipped:
             assert await run(settings) == 0
             await shipped.until(10)
-            client = await connect.connect(nats_url, name="purge")
+            client = await connection.connect(nats_url, name="purge")
             names = Names(nats_prefix)
             kept = names.stream("CHECKPOINTS")
             async with asyncio.timeout(PATIENCE):
                 while not (await client.jetstream().stream_info(kept)).state.messages:
                     await asyncio.sleep(0.05)
             await client.jetstream().purge_stream(names.stream("EVENTS"))
-            await connect.close(client)
+            await connection.close(client)
             append(log, numbered(10, 15))
             assert await run(settings) == 0
             await shipped.read()

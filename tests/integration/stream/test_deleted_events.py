@@ -32,7 +32,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
 from tickertape.nats import connection as connect
 from tickertape.nats.jetstream_api import request, server_version
-from tickertape.nats.streams import configurations, provision
+from tickertape.nats.streams import provision, stream_configs
 
 SMALL: Final = 2 * 1024 * 1024
 """Bytes of a stream that the floods below go through several times over."""
@@ -45,7 +45,7 @@ async def shrink(url: str, max_bytes: int = SMALL) -> None:
     """Create the streams, EVENTS with room for a few thousand events only."""
     nc = await connect.connect(url, name="test")
     await provision(nc, Names())
-    (events,) = [one for one in configurations(Names(), server_version(nc)) if one["name"] == "EVENTS"]
+    (events,) = [one for one in stream_configs(Names(), server_version(nc)) if one["name"] == "EVENTS"]
     answer = await request(nc, "STREAM.UPDATE.EVENTS", {**events, "max_bytes": max_bytes})
     assert "error" not in answer, answer
     await connect.close(nc)

@@ -18,7 +18,7 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings
 from tickertape.names import Names
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.streams import provision
 
 COPIES = (b"\xfe", b"\xfd\xfe")
@@ -40,11 +40,11 @@ def poison(under: bytes, data: bytes = b"{}") -> list[Message]:
 
 async def settled(url: str, stream: str, count: int) -> None:
     """Wait until a stream has so many messages, as one that sources another has them later."""
-    client = await connect.connect(url, name="test")
+    client = await connection.connect(url, name="test")
     async with asyncio.timeout(PATIENCE):
         while (await client.jetstream().stream_info(stream)).state.messages < count:
             await asyncio.sleep(0.02)
-    await connect.close(client)
+    await connection.close(client)
 
 
 def test_a_monitor_starts_and_tells_among_poison(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_monitor_hears_and_remembers_what_stands_among_poison(nats_server: Nat
     )  # fmt: skip
 
     async def main() -> None:
-        client = await connect.connect(nats_server.url, name="test")
+        client = await connection.connect(nats_server.url, name="test")
         await provision(client, names)
         heard: list[bytes] = []
         task = asyncio.create_task(
@@ -107,7 +107,7 @@ def test_a_monitor_hears_and_remembers_what_stands_among_poison(nats_server: Nat
             assert await read(client, names) == {}
         assert client.stats["reconnects"] == 0
         task.cancel()
-        await connect.close(client)
+        await connection.close(client)
 
     run(main())
 
@@ -145,7 +145,7 @@ def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsSe
     """Anyone who may publish to an inbox can send any subject, reply subject, header block and body there."""
 
     async def main() -> None:
-        client = await connect.connect(nats_server.url, name="test")
+        client = await connection.connect(nats_server.url, name="test")
         await provision(client, Names())
         async with Publisher(nats_server.url) as publisher:
             await publisher.publish(line("first"))
@@ -164,7 +164,7 @@ def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsSe
                     assert ack.stream == "EVENTS"
                 await own.request("$JS.API.STREAM.INFO.EVENTS", timeout=PATIENCE)
             assert own.stats["reconnects"] == 0
-        await connect.close(client)
+        await connection.close(client)
 
     run(main())
 

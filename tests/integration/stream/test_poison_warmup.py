@@ -30,7 +30,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.protocol_parser import Message, Operation, ProtocolParser
-from tickertape.process.tasks import end
+from tickertape.process.tasks import cancel_and_wait
 
 POISON: Final = 2
 """Sequence of the message with the word ``unparsable``, in EVENTS and in LATEST."""
@@ -185,7 +185,7 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
         assert ready.is_set()
         yield Started(hub, readers)
     finally:
-        await end(running, readied)
+        await cancel_and_wait(running, readied)
 
 
 def test_nothing_is_missing_wherever_the_connection_ends(

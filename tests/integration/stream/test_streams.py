@@ -39,7 +39,7 @@ def _run(url: str, body: Callable[[Client], Awaitable[T]]) -> T:
 
 
 async def _config(nc: Client, stream: str) -> dict[str, Any]:
-    found = await streams.info(nc, stream)
+    found = await streams.stream_info(nc, stream)
     assert found is not None
     config: dict[str, Any] = found["config"]
     return config
@@ -127,7 +127,7 @@ def test_other_settings_are_refused(
     """A stream that breaks the contract is left alone, and told in one line that says what to do."""
 
     async def body(nc: Client) -> None:
-        wanted = {config["name"]: config for config in streams.configurations(Names())}
+        wanted = {config["name"]: config for config in streams.stream_configs(Names())}
         # Alone on the server it cannot source another, and in memory it has to be small.
         config = {key: value for key, value in wanted[stream].items() if key != "sources"}
         config |= {"max_bytes": 1_000_000, **change}
@@ -146,7 +146,7 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
     """What an operator sized differently works, stays, and is noted."""
 
     async def body(nc: Client) -> None:
-        for wanted in streams.configurations(Names()):
+        for wanted in streams.stream_configs(Names()):
             if wanted["name"] == "WATCHDOG":
                 await _create(nc, wanted)
             if wanted["name"] == "EVENTS":
@@ -232,7 +232,7 @@ def test_deployments_with_prefixes_are_apart(nats_server: NatsServer) -> None:
         headers = await _newest(nc, "LATEST_prod_eu", "prod.eu.gateway.status.a.b", b"1")
         assert headers["Nats-Stream-Source"].startswith("EVENTS_prod_eu 1 ")
         for stream in ("EVENTS", "EVENTS_test", "LATEST", "LATEST_test"):
-            found = await streams.info(nc, stream)
+            found = await streams.stream_info(nc, stream)
             assert found is not None
             assert found["state"]["messages"] == 0
 
@@ -243,7 +243,7 @@ def test_apply_alters_what_provisioning_only_tells(nats_server: NatsServer) -> N
     """On request streams are created and altered to be as the contract has them, each change told."""
 
     async def body(nc: Client) -> None:
-        wanted = {config["name"]: config for config in streams.configurations(Names())}
+        wanted = {config["name"]: config for config in streams.stream_configs(Names())}
         await _create(nc, wanted["WATCHDOG"])
         await _create(nc, {**wanted["EVENTS"], "max_age": 3_600_000_000_000, "subjects": ["log.>"]})
         with pytest.raises(StreamsError, match="has subjects"):
@@ -266,7 +266,7 @@ def test_apply_says_what_cannot_be_altered(nats_server: NatsServer) -> None:
     """A change that the server refuses is told with its reason."""
 
     async def body(nc: Client) -> None:
-        wanted = {config["name"]: config for config in streams.configurations(Names())}
+        wanted = {config["name"]: config for config in streams.stream_configs(Names())}
         await _create(nc, {**wanted["REJECTED"], "storage": "memory"})
         with pytest.raises(StreamsError, match=r"NATS refused stream REJECTED: .*storage"):
             await streams.apply(nc, Names())
@@ -299,7 +299,7 @@ def test_latest_and_checkpoints_fill_from_events(nats_url: str, nats_prefix: str
         await _newest(nc, names.stream("LATEST"), health, b"2")
         await _newest(nc, names.stream("CHECKPOINTS"), checkpoint_subject, b"2")
         for stream, held in (("LATEST", 2), ("CHECKPOINTS", 1)):
-            found = await streams.info(nc, names.stream(stream))
+            found = await streams.stream_info(nc, names.stream(stream))
             assert found is not None
             assert found["state"]["messages"] == held
         with pytest.raises(NotFoundError):
@@ -371,7 +371,7 @@ def test_a_producer_cannot_erase_a_subject(nats_url: str, nats_prefix: str) -> N
         ):
             with pytest.raises(nats.js.errors.APIError):
                 await js.publish(subject, b"forged", headers=headers)
-        found = await streams.info(nc, names.stream("EVENTS"))
+        found = await streams.stream_info(nc, names.stream("EVENTS"))
         assert found is not None
         assert found["state"]["messages"] == 1
 

@@ -25,7 +25,7 @@ def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
         # since for some milliseconds a server can tell another one that nobody listens.
         async with connection(url) as nc:
             await nc.subscribe("$JS.API.STREAM.INFO.EVENTS", cb=leader)
-            assert await streams.info(nc, "EVENTS") == {"config": {"name": "EVENTS"}}
+            assert await streams.stream_info(nc, "EVENTS") == {"config": {"name": "EVENTS"}}
 
     with NatsServer(tmp_path / "nats", jetstream=False) as server:
         asyncio.run(body(server.url))

@@ -20,8 +20,7 @@ from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import run
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats import streams
+from tickertape.nats import connection, streams
 from tickertape.nats.credentials import Access
 
 CONFIG: Final = ROOT / "deploy" / "nats" / "nats-server.conf"
@@ -84,7 +83,9 @@ class Deployed:
         async def failed(error: Exception) -> None:
             said.append(str(error))
 
-        client = await connect.once(self.url, name=f"test-{user}", access=self.access(user), on_error=failed)
+        client = await connection.connect_once(
+            self.url, name=f"test-{user}", access=self.access(user), on_error=failed
+        )
         try:
             yield client, said
         finally:

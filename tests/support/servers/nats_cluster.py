@@ -18,9 +18,9 @@ from nats.errors import Error as NatsError
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.names import Names
-from tickertape.nats import connection as connect
-from tickertape.nats.jetstream_api import StreamsError, info, request, server_version
-from tickertape.nats.streams import configurations
+from tickertape.nats import connection
+from tickertape.nats.jetstream_api import StreamsError, request, server_version, stream_info
+from tickertape.nats.streams import stream_configs
 
 SIZE: Final = 3
 
@@ -63,7 +63,7 @@ def cluster(folder: Path) -> Iterator[NatsCluster]:
 async def provision(nc: Client, replicas: int) -> None:
     """Create the contract's streams, each held by so many servers; waits until the cluster can."""
     async with asyncio.timeout(PATIENCE):
-        for wanted in configurations(Names(), server_version(nc)):
+        for wanted in stream_configs(Names(), server_version(nc)):
             while True:
                 try:
                     answer = await request(
@@ -79,11 +79,11 @@ async def provision(nc: Client, replicas: int) -> None:
 
 async def current(nc: Client) -> dict[str, Any]:
     """Wait until every stream has a leader and copies that are up to date; where EVENTS then is."""
-    names = [wanted["name"] for wanted in configurations(Names(), server_version(nc))]
+    names = [wanted["name"] for wanted in stream_configs(Names(), server_version(nc))]
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                found = {name: await info(nc, name) for name in names}
+                found = {name: await stream_info(nc, name) for name in names}
             except (StreamsError, NatsError, OSError):
                 await asyncio.sleep(0.1)
                 continue
@@ -105,7 +105,7 @@ def _complete(where: dict[str, Any]) -> bool:
 
 async def asker(url: str) -> Client:
     """A connection for questions, which goes on with another server when its own is killed."""
-    return await connect.connect(url, name="asker")
+    return await connection.connect(url, name="asker")
 
 
 __all__ = ["NatsCluster", "asker", "cluster", "current", "provision"]

@@ -14,7 +14,7 @@ from tickertape.contracts.export.__main__ import files
 import tickertape
 from tests.support.paths import ROOT
 from tickertape.names import Names
-from tickertape.nats.streams import configurations
+from tickertape.nats.streams import stream_configs
 
 TABLE = {
     "gateway_status_change": ("state", ("gateway.status.{gateway_type}.{gateway_id}",)),
@@ -131,7 +131,7 @@ def test_all_follows_from_the_declaration(event_type: str) -> None:
     kind, addresses = TABLE[event_type]
     assert model.SUBJECT.addresses == addresses
     pattern = f"{model.SUBJECT.prefix}.>"
-    latest = next(one for one in configurations(Names()) if one["name"] == "LATEST")
+    latest = next(one for one in stream_configs(Names()) if one["name"] == "LATEST")
     kept = {transform["src"] for transform in latest["sources"][0]["subject_transforms"]}
     assert (kind == "state") == (pattern in STATE_SUBJECTS) == (pattern in kept)
     assert f"{pattern.partition('.')[0]}.>" in STREAM_SUBJECTS

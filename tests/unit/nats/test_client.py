@@ -8,10 +8,9 @@ import pytest
 import uvloop
 from nats.aio.client import Client
 
-from tickertape.nats import connection as connect
+from tickertape.nats import connection, protocol_parser
 from tickertape.nats import jetstream_api as jetstream
-from tickertape.nats import protocol_parser
-from tickertape.nats.client import SafeClient, faults
+from tickertape.nats.client import SafeClient, protocol_errors
 
 PATIENCE = 30.0
 INFO = b'INFO {"server_id":"x","version":"2.15.1","proto":1,"headers":true,"max_payload":1048576}\r\n'
@@ -65,17 +64,17 @@ def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
     """It is noticed by itself, told once, and another connection is made."""
 
     async def main() -> None:
-        downs: list[connect.ConnectFailure] = []
+        downs: list[connection.ConnectFailure] = []
 
-        async def down(failure: connect.ConnectFailure) -> None:
+        async def down(failure: connection.ConnectFailure) -> None:
             downs.append(failure)
 
         async with server(said) as (url, _):
-            client = await connect.connect(url, name="test", on_down=down)
+            client = await connection.connect(url, name="test", on_down=down)
             await until_reconnected(client)
-            assert faults(client) == 1
+            assert protocol_errors(client) == 1
             assert len(downs) == 1
-            await connect.close(client)
+            await connection.close(client)
 
     asyncio.run(main())
 
@@ -88,9 +87,9 @@ def test_a_greeting_that_cannot_be_read_is_tried_again(greeting: bytes) -> None:
 
     async def main() -> None:
         async with server(b"bad", b"bad", greeting=greeting) as (url, _):
-            client = await asyncio.wait_for(connect.connect(url, name="test"), PATIENCE)
+            client = await asyncio.wait_for(connection.connect(url, name="test"), PATIENCE)
             assert client.is_connected
-            await connect.close(client)
+            await connection.close(client)
 
     asyncio.run(main())
 
@@ -102,7 +101,7 @@ def test_messages_before_the_fault_are_delivered() -> None:
 
     async def main() -> None:
         async with server() as (url, heard):
-            client = await connect.connect(url, name="test")
+            client = await connection.connect(url, name="test")
             got: list[tuple[str, str, bytes, dict[str, str] | None]] = []
 
             async def take(message: object) -> None:
@@ -120,7 +119,7 @@ def test_messages_before_the_fault_are_delivered() -> None:
             assert got[0] == ("a.\udcff", "\udcfe.\x0b", b"hi", None)
             assert got[1][:3] == ("a", "", b"ho")
             assert client.stats["reconnects"] == before
-            await connect.close(client)
+            await connection.close(client)
 
     asyncio.run(main())
 
@@ -134,10 +133,10 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
     async def asked(*_: object) -> object:
         return type("Reply", (), {"data": answer})()
 
-    monkeypatch.setattr(jetstream, "ask", asked)
+    monkeypatch.setattr(jetstream, "request_raw", asked)
     with pytest.raises(jetstream.StreamsError, match="cannot be read") as raised:
         asyncio.run(jetstream.request(Client(), "INFO"))
-    assert raised.value.passing
+    assert raised.value.transient
 
 
 def test_reading_is_paused_and_resumed() -> None:
@@ -145,14 +144,14 @@ def test_reading_is_paused_and_resumed() -> None:
 
     async def main() -> None:
         async with server() as (url, _):
-            client = await connect.connect(url, name="test")
+            client = await connection.connect(url, name="test")
             transport = client._socket_transport()
             assert transport is not None
             client.pause_reading()
             assert not transport.is_reading()
             client.resume_reading()
             assert transport.is_reading()
-            await connect.close(client)
+            await connection.close(client)
             client.pause_reading()
             client.resume_reading()
 
@@ -161,7 +160,7 @@ def test_reading_is_paused_and_resumed() -> None:
 
 def test_another_s_client_has_no_faults() -> None:
     """The SDK takes a client of nats-py's own."""
-    assert faults(Client()) == 0
+    assert protocol_errors(Client()) == 0
 
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -173,7 +172,7 @@ def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
 
     async def work() -> None:
         async with server() as (url, heard):
-            client = await connect.connect(url, name="test")
+            client = await connection.connect(url, name="test")
             reading = client._reading_task
             assert reading is not None
             reading.cancel()  # so that nothing else sees the end
@@ -185,7 +184,7 @@ def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
             await client.publish("a", b"again")
             await client.flush()
             assert b"again\r\n" in heard
-            await connect.close(client)
+            await connection.close(client)
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(work())

@@ -11,9 +11,9 @@ from tickertape.nats.connect_errors import (
     ConnectFailureKind,
     CredentialsRejected,
     PermissionsViolation,
-    TlsRefused,
-    failure_of,
-    server_error,
+    TlsError,
+    classify_failure,
+    parse_server_error,
     unreachable,
 )
 from tickertape.nats.credentials import Access, AccessError
@@ -34,7 +34,7 @@ GIVEN = Access(token="t")
 )
 def test_the_words_of_a_server_become_a_type(words: str, kind: type[Exception], text: str) -> None:
     """The one place that reads them."""
-    error = server_error(words)
+    error = parse_server_error(words)
     assert type(error) is kind
     assert str(error) == text
 
@@ -52,7 +52,7 @@ def test_the_words_of_a_server_become_a_type(words: str, kind: type[Exception], 
 )
 def test_a_permission_that_is_missing_names_its_subject(words: str, action: str, subject: str) -> None:
     """As the server has it, upper case included."""
-    error = server_error(words)
+    error = parse_server_error(words)
     assert isinstance(error, PermissionsViolation)
     assert (error.action, error.subject) == (action, subject)
 
@@ -71,7 +71,7 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
             "give --nats-creds, or --nats-user",
         ),
         (
-            TlsRefused("it offers no TLS", "enable it there"), Access(), ConnectFailureKind.TLS,
+            TlsError("it offers no TLS", "enable it there"), Access(), ConnectFailureKind.TLS,
             "failed the TLS handshake: it offers no TLS", "enable it there",
         ),
         (
@@ -102,26 +102,26 @@ def test_a_failure_has_a_kind_a_reason_and_a_hint(
     error: Exception, access: Access, kind: ConnectFailureKind, message: str, hint: str
 ) -> None:
     """The error of a single attempt says both; a program that retries says the hint where waiting is vain."""
-    failure = failure_of(error, "nats://h:4222", access)
+    failure = classify_failure(error, "nats://h:4222", access)
     assert failure.kind is kind
     assert failure.message == f"NATS at nats://h:4222 {message}"
     assert failure.hint == hint
     assert str(failure) == str(ConnectError(failure)) == f"{failure.message}; {hint}"
     summary, _, reason = message.partition(": ")
-    more = "" if kind.waiting_helps else f"; {hint}"
-    assert failure.retrying == f"NATS at nats://h:4222 {summary}, retrying: {reason}{more}"
+    more = "" if kind.is_transient else f"; {hint}"
+    assert failure.retry_message == f"NATS at nats://h:4222 {summary}, retrying: {reason}{more}"
 
 
 def test_a_user_in_the_address_is_given_and_not_shown() -> None:
     """The failure has no password in any of its texts."""
-    failure = failure_of(CredentialsRejected("Authorization Violation"), "nats://u:secret@h", Access())
+    failure = classify_failure(CredentialsRejected("Authorization Violation"), "nats://u:secret@h", Access())
     assert failure.message == "NATS at nats://***@h rejected the credentials: Authorization Violation"
     assert "secret" not in repr(failure)
 
 
 def test_waiting_helps_with_one_kind() -> None:
     """Credentials and certificates do not change by themselves."""
-    assert [kind for kind in ConnectFailureKind if kind.waiting_helps] == [ConnectFailureKind.UNREACHABLE]
+    assert [kind for kind in ConnectFailureKind if kind.is_transient] == [ConnectFailureKind.UNREACHABLE]
 
 
 def test_a_connect_error_is_an_oserror_without_a_number() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.nats.direct_get import nanoseconds
+from tickertape.nats.direct_get import parse_time_ns
 
 
 @given(st.integers(0, 2**63 - 1))
@@ -16,7 +16,7 @@ def test_a_servers_time_is_read_to_the_nanosecond(stored_ns: int) -> None:
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09}".rstrip(
         "0"
     ).rstrip(".")
-    assert nanoseconds(f"{text}Z") == stored_ns
+    assert parse_time_ns(f"{text}Z") == stored_ns
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_a_servers_time_is_read_to_the_nanosecond(stored_ns: int) -> None:
 )
 def test_what_is_no_time_is_none(text: str) -> None:
     """Nothing is guessed."""
-    assert nanoseconds(text) is None
+    assert parse_time_ns(text) is None
 
 
 def test_an_offset_counts() -> None:
     """A server writes UTC; another zone would be read all the same."""
-    assert nanoseconds("1970-01-01T02:00:00.000000001+02:00") == 1
+    assert parse_time_ns("1970-01-01T02:00:00.000000001+02:00") == 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.nats.headers import Headers, added
+from tickertape.nats.headers import Headers, server_header
 
 SOURCE = "EVENTS 2 gateway.status.>\x0csystem.health.> gateway.status.ctp.a XjBvZz0V"
 
@@ -75,11 +75,11 @@ def test_any_block_can_be_read(block: bytes) -> None:
 def test_what_a_server_adds_is_found_behind_anything(before: bytes) -> None:
     """Its servers cut two bytes of a block and write behind them, wherever that is in a line."""
     block = before + b"Nats-Stream-Source: EVENTS 2 x\r\n\r\n"
-    assert added(block, "Nats-Stream-Source") == "EVENTS 2 x"
+    assert server_header(block, "Nats-Stream-Source") == "EVENTS 2 x"
 
 
 def test_what_a_producer_wrote_itself_is_not_what_the_server_added() -> None:
     """The last one counts; where there is none, nothing is found."""
-    assert added(b"NATS/1.0\r\nNats-Sequence: 1\r\nNats-Sequence: 2\r\n\r\n", "Nats-Sequence") == "2"
-    assert added(b"NATS/1.0\r\nX: 1\r\n\r\n", "Nats-Sequence") == ""
-    assert added(None, "Nats-Sequence") == ""
+    assert server_header(b"NATS/1.0\r\nNats-Sequence: 1\r\nNats-Sequence: 2\r\n\r\n", "Nats-Sequence") == "2"
+    assert server_header(b"NATS/1.0\r\nX: 1\r\n\r\n", "Nats-Sequence") == ""
+    assert server_header(None, "Nats-Sequence") == ""

@@ -4,7 +4,7 @@ import pytest
 
 from tickertape.names import Names
 from tickertape.nats.stream_sizes import DEFAULT_SIZES, MIB, format_size, parse_sizes
-from tickertape.nats.streams import configurations
+from tickertape.nats.streams import stream_configs
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_sizes_are_written(size: int, text: str) -> None:
 
 def test_a_deployment_has_its_sizes() -> None:
     """What is not named has the contract's; the prefix changes nothing of it."""
-    found = {one["name"]: one["max_bytes"] for one in configurations(Names("p", {"EVENTS": 5 * MIB}))}
+    found = {one["name"]: one["max_bytes"] for one in stream_configs(Names("p", {"EVENTS": 5 * MIB}))}
     assert found == {
         f"{name}_p": 5 * MIB if name == "EVENTS" else size for name, size in DEFAULT_SIZES.items()
     }

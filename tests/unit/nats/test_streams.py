@@ -10,14 +10,14 @@ from tickertape.nats.streams import (
     Names,
     StreamsError,
     compare,
-    configurations,
     epoch_of,
-    too_old,
+    missing_features,
+    stream_configs,
 )
 
 
 def _by_name(prefix: str = "", version: tuple[int, int] = (2, 12)) -> dict[str, dict[str, Any]]:
-    return {stream["name"]: stream for stream in configurations(Names(prefix), version)}
+    return {stream["name"]: stream for stream in stream_configs(Names(prefix), version)}
 
 
 def test_names_without_a_prefix() -> None:
@@ -66,7 +66,7 @@ def test_a_producer_cannot_forge_or_erase() -> None:
 
 def test_every_subject_and_source_has_the_prefix() -> None:
     """Two deployments on one server share nothing."""
-    for stream in configurations(Names("prod")):
+    for stream in stream_configs(Names("prod")):
         assert stream["name"].endswith("_prod")
         assert all(subject.startswith("prod.") for subject in stream.get("subjects", []))
         for source in stream.get("sources", []):
@@ -85,11 +85,11 @@ def test_an_old_server_gets_what_it_knows() -> None:
     assert "WATCHDOG" not in streams
     assert {"allow_atomic", "allow_msg_ttl", "sources"}.isdisjoint(streams["EVENTS"])
     assert _by_name(version=(2, 11))["EVENTS"]["allow_msg_ttl"] is True
-    (line,) = too_old((2, 11))
+    (line,) = missing_features((2, 11))
     assert "2.11" in line
     assert "2.12 has both" in line
     assert "feeds, resume and history work" in line
-    assert too_old((2, 12)) == too_old((2, 15)) == []
+    assert missing_features((2, 12)) == missing_features((2, 15)) == []
 
 
 @pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tickertape.process.limits import MOST, descriptor_limits, raise_descriptor_limit
+from tickertape.process.limits import MAX_DESCRIPTORS, descriptor_limits, raise_descriptor_limit
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +22,15 @@ def test_the_limit_is_raised_as_far_as_it_is_wanted_and_may_be() -> None:
     assert descriptor_limits() == (200, hard)
     assert raise_descriptor_limit(100) == 200
     assert raise_descriptor_limit(300) == 300
-    assert raise_descriptor_limit() == min(hard, MOST)
+    assert raise_descriptor_limit() == min(hard, MAX_DESCRIPTORS)
 
 
 def test_no_limit_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system allows may still be less: then all stays as it is."""
     limits = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
-    assert descriptor_limits() == (MOST, MOST)
-    assert raise_descriptor_limit(100) == MOST
+    assert descriptor_limits() == (MAX_DESCRIPTORS, MAX_DESCRIPTORS)
+    assert raise_descriptor_limit(100) == MAX_DESCRIPTORS
     limits = (1_024, resource.RLIM_INFINITY)
 
     def refuse(*_: object) -> None:

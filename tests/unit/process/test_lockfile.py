@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tickertape.process.lockfile import locked
+from tickertape.process.lockfile import acquire_lock
 
 HOLD = """\
 import sys
 from pathlib import Path
-from tickertape.process.lockfile import locked
-with locked(Path(sys.argv[1])):
+from tickertape.process.lockfile import acquire_lock
+with acquire_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -29,19 +29,19 @@ def test_one_process_at_a_time_has_a_lock(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(BlockingIOError):
-            locked(path)
+            acquire_lock(path)
         assert path.read_text() == f"{holder.pid}\n"
     finally:
         holder.kill()
         holder.communicate()
-    with locked(path):
+    with acquire_lock(path):
         assert path.read_text() == f"{os.getpid()}\n"
-    locked(path).close()
+    acquire_lock(path).close()
 
 
 def test_a_lock_that_cannot_be_made_is_no_lock_of_another(tmp_path: Path) -> None:
     """As where a file stands in the place of its folder."""
     (tmp_path / "a").write_text("")
     with pytest.raises(OSError, match="a") as caught:
-        locked(tmp_path / "a" / "lock")
+        acquire_lock(tmp_path / "a" / "lock")
     assert not isinstance(caught.value, BlockingIOError)

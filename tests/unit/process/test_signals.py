@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 
-from tickertape.process.signals import heed, stop_on_signals
+from tickertape.process.signals import add_signal_handlers, stop_on_signals
 
 
 def test_each_signal_is_heard_until_no_longer_heeded() -> None:
@@ -13,7 +13,7 @@ def test_each_signal_is_heard_until_no_longer_heeded() -> None:
 
     async def check() -> None:
         heard: list[signal.Signals] = []
-        unheed = heed(heard.append, signal.SIGUSR1, signal.SIGUSR2)
+        unheed = add_signal_handlers(heard.append, signal.SIGUSR1, signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGUSR1)
         async with asyncio.timeout(60):

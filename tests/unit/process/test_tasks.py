@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tickertape.nats.connection import connect
-from tickertape.process.tasks import Tasks, end, race, unless, watched
+from tickertape.process.tasks import Tasks, cancel_and_wait, race, run_until_stopped, run_with_check
 
 AGAIN = 0.01
 
@@ -44,7 +44,7 @@ def test_a_cancellation_that_is_swallowed_is_repeated(times: int) -> None:
         await done
         tasks = [asyncio.create_task(deaf(number)) for number in range(times + 1)]
         await asyncio.sleep(0)
-        await end(done, *tasks, again=AGAIN)
+        await cancel_and_wait(done, *tasks, interval=AGAIN)
         assert done.result() == "done"
         assert all(task.cancelled() for task in tasks)
 
@@ -57,7 +57,7 @@ def test_what_a_task_raises_at_its_end_stays_in_it(caplog: pytest.LogCaptureFixt
     async def check() -> None:
         task = asyncio.create_task(deaf(1, ValueError("at the end")))
         await asyncio.sleep(0)
-        await end(task, again=AGAIN)
+        await cancel_and_wait(task, interval=AGAIN)
         assert str(task.exception()) == "at the end"
 
     run(check())
@@ -80,7 +80,7 @@ def test_who_ends_tasks_may_be_cancelled_meanwhile() -> None:
 
         task = asyncio.create_task(orderly())
         await asyncio.sleep(0)
-        ending = asyncio.create_task(end(task, again=30))
+        ending = asyncio.create_task(cancel_and_wait(task, interval=30))
         for _ in range(3):
             await asyncio.sleep(0)
             ending.cancel()
@@ -111,7 +111,7 @@ def test_a_race_is_over_with_the_first() -> None:
         await race(task, wait(), seconds=0.01)
         assert ended == ["wait", "wait"]
         assert not task.done()
-        await end(task)
+        await cancel_and_wait(task)
         await race(task, wait())
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -142,11 +142,11 @@ def test_work_is_done_unless_something_comes_first() -> None:
         raise ValueError("at work")
 
     async def check() -> None:
-        assert await unless(asyncio.sleep(3600), asyncio.sleep(0.01, "done")) == "done"
-        assert await unless(asyncio.sleep(0.01), asyncio.sleep(3600, "done")) is None
+        assert await run_until_stopped(asyncio.sleep(3600), asyncio.sleep(0.01, "done")) == "done"
+        assert await run_until_stopped(asyncio.sleep(0.01), asyncio.sleep(3600, "done")) is None
         with pytest.raises(ValueError, match="at work"):
-            await unless(asyncio.sleep(3600), fail())
-        running = asyncio.create_task(unless(asyncio.sleep(3600), asyncio.sleep(3600)))
+            await run_until_stopped(asyncio.sleep(3600), fail())
+        running = asyncio.create_task(run_until_stopped(asyncio.sleep(3600), asyncio.sleep(3600)))
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -168,9 +168,9 @@ def test_watched_work_ends_when_it_is_in_vain() -> None:
             if looks == 3:
                 raise ConnectionError("in vain")
 
-        assert await watched(asyncio.sleep(0, "done"), look, 0.01) == "done"
+        assert await run_with_check(asyncio.sleep(0, "done"), look, 0.01) == "done"
         with pytest.raises(ConnectionError, match="in vain"):
-            await watched(deaf(0), look, 0.01)
+            await run_with_check(deaf(0), look, 0.01)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(check())
@@ -194,7 +194,9 @@ def test_tasks_have_time_to_end_by_themselves() -> None:
 @pytest.mark.parametrize("swallowed", [0, 2])
 def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its exception is raised as it is; the others are done by then."""
-    monkeypatch.setattr("tickertape.process.tasks.end", lambda *tasks: end(*tasks, again=AGAIN))
+    monkeypatch.setattr(
+        "tickertape.process.tasks.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)
+    )
     others: list[asyncio.Task[None]] = []
 
     async def fail() -> None:
@@ -218,7 +220,9 @@ def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pyt
 
 def test_a_group_is_left_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by an exception, or a cancellation, of who runs it; what fails at the end is raised, too."""
-    monkeypatch.setattr("tickertape.process.tasks.end", lambda *tasks: end(*tasks, again=AGAIN))
+    monkeypatch.setattr(
+        "tickertape.process.tasks.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)
+    )
 
     async def left(how: BaseException | None, last: BaseException | None = None) -> asyncio.Task[None]:
         async with Tasks() as tasks:
@@ -250,7 +254,9 @@ def test_a_client_that_is_closed_does_not_connect_again(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its task that reconnects is done, though it has missed the first cancellation."""
-    monkeypatch.setattr("tickertape.nats.client.end", lambda *tasks: end(*tasks, again=AGAIN))
+    monkeypatch.setattr(
+        "tickertape.nats.client.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)
+    )
 
     async def check() -> None:
         client = await connect(nats_url, name="test")

@@ -12,8 +12,8 @@ from typing import Final
 from cryptography import x509
 
 from tickertape.cli.check.finding import Finding
-from tickertape.nats.embedded_server import EmbeddedError, find_server
-from tickertape.nats.streams import configurations
+from tickertape.nats.embedded_server import EmbeddedServerError, find_program
+from tickertape.nats.streams import stream_configs
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.tls import Certificate, CertificateError
 
@@ -106,11 +106,11 @@ def _day(moment: float) -> str:
 
 def _program() -> Finding:
     try:
-        path = find_server()
+        path = find_program()
         done = subprocess.run(  # noqa: S603 (the program that the relay itself would run)
             [path, "--version"], capture_output=True, text=True, timeout=_PROGRAM_TIMEOUT, check=True
         )
-    except EmbeddedError as error:
+    except EmbeddedServerError as error:
         return Finding.of("nats_program", error)
     except (OSError, subprocess.SubprocessError) as error:
         return Finding.error(
@@ -137,7 +137,7 @@ def _data_dir(settings: RelaySettings) -> list[Finding]:
     holder = holder_of(folder)
     free = shutil.disk_usage(there).free
     store = folder / "jetstream"
-    wanted = sum(one["max_bytes"] for one in configurations(settings.names()))
+    wanted = sum(one["max_bytes"] for one in stream_configs(settings.names()))
     grows = max(0, wanted - _size(store))
     text = f"data folder {folder}: {free / _MIB:,.0f} MiB are free"
     if free * _USABLE < grows:

@@ -70,13 +70,13 @@ def run(host: str, port: int, *, ready: bool) -> int:
     Returns:
         0 when the relay says yes, 1 otherwise.
     """
-    where = f"{reached_at(host)}:{port}"
+    where = f"{connect_host(host)}:{port}"
     if port == 0:
         print("error  --ops-port 0 takes a free port, which is not known here; give it a port")
         return 1
     path = "/readyz" if ready else "/livez"
     try:
-        status, body = ask(host, port, path)
+        status, body = http_get(host, port, path)
     except OSError as error:
         print(
             f"error  no relay answers at {where}: {reason(error)}; "
@@ -95,7 +95,7 @@ def run(host: str, port: int, *, ready: bool) -> int:
     return 1
 
 
-def ask(
+def http_get(
     host: str, port: int, path: str, tls: "ssl.SSLContext | None" = None, timeout: float = DEADLINE
 ) -> tuple[int, bytes]:
     """Get a page of a relay.
@@ -113,7 +113,7 @@ def ask(
         OSError: there is no answer, or none in HTTP; TimeoutError when it takes too long.
     """
     ends = time.monotonic() + timeout
-    host = reached_at(host)
+    host = connect_host(host)
     try:
         link = socket.create_connection((host, port), timeout)
     except UnicodeError as error:
@@ -140,7 +140,7 @@ def ask(
     return int(words[1]), body
 
 
-def reached_at(host: str) -> str:
+def connect_host(host: str) -> str:
     """Address by which this machine reaches what listens on ``host``."""
     return _REACHED_AT.get(host, host)
 

@@ -23,20 +23,20 @@ from nats.errors import Error as NatsError
 from tickertape.cli.check.finding import Finding
 from tickertape.cli.check.ports import program_on
 from tickertape.cli.check.storage import replicas, storage
-from tickertape.nats import connection as connect
+from tickertape.nats import connection
 from tickertape.nats.client import server_info
 from tickertape.nats.connect_errors import ConnectError
-from tickertape.nats.direct_get import nanoseconds
-from tickertape.nats.embedded_server import OWN_NAME
+from tickertape.nats.direct_get import parse_time_ns
+from tickertape.nats.embedded_server import SERVER_NAME
 from tickertape.nats.streams import (
-    Forbidden,
     Names,
+    PermissionDenied,
     StreamsError,
     differences,
-    info,
+    missing_features,
     request,
     server_version,
-    too_old,
+    stream_info,
 )
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RelaySettings
@@ -97,7 +97,7 @@ async def nats(settings: RelaySettings, now: Clock = time.time) -> list[Finding]
             found += await _asked(clients, settings.names(), now)
         return found
     finally:
-        await asyncio.gather(*map(connect.close, clients))
+        await asyncio.gather(*map(connection.close, clients))
 
 
 async def skew(client: Client, stream: str, now: Clock) -> Skew | None:
@@ -105,7 +105,7 @@ async def skew(client: Client, stream: str, now: Clock) -> Skew | None:
     best: Skew | None = None
     for _ in range(SAMPLES):
         before = now()
-        answer = await info(client, stream)
+        answer = await stream_info(client, stream)
         after = now()
         if answer is None or not isinstance(answer.get("ts"), str):
             return None
@@ -142,7 +142,7 @@ async def _own(settings: RelaySettings, now: Clock) -> list[Finding]:
     if isinstance(client, Finding):
         return [_own_port(settings, client)]
     try:
-        if server_info(client).get("server_name") != OWN_NAME:
+        if server_info(client).get("server_name") != SERVER_NAME:
             return [
                 Finding.error(
                     "nats",
@@ -152,7 +152,7 @@ async def _own(settings: RelaySettings, now: Clock) -> list[Finding]:
             ]
         return [_answers(url, client), *await _asked([client], settings.names(), now)]
     finally:
-        await connect.close(client)
+        await connection.close(client)
 
 
 def _own_port(settings: RelaySettings, refused: Finding) -> Finding:
@@ -173,8 +173,8 @@ def _own_port(settings: RelaySettings, refused: Finding) -> Finding:
 
 async def _reach(url: str, settings: RelaySettings) -> Client | Finding:
     try:
-        return await connect.once(url, name="tickertape-check", access=settings.access())
-    except (ConnectError, connect.AccessError) as error:
+        return await connection.connect_once(url, name="tickertape-check", access=settings.access())
+    except (ConnectError, connection.AccessError) as error:
         return Finding.of("nats", error)
 
 
@@ -210,7 +210,7 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
         found.append(Finding.ok("jetstream", "JetStream is on") if account else _not_allowed("jetstream"))
         found += await _streams(client, names)
         there = {
-            name: await info(client, names.stream(name))
+            name: await stream_info(client, names.stream(name))
             for name in ("EVENTS", "LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")
         }
         found += replicas(there, clustered=bool(server_info(client).get("cluster")))
@@ -227,7 +227,7 @@ async def _asked(clients: list[Client], names: Names, now: Clock) -> list[Findin
             )
         )
     except StreamsError as error:
-        found.append(Finding.of("streams" if isinstance(error, Forbidden) else "jetstream", error))
+        found.append(Finding.of("streams" if isinstance(error, PermissionDenied) else "jetstream", error))
     found.append(await _round_trip(client))
     return found
 
@@ -242,7 +242,7 @@ def rejected(there: dict[str, Any] | None, now: float) -> Finding:
     state = (there or {}).get("state") or {}
     if not state.get("messages"):
         return Finding.ok("rejected", "no event was rejected")
-    age = max(0.0, now - (nanoseconds(state.get("last_ts", "")) or 0) / 1e9)
+    age = max(0.0, now - (parse_time_ns(state.get("last_ts", "")) or 0) / 1e9)
     text = f"{state['messages']} rejected events are kept, the newest from {age:.0f} s ago"
     if age > REJECTED_LONG_AGO:
         return Finding.ok("rejected", text)
@@ -253,7 +253,7 @@ async def _account(client: Client) -> dict[str, Any] | None:
     """Limits and use of the account; None when this user may not ask."""
     try:
         return await request(client, "INFO")
-    except Forbidden:
+    except PermissionDenied:
         return None
 
 
@@ -270,7 +270,7 @@ def _not_allowed(name: str) -> Finding:
 
 def _version(clients: list[Client]) -> Finding:
     version = min(map(server_version, clients))
-    lines = too_old(version)
+    lines = missing_features(version)
     if lines:
         return Finding.warn("nats_version", " ".join(lines), "update nats-server to 2.12 or later")
     return Finding.ok(
@@ -287,7 +287,7 @@ async def _streams(client: Client, names: Names) -> list[Finding]:
                     "streams", f"stream {difference.stream} is absent", "the relay makes it when it starts"
                 )
             )
-        elif difference.breaks:
+        elif difference.is_breaking:
             found.append(Finding.error("streams", str(difference), "run 'tickertape streams apply'"))
         else:
             found.append(Finding.warn("streams", str(difference), "kept as it is"))

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from tickertape.cli.check.finding import Finding
-from tickertape.cli.check.health_probe import ask, first_line
+from tickertape.cli.check.health_probe import first_line, http_get
 from tickertape.process.limits import descriptor_limits
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
@@ -115,7 +115,7 @@ def _answer(host: str, port: int, path: str, *, tls: bool = False) -> tuple[int,
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     try:
-        return ask(host, port, path, context)
+        return http_get(host, port, path, context)
     except OSError:
         return 0, b""
 

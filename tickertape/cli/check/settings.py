@@ -177,13 +177,13 @@ def _nats(settings: RelaySettings) -> Iterator[Finding]:
             )
         if is_loopback(url.hostname or ""):
             continue
-        if url.scheme in ("nats", "ws") and not access.tls:
+        if url.scheme in ("nats", "ws") and not access.requires_tls:
             yield Finding.error(
                 "nats_access",
                 f"{where}: events and passwords cross the network in clear",
                 "use tls://, or --nats-ca",
             )
-        if not access.identifies and access.cert is None and url.username is None:
+        if not access.has_credentials and access.cert is None and url.username is None:
             yield Finding.error(
                 "nats_access",
                 f"{where}: no credentials, so whoever reaches it may publish",

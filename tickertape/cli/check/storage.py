@@ -4,7 +4,7 @@ from typing import Any
 
 from tickertape.cli.check.finding import Finding
 from tickertape.names import Names
-from tickertape.nats.streams import configurations
+from tickertape.nats.streams import stream_configs
 
 _MIB = 1024 * 1024
 
@@ -17,7 +17,7 @@ def storage(account: dict[str, Any], streams: dict[str, dict[str, Any] | None], 
         streams: by their names in the contract, what JetStream says of each; None for one that is absent.
         names: the deployment.
     """
-    wanted = {one["name"]: one["max_bytes"] for one in configurations(names)}
+    wanted = {one["name"]: one["max_bytes"] for one in stream_configs(names)}
     copies = _copies(streams["EVENTS"])
     tier = (account.get("tiers") or {}).get(f"R{copies}")
     limits = (tier or account).get("limits") or {}

@@ -24,9 +24,9 @@ from tickertape.cli.tail.format import event_line
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
-from tickertape.process.console import say
+from tickertape.process.console import print_notice
 from tickertape.process.signals import stop_on_signals
-from tickertape.process.tasks import unless
+from tickertape.process.tasks import run_until_stopped
 from tickertape.text import printable
 from tickertape.urls import parse_url
 
@@ -100,15 +100,17 @@ async def run(settings: TailSettings) -> int:
         trust = ssl.create_default_context(cafile=settings.ca) if secure else None
     except OSError as error:
         reason = error.strerror or "there is none in it"
-        say("tail", f"no certificate can be read from {settings.ca}: {reason}; give a PEM file with --ca")
+        print_notice(
+            "tail", f"no certificate can be read from {settings.ca}: {reason}; give a PEM file with --ca"
+        )
         return 1
     tail = _Tail(settings, trust)
     with stop_on_signals() as stop:
-        if (code := await unless(stop.wait(), tail.follow())) is not None:
+        if (code := await run_until_stopped(stop.wait(), tail.follow())) is not None:
             return code
     tail.keep()
     if tail.cursor:
-        tail.say(f"at {tail.cursor}: go on with --cursor {tail.cursor}")
+        tail.print_status(f"at {tail.cursor}: go on with --cursor {tail.cursor}")
     return 0
 
 
@@ -145,7 +147,7 @@ class _Tail:
         self._out = Console(highlight=False, soft_wrap=True)
         self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def say(self, text: str, style: str = "dim") -> None:
+    def print_status(self, text: str, style: str = "dim") -> None:
         """Print a line that is not an event, on standard error."""
         self._notes.print(Text(printable(text), style))
 
@@ -169,36 +171,38 @@ class _Tail:
                 if code == CloseCode.UNAUTHORIZED or (code == CloseCode.TIMEOUT and self._unasked):
                     return self._without_token(reason)
                 if rule is not None and rule.reconnect is Reconnect.NEVER:
-                    self.say(f"tickertape tail: the relay closed with {code}: {reason}", "red")
+                    self.print_status(f"tickertape tail: the relay closed with {code}: {reason}", "red")
                     return 1
                 if retry_ms is not None:
                     delay = retry_ms / 1000
                 wait = BACKOFF_FIRST
-                self.say(f"-- the relay closed ({code} {reason}); again in {delay:.1f} s")
+                self.print_status(f"-- the relay closed ({code} {reason}); again in {delay:.1f} s")
             except NoTokenError as error:
-                self.say(f"tickertape tail: {error}", "red")
+                self.print_status(f"tickertape tail: {error}", "red")
                 return 1
             except InvalidStatus as error:
                 body = error.response.body or b""
                 text = body.decode(errors="replace")[:200]
                 if error.response.status_code == 401:
                     return self._without_token(text)
-                self.say(f"tickertape tail: the relay refused: {error.response.status_code} {text}", "red")
+                self.print_status(
+                    f"tickertape tail: the relay refused: {error.response.status_code} {text}", "red"
+                )
                 if error.response.status_code not in (429, 503):
                     return 1
             except ssl.SSLCertVerificationError as error:
-                self.say(
+                self.print_status(
                     f"tickertape tail: the certificate of {self._settings.url} is not trusted: "
                     f"{error.verify_message}; name the CA that signed it with --ca",
                     "red",
                 )
                 return 1
             except UnicodeError:
-                self.say(f"tickertape tail: the host in {self._settings.url} is no host name", "red")
+                self.print_status(f"tickertape tail: the host in {self._settings.url} is no host name", "red")
                 return 1
             except (OSError, InvalidHandshake, TimeoutError, InvalidURI) as error:
                 what = str(error) or type(error).__name__
-                self.say(f"-- no relay at {self._settings.url}: {what}; again in {delay:.1f} s")
+                self.print_status(f"-- no relay at {self._settings.url}: {what}; again in {delay:.1f} s")
             await asyncio.sleep(delay)
             wait = min(BACKOFF_MOST, wait * 2)
 
@@ -209,7 +213,7 @@ class _Tail:
 
     def _without_token(self, reason: str) -> int:
         said = f"the relay does not take the token: {reason}" if self._held else "the relay asks for a token"
-        self.say(f"tickertape tail: {said}; {HINT}", "red")
+        self.print_status(f"tickertape tail: {said}; {HINT}", "red")
         return 1
 
     async def _session(self) -> tuple[int, str, int | None]:
@@ -254,7 +258,7 @@ class _Tail:
         token = self._token.changed()
         if token is None:
             if self._ends:
-                self.say(
+                self.print_status(
                     f"-- the token ends at {self._ends}; put the next one into {self._token.file}", "yellow"
                 )
             self._ends = ""
@@ -271,7 +275,7 @@ class _Tail:
             self._welcomed = True
         elif kind == "token_expiring":
             if self._token.file is None:
-                self.say(
+                self.print_status(
                     f"-- the token ends at {message['expires_at']}; --token-file lets it be renewed", "yellow"
                 )
             else:
@@ -290,13 +294,17 @@ class _Tail:
             what = (
                 f"{count} events passed over" if count is not None else "events lost, how many is not known"
             )
-            self.say(f"-- {what} ({message['reason']}): {message['from']} to {message['to']}", "yellow")
+            self.print_status(
+                f"-- {what} ({message['reason']}): {message['from']} to {message['to']}", "yellow"
+            )
         elif kind == "upstream":
             away = message["state"] != "connected"
-            self.say("-- the relay does not hear from NATS" if away else "-- the relay hears from NATS again")
+            self.print_status(
+                "-- the relay does not hear from NATS" if away else "-- the relay hears from NATS again"
+            )
         elif kind == "error" and message["code"] not in ("unauthorized", "timeout"):
             # Those two are told by `bye`.
-            self.say(f"-- {message['code']}: {message['message']}", "red")
+            self.print_status(f"-- {message['code']}: {message['message']}", "red")
         # A gap can end beyond events that are still to come: its end is a place only after a reset.
         place = message.get("to") if message.get("reason") == "reset" else message.get("cursor")
         if place:

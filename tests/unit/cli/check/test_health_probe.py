@@ -14,7 +14,7 @@ from tickertape.relay.settings import RelaySettings
 
 from tests.support.patience import PATIENCE
 from tickertape.cli.check import health_probe as alive
-from tickertape.cli.check.health_probe import ask, early, reached_at, run
+from tickertape.cli.check.health_probe import connect_host, early, http_get, run
 
 
 @pytest.fixture(autouse=True)
@@ -158,8 +158,8 @@ def test_one_that_hangs_is_given_up(
     """Also one that answers and never ends: the deadline is for all of it."""
     for answer in (b"", b"HTTP/1.1 200 OK\r\n\r\nok\n"):
         with once(answer, hold=True) as port, pytest.raises(TimeoutError):
-            ask("127.0.0.1", port, "/livez", timeout=0.1)
-    monkeypatch.setattr(alive, "ask", lambda *_: (_ for _ in ()).throw(TimeoutError("timed out")))
+            http_get("127.0.0.1", port, "/livez", timeout=0.1)
+    monkeypatch.setattr(alive, "http_get", lambda *_: (_ for _ in ()).throw(TimeoutError("timed out")))
     assert run("127.0.0.1", 9, ready=False) == 1
     assert "no answer within 2 s" in capsys.readouterr().out
 
@@ -178,14 +178,14 @@ def test_one_that_drips_is_given_up() -> None:
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
         with pytest.raises(TimeoutError):
-            ask("127.0.0.1", server.getsockname()[1], "/livez", timeout=0.2)
+            http_get("127.0.0.1", server.getsockname()[1], "/livez", timeout=0.2)
         thread.join()
 
 
 def test_an_endless_answer_is_cut() -> None:
     """Nothing unbounded is read from whoever has the port."""
     with once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * alive.MAX_ANSWER, hold=True) as port:
-        status, body = ask("127.0.0.1", port, "/", timeout=PATIENCE)
+        status, body = http_get("127.0.0.1", port, "/", timeout=PATIENCE)
     assert status == 200
     assert len(body) <= alive.MAX_ANSWER + 16_384
 
@@ -195,7 +195,7 @@ def test_an_endless_answer_is_cut() -> None:
 )
 def test_all_addresses_are_reached_on_loopback(host: str, reached: str) -> None:
     """A container listens on all of them."""
-    assert reached_at(host) == reached
+    assert connect_host(host) == reached
 
 
 def test_the_short_way_imports_little() -> None:

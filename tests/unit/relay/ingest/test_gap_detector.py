@@ -146,7 +146,7 @@ def test_a_stream_that_does_not_answer_loses_nothing() -> None:
     async def check() -> None:
         bench = Bench("log.>")
         bench.receive(1, 5)
-        await bench.answer(StreamsError("it is away", "look", passing=True))
+        await bench.answer(StreamsError("it is away", "look", transient=True))
         assert bench.told == [1]
         assert len(bench.reasons) == 1
         bench.receive(6)

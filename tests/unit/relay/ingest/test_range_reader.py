@@ -37,7 +37,7 @@ def read(
         return {"created": "now", "state": state}
 
     monkeypatch.setattr(replay, "read", replayed)
-    monkeypatch.setattr(deleted_sequences, "info", asked)
+    monkeypatch.setattr(deleted_sequences, "stream_info", asked)
     monkeypatch.setattr(deleted_sequences, "request", asked)
     client: Any = None
     reader = RangeReader(Names(), patterns)

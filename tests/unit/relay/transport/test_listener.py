@@ -10,7 +10,7 @@ from tickertape.relay.transport import listener
 from tickertape.relay.transport.http_server import listen
 from tickertape.relay.transport.listener import bind
 
-from tickertape.process.addresses import addresses
+from tickertape.process.addresses import resolve
 from tickertape.process.listeners import ListenError
 from tickertape.process.metrics_port import MetricsPort
 
@@ -45,13 +45,13 @@ def answers(*hosts: str) -> Any:
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost."])
 def test_localhost_is_both_whatever_the_resolver_says(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many machines have no line for IPv6 in their file of names, and browsers try it first."""
-    assert [address[0] for _, address in addresses(host, 80)] == ["127.0.0.1", "::1"]
+    assert [address[0] for _, address in resolve(host, 80)] == ["127.0.0.1", "::1"]
 
 
 def test_each_address_is_had_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often the resolver names it; IPv4 first."""
     monkeypatch.setattr(socket, "getaddrinfo", answers("::1", "127.0.0.2", "127.0.0.2", "127.0.0.1"))
-    assert [address[0] for _, address in addresses("name", 80)] == ["127.0.0.2", "127.0.0.1", "::1"]
+    assert [address[0] for _, address in resolve("name", 80)] == ["127.0.0.2", "127.0.0.1", "::1"]
 
 
 @needs_ipv6

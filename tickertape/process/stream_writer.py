@@ -3,7 +3,7 @@
 import asyncio
 
 
-def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+def write(writer: asyncio.StreamWriter, data: bytes) -> None:
     """Write to a socket.
 
     Raises:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from tickertape.process.streams import send
+from tickertape.process.stream_writer import write
 
 
 def test_a_closed_socket_is_a_connection_reset() -> None:
@@ -14,11 +14,11 @@ def test_a_closed_socket_is_a_connection_reset() -> None:
     async def work() -> None:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-        send(writer, b"open")
+        write(writer, b"open")
         writer.transport.abort()
         await writer.wait_closed()
         with pytest.raises(ConnectionResetError):
-            send(writer, b"closed")
+            write(writer, b"closed")
         server.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
