@@ -1,10 +1,12 @@
-"""Who falls ill when, and for how long: by chance, but within bounds. No I/O and no clock.
+"""Failure model of the demo: which gateway fails when, and for how long.
+
+Failures are random within bounds. No I/O and no clock.
 
 Invariants:
 
-1. At most ``MAX_ILL`` gateways are in the course of an ailment at a time, and each rests after one.
-2. The first one begins at ``FIRST_AT`` and is a failure that every probe of it shows.
-3. The same seed gives the same fates, however often ``advance`` is called, as long as nobody is restarted.
+1. At most ``MAX_FAILING`` gateways fail at a time, and each stays healthy for a while after a failure.
+2. The first failure begins at ``FIRST_FAILURE_AT``, and every probe of that gateway detects it.
+3. The same seed gives the same failures, however often ``advance`` is called, unless a gateway is restarted.
 """
 
 import heapq
@@ -12,92 +14,98 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from tickertape.demo.fleet import Ailment, Member, Mood
+from tickertape.demo.fleet import Condition, DemoGateway, Failure
 
-MAX_ILL: Final = 3
-FIRST_AT: Final = 4.0
-"""Seconds after the start: the monitor has just seen everybody well."""
+MAX_FAILING: Final = 3
+FIRST_FAILURE_AT: Final = 4.0
+"""Seconds after the start, when the monitor has just found every gateway healthy."""
 
-SECOND_AFTER: Final = 4.0
-RESTART: Final = (2.0, 4.0)
+SECOND_FAILURE_AFTER: Final = 4.0
+"""Seconds from the first failure to the second."""
+
+RESTART_TIME: Final = (2.0, 4.0)
 """Seconds that a restart takes."""
 
-BETWEEN: Final = (5.0, 10.0)
-"""Seconds from one gateway that falls ill to the next."""
+FAILURE_INTERVAL: Final = (5.0, 10.0)
+"""Seconds between the beginnings of two failures, after the second."""
 
-REST: Final = 20.0
-"""Seconds after an ailment in which a gateway stays well."""
+MIN_HEALTHY: Final = 20.0
+"""Seconds that a gateway stays healthy after a failure."""
 
 
-class Fates:
-    """The fates of a fleet.
+class FailureModel:
+    """Schedule of the failures of a fleet.
 
     Args:
-        fleet: the gateways.
-        random: where chance comes from.
+        fleet: gateways that may fail.
+        random: source of randomness.
     """
 
-    def __init__(self, fleet: Sequence[Member], random: Random) -> None:
+    def __init__(self, fleet: Sequence[DemoGateway], random: Random) -> None:
         self._fleet = fleet
         self._random = random
-        self._steps: list[tuple[float, str, Mood]] = []
-        self._rested_at = {member.id: 0.0 for member in fleet}
-        self._next_at = FIRST_AT
-        self._fallen = 0
+        self._steps: list[tuple[float, str, Condition]] = []
+        self._available_at = {gateway.id: 0.0 for gateway in fleet}  # when it may fail (again)
+        self._next_at = FIRST_FAILURE_AT
+        self._failure_count = 0
 
-    def advance(self, now: float) -> list[tuple[str, Mood]]:
-        """Return the changes of mood that are due.
+    def advance(self, now: float) -> list[tuple[str, Condition]]:
+        """Return the changes of condition that are due.
 
         Args:
             now: seconds since the start; never goes back.
         """
-        changes: list[tuple[str, Mood]] = []
+        changes: list[tuple[str, Condition]] = []
         while True:
             step_at = self._steps[0][0] if self._steps else self._next_at
             if min(step_at, self._next_at) > now:
                 return changes
             if self._steps and step_at <= self._next_at:
-                _, member, mood = heapq.heappop(self._steps)
-                changes.append((member, mood))
+                _, gateway_id, condition = heapq.heappop(self._steps)
+                changes.append((gateway_id, condition))
             else:
-                self._fall_ill(self._next_at)
+                self._start_failure(self._next_at)
 
-    def restart(self, member: str, now: float) -> bool:
-        """Have a gateway well again after a moment; whatever else was to befall it this time does not.
+    def restart(self, gateway_id: str, now: float) -> bool:
+        """Make a gateway healthy after a restart, and cancel the remaining episodes of its failure.
 
         Returns:
-            False when there is no gateway of that name.
+            False when there is no gateway with this id.
         """
-        if member not in self._rested_at:
+        if gateway_id not in self._available_at:
             return False
-        ill = [step for step in self._steps if step[1] == member]
-        if ill:
-            well_at = min(now + self._random.uniform(*RESTART), max(at for at, _, _ in ill))
-            self._steps = [step for step in self._steps if step[1] != member]
-            self._steps.append((well_at, member, Mood.WELL))
+        pending = [step for step in self._steps if step[1] == gateway_id]
+        if pending:
+            healthy_at = min(now + self._random.uniform(*RESTART_TIME), max(at for at, _, _ in pending))
+            self._steps = [step for step in self._steps if step[1] != gateway_id]
+            self._steps.append((healthy_at, gateway_id, Condition.HEALTHY))
             heapq.heapify(self._steps)
         return True
 
-    def _fall_ill(self, now: float) -> None:
-        self._next_at = now + (SECOND_AFTER if self._fallen == 0 else self._random.uniform(*BETWEEN))
-        ill = sum(rested_at - REST > now for rested_at in self._rested_at.values())
-        well = [member for member in self._fleet if self._rested_at[member.id] <= now]
-        if ill >= MAX_ILL or not well:
+    def _start_failure(self, now: float) -> None:
+        self._next_at = now + (
+            SECOND_FAILURE_AFTER if self._failure_count == 0 else self._random.uniform(*FAILURE_INTERVAL)
+        )
+        failing = sum(available_at - MIN_HEALTHY > now for available_at in self._available_at.values())
+        candidates = [gateway for gateway in self._fleet if self._available_at[gateway.id] <= now]
+        if failing >= MAX_FAILING or not candidates:
             return
-        member = self._random.choice(well)
-        ailments = member.ailments
-        if self._fallen == 0:
-            ailments = tuple(a for a in ailments if a.mood is not Mood.SLOW and a.spells == 1) or ailments
-        self._fallen += 1
-        ends = self._run_its_course(member.id, self._random.choice(ailments), now)
-        self._rested_at[member.id] = ends + REST
+        gateway = self._random.choice(candidates)
+        failures = gateway.failures
+        if self._failure_count == 0:
+            # A user who has just opened the page should see a clear failure, not a slow or flapping gateway.
+            clear = [f for f in failures if f.condition is not Condition.SLOW and f.episodes == 1]
+            failures = tuple(clear) or failures
+        self._failure_count += 1
+        ends = self._schedule_episodes(gateway.id, self._random.choice(failures), now)
+        self._available_at[gateway.id] = ends + MIN_HEALTHY
 
-    def _run_its_course(self, member: str, ailment: Ailment, now: float) -> float:
-        """Put the changes on the calendar; return when the gateway is well for good."""
-        for spell in range(ailment.spells):
-            if spell:
-                now += self._random.uniform(ailment.least, ailment.most)
-            heapq.heappush(self._steps, (now, member, ailment.mood))
-            now += self._random.uniform(ailment.least, ailment.most)
-            heapq.heappush(self._steps, (now, member, Mood.WELL))
+    def _schedule_episodes(self, gateway_id: str, failure: Failure, now: float) -> float:
+        """Schedule all changes of a failure; return when the last episode ends."""
+        for episode in range(failure.episodes):
+            if episode:
+                now += self._random.uniform(failure.min_seconds, failure.max_seconds)
+            heapq.heappush(self._steps, (now, gateway_id, failure.condition))
+            now += self._random.uniform(failure.min_seconds, failure.max_seconds)
+            heapq.heappush(self._steps, (now, gateway_id, Condition.HEALTHY))
         return now

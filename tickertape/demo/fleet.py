@@ -1,9 +1,9 @@
-"""The gateways of the demo: who they are, how each can be reached, and what each may suffer from.
+"""Gateways of the demo: their ports, their failures, and the file that publishes their conditions.
 
 Invariants:
 
-1. Every ailment shows in one of the probes that ``gateways.yaml`` has for that gateway.
-2. The file of moods is replaced whole: a reader sees the old one or the new one, never a part.
+1. Every failure is detected by one of the probes that ``gateways.yaml`` has for that gateway.
+2. The file of conditions is replaced atomically: a reader sees the old or the new content, never a part.
 """
 
 import json
@@ -15,102 +15,105 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """What listens on a port."""
+    """Protocol of a port."""
 
     TCP = "tcp"
     HTTP = "http"
     WEBSOCKET = "websocket"
 
 
-class Mood(StrEnum):
-    """How a gateway behaves at the moment."""
+class Condition(StrEnum):
+    """Current behaviour of a gateway."""
 
-    WELL = "well"
+    HEALTHY = "healthy"
     SLOW = "slow"
-    """Answers, but late: DEGRADED for a probe with ``degraded_above``."""
+    """Answers late: DEGRADED for a probe with ``degraded_above``."""
     FAILING = "failing"
     """Answers its health page with an error."""
     HANGING = "hanging"
-    """Accepts, then says nothing."""
+    """Accepts connections, then sends nothing."""
     DROPPING = "dropping"
-    """Accepts, then hangs up, as a CTP front does outside its sessions."""
+    """Accepts connections, then closes them, as a CTP front does outside of its sessions."""
     REFUSING = "refusing"
-    """Nothing listens."""
+    """Does not listen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ailment:
-    """Something that a gateway may come down with.
+class Failure:
+    """Kind of failure that a gateway may have.
 
     Attributes:
-        least: seconds that it lasts at least.
-        most: seconds that it lasts at most.
-        spells: times that it comes back, with a short recovery between; more than one is flapping.
+        condition: condition of the gateway during an episode.
+        min_seconds: minimum duration of an episode, and of the recovery between two.
+        max_seconds: maximum duration.
+        episodes: number of episodes; more than one is flapping.
     """
 
-    mood: Mood
-    least: float = 10.0
-    most: float = 24.0
-    spells: int = 1
+    condition: Condition
+    min_seconds: float = 10.0
+    max_seconds: float = 24.0
+    episodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One gateway of the fleet.
+class DemoGateway:
+    """Gateway of the fleet.
 
     Attributes:
-        kinds: one port for each.
-        instruments: what is traded there, for the logs; none at a service of our own.
+        id: id in ``gateways.yaml`` and in the logs.
+        kinds: protocol of each port.
+        failures: failures that it may have.
+        instruments: what is traded there, for the logs; empty for an internal service.
     """
 
     id: str
     kinds: tuple[Kind, ...]
-    ailments: tuple[Ailment, ...]
+    failures: tuple[Failure, ...]
     instruments: tuple[str, ...] = ()
 
     def port_names(self) -> tuple[str, ...]:
-        """Names of its ports, in the order of ``kinds``, as in the template of ``gateways.yaml``."""
+        """Return the names of the ports in the template of ``gateways.yaml``, in the order of ``kinds``."""
         return tuple(f"{self.id}_{kind}" for kind in self.kinds)
 
 
-_REFUSES: Final = Ailment(Mood.REFUSING)
-_DROPS: Final = Ailment(Mood.DROPPING)
-_HANGS: Final = Ailment(Mood.HANGING)
-_FAILS: Final = Ailment(Mood.FAILING)
-_SLOW: Final = Ailment(Mood.SLOW, 12.0, 26.0)
-_FLAPS: Final = Ailment(Mood.DROPPING, 5.0, 7.0, spells=3)
+_REFUSES: Final = Failure(Condition.REFUSING)
+_DROPS: Final = Failure(Condition.DROPPING)
+_HANGS: Final = Failure(Condition.HANGING)
+_FAILS: Final = Failure(Condition.FAILING)
+_SLOW: Final = Failure(Condition.SLOW, 12.0, 26.0)
+_FLAPS: Final = Failure(Condition.DROPPING, 5.0, 7.0, episodes=3)
 
 _FUTURES: Final = ("rb2510", "IF2509", "cu2509", "au2512", "sc2510")
 _SHANGHAI: Final = ("600519", "601318", "600036", "688981")
 _SHENZHEN: Final = ("000001", "000858", "300750", "002594")
 
 FLEET: Final = (
-    Member("ctp_main_account", (Kind.TCP,), (_DROPS, _FLAPS), _FUTURES),
-    Member("ctp_backup_account", (Kind.TCP,), (_REFUSES, _DROPS), _FUTURES),
-    Member("ctp_md_front", (Kind.TCP,), (_DROPS,), _FUTURES),
-    Member("femas_options", (Kind.TCP, Kind.HTTP), (_HANGS, _SLOW), ("IO2509-C-4000", "MO2509-P-6200")),
-    Member("xtp_shanghai", (Kind.TCP,), (_REFUSES,), _SHANGHAI),
-    Member("xtp_shenzhen", (Kind.TCP,), (_FLAPS,), _SHENZHEN),
-    Member("ib_paper", (Kind.TCP,), (_REFUSES, _DROPS), ("AAPL", "SPY", "ES-Z5")),
-    Member("fix_lme", (Kind.TCP,), (_DROPS,), ("CA-3M", "AH-3M", "ZS-3M")),
-    Member("binance_spot", (Kind.WEBSOCKET,), (_FAILS, _SLOW), ("BTCUSDT", "ETHUSDT", "SOLUSDT")),
-    Member("okx_perp", (Kind.WEBSOCKET,), (_HANGS, _REFUSES), ("BTC-USDT-SWAP", "ETH-USDT-SWAP")),
-    Member("risk_engine", (Kind.HTTP,), (_SLOW, _FAILS)),
-    Member("order_router", (Kind.HTTP,), (_SLOW, _HANGS)),
+    DemoGateway("ctp_main_account", (Kind.TCP,), (_DROPS, _FLAPS), _FUTURES),
+    DemoGateway("ctp_backup_account", (Kind.TCP,), (_REFUSES, _DROPS), _FUTURES),
+    DemoGateway("ctp_md_front", (Kind.TCP,), (_DROPS,), _FUTURES),
+    DemoGateway("femas_options", (Kind.TCP, Kind.HTTP), (_HANGS, _SLOW), ("IO2509-C-4000", "MO2509-P-6200")),
+    DemoGateway("xtp_shanghai", (Kind.TCP,), (_REFUSES,), _SHANGHAI),
+    DemoGateway("xtp_shenzhen", (Kind.TCP,), (_FLAPS,), _SHENZHEN),
+    DemoGateway("ib_paper", (Kind.TCP,), (_REFUSES, _DROPS), ("AAPL", "SPY", "ES-Z5")),
+    DemoGateway("fix_lme", (Kind.TCP,), (_DROPS,), ("CA-3M", "AH-3M", "ZS-3M")),
+    DemoGateway("binance_spot", (Kind.WEBSOCKET,), (_FAILS, _SLOW), ("BTCUSDT", "ETHUSDT", "SOLUSDT")),
+    DemoGateway("okx_perp", (Kind.WEBSOCKET,), (_HANGS, _REFUSES), ("BTC-USDT-SWAP", "ETH-USDT-SWAP")),
+    DemoGateway("risk_engine", (Kind.HTTP,), (_SLOW, _FAILS)),
+    DemoGateway("order_router", (Kind.HTTP,), (_SLOW, _HANGS)),
 )
 
 
-def write_moods(path: Path, moods: Mapping[str, Mood]) -> None:
-    """Say how every gateway is, for the service that logs about them."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.write_text(json.dumps(moods))
-    beside.replace(path)
+def write_conditions(path: Path, conditions: Mapping[str, Condition]) -> None:
+    """Publish the condition of every gateway to the log service."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(json.dumps(conditions))
+    temporary.replace(path)
 
 
-def read_moods(path: Path) -> dict[str, Mood]:
-    """How every gateway is; empty while nobody has said so."""
+def read_conditions(path: Path) -> dict[str, Condition]:
+    """Return the condition of every gateway; empty before the first ``write_conditions``."""
     try:
         text = path.read_text()
     except FileNotFoundError:
         return {}
-    return {name: Mood(mood) for name, mood in json.loads(text).items()}
+    return {gateway_id: Condition(condition) for gateway_id, condition in json.loads(text).items()}

@@ -1,11 +1,11 @@
-"""The gateways of the demo, as one process: real ports, TCP, HTTP and WebSocket, that fail and recover.
+"""Gateways of the demo in one process: real TCP, HTTP and WebSocket ports that fail and recover.
 
-``python -m tickertape.demo.gateways --ports ports.json --moods moods.json``
+``python -m tickertape.demo.gateways --ports ports.json --conditions conditions.json``
 
 Invariants:
 
-1. A port listens unless its gateway's mood is REFUSING.
-2. What a client does cannot end the process, and no client is kept for longer than ``HANG`` seconds.
+1. A port listens unless the condition of its gateway is REFUSING.
+2. No client can end the process, and no connection stays open for longer than ``HANG`` seconds without input.
 """
 
 import argparse
@@ -24,48 +24,54 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tickertape.demo.failure_model import Fates
-from tickertape.demo.fleet import FLEET, Kind, Member, Mood, write_moods
+from tickertape.demo.failure_model import FailureModel
+from tickertape.demo.fleet import FLEET, Condition, DemoGateway, Kind, write_conditions
 from tickertape.demo.ports import HOST
 from tickertape.demo.restart_api import PORT_NAME, supervise
 
 TICK: Final = 0.25
+"""Seconds between two steps of the failure model."""
+
 HANG: Final = 30.0
+"""Seconds that a connection is kept open; longer than any probe timeout."""
+
 DROP_AFTER: Final = 0.3
+"""Seconds before a dropping gateway closes a connection; less than ``hold`` in gateways.yaml."""
+
 SLOW_BY: Final = (0.4, 0.7)
-"""Seconds; more than ``degraded_above`` in gateways.yaml, less than its ``timeout``."""
+"""Seconds that a slow answer takes; more than ``degraded_above`` in gateways.yaml, less than ``timeout``."""
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 
 
-class Door:
-    """One port of a gateway; whoever comes in is treated as the mood says.
+class ProbeServer:
+    """Server on one port of a gateway, which treats clients as the gateway's condition says.
 
     Args:
-        gateway: id, for answers.
-        kind: what listens.
+        gateway_id: id in the answers.
+        kind: protocol of the port.
         port: on loopback.
-        random: where chance comes from.
+        random: source of randomness.
     """
 
-    def __init__(self, gateway: str, kind: Kind, port: int, random: Random) -> None:
-        self.mood = Mood.WELL
-        self._gateway = gateway
+    def __init__(self, gateway_id: str, kind: Kind, port: int, random: Random) -> None:
+        self.condition = Condition.HEALTHY
+        self._gateway_id = gateway_id
         self._port = port
         self._random = random
         self._server: asyncio.Server | Server | None = None
-        self._complained = False
-        opens: dict[Kind, Callable[[], Awaitable[asyncio.Server | Server]]] = {
-            Kind.TCP: lambda: asyncio.start_server(self._tcp, HOST, port),
-            Kind.HTTP: lambda: asyncio.start_server(self._http, HOST, port, limit=MAX_HEAD_BYTES),
-            Kind.WEBSOCKET: lambda: serve(self._stream, HOST, port, process_request=self._page),
+        self._open_failed = False
+        factories: dict[Kind, Callable[[], Awaitable[asyncio.Server | Server]]] = {
+            Kind.TCP: lambda: asyncio.start_server(self._serve_tcp, HOST, port),
+            Kind.HTTP: lambda: asyncio.start_server(self._serve_http, HOST, port, limit=MAX_HEAD_BYTES),
+            Kind.WEBSOCKET: lambda: serve(self._stream, HOST, port, process_request=self._respond),
         }
-        self._open = opens[kind]
+        self._open = factories[kind]
 
-    async def follow(self, mood: Mood) -> None:
-        """Be in this mood from now on: open or close as it says."""
-        self.mood = mood
-        if mood is Mood.REFUSING:
+    async def set_condition(self, condition: Condition) -> None:
+        """Apply a condition: open or close the port where needed."""
+        self.condition = condition
+        if condition is Condition.REFUSING:
             if self._server is not None:
                 self._server.close()
                 self._server = None
@@ -73,28 +79,28 @@ class Door:
             try:
                 self._server = await self._open()
             except OSError as error:
-                # Somebody took the port meanwhile: it is tried again at each tick, and the monitor sees it.
-                if not self._complained:
-                    print(f"{self._gateway}: port {self._port} cannot be opened: {error}", file=sys.stderr)
-                self._complained = True
+                # Another program has taken the port. Each tick retries; until then the monitor reports it.
+                if not self._open_failed:
+                    print(f"{self._gateway_id}: cannot open port {self._port}: {error}", file=sys.stderr)
+                self._open_failed = True
 
-    async def _tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError):
-            if self.mood is Mood.DROPPING:
+            if self.condition is Condition.DROPPING:
                 await asyncio.sleep(DROP_AFTER)
             else:
-                await _until_gone(reader)
+                await _until_closed(reader)
         writer.close()
 
-    async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(
             OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
         ):
             async with asyncio.timeout(HANG):
                 await reader.readuntil(b"\r\n\r\n")
-            if self.mood is Mood.HANGING:
-                await _until_gone(reader)
-            elif self.mood is not Mood.DROPPING:
+            if self.condition is Condition.HANGING:
+                await _until_closed(reader)
+            elif self.condition is not Condition.DROPPING:
                 status, body = await self._health()
                 reason = "OK" if status == 200 else "Service Unavailable"
                 head = (
@@ -106,16 +112,17 @@ class Door:
         writer.close()
 
     async def _health(self) -> tuple[int, str]:
-        if self.mood is Mood.SLOW:
+        if self.condition is Condition.SLOW:
             await asyncio.sleep(self._random.uniform(*SLOW_BY))
-        status = 503 if self.mood is Mood.FAILING else 200
-        return status, json.dumps({"gateway": self._gateway, "status": "ok" if status == 200 else "failing"})
+        status = 503 if self.condition is Condition.FAILING else 200
+        body = {"gateway": self._gateway_id, "status": "ok" if status == 200 else "failing"}
+        return status, json.dumps(body)
 
-    async def _page(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer /health beside the stream; None lets the WebSocket handshake go on."""
+    async def _respond(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer /health on the WebSocket port; return None to continue with the handshake."""
         if request.path != "/health":
             return None
-        if self.mood is Mood.HANGING:
+        if self.condition is Condition.HANGING:
             await asyncio.sleep(HANG)
         status, body = await self._health()
         return connection.respond(status, body)
@@ -123,65 +130,65 @@ class Door:
     async def _stream(self, connection: ServerConnection) -> None:
         price = 100.0
         with contextlib.suppress(ConnectionClosed):
-            while self.mood not in (Mood.DROPPING, Mood.FAILING):
+            while self.condition not in (Condition.DROPPING, Condition.FAILING):
                 price = max(1.0, price + self._random.uniform(-0.5, 0.5))
-                await connection.send(json.dumps({"gateway": self._gateway, "last": round(price, 2)}))
+                await connection.send(json.dumps({"gateway": self._gateway_id, "last": round(price, 2)}))
                 await asyncio.sleep(1.0)
 
 
 class Fleet:
-    """All gateways, following their fates.
+    """All gateways, driven by a failure model.
 
     Args:
-        members: the gateways.
-        ports: by the names that ``Member.port_names`` gives.
-        random: where chance comes from.
+        gateways: gateways to serve.
+        ports: ports by the names that ``DemoGateway.port_names`` returns.
+        random: source of randomness.
     """
 
-    def __init__(self, members: tuple[Member, ...], ports: dict[str, int], random: Random) -> None:
-        self.moods = {member.id: Mood.WELL for member in members}
-        self._fates = Fates(members, random)
-        # Chance of its own: what clients ask for must not change the fates of a seed.
-        chance = Random(random.random())  # noqa: S311
-        self._doors = {
-            member.id: [
-                Door(member.id, kind, ports[name], chance)
-                for kind, name in zip(member.kinds, member.port_names(), strict=True)
+    def __init__(self, gateways: tuple[DemoGateway, ...], ports: dict[str, int], random: Random) -> None:
+        self.conditions = {gateway.id: Condition.HEALTHY for gateway in gateways}
+        self._failure_model = FailureModel(gateways, random)
+        # A separate generator: the requests of clients must not change the failures that a seed produces.
+        server_random = Random(random.random())  # noqa: S311
+        self._servers = {
+            gateway.id: [
+                ProbeServer(gateway.id, kind, ports[name], server_random)
+                for kind, name in zip(gateway.kinds, gateway.port_names(), strict=True)
             ]
-            for member in members
+            for gateway in gateways
         }
 
-    def restart(self, member: str, now: float) -> bool:
-        """Restart a gateway at ``now`` seconds after the start; False when there is none of that name."""
-        print(f"{now:7.1f} s  {member} is to be restarted", flush=True)
-        return self._fates.restart(member, now)
+    def restart(self, gateway_id: str, now: float) -> bool:
+        """Restart a gateway ``now`` seconds after the start; return False when there is none with this id."""
+        print(f"{now:7.1f} s  {gateway_id}: restart requested", flush=True)
+        return self._failure_model.restart(gateway_id, now)
 
     async def advance(self, now: float) -> bool:
-        """Do what is due at ``now`` seconds after the start; return True when a mood changed."""
-        changes = self._fates.advance(now)
-        for member, mood in changes:
-            print(f"{now:7.1f} s  {member} is {mood}", flush=True)
-            self.moods[member] = mood
-        for member, doors in self._doors.items():
-            for door in doors:
-                await door.follow(self.moods[member])
+        """Apply what is due at ``now`` seconds after the start; return True when a condition changed."""
+        changes = self._failure_model.advance(now)
+        for gateway_id, condition in changes:
+            print(f"{now:7.1f} s  {gateway_id} is {condition}", flush=True)
+            self.conditions[gateway_id] = condition
+        for gateway_id, servers in self._servers.items():
+            for server in servers:
+                await server.set_condition(self.conditions[gateway_id])
         return bool(changes)
 
 
-async def run(ports: dict[str, int], moods: Path, seed: int | None) -> None:
-    """Serve for ever."""
-    fleet = Fleet(FLEET, ports, Random(seed))  # noqa: S311 - a demo's dice, not a secret
+async def run(ports: dict[str, int], conditions: Path, seed: int | None) -> None:
+    """Serve the gateways until cancelled."""
+    fleet = Fleet(FLEET, ports, Random(seed))  # noqa: S311 - not used for secrets
     started = time.monotonic()
     await fleet.advance(0.0)
-    write_moods(moods, fleet.moods)
-    await supervise(ports[PORT_NAME], lambda member: fleet.restart(member, time.monotonic() - started))
+    write_conditions(conditions, fleet.conditions)
+    await supervise(ports[PORT_NAME], lambda name: fleet.restart(name, time.monotonic() - started))
     while True:
         await asyncio.sleep(TICK)
         if await fleet.advance(time.monotonic() - started):
-            write_moods(moods, fleet.moods)
+            write_conditions(conditions, fleet.conditions)
 
 
-async def _until_gone(reader: asyncio.StreamReader) -> None:
+async def _until_closed(reader: asyncio.StreamReader) -> None:
     async with asyncio.timeout(HANG):
         while await reader.read(MAX_HEAD_BYTES):
             pass
@@ -190,15 +197,17 @@ async def _until_gone(reader: asyncio.StreamReader) -> None:
 def main() -> None:
     """Read the arguments, then serve until a signal ends the process."""
     parser = argparse.ArgumentParser(prog="tickertape.demo.gateways")
-    parser.add_argument("--ports", type=Path, required=True, help="JSON file with the ports")
-    parser.add_argument("--moods", type=Path, required=True, help="JSON file that is kept up to date")
-    parser.add_argument("--seed", type=int, help="same number, same fates")
+    parser.add_argument("--ports", type=Path, required=True, help="JSON file of port numbers by port name")
+    parser.add_argument(
+        "--conditions", type=Path, required=True, help="JSON file to write the gateways' conditions to"
+    )
+    parser.add_argument("--seed", type=int, help="seed of the failures; random without it")
     arguments = parser.parse_args()
-    # A probe that hangs up in the middle of a handshake is daily business here.
+    # Probes close connections in the middle of a handshake, which websockets would log as errors.
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
     ports = json.loads(arguments.ports.read_text())
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run(ports, arguments.moods, arguments.seed))
+        asyncio.run(run(ports, arguments.conditions, arguments.seed))
 
 
 if __name__ == "__main__":

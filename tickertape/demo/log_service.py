@@ -1,13 +1,13 @@
-"""The services of the demo: they write two logs as real programs do, and rotate them by rename.
+"""Services of the demo: they write two logs as real programs do, and rotate them by renaming.
 
-``python -m tickertape.demo.log_service --logs logs --moods moods.json``
+``python -m tickertape.demo.log_service --logs logs --conditions conditions.json``
 
 ``gateway_manager.log`` is plain text with bursts, ``order_router.log`` is a JSON object per line.
 
 Invariants:
 
-1. A line is written whole, with one system call; a signal never leaves half of one.
-2. Each log has at most ``KEEP`` older files beside it, so that a demo may run for days.
+1. Every line is written with one system call; a signal never leaves a partial line.
+2. Each log keeps at most ``KEEP`` rotated files, so that a demo can run for days.
 """
 
 import argparse
@@ -22,30 +22,40 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from tickertape.demo.fleet import Mood, read_moods
-from tickertape.demo.log_lines import Manager, Record, Router
+from tickertape.demo.fleet import Condition, read_conditions
+from tickertape.demo.log_lines import GatewayManager, OrderRouter, Record
 
 KEEP: Final = 3
+"""Rotated files to keep of each log."""
+
 ROTATE_EVERY: Final = (3.0, 6.0)
-"""Seconds; absurdly often, so that one sees that nothing is lost by it."""
+"""Seconds between rotations: far more often than in production, to show that no line is lost."""
 
 BURST_EVERY: Final = (25.0, 35.0)
+"""Seconds from the end of a burst to the next."""
+
 FIRST_BURST: Final = 20.0
+"""Seconds from the start to the first burst."""
+
 BURST_LINES: Final = 25
-"""Lines of a burst that are written at once, every ``BURST_PAUSE`` seconds."""
+"""Lines of a burst that are written together, every ``BURST_PAUSE`` seconds."""
 
 BURST_PAUSE: Final = 0.04
 MANAGER_PAUSE: Final = (0.08, 0.22)
-"""Seconds between two lines: six or seven a second."""
+"""Seconds between two lines of the gateway manager: six or seven lines a second."""
 
 ROUTER_PAUSE: Final = (0.2, 0.7)
+"""Seconds between two lines of the order router."""
+
+CONDITIONS_EVERY: Final = 0.5
+"""Seconds between two reads of the file of conditions."""
 
 
 class RotatedLog:
-    """A log file that is renamed to ``.1`` now and then; ``.1`` becomes ``.2``, and so on.
+    """Log file with rotation: it is renamed to ``.1``, ``.1`` to ``.2``, up to ``KEEP``.
 
     Args:
-        path: of the file that is written.
+        path: file to write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,41 +63,43 @@ class RotatedLog:
         self._file = path.open("ab", buffering=0)
 
     def write(self, text: str) -> None:
-        """Append whole lines."""
+        """Append one or more lines."""
         self._file.write(f"{text}\n".encode())
 
     def rotate(self) -> None:
-        """Begin a new file; the oldest one is deleted."""
+        """Start a new file, and delete the oldest rotated one."""
         for number in range(KEEP, 0, -1):
-            older = self._older(number)
+            rotated = self._rotated(number)
             if number == KEEP:
-                older.unlink(missing_ok=True)
-            elif older.exists():
-                older.rename(self._older(number + 1))
-        self._path.rename(self._older(1))
+                rotated.unlink(missing_ok=True)
+            elif rotated.exists():
+                rotated.rename(self._rotated(number + 1))
+        self._path.rename(self._rotated(1))
         self._file.close()
         self._file = self._path.open("ab", buffering=0)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
-    def _older(self, number: int) -> Path:
+    def _rotated(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
 
 
 def plain(record: Record, now: float) -> str:
-    """A record as text, in local time as most loggers write it."""
-    moment = datetime.fromtimestamp(now).astimezone()
-    stamp = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
-    return "\n".join((f"{stamp} {record.level:<5} [{record.gateway}] {record.message}", *record.more))
+    """Format a record as plain text, in local time, as most loggers do."""
+    local = datetime.fromtimestamp(now).astimezone()
+    timestamp = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}"
+    return "\n".join(
+        (f"{timestamp} {record.level:<5} [{record.gateway}] {record.message}", *record.continuation)
+    )
 
 
 def json_line(record: Record, now: float) -> str:
-    """A record as a JSON object."""
-    stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    """Format a record as a JSON object."""
+    timestamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     body = {
-        "timestamp": stamp.replace("+00:00", "Z"),
+        "timestamp": timestamp.replace("+00:00", "Z"),
         "level": record.level.lower(),
         "service": "order_router",
         "message": record.message,
@@ -97,26 +109,26 @@ def json_line(record: Record, now: float) -> str:
     return json.dumps(body, ensure_ascii=False)
 
 
-class Diary:
-    """Both services, one line at a time.
+class LogService:
+    """Scheduler of both services' log lines, bursts and rotations.
 
     Args:
-        logs: folder of the files.
-        moods: file that says how the gateways are.
-        random: where chance comes from.
+        logs: folder of the log files.
+        conditions: file of the gateways' conditions.
+        random: source of randomness.
     """
 
-    def __init__(self, logs: Path, moods: Path, random: Random) -> None:
+    def __init__(self, logs: Path, conditions: Path, random: Random) -> None:
         self._random = random
-        self._moods_path = moods
-        self._moods: dict[str, Mood] = read_moods(moods)
-        self._manager = Manager(random)
-        self._router = Router(random)
+        self._conditions_path = conditions
+        self._conditions: dict[str, Condition] = read_conditions(conditions)
+        self._manager = GatewayManager(random)
+        self._router = OrderRouter(random)
         self._manager_log = RotatedLog(logs / "gateway_manager.log")
         self._router_log = RotatedLog(logs / "order_router.log")
         self._burst: Iterator[Record] | None = None
-        # What is done when next; each task returns the seconds until its next turn.
-        self._turns: list[tuple[Callable[[float], float], float]] = [
+        # Each task with the time when it is due; a task returns the seconds until it is due again.
+        self._schedule: list[tuple[Callable[[float], float], float]] = [
             (self._write_changes, 0.0),
             (self._write_manager, 0.0),
             (self._write_router, 0.0),
@@ -126,24 +138,24 @@ class Diary:
         ]
 
     def advance(self, since_start: float) -> float:
-        """Do what is due, and return when the next thing is, in seconds since the start."""
-        self._turns = [
-            (work, at if at > since_start else since_start + work(time.time())) for work, at in self._turns
+        """Run the tasks that are due, and return when the next one is, in seconds since the start."""
+        self._schedule = [
+            (task, at if at > since_start else since_start + task(time.time())) for task, at in self._schedule
         ]
-        return min(at for _, at in self._turns)
+        return min(at for _, at in self._schedule)
 
     def _write_changes(self, now: float) -> float:
-        before, self._moods = self._moods, read_moods(self._moods_path)
-        for record in self._manager.changes(before, self._moods):
+        before, self._conditions = self._conditions, read_conditions(self._conditions_path)
+        for record in self._manager.changes(before, self._conditions):
             self._manager_log.write(plain(record, now))
-        return 0.5
+        return CONDITIONS_EVERY
 
     def _write_manager(self, now: float) -> float:
-        self._manager_log.write(plain(self._manager.everyday(self._moods), now))
+        self._manager_log.write(plain(self._manager.routine(self._conditions), now))
         return self._random.uniform(*MANAGER_PAUSE)
 
     def _write_router(self, now: float) -> float:
-        self._router_log.write(json_line(self._router.everyday(self._moods), now))
+        self._router_log.write(json_line(self._router.routine(self._conditions), now))
         return self._random.uniform(*ROUTER_PAUSE)
 
     def _write_burst(self, now: float) -> float:
@@ -164,16 +176,18 @@ class Diary:
 def main() -> None:
     """Read the arguments, then write until a signal ends the process."""
     parser = argparse.ArgumentParser(prog="tickertape.demo.log_service")
-    parser.add_argument("--logs", type=Path, required=True, help="folder of the logs")
-    parser.add_argument("--moods", type=Path, required=True, help="JSON file that says how the gateways are")
-    parser.add_argument("--seed", type=int, help="same number, same lines")
+    parser.add_argument("--logs", type=Path, required=True, help="folder of the log files")
+    parser.add_argument(
+        "--conditions", type=Path, required=True, help="JSON file to read the gateways' conditions from"
+    )
+    parser.add_argument("--seed", type=int, help="seed of the log lines; random without it")
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(os.EX_OK))
-    diary = Diary(arguments.logs, arguments.moods, Random(arguments.seed))  # noqa: S311
+    service = LogService(arguments.logs, arguments.conditions, Random(arguments.seed))  # noqa: S311
     started = time.monotonic()
     while True:
-        next_at = diary.advance(time.monotonic() - started)
+        next_at = service.advance(time.monotonic() - started)
         time.sleep(max(0.0, started + next_at - time.monotonic()))
 
 

@@ -1,4 +1,4 @@
-"""Free ports on loopback: a usual one when it can be had, else one that nobody will be given by chance."""
+"""Free ports on loopback: the preferred port if it is free, else one that the system does not hand out."""
 
 import contextlib
 import socket
@@ -8,14 +8,14 @@ from typing import Final
 
 HOST: Final = "127.0.0.1"
 RANGE: Final = (20_000, 32_000)
-"""Below the range from which the system takes ports for outgoing connections: a gateway that closes its port
-for a while must find it free afterwards."""
+"""Range of the free ports. It lies below the system's range of ephemeral ports: when a gateway closes its
+port for a while, no outgoing connection may take it."""
 
 _ATTEMPTS: Final = 1_000
 
 
 def is_free(port: int) -> bool:
-    """True when the port can be listened on now."""
+    """Return whether a port can be listened on now."""
     with socket.socket() as probe, contextlib.suppress(OSError):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((HOST, port))
@@ -24,31 +24,35 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
-    """Return so many free ports, all different, and none of those that are taken.
+    """Return ``count`` different free ports, except those in ``taken``.
 
     Raises:
-        OSError: there are not so many.
+        OSError: there are not enough free ports.
     """
-    # Not a seeded generator: two demos with one seed would try the same ports.
-    choose = SystemRandom()
+    # Not a seeded generator: two demos with the same seed would try the same ports.
+    random = SystemRandom()
     found: list[int] = []
     for _ in range(_ATTEMPTS):
         if len(found) == count:
             return found
-        port = choose.randrange(*RANGE)
+        port = random.randrange(*RANGE)
         if port not in found and port not in taken and is_free(port):
             found.append(port)
-    raise OSError(f"no {count} free ports on {HOST} from {RANGE[0]} to {RANGE[1]}; end what holds them")
+    raise OSError(
+        f"cannot find {count} free ports on {HOST} from {RANGE[0]} to {RANGE[1]}; stop programs that use them"
+    )
 
 
-def port_or_free(given: int | None, usual: int, taken: Collection[int] = ()) -> int:
-    """Return the port that the user gave, else the usual one if it is free, else a free one.
+def port_or_free(given: int | None, preferred: int, taken: Collection[int] = ()) -> int:
+    """Return the port that the user gave, else the preferred one if it is free, else a free one.
 
     Args:
-        given: 0 asks for a free one.
+        given: 0 requests a free port.
+        preferred: port to use if the user gave none.
+        taken: ports that this demo uses already.
     """
     if given:
         return given
-    if given is None and usual not in taken and is_free(usual):
-        return usual
+    if given is None and preferred not in taken and is_free(preferred):
+        return preferred
     return free_ports(1, taken)[0]

@@ -1,9 +1,9 @@
-"""``tickertape demo``: starts everything in order, says where it is, and ends it in order.
+"""``tickertape demo``: starts all parts in order, prints their addresses, and stops them in order.
 
 Invariants:
 
-1. The monitor, the shipper and the relay are the ordinary programs, called as anybody would call them.
-2. However ``run`` returns, no child process is left.
+1. The monitor, the shipper and the relay are the ordinary programs, started with documented options.
+2. However ``run`` returns, no child process is left running.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tickertape.demo.children import Child
-from tickertape.demo.fleet import FLEET, Mood, write_moods
+from tickertape.demo.fleet import FLEET, Condition, write_conditions
 from tickertape.demo.ports import HOST, free_ports, port_or_free
 from tickertape.demo.restart_api import PORT_NAME
 from tickertape.demo.settings import DemoSettings
@@ -32,28 +32,36 @@ from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race
 
 READY_TIMEOUT: Final = 60.0
+"""Seconds for the relay to become ready."""
+
 READY_WITHIN: Final = 100
-"""Last lines of the relay among which its ``ready`` is looked for."""
+"""Number of the relay's last output lines in which to search for ``ready``."""
 
 MAX_RESTARTS: Final = 5
+"""Restarts of each child before the demo continues without it."""
+
 RESTART_DELAY: Final = 1.0
+"""Seconds from the exit of a child to its restart."""
+
 SHOWN_LINES: Final = 5
+"""Output lines to show of a child that has exited."""
+
 DRAIN: Final = "2"
-"""Seconds that open pages have to leave; a demo ends quickly."""
+"""Seconds to disconnect open pages; short, since a demo should stop quickly."""
 
 RELAY_GRACE: Final = 20.0
-"""Seconds for the relay to stop: its clients leave, then its NATS."""
+"""Seconds for the relay to stop: it disconnects its clients, then stops its NATS server."""
 
 
 class DemoError(OperatorError):
-    """The demo cannot run."""
+    """Error that prevents the demo from running."""
 
 
 async def run(settings: DemoSettings) -> int:
     """Run the demo until a signal ends it.
 
     Returns:
-        the exit code: 0 after a signal or at the end of its time, 1 when it cannot run.
+        the exit code: 0 after a signal or after ``--seconds``, 1 when the demo cannot run.
     """
     try:
         with _lock(settings.folder):
@@ -64,10 +72,10 @@ async def run(settings: DemoSettings) -> int:
 
 
 class Demo:
-    """One run of the demo; its folder is ours.
+    """Run of the demo, which has its folder to itself.
 
     Args:
-        settings: what the user said.
+        settings: settings of the user.
     """
 
     def __init__(self, settings: DemoSettings) -> None:
@@ -76,34 +84,34 @@ class Demo:
         self._stopping = asyncio.Event()
         folder = settings.folder.absolute()
         self._folder = folder
-        output, logs, moods = folder / "output", folder / "logs", folder / "moods.json"
+        output, logs, conditions = folder / "output", folder / "logs", folder / "conditions.json"
         for path in (output, logs):
             path.mkdir(exist_ok=True)
         self.port = port_or_free(settings.port, 8080)
         self.ops_port = port_or_free(settings.ops_port, 9464, taken={self.port})
         self.nats_port = port_or_free(None, 4222, taken={self.port, self.ops_port})
-        names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
+        names = [PORT_NAME, *(name for gateway in FLEET for name in gateway.port_names())]
         taken = {self.port, self.ops_port, self.nats_port}
         ports = dict(zip(names, free_ports(len(names), taken), strict=True))
         (folder / "ports.json").write_text(json.dumps(ports))
         template = Template(Path(__file__).with_name("gateways.yaml").read_text())
         (folder / "gateways.yaml").write_text(template.substitute({k: str(v) for k, v in ports.items()}))
-        write_moods(moods, {member.id: Mood.WELL for member in FLEET})
+        write_conditions(conditions, {gateway.id: Condition.HEALTHY for gateway in FLEET})
 
         program, nats = ["-m", "tickertape"], ["--nats-url", self.nats_url]
         seed = [] if settings.seed is None else ["--seed", str(settings.seed)]
-        chance = ["--moods", str(moods), *seed]
+        simulation = ["--conditions", str(conditions), *seed]
         relay = [*program, "serve", "--port", str(self.port), "--ops-port", str(self.ops_port)]
         relay += ["--nats-port", str(self.nats_port), "--data-dir", str(folder / "relay"), "--drain", DRAIN]
         relay += ["--drain-delay", "0", "--log-format", "text"]
         self._relay = Child("relay", relay, output, RELAY_GRACE)
         self._gateways = Child(
             "gateways",
-            ["-m", "tickertape.demo.gateways", "--ports", str(folder / "ports.json"), *chance],
+            ["-m", "tickertape.demo.gateways", "--ports", str(folder / "ports.json"), *simulation],
             output,
         )
         self._service = Child(
-            "service", ["-m", "tickertape.demo.log_service", "--logs", str(logs), *chance], output
+            "service", ["-m", "tickertape.demo.log_service", "--logs", str(logs), *simulation], output
         )
         self._monitor = Child(
             "monitor",
@@ -116,62 +124,62 @@ class Demo:
 
     @property
     def nats_url(self) -> str:
-        """Where the relay's own NATS listens."""
+        """URL of the relay's own NATS server."""
         return f"nats://{HOST}:{self.nats_port}"
 
     async def run(self) -> int:
-        """Start, wait, stop."""
+        """Start the children, wait for the end, and stop the children."""
         add_signal_handlers(lambda _: self._stopping.set(), *STOP_SIGNALS, signal.SIGHUP)
         tasks: list[asyncio.Task[Any]] = []
         try:
             await self._relay.start()
-            relay_gone = asyncio.create_task(self._relay.wait(), name="relay")
-            tasks.append(relay_gone)
-            if not await self._ready(relay_gone):
+            relay_exit = asyncio.create_task(self._relay.wait(), name="relay")
+            tasks.append(relay_exit)
+            if not await self._ready(relay_exit):
                 return 0
-            helpers = (self._gateways, self._service, self._monitor, self._ship)
-            for child in helpers:
+            producers = (self._gateways, self._service, self._monitor, self._ship)
+            for child in producers:
                 await child.start()
-            tasks += [asyncio.create_task(self._keep(child), name=child.name) for child in helpers]
-            self._introduce()
-            await race(self._stopping.wait(), relay_gone, seconds=self._settings.seconds)
-            if relay_gone.done() and not self._stopping.is_set():
-                raise self._relay_ended()
+            tasks += [
+                asyncio.create_task(self._restart_on_exit(child), name=child.name) for child in producers
+            ]
+            self._print_addresses()
+            await race(self._stopping.wait(), relay_exit, seconds=self._settings.seconds)
+            if relay_exit.done() and not self._stopping.is_set():
+                raise self._relay_exited()
             return 0
         finally:
             self._stopping.set()
             await self._stop()
             await asyncio.gather(*tasks)
 
-    async def _ready(self, relay_gone: asyncio.Task[int]) -> bool:
-        """Wait until the relay says so; return False when a signal came first."""
+    async def _ready(self, relay_exit: asyncio.Task[int]) -> bool:
+        """Wait until the relay is ready; return False when a signal came first."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + READY_TIMEOUT
         while not self._stopping.is_set():
             if "ready" in self._relay.last_lines(READY_WITHIN):
                 return True
-            if relay_gone.done():
-                raise self._relay_ended()
+            if relay_exit.done():
+                raise self._relay_exited()
             if clock() > deadline:
-                raise DemoError(
-                    f"the relay is not ready after {READY_TIMEOUT:g} s", f"see {self._relay.output}"
-                )
-            await race(relay_gone, seconds=0.05)
+                raise DemoError(f"relay not ready after {READY_TIMEOUT:g} s", f"see {self._relay.output}")
+            await race(relay_exit, seconds=0.05)
         return False
 
-    async def _keep(self, child: Child) -> None:
-        """Start a child again when it ends by itself, a bounded number of times."""
+    async def _restart_on_exit(self, child: Child) -> None:
+        """Restart a child when it exits, at most ``MAX_RESTARTS`` times."""
         for restarts_left in range(MAX_RESTARTS, -1, -1):
             code = await child.wait()
             if self._stopping.is_set():
                 return
-            self._say(
-                f"{child.name} has ended with {code}; its last lines, all in {child.output}:", "bold red"
+            self._print(
+                f"{child.name} exited with code {code}; end of its output in {child.output}:", "bold red"
             )
             for line in child.last_lines(SHOWN_LINES):
-                self._say(f"  {line}", "dim")
+                self._print(f"  {line}", "dim")
             if not restarts_left:
-                self._say(f"{child.name} is not started again; the demo goes on without it", "bold red")
+                self._print(f"{child.name} is not restarted again; the demo continues without it", "bold red")
                 return
             try:
                 async with asyncio.timeout(RESTART_DELAY):
@@ -179,29 +187,34 @@ class Demo:
                 return
             except TimeoutError:
                 await child.start()
-                self._say(f"{child.name} is started again", "yellow")
+                self._print(f"{child.name} restarted", "yellow")
 
     async def _stop(self) -> None:
-        """Stop in order: the last lines still arrive, and nobody watches gateways that are being stopped."""
-        self._say("\nstopping …", "dim")
-        for together in ((self._service, self._monitor), (self._ship, self._gateways), (self._relay,)):
-            stopped = await asyncio.gather(*(child.stop() for child in together))
-            for child, kindly in zip(together, stopped, strict=True):
-                if not kindly:
-                    self._say(f"{child.name} did not stop in time and was killed", "yellow")
-        self._say("everything is stopped", "dim")
+        """Stop the children in order.
 
-    def _relay_ended(self) -> DemoError:
-        """Show the relay's last lines, which say why, and make the error."""
+        The shipper outlives the log service to ship the last lines. The gateways outlive the monitor, which
+        would report them as failed.
+        """
+        self._print("\nstopping …", "dim")
+        for group in ((self._service, self._monitor), (self._ship, self._gateways), (self._relay,)):
+            stopped = await asyncio.gather(*(child.stop() for child in group))
+            for child, in_time in zip(group, stopped, strict=True):
+                if not in_time:
+                    self._print(f"{child.name} did not stop in time and was killed", "yellow")
+        self._print("all processes stopped", "dim")
+
+    def _relay_exited(self) -> DemoError:
+        """Print the relay's last lines, which say why it exited, and return the error."""
         for line in self._relay.last_lines(SHOWN_LINES):
             print(line, file=sys.stderr)
-        return DemoError("the relay has ended", f"all of its lines are in {self._relay.output}")
+        return DemoError("relay exited", f"see its output in {self._relay.output}")
 
-    def _introduce(self) -> None:
+    def _print_addresses(self) -> None:
         page, feed = f"http://{HOST}:{self.port}/", f"ws://{HOST}:{self.port}/ws"
         command = _command()
-        self._say(
-            f"\nTickertape demo: {len(FLEET)} gateways that fail and recover, two services that log\n", "bold"
+        self._print(
+            f"\nTickertape demo: {len(FLEET)} gateways that fail and recover, two services that write logs\n",
+            "bold",
         )
         rows = (
             ("page", page, "bold cyan"),
@@ -216,27 +229,27 @@ class Demo:
         )
         for name, text, style in rows:
             self._console.print(Text.assemble(f"  {name:<9}", (text, style)))
-        wanted = (
-            (self._settings.port, self.port, 8080, "the page"),
+        ports = (
+            (self._settings.port, self.port, 8080, "the web page"),
             (self._settings.ops_port, self.ops_port, 9464, "metrics"),
             (None, self.nats_port, 4222, "NATS"),
         )
-        for given, port, usual, what in wanted:
-            if given is None and port != usual:
-                self._say(f"  port {usual} is in use, so {what} took {port}", "yellow")
-        self._say("\nCtrl-C ends everything.", "bold")
+        for given, port, preferred, service in ports:
+            if given is None and port != preferred:
+                self._print(f"  port {preferred} is in use; {service} uses port {port}", "yellow")
+        self._print("\nPress Ctrl-C to stop.", "bold")
 
-    def _say(self, text: str, style: str) -> None:
+    def _print(self, text: str, style: str) -> None:
         self._console.print(Text(text, style))
 
 
 def _command() -> str:
-    """How this user calls the program."""
+    """Return the command with which this user can start the program."""
     if shutil.which("tickertape"):
         return "tickertape"
-    beside = Path(sys.executable).with_name("tickertape")
-    if beside.exists():
-        return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+    sibling = Path(sys.executable).with_name("tickertape")
+    if sibling.exists():
+        return os.path.relpath(sibling) if sibling.is_relative_to(Path.cwd()) else str(sibling)
     return f"{Path(sys.executable).name} -m tickertape"
 
 
@@ -245,9 +258,7 @@ def _lock(folder: Path) -> IO[str]:
         return acquire_lock(folder / "lock")
     except BlockingIOError:
         raise DemoError(
-            f"folder {folder} is in use by another demo", "stop that one, or give another --data-dir"
+            f"folder {folder} is in use by another demo", "stop that demo, or set another --data-dir"
         ) from None
     except OSError as error:
-        raise DemoError(
-            f"folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
-        ) from None
+        raise DemoError(f"cannot use folder {folder}: {error.strerror}", "set another --data-dir") from None

@@ -1,4 +1,4 @@
-"""What ``tickertape demo`` can be told; nothing of it has to be."""
+"""Settings of ``tickertape demo``, all of them optional."""
 
 from pathlib import Path
 
@@ -10,21 +10,27 @@ from tickertape.validation import Port
 
 
 class DemoSettings(BaseSettings):
-    """Options of ``tickertape demo``; each also as ``TICKERTAPE_<NAME>``."""
+    """Options of ``tickertape demo``; each can also be set as ``TICKERTAPE_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
     port: Port | None = Field(
-        None, description="port of the feed and the page; else 8080, or a free one when that is taken"
+        None, description="port of the feed and the page; default: 8080, or a free port if 8080 is in use"
     )
     ops_port: Port | None = Field(
-        None, description="port of metrics and probes; else 9464, or a free one when that is taken"
+        None, description="port of metrics and health probes; default: 9464, or a free port if 9464 is in use"
     )
-    data_dir: Path = Field(default_factory=data_home, description="the demo keeps its files in demo/ below")
-    seed: int | None = Field(None, description="same number, same fates of the gateways; else by chance")
-    seconds: PositiveFloat | None = Field(None, description="end by itself after so many seconds")
+    data_dir: Path = Field(
+        default_factory=data_home, description="directory for state; the demo uses demo/ in it"
+    )
+    seed: int | None = Field(
+        None, description="seed of the gateways' failures, to reproduce a run; default: random"
+    )
+    seconds: PositiveFloat | None = Field(
+        None, description="seconds after which the demo stops; default: on Ctrl-C"
+    )
 
     @property
     def folder(self) -> Path:
-        """Folder of everything that the demo writes."""
+        """Folder of all files that the demo writes."""
         return self.data_dir / "demo"

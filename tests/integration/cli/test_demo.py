@@ -31,9 +31,9 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import find_binary
-from tickertape.demo.failure_model import MAX_ILL, Fates
-from tickertape.demo.fleet import FLEET, Mood
-from tickertape.demo.log_lines import Manager, Record
+from tickertape.demo.failure_model import MAX_FAILING, FailureModel
+from tickertape.demo.fleet import FLEET, Condition
+from tickertape.demo.log_lines import GatewayManager, Record
 from tickertape.demo.log_service import KEEP, RotatedLog, json_line, plain
 from tickertape.demo.ports import free_ports
 from tickertape.demo.restart_api import PORT_NAME, supervise
@@ -75,7 +75,7 @@ class RunningDemo:
 
     def until_up(self) -> None:
         """Wait for its last line of introduction."""
-        self.until(lambda: "Ctrl-C ends everything" in self.printed.read_text())
+        self.until(lambda: "Press Ctrl-C to stop" in self.printed.read_text())
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait, within bounds, while the demo runs."""
@@ -232,8 +232,8 @@ def test_a_child_that_dies_is_started_again_and_the_end_of_its_time_is_a_success
             if b"ship" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         )
         os.kill(shipper, signal.SIGKILL)
-        running.until(lambda: "ship is started again" in running.printed.read_text())
-        assert "ship has ended with -9" in running.printed.read_text()
+        running.until(lambda: "ship restarted" in running.printed.read_text())
+        assert "ship exited with code -9" in running.printed.read_text()
         assert running.process.wait(PATIENCE) == 0
 
 
@@ -248,8 +248,7 @@ def test_a_port_in_use_is_said_in_the_relays_own_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
         f"tickertape serve: 127.0.0.1:{port} is in use by another program; give another --port",
-        "tickertape demo: the relay has ended; "
-        f"all of its lines are in {tmp_path / 'demo' / 'output' / 'relay.txt'}",
+        f"tickertape demo: relay exited; see its output in {tmp_path / 'demo' / 'output' / 'relay.txt'}",
     ]
 
 
@@ -263,7 +262,7 @@ def test_a_second_demo_in_the_same_folder_says_so(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         f"tickertape demo: folder {tmp_path / 'demo'} is in use by another demo; "
-        "stop that one, or give another --data-dir"
+        "stop that demo, or set another --data-dir"
     ]
 
 
@@ -275,25 +274,25 @@ def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("seed", range(5))
 def test_some_gateways_are_ill_and_never_too_many(seed: int) -> None:
     """Over ten minutes somebody is ill most of the time, at most three at once, and all recover."""
-    fates = Fates(FLEET, Random(seed))
-    moods = {member.id: Mood.WELL for member in FLEET}
-    ill: list[int] = []
+    model = FailureModel(FLEET, Random(seed))
+    conditions = {member.id: Condition.HEALTHY for member in FLEET}
+    failing: list[int] = []
     ever: set[str] = set()
     for second in range(600):
-        moods.update(fates.advance(float(second)))
-        now = {member for member, mood in moods.items() if mood is not Mood.WELL}
+        conditions.update(model.advance(float(second)))
+        now = {member for member, condition in conditions.items() if condition is not Condition.HEALTHY}
         ever |= now
-        ill.append(len(now))
-    assert any(ill[:6])
-    assert max(ill) <= MAX_ILL
-    assert sum(ill) / len(ill) > 1.0
-    assert sum(count > 0 for count in ill) > 480
-    assert ever == set(moods)
+        failing.append(len(now))
+    assert any(failing[:6])
+    assert max(failing) <= MAX_FAILING
+    assert sum(failing) / len(failing) > 1.0
+    assert sum(count > 0 for count in failing) > 480
+    assert ever == set(conditions)
 
 
 def test_fates_depend_on_the_seed_alone() -> None:
-    """Asked once or many times, the same seed gives the same fates."""
-    often, once = Fates(FLEET, Random(7)), Fates(FLEET, Random(7))
+    """Asked once or many times, the same seed gives the same model."""
+    often, once = FailureModel(FLEET, Random(7)), FailureModel(FLEET, Random(7))
     steps = [change for tenth in range(3001) for change in often.advance(tenth / 10)]
     assert steps == once.advance(300.0)
 
@@ -322,15 +321,15 @@ def test_the_supervisor_restarts_whom_it_knows() -> None:
 
 def test_a_restarted_gateway_is_well_soon() -> None:
     """Whoever is restarted is well within seconds, whatever was still to befall it; a stranger is refused."""
-    fates = Fates(FLEET, Random(7))
-    first = fates.advance(4.0)
-    assert [mood for _, mood in first] != [Mood.WELL]
+    model = FailureModel(FLEET, Random(7))
+    first = model.advance(4.0)
+    assert [condition for _, condition in first] != [Condition.HEALTHY]
     ill = first[0][0]
-    assert fates.restart(ill, 5.0)
-    assert (ill, Mood.WELL) in fates.advance(9.0)
-    assert ill not in {member for member, _ in fates.advance(20.0)}, "it rests"
-    assert fates.restart(ill, 21.0)
-    assert not fates.restart("nobody", 21.0)
+    assert model.restart(ill, 5.0)
+    assert (ill, Condition.HEALTHY) in model.advance(9.0)
+    assert ill not in {member for member, _ in model.advance(20.0)}, "it rests"
+    assert model.restart(ill, 21.0)
+    assert not model.restart("nobody", 21.0)
 
 
 def test_the_example_of_exchanges_can_be_run() -> None:
@@ -366,8 +365,8 @@ def test_the_shipper_reads_levels_and_times_of_both_formats() -> None:
 
 def test_what_the_manager_says_holds_what_real_logs_hold() -> None:
     """Within some minutes there are markup, a terminal escape and a traceback, and mostly harmless lines."""
-    manager = Manager(Random(3))
-    records = [manager.everyday({}) for _ in range(1000)]
+    manager = GatewayManager(Random(3))
+    records = [manager.routine({}) for _ in range(1000)]
     text = "\n".join(plain(record, 0.0) for record in records)
     assert "<img src=x" in text
     assert "\x1b[31m" in text

@@ -146,7 +146,7 @@ def test_the_demo_runs(installed: Environment, tmp_path: Path) -> None:
     """Everything that it starts is found, and it ends with 0."""
     told = run(installed.command, "demo", "--seconds", "6", "--data-dir", tmp_path, cwd=tmp_path)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "everything is stopped" in told.stdout
+    assert "all processes stopped" in told.stdout
     assert "has ended" not in told.stdout
 
 
