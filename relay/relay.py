@@ -37,7 +37,7 @@ TIDY_EVERY: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """What a relay is made of, whoever it listens to.
 
     Attributes:
@@ -64,7 +64,7 @@ class Parts:
         """Tokens that were refused, by reason."""
         return {} if self.authority is None else self.authority.failures
 
-    def reading(self) -> MetricsSnapshot:
+    def metrics_snapshot(self) -> MetricsSnapshot:
         """All numbers of this relay now."""
         return read_snapshot(self.connections, self.ingest.upstream_status(), self.failures())
 
@@ -79,15 +79,15 @@ class Parts:
             AccessError: a file with credentials for NATS cannot be used.
         """
         async with Tasks() as tasks:
-            parts = [
+            components = [
                 tasks.start(self.ingest.run(loaded), name="ingest"),
                 tasks.start(self.flush_loop.run(), name="flush"),
                 tasks.start(self._tick(), name="tick"),
             ]
             if self.authority is not None:
-                parts.append(tasks.start(self._watch(self.authority), name="tokens"))
-            await race(*parts)  # without one of them, however it ended, there is no relay
-            for part in parts:
+                components.append(tasks.start(self._watch(self.authority), name="tokens"))
+            await race(*components)  # without one of them, however it ended, there is no relay
+            for part in components:
                 if part.done():
                     await part
 
@@ -99,9 +99,9 @@ class Parts:
             lag.observe(clock() - due)
             self.hub.tick(self.connections.clock())
             self.connections.ping_batch()
-            self.connections.rejections.tick(self.connections.clock(), self.connections.admission.refused)
+            self.connections.rejections.tick(self.connections.clock(), self.connections.admission.rejected)
             if turn % TIDY_EVERY == 0:
-                self.connections.admission.tidy(self.connections.clock())
+                self.connections.admission.prune(self.connections.clock())
 
     async def _watch(self, authority: TokenService) -> None:
         """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
@@ -119,8 +119,8 @@ def assemble(
     origins: Origins,
     capacity: int,
     authority: TokenService | None,
-    place: WorkerContext | None = None,
-) -> Parts:
+    worker: WorkerContext | None = None,
+) -> Components:
     """Put a relay's parts together; called within a running event loop.
 
     Args:
@@ -129,7 +129,7 @@ def assemble(
         origins: pages that may connect.
         capacity: for how many connections there are descriptors.
         authority: verifies tokens; None lets everybody in.
-        place: among other relays on the same port; None stands alone.
+        worker: among other relays on the same port; None stands alone.
     """
     now = clock()
     names = settings.names()
@@ -138,7 +138,7 @@ def assemble(
     verify = None if authority is None else authority.verify
     hub = Hub(
         HubSettings(
-            relay=place.relay if place else socket.gethostname(),
+            relay=worker.relay if worker else socket.gethostname(),
             rate=settings.client_rate,
             complete_rate=settings.complete_rate,
             log_events=settings.log_size,
@@ -156,16 +156,16 @@ def assemble(
     flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, ingest.pause_reading)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(capacity)
-    if place:
-        limits = place.limits(settings.limits(capacity * place.workers))
+    if worker:
+        limits = worker.limits(settings.limits(capacity * worker.workers))
     admission = Admission(
         limits,
         lambda address: address in unlimited or address in trusted,
-        place.tally(capacity) if place else None,
+        worker.limit_counters(capacity) if worker else None,
     )
     request_auth = RequestAuth(verify, origins, trusted)
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
-    return Parts(hub, connections, ingest, flush_loop, History(hub, readers), authority)
+    return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority)
 
 
 def session_failed(session: str, error: Exception) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from tickertape.relay.relay import Parts
+from tickertape.relay.relay import Components
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.tls import Certificate
 
@@ -42,7 +42,7 @@ class Reload:
         self._asked = asyncio.Event()
         add_signal_handlers(lambda _: self._asked.set(), signal.SIGHUP)
 
-    async def run(self, parts: Parts, certificate: Certificate | None) -> None:
+    async def run(self, components: Components, certificate: Certificate | None) -> None:
         """Heed the signals until cancelled; those that come during a reading are heeded after it.
 
         Args:
@@ -52,9 +52,9 @@ class Reload:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self._read(parts, certificate)
+            await self._read(components, certificate)
 
-    async def _read(self, parts: Parts, certificate: Certificate | None) -> None:
+    async def _read(self, components: Components, certificate: Certificate | None) -> None:
         done: list[str] = []
         failed: list[str] = []
 
@@ -68,9 +68,9 @@ class Reload:
                 log.exception("a file could not be read again")
                 failed.append(repr(error))
 
-        for read in [] if parts.authority is None else parts.authority.reloaders():
+        for read in [] if components.authority is None else components.authority.reloaders():
             await one(read)
-        parts.end_revoked()
+        components.end_revoked()
         if certificate is not None:
             await one(certificate.reload)
         if (path := self._settings.log_level_file) is not None:

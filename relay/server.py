@@ -18,7 +18,7 @@ from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.routes import main_app, relay_ops_app
 from tickertape.relay.metrics.catalog import package_version, process_numbers
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
-from tickertape.relay.relay import Parts, assemble
+from tickertape.relay.relay import Components, assemble
 from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Acceptor
@@ -50,7 +50,7 @@ async def serve(
     settings: ServeSettings,
     announce: Callable[[str], None] = console.print_line,
     shipping: HandlerFactory | None = None,
-    place: WorkerContext | None = None,
+    worker: WorkerContext | None = None,
 ) -> int:
     """Run a relay until a signal ends it.
 
@@ -58,13 +58,13 @@ async def serve(
         settings: what the operator set.
         announce: gets the lines for the operator.
         shipping: makes what also publishes the relay's own log.
-        place: among other relays on the same port; None stands alone.
+        worker: among other relays on the same port; None stands alone.
 
     Returns:
         the exit code: 0 after a signal, 1 when it cannot run.
     """
     began = time.monotonic()
-    refuse = place.refused if place else partial(console.print_notice, "serve")
+    refuse = worker.report_error if worker else partial(console.print_notice, "serve")
     stopping, reload = StopSignals(), Reload(settings)
     log.info("version %s starts", package_version(), extra=_told(settings))
     descriptors = _room(settings.max_connections)
@@ -74,8 +74,8 @@ async def serve(
         authority = TokenService(settings) if settings.auth == "jwt" else None
         if settings.tls_cert is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
-        main_socket = listen(settings.host, settings.port, "--port", shared=place is not None)
-        if place is None:
+        main_socket = listen(settings.host, settings.port, "--port", shared=worker is not None)
+        if worker is None:
             ops_socket = _listen_for_ops(settings, main_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
@@ -88,23 +88,25 @@ async def serve(
     shipped = None if shipping is None else shipping(url)
     if shipped is not None:
         log.addHandler(shipped)
-    parts = assemble(settings, url, settings.origins(), descriptors, authority, place)
-    connections = parts.connections
+    components = assemble(settings, url, settings.origins(), descriptors, authority, worker)
+    connections = components.connections
     acceptor = Acceptor(
         connections.admission, connections.clock, GuardedHttp, certificate.context if certificate else None
     )
-    pages = main_app(connections, parts.history)
+    pages = main_app(connections, components.history)
     main = HttpServer(pages, main_socket, websocket_protocol(connections), acceptor.protocol)
-    of_ops = relay_ops_app(connections, parts.ready, lambda: parts.ingest.lag, parts.reading)
+    of_ops = relay_ops_app(
+        connections, components.ready, lambda: components.ingest.lag, components.metrics_snapshot
+    )
     ops: Server = (
-        place.ops(of_ops, partial(_whole_reading, parts)) if place else HttpServer(of_ops, ops_socket)
+        worker.ops(of_ops, partial(_whole_reading, components)) if worker else HttpServer(of_ops, ops_socket)
     )
     loaded = asyncio.Event()
     code = 0
     both: tuple[Server, Server] = (main, ops)
     servers = [asyncio.create_task(server.run_until_stopped(), name="server") for server in both]
-    background = [asyncio.create_task(parts.run(loaded), name="parts")]
-    background.append(asyncio.create_task(reload.run(parts, certificate), name="reload"))
+    background = [asyncio.create_task(components.run(loaded), name="parts")]
+    background.append(asyncio.create_task(reload.run(components, certificate), name="reload"))
     if certificate is not None:
         background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
     if nats is not None and nats.supervisor_task is not None:
@@ -144,9 +146,9 @@ async def serve(
     return code
 
 
-def _whole_reading(parts: Parts) -> MetricsSnapshot:
+def _whole_reading(components: Components) -> MetricsSnapshot:
     """Read the numbers of a relay and of its process, for the supervisor."""
-    return replace(parts.reading(), process=process_numbers())
+    return replace(components.metrics_snapshot(), process=process_numbers())
 
 
 def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:

@@ -29,16 +29,16 @@ class WorkerContext:
     Attributes:
         relay: name in ``welcome``: the host's, and the slot.
         workers: how many there are.
-        tally: counts with the others; gets for how many sockets this process has descriptors.
+        limit_counters: counts with the others; gets for how many sockets this process has descriptors.
         ops: serves the pages of the ops port, and all numbers, to the supervisor.
-        refused: tells the supervisor in a line why no relay can run.
+        report_error: tells the supervisor in a line why no relay can run.
     """
 
     relay: str
     workers: int
-    tally: Callable[[int], LimitCounters]
+    limit_counters: Callable[[int], LimitCounters]
     ops: Callable[[ASGIApp, Callable[[], Any]], Server]
-    refused: Callable[[str], None]
+    report_error: Callable[[str], None]
 
     def limits(self, whole: Limits) -> Limits:
         """This worker's limits: those of the whole are counted together, and sockets without a session are

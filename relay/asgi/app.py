@@ -41,7 +41,7 @@ from tickertape.relay.asgi.connection import AsgiConnection, reject
 from tickertape.relay.asgi.runner import MountedCollector, MountedRelay
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import Algorithm
-from tickertape.relay.core.connection_limits import OURS, Limit
+from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
 from tickertape.relay.transport.http_errors import request_peer
@@ -109,12 +109,12 @@ class TickertapeApp:
 
     def health(self) -> Health:
         """What ``/health`` of the feed says, for the host's own: status, upstream, connections."""
-        return _UNKNOWN if self._relay.parts is None else self._relay.parts.connections.health()
+        return _UNKNOWN if self._relay.components is None else self._relay.components.connections.health()
 
     @property
     def ready(self) -> bool:
         """True while clients should be sent here: newest states loaded, NATS up, not shutting down."""
-        return self._relay.parts is not None and self._relay.parts.ready()
+        return self._relay.components is not None and self._relay.components.ready()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request; ASGI 3. Alone, without a host, it has a lifespan too."""
@@ -143,30 +143,30 @@ class TickertapeApp:
             error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at / and /ws")
             await reject(error, scope, receive, send, 404)
             return
-        parts = await self._relay.opened(START_PATIENCE)
-        if parts is None:
+        components = await self._relay.opened(START_PATIENCE)
+        if components is None:
             await reject(_ended(), scope, receive, send)
             return
-        await AsgiConnection(parts.connections, scope, receive, send).serve()
+        await AsgiConnection(components.connections, scope, receive, send).serve()
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parts = self._relay.parts
-        assert parts is not None
-        admission, now = parts.connections.admission, parts.connections.clock
-        client_slot = admission.arrive(request_peer(scope), _Page(), now())
+        components = self._relay.components
+        assert components is not None
+        admission, now = components.connections.admission, components.connections.clock
+        client_slot = admission.accept(request_peer(scope), _Page(), now())
         if isinstance(client_slot, Limit):
-            code = ErrorCode.UNAVAILABLE if client_slot in OURS else ErrorCode.TOO_MANY
+            code = ErrorCode.UNAVAILABLE if client_slot in SERVER_LIMITS else ErrorCode.TOO_MANY
             await reject(ProtocolError(code, "too many requests; try again later"), scope, receive, send)
             return
         try:
             state = {**(scope.get("state") or {}), "client_slot": client_slot}
             await self._relay.pages({**scope, "state": state}, receive, send)
         finally:
-            admission.leave(client_slot)
+            admission.release(client_slot)
 
     def _refused(self, scope: Scope) -> ProtocolError | None:
         """Refuse everybody after the end, and where others can come in though no token is asked for."""
-        if self._relay.parts is None:
+        if self._relay.components is None:
             return _ended()
         server = scope.get("server")
         if not self._open_to_all or (server is not None and is_loopback(server[0])):

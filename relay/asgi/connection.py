@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.encode import Outgoing, encode_message
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
-from tickertape.relay.core.connection_limits import OURS, ClientSlot, Limit
+from tickertape.relay.core.connection_limits import SERVER_LIMITS, ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State, close_code
@@ -111,9 +111,9 @@ class AsgiConnection:
         """Serve the connection from its handshake to its end."""
         await self._receive()  # websocket.connect
         connections, address = self._connections, request_peer(self._scope)
-        arrived = connections.admission.arrive(address, self, connections.clock())
+        arrived = connections.admission.accept(address, self, connections.clock())
         if isinstance(arrived, Limit):
-            code = ErrorCode.UNAVAILABLE if arrived in OURS else ErrorCode.TOO_MANY
+            code = ErrorCode.UNAVAILABLE if arrived in SERVER_LIMITS else ErrorCode.TOO_MANY
             await self._refuse(ProtocolError(code, "too many connections; try again later"))
             return
         self._client_slot = arrived
@@ -128,7 +128,7 @@ class AsgiConnection:
             session, self._session = self._session, None
             waiting = session is not None and session.state is State.WAITING
             if session is not None:
-                connections.hub.sessions.closed(session)
+                connections.hub.sessions.remove(session)
             connections.release(arrived, waiting=waiting)
             if self.ping_slot >= 0:
                 connections.discard(self)
@@ -177,7 +177,7 @@ class AsgiConnection:
     def _fault(self, error: Exception) -> None:
         """End it on an internal error; ``bye`` goes out with the outbox, if anything still does."""
         if self._session is not None:
-            self._connections.hub.sessions.fault(self._session, error)
+            self._connections.hub.sessions.fail(self._session, error)
         elif self._closing is None:
             self._connections.record_request_error("a handshake", error)
             self._closing = CloseCode.INTERNAL_ERROR, REASON
@@ -233,7 +233,7 @@ class AsgiConnection:
         if decision.rejection is not None:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             code = close_code(decision.rejection)
-            hub.sessions.turn_away(self, decision.rejection, code)
+            hub.sessions.reject_link(self, decision.rejection, code)
             return
         if decision.grant is None:
             self._most = MAX_AUTH_BYTES
@@ -261,7 +261,7 @@ class AsgiConnection:
             try:
                 self._handle_message(session, message)
             except Exception as error:
-                self._connections.hub.sessions.fault(session, error)
+                self._connections.hub.sessions.fail(session, error)
 
     def _handle_message(self, session: Session, message: Message) -> None:
         connections, text = self._connections, message.get("text")
@@ -270,14 +270,14 @@ class AsgiConnection:
         self._rate.message(now, len(data))
         allowed = max_frames(connections.message_rate, known=session.state is not State.WAITING)
         if self._rate.spent > allowed:
-            connections.admission.refused[Limit.MESSAGE_RATE] += 1
+            connections.admission.rejected[Limit.MESSAGE_RATE] += 1
             reason = f"more than {allowed} messages in a second"
-            connections.hub.sessions.bye(session, CloseCode.TOO_MANY, reason, 1_000)
+            connections.hub.sessions.close(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
-            connections.hub.sessions.bye(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
+            connections.hub.sessions.close(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
         elif len(data) > self._most:
             reason = f"a message of {len(data)} bytes; at most {self._most}"
-            connections.hub.sessions.bye(session, CloseCode.MESSAGE_TOO_BIG, reason)
+            connections.hub.sessions.close(session, CloseCode.MESSAGE_TOO_BIG, reason)
         else:
             connections.hub.sessions.receive(session, data, now)
 
@@ -310,7 +310,7 @@ class AsgiConnection:
             if self._paused and self._waiting <= BUFFER_LOW:
                 self._paused = False
                 if self._session is not None:
-                    self._connections.hub.sessions.resumed(self._session)
+                    self._connections.hub.sessions.resume(self._session)
         self._sending = False
 
     async def _put(self, message: Message) -> None:
@@ -325,7 +325,7 @@ class AsgiConnection:
         high = BUFFER_HIGH if self._sending else BURST_HIGH
         if self._waiting > high and not self._paused and self._session is not None:
             self._paused = True
-            self._connections.hub.sessions.paused(self._session)
+            self._connections.hub.sessions.pause(self._session)
 
     def _give_up(self, after: float) -> None:
         patience = self._patience

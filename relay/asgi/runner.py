@@ -18,7 +18,7 @@ from tickertape.relay.auth.settings import token_settings_error
 from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.endpoints.routes import mounted_app
 from tickertape.relay.metrics.catalog import RelayCollector
-from tickertape.relay.relay import Parts, assemble
+from tickertape.relay.relay import Components, assemble
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT
 
@@ -51,7 +51,7 @@ class MountedRelay:
         origins: pages that may connect.
 
     Attributes:
-        parts: of the relay that runs; None before ``start`` and after ``stop``.
+        components: those of the relay that runs; None before ``start`` and after ``stop``.
         leaving: True once the host shuts down.
 
     Raises:
@@ -65,7 +65,7 @@ class MountedRelay:
     def __init__(self, settings: RelaySettings, origins: Origins) -> None:
         if settings.auth == "jwt" and (problem := token_settings_error(settings)) is not None:
             raise problem
-        self.parts: Parts | None = None
+        self.components: Components | None = None
         self.leaving = False
         self._settings = settings
         self._origins = origins
@@ -76,7 +76,7 @@ class MountedRelay:
         self._going: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"MountedRelay({redact_url(self._url)}, {self.parts and self.parts.connections!r})"
+        return f"MountedRelay({redact_url(self._url)}, {self.components and self.components.connections!r})"
 
     @property
     def running(self) -> bool:
@@ -101,14 +101,14 @@ class MountedRelay:
 
         self._deaf = host_signals.hear(heard)
 
-    async def opened(self, patience: float) -> Parts | None:
-        """The parts, once clients are let in, or after so many seconds; None when the host has ended."""
+    async def opened(self, patience: float) -> Components | None:
+        """The components, once clients are let in, or after so many seconds; None when the host has ended."""
         try:
             async with asyncio.timeout(patience):
                 await self._opened.wait()
         except TimeoutError:
             log.debug("a client is sent away: NATS is not there, or not ready yet")
-        return self.parts
+        return self.components
 
     async def _say_goodbye(self, then: Callable[[], None]) -> None:
         """Let ``bye`` go out, as far as clients take it soon, before the host closes their sockets."""
@@ -116,7 +116,7 @@ class MountedRelay:
         until = loop.time() + GOODBYE_TIMEOUT
         try:
             self.leave()
-            while self.parts is not None and _unsent(self.parts) and loop.time() < until:  # noqa: ASYNC110 - no event for all
+            while self.components is not None and _unsent(self.components) and loop.time() < until:  # noqa: ASYNC110 - no event for all
                 await asyncio.sleep(_LOOK)
         finally:
             then()
@@ -124,8 +124,8 @@ class MountedRelay:
     def leave(self) -> None:
         """The host shuts down: let nobody in any more, and say ``bye`` to those who are there."""
         self.leaving = True
-        if self.parts is not None:
-            self._shut(self.parts)
+        if self.components is not None:
+            self._shut(self.components)
         self._opened.set()  # whoever waits need not wait any longer
 
     async def stop(self) -> None:
@@ -133,14 +133,14 @@ class MountedRelay:
         self.leave()
         if self._deaf is not None:
             self._deaf()
-        if self.parts is not None:
-            await _emptied(self.parts, CLOSE_TIMEOUT)
-            for member in self.parts.connections.all():
+        if self.components is not None:
+            await _emptied(self.components, CLOSE_TIMEOUT)
+            for member in self.components.connections.all():
                 member.abort()
-            await _emptied(self.parts, ABORT_TIMEOUT)
+            await _emptied(self.components, ABORT_TIMEOUT)
         if self._keeper is not None:
             await cancel_and_wait(self._keeper)
-        self._keeper = self.parts = None
+        self._keeper = self.components = None
 
     # Inside.
 
@@ -151,40 +151,40 @@ class MountedRelay:
     def _authority(self) -> TokenService | None:
         return TokenService(self._settings) if self._settings.auth == "jwt" else None
 
-    def _build(self) -> Parts:
+    def _build(self) -> Components:
         capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
-        parts = assemble(self._settings, self._url, self._origins, capacity, self._authority())
-        self.parts, self.pages = parts, mounted_app(parts.connections, parts.history)
-        return parts
+        components = assemble(self._settings, self._url, self._origins, capacity, self._authority())
+        self.components, self.pages = components, mounted_app(components.connections, components.history)
+        return components
 
-    async def _keep(self, parts: Parts) -> None:
+    async def _keep(self, components: Components) -> None:
         """Keep a relay running until cancelled; what ends one is said, and another is started."""
         while True:
             loaded = asyncio.Event()
-            opening = asyncio.create_task(self._open(parts, loaded), name="tickertape-open")
+            opening = asyncio.create_task(self._open(components, loaded), name="tickertape-open")
             try:
-                await parts.run(loaded)
+                await components.run(loaded)
             except (StreamsError, AccessError) as error:
                 log.error("the feed is closed, and tried again in %g s: %s", RETRY_DELAY, error)
             except Exception:
                 log.exception("a fault ends the feed; it starts again in %g s", RETRY_DELAY)
             finally:
                 await cancel_and_wait(opening)
-                self._shut(parts)
+                self._shut(components)
             await asyncio.sleep(RETRY_DELAY)
-            parts = self._build()
+            components = self._build()
 
-    async def _open(self, parts: Parts, loaded: asyncio.Event) -> None:
+    async def _open(self, components: Components, loaded: asyncio.Event) -> None:
         await loaded.wait()
         if not self.leaving:
-            parts.connections.start_accepting()
+            components.connections.start_accepting()
             self._opened.set()
             log.info("the feed is ready")
 
-    def _shut(self, parts: Parts) -> None:
+    def _shut(self, components: Components) -> None:
         self._opened.clear()
-        parts.connections.stop_accepting()
-        parts.connections.send_bye(list(parts.hub.sessions))
+        components.connections.stop_accepting()
+        components.connections.send_bye(list(components.hub.sessions))
 
 
 class MountedCollector(Collector):
@@ -203,20 +203,22 @@ class MountedCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All that ``/metrics`` of a relay says of itself; of the process the host's registry tells."""
-        parts = self._relay.parts
-        if parts is None:
+        components = self._relay.components
+        if components is None:
             return []
-        return RelayCollector(parts.reading).collect()
+        return RelayCollector(components.metrics_snapshot).collect()
 
 
-def _unsent(parts: Parts) -> bool:
+def _unsent(components: Components) -> bool:
     """Tell whether something that was said to a client is not yet with the host's server."""
-    return not all(client.sent for client in parts.connections.all() if isinstance(client, AsgiConnection))
+    return not all(
+        client.sent for client in components.connections.all() if isinstance(client, AsgiConnection)
+    )
 
 
-async def _emptied(parts: Parts, seconds: float) -> None:
+async def _emptied(components: Components, seconds: float) -> None:
     """Wait until all clients are gone, but not longer."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while len(parts.connections) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
+    while len(components.connections) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
         await asyncio.sleep(_LOOK)

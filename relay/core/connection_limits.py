@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from tickertape.relay.core.limit_counters import ALL, LimitCounters, LocalLimitCounters
 
-FAULT_COST: Final = 10.0
+REJECTION_COST: Final = 10.0
 """Connections that a refused or unfinished one counts for: strangers run out ten times as fast as clients."""
 
 
@@ -63,7 +63,7 @@ class Limit(StrEnum):
     AUTH_TIME = "auth_time"
 
 
-OURS: Final = frozenset({Limit.CONNECTIONS, Limit.CONNECTION_RATE})
+SERVER_LIMITS: Final = frozenset({Limit.CONNECTIONS, Limit.CONNECTION_RATE})
 """Limits that are no fault of whoever meets them: the relay is full (503), not the client too many (429)."""
 
 
@@ -99,7 +99,7 @@ class Admission:
     Args:
         limits: what an operator allows.
         exempt: tells whether an address has no limits of its own, such as a proxy's with many behind.
-        tally: where it is counted; its own by default, and one for all relays that share a port.
+        counters: where it is counted; its own by default, and one for all relays that share a port.
 
     Attributes:
         refused: how often each limit was met.
@@ -110,13 +110,13 @@ class Admission:
         self,
         limits: Limits,
         exempt: Callable[[str], bool] = lambda address: False,
-        tally: LimitCounters | None = None,
+        counters: LimitCounters | None = None,
     ) -> None:
         self.limits = limits
-        self.refused: Counter[Limit] = Counter()
+        self.rejected: Counter[Limit] = Counter()
         self.open = 0
         self._exempt = exempt
-        self._tally = tally or LocalLimitCounters()
+        self._counters = counters or LocalLimitCounters()
         self._pending: OrderedDict[ClientSlot, None] = OrderedDict()  # without a session, oldest first
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class Admission:
         """Sockets without a session."""
         return len(self._pending)
 
-    def arrive(self, address: str, socket: Socket, now: float) -> ClientSlot | Limit:
+    def accept(self, address: str, socket: Socket, now: float) -> ClientSlot | Limit:
         """A socket was accepted.
 
         Args:
@@ -143,14 +143,14 @@ class Admission:
         if limit is None:
             limit = self._enter(key, now)
         if limit is not None:
-            self.refused[limit] += 1
+            self.rejected[limit] += 1
             return limit
         client_slot = ClientSlot(key, socket, now)
         self.open += 1
-        self.unsettle(client_slot)
+        self.mark_pending(client_slot)
         return client_slot
 
-    def request(self, client_slot: ClientSlot, address: str, now: float) -> Limit | None:
+    def admit_request(self, client_slot: ClientSlot, address: str, now: float) -> Limit | None:
         """A client asks for something more, or a proxy says who a client is.
 
         Args:
@@ -166,25 +166,25 @@ class Admission:
         if limit is None and key != client_slot.address:
             limit = self._join(key)
             if limit is None:
-                self._tally.give(_ADDRESS + client_slot.address)
+                self._counters.release(_ADDRESS + client_slot.address)
                 client_slot.address = key
         if limit is not None:
-            self.refused[limit] += 1
+            self.rejected[limit] += 1
         return limit
 
-    def fault(self, address: str, now: float) -> None:
+    def penalize(self, address: str, now: float) -> None:
         """What came from an address was refused, or never finished: it costs more."""
-        self._spend(self._key(address), FAULT_COST - 1.0, now, allow_debt=True)
+        self._spend(self._key(address), REJECTION_COST - 1.0, now, allow_debt=True)
 
-    def unsettled(self, client_slot: ClientSlot) -> bool:
+    def is_pending(self, client_slot: ClientSlot) -> bool:
         """True while a client has no session."""
         return client_slot in self._pending
 
-    def settle(self, client_slot: ClientSlot) -> None:
+    def mark_established(self, client_slot: ClientSlot) -> None:
         """A client has a session."""
         self._pending.pop(client_slot, None)
 
-    def unsettle(self, client_slot: ClientSlot) -> None:
+    def mark_pending(self, client_slot: ClientSlot) -> None:
         """Count a client as one without a session, also when its session has ended before its socket.
 
         Past the limit the oldest of them is cut.
@@ -194,7 +194,7 @@ class Admission:
         most = self.limits.unauthenticated
         if most and len(self._pending) >= most:
             oldest, _ = self._pending.popitem(last=False)
-            self.refused[Limit.UNAUTHENTICATED] += 1
+            self.rejected[Limit.UNAUTHENTICATED] += 1
             oldest.socket.abort()
         self._pending[client_slot] = None
 
@@ -212,53 +212,53 @@ class Admission:
         if subject == client_slot.subject:
             return True
         most = self.limits.subject_connections if allowed is None else allowed
-        if subject and not self._tally.take(_SUBJECT + subject, most):
-            self.refused[Limit.SUBJECT_CONNECTIONS] += 1
+        if subject and not self._counters.acquire(_SUBJECT + subject, most):
+            self.rejected[Limit.SUBJECT_CONNECTIONS] += 1
             return False
         if client_slot.subject:
-            self._tally.give(_SUBJECT + client_slot.subject)
+            self._counters.release(_SUBJECT + client_slot.subject)
         client_slot.subject = subject
         return True
 
-    def leave(self, client_slot: ClientSlot) -> None:
+    def release(self, client_slot: ClientSlot) -> None:
         """A client's socket is closed; called once, and the client has none any more."""
         del client_slot.socket  # it may hold the client
         self.open -= 1
         self._pending.pop(client_slot, None)
-        self._tally.give(ALL)
-        self._tally.give(_ADDRESS + client_slot.address)
+        self._counters.release(ALL)
+        self._counters.release(_ADDRESS + client_slot.address)
         if client_slot.subject:
-            self._tally.give(_SUBJECT + client_slot.subject)
+            self._counters.release(_SUBJECT + client_slot.subject)
 
-    def tidy(self, now: float) -> None:
+    def prune(self, now: float) -> None:
         """Forget addresses that owe nothing, the longest unheard of first; called now and then."""
-        self._tally.tidy(self.limits.address_rate, now)
+        self._counters.prune(self.limits.address_rate, now)
 
     # Inside.
 
     def _enter(self, key: str, now: float) -> Limit | None:
         """Count one more in all and for its address, or nothing when a limit forbids it."""
-        limits, tally = self.limits, self._tally
-        if not tally.take(ALL, limits.connections):
+        limits, counters = self.limits, self._counters
+        if not counters.acquire(ALL, limits.connections):
             return Limit.CONNECTIONS
         limit = self._join(key)
         if limit is None:
-            if not limits.connection_rate or tally.spend(ALL, limits.connection_rate, 1.0, now):
+            if not limits.connection_rate or counters.spend(ALL, limits.connection_rate, 1.0, now):
                 return None
             limit = Limit.CONNECTION_RATE
-            tally.give(_ADDRESS + key)
-        tally.give(ALL)
+            counters.release(_ADDRESS + key)
+        counters.release(ALL)
         return limit
 
     def _join(self, key: str) -> Limit | None:
         most = 0 if self._exempt(key) else self.limits.address_connections
-        return None if self._tally.take(_ADDRESS + key, most) else Limit.ADDRESS_CONNECTIONS
+        return None if self._counters.acquire(_ADDRESS + key, most) else Limit.ADDRESS_CONNECTIONS
 
     def _spend(self, key: str, cost: float, now: float, *, allow_debt: bool = False) -> Limit | None:
         rate = self.limits.address_rate
         if not rate or self._exempt(key):
             return None
-        spent = self._tally.spend(_ADDRESS + key, rate, cost, now, allow_debt=allow_debt)
+        spent = self._counters.spend(_ADDRESS + key, rate, cost, now, allow_debt=allow_debt)
         return None if spent else Limit.ADDRESS_RATE
 
     def _key(self, address: str) -> str:

@@ -24,7 +24,7 @@ MAX_AHEAD: Final = 60.0
 """Seconds by which a producer's clock may be ahead; up to that the age counts as zero."""
 
 
-class Example(NamedTuple):
+class Exemplar(NamedTuple):
     """An event that stands for its bucket, since it may name the trace that it belongs to.
 
     Attributes:
@@ -44,28 +44,28 @@ class Histogram:
 
     Attributes:
         counts: of each bucket, those of smaller ones not among them.
-        examples: the newest of each bucket that has one, with what was observed.
+        exemplars: the newest of each bucket that has one, with what was observed.
     """
 
-    __slots__ = ("bounds", "counts", "examples", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...] = DELAY_BUCKETS) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-        self.examples: dict[int, tuple[Example, float]] = {}
+        self.exemplars: dict[int, tuple[Exemplar, float]] = {}
 
     def __repr__(self) -> str:
         return f"Histogram({sum(self.counts)} observed, {self.total:.3f} s in all)"
 
-    def observe(self, seconds: float, times: int = 1, example: Example | None = None) -> None:
-        """Count a delay that ``times`` deliveries had; ``example`` is one of them that may be traced."""
+    def observe(self, seconds: float, times: int = 1, exemplar: Exemplar | None = None) -> None:
+        """Count a delay that ``times`` deliveries had; ``exemplar`` is one of them that may be traced."""
         seconds = max(0.0, seconds)
         bucket = bisect_left(self.bounds, seconds)
         self.counts[bucket] += times
         self.total += seconds * times
-        if example is not None and times:
-            self.examples[bucket] = example, seconds
+        if exemplar is not None and times:
+            self.exemplars[bucket] = exemplar, seconds
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class Stats:
     errors: dict[str, int] = field(default_factory=lambda: {"session": 0, "request": 0})
     odd_ages: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
 
-    def observe_age(self, seconds: float, times: int, example: Example | None = None) -> None:
+    def observe_age(self, seconds: float, times: int, exemplar: Exemplar | None = None) -> None:
         """Count from an event's own timestamp to the write; one that cannot be right is counted apart.
 
         One event of the year 1 would otherwise weigh as much as a year of others in the sum.
@@ -119,4 +119,4 @@ class Stats:
         elif seconds < -MAX_AHEAD:
             self.odd_ages["future"] += times
         else:
-            self.age.observe(seconds, times, example)
+            self.age.observe(seconds, times, exemplar)

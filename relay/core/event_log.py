@@ -30,7 +30,7 @@ class Record:
     Attributes:
         seq: sequence in the stream.
         route: what its subject means; shared by all events of the subject.
-        item: the JSON of ``{"subject","seq","event"}``, as clients get it.
+        encoded: the JSON of ``{"subject","seq","event"}``, as clients get it.
         state: True when only the newest of its subject matters.
         removed: True for a state that leaves snapshots.
         received: when the relay took it in, UNIX seconds.
@@ -40,14 +40,14 @@ class Record:
     """
 
     __slots__ = (
-        "item", "received", "removed", "route", "seq", "state", "stored_ns", "timestamp", "traceparent",
+        "encoded", "received", "removed", "route", "seq", "state", "stored_ns", "timestamp", "traceparent",
     )  # fmt: skip
 
     def __init__(
         self,
         seq: int,
         route: Route,
-        item: bytes,
+        encoded: bytes,
         state: bool,
         removed: bool,
         received: float,
@@ -57,7 +57,7 @@ class Record:
     ) -> None:
         self.seq = seq
         self.route = route
-        self.item = item
+        self.encoded = encoded
         self.state = state
         self.removed = removed
         self.received = received
@@ -81,7 +81,7 @@ class EventLog:
 
     Args:
         max_events: most records kept.
-        max_bytes: most bytes of ``item`` kept.
+        max_bytes: most bytes of encoded events kept.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
@@ -90,7 +90,7 @@ class EventLog:
         self.floor = 0
         self.head = 0
         self.bytes = 0
-        self.holes: list[MissingRange] = []
+        self.missing_ranges: list[MissingRange] = []
         self._head_stored_ns: int | None = None
         self._passed: dict[int, int] = {}  # when messages that are not kept were stored, by sequence
         self._records: list[Record] = []
@@ -121,18 +121,18 @@ class EventLog:
             return self._passed.get(seq)
         return self._records[index].stored_ns
 
-    def start(self, at: int, stored_ns: int | None = None) -> None:
+    def reset(self, head: int, stored_ns: int | None = None) -> None:
         """Forget everything.
 
         Args:
-            at: sequence after which events will come.
+            head: sequence after which events will come.
             stored_ns: when the stream stored the message there, UNIX nanoseconds, if that is known.
         """
         self._records.clear()
         self._first = 0
         self.bytes = 0
-        self.holes.clear()
-        self.floor = self.head = at
+        self.missing_ranges.clear()
+        self.floor = self.head = head
         self._head_stored_ns = stored_ns
         self._passed.clear()
 
@@ -141,7 +141,7 @@ class EventLog:
         self._records.append(record)
         self.head = record.seq
         self._head_stored_ns = record.stored_ns
-        self.bytes += len(record.item)
+        self.bytes += len(record.encoded)
         if self.bytes > self.max_bytes or len(self._records) - self._first > self.max_events:
             self._evict()
 
@@ -156,15 +156,15 @@ class EventLog:
                 if len(self._passed) > self.max_events:
                     del self._passed[next(iter(self._passed))]
 
-    def hole(self, end: int) -> MissingRange:
+    def append_missing(self, end: int) -> MissingRange:
         """Note that events after the head, up to ``end``, will never come."""
         hole = MissingRange(self.head, end)
         last = self._records[-1].seq if len(self) else self.floor
-        if self.holes and self.holes[-1].end >= last:
+        if self.missing_ranges and self.missing_ranges[-1].end >= last:
             # Nothing was kept since the one before: they are one, or their number would have no bound.
-            self.holes[-1] = MissingRange(self.holes[-1].start, end)
+            self.missing_ranges[-1] = MissingRange(self.missing_ranges[-1].start, end)
         else:
-            self.holes.append(hole)
+            self.missing_ranges.append(hole)
         self.head = end
         self._head_stored_ns = None
         return hole
@@ -181,7 +181,7 @@ class EventLog:
 
     def _gone(self, first: int, last: int) -> None:
         self.advance(first - 1)
-        self.hole(last)
+        self.append_missing(last)
 
     def prepend(self, records: Iterable[Record], floor: int, missing: Iterable[tuple[int, int]] = ()) -> int:
         """Add older events, all of those after ``floor`` up to the present floor.
@@ -198,7 +198,7 @@ class EventLog:
         room = self.max_events - len(self)
         size = self.bytes
         for record in reversed(list(records)):
-            size += len(record.item)
+            size += len(record.encoded)
             if len(kept) == room or size > self.max_bytes:
                 floor = record.seq
                 break
@@ -208,7 +208,7 @@ class EventLog:
         self._records[: self._first] = kept
         self._first = 0
         self.floor = floor
-        self.holes[:0] = [
+        self.missing_ranges[:0] = [
             MissingRange(max(floor, first - 1), last) for first, last in missing if last > floor
         ]
         return len(kept)
@@ -236,7 +236,7 @@ class EventLog:
                 break
             if not matches(record.route.subject):
                 continue
-            size += len(record.item)
+            size += len(record.encoded)
             if found and size > max_bytes:
                 return found, found[-1].seq
             found.append(record)
@@ -262,7 +262,7 @@ class EventLog:
             record = records[index]
             if not matches(record.route.subject):
                 continue
-            size += len(record.item)
+            size += len(record.encoded)
             if found and (len(found) == max_events or size > max_bytes):
                 place = found[-1].seq - 1
                 break
@@ -282,15 +282,19 @@ class EventLog:
         """True when all events that the stream stored at or after a time, UNIX seconds, are surely here."""
         return len(self) > 0 and self._records[self._first].stored_ns < moment * 1e9
 
-    def holes_between(self, after: int, upto: int) -> list[MissingRange]:
+    def missing_ranges_between(self, after: int, upto: int) -> list[MissingRange]:
         """Holes that reach beyond ``after`` and begin before ``upto``."""
-        begin = bisect_right(self.holes, after, key=_end)
-        return self.holes[begin : bisect_left(self.holes, upto, lo=begin, key=_start)]
+        begin = bisect_right(self.missing_ranges, after, key=_end)
+        return self.missing_ranges[begin : bisect_left(self.missing_ranges, upto, lo=begin, key=_start)]
 
-    def next_hole(self, after: int, upto: int) -> MissingRange | None:
+    def next_missing_range(self, after: int, upto: int) -> MissingRange | None:
         """First hole that reaches beyond ``after`` and begins before ``upto``."""
-        index = bisect_right(self.holes, after, key=_end)
-        return self.holes[index] if index < len(self.holes) and self.holes[index].start < upto else None
+        index = bisect_right(self.missing_ranges, after, key=_end)
+        return (
+            self.missing_ranges[index]
+            if index < len(self.missing_ranges) and self.missing_ranges[index].start < upto
+            else None
+        )
 
     def _index_after(self, seq: int) -> int:
         return bisect_right(self._records, seq, lo=self._first, key=_sequence)
@@ -301,7 +305,7 @@ class EventLog:
         while first < len(records) and (
             len(records) - first > self.max_events or self.bytes > self.max_bytes
         ):
-            self.bytes -= len(records[first].item)
+            self.bytes -= len(records[first].encoded)
             self.floor = records[first].seq
             first += 1
         self._first = first
@@ -309,5 +313,5 @@ class EventLog:
             # The list is moved rarely, so that letting go costs a constant per event.
             del records[:first]
             self._first = 0
-        if self.holes and self.holes[0].end <= self.floor:
-            del self.holes[: bisect_right(self.holes, self.floor, key=_end)]
+        if self.missing_ranges and self.missing_ranges[0].end <= self.floor:
+            del self.missing_ranges[: bisect_right(self.missing_ranges, self.floor, key=_end)]

@@ -62,7 +62,7 @@ class Hub:
         self.sessions = Sessions(
             settings, self.log, self.snapshot, self.fanout, self.stats, ask, verify, report
         )
-        self.begun = 0
+        self.generation = 0
         self._heartbeat_at = 0.0
 
     def __repr__(self) -> str:
@@ -88,9 +88,9 @@ class Hub:
             head: sequence of the stream's last message.
             stored_ns: when the stream stored it, UNIX nanoseconds; None when that is not known.
         """
-        self.begun += 1
+        self.generation += 1
         before = self.sessions.positions()
-        self.log.start(head, stored_ns)
+        self.log.reset(head, stored_ns)
         self.snapshot.clear()
         self.fanout.reset(epoch)
         self.sessions.reset(before)
@@ -106,7 +106,7 @@ class Hub:
 
     def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> bool:
         """Put an event of the stream's newest states into the snapshot; False when it is there already."""
-        return event.state and self.snapshot.put(self.record(seq, subject, event, stored_ns))
+        return event.state and self.snapshot.put(self.make_record(seq, subject, event, stored_ns))
 
     def warm(
         self,
@@ -126,7 +126,7 @@ class Hub:
             how many were kept.
         """
         records = [
-            self.record(seq, subject, event, stored_ns, stored_ns / 1e9)
+            self.make_record(seq, subject, event, stored_ns, stored_ns / 1e9)
             for seq, subject, event, stored_ns in events
         ]
         for record in records:
@@ -153,7 +153,7 @@ class Hub:
             now: UNIX seconds.
             traceparent: header of its message, if it had one.
         """
-        record = self.record(seq, subject, event, stored_ns, now, traceparent)
+        record = self.make_record(seq, subject, event, stored_ns, now, traceparent)
         before = self.log.head
         self.log.append(record)
         if event.state:
@@ -164,7 +164,7 @@ class Hub:
         if record.route.feeds:
             self.fanout.offer(record, before)
 
-    def record(
+    def make_record(
         self,
         seq: int,
         subject: str,
@@ -175,13 +175,13 @@ class Hub:
     ) -> Record:
         """Make the record of an event; ``received`` is when the relay took it in, if it just did."""
         route = self.fanout.route(subject)
-        item = encode_event(route.prefix, seq, event.payload)
+        encoded = encode_event(route.prefix, seq, event.payload)
         received = stored_ns / 1e9 if received is None else received
         return Record(
-            seq, route, item, event.state, event.removed, received, event.timestamp, stored_ns, traceparent
+            seq, route, encoded, event.state, event.removed, received, event.timestamp, stored_ns, traceparent
         )
 
-    def skip(self, seq: int, reason: str, stored_ns: int | None = None) -> None:
+    def reject(self, seq: int, reason: str, stored_ns: int | None = None) -> None:
         """Pass over an event of the stream that breaks the contract."""
         self.log.advance(seq, stored_ns)
         self.stats.rejected[reason] = self.stats.rejected.get(reason, 0) + 1

@@ -28,7 +28,7 @@ class HubSettings:
     max_catch_up: int = 1_000
     heartbeat_ms: int = HEARTBEAT_MS
 
-    def pace(self, mode: Mode, grant: Grant) -> float:
+    def rate_for(self, mode: Mode, grant: Grant) -> float:
         """Log events per second that a client gets; 0 means no limit."""
         if mode == "live":
             return self.rate if grant.rate is None else grant.rate

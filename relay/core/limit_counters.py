@@ -18,7 +18,7 @@ BURST_SECONDS: Final = 10.0
 MAX_ADDRESSES: Final = 100_000
 """Addresses that are remembered; the one that was heard of longest ago is forgotten first."""
 
-TIDY_MOST: Final = 10_000
+PRUNE_BATCH: Final = 10_000
 """Addresses that are forgotten at once; with a hundred thousand the sessions would notice it."""
 
 ALL: Final = ""
@@ -28,10 +28,10 @@ ALL: Final = ""
 class LimitCounters(Protocol):
     """Counts under keys, and allowances that come back at a rate."""
 
-    def take(self, key: str, most: int) -> bool:
+    def acquire(self, key: str, limit: int) -> bool:
         """Count one more under a key; False when there are ``most`` already. 0 means any number."""
 
-    def give(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Count one less."""
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
@@ -48,7 +48,7 @@ class LimitCounters(Protocol):
             False when it is not there.
         """
 
-    def tidy(self, rate: float, now: float) -> None:
+    def prune(self, rate: float, now: float) -> None:
         """Forget keys that owe nothing; called now and then."""
 
 
@@ -73,14 +73,14 @@ class LocalLimitCounters:
         """Keys whose allowance is kept, the longest unheard of first."""
         return list(self._allowances)
 
-    def take(self, key: str, most: int) -> bool:
+    def acquire(self, key: str, limit: int) -> bool:
         """Count one more."""
-        if most and self._counts[key] >= most:
+        if limit and self._counts[key] >= limit:
             return False
         self._counts[key] += 1
         return True
 
-    def give(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Count one less."""
         if self._counts[key] > 1:
             self._counts[key] -= 1
@@ -91,9 +91,9 @@ class LocalLimitCounters:
         """Spend of a key's allowance."""
         return self._allowance(key, rate, now).allow(now, cost, allow_debt=allow_debt)
 
-    def tidy(self, rate: float, now: float) -> None:
+    def prune(self, rate: float, now: float) -> None:
         """Forget those that owe nothing."""
-        for _ in range(min(TIDY_MOST, len(self._allowances))):
+        for _ in range(min(PRUNE_BATCH, len(self._allowances))):
             key, one = next(iter(self._allowances.items()))
             one.refill(now)
             if one.tokens < one.burst:

@@ -15,7 +15,7 @@ from tickertape.relay.core.event_log import EventLog
 
 W = TypeVar("W")
 
-STRETCH: Final = 4096
+CHUNK_SEQUENCES: Final = 4096
 """Sequences in one stretch: a hundred milliseconds of reading, a megabyte or two."""
 
 AHEAD: Final = 2
@@ -24,7 +24,7 @@ AHEAD: Final = 2
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
-class Wanted(NamedTuple):
+class ChunkRequest(NamedTuple):
     """A stretch to read: sequences ``first`` to ``last``."""
 
     number: int
@@ -71,7 +71,7 @@ class ReplayCache(Generic[W]):
 
     def get(self, place: int) -> EventLog | None:
         """The stretch that leads on from a place, when it is here."""
-        number = place // STRETCH
+        number = place // CHUNK_SEQUENCES
         stretch = self._stretches.get(number)
         if stretch is None:
             return None
@@ -84,16 +84,16 @@ class ReplayCache(Generic[W]):
 
     def wait(self, waiter: W, place: int) -> None:
         """Let one wait for the stretch that leads on from a place."""
-        number = place // STRETCH
+        number = place // CHUNK_SEQUENCES
         self._where[waiter] = number
         self._waiting.setdefault(number, {})[waiter] = None
         self._want(number)
 
     def prefetch(self, place: int, upto: int) -> None:
         """Have the stretches after a place's read ahead, those that lie before ``upto`` and are not here."""
-        here = place // STRETCH
+        here = place // CHUNK_SEQUENCES
         for number in range(here + 1, here + 1 + AHEAD):
-            if number * STRETCH < upto and number not in self._stretches:
+            if number * CHUNK_SEQUENCES < upto and number not in self._stretches:
                 self._want(number)
 
     def forget(self, waiter: W) -> None:
@@ -107,15 +107,15 @@ class ReplayCache(Generic[W]):
             del self._waiting[number]
             self._wanted.pop(number, None)
 
-    def next(self) -> Wanted | None:
+    def next_request(self) -> ChunkRequest | None:
         """The stretch to read next; ``loaded`` or ``failed`` must follow."""
         for number in self._wanted:
             del self._wanted[number]
             self._reading.add(number)
-            return Wanted(number, number * STRETCH + 1, (number + 1) * STRETCH)
+            return ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
         return None
 
-    def loaded(self, number: int, stretch: EventLog) -> list[W]:
+    def add(self, number: int, stretch: EventLog) -> list[W]:
         """Take in a stretch; returns who waited for it."""
         self._reading.discard(number)
         self._stretches[number] = stretch
@@ -126,13 +126,13 @@ class ReplayCache(Generic[W]):
             size -= gone.bytes
         return self._released(number)
 
-    def failed(self, number: int) -> None:
+    def retry(self, number: int) -> None:
         """A stretch could not be read: it is wanted again while somebody waits."""
         self._reading.discard(number)
         if number in self._waiting:
             self._want(number)
 
-    def abandoned(self, number: int) -> list[W]:
+    def abandon(self, number: int) -> list[W]:
         """Give up a stretch that no retry can read; returns those that waited for it."""
         self._reading.discard(number)
         self._wanted.pop(number, None)

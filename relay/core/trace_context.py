@@ -21,17 +21,17 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a
 
 def may_be_traced(record: Record) -> bool:
     """Tell, in a fraction of a microsecond, whether it pays to ask for an event's trace."""
-    item = record.item
-    if len(item) > _MAX_BYTES:
+    encoded = record.encoded
+    if len(encoded) > _MAX_BYTES:
         return False
-    return record.traceparent is not None or b'"trace_id"' in item or b'"traceparent"' in item
+    return record.traceparent is not None or b'"trace_id"' in encoded or b'"traceparent"' in encoded
 
 
 def trace_id(record: Record) -> str | None:
     """Id of the trace that an event belongs to; None when it names none."""
     if record.traceparent is not None and (found := _of_traceparent(record.traceparent)) is not None:
         return found
-    event = orjson.loads(record.item)["event"]
+    event = orjson.loads(record.encoded)["event"]
     for place in (event.get("metadata"), event):
         if isinstance(place, dict) and (found := _named(place)) is not None:
             return found

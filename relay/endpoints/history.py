@@ -12,7 +12,12 @@ from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Gap
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, read_query, request_from
+from tickertape.relay.core.session.subscription import (
+    QUERY_KEYS,
+    Request,
+    read_query,
+    request_from_parameters,
+)
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 
 MAX_LIMIT: Final = 1_000
@@ -63,7 +68,7 @@ def parse(query: str) -> Query:
         raise ProtocolError(ErrorCode.BAD_QUERY, f"limit {limit!r:.20} is not in 1..{MAX_LIMIT}")
     if order not in ("oldest", "newest"):
         raise ProtocolError(ErrorCode.BAD_QUERY, f"order {order!r:.20} is neither oldest nor newest")
-    return Query(request_from(values), until, int(limit), newest_first=order == "newest")
+    return Query(request_from_parameters(values), until, int(limit), newest_first=order == "newest")
 
 
 class _Page:
@@ -77,7 +82,7 @@ class _Page:
 
     def add(self, some: list[Record], *, at_end: bool) -> None:
         self.found = self.found + some if at_end else some + self.found
-        self.room -= sum(len(record.item) for record in some)
+        self.room -= sum(len(record.encoded) for record in some)
 
     def lost(self, start: int, end: int) -> None:
         """Note that events in a range are gone; ranges are merged, since nobody can count them anyway."""
@@ -86,7 +91,7 @@ class _Page:
         self.gap = Gap(start, end, "retention")
 
     def note_holes(self, log: EventLog, after: int, upto: int) -> None:
-        for hole in log.holes_between(after, upto):
+        for hole in log.missing_ranges_between(after, upto):
             self.lost(max(after, hole.start), min(upto, hole.end))
 
 
@@ -133,7 +138,7 @@ class History:
             page = await self._forward(wanted, start, end, query.limit)
             more = page.place < end
         gap = None if page.gap is None else page.gap.message(hub.epoch)
-        events = [record.item for record in page.found]
+        events = [record.encoded for record in page.found]
         return encode.encode_history_page(events, hub.fanout.cursor(page.place), more=more, gap=gap)
 
     async def _own(self, cursor: Cursor) -> int:

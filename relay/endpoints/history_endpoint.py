@@ -101,7 +101,7 @@ class HistoryEndpoint:
     async def _refuse(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         client_slot = scope["state"].get("client_slot")
         if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
-            self._connections.admission.fault(client_slot.address, self._connections.clock())
+            self._connections.admission.penalize(client_slot.address, self._connections.clock())
         answer = error_response(error)
         answer.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
         await answer(scope, receive, send)

@@ -81,7 +81,7 @@ class _Guard:
             return error_response(error)
         client_slot = scope["state"].get("client_slot")
         client = connections.request_auth.client_address(address, headers)
-        if client_slot is not None and connections.admission.request(
+        if client_slot is not None and connections.admission.admit_request(
             client_slot, client, connections.clock()
         ):
             return error_response(

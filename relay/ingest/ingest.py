@@ -278,7 +278,7 @@ class Ingest:
         if found.seq > head + 1:
             self._missing(found.seq - 1)
         stored_ns = None if found.stored is None else found.stored.stored_ns
-        self.hub.skip(found.seq, RejectionReason.UNREADABLE, stored_ns)
+        self.hub.reject(found.seq, RejectionReason.UNREADABLE, stored_ns)
         self._dead_letters.add(dead_letter(found, self.hub.epoch, self._names))
 
     async def _newest_is_lost(self, nc: Client) -> bool:
@@ -309,7 +309,7 @@ class Ingest:
 
     def _missing(self, end: int) -> None:
         """Say to all that the events after the log's head, up to a sequence, will never come."""
-        self.hub.fanout.hole(end, self._clock())
+        self.hub.fanout.publish_missing(end, self._clock())
         self._states.missed()
 
     def _take(self, delivery: Delivery) -> None:
@@ -323,7 +323,7 @@ class Ingest:
         subject = self._names.strip_prefix(delivery.subject)
         event = decode(subject, delivery.data)
         if isinstance(event, Rejection):
-            self.hub.skip(seq, event.reason, stored_ns)
+            self.hub.reject(seq, event.reason, stored_ns)
             cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
             self._dead_letters.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
         else:

@@ -54,7 +54,7 @@ class LatestStates:
             ahead: whether to load those that lie after the log's head, too, and are not shown before it
                 reaches them.
         """
-        begun, changed = self._hub.begun, False
+        generation, changed = self._hub.generation, False
         latest = self._names.stream("LATEST")
         loop = asyncio.get_running_loop()
         until = loop.time() + LATEST_LAG_TIMEOUT
@@ -80,7 +80,7 @@ class LatestStates:
                 event = decode(subject, delivery.data)
                 if (
                     isinstance(event, Event)
-                    and begun == self._hub.begun
+                    and generation == self._hub.generation
                     and (ahead or seq <= self._hub.log.head)
                 ):
                     changed |= self._hub.load_state(seq, subject, event, delivery.stored_ns)

@@ -1,4 +1,4 @@
-"""A few readers of the stream for all clients: stretches for the archive, and places only the stream knows.
+"""A few readers of the stream for all clients: stretches for the replay cache, and places the stream knows.
 
 Their number bounds what NATS is asked for, however many clients come back at once. What fails because of NATS
 is tried again; any other exception ends the sessions that it was for, never a reader.
@@ -17,7 +17,7 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event, format_time, parse_time
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.core.replay_cache import STRETCH, Wanted
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ChunkRequest
 from tickertape.relay.core.session.session import Session
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_requests import ReplayRequests
@@ -97,13 +97,15 @@ class ReplayReaders:
         Raises:
             StreamsError: NATS is unreachable.
         """
-        archive = self._hub.fanout.archive
+        replay_cache = self._hub.fanout.replay_cache
         async with self._reading:
-            found = archive.get(place)
+            found = replay_cache.get(place)
             if found is None:
-                number = place // STRETCH
-                found = await self._read(Wanted(number, number * STRETCH + 1, (number + 1) * STRETCH))
-                self._hub.fanout.loaded(number, found)
+                number = place // CHUNK_SEQUENCES
+                found = await self._read(
+                    ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
+                )
+                self._hub.fanout.add_chunk(number, found)
             return found
 
     async def is_stale_cursor(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
@@ -172,7 +174,7 @@ class ReplayReaders:
 
     async def _before_deleted(self, nc: Client, first: int, place: int) -> int:
         """Go back over what the stream deleted right before a place, since its time is not known."""
-        window = STRETCH
+        window = CHUNK_SEQUENCES
         while True:
             begin = max(first, place - window)
             gone = await self._range.deleted.missing(nc, begin, place, ())
@@ -183,38 +185,38 @@ class ReplayReaders:
             window *= 2
 
     async def _read_wanted(self) -> None:
-        archive = self._hub.fanout.archive
+        replay_cache = self._hub.fanout.replay_cache
         while True:
-            wanted = archive.next()
+            wanted = replay_cache.next_request()
             if wanted is None:
                 self._requests.chunk_requested.clear()
                 await self._requests.chunk_requested.wait()
                 continue
             try:
                 async with self._reading:
-                    self._hub.fanout.loaded(wanted.number, await self._read(wanted))
+                    self._hub.fanout.add_chunk(wanted.number, await self._read(wanted))
             except _FAILURES as error:
                 log.warning("events %d to %d cannot be read yet: %s", wanted.first, wanted.last, error)
                 await asyncio.sleep(RETRY_DELAY)
-                archive.failed(wanted.number)
+                replay_cache.retry(wanted.number)
             except Exception as error:
-                for member in archive.abandoned(wanted.number):
-                    member.fault(error)
+                for member in replay_cache.abandon(wanted.number):
+                    member.fail(error)
 
-    async def _read(self, wanted: Wanted) -> EventLog:
+    async def _read(self, wanted: ChunkRequest) -> EventLog:
         self.reading += 1
         try:
             return await self._read_chunk(wanted)
         finally:
             self.reading -= 1
 
-    async def _read_chunk(self, wanted: Wanted) -> EventLog:
+    async def _read_chunk(self, wanted: ChunkRequest) -> EventLog:
         hub = self._hub
-        begun, head = hub.begun, hub.log.head
+        generation, head = hub.generation, hub.log.head
         first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
         last = min(wanted.last, head)
-        found = EventLog(STRETCH, _UNBOUNDED)
-        found.start(first - 1)
+        found = EventLog(CHUNK_SEQUENCES, _UNBOUNDED)
+        found.reset(first - 1)
         if first <= last and self._nc is not None:
             records: list[Record] = []
 
@@ -222,11 +224,11 @@ class ReplayReaders:
                 subject = self._names.strip_prefix(delivery.subject)
                 event = decode(subject, delivery.data)
                 if isinstance(event, Event):
-                    records.append(hub.record(delivery.seq, subject, event, delivery.stored_ns))
+                    records.append(hub.make_record(delivery.seq, subject, event, delivery.stored_ns))
 
             missing = await self._range.read(self._nc, first, last, take)
             found.fill(records, missing)
-        if begun != hub.begun:
+        if generation != hub.generation:
             raise StreamsError(f"stream {self._stream} is not the one it was", "it is read again")
         found.advance(last)
         return found
@@ -263,7 +265,7 @@ class ReplayReaders:
             if isinstance(answer, _FAILURES):
                 failed = answer
             elif isinstance(answer, Exception):
-                session.fault(answer)
+                session.fail(answer)
         return failed
 
     async def _locate(self, session: Session, there: dict[str, Any], stored: dict[int, int | None]) -> None:

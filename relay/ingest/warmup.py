@@ -33,8 +33,8 @@ async def warm(nc: Client, hub: Hub, source: RangeReader, names: Names, head: in
     """
     if head == 0:
         return
-    begun, said = hub.begun, False
-    while begun == hub.begun and hub.log.floor == head:
+    generation, said = hub.generation, False
+    while generation == hub.generation and hub.log.floor == head:
         found: list[tuple[int, str, Event, int]] = []
 
         def take(delivery: Delivery, found: list[tuple[int, str, Event, int]] = found) -> None:
@@ -55,7 +55,7 @@ async def warm(nc: Client, hub: Hub, source: RangeReader, names: Names, head: in
             said = True
             await asyncio.sleep(AGAIN)
             continue
-        if begun == hub.begun and hub.log.floor == head:
+        if generation == hub.generation and hub.log.floor == head:
             kept = hub.warm(found, first - 1, missing)
             log.info("%d events from the stream's tail are in memory", kept)
         return

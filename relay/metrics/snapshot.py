@@ -120,12 +120,12 @@ def read_snapshot(
         "gaps": _known(stats.gaps, ("rate", "slow", "retention", "reset")),
         "clients_waiting": {
             "socket": sum(not session.writable for session in list(hub.sessions)),
-            "stream": fanout.archive.waiting,
+            "stream": fanout.replay_cache.waiting,
             "pace": fanout.paced,
         },
         "resumes": _known(stats.resumes, ("log", "stream", "gap")),
         "auth_failures": _known(failures, get_args(TokenFault)),
-        "rejected": _known(admission.refused, tuple(Limit)),
+        "rejected": _known(admission.rejected, tuple(Limit)),
         "internal_errors": dict(stats.errors),
         "event_age_outliers": dict(stats.odd_ages),
     }
@@ -162,8 +162,8 @@ def _sessions(connections: Connections) -> dict[str, float]:
 
 def _distribution(histogram: Histogram) -> Distribution:
     exemplars = []
-    for bucket, (example, seconds) in list(histogram.examples.items()):
-        found = trace_id(example.record)
+    for bucket, (exemplar, seconds) in list(histogram.exemplars.items()):
+        found = trace_id(exemplar.record)
         if found is not None:
-            exemplars.append(Exemplar(bucket, found, seconds, example.at))
+            exemplars.append(Exemplar(bucket, found, seconds, exemplar.at))
     return Distribution(histogram.bounds, tuple(histogram.counts), histogram.total, tuple(exemplars))

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import orjson
 from tickertape.contracts.close_codes import ErrorCode
-from tickertape.relay.core.connection_limits import OURS, Admission, ClientSlot, Limit
+from tickertape.relay.core.connection_limits import SERVER_LIMITS, Admission, ClientSlot, Limit
 from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
@@ -29,10 +29,12 @@ _MAX_EARLY_BYTES: Final = 64 * 1024
 
 def limit_response(limit: Limit) -> bytes:
     """The whole HTTP answer to whoever meets a limit."""
-    status, phrase = (503, "Service Unavailable") if limit in OURS else (429, "Too Many Requests")
-    code = ErrorCode.UNAVAILABLE if limit in OURS else ErrorCode.TOO_MANY
+    status, phrase = (503, "Service Unavailable") if limit in SERVER_LIMITS else (429, "Too Many Requests")
+    code = ErrorCode.UNAVAILABLE if limit in SERVER_LIMITS else ErrorCode.TOO_MANY
     message = (
-        "the relay has connections enough" if limit in OURS else "too many connections from this address"
+        "the relay has connections enough"
+        if limit in SERVER_LIMITS
+        else "too many connections from this address"
     )
     body = orjson.dumps({"code": code, "message": f"{message}; try again later"})
     return (
@@ -93,7 +95,7 @@ class _PendingConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         acceptor = self._acceptor
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        decided = acceptor.admission.arrive(socket_peer(self._transport), self, acceptor.clock())
+        decided = acceptor.admission.accept(socket_peer(self._transport), self, acceptor.clock())
         if isinstance(decided, Limit):
             self._turn_away(decided)
             return
@@ -185,8 +187,8 @@ class _PendingConnection(asyncio.Protocol):
         """It left before it came in."""
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
-            self._acceptor.admission.fault(client_slot.address, self._acceptor.clock())
-            self._acceptor.admission.leave(client_slot)
+            self._acceptor.admission.penalize(client_slot.address, self._acceptor.clock())
+            self._acceptor.admission.release(client_slot)
 
 
 @coroutine

@@ -203,7 +203,7 @@ class Connections:
         """
         for index in range(len(sessions)) if part is None else part:
             wait = 500 + spread_ms * index // len(sessions)
-            self.hub.sessions.bye(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
+            self.hub.sessions.close(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
 
     # Who comes.
 
@@ -255,7 +255,7 @@ class Connections:
         client = self.request_auth.client_address(peer, headers)
         if client_slot is not None and client != peer:
             # Only now is it known who a proxy speaks for.
-            limit = self.admission.request(client_slot, client, self.clock())
+            limit = self.admission.admit_request(client_slot, client, self.clock())
             if limit is not None:
                 raise ProtocolError(
                     ErrorCode.TOO_MANY, f"too many connections from {client}; try again later"
@@ -284,7 +284,7 @@ class Connections:
         if client_slot is not None:
             if not self.admission.bind(client_slot, grant.subject, grant.connections):
                 return False
-            self.admission.settle(client_slot)
+            self.admission.mark_established(client_slot)
         return True
 
     def record_close(self, client_slot: ClientSlot | None, code: int, session: str) -> None:
@@ -297,11 +297,11 @@ class Connections:
         """
         if client_slot is None:
             return
-        unsettled = self.admission.unsettled(client_slot)
+        unsettled = self.admission.is_pending(client_slot)
         if code in _FAULTS and unsettled:
             self._record_failure(client_slot)
             if code == CloseCode.TIMEOUT:
-                self.admission.refused[Limit.AUTH_TIME] += 1
+                self.admission.rejected[Limit.AUTH_TIME] += 1
         ordinary = code in _ORDINARY and not unsettled
         if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
             self.rejections.record(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
@@ -315,8 +315,8 @@ class Connections:
         """
         if waiting:
             self._record_failure(client_slot)
-        self.admission.leave(client_slot)
+        self.admission.release(client_slot)
 
     def _record_failure(self, client_slot: ClientSlot | None) -> None:
         if client_slot is not None:
-            self.admission.fault(client_slot.address, self.clock())
+            self.admission.penalize(client_slot.address, self.clock())

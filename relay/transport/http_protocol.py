@@ -77,7 +77,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self.client_slot is not None and self.acceptor is not None:
             if self._in_head and self.cycle is None:
                 self._fault()  # it never asked for anything
-            self.acceptor.admission.leave(self.client_slot)
+            self.acceptor.admission.release(self.client_slot)
             self.client_slot = None
         super().connection_lost(exc)
 
@@ -301,9 +301,9 @@ class GuardedHttp(HttpToolsProtocol):
         # Who does not read what was written before would hold the socket for as long as it likes.
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self.abort)
         if self.acceptor is not None and limit is not None:
-            self.acceptor.admission.refused[limit] += 1
+            self.acceptor.admission.rejected[limit] += 1
         self._fault()
 
     def _fault(self) -> None:
         if self.client_slot is not None and self.acceptor is not None:
-            self.acceptor.admission.fault(self.client_slot.address, self.acceptor.clock())
+            self.acceptor.admission.penalize(self.client_slot.address, self.acceptor.clock())

@@ -182,18 +182,18 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._session is not None:
-            self._connections.hub.sessions.paused(self._session)
+            self._connections.hub.sessions.pause(self._session)
 
     def resume_writing(self) -> None:
         if self._session is not None:
-            self._connections.hub.sessions.resumed(self._session)
+            self._connections.hub.sessions.resume(self._session)
 
     @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
         waiting = session is not None and session.state is State.WAITING
         if session is not None:
-            self._connections.hub.sessions.closed(session)
+            self._connections.hub.sessions.remove(session)
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
             self._connections.release(client_slot, waiting=waiting)
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
     def ping(self) -> None:
         """Ask whether the client is there; give it up when it answered none of the last ones."""
         if self._missed >= MAX_MISSED and self._session is not None:
-            self._connections.hub.sessions.bye(self._session, CloseCode.TIMEOUT, "no answer to pings")
+            self._connections.hub.sessions.close(self._session, CloseCode.TIMEOUT, "no answer to pings")
             return
         self._missed += 1
         if self._conn.state is OPEN:
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
     def fault(self, error: Exception) -> None:
         """End it on an internal error; what has no session yet is answered as far as it can be."""
         if self._session is not None:
-            self._connections.hub.sessions.fault(self._session, error)
+            self._connections.hub.sessions.fail(self._session, error)
             return
         self._connections.record_request_error("a handshake", error)
         try:
@@ -274,11 +274,11 @@ class Connection(asyncio.Protocol):
     def _flooded(self) -> None:
         """Tell a client that it sends too much, and parse nothing more of it."""
         if self._session is not None:
-            self._connections.admission.refused[Limit.MESSAGE_RATE] += 1
+            self._connections.admission.rejected[Limit.MESSAGE_RATE] += 1
             if self._conn.state is not OPEN:
                 return  # it has said goodbye itself, or a broken frame did
             reason = f"more than {self._connections.message_rate} frames in a second"
-            self._connections.hub.sessions.bye(self._session, CloseCode.TOO_MANY, reason, 1_000)
+            self._connections.hub.sessions.close(self._session, CloseCode.TOO_MANY, reason, 1_000)
         self._end()  # also when it was told goodbye before, and its answer is still to come
 
     def _handshake(self, request: Request) -> None:
@@ -315,11 +315,11 @@ class Connection(asyncio.Protocol):
             )
             if self._transport.get_write_buffer_size() > BUFFER_HIGH:
                 # The snapshot filled the socket before there was a session to tell.
-                hub.sessions.paused(self._session)
+                hub.sessions.pause(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so it is told inside.
             self._connections.handshake_results["rejected"] += 1
-            hub.sessions.turn_away(self, decision.rejection, close_code(decision.rejection))
+            hub.sessions.reject_link(self, decision.rejection, close_code(decision.rejection))
 
     def _refuse(self, response: Response) -> None:
         """Answer over HTTP, and end."""
@@ -337,7 +337,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """Close the connection, with time for its client to read why."""
         if self._client_slot is not None and self._conn.close_rcvd is None:
-            self._connections.admission.unsettle(
+            self._connections.admission.mark_pending(
                 self._client_slot
             )  # it may take its time, at the cost of its own kind
         self._transport.close()
@@ -351,5 +351,5 @@ class Connection(asyncio.Protocol):
             self._put(data)
         if self._conn.state is not OPEN and self._session is not None:
             # The closing handshake has begun: nothing may be written by a feed any more.
-            self._connections.hub.sessions.closed(self._session)
+            self._connections.hub.sessions.remove(self._session)
             self._session = None

@@ -116,20 +116,20 @@ class SharedLimitCounters:
     def __repr__(self) -> str:
         return f"SharedLimitCounters({self._open} open, {self._table!r})"
 
-    def take(self, key: str, most: int) -> bool:
+    def acquire(self, key: str, limit: int) -> bool:
         """Count one more."""
         if key == ALL and self._open >= self._room:
             return False
         with self._table.row(key) as row:
             # A bucket full of others is one in a million tables; who falls into it is not counted.
             if row is not None:
-                if most and self._table.count(row) >= most:
+                if limit and self._table.count(row) >= limit:
                     return False
                 self._own[row] += 1
         self._open += key == ALL
         return True
 
-    def give(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Count one less."""
         self._open -= key == ALL
         with self._table.row(key) as row:
@@ -150,7 +150,7 @@ class SharedLimitCounters:
             table.tokens[row], table.heard[row] = bucket.tokens, bucket.updated_at
         return allowed
 
-    def tidy(self, rate: float, now: float) -> None:
+    def prune(self, rate: float, now: float) -> None:
         """Do nothing: a row is taken from whoever is counted nowhere when another needs it."""
 
 

@@ -85,9 +85,9 @@ class Inside:
         self.loop.set_exception_handler(self._unhandled)
         verify = verifier().verify
         self.hub = Hub(HubSettings(log_events=200), self._wake, verify=verify, report=session_failed)
-        self._tally = LocalLimitCounters()
+        self._counters = LocalLimitCounters()
         self.admission = Admission(
-            Limits(connections=100, unauthenticated=20, subject_connections=100), tally=self._tally
+            Limits(connections=100, unauthenticated=20, subject_connections=100), counters=self._counters
         )
         self.connections = Connections(
             self.hub, self._now, RequestAuth(verify, Origins("https://app.example.com")), self.admission
@@ -252,7 +252,7 @@ class Inside:
             "sessions": len(self.hub.sessions),
             "feeds": len(self.hub.fanout.feeds),
             "behind": self.hub.fanout.behind,
-            "counted for limits": self._tally.counted,
+            "counted for limits": self._counters.counted,
             "lingering": self.acceptor.lingering,
             "requests": len(self._state.tasks),
             "HTTP": len(self._state.connections),

@@ -39,19 +39,19 @@ async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int
 
     channel = await SupervisorChannel.open(link)
     slot, workers = brief["slot"], brief["workers"]
-    place = WorkerContext(
+    context = WorkerContext(
         relay=brief["relay"],
         workers=workers,
-        tally=partial(SharedLimitCounters, SharedCounters(memory, workers), slot),
+        limit_counters=partial(SharedLimitCounters, SharedCounters(memory, workers), slot),
         ops=channel.serve,
-        refused=lambda line: channel.tell(refused=line),
+        report_error=lambda line: channel.tell(refused=line),
     )
     try:
         settings = ServeSettings(**brief["settings"])
         set_up_log(settings, slot)
-        code = await serve(settings, lambda line: channel.tell(said=line), shipping(settings), place)
+        code = await serve(settings, lambda line: channel.tell(said=line), shipping(settings), context)
     except LogLevelError as error:
-        place.refused(str(error))
+        context.report_error(str(error))
         code = 1
     finally:
         await channel.close()

@@ -89,7 +89,7 @@ class Batch:
         return f"Batch({len(self.records)} records to {self.reached}, {self.gap!r})"
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """True when nothing was passed over or replaced."""
         return self.gap is None and self.conflated is None
 
@@ -116,22 +116,22 @@ class Batch:
         conflated = self.conflated
         for part in parts:
             cursor = format_cursor(self._epoch, part[-1].seq, part[-1].stored_ns)
-            found.append(EncodedEvents([record.item for record in part], cursor, conflated))
+            found.append(EncodedEvents([record.encoded for record in part], cursor, conflated))
             conflated = None if conflated is None else 0  # told in the first, before any cursor passes them
         cursor = format_cursor(self._epoch, self.reached, self._stored_ns)
-        found.append(EncodedEvents([record.item for record in last], cursor, conflated))
+        found.append(EncodedEvents([record.encoded for record in last], cursor, conflated))
         return found
 
 
 def snapshot(records: Sequence[Record]) -> list[Outgoing]:
     """Return the messages of a snapshot, the last with ``done``; one empty message when there is no state."""
     *parts, last = _split(records)
-    found: list[Outgoing] = [EncodedSnapshot([record.item for record in part], False) for part in parts]
-    found.append(EncodedSnapshot([record.item for record in last], True))
+    found: list[Outgoing] = [EncodedSnapshot([record.encoded for record in part], False) for part in parts]
+    found.append(EncodedSnapshot([record.encoded for record in last], True))
     return found
 
 
-def lost(epoch: str, start: int, end: int, reason: GapReason, states: Sequence[Record] = ()) -> Batch:
+def lost_batch(epoch: str, start: int, end: int, reason: GapReason, states: Sequence[Record] = ()) -> Batch:
     """Return the batch that tells of a range whose events cannot be counted.
 
     Args:
@@ -144,7 +144,7 @@ def lost(epoch: str, start: int, end: int, reason: GapReason, states: Sequence[R
     return Batch(epoch, end, states, Gap(start, end, reason))
 
 
-def passing_over(
+def batch_with_gap(
     epoch: str,
     start: int,
     reached: int,
@@ -181,11 +181,11 @@ def newest_per_subject(records: Sequence[Record]) -> tuple[list[Record], int]:
     return sorted(newest.values(), key=lambda record: record.seq), len(records) - len(newest)
 
 
-def within(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Record]]:
+def split_by_bytes(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Record]]:
     """Split records after as many as have ``max_bytes`` together; at least one is on the left."""
     size = 0
     for index, record in enumerate(records):
-        size += len(record.item)
+        size += len(record.encoded)
         if size > max_bytes and index:
             return records[:index], records[index:]
     return records, []
@@ -193,15 +193,15 @@ def within(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Re
 
 def _split(records: Sequence[Record]) -> list[Sequence[Record]]:
     """Split records into those of one message each."""
-    size = sum(len(record.item) + 1 for record in records)
+    size = sum(len(record.encoded) + 1 for record in records)
     if size <= MESSAGE_BYTES or len(records) <= 1:
         return [records]
     parts: list[list[Record]] = []
     size = MESSAGE_BYTES + 1
     for record in records:
-        size += len(record.item) + 1
+        size += len(record.encoded) + 1
         if size > MESSAGE_BYTES:
             parts.append([])
-            size = len(record.item) + 1
+            size = len(record.encoded) + 1
         parts[-1].append(record)
     return list(parts)

@@ -12,9 +12,9 @@ from typing import Final
 
 from tickertape.contracts.messages import GapReason
 from tickertape.relay.core.event_log import EventLog
-from tickertape.relay.core.fanout.batch import Batch, lost, newest_per_subject, passing_over
+from tickertape.relay.core.fanout.batch import Batch, batch_with_gap, lost_batch, newest_per_subject
 from tickertape.relay.core.fanout.feed import Feed, Member
-from tickertape.relay.core.replay_cache import STRETCH, ReplayCache
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 
 TURN_MEMBERS: Final = 32
@@ -48,7 +48,7 @@ class CatchUp:
     Args:
         log: what cursors point into.
         snapshot: newest states, for what the log has let go or a member passes over.
-        archive: replay chunks of the stream, for what is older than the log.
+        replay_cache: replay chunks of the stream, for what is older than the log.
         max_behind: most matching events that a member of mode ``live`` gets one by one.
         deliver: writes a batch to a member, and counts it.
         arrived: called after a member's turn: it may have arrived at the head.
@@ -58,12 +58,12 @@ class CatchUp:
         self,
         log: EventLog,
         snapshot: Snapshot,
-        archive: ReplayCache[Member],
+        replay_cache: ReplayCache[Member],
         max_behind: int,
         deliver: Callable[[Member, Batch], None],
         arrived: Callable[[Member], None],
     ) -> None:
-        self.archive = archive
+        self.replay_cache = replay_cache
         self._log = log
         self._snapshot = snapshot
         self._max_behind = max_behind
@@ -73,9 +73,8 @@ class CatchUp:
         self._paced: dict[Member, float] = {}  # when its pace lets it move, UNIX seconds
 
     def __repr__(self) -> str:
-        return (
-            f"CatchUp({len(self._turns)} in turn, {len(self._paced)} paced, {self.archive.waiting} waiting)"
-        )
+        waiting = self.replay_cache.waiting
+        return f"CatchUp({len(self._turns)} in turn, {len(self._paced)} paced, {waiting} waiting)"
 
     def add(self, member: Member) -> bool:
         """Take in a member that is behind; True when a flush would move it."""
@@ -89,7 +88,7 @@ class CatchUp:
         """Forget a member."""
         self._turns.pop(member, None)
         self._paced.pop(member, None)
-        self.archive.forget(member)
+        self.replay_cache.forget(member)
 
     def resume(self, members: list[Member]) -> bool:
         """Give members that waited for the stream a turn; True when there is any with a turn."""
@@ -98,11 +97,11 @@ class CatchUp:
 
     def members(self) -> list[Member]:
         """Return all members behind the head that can be written to."""
-        return [*self._turns, *self._paced, *self.archive.waiters()]
+        return [*self._turns, *self._paced, *self.replay_cache.waiters()]
 
     def can_move(self, member: Member) -> bool:
         """Tell whether a member is behind its feed."""
-        return member.feed is not None and member.cursor < member.feed.place(self._log.head)
+        return member.feed is not None and member.cursor < member.feed.position(self._log.head)
 
     @property
     def held(self) -> int:
@@ -140,7 +139,7 @@ class CatchUp:
                 self._serve(member, member.feed, epoch, now)
                 self._arrived(member)
             except Exception as error:
-                member.fault(error)
+                member.fail(error)
         return any(self.can_move(member) for member in self._turns)
 
     def _serve(self, member: Member, feed: Feed, epoch: str, now: float) -> None:
@@ -151,7 +150,7 @@ class CatchUp:
             if source is None:
                 break
             log, reason = source
-            upto = feed.place(self._log.head)
+            upto = feed.position(self._log.head)
             batch = next_batch(
                 member,
                 feed,
@@ -192,22 +191,22 @@ class CatchUp:
         place = member.cursor
         if place >= log.floor:
             return log, "slow"
-        if not self.archive.available:
+        if not self.replay_cache.available:
             return log, "slow" if member.arrived else "retention"
         if feed.key.mode != "complete":
             # It is moved forward anyway: the chunk before the log is read again for it, and no more.
             if member.arrived or self._capacity(feed) == 0:
                 return log, "slow"
-            begin = (log.floor - 1) // STRETCH * STRETCH
+            begin = (log.floor - 1) // CHUNK_SEQUENCES * CHUNK_SEQUENCES
             if place < begin:
                 skipped = EventLog(1, 1)
-                skipped.start(begin)
+                skipped.reset(begin)
                 return skipped, "slow"
-        found = self.archive.get(place)
+        found = self.replay_cache.get(place)
         if found is None:
-            self.archive.wait(member, place)
+            self.replay_cache.wait(member, place)
             return None
-        self.archive.prefetch(place, log.floor)
+        self.replay_cache.prefetch(place, log.floor)
         return found, "retention"
 
     def _capacity(self, feed: Feed) -> int:
@@ -251,10 +250,10 @@ def next_batch(
     wanted = feed.filter
     if start < log.floor:
         end = min(log.floor, upto)  # not beyond the head, where what is pending is still to come
-        return lost(epoch, start, end, reason, snapshot.changed(wanted, start, end))
-    if log.holes and (hole := log.next_hole(start, upto)) is not None:
+        return lost_batch(epoch, start, end, reason, snapshot.changed(wanted, start, end))
+    if log.missing_ranges and (hole := log.next_missing_range(start, upto)) is not None:
         if hole.start <= start:
-            return lost(epoch, start, hole.end, "retention", snapshot.changed(wanted, start, hole.end))
+            return lost_batch(epoch, start, hole.end, "retention", snapshot.changed(wanted, start, hole.end))
         upto = hole.start
     if feed.key.mode == "latest":
         found, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
@@ -268,7 +267,7 @@ def next_batch(
             keep = set(map(id, kept))
             over = [record for record in cut if id(record) not in keep]
             if over:
-                return passing_over(epoch, start, cut[-1].seq, kept, over, "slow", log)
+                return batch_with_gap(epoch, start, cut[-1].seq, kept, over, "slow", log)
     if member.bucket is not None:
         found, reached = log.select(wanted, start, upto, member.bucket.available, CATCH_UP_BYTES)
         return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
@@ -280,12 +279,12 @@ def next_batch(
 
 def _block(feed: Feed, log: EventLog, epoch: str, start: int, end: int) -> Batch:
     """Make the batch up to the end of a block, the same one for all who stand at its beginning."""
-    whole = end - start == BLOCK
-    if whole and (known := feed.blocks.get(start)) is not None:
+    complete = end - start == BLOCK
+    if complete and (known := feed.blocks.get(start)) is not None:
         return known
     found, reached = log.select(feed.filter, start, end, BLOCK, CATCH_UP_BYTES)
     batch = Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
-    if whole and reached == end:
+    if complete and reached == end:
         feed.dense = len(found) >= _DENSE
         if len(feed.blocks) >= MAX_BLOCKS:
             del feed.blocks[next(iter(feed.blocks))]

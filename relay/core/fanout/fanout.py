@@ -19,9 +19,9 @@ from tickertape.contracts.cursors import format_cursor
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import Mode
 from tickertape.relay.core import server_messages as messages
-from tickertape.relay.core.counters import Example, Stats
+from tickertape.relay.core.counters import Exemplar, Stats
 from tickertape.relay.core.event_log import EventLog, Record
-from tickertape.relay.core.fanout.batch import Batch, lost
+from tickertape.relay.core.fanout.batch import Batch, lost_batch
 from tickertape.relay.core.fanout.catch_up import CatchUp
 from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
 from tickertape.relay.core.fanout.feed_index import FeedIndex
@@ -31,7 +31,7 @@ from tickertape.relay.core.replay_cache import ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.core.trace_context import may_be_traced
 
-LOOKS: Final = 16
+MAX_TRACE_CHECKS: Final = 16
 """Events of one flush that are looked at for their trace, as examples of a delay; most feeds share them."""
 
 
@@ -58,16 +58,16 @@ class Fanout:
     ) -> None:
         self.epoch = "0"
         self.pacer = FlushPacer()
-        self.archive: ReplayCache[Member] = ReplayCache(fetch)
+        self.replay_cache: ReplayCache[Member] = ReplayCache(fetch)
         self._index = FeedIndex()
-        self._behind = CatchUp(log, snapshot, self.archive, max_catch_up, self._deliver, self.start)
+        self._behind = CatchUp(log, snapshot, self.replay_cache, max_catch_up, self._deliver, self.start)
         self._log = log
         self._stats = stats
         self._wake = wake
-        self._awake = False
+        self._flush_requested = False
         self._looks = 0  # at events for their traces, in this flush
         self._looked_at: Record | None = None
-        self._example: Example | None = None  # that one, if it may be traced
+        self._exemplar: Exemplar | None = None  # that one, if it may be traced
         self._dirty: list[Feed] = []  # feeds with something pending
 
     def __repr__(self) -> str:
@@ -96,14 +96,14 @@ class Fanout:
                 feed.cursor = before
                 self._dirty.append(feed)
             feed.pending.append(record)
-        if not self._awake:  # asked here too: a call for each event would be dear
-            self._rouse()
+        if not self._flush_requested:  # asked here too: a call for each event would be dear
+            self._request_flush()
 
-    def hole(self, end: int, now: float) -> None:
+    def publish_missing(self, end: int, now: float) -> None:
         """Tell all members, in order, that events after the log's head, up to ``end``, will never come."""
         self.flush_live(now)
-        hole = self._log.hole(end)
-        batch = lost(self.epoch, hole.start, hole.end, "retention")
+        hole = self._log.append_missing(end)
+        batch = lost_batch(self.epoch, hole.start, hole.end, "retention")
         for feed in list(self.feeds.values()):  # a member that fails may be the last of its feed
             self._write_live(feed, batch, now)
 
@@ -120,28 +120,28 @@ class Fanout:
         for feed in self.feeds.values():
             feed.reset()
         self._dirty.clear()
-        if self._behind.resume(self.archive.clear()):
-            self._rouse()
+        if self._behind.resume(self.replay_cache.clear()):
+            self._request_flush()
 
-    def loaded(self, number: int, stretch: EventLog) -> None:
+    def add_chunk(self, number: int, stretch: EventLog) -> None:
         """Take in a replay chunk of the stream: those that waited for it get their turn."""
-        if self._behind.resume(self.archive.loaded(number, stretch)):
-            self._rouse()
+        if self._behind.resume(self.replay_cache.add(number, stretch)):
+            self._request_flush()
 
     # Members.
 
-    def place(self, member: Member) -> int:
+    def position(self, member: Member) -> int:
         """Return where a member stands."""
         feed = member.feed
-        return feed.place(self._log.head) if feed is not None and member in feed.live else member.cursor
+        return feed.position(self._log.head) if feed is not None and member in feed.live else member.cursor
 
-    def cursor(self, place: int) -> str:
+    def cursor(self, position: int) -> str:
         """Return the cursor of a place, with the time of the message there when the log knows it."""
-        return format_cursor(self.epoch, place, self._log.stored_at(place))
+        return format_cursor(self.epoch, position, self._log.stored_at(position))
 
-    def move(self, member: Member, place: int) -> None:
+    def set_position(self, member: Member, position: int) -> None:
         """Say where a member begins that has no feed yet, or whose log starts again."""
-        member.cursor = place
+        member.cursor = position
 
     def attach(
         self, member: Member, wanted: Filter, mode: Mode, rate: float, interval_ms: int, now: float
@@ -182,15 +182,15 @@ class Fanout:
     def start(self, member: Member) -> None:
         """Let a member continue from its cursor: at the head if it stands there, else behind it."""
         feed = member.feed
-        if feed is None or not member.writable or member in feed.live or member in self.archive:
+        if feed is None or not member.writable or member in feed.live or member in self.replay_cache:
             return
-        at_head = member.cursor == feed.place(self._log.head)
+        at_head = member.cursor == feed.position(self._log.head)
         if at_head:
             member.arrived = True
         if at_head and member.bucket is None:
             feed.join(member)
         elif self._behind.add(member):
-            self._rouse()
+            self._request_flush()
 
     def pause(self, member: Member) -> None:
         """Leave a member where it is: its socket takes no more."""
@@ -206,7 +206,7 @@ class Fanout:
         self._behind.remove(member)
         feed = member.feed
         if feed is not None and feed.leave(member):
-            member.cursor = feed.place(self._log.head)
+            member.cursor = feed.position(self._log.head)
 
     @property
     def behind(self) -> int:
@@ -223,8 +223,8 @@ class Fanout:
 
     def flush(self, now: float) -> None:
         """Hand what is pending to the live members, then let some of those behind catch up."""
-        self._awake = False
-        self._looks, self._looked_at, self._example = LOOKS, None, None
+        self._flush_requested = False
+        self._looks, self._looked_at, self._exemplar = MAX_TRACE_CHECKS, None, None
         dirty, self._dirty = self._dirty, []
         alike: dict[tuple[int, int], Batch] = {}  # by first sequence and number of records
         for feed in dirty:
@@ -237,7 +237,7 @@ class Fanout:
                 self._dirty.append(feed)
         behind = self.serve_behind(now)
         if behind or any(feed.held_until <= now for feed in self._dirty):
-            self._rouse()
+            self._request_flush()
 
     def serve_behind(self, now: float) -> bool:
         """Let some of those behind catch up, between two flushes too; True when there are more who can."""
@@ -254,7 +254,7 @@ class Fanout:
         time = format_time(now)
         for feed in list(self.feeds.values()):
             feed.blocks.clear()  # those who needed them have read them
-            message = messages.heartbeat(self.cursor(feed.place(self._log.head)), time)
+            message = messages.heartbeat(self.cursor(feed.position(self._log.head)), time)
             for encoding, senders in feed.writers().items():
                 self._send(feed, senders, encoding.encode([message]))
         for member in self._behind.members():  # a write can fill a socket, and that changes who catches up
@@ -262,7 +262,7 @@ class Fanout:
                 message = messages.heartbeat(self.cursor(member.cursor), time)
                 member.send(member.encoding.encode([message]))
             except Exception as error:
-                member.fault(error)
+                member.fail(error)
 
     # Inside.
 
@@ -271,7 +271,7 @@ class Fanout:
     ) -> Batch | None:
         """Take the next batch of a feed; None, and the end of its live members, where that fails."""
         try:
-            return feed.take(self._log, self.epoch, now, hold=hold, alike=alike)
+            return feed.take_batch(self._log, self.epoch, now, hold=hold, alike=alike)
         except Exception as error:
             self._fail(feed, error)
             return None
@@ -280,7 +280,7 @@ class Fanout:
         """End the live members of a feed; those behind have a turn of their own."""
         feed.clear()
         for member in list(feed.live):
-            member.fault(error)
+            member.fail(error)
 
     def _send(self, feed: Feed, senders: list[Callable[[Any], None]], data: Sized) -> None:
         """Write to live members of a feed; one whose write fails ends alone."""
@@ -293,7 +293,7 @@ class Fanout:
                 done = True
             except Exception as error:
                 for member in [one for one in feed.live if one.send is send]:
-                    member.fault(error)
+                    member.fail(error)
 
     def _write_live(self, feed: Feed, batch: Batch, now: float) -> None:
         feed.cursor = batch.reached
@@ -315,10 +315,10 @@ class Fanout:
             if oldest is not self._looked_at and self._looks:
                 self._looks -= 1
                 self._looked_at = oldest
-                self._example = Example(oldest, now) if may_be_traced(oldest) else None
-            example = self._example if oldest is self._looked_at else None
-            self._stats.delay.observe(now - oldest.received, delivered, example)
-            self._stats.observe_age(now - oldest.timestamp, delivered, example)
+                self._exemplar = Exemplar(oldest, now) if may_be_traced(oldest) else None
+            exemplar = self._exemplar if oldest is self._looked_at else None
+            self._stats.delay.observe(now - oldest.received, delivered, exemplar)
+            self._stats.observe_age(now - oldest.timestamp, delivered, exemplar)
 
     def _deliver(self, member: Member, batch: Batch) -> None:
         data = batch.encoded(member.encoding)
@@ -336,7 +336,7 @@ class Fanout:
         if batch.conflated:
             stats.conflated += members * batch.conflated
 
-    def _rouse(self) -> None:
-        if not self._awake:
-            self._awake = True
+    def _request_flush(self) -> None:
+        if not self._flush_requested:
+            self._flush_requested = True
             self._wake()

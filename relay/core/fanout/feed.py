@@ -10,7 +10,13 @@ from typing import Any, Final
 
 from tickertape.contracts.messages import Mode
 from tickertape.relay.core.event_log import EventLog, Record
-from tickertape.relay.core.fanout.batch import Batch, Encoding, newest_per_subject, passing_over, within
+from tickertape.relay.core.fanout.batch import (
+    Batch,
+    Encoding,
+    batch_with_gap,
+    newest_per_subject,
+    split_by_bytes,
+)
 from tickertape.relay.core.fanout.batch import snapshot as snapshot_messages
 from tickertape.relay.core.fanout.flush_pacer import GAP_HOLD, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
@@ -59,7 +65,7 @@ class Member:
         self.bucket: TokenBucket | None = None
         self._fault = fault
 
-    def fault(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """End it: an exception was raised on its behalf."""
         self._fault(self, error)
 
@@ -114,7 +120,7 @@ class Feed:
         at_head = f"{len(self.live)} of {self.members} at the head"
         return f"Feed({self.filter!r}, {self.key.mode}, {at_head}, {len(self.pending)} pending)"
 
-    def place(self, head: int) -> int:
+    def position(self, head: int) -> int:
         """Where members at the head stand, given the log's head."""
         return self.cursor if self.pending or self.writing else head
 
@@ -160,7 +166,7 @@ class Feed:
         self.blocks.clear()
         self._snapshot_version = -1
 
-    def take(
+    def take_batch(
         self, log: EventLog, epoch: str, now: float, *, hold: bool = True, alike: Batch | None = None
     ) -> Batch | None:
         """Take the next batch for the head out of what is pending.
@@ -184,11 +190,11 @@ class Feed:
             return None
         if self.key.mode == "latest":
             return self._take_latest(log, epoch, now, hold)
-        if self.bucket is None and alike is not None and alike.whole and alike.records == pending:
+        if self.bucket is None and alike is not None and alike.complete and alike.records == pending:
             # Different filters often want the same events: encoded once, and found equal by identity.
             self.pending = []
             return alike
-        some, rest = within(pending, BATCH_BYTES)
+        some, rest = split_by_bytes(pending, BATCH_BYTES)
         reached = some[-1].seq if rest else log.head
         if self.bucket is None:
             self.pending = rest
@@ -216,7 +222,7 @@ class Feed:
                 return None
         self.pending = rest
         reached = some[-1].seq if rest else log.head
-        return passing_over(epoch, self.cursor, reached, passed, over, "rate", log)
+        return batch_with_gap(epoch, self.cursor, reached, passed, over, "rate", log)
 
     def _take_latest(self, log: EventLog, epoch: str, now: float, hold: bool) -> Batch | None:
         if hold and now < self.held_until:

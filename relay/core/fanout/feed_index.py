@@ -1,7 +1,7 @@
 """Which feeds an event goes to: paid when a subject and a feed first meet, not for each event."""
 
 from tickertape.relay.core.fanout.feed import Feed, FeedKey
-from tickertape.relay.core.fanout.subject_index import Patterns, Subjects
+from tickertape.relay.core.fanout.subject_index import PatternTrie, SubjectTrie
 from tickertape.relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
 
 
@@ -11,8 +11,8 @@ class FeedIndex:
     def __init__(self) -> None:
         self.feeds: dict[FeedKey, Feed] = {}
         self._routes: dict[str, Route] = {}
-        self._patterns: Patterns[Feed] = Patterns()
-        self._subjects: Subjects[Route] = Subjects()
+        self._patterns: PatternTrie[Feed] = PatternTrie()
+        self._subjects: SubjectTrie[Route] = SubjectTrie()
 
     def __repr__(self) -> str:
         return f"FeedIndex({len(self.feeds)} feeds, {len(self._routes)} subjects)"

@@ -14,7 +14,7 @@ GAP_HOLD: Final = 0.1
 FLUSH_SHARE: Final = 0.35
 """Most of the time that may go into short flushes before they are spread: bigger batches, fewer sends."""
 
-LEAST_SHARE: Final = 0.26
+MIN_FLUSH_SHARE: Final = 0.26
 """The same for long flushes. The larger the audience, the more a larger batch saves, and the better it
 compresses; to a small one promptness is worth more. With less, a burst could make flushes so long, and so
 rare, that what gathers in between keeps them long."""
@@ -95,5 +95,5 @@ class FlushPacer:
         self._usual = usual + (took - usual) / 4
         cost = min(took, _UNUSUAL * usual)
         longer = max(0.0, cost - SHORT_FLUSH)
-        share = max(self.share / (1 + longer / LONG_FLUSH), min(self.share, LEAST_SHARE))
+        share = max(self.share / (1 + longer / LONG_FLUSH), min(self.share, MIN_FLUSH_SHARE))
         self._earliest = started + max(took, min(cost / share, self.max_delay))

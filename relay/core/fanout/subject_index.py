@@ -17,10 +17,10 @@ T = TypeVar("T")
 class _Node(Generic[T]):
     """What lies at a token: values whose last token this is, and what comes below."""
 
-    __slots__ = ("below", "values")
+    __slots__ = ("children", "values")
 
     def __init__(self) -> None:
-        self.below: dict[str, _Node[T]] = {}
+        self.children: dict[str, _Node[T]] = {}
         self.values: dict[T, None] = {}
 
 
@@ -34,10 +34,10 @@ class _Trie(Generic[T]):
         """Put a value at a pattern or subject; several may lie there."""
         node = self._root
         for token in text.split("."):
-            below = node.below.get(token)
-            if below is None:
-                below = node.below[token] = _Node()
-            node = below
+            children = node.children.get(token)
+            if children is None:
+                children = node.children[token] = _Node()
+            node = children
         node.values[value] = None
 
     def discard(self, text: str, value: T) -> None:
@@ -45,22 +45,22 @@ class _Trie(Generic[T]):
         path = [self._root]
         tokens = text.split(".")
         for token in tokens:
-            below = path[-1].below.get(token)
-            if below is None:
+            children = path[-1].children.get(token)
+            if children is None:
                 return
-            path.append(below)
+            path.append(children)
         path[-1].values.pop(value, None)
         for token in reversed(tokens):
             node = path.pop()
-            if node.values or node.below:
+            if node.values or node.children:
                 return
-            del path[-1].below[token]
+            del path[-1].children[token]
 
     def __bool__(self) -> bool:
-        return bool(self._root.below)
+        return bool(self._root.children)
 
 
-class Patterns(_Trie[T]):
+class PatternTrie(_Trie[T]):
     """Values by pattern; ``matching`` takes a subject."""
 
     def matching(self, subject: str) -> Iterable[T]:
@@ -70,9 +70,9 @@ class Patterns(_Trie[T]):
         for token in subject.split("."):
             following = []
             for node in nodes:
-                below = node.below
-                following += [child for wanted in (token, "*") if (child := below.get(wanted)) is not None]
-                if (rest := below.get(">")) is not None:
+                children = node.children
+                following += [child for wanted in (token, "*") if (child := children.get(wanted)) is not None]
+                if (rest := children.get(">")) is not None:
                     found |= rest.values
             nodes = following
         for node in nodes:
@@ -80,7 +80,7 @@ class Patterns(_Trie[T]):
         return found
 
 
-class Subjects(_Trie[T]):
+class SubjectTrie(_Trie[T]):
     """Values by subject; ``matching`` takes a pattern."""
 
     def matching(self, pattern: str) -> list[T]:
@@ -91,9 +91,9 @@ class Subjects(_Trie[T]):
                 nodes = _below(nodes)
                 break
             if token == "*":
-                nodes = [child for node in nodes for child in node.below.values()]
+                nodes = [child for node in nodes for child in node.children.values()]
             else:
-                nodes = [child for node in nodes if (child := node.below.get(token)) is not None]
+                nodes = [child for node in nodes if (child := node.children.get(token)) is not None]
         return [value for node in nodes for value in node.values]
 
 
@@ -101,6 +101,6 @@ def _below(nodes: list[_Node[T]]) -> list[_Node[T]]:
     """All nodes below these, without them."""
     found: list[_Node[T]] = []
     while nodes:
-        nodes = [child for node in nodes for child in node.below.values()]
+        nodes = [child for node in nodes for child in node.children.values()]
         found += nodes
     return found

@@ -46,6 +46,6 @@ def contained(
         try:
             method(self, session, *args, **kwargs)
         except Exception as error:
-            session.fault(error)
+            session.fail(error)
 
     return guarded

@@ -28,7 +28,7 @@ class SessionRegistry:
         self._stats = stats
         self._report = report
         self._sessions: dict[str, Session] = {}
-        self._failed = self.fault  # one bound method for all sessions
+        self._failed = self.fail  # one bound method for all sessions
 
     def __repr__(self) -> str:
         return f"SessionRegistry({len(self)} sessions)"
@@ -45,10 +45,10 @@ class SessionRegistry:
         self._sessions[session.id] = session
         return session
 
-    def say(self, session: Session, *said: Message) -> None:
+    def send(self, session: Session, *messages: Message) -> None:
         """Send messages to a session, in one write."""
         if session.state is not State.CLOSING:
-            self.write(session, session.encoding.encode(said), len(said))
+            self.write(session, session.encoding.encode(messages), len(messages))
 
     def write(self, session: Session, data: Sized, count: int = 1) -> None:
         """Send what its encoding made of ``count`` messages to a session."""
@@ -58,42 +58,44 @@ class SessionRegistry:
             self._stats.bytes += len(data)
 
     @contained
-    def tell(self, session: Session, said: Message) -> None:
+    def notify(self, session: Session, said: Message) -> None:
         """Send a message to one of many sessions."""
-        self.say(session, said)
+        self.send(session, said)
 
-    def turn_away(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
+    def reject_link(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
         """Say ``error`` and ``bye`` to a client that gets no session, and close."""
-        self.refuse(Session("", link, Request(), self.fault), error, code)
+        self.reject(Session("", link, Request(), self.fail), error, code)
 
     @contained
-    def refuse(self, session: Session, error: ProtocolError, code: CloseCode | None = None) -> None:
+    def reject(self, session: Session, error: ProtocolError, code: CloseCode | None = None) -> None:
         """Answer a client's error, say ``bye`` and close; ``code`` is the error's own unless given."""
         code = close_code(error) if code is None else code
-        self.say(session, messages.error(error, code))
-        self.bye(session, code, error.message, RETRY_AFTER_MS.get(code))
+        self.send(session, messages.error(error, code))
+        self.close(session, code, error.message, RETRY_AFTER_MS.get(code))
 
     @contained
-    def bye(self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None) -> None:
+    def close(
+        self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None
+    ) -> None:
         """Say ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
         try:
-            self.say(session, messages.bye(code, reason, retry_after_ms))
+            self.send(session, messages.bye(code, reason, retry_after_ms))
         finally:
-            self.closed(session)
+            self.remove(session)
             session.state = State.CLOSING
         session.link.close(code, reason)
 
     @contained
-    def closed(self, session: Session) -> None:
+    def remove(self, session: Session) -> None:
         """Forget a session whose connection is gone, or ends: nothing is written to it from here on."""
         session.locating = None
         self._sessions.pop(session.id, None)
         self._fanout.detach(session)
         session.state = State.CLOSING
 
-    def fault(self, session: Session, error: Exception) -> None:
+    def fail(self, session: Session, error: Exception) -> None:
         """End a session on whose behalf an exception was raised, and report it once.
 
         A session that was ending already, or whose end fails too, is cut.
@@ -104,7 +106,7 @@ class SessionRegistry:
             self._stats.errors["session"] += 1
             self._report(session.id, error)
         if not ending:
-            self.bye(session, CloseCode.INTERNAL_ERROR, REASON)
+            self.close(session, CloseCode.INTERNAL_ERROR, REASON)
             return
         # What cannot be cut either is gone; why the session ends has been reported.
         with contextlib.suppress(Exception):

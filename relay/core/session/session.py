@@ -106,18 +106,18 @@ class Session(Member):
         locating: what it asked for, while the stream is asked where that begins.
     """
 
-    __slots__ = ("asked", "due", "failed", "grant", "id", "link", "locating", "state", "wanted")
+    __slots__ = ("deadline", "failed", "filter", "grant", "id", "link", "locating", "request", "state")
 
     def __init__(
-        self, id: str, link: Link, asked: Request, fault: Callable[["Session", Exception], None]
+        self, id: str, link: Link, request: Request, fault: Callable[["Session", Exception], None]
     ) -> None:
         super().__init__(link.send, link.encoding, fault)
         self.id = id
         self.link = link
-        self.asked = asked
-        self.wanted: Filter | None = None
+        self.request = request
+        self.filter: Filter | None = None
         self.grant: Grant | None = None
-        self.due = math.inf
+        self.deadline = math.inf
         self.state = State.WAITING
         self.failed = False
         self.locating: Request | None = None

@@ -50,7 +50,7 @@ class SessionStart:
 
     def start(self, session: Session, place: int, now: float) -> None:
         """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
-        request = session.asked
+        request = session.request
         session.locating = None
         if request.cursor is not None:
             here = self.knows(request.cursor)
@@ -58,7 +58,7 @@ class SessionStart:
                 self._locate(session, request)
             elif here:
                 seq = request.cursor.sequence
-                past = "stream" if self._fanout.archive.available else "gap"
+                past = "stream" if self._fanout.replay_cache.available else "gap"
                 self._stats.resumes["log" if seq >= self._log.floor else past] += 1
                 self.begin(session, seq, now, resumed=True)
             else:
@@ -92,7 +92,7 @@ class SessionStart:
     def _locate(self, session: Session, request: Request) -> None:
         assert self._ask is not None
         session.locating = request
-        self._fanout.move(session, self._log.head)
+        self._fanout.set_position(session, self._log.head)
         self._ask(session)
 
     def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
@@ -127,19 +127,19 @@ class SessionStart:
     ) -> None:
         """Give a session its feed and its position, and say so."""
         assert session.grant is not None
-        assert session.wanted is not None
-        self._fanout.move(session, place)
+        assert session.filter is not None
+        self._fanout.set_position(session, place)
         feed = self._fanout.attach(
             session,
-            session.wanted,
-            session.asked.mode,
-            self._settings.pace(session.asked.mode, session.grant),
-            session.asked.interval_ms,
+            session.filter,
+            session.request.mode,
+            self._settings.rate_for(session.request.mode, session.grant),
+            session.request.interval_ms,
             now,
         )
-        session.wanted = feed.filter  # an equal one, of which there is one for all members
+        session.filter = feed.filter  # an equal one, of which there is one for all members
         subscribed = self.subscribed(session, feed, place, resumed=resumed)
-        self._registry.say(session, subscribed, *([] if gap is None else [gap]))
+        self._registry.send(session, subscribed, *([] if gap is None else [gap]))
         if not resumed:
             self.send_snapshot(session, feed, place)
         self._fanout.start(session)
@@ -147,7 +147,7 @@ class SessionStart:
     def subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> Subscribed:
         """Build what is said when a session follows a feed from a position on."""
         assert session.grant is not None
-        cursor, asked = self._fanout.cursor(place), session.asked
+        cursor, asked = self._fanout.cursor(place), session.request
         known = self._log.stored_at(place) is not None
         if (
             resumed

@@ -35,13 +35,13 @@ from tickertape.relay.core.session.faults import contained
 from tickertape.relay.core.session.registry import SessionRegistry
 from tickertape.relay.core.session.session import Action, Link, Session, State, decide
 from tickertape.relay.core.session.session_start import SessionStart
-from tickertape.relay.core.session.subscription import Request, request_of
+from tickertape.relay.core.session.subscription import Request, request_from_subscribe
 from tickertape.relay.core.snapshot import Snapshot
 
 AUTH_TIMEOUT: Final = 5.0
 """Seconds that a client has to send ``auth``."""
 
-TELL_EXPIRY: Final = 60.0
+EXPIRY_NOTICE: Final = 60.0
 """Seconds before the end of a token at which its client is told."""
 
 
@@ -103,7 +103,7 @@ class Sessions(SessionRegistry):
         """
         session = self.add(link, request)
         if grant is None:
-            session.due = now + AUTH_TIMEOUT
+            session.deadline = now + AUTH_TIMEOUT
         else:
             self._enter(session, grant, wanted, now)
         return session
@@ -113,7 +113,7 @@ class Sessions(SessionRegistry):
         try:
             self._admit(session, grant, wanted, now)
         except ProtocolError as error:
-            self.refuse(session, error)
+            self.reject(session, error)
 
     @contained
     def receive(self, session: Session, text: bytes, now: float) -> None:
@@ -124,10 +124,10 @@ class Sessions(SessionRegistry):
             action = decide(session.state, message)
             if action is Action.PONG:
                 assert isinstance(message, Ping)
-                self.say(session, messages.pong(message.id))
+                self.send(session, messages.pong(message.id))
             elif action is Action.START:
                 assert isinstance(message, Subscribe)
-                self._subscribe(session, request_of(message), now)
+                self._subscribe(session, request_from_subscribe(message), now)
             elif action is Action.ADMIT:
                 assert isinstance(message, Auth)
                 grant = EVERYTHING if self._verify is None else self._verify(message.token)
@@ -142,22 +142,22 @@ class Sessions(SessionRegistry):
         except ProtocolError as error:
             if message is not None:
                 error.ref = message.type
-            self.refuse(session, error)
+            self.reject(session, error)
 
     @contained
-    def paused(self, session: Session) -> None:
+    def pause(self, session: Session) -> None:
         """Leave a session where it is: its socket takes no more."""
         self._fanout.pause(session)
 
     @contained
-    def resumed(self, session: Session) -> None:
+    def resume(self, session: Session) -> None:
         """Let a session continue: its socket takes data again."""
         self._fanout.resume(session)
 
     def _subscribe(self, session: Session, request: Request, now: float) -> None:
         assert session.grant is not None
-        session.wanted = session.grant.intersect(request.subjects, request.level)
-        session.asked = request
+        session.filter = session.grant.intersect(request.subjects, request.level)
+        session.request = request
         self._fanout.detach(session)
         self._start.start(session, session.cursor, now)
 
@@ -165,19 +165,19 @@ class Sessions(SessionRegistry):
 
     def _admit(self, session: Session, grant: Grant, wanted: Filter | None, now: float) -> None:
         """Welcome a session and start it."""
-        asked = session.asked
+        asked = session.request
         if wanted is None:
             wanted = grant.intersect(asked.subjects, asked.level)  # before anything is said
         self._hold(session, grant, wanted)
         session.state = State.FOLLOWING
         settings = self._settings
-        rate = settings.pace("live", grant)
+        rate = settings.rate_for("live", grant)
         welcome = messages.welcome(settings.relay, session.id, settings.heartbeat_ms, grant, rate)
-        self.say(session, welcome)
+        self.send(session, welcome)
         self._start.start(session, self._log.head, now)
         if not self.upstream_connected:
-            self.say(session, self._upstream())
-        if session.due <= now:
+            self.send(session, self._upstream())
+        if session.deadline <= now:
             self._due(session, now)
 
     def _hold(self, session: Session, grant: Grant, wanted: Filter) -> None:
@@ -191,8 +191,8 @@ class Sessions(SessionRegistry):
                 ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
             )
         session.grant = grant
-        session.wanted = wanted
-        session.due = math.inf if grant.expires_at is None else grant.expires_at - TELL_EXPIRY
+        session.filter = wanted
+        session.deadline = math.inf if grant.expires_at is None else grant.expires_at - EXPIRY_NOTICE
 
     def _renew(self, session: Session, message: Auth, now: float) -> None:
         """Continue a session under another grant; where that changes what it gets, from a fresh snapshot."""
@@ -205,21 +205,21 @@ class Sessions(SessionRegistry):
                 raise
             # Keys are being fetched; until they are here, the token that it has stays good.
             error.ref = message.type
-            self.say(session, messages.error(error, CloseCode.UNAVAILABLE))
+            self.send(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
-        feed, asked = session.feed, session.asked
+        feed, asked = session.feed, session.request
         wanted = grant.intersect(asked.subjects, asked.level)
         self._hold(session, grant, wanted)
-        pace = self._settings.pace(asked.mode, grant)
+        pace = self._settings.rate_for(asked.mode, grant)
         if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
-            session.wanted = feed.filter
-            place = self._fanout.place(session)
-            self.say(session, self._start.subscribed(session, feed, place, resumed=True))
+            session.filter = feed.filter
+            place = self._fanout.position(session)
+            self.send(session, self._start.subscribed(session, feed, place, resumed=True))
         elif feed is not None:
             self._fanout.detach(session)
             self._start.begin(session, session.cursor, now)
         # Otherwise its position is still asked for, and it begins under this grant.
-        if session.due <= now:
+        if session.deadline <= now:
             self._due(session, now)
 
     @contained
@@ -227,15 +227,15 @@ class Sessions(SessionRegistry):
         """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
         if session.grant is None:
             error = ProtocolError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
-            self.refuse(session, error)
+            self.reject(session, error)
             return
         ends = session.grant.expires_at
         assert ends is not None
         if now >= ends:
-            self.refuse(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token has expired"))
+            self.reject(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token has expired"))
         else:
-            self.say(session, messages.token_expiring(ends))
-            session.due = ends
+            self.send(session, messages.token_expiring(ends))
+            session.deadline = ends
 
     def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
         """End the sessions whose token was revoked; returns how many."""
@@ -247,20 +247,20 @@ class Sessions(SessionRegistry):
     @contained
     def _end_if(self, session: Session, revoked: Callable[[Grant], bool]) -> None:
         if session.grant is not None and revoked(session.grant):
-            self.refuse(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token was revoked"))
+            self.reject(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token was revoked"))
 
     # Time, and the stream.
 
     def tick(self, now: float) -> None:
         """Look after tokens and times that end; called once a second."""
-        for session in [one for one in self if one.due <= now]:
+        for session in [one for one in self if one.deadline <= now]:
             self._due(session, now)
 
     def heartbeat(self, now: float) -> None:
         """Give a sign of life to sessions whose position is still asked for."""
         for session in self:
             if session.locating is not None:
-                self.tell(session, self._alive(session.locating, now))
+                self.notify(session, self._alive(session.locating, now))
 
     def _alive(self, request: Request, now: float) -> Heartbeat | Upstream:
         """Build a sign of life.
@@ -281,7 +281,7 @@ class Sessions(SessionRegistry):
         said = self._upstream()
         for session in self:
             if session.grant is not None:
-                self.tell(session, said)
+                self.notify(session, said)
 
     @contained
     def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
@@ -295,7 +295,7 @@ class Sessions(SessionRegistry):
     def positions(self) -> list[tuple[Session, str]]:
         """Return the cursors of all sessions that follow."""
         return [
-            (session, self._fanout.cursor(self._fanout.place(session)))
+            (session, self._fanout.cursor(self._fanout.position(session)))
             for session in self
             if session.feed is not None
         ]
@@ -307,10 +307,10 @@ class Sessions(SessionRegistry):
             before: their ``positions`` in the log as it was.
         """
         for session in self:
-            self._fanout.move(session, self._log.head)  # also those whose position is still asked for
+            self._fanout.set_position(session, self._log.head)  # also those whose position is still asked for
         after = self._fanout.cursor(self._log.head)
         for session, place in before:
-            self.tell(session, messages.gap(place, after, "reset"))
+            self.notify(session, messages.gap(place, after, "reset"))
             self._stats.gaps["reset"] += 1
 
     def send_snapshots(self) -> None:
@@ -321,7 +321,7 @@ class Sessions(SessionRegistry):
     @contained
     def _send_snapshot(self, session: Session) -> None:
         if session.feed is not None:
-            self._start.send_snapshot(session, session.feed, self._fanout.place(session))
+            self._start.send_snapshot(session, session.feed, self._fanout.position(session))
 
     def _upstream(self) -> Upstream:
         return messages.upstream(self.upstream_connected, self._upstream_since)

@@ -112,10 +112,10 @@ def parse_query(query: str) -> Request:
     Raises:
         ProtocolError: as ``read_query``, or a value is not legal.
     """
-    return request_from(read_query(query, QUERY_KEYS))
+    return request_from_parameters(read_query(query, QUERY_KEYS))
 
 
-def request_from(values: dict[str, str]) -> Request:
+def request_from_parameters(values: dict[str, str]) -> Request:
     """Read the parameters of a query that say what to follow; others are left to the caller.
 
     Raises:
@@ -135,7 +135,7 @@ def request_from(values: dict[str, str]) -> Request:
     )
 
 
-def request_of(message: Subscribe) -> Request:
+def request_from_subscribe(message: Subscribe) -> Request:
     """Read a ``subscribe``.
 
     Raises:

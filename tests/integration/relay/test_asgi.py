@@ -51,7 +51,7 @@ from tickertape import tickertape_app
 from tickertape.errors import ConfigurationError
 
 JWT: Final = {"auth": "jwt", "jwt_algorithm": "HS256", "jwt_key": forge.SECRET.decode()}
-OURS: Final = [Subprotocol("tickertape.v1")]
+SERVER_LIMITS: Final = [Subprotocol("tickertape.v1")]
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,10 @@ def test_a_token_comes_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
                 url, proxy=None, ping_interval=None, additional_headers={"Authorization": f"Bearer {token}"}
             ) as header,
             connect(
-                url, proxy=None, ping_interval=None, subprotocols=[*OURS, Subprotocol(f"bearer.{token}")]
+                url,
+                proxy=None,
+                ping_interval=None,
+                subprotocols=[*SERVER_LIMITS, Subprotocol(f"bearer.{token}")],
             ) as offered,
             connect(url, proxy=None, ping_interval=None) as late,
         ):
@@ -264,7 +267,7 @@ def test_a_bad_token_is_refused_as_the_client_can_see_it(shared: tuple[NatsServe
         code, headers, body = await refused(url, additional_headers={"Authorization": "Bearer x.y.z"})
         assert (code, body["code"]) == (401, "unauthorized")
         assert headers["www-authenticate"] == "Bearer"
-        bad = [*OURS, Subprotocol("bearer.x.y.z")]
+        bad = [*SERVER_LIMITS, Subprotocol("bearer.x.y.z")]
         expected = [("error", "unauthorized"), ("bye", 4401), ("close", 4401)]
         assert await told_inside(url, subprotocols=bad) == expected
         none = forge.token(values=forge.claims(tickertape={"subjects": ["system.>"]}))
@@ -288,7 +291,7 @@ def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> No
     async def check() -> None:
         url = host.ws()
         code, _, body = await refused(
-            url, subprotocols=OURS, additional_headers={"Origin": "https://evil.com"}
+            url, subprotocols=SERVER_LIMITS, additional_headers={"Origin": "https://evil.com"}
         )
         assert (code, body["code"]) == (403, "forbidden")
         for origin in ("https://app.example.com", host.url()):
@@ -325,10 +328,10 @@ def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
     async def check() -> None:
         url = host.ws()
         assert (await refused(f"{url}?level=LOUD"))[0] == 400
-        inside = await told_inside(f"{url}?level=LOUD", subprotocols=OURS)
+        inside = await told_inside(f"{url}?level=LOUD", subprotocols=SERVER_LIMITS)
         assert inside == [("error", "bad_level"), ("bye", 4409), ("close", 4409)]
         assert (await refused(f"{url}?subject=log.error.>"))[0] == 400
-        inside = await told_inside(f"{url}?subject=log.error.>", subprotocols=OURS)
+        inside = await told_inside(f"{url}?subject=log.error.>", subprotocols=SERVER_LIMITS)
         assert inside == [("error", "bad_query"), ("bye", 4400), ("close", 4400)]
         assert (await refused(host.ws("/feed/nowhere")))[0] == 404
         assert (await refused(url, subprotocols=[Subprotocol("chat")]))[0] == 400
@@ -458,7 +461,7 @@ def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
         assert host.get("/health")[1]["feeds"]["/feed"]["status"] == "unavailable"
         code, _, body = run(refused(host.ws()))
         assert (code, body["code"]) == (503, "unavailable")
-        inside = run(told_inside(host.ws(), subprotocols=OURS))
+        inside = run(told_inside(host.ws(), subprotocols=SERVER_LIMITS))
         assert inside == [("error", "unavailable"), ("bye", 4503), ("close", 4503)]
         assert host.get("/feed/health")[0] == 503
         host.stop()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 
 from tests.support.clients.churn import Churn, publish
 from tests.support.clients.feed_client import follow, jetstream, line
@@ -89,7 +89,7 @@ def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
     assert churn.made == CLIENTS
     more = {name: number - before.get(name, 0) for name, number in after.items()}
     # What was read again for those who came back late is kept for others, within a bound of its own.
-    assert more.pop("tickertape.relay.core.event_log.Record", 0) <= SLACK + 3 * STRETCH
+    assert more.pop("tickertape.relay.core.event_log.Record", 0) <= SLACK + 3 * CHUNK_SEQUENCES
     assert {name: number for name, number in more.items() if number > SLACK} == {}
     assert after["tasks"] == before["tasks"]
     assert after["descriptors"] == before["descriptors"]

@@ -29,7 +29,7 @@ from tickertape.contracts.messages import (
 from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.session import Session
 from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
@@ -209,14 +209,14 @@ class Stage:
     def read(self, times: int = 1) -> list[int]:
         """Read stretches that are wanted from the stream; returns their numbers."""
         found: list[int] = []
-        while len(found) < times and (wanted := self.hub.fanout.archive.next()) is not None:
-            stretch = EventLog(STRETCH, 1 << 40)
-            stretch.start(max(wanted.first - 1, self.first))
+        while len(found) < times and (wanted := self.hub.fanout.replay_cache.next_request()) is not None:
+            stretch = EventLog(CHUNK_SEQUENCES, 1 << 40)
+            stretch.reset(max(wanted.first - 1, self.first))
             for seq, subject, event, stored_ns in self.stored:
                 if stretch.floor < seq <= wanted.last:
-                    stretch.append(self.hub.record(seq, subject, event, stored_ns))
+                    stretch.append(self.hub.make_record(seq, subject, event, stored_ns))
             stretch.advance(min(wanted.last, self.hub.log.head))
-            self.hub.fanout.loaded(wanted.number, stretch)
+            self.hub.fanout.add_chunk(wanted.number, stretch)
             found.append(wanted.number)
         return found
 

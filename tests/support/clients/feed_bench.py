@@ -37,7 +37,7 @@ class Bench:
     ) -> None:
         self.wanted = wanted
         self.log = EventLog(max_events, 10**9)
-        self.log.start(0)
+        self.log.reset(0)
         self.snapshot = Snapshot()
         self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)
         self.member: Member = member_of(FakeLink())
@@ -60,7 +60,7 @@ class Bench:
 
     def take(self, now: float = NOW, *, hold: bool = True) -> Batch | None:
         """The head's next batch."""
-        return self.feed.take(self.log, "e", now, hold=hold)
+        return self.feed.take_batch(self.log, "e", now, hold=hold)
 
     def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Batch | None:
         """The next batch of a member that stands somewhere."""

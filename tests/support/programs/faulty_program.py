@@ -37,7 +37,7 @@ PLACES: Final = (
     "tickertape.relay.transport.websocket:Connection._parse",
     "tickertape.relay.asgi.connection:AsgiConnection._handle_message",
     "tickertape.relay.asgi.connection:AsgiConnection._send_outbox",
-    "tickertape.relay.core.fanout.feed:Feed.take",
+    "tickertape.relay.core.fanout.feed:Feed.take_batch",
     "tickertape.relay.core.session.session_start:SessionStart.located",
     "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
@@ -59,7 +59,7 @@ def subject(place: str) -> str:
 def is_for(wanted: str, one: Any) -> bool:
     """Tell whether an argument of a call belongs to the victim that asks for a subject."""
     if isinstance(one, Session):
-        return wanted in one.asked.subjects
+        return wanted in one.request.subjects
     if isinstance(one, Feed):
         return wanted in one.filter.subjects
     if isinstance(one, Request):

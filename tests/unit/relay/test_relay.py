@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tickertape.relay.relay import Parts
+from tickertape.relay.relay import Components
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.flush_loop import FlushLoop
 
@@ -41,7 +41,7 @@ def test_a_part_that_ends_ends_all(how: BaseException | None) -> None:
         ingest: Any = Ending(how)
         history: Any = None
         running = asyncio.create_task(
-            Parts(stage.hub, connections, ingest, flush, history, None).run(asyncio.Event())
+            Components(stage.hub, connections, ingest, flush, history, None).run(asyncio.Event())
         )
         done, _ = await asyncio.wait([running], timeout=PATIENCE)
         assert done == {running}

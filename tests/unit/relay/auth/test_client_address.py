@@ -165,8 +165,8 @@ def test_an_exempt_ipv6_address_is_exempt() -> None:
 
     for _ in range(5):
         for address in ("::1", "2001:db8:1::5"):
-            client_slot = admission.arrive(address, Nothing(), 0.0)
+            client_slot = admission.accept(address, Nothing(), 0.0)
             assert isinstance(client_slot, ClientSlot)
-            admission.fault(client_slot.address, 0.0)
-    assert isinstance(admission.arrive("2001:db8:1::6", Nothing(), 0.0), ClientSlot)
-    assert not isinstance(admission.arrive("2001:db8:1::7", Nothing(), 0.0), ClientSlot)
+            admission.penalize(client_slot.address, 0.0)
+    assert isinstance(admission.accept("2001:db8:1::6", Nothing(), 0.0), ClientSlot)
+    assert not isinstance(admission.accept("2001:db8:1::7", Nothing(), 0.0), ClientSlot)

@@ -1,7 +1,14 @@
 """Tests of who may come in, how many, and how fast."""
 
 import pytest
-from tickertape.relay.core.connection_limits import FAULT_COST, OURS, Admission, ClientSlot, Limit, Limits
+from tickertape.relay.core.connection_limits import (
+    REJECTION_COST,
+    SERVER_LIMITS,
+    Admission,
+    ClientSlot,
+    Limit,
+    Limits,
+)
 from tickertape.relay.core.limit_counters import BURST_SECONDS, MAX_ADDRESSES, LocalLimitCounters
 
 
@@ -18,14 +25,14 @@ class Socket:
 
 def come(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> ClientSlot:
     """A visitor that is let in."""
-    client_slot = admission.arrive(address, Socket(), now)
+    client_slot = admission.accept(address, Socket(), now)
     assert isinstance(client_slot, ClientSlot)
     return client_slot
 
 
 def refused(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> Limit:
     """The limit that keeps a visitor out."""
-    limit = admission.arrive(address, Socket(), now)
+    limit = admission.accept(address, Socket(), now)
     assert isinstance(limit, Limit)
     return limit
 
@@ -36,11 +43,11 @@ def test_without_limits_everybody_comes_in() -> None:
     visitors = [come(admission) for _ in range(1_000)]
     assert (admission.open, admission.pending) == (1_000, 1_000)
     for client_slot in visitors:
-        admission.settle(client_slot)
+        admission.mark_established(client_slot)
     assert (admission.open, admission.pending) == (1_000, 0)
     for client_slot in visitors:
-        admission.leave(client_slot)
-    assert (admission.open, admission.pending, admission.refused) == (0, 0, {})
+        admission.release(client_slot)
+    assert (admission.open, admission.pending, admission.rejected) == (0, 0, {})
     assert repr(admission) == f"Admission(0 open, 0 without a session, {Limits()})"
 
 
@@ -50,18 +57,18 @@ def test_a_socket_whose_session_has_ended_makes_room() -> None:
     sockets = [Socket() for _ in range(4)]
     visitors = []
     for one in sockets:
-        client_slot = admission.arrive("a", one, 0.0)
+        client_slot = admission.accept("a", one, 0.0)
         assert isinstance(client_slot, ClientSlot)
-        admission.settle(client_slot)
+        admission.mark_established(client_slot)
         visitors.append(client_slot)
     for client_slot in visitors[:2]:
-        admission.unsettle(client_slot)
-        admission.unsettle(client_slot)
+        admission.mark_pending(client_slot)
+        admission.mark_pending(client_slot)
     assert (admission.pending, [one.cut for one in sockets]) == (2, [False] * 4)
-    admission.unsettle(visitors[2])
+    admission.mark_pending(visitors[2])
     come(admission)
     assert (admission.pending, [one.cut for one in sockets]) == (2, [True, True, False, False])
-    assert admission.refused == {Limit.UNAUTHENTICATED: 2}
+    assert admission.rejected == {Limit.UNAUTHENTICATED: 2}
 
 
 def test_a_full_relay_lets_nobody_in_until_one_leaves() -> None:
@@ -69,10 +76,10 @@ def test_a_full_relay_lets_nobody_in_until_one_leaves() -> None:
     admission = Admission(Limits(connections=2))
     first, _ = come(admission, "a"), come(admission, "b")
     assert refused(admission, "c") is Limit.CONNECTIONS
-    assert Limit.CONNECTIONS in OURS
-    admission.leave(first)
+    assert Limit.CONNECTIONS in SERVER_LIMITS
+    admission.release(first)
     come(admission, "c")
-    assert admission.refused == {Limit.CONNECTIONS: 1}
+    assert admission.rejected == {Limit.CONNECTIONS: 1}
 
 
 def test_an_address_has_so_many_sockets() -> None:
@@ -80,11 +87,11 @@ def test_an_address_has_so_many_sockets() -> None:
     admission = Admission(Limits(address_connections=2), lambda address: address == "127.0.0.1")
     first, _ = come(admission), come(admission)
     assert refused(admission) is Limit.ADDRESS_CONNECTIONS
-    assert Limit.ADDRESS_CONNECTIONS not in OURS
+    assert Limit.ADDRESS_CONNECTIONS not in SERVER_LIMITS
     come(admission, "192.0.2.2")
     for _ in range(5):
         come(admission, "127.0.0.1")
-    admission.leave(first)
+    admission.release(first)
     come(admission)
     assert refused(admission) is Limit.ADDRESS_CONNECTIONS
 
@@ -106,7 +113,7 @@ def test_an_ipv6_client_is_counted_by_its_network(one: str, other: str, *, same:
     """Whoever has one address of a /64 has all of them; an IPv4 address is the same when it is mapped."""
     admission = Admission(Limits(address_connections=1))
     come(admission, one)
-    decided = admission.arrive(other, Socket(), 0.0)
+    decided = admission.accept(other, Socket(), 0.0)
     assert (decided is Limit.ADDRESS_CONNECTIONS) is same
 
 
@@ -138,8 +145,8 @@ def test_strangers_run_out_ten_times_as_fast() -> None:
     """A fault costs nine beside the one that coming in cost."""
     admission = Admission(Limits(address_rate=10.0))
     for _ in range(10):
-        admission.fault(come(admission).address, 0.0)
-    assert FAULT_COST == 10
+        admission.penalize(come(admission).address, 0.0)
+    assert REJECTION_COST == 10
     assert refused(admission) is Limit.ADDRESS_RATE
 
 
@@ -147,7 +154,7 @@ def test_what_is_owed_is_bounded() -> None:
     """After a thousand faults an address waits as long as it takes to fill up, and is let in again."""
     admission = Admission(Limits(address_rate=10.0))
     for _ in range(1_000):
-        admission.fault("192.0.2.1", 0.0)
+        admission.penalize("192.0.2.1", 0.0)
     assert refused(admission, now=BURST_SECONDS) is Limit.ADDRESS_RATE
     come(admission, now=BURST_SECONDS + 0.2)
 
@@ -156,7 +163,7 @@ def test_an_exempt_address_owes_nothing() -> None:
     """Many are behind it: none of them may shut out the others."""
     admission = Admission(Limits(address_rate=0.1), lambda address: address == "127.0.0.1")
     for _ in range(100):
-        admission.fault(come(admission, "127.0.0.1").address, 0.0)
+        admission.penalize(come(admission, "127.0.0.1").address, 0.0)
     come(admission, "127.0.0.1")
 
 
@@ -166,7 +173,7 @@ def test_all_together_come_at_a_rate() -> None:
     for number in range(int(BURST_SECONDS)):
         come(admission, f"192.0.2.{number}")
     assert refused(admission, "192.0.2.99") is Limit.CONNECTION_RATE
-    assert Limit.CONNECTION_RATE in OURS
+    assert Limit.CONNECTION_RATE in SERVER_LIMITS
     come(admission, "192.0.2.99", now=1.0)
     assert refused(admission, "192.0.2.99", now=1.0) is Limit.CONNECTION_RATE
 
@@ -185,28 +192,28 @@ def test_the_oldest_without_a_session_makes_room() -> None:
     """Whoever has a session stays, however old."""
     admission = Admission(Limits(unauthenticated=2))
     sockets = [Socket() for _ in range(5)]
-    visitors = [admission.arrive("192.0.2.1", socket, 0.0) for socket in sockets[:2]]
+    visitors = [admission.accept("192.0.2.1", socket, 0.0) for socket in sockets[:2]]
     assert isinstance(visitors[0], ClientSlot)
-    admission.settle(visitors[0])
+    admission.mark_established(visitors[0])
     for socket in sockets[2:]:
-        assert isinstance(admission.arrive("192.0.2.1", socket, 0.0), ClientSlot)
+        assert isinstance(admission.accept("192.0.2.1", socket, 0.0), ClientSlot)
     assert [socket.cut for socket in sockets] == [False, True, True, False, False]
-    assert admission.refused == {Limit.UNAUTHENTICATED: 2}
+    assert admission.rejected == {Limit.UNAUTHENTICATED: 2}
     assert admission.pending == 2
-    assert not admission.unsettled(visitors[0])
+    assert not admission.is_pending(visitors[0])
 
 
 def test_a_visitor_that_was_cut_leaves_once() -> None:
     """It counts as open until its socket is closed."""
     admission = Admission(Limits(unauthenticated=1))
     first = come(admission)
-    assert admission.unsettled(first)
+    assert admission.is_pending(first)
     second = come(admission)
-    assert not admission.unsettled(first)
+    assert not admission.is_pending(first)
     assert admission.open == 2
-    admission.leave(first)
+    admission.release(first)
     assert (admission.open, admission.pending) == (1, 1)
-    admission.leave(second)
+    admission.release(second)
     assert (admission.open, admission.pending) == (0, 0)
 
 
@@ -214,30 +221,30 @@ def test_a_proxy_says_who_a_visitor_is() -> None:
     """It is counted under the client's address from then on, and no longer under the proxy's."""
     admission = Admission(Limits(address_connections=1), lambda address: address == "10.0.0.1")
     proxied = [come(admission, "10.0.0.1") for _ in range(3)]
-    assert admission.request(proxied[0], "192.0.2.1", 0.0) is None
+    assert admission.admit_request(proxied[0], "192.0.2.1", 0.0) is None
     assert proxied[0].address == "192.0.2.1"
-    assert admission.request(proxied[1], "192.0.2.1", 0.0) is Limit.ADDRESS_CONNECTIONS
+    assert admission.admit_request(proxied[1], "192.0.2.1", 0.0) is Limit.ADDRESS_CONNECTIONS
     assert proxied[1].address == "10.0.0.1"
-    assert admission.request(proxied[1], "192.0.2.2", 0.0) is None
-    admission.leave(proxied[0])
-    assert admission.request(proxied[2], "192.0.2.1", 0.0) is None
-    assert admission.refused == {Limit.ADDRESS_CONNECTIONS: 1}
+    assert admission.admit_request(proxied[1], "192.0.2.2", 0.0) is None
+    admission.release(proxied[0])
+    assert admission.admit_request(proxied[2], "192.0.2.1", 0.0) is None
+    assert admission.rejected == {Limit.ADDRESS_CONNECTIONS: 1}
 
 
 def test_a_full_relay_is_no_reason_to_refuse_a_request_of_the_same_client() -> None:
     """It is inside already."""
     admission = Admission(Limits(connections=1, address_connections=1))
     client_slot = come(admission)
-    assert admission.request(client_slot, "192.0.2.1", 0.0) is None
+    assert admission.admit_request(client_slot, "192.0.2.1", 0.0) is None
 
 
 def test_requests_have_the_rate_of_their_address() -> None:
     """Each on one socket costs what a new socket would."""
     admission = Admission(Limits(address_rate=1.0))
     client_slot = come(admission)
-    asked = [admission.request(client_slot, "192.0.2.1", 0.0) for _ in range(int(BURST_SECONDS))]
+    asked = [admission.admit_request(client_slot, "192.0.2.1", 0.0) for _ in range(int(BURST_SECONDS))]
     assert asked == [None] * 9 + [Limit.ADDRESS_RATE]
-    assert admission.request(client_slot, "192.0.2.1", 1.0) is None
+    assert admission.admit_request(client_slot, "192.0.2.1", 1.0) is None
 
 
 def test_a_subject_has_so_many_sessions() -> None:
@@ -252,9 +259,9 @@ def test_a_subject_has_so_many_sessions() -> None:
     assert not admission.bind(visitors[3], "alice", 2)
     assert admission.bind(visitors[4], "", None)
     assert admission.bind(visitors[5], "", 1)
-    assert admission.refused == {Limit.SUBJECT_CONNECTIONS: 2}
-    admission.leave(visitors[2])
-    admission.leave(visitors[0])
+    assert admission.rejected == {Limit.SUBJECT_CONNECTIONS: 2}
+    admission.release(visitors[2])
+    admission.release(visitors[0])
     assert admission.bind(visitors[3], "alice", None)
 
 
@@ -280,43 +287,43 @@ def test_without_a_limit_a_subject_has_any_number() -> None:
 
 def test_whoever_owes_nothing_is_forgotten() -> None:
     """What is kept of addresses does not grow with those who once were here."""
-    tally = LocalLimitCounters()
-    admission = Admission(Limits(address_rate=1.0), tally=tally)
+    counters = LocalLimitCounters()
+    admission = Admission(Limits(address_rate=1.0), counters=counters)
     for number in range(100):
-        admission.leave(come(admission, f"192.0.2.{number}"))
-    admission.fault("192.0.2.1", 0.0)
-    assert len(tally.remembered) == 100
-    admission.tidy(0.5)
-    assert len(tally.remembered) == 100
-    admission.tidy(1.0)
-    assert tally.remembered == ["@192.0.2.1"]
-    admission.tidy(1.0)
-    admission.tidy(10.0)
-    assert not tally.remembered
-    assert tally.counted == 0
-    assert repr(tally) == "LocalLimitCounters(0 counted, 0 allowances)"
+        admission.release(come(admission, f"192.0.2.{number}"))
+    admission.penalize("192.0.2.1", 0.0)
+    assert len(counters.remembered) == 100
+    admission.prune(0.5)
+    assert len(counters.remembered) == 100
+    admission.prune(1.0)
+    assert counters.remembered == ["@192.0.2.1"]
+    admission.prune(1.0)
+    admission.prune(10.0)
+    assert not counters.remembered
+    assert counters.counted == 0
+    assert repr(counters) == "LocalLimitCounters(0 counted, 0 allowances)"
 
 
 def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was heard of longest ago is forgotten first."""
     monkeypatch.setattr("tickertape.relay.core.limit_counters.MAX_ADDRESSES", 3)
     assert MAX_ADDRESSES == 100_000
-    tally = LocalLimitCounters()
-    admission = Admission(Limits(address_rate=1.0), tally=tally)
+    counters = LocalLimitCounters()
+    admission = Admission(Limits(address_rate=1.0), counters=counters)
     for number in (0, 1, 2, 0, 3, 4):
         come(admission, f"192.0.2.{number}")
-    assert tally.remembered == ["@192.0.2.0", "@192.0.2.3", "@192.0.2.4"]
+    assert counters.remembered == ["@192.0.2.0", "@192.0.2.3", "@192.0.2.4"]
 
 
 def test_many_addresses_are_forgotten_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowd that left takes no turn of the event loop for itself."""
-    monkeypatch.setattr("tickertape.relay.core.limit_counters.TIDY_MOST", 2)
-    tally = LocalLimitCounters()
-    admission = Admission(Limits(address_rate=1.0), tally=tally)
+    monkeypatch.setattr("tickertape.relay.core.limit_counters.PRUNE_BATCH", 2)
+    counters = LocalLimitCounters()
+    admission = Admission(Limits(address_rate=1.0), counters=counters)
     for number in range(5):
         come(admission, f"192.0.2.{number}")
     left = []
     for _ in range(3):
-        admission.tidy(100.0)
-        left.append(len(tally.remembered))
+        admission.prune(100.0)
+        left.append(len(counters.remembered))
     assert left == [3, 1, 0]

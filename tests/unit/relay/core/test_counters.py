@@ -1,7 +1,7 @@
 """What the hub counts."""
 
 import pytest
-from tickertape.relay.core.counters import DELAY_BUCKETS, MAX_AGE, MAX_AHEAD, Example, Histogram, Stats
+from tickertape.relay.core.counters import DELAY_BUCKETS, MAX_AGE, MAX_AHEAD, Exemplar, Histogram, Stats
 from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.filters import Route
 
@@ -65,8 +65,8 @@ def test_the_newest_example_of_a_bucket_stays() -> None:
     histogram = Histogram((0.1, 1.0))
     for seq, (seconds, times) in enumerate([(0.05, 1), (0.5, 2), (0.06, 1), (2.0, 0)]):
         record = Record(seq, route, b"", False, False, 0.0, 0.0, 0)
-        histogram.observe(seconds, times, Example(record, float(seq)))
+        histogram.observe(seconds, times, Exemplar(record, float(seq)))
     found = {
-        bucket: (example.record.seq, seconds) for bucket, (example, seconds) in histogram.examples.items()
+        bucket: (exemplar.record.seq, seconds) for bucket, (exemplar, seconds) in histogram.exemplars.items()
     }
     assert found == {0: (2, 0.06), 1: (1, 0.5)}

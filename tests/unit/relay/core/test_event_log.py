@@ -28,7 +28,7 @@ def sequences(log: EventLog) -> list[int]:
 def filled(*seqs: int, max_events: int = 100, max_bytes: int = 10_000, at: int = 0) -> EventLog:
     """A log that was started at a place and has taken records in."""
     log = EventLog(max_events, max_bytes)
-    log.start(at)
+    log.reset(at)
     for seq in seqs:
         log.append(record(seq))
     return log
@@ -69,9 +69,9 @@ def test_the_last_that_match_are_those_of_the_whole(
 def test_start_forgets_everything() -> None:
     """Records, bytes and holes are gone after a new start."""
     log = filled(1, 2)
-    log.hole(9)
-    log.start(70)
-    assert (len(log), log.bytes, log.floor, log.head, log.holes) == (0, 0, 70, 70, [])
+    log.append_missing(9)
+    log.reset(70)
+    assert (len(log), log.bytes, log.floor, log.head, log.missing_ranges) == (0, 0, 70, 70, [])
 
 
 def test_the_oldest_leaves_when_there_are_too_many() -> None:
@@ -110,25 +110,25 @@ def test_the_head_never_goes_back() -> None:
 def test_a_hole_lies_between_the_head_and_its_end() -> None:
     """It is found from within and before, not from behind."""
     log = filled(1, 2)
-    assert log.hole(6) == MissingRange(2, 6)
+    assert log.append_missing(6) == MissingRange(2, 6)
     log.append(record(7))
-    assert log.next_hole(0, 7) == MissingRange(2, 6)
-    assert log.next_hole(5, 7) == MissingRange(2, 6)
-    assert log.next_hole(6, 7) is None
-    assert log.next_hole(0, 2) is None
+    assert log.next_missing_range(0, 7) == MissingRange(2, 6)
+    assert log.next_missing_range(5, 7) == MissingRange(2, 6)
+    assert log.next_missing_range(6, 7) is None
+    assert log.next_missing_range(0, 2) is None
 
 
 def test_a_hole_is_forgotten_with_the_records_before_it() -> None:
     """The floor passes it."""
     log = filled(1, max_events=2)
-    log.hole(6)
+    log.append_missing(6)
     log.append(record(7))
-    assert log.holes
+    assert log.missing_ranges
     log.append(record(8))
-    assert log.holes, "the floor is 1: the hole is still ahead of it"
+    assert log.missing_ranges, "the floor is 1: the hole is still ahead of it"
     log.append(record(9))
     assert log.floor == 7
-    assert log.holes == []
+    assert log.missing_ranges == []
 
 
 def test_prepend_keeps_the_newest_that_fit() -> None:
@@ -208,7 +208,9 @@ class Model:
     head: int = 0
 
     def trim(self) -> None:
-        while len(self.records) > self.max_events or sum(len(r.item) for r in self.records) > self.max_bytes:
+        while (
+            len(self.records) > self.max_events or sum(len(r.encoded) for r in self.records) > self.max_bytes
+        ):
             self.floor = self.records.pop(0).seq
 
 
@@ -218,7 +220,7 @@ class LogMachine(RuleBasedStateMachine):
     @initialize(max_events=st.integers(1, 12), max_bytes=st.integers(20, 200), at=st.sampled_from([0, 100]))
     def begin(self, max_events: int, max_bytes: int, at: int) -> None:
         self.log = EventLog(max_events, max_bytes)
-        self.log.start(at)
+        self.log.reset(at)
         self.model = Model(max_events, max_bytes, floor=at, head=at)
         self.older = at  # first sequence that a warm start could reach down to
         self.warm = at > 0
@@ -242,7 +244,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(step=st.integers(1, 4))
     def hole(self, step: int) -> None:
         """Events are gone before they came."""
-        hole = self.log.hole(self.model.head + step)
+        hole = self.log.append_missing(self.model.head + step)
         assert hole == (self.model.head, self.model.head + step)
         self.model.head += step
 
@@ -277,7 +279,7 @@ class LogMachine(RuleBasedStateMachine):
         ]
         expected: list[Record] = []
         for one in matching:
-            if expected and sum(len(r.item) for r in expected) + len(one.item) > max_bytes:
+            if expected and sum(len(r.encoded) for r in expected) + len(one.encoded) > max_bytes:
                 break
             if len(expected) == max_events:
                 break
@@ -310,8 +312,8 @@ class LogMachine(RuleBasedStateMachine):
         assert list(self.log) == self.model.records
         assert (self.log.floor, self.log.head) == (self.model.floor, self.model.head)
         assert len(self.log) == len(self.model.records) <= self.log.max_events
-        assert self.log.bytes == sum(len(r.item) for r in self.model.records) <= self.log.max_bytes
-        assert all(hole.end > self.log.floor for hole in self.log.holes)
+        assert self.log.bytes == sum(len(r.encoded) for r in self.model.records) <= self.log.max_bytes
+        assert all(hole.end > self.log.floor for hole in self.log.missing_ranges)
 
 
 TestLogMachine = LogMachine.TestCase
@@ -325,21 +327,21 @@ def test_a_hole_is_found_from_every_place_before_its_end(steps: list[int], after
     holes: list[MissingRange] = []
     for index, step in enumerate(steps):
         if index % 2:
-            holes.append(log.hole(log.head + step))
+            holes.append(log.append_missing(log.head + step))
         else:
             log.append(record(log.head + step))
     upto = after + span
     meets = [hole for hole in holes if hole.end > after and hole.start < upto]
-    assert log.next_hole(after, upto) == (meets[0] if meets else None)
+    assert log.next_missing_range(after, upto) == (meets[0] if meets else None)
 
 
 def test_events_and_what_will_never_come_between_them() -> None:
     """A stretch that was read again knows its holes, each in its place."""
     log = EventLog(10, 1_000_000)
-    log.start(3)
+    log.reset(3)
     log.fill([record(4), record(7), record(9)], [(5, 6), (10, 11)])
     assert [one.seq for one in log] == [4, 7, 9]
-    assert log.holes == [MissingRange(4, 6), MissingRange(9, 11)]
+    assert log.missing_ranges == [MissingRange(4, 6), MissingRange(9, 11)]
     assert log.head == 11
 
 
@@ -351,5 +353,5 @@ def test_the_times_of_messages_that_are_not_kept_are_known() -> None:
     log.advance(7)
     log.append(record(8))
     assert [log.stored_at(seq) for seq in range(1, 9)] == [10**9, None, None, 40, 50, 60, None, 8 * 10**9]
-    log.start(9)
+    log.reset(9)
     assert [log.stored_at(seq) for seq in (5, 8, 9)] == [None, None, None]

@@ -70,12 +70,12 @@ class TestSubscribe:
         link, session = stage.follow()
         stage.log(1)
         stage.settle()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         stage.log(2)
         stage.log(3, "error")
         stage.settle()
         stage.say(session, type="subscribe", level="ERROR")
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         messages = link.read()
         assert only(messages, Subscribed)[0].cursor == "e-1"
@@ -158,7 +158,7 @@ class TestConversation:
         stage = Stage()
         link, session = stage.follow()
         stage.log(1)
-        stage.hub.sessions.bye(session, CloseCode.GOING_AWAY, "the relay shuts down", 700)
+        stage.hub.sessions.close(session, CloseCode.GOING_AWAY, "the relay shuts down", 700)
         written = len(link.sent)
         (bye,) = link.read()
         assert isinstance(bye, Bye)
@@ -166,15 +166,15 @@ class TestConversation:
         stage.say(session, type="ping", id=1)
         stage.say(session, type="subscribe")
         stage.hub.sessions.receive(session, b"nonsense", NOW)
-        stage.hub.sessions.bye(session, CloseCode.NORMAL, "again")
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.close(session, CloseCode.NORMAL, "again")
+        stage.hub.sessions.resume(session)
         stage.log(2)
         stage.settle()
         stage.hub.tick(NOW + 100)
         stage.hub.sessions.set_upstream(False, NOW)
         stage.hub.begin("f", 0)
         stage.hub.restart_sessions()
-        stage.hub.sessions.closed(session)
+        stage.hub.sessions.remove(session)
         assert len(link.sent) == written
 
     def test_whoever_is_turned_away_hears_why(self) -> None:
@@ -182,7 +182,7 @@ class TestConversation:
         stage = Stage()
         link = FakeLink()
         error = ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting")
-        stage.hub.sessions.turn_away(link, error, CloseCode.UNAVAILABLE)
+        stage.hub.sessions.reject_link(link, error, CloseCode.UNAVAILABLE)
         messages = link.read()
         assert [message.type for message in messages] == ["error", "bye"]
         assert only(messages, Error)[0].retry is True
@@ -194,7 +194,7 @@ class TestConversation:
         quiet, _ = stage.follow(Request(("system.>",)))
         live, _ = stage.follow()
         stalled, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         for seq in range(1, 4):
             stage.log(seq)
         stage.settle()
@@ -231,7 +231,7 @@ class TestConversation:
         stage.log(1)
         clients = [stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(3)]
         for link, session in clients:
-            link.on_send = lambda session=session: stage.hub.sessions.paused(session)
+            link.on_send = lambda session=session: stage.hub.sessions.pause(session)
         stage.hub.tick(NOW + 1)
         assert [link.kinds() for link, _ in clients] == [["heartbeat"]] * 3
 
@@ -241,7 +241,7 @@ class TestConversation:
         stage = Stage()
         stage.log(1)
         (one, _), (other, session) = (stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(2))
-        call = stage.hub.sessions.paused if how == "pauses" else stage.hub.sessions.closed
+        call = stage.hub.sessions.pause if how == "pauses" else stage.hub.sessions.remove
         one.on_send = lambda: call(session)
         stage.settle()
         assert seqs(one.read()) == [1]

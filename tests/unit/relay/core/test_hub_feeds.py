@@ -32,7 +32,7 @@ class TestFeed:
         assert one.feed is two.feed is not three.feed
         assert len(stage.hub.fanout.feeds) == 2
         for session in (one, two, three):
-            stage.hub.sessions.closed(session)
+            stage.hub.sessions.remove(session)
         assert stage.hub.fanout.feeds == {}
         assert len(stage.hub.sessions) == 0
 
@@ -71,9 +71,9 @@ class TestFeed:
         stage = Stage()
         link, _ = stage.follow()
         stage.log(1)
-        stage.hub.skip(2, "bad_json")
+        stage.hub.reject(2, "bad_json")
         stage.log(3)
-        stage.hub.skip(4, "bad_json")
+        stage.hub.reject(4, "bad_json")
         stage.settle()
         messages = link.read()
         assert seqs(messages) == [1, 3]
@@ -99,14 +99,14 @@ class TestFeed:
         slow, session = stage.follow()
         stage.log(1)
         stage.settle()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         for seq in (2, 3, 4):
             stage.log(seq)
             stage.settle()
         assert seqs(fast.read()) == [1, 2, 3, 4]
         assert seqs(slow.read()) == [1]
         assert stage.hub.fanout.behind == 1
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         assert seqs(slow.read()) == [2, 3, 4]
         assert stage.hub.fanout.behind == 0
@@ -118,14 +118,14 @@ class TestFeed:
         """The unit that filled it counts as written."""
         stage = Stage()
         link, session = stage.follow()
-        link.on_send = lambda: stage.hub.sessions.paused(session)
+        link.on_send = lambda: stage.hub.sessions.pause(session)
         stage.log(1)
         stage.settle()
         stage.log(2)
         stage.settle()
         link.on_send = None
         assert seqs(link.read()) == [1]
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         assert seqs(link.read()) == [2]
 
@@ -133,12 +133,12 @@ class TestFeed:
         """Each time its socket takes something, it goes on from where it was."""
         stage = Stage()
         link, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         for seq in range(1, 101):
             stage.log(seq, size=10_000)
-        link.on_send = lambda: stage.hub.sessions.paused(session)
+        link.on_send = lambda: stage.hub.sessions.pause(session)
         for _ in range(100):
-            stage.hub.sessions.resumed(session)
+            stage.hub.sessions.resume(session)
             stage.settle()
         link.on_send = None
         assert seqs(link.read()) == list(range(1, 101))
@@ -149,12 +149,12 @@ class TestFeed:
         for seq in range(1, 5):
             stage.log(seq)
         link, session = stage.follow(Request(cursor=Cursor("e", 0)))
-        stage.hub.sessions.paused(session)
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
+        stage.hub.sessions.pause(session)
         stage.settle()
         assert link.read() == []
-        stage.hub.sessions.resumed(session)
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         assert seqs(link.read()) == [1, 2, 3, 4]
 
@@ -178,12 +178,12 @@ class TestFeed:
         """Delivered and dropped make up what was published."""
         stage = Stage(max_catch_up=10)
         link, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         stage.log(1, "debug")
         for seq in range(2, 101):
             stage.log(seq)
         stage.settle()
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         messages = link.read()
         (gap,) = only(messages, Gap)
@@ -198,13 +198,13 @@ class TestFeed:
         stage = Stage(max_catch_up=10)
         link, session = stage.follow(Request(("log.error.>",)))
         quiet, other = stage.follow(Request(("system.>",)))
-        stage.hub.sessions.paused(session)
-        stage.hub.sessions.paused(other)
+        stage.hub.sessions.pause(session)
+        stage.hub.sessions.pause(other)
         for seq in range(1, 101):
             stage.log(seq, "error" if seq % 10 == 0 else "info")
         stage.settle()
-        stage.hub.sessions.resumed(session)
-        stage.hub.sessions.resumed(other)
+        stage.hub.sessions.resume(session)
+        stage.hub.sessions.resume(other)
         stage.settle()
         messages = link.read()
         assert gaps(messages) == []
@@ -216,13 +216,13 @@ class TestFeed:
         """The count is unknown; the newest state of the lost range comes with it."""
         stage = Stage(log_events=5)
         link, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         stage.status(1, "a", "DEGRADED")
         stage.status(2, "a", "HEALTHY")
         for seq in range(3, 21):
             stage.log(seq)
         stage.settle()
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         messages = link.read()
         assert gaps(messages) == [("e-0", "e-15", None, "slow")]
@@ -232,7 +232,7 @@ class TestFeed:
         """What is pending is let go when nobody is at the head."""
         stage = Stage()
         _, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         for seq in range(1, 1000):
             stage.log(seq)
             stage.settle()

@@ -8,7 +8,7 @@ from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import ProtocolError, Subscribed, TokenExpiring, Welcome
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.session.session import Session, State
-from tickertape.relay.core.session.sessions import AUTH_TIMEOUT, TELL_EXPIRY
+from tickertape.relay.core.session.sessions import AUTH_TIMEOUT, EXPIRY_NOTICE
 from tickertape.relay.core.session.subscription import Request, Since
 
 from tests.support.clients.fake_link import NOW, FakeLink, Stage, ended, gaps, only, seqs, shown
@@ -178,14 +178,14 @@ class TestEnd:
     def test_it_is_told_a_minute_before(self) -> None:
         """Once; and at its end the session ends with it."""
         here = stage()
-        grant = Grant(expires_at=NOW + TELL_EXPIRY + 10)
+        grant = Grant(expires_at=NOW + EXPIRY_NOTICE + 10)
         link, _ = here.follow(grant=grant)
         here.tick(9.9)
         assert only(link.read(), TokenExpiring) == []
         here.tick(0.1)
         (told,) = only(link.read(), TokenExpiring)
-        assert told.expires_at == format_time(NOW + TELL_EXPIRY + 10)
-        here.tick(TELL_EXPIRY - 0.1)
+        assert told.expires_at == format_time(NOW + EXPIRY_NOTICE + 10)
+        here.tick(EXPIRY_NOTICE - 0.1)
         assert only(link.read(), TokenExpiring) == []
         assert link.closed is None
         here.tick(0.1)

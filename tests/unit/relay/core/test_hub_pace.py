@@ -94,15 +94,15 @@ def test_a_full_socket_stops_it_and_room_lets_it_go_on() -> None:
     link, session = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 51):
         here.log(seq)
-    link.on_send = lambda: here.hub.sessions.paused(session)
+    link.on_send = lambda: here.hub.sessions.pause(session)
     here.flush()
     link.on_send = None
     assert seqs(link.read()) == list(range(1, 11))
     assert run(here, link, 60.0) == []
-    here.hub.sessions.resumed(session)
+    here.hub.sessions.resume(session)
     here.flush()
     assert seqs(link.read()) == list(range(11, 21))
-    here.hub.sessions.closed(session)
+    here.hub.sessions.remove(session)
     here.flush(5.0)
     assert link.read() == []
     assert here.hub.fanout.held_until() is None

@@ -8,7 +8,7 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import Error, Mode, ProtocolError, Snapshot, Subscribed
 from tickertape.relay.core.grants import EVERYTHING, Grant
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import NOW, Stage, ended, gaps, only, seqs, shown
@@ -51,7 +51,7 @@ def test_it_goes_on_where_nothing_changes() -> None:
     assert seqs(messages) == [1, 2]
     assert [grant.expires_at for grant in link.grants] == [None, NOW + 3600]
     assert session.feed is not None
-    assert session.wanted is session.feed.filter, "members of a feed share its filter, after a renewal too"
+    assert session.filter is session.feed.filter, "members of a feed share its filter, after a renewal too"
 
 
 def test_a_narrower_one_takes_effect_at_once() -> None:
@@ -108,14 +108,14 @@ def test_it_reaches_a_session_that_is_stalled() -> None:
     link, session = here.follow(grant=EVERYTHING)
     here.log(1)
     here.settle()
-    here.hub.sessions.paused(session)
+    here.hub.sessions.pause(session)
     here.log(2)
     here.log(3, "error")
     here.settle()
     here.say(session, type="auth", token="errors")
     here.settle()
     assert seqs(link.read()) == [1]
-    here.hub.sessions.resumed(session)
+    here.hub.sessions.resume(session)
     here.settle()
     assert seqs(link.read()) == [3]
 
@@ -123,13 +123,13 @@ def test_it_reaches_a_session_that_is_stalled() -> None:
 @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
 def test_it_reaches_a_session_that_waits_for_the_stream(mode: Mode) -> None:
     """The stretch that was asked for before serves it under its new grant."""
-    here = stage(STRETCH * 3, stream=True, log_events=2)
-    here.first = STRETCH * 3
-    for seq in range(STRETCH * 3 + 1, STRETCH * 3 + 9):
+    here = stage(CHUNK_SEQUENCES * 3, stream=True, log_events=2)
+    here.first = CHUNK_SEQUENCES * 3
+    for seq in range(CHUNK_SEQUENCES * 3 + 1, CHUNK_SEQUENCES * 3 + 9):
         here.log(seq, "error" if seq % 2 else "info")
-    link, session = here.open(Request(mode=mode, cursor=Cursor("e", STRETCH * 3)), grant=EVERYTHING)
+    link, session = here.open(Request(mode=mode, cursor=Cursor("e", CHUNK_SEQUENCES * 3)), grant=EVERYTHING)
     here.flush()
-    assert session in here.hub.fanout.archive or mode != "complete"
+    assert session in here.hub.fanout.replay_cache or mode != "complete"
     here.say(session, type="auth", token="errors")
     for _ in range(4):
         here.settle()

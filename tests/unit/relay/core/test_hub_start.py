@@ -270,9 +270,9 @@ class TestAhead:
         if how == "asked again":
             stage.say(session, type="subscribe", subjects=["log.>"])
         elif how == "left":
-            stage.hub.sessions.closed(session)
+            stage.hub.sessions.remove(session)
         else:
-            stage.hub.sessions.bye(session, CloseCode.GOING_AWAY, "the relay shuts down")
+            stage.hub.sessions.close(session, CloseCode.GOING_AWAY, "the relay shuts down")
         feeds, written = dict(stage.hub.fanout.feeds), len(link.sent)
         stage.hub.sessions.located(session, request, 8, NOW)
         stage.hub.sessions.located(session, request, None, NOW)
@@ -285,15 +285,15 @@ class TestAhead:
         link, session = stage.follow(Request(cursor=Cursor("e", 6)))
         request = session.locating
         assert request is not None
-        stage.hub.sessions.paused(session)
-        stage.hub.sessions.resumed(session)
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
+        stage.hub.sessions.resume(session)
+        stage.hub.sessions.pause(session)
         stage.hub.sessions.located(session, request, 6, NOW)
         for seq in (6, 7):
             stage.log(seq)
         stage.settle()
         assert seqs(link.read()) == []
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         assert seqs(link.read()) == [7]
 

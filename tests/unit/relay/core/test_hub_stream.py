@@ -4,7 +4,7 @@ import pytest
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.messages import Events, Heartbeat, Subscribed
 from tickertape.relay.core.event_log import EventLog
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import NOW, Stage, gaps, nanoseconds, only, seqs, shown, status_event
@@ -16,7 +16,7 @@ class TestStream:
     def test_complete_gets_everything_from_the_stream_then_the_log(self) -> None:
         """Once and in order, over the edges of stretches, and without a gap."""
         stage = Stage(stream=True, log_events=10)
-        last = 2 * STRETCH + 100
+        last = 2 * CHUNK_SEQUENCES + 100
         for seq in range(1, last + 1):
             stage.log(seq)
         link, session = stage.open(Request(mode="complete", cursor=Cursor("e", 5)))
@@ -50,7 +50,7 @@ class TestStream:
     def test_the_next_stretch_is_read_while_one_is_sent(self) -> None:
         """A long way back is not a long wait."""
         stage = Stage(stream=True, log_events=10)
-        for seq in range(1, 2 * STRETCH):
+        for seq in range(1, 2 * CHUNK_SEQUENCES):
             stage.log(seq)
         stage.follow(Request(mode="complete", cursor=Cursor("e", 0)))
         stage.settle()
@@ -86,15 +86,15 @@ class TestStream:
         """It is told so first, with the newest states of what it missed; one stretch is read, and no more."""
         stage = Stage(stream=True, log_events=10)
         stage.status(1)
-        for seq in range(2, 2 * STRETCH + 101):
+        for seq in range(2, 2 * CHUNK_SEQUENCES + 101):
             stage.log(seq)
         link, _ = stage.follow(Request(cursor=Cursor("e", 0)))
         stage.settle()
         assert stage.read(9) == [2]
         stage.settle()
         messages = link.read()
-        assert gaps(messages) == [("e-0", f"e-{2 * STRETCH}", None, "slow")]
-        assert seqs(messages) == [1, *range(2 * STRETCH + 1, 2 * STRETCH + 101)]
+        assert gaps(messages) == [("e-0", f"e-{2 * CHUNK_SEQUENCES}", None, "slow")]
+        assert seqs(messages) == [1, *range(2 * CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES + 101)]
 
     def test_live_gets_no_more_than_it_may_of_log_and_stream_together(self) -> None:
         """What lies further back is counted."""
@@ -125,11 +125,11 @@ class TestStream:
         """It has been at the head; the stream is not read again for it."""
         stage = Stage(stream=True, log_events=5)
         link, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         for seq in range(1, 21):
             stage.log(seq)
         stage.settle()
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         assert stage.fetched == 0
         assert gaps(link.read()) == [("e-0", "e-15", None, "slow")]
@@ -138,11 +138,11 @@ class TestStream:
         """However long it took, it gets the rest from the stream."""
         stage = Stage(stream=True, log_events=5)
         link, session = stage.follow(Request(mode="complete"))
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         for seq in range(1, 201):
             stage.log(seq)
         stage.settle()
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         stage.read()
         stage.settle()
@@ -166,7 +166,7 @@ class TestStream:
             assert seqs(messages) == list(range(61, 101))
         late, _ = stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
         stage.first = 98
-        stage.hub.fanout.archive.clear()
+        stage.hub.fanout.replay_cache.clear()
         stage.settle()
         stage.read()
         stage.settle()
@@ -181,8 +181,8 @@ class TestStream:
             stage.log(seq)
         link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
-        assert session in stage.hub.fanout.archive
-        stage.hub.sessions.resumed(session)
+        assert session in stage.hub.fanout.replay_cache
+        stage.hub.sessions.resume(session)
         stage.hub.tick(NOW + 1)
         (heartbeat,) = only(link.read(), Heartbeat)
         assert heartbeat.cursor == "e-3"
@@ -196,15 +196,15 @@ class TestStream:
         link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
         if how == "stalls":
-            stage.hub.sessions.paused(session)
+            stage.hub.sessions.pause(session)
         elif how == "leaves":
-            stage.hub.sessions.closed(session)
+            stage.hub.sessions.remove(session)
         else:
             stage.say(session, type="subscribe", cursor="e-20")
         assert stage.read() == []
         link.read()
         if how == "stalls":
-            stage.hub.sessions.resumed(session)
+            stage.hub.sessions.resume(session)
             stage.settle()
             stage.read()
             stage.settle()
@@ -213,21 +213,21 @@ class TestStream:
     def test_one_that_fills_up_wants_no_stretch(self) -> None:
         """The unit that filled its socket was its last for now."""
         stage = Stage(stream=True, log_events=5)
-        for seq in range(1, STRETCH + 101):
+        for seq in range(1, CHUNK_SEQUENCES + 101):
             stage.log(seq)
-        link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", STRETCH - 10)))
+        link, session = stage.follow(Request(mode="complete", cursor=Cursor("e", CHUNK_SEQUENCES - 10)))
         stage.settle()
-        link.on_send = lambda: stage.hub.sessions.paused(session)
+        link.on_send = lambda: stage.hub.sessions.pause(session)
         assert stage.read() == [0]
         stage.flush()
-        assert seqs(link.read()) == list(range(STRETCH - 9, STRETCH + 1))
-        assert session not in stage.hub.fanout.archive
+        assert seqs(link.read()) == list(range(CHUNK_SEQUENCES - 9, CHUNK_SEQUENCES + 1))
+        assert session not in stage.hub.fanout.replay_cache
         link.on_send = None
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         stage.read(2)
         stage.settle()
-        assert seqs(link.read()) == list(range(STRETCH + 1, STRETCH + 101))
+        assert seqs(link.read()) == list(range(CHUNK_SEQUENCES + 1, CHUNK_SEQUENCES + 101))
 
     def test_another_stream_releases_those_who_wait(self) -> None:
         """They are told of the reset, and follow the other one."""
@@ -238,7 +238,7 @@ class TestStream:
         stage.settle()
         stage.hub.begin("f", 7)
         stage.hub.restart_sessions()
-        assert session not in stage.hub.fanout.archive
+        assert session not in stage.hub.fanout.replay_cache
         stage.settle()
         stage.log(8)
         stage.settle()
@@ -253,13 +253,13 @@ class TestStream:
             stage.log(seq)
         _, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
-        wanted = stage.hub.fanout.archive.next()
+        wanted = stage.hub.fanout.replay_cache.next_request()
         assert wanted is not None
-        stage.hub.sessions.closed(session)
+        stage.hub.sessions.remove(session)
         stage.settle()
         woken = stage.woken
-        stretch = EventLog(STRETCH, 1 << 40)
-        stage.hub.fanout.loaded(wanted.number, stretch)
+        stretch = EventLog(CHUNK_SEQUENCES, 1 << 40)
+        stage.hub.fanout.add_chunk(wanted.number, stretch)
         assert stage.woken == woken
 
 
@@ -271,7 +271,7 @@ class TestLoss:
         stage = Stage()
         link, _ = stage.follow()
         stage.log(1)
-        stage.hub.fanout.hole(5, NOW)
+        stage.hub.fanout.publish_missing(5, NOW)
         stage.log(6)
         stage.settle()
         messages = link.read()
@@ -288,7 +288,7 @@ class TestLoss:
         stage.flush()
         stage.log(3)
         stage.flush()
-        stage.hub.fanout.hole(9, stage.now)
+        stage.hub.fanout.publish_missing(9, stage.now)
         told = gaps(link.read())
         assert told[-2:] == [("e-2", "e-3", 1, "rate"), ("e-3", "e-9", None, "retention")]
 
@@ -296,11 +296,11 @@ class TestLoss:
         """When it gets there, between what lies before and behind."""
         stage = Stage()
         link, session = stage.follow()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         stage.log(1)
-        stage.hub.fanout.hole(5, NOW)
+        stage.hub.fanout.publish_missing(5, NOW)
         stage.log(6)
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.settle()
         messages = link.read()
         assert [message.type for message in messages] == ["events", "gap", "events"]
@@ -331,13 +331,13 @@ class TestLoss:
         stalled, session = stage.follow()
         stage.log(1)
         stage.settle()
-        stage.hub.sessions.paused(session)
+        stage.hub.sessions.pause(session)
         stage.log(2)
         stage.settle()
         late, _ = stage.follow(Request(cursor=Cursor("e", 1)))
         stage.hub.begin("f", 7)
         stage.hub.restart_sessions()
-        stage.hub.sessions.resumed(session)
+        stage.hub.sessions.resume(session)
         stage.log(8)
         stage.settle()
         for link in (stalled, late):

@@ -42,6 +42,6 @@ def test_one_that_left_is_written_to_no_more(request_: Request) -> None:
     """Its question is forgotten with it."""
     stage = Stage(head=10, stream=True)
     link, session = stage.follow(request_)
-    stage.hub.sessions.closed(session)
+    stage.hub.sessions.remove(session)
     beats(stage, 20)
     assert link.read() == []

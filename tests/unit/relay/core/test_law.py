@@ -22,7 +22,7 @@ from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.filters import RANK, Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.deleted_sequences import missing
@@ -102,7 +102,7 @@ class Client:
             self.read(orjson.loads(text))
         if self.fills and self.session is not None and self.session.writable:
             self.fills = False
-            self.hub.sessions.paused(self.session)
+            self.hub.sessions.pause(self.session)
 
     def admit(self, grant: Grant) -> bool:
         return True
@@ -210,7 +210,7 @@ class Law(RuleBasedStateMachine):
         rate=st.sampled_from([0.0, 3.0, 20.0]),
         log_events=st.sampled_from([5, 30, 1000]),
         max_catch_up=st.sampled_from([2, 10, 1000]),
-        head=st.sampled_from([0, STRETCH - 10]),
+        head=st.sampled_from([0, CHUNK_SEQUENCES - 10]),
         reads=st.booleans(),
         ceiling=st.sampled_from([0.0, 5.0, 5_000.0]),
     )
@@ -254,7 +254,7 @@ class Law(RuleBasedStateMachine):
         self.lost = reason
 
     def missing(self, end: int) -> None:
-        self.hub.fanout.hole(end, self.now)
+        self.hub.fanout.publish_missing(end, self.now)
 
     def take(self, delivery: Delivery) -> None:
         """Hand a message on, as the intake does."""
@@ -262,7 +262,7 @@ class Law(RuleBasedStateMachine):
         if subject.startswith("checkpoint."):
             self.hub.log.advance(seq, stored_ns)
         elif delivery.data == b"broken":
-            self.hub.skip(seq, "bad_json", stored_ns)
+            self.hub.reject(seq, "bad_json", stored_ns)
         else:
             self.hub.publish(seq, subject, self.event(seq, subject), stored_ns, self.now)
 
@@ -329,21 +329,21 @@ class Law(RuleBasedStateMachine):
     def read(self, times: int) -> None:
         """A reader brings what was wanted from the stream, as far as the stream still has it."""
         for _ in range(times):
-            wanted = self.hub.fanout.archive.next()
+            wanted = self.hub.fanout.replay_cache.next_request()
             if wanted is None:
                 return
-            stretch = EventLog(STRETCH, 1 << 40)
-            stretch.start(max(wanted.first - 1, self.first))
+            stretch = EventLog(CHUNK_SEQUENCES, 1 << 40)
+            stretch.reset(max(wanted.first - 1, self.first))
             last = min(wanted.last, self.hub.log.head)
             there = sorted(seq for seq in self.stored if stretch.floor < seq <= last)
             records = [
-                self.hub.record(seq, subject, self.event(seq, subject), self.stored[seq])
+                self.hub.make_record(seq, subject, self.event(seq, subject), self.stored[seq])
                 for seq, subject in self.published
                 if seq in there
             ]
             stretch.fill(records, missing(stretch.floor + 1, last, there))
             stretch.advance(last)
-            self.hub.fanout.loaded(wanted.number, stretch)
+            self.hub.fanout.add_chunk(wanted.number, stretch)
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:
@@ -413,7 +413,7 @@ class Law(RuleBasedStateMachine):
         self.publish(subject, more, 0)
         self.resume(Request(mode=mode, cursor=newest), newest, "everything")
 
-    @rule(head=st.sampled_from([0, 7, STRETCH - 3]))
+    @rule(head=st.sampled_from([0, 7, CHUNK_SEQUENCES - 3]))
     def replace(self, head: int) -> None:
         """The stream is another one: everybody is told, and starts afresh in it."""
         self.epoch = f"{int(self.epoch, 16) + 1:x}"
@@ -498,7 +498,7 @@ class Law(RuleBasedStateMachine):
         """A client's socket fills up."""
         client = self.some(data)
         if client is not None and client.session is not None and client.session.writable:
-            self.hub.sessions.paused(client.session)
+            self.hub.sessions.pause(client.session)
 
     @rule(data=st.data())
     def fill(self, data: st.DataObject) -> None:
@@ -512,7 +512,7 @@ class Law(RuleBasedStateMachine):
         """A client's socket has room again."""
         client = self.some(data)
         if client is not None and client.session is not None and not client.session.writable:
-            self.hub.sessions.resumed(client.session)
+            self.hub.sessions.resume(client.session)
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
@@ -521,7 +521,7 @@ class Law(RuleBasedStateMachine):
         if client is not None and client.session is not None:
             if client.cursor is not None:
                 self.cursors.append(client.cursor)
-            self.hub.sessions.closed(client.session)
+            self.hub.sessions.remove(client.session)
             self.clients.remove(client)
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 20.0]))
@@ -544,7 +544,7 @@ class Law(RuleBasedStateMachine):
             assert session.feed is not None
             at_head = session in session.feed.live
             catching = session in self.hub.fanout._behind._turns
-            waiting = session in self.hub.fanout.archive
+            waiting = session in self.hub.fanout.replay_cache
             paced = session in self.hub.fanout._behind._paced
             assert at_head + catching + waiting + paced + (not session.writable) == 1
             assert not (at_head and session.bucket is not None), (
@@ -570,7 +570,7 @@ class Law(RuleBasedStateMachine):
         assert session is not None
         feed = session.feed
         assert feed is not None
-        place = feed.place(self.hub.log.head) if session in feed.live else session.cursor
+        place = feed.position(self.hub.log.head) if session in feed.live else session.cursor
         matching = [
             seq
             for seq, subject in self.published
@@ -602,7 +602,7 @@ class Law(RuleBasedStateMachine):
         for client in self.clients:
             client.fills = False
             if client.session is not None and not client.session.writable:
-                self.hub.sessions.resumed(client.session)
+                self.hub.sessions.resume(client.session)
         for _ in range(20):
             # A relay that was behind sees what others saw already.
             self.publish("log.info.x", 1, 0)
@@ -620,7 +620,7 @@ class Law(RuleBasedStateMachine):
             if client.session.bucket is None:
                 assert client.session in feed.live
             else:
-                assert client.session.cursor == feed.place(self.hub.log.head)
+                assert client.session.cursor == feed.position(self.hub.log.head)
             self.check(client)
             for subject, seq in newest.items():
                 wanted = client.wanted.matches(subject) and level_of(subject) is None

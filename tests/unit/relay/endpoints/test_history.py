@@ -12,7 +12,7 @@ from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.filters import Filter
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.subscription import Request, Since
 from tickertape.relay.endpoints import history as history_module
 from tickertape.relay.endpoints.history import History, Query, parse
@@ -30,14 +30,14 @@ class Shelf(ReplayReaders):
 
     async def chunk_after(self, place: int) -> EventLog:
         """What the stream still has of a stretch."""
-        number = place // STRETCH
+        number = place // CHUNK_SEQUENCES
         self.read.append(number)
-        made = EventLog(STRETCH, 1 << 40)
-        made.start(max(number * STRETCH, self._stage.first))
+        made = EventLog(CHUNK_SEQUENCES, 1 << 40)
+        made.reset(max(number * CHUNK_SEQUENCES, self._stage.first))
         for seq, subject, event, stored_ns in self._stage.stored:
-            if made.floor < seq <= (number + 1) * STRETCH:
-                made.append(self._stage.hub.record(seq, subject, event, stored_ns))
-        made.advance(min((number + 1) * STRETCH, self._stage.hub.log.head))
+            if made.floor < seq <= (number + 1) * CHUNK_SEQUENCES:
+                made.append(self._stage.hub.make_record(seq, subject, event, stored_ns))
+        made.advance(min((number + 1) * CHUNK_SEQUENCES, self._stage.hub.log.head))
         return made
 
     async def position_at(self, moment: float) -> int:
@@ -143,10 +143,10 @@ def test_what_the_log_has_is_not_read_again() -> None:
 
 def test_a_page_goes_over_the_edges_of_stretches_and_into_the_log() -> None:
     """In order, each once."""
-    pages = Pages(STRETCH + 100)
-    page = pages.ask(f"cursor=e-{STRETCH - 5}&limit=1000")
-    assert [item["seq"] for item in page["events"]] == list(range(STRETCH - 4, STRETCH + 101))
-    assert (page["cursor"], page["more"]) == (f"e-{STRETCH + 100}", False)
+    pages = Pages(CHUNK_SEQUENCES + 100)
+    page = pages.ask(f"cursor=e-{CHUNK_SEQUENCES - 5}&limit=1000")
+    assert [item["seq"] for item in page["events"]] == list(range(CHUNK_SEQUENCES - 4, CHUNK_SEQUENCES + 101))
+    assert (page["cursor"], page["more"]) == (f"e-{CHUNK_SEQUENCES + 100}", False)
     assert pages.shelf.read == [0, 1]
 
 
@@ -194,24 +194,24 @@ def test_history_begins_where_the_stream_does() -> None:
     assert page["more"] is False
 
 
-@pytest.mark.parametrize(("first", "cursor"), [(40, 5), (STRETCH + 10, 5)])
+@pytest.mark.parametrize(("first", "cursor"), [(40, 5), (CHUNK_SEQUENCES + 10, 5)])
 def test_a_cursor_past_retention_comes_to_an_end(first: int, cursor: int) -> None:
     """Backward, too: there is no more where the stream has nothing."""
-    pages = Pages(STRETCH + 100, first=first, log_events=20)
-    place, more = f"e-{STRETCH + 100}", True
+    pages = Pages(CHUNK_SEQUENCES + 100, first=first, log_events=20)
+    place, more = f"e-{CHUNK_SEQUENCES + 100}", True
     got: list[int] = []
     while more:
         page = pages.ask(f"order=newest&limit=1000&cursor=e-{cursor}&until={place}")
         got = [item["seq"] for item in page["events"]] + got
         place, more = page["cursor"], page["more"]
         assert page["events"] or not more, "it would be asked for ever"
-    assert got == list(range(first + 1, STRETCH + 101))
+    assert got == list(range(first + 1, CHUNK_SEQUENCES + 101))
 
 
-@pytest.mark.parametrize("first", [40, STRETCH + 10])
+@pytest.mark.parametrize("first", [40, CHUNK_SEQUENCES + 10])
 def test_what_the_stream_let_go_is_told(first: int) -> None:
     """A page that begins before retention says so, from either end, and only the page that it touches."""
-    pages = Pages(STRETCH + 100, first=first)
+    pages = Pages(CHUNK_SEQUENCES + 100, first=first)
     lost = {"from": "e-5", "to": f"e-{first}", "dropped": None, "by": dict[str, int](), "reason": "retention"}
     page = pages.ask("cursor=e-5&limit=2")
     assert [item["seq"] for item in page["events"]] == [first + 1, first + 2]
@@ -227,9 +227,9 @@ def test_what_the_stream_let_go_is_told(first: int) -> None:
 def test_holes_in_memory_are_told_as_one_gap(order: str) -> None:
     """What the relay missed is merged, and cut to the page's range."""
     pages = Pages(100, log_events=50)
-    pages.stage.hub.fanout.hole(110, NOW)
+    pages.stage.hub.fanout.publish_missing(110, NOW)
     pages.stage.log(111)
-    pages.stage.hub.fanout.hole(120, NOW)
+    pages.stage.hub.fanout.publish_missing(120, NOW)
     pages.stage.log(121)
     page = pages.ask(f"cursor=e-95&order={order}")
     assert [item["seq"] for item in page["events"]] == [96, 97, 98, 99, 100, 111, 121]
@@ -242,16 +242,16 @@ def test_holes_in_memory_are_told_as_one_gap(order: str) -> None:
 def test_one_page_reads_a_bounded_part_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that nothing matches ends early, and says that there is more."""
     monkeypatch.setattr(history_module, "MAX_CHUNKS", 2)
-    pages = Pages(3 * STRETCH)
+    pages = Pages(3 * CHUNK_SEQUENCES)
     page = pages.ask("subjects=system.%3E")
-    assert page == {"events": [], "cursor": f"e-{2 * STRETCH}", "more": True}
+    assert page == {"events": [], "cursor": f"e-{2 * CHUNK_SEQUENCES}", "more": True}
     page = pages.ask(f"subjects=system.%3E&cursor={page['cursor']}")
-    assert page == {"events": [], "cursor": f"e-{3 * STRETCH}", "more": False}
-    page = pages.ask(f"subjects=system.%3E&order=newest&until=e-{2 * STRETCH + 5}")
-    assert page == {"events": [], "cursor": f"e-{STRETCH}", "more": True}
+    assert page == {"events": [], "cursor": f"e-{3 * CHUNK_SEQUENCES}", "more": False}
+    page = pages.ask(f"subjects=system.%3E&order=newest&until=e-{2 * CHUNK_SEQUENCES + 5}")
+    assert page == {"events": [], "cursor": f"e-{CHUNK_SEQUENCES}", "more": True}
 
 
-PAGES = Pages(STRETCH + 60, first=STRETCH - 60)
+PAGES = Pages(CHUNK_SEQUENCES + 60, first=CHUNK_SEQUENCES - 60)
 
 
 @settings(deadline=None, max_examples=60)
@@ -259,7 +259,7 @@ PAGES = Pages(STRETCH + 60, first=STRETCH - 60)
 def test_pages_make_up_the_whole(limit: int, level: str, order: str) -> None:
     """However small they are, and from whichever end: nothing is lost, nothing comes twice."""
     step = 1 if level == "DEBUG" else 10
-    expected = [seq for seq in range(STRETCH - 59, STRETCH + 61) if seq % step == 0]
+    expected = [seq for seq in range(CHUNK_SEQUENCES - 59, CHUNK_SEQUENCES + 61) if seq % step == 0]
     got: list[int] = []
     place, more = "", True
     while more:

@@ -55,7 +55,7 @@ def test_what_the_hub_counted_is_told(accept: str) -> None:
         stage.follow()
     for seq in range(1, 11):
         stage.log(seq)
-    stage.hub.skip(11, "bad_json")
+    stage.hub.reject(11, "bad_json")
     stage.flush()
     connections.handshake_results["accepted"] += 2
     connections.handshake_results["rejected"] += 1
@@ -159,7 +159,7 @@ def test_labels_are_bounded_whatever_clients_do() -> None:
     connections = Connections(Stage().hub, lambda: NOW)
     for code in range(3000, 4999):
         connections.close_counts[code] += 1
-    connections.hub.skip(1, "made up")
+    connections.hub.reject(1, "made up")
     reading = read_snapshot(connections, UpstreamStatus(), {"expired": 2, "made up too": 3})
     assert reading.numbers["disconnects"]["other"] > 1900
     assert len(reading.numbers["disconnects"]) < 20
@@ -186,7 +186,7 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
     for seq in range(1, 101):
         stage.log(seq)
     _, full = stage.follow()
-    stage.hub.sessions.paused(full)
+    stage.hub.sessions.pause(full)
     stage.follow(Request(mode="complete", cursor=Cursor("e", 5)))
     stage.settle()
     parked = read_snapshot(connections, UpstreamStatus(), {}).numbers["clients_waiting"]
@@ -223,7 +223,7 @@ def test_gaps_are_counted_where_their_events_cannot_be() -> None:
         stage.follow()
     stage.log(1)
     stage.flush()
-    stage.hub.fanout.hole(5, stage.now)
+    stage.hub.fanout.publish_missing(5, stage.now)
     numbers = read_snapshot(connections, UpstreamStatus(), {}).numbers
     assert (numbers["gaps"]["retention"], numbers["events_dropped"]["retention"]) == (3, 0)
     stage.hub.begin("f", 9)
@@ -248,7 +248,7 @@ def test_what_does_not_answer_has_no_round_trip() -> None:
 def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
     """By the connections' own clock."""
     connections = Connections(Stage().hub, lambda: NOW + 0.3)
-    client_slot = connections.admission.arrive("127.0.0.1", FakeSocket(), NOW)
+    client_slot = connections.admission.accept("127.0.0.1", FakeSocket(), NOW)
     assert isinstance(client_slot, ClientSlot)
     connections.record_open(client_slot)
     connections.record_open(None)

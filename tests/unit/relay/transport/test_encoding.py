@@ -149,7 +149,7 @@ def test_any_sizes_are_read_back(sizes: list[int], beyond: int) -> None:
     end = len(sizes) + beyond
     found = texts(events(records, f"e-{end}"))
     parts = [orjson.loads(text) for text in found]
-    assert [item for part in parts for item in part["events"]] == [orjson.loads(r.item) for r in records]
+    assert [item for part in parts for item in part["events"]] == [orjson.loads(r.encoded) for r in records]
     for text, part in zip(found, parts, strict=True):
         assert len(text) <= batch.MESSAGE_BYTES + 100 or len(part["events"]) == 1
         assert part["cursor"] == f"e-{end if part is parts[-1] else part['events'][-1]['seq']}"

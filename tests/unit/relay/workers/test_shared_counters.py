@@ -25,22 +25,22 @@ def pair(table: SharedCounters) -> tuple[SharedLimitCounters, SharedLimitCounter
 def test_a_limit_is_one_for_all(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
     """Whoever of them counts; and what one gives back another may take."""
     one, other = pair
-    assert [one.take("@a", 3), other.take("@a", 3), other.take("@a", 3)] == [True] * 3
-    assert not one.take("@a", 3)
-    assert not other.take("@a", 3)
-    assert one.take("@b", 3)
-    other.give("@a")
-    assert one.take("@a", 3)
-    assert not other.take("@a", 3)
+    assert [one.acquire("@a", 3), other.acquire("@a", 3), other.acquire("@a", 3)] == [True] * 3
+    assert not one.acquire("@a", 3)
+    assert not other.acquire("@a", 3)
+    assert one.acquire("@b", 3)
+    other.release("@a")
+    assert one.acquire("@a", 3)
+    assert not other.acquire("@a", 3)
 
 
 def test_a_worker_takes_no_more_than_it_has_room_for(table: SharedCounters) -> None:
     """Its descriptors are its own, whatever the whole may have."""
     small, large = SharedLimitCounters(table, 0, 2), SharedLimitCounters(table, 1, ROOM)
-    assert [small.take(ALL, 0) for _ in range(3)] == [True, True, False]
-    assert large.take(ALL, 0)
-    small.give(ALL)
-    assert small.take(ALL, 0)
+    assert [small.acquire(ALL, 0) for _ in range(3)] == [True, True, False]
+    assert large.acquire(ALL, 0)
+    small.release(ALL)
+    assert small.acquire(ALL, 0)
 
 
 def test_a_dead_worker_is_counted_no_more(
@@ -48,19 +48,19 @@ def test_a_dead_worker_is_counted_no_more(
 ) -> None:
     """Its column is emptied; the other's stays."""
     one, other = pair
-    assert one.take("@a", 2)
-    assert other.take("@a", 2)
+    assert one.acquire("@a", 2)
+    assert other.acquire("@a", 2)
     table.empty(0)
-    assert other.take("@a", 2)
-    assert not SharedLimitCounters(table, 0, ROOM).take("@a", 2)
+    assert other.acquire("@a", 2)
+    assert not SharedLimitCounters(table, 0, ROOM).acquire("@a", 2)
 
 
 def test_giving_back_what_was_never_taken(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
     """Does not make room for more."""
     one, other = pair
-    assert one.take("@a", 1)
-    other.give("@a")
-    assert not other.take("@a", 1)
+    assert one.acquire("@a", 1)
+    other.release("@a")
+    assert not other.acquire("@a", 1)
 
 
 def test_an_allowance_is_one_for_all(
@@ -93,19 +93,19 @@ def test_rows_are_taken_from_those_who_are_counted_nowhere(
     one, other = pair
     now = [1.0]
     monkeypatch.setattr("tickertape.relay.workers.shared_counters.time.monotonic", lambda: now[0])
-    assert one.take("@counted", 1)
+    assert one.acquire("@counted", 1)
     for number in range(9):
         now[0] += 1.0
         assert one.spend(f"@{number}", 0.001, 0.01, 0.0)
-    assert not other.take("@counted", 1)
+    assert not other.acquire("@counted", 1)
     for number in range(3):
-        assert one.take(f"@more {number}", 1)
+        assert one.acquire(f"@more {number}", 1)
     # No row is left: who comes now is not counted, and so has no limit.
-    assert all(one.take("@unlucky", 1) and one.spend("@unlucky", 1.0, 1e9, 0.0) for _ in range(3))
-    one.give("@unlucky")
-    one.give("@counted")
-    assert one.take("@late", 1)
-    assert not other.take("@late", 1)
+    assert all(one.acquire("@unlucky", 1) and one.spend("@unlucky", 1.0, 1e9, 0.0) for _ in range(3))
+    one.release("@unlucky")
+    one.release("@counted")
+    assert one.acquire("@late", 1)
+    assert not other.acquire("@late", 1)
 
 
 _FILL = """
@@ -114,7 +114,7 @@ from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimit
 tally = SharedLimitCounters(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
 print("up", flush=True)
 sys.stdin.read(1)
-print(sum(tally.take(f"@{number}", 1) for number in range(20_000)))
+print(sum(counters.acquire(f"@{number}", 1) for number in range(20_000)))
 """
 
 

@@ -1,7 +1,7 @@
 """What a feed hands to its members."""
 
 from tickertape.relay.core.fanout.batch import Gap as FeedGap
-from tickertape.relay.core.fanout.batch import lost
+from tickertape.relay.core.fanout.batch import lost_batch
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import gaps, texts
@@ -10,7 +10,7 @@ from tests.support.clients.feed_bench import Bench, read
 
 def test_lost_tells_of_a_range() -> None:
     """The count is unknown, and no events come with it."""
-    batch = lost("e", 3, 9, "reset")
+    batch = lost_batch("e", 3, 9, "reset")
     assert gaps(read(batch)) == [("e-3", "e-9", None, "reset")]
     assert (batch.reached, batch.records, batch.gap) == (9, (), FeedGap(3, 9, "reset"))
 

@@ -119,7 +119,7 @@ def test_a_hole_is_told_in_its_place() -> None:
     bench = Bench()
     bench.publish(1)
     bench.publish(2)
-    bench.log.hole(7)
+    bench.log.append_missing(7)
     bench.publish(8)
     messages: list[RelayMessage] = []
     place = 0
@@ -135,7 +135,7 @@ def test_a_cursor_within_a_hole_hears_of_the_rest_of_it() -> None:
     """Another relay may have gone further."""
     bench = Bench()
     bench.publish(1)
-    bench.log.hole(7)
+    bench.log.append_missing(7)
     assert gaps(read(bench.behind(4))) == [("e-4", "e-7", None, "retention")]
 
 
@@ -157,7 +157,7 @@ def test_latest_conflates_on_both_sides_of_a_hole() -> None:
     bench = Bench(mode="latest", interval_ms=1000)
     for seq in (1, 2):
         bench.publish(seq)
-    bench.log.hole(7)
+    bench.log.append_missing(7)
     for seq in (8, 9):
         bench.publish(seq)
     messages: list[RelayMessage] = []

@@ -3,7 +3,7 @@
 import pytest
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event
-from tickertape.relay.core.fanout.fanout import LOOKS
+from tickertape.relay.core.fanout.fanout import MAX_TRACE_CHECKS
 from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import Stage, nanoseconds, seqs
@@ -61,33 +61,33 @@ def test_a_limited_feed_counts_for_itself() -> None:
 def test_few_events_of_a_flush_are_looked_at_for_their_trace() -> None:
     """However many feeds there are; those that begin with the same event share the look."""
     stage = Stage()
-    feeds = LOOKS + 5
+    feeds = MAX_TRACE_CHECKS + 5
     for number in range(feeds):
         stage.follow(Request((f"log.info.own{number}",)))
     for number in range(feeds):
         publish_traced(stage, number + 1, f"own{number}")
     stage.flush(1.0)
-    examples = stage.hub.stats.delay.examples
+    exemplars = stage.hub.stats.delay.exemplars
     assert sum(stage.hub.stats.delay.counts) == feeds
-    ((example, seconds),) = examples.values()
-    assert (example.record.seq, example.at) == (LOOKS, stage.now)
+    ((exemplar, seconds),) = exemplars.values()
+    assert (exemplar.record.seq, exemplar.at) == (MAX_TRACE_CHECKS, stage.now)
     assert seconds == pytest.approx(1.0)
     publish_traced(stage, 50, "own0")
     stage.flush(1.0)
-    ((example, _),) = examples.values()
-    assert example.record.seq == 50
+    ((exemplar, _),) = exemplars.values()
+    assert exemplar.record.seq == 50
 
 
 def test_feeds_that_begin_with_the_same_event_share_a_look() -> None:
-    """More feeds than looks, and yet the last one's delivery has its example."""
+    """More feeds than looks, and yet the last one's delivery has its exemplar."""
     stage = Stage()
-    for number in range(LOOKS + 5):
+    for number in range(MAX_TRACE_CHECKS + 5):
         stage.follow(Request(("log.info.shared", f"log.info.own{number}")))
     publish_traced(stage, 1, "shared")
     stage.log(2, "info", "own3")
     stage.flush()
-    ((example, _),) = stage.hub.stats.delay.examples.values()
-    assert example.record.seq == 1
+    ((exemplar, _),) = stage.hub.stats.delay.exemplars.values()
+    assert exemplar.record.seq == 1
 
 
 def publish_traced(stage: Stage, seq: int, source: str) -> None:

@@ -46,7 +46,7 @@ def test_a_large_backlog_goes_in_several_batches() -> None:
     while (batch := bench.take()) is not None:
         batches.append(batch)
     assert len(batches) == 3
-    assert all(sum(len(r.item) for r in batch.records) <= BATCH_BYTES for batch in batches)
+    assert all(sum(len(r.encoded) for r in batch.records) <= BATCH_BYTES for batch in batches)
     assert [seq for batch in batches for seq in seqs(read(batch))] == list(range(1, 31))
     assert [batch.reached for batch in batches] == [batch.records[-1].seq for batch in batches]
     assert batches[-1].reached == 30
@@ -55,12 +55,12 @@ def test_a_large_backlog_goes_in_several_batches() -> None:
 def test_a_place_is_the_head_unless_something_is_pending() -> None:
     """Then it is where the head stood before."""
     bench = Bench()
-    assert bench.feed.place(5) == 5
+    assert bench.feed.position(5) == 5
     bench.publish(7)
-    assert bench.feed.place(7) == 0
+    assert bench.feed.position(7) == 0
     bench.feed.pending.clear()
     bench.feed.writing, bench.feed.cursor = True, 6
-    assert bench.feed.place(7) == 6
+    assert bench.feed.position(7) == 6
 
 
 def test_what_the_rate_does_not_let_pass_is_told_first() -> None:
@@ -200,7 +200,7 @@ def test_latest_waits_for_its_interval() -> None:
     assert bench.take(NOW + 0.1) is None
     assert bench.feed.held_until == NOW + 0.25
     bench.publish(3)
-    assert bench.feed.place(bench.log.head) == 1, "nothing is promised beyond what was sent"
+    assert bench.feed.position(bench.log.head) == 1, "nothing is promised beyond what was sent"
     assert seqs(read(bench.take(NOW + 0.25))) == [3]
     bench.publish(4)
     assert bench.take(NOW + 0.3) is None

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.subjects import matches
-from tickertape.relay.core.fanout.subject_index import Patterns, Subjects
+from tickertape.relay.core.fanout.subject_index import PatternTrie, SubjectTrie
 
 _tokens = st.sampled_from(["a", "b", "gateway"])
 _subjects = st.lists(_tokens, min_size=1, max_size=4).map(".".join)
@@ -17,8 +17,8 @@ _patterns = st.builds(
 @given(st.lists(_patterns, max_size=8), st.lists(_subjects, max_size=8))
 def test_both_ways_agree_with_matching_each_pair(patterns: list[str], subjects: list[str]) -> None:
     """Whatever lies in the tries, a look-up gives what brute force gives, each once."""
-    by_pattern: Patterns[int] = Patterns()
-    by_subject: Subjects[int] = Subjects()
+    by_pattern: PatternTrie[int] = PatternTrie()
+    by_subject: SubjectTrie[int] = SubjectTrie()
     for number, pattern in enumerate(patterns):
         by_pattern.add(pattern, number)
     for number, subject in enumerate(subjects):
@@ -36,7 +36,7 @@ def test_what_is_taken_out_is_gone_and_the_rest_is_not(
     pairs: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     """Values leave one by one, in any order, and the last takes its nodes with it."""
-    trie: Patterns[int] = Patterns()
+    trie: PatternTrie[int] = PatternTrie()
     there = set(pairs)
     for pattern, value in there:
         trie.add(pattern, value)
@@ -52,7 +52,7 @@ def test_what_is_taken_out_is_gone_and_the_rest_is_not(
 
 def test_a_value_with_two_patterns_that_match_comes_once() -> None:
     """A filter's patterns may overlap; its feed is still one."""
-    trie: Patterns[str] = Patterns()
+    trie: PatternTrie[str] = PatternTrie()
     trie.add("log.>", "feed")
     trie.add("log.*.engine", "feed")
     assert list(trie.matching("log.info.engine")) == ["feed"]

@@ -43,9 +43,9 @@ def test_each_frame_of_a_large_batch_names_the_time_of_its_last_event() -> None:
 def test_a_position_without_a_message_has_none() -> None:
     """Where the stream let events go, and before the first."""
     stage = Stage()
-    stage.hub.fanout.hole(5, NOW)
+    stage.hub.fanout.publish_missing(5, NOW)
     assert stage.hub.cursor() == "e-5"
-    stage.hub.skip(6, "bad_json", 17)
+    stage.hub.reject(6, "bad_json", 17)
     assert stage.hub.cursor() == "e-6-17"
     stage.hub.log.advance(7)
     assert stage.hub.cursor() == "e-7"
@@ -78,7 +78,7 @@ def test_before_the_memory_the_stream_is_asked() -> None:
     link, session = stage.open(Request(cursor=asked))
     assert stage.asked == [session]
     assert link.kinds() == ["welcome"]
-    stage.hub.sessions.located(session, session.asked, 1, stage.now)
+    stage.hub.sessions.located(session, session.request, 1, stage.now)
     assert cursors(link)[-1] == asked, "its own, with the time that the relay does not know"
     assert link.kinds() == ["subscribed"]
 
@@ -144,6 +144,6 @@ def test_a_warm_memory_has_its_holes() -> None:
 def test_what_was_read_before_a_failure_is_told_from_what_is_read_after() -> None:
     """The epoch stays; readers look at how often the hub began."""
     stage = Stage()
-    begun = stage.hub.begun
+    generation = stage.hub.generation
     stage.hub.begin("e", 3, 5)
-    assert stage.hub.begun == begun + 1
+    assert stage.hub.generation == generation + 1

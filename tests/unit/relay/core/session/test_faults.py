@@ -11,7 +11,7 @@ from tickertape.relay.core.fanout import catch_up as catch_up_module
 from tickertape.relay.core.fanout.batch import Batch
 from tickertape.relay.core.fanout.feed import Feed
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.replay_cache import STRETCH
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.session_start import SessionStart
@@ -76,7 +76,7 @@ class Scene:
         assert hub.stats.errors == {"session": 1, "request": 0}
         assert list(hub.sessions) == [self.neighbours]
         assert [feed.members for feed in hub.fanout.feeds.values()] == [1]
-        assert repr(hub.fanout.archive).endswith("0 waiting)")
+        assert repr(hub.fanout.replay_cache).endswith("0 waiting)")
         self.stage.settle()
         self.neighbour.read()
         place = hub.log.head + 1
@@ -97,7 +97,7 @@ def write_of_a_unit(scene: Scene) -> None:
 
 def making_of_a_unit(scene: Scene) -> None:
     scene.enter()
-    scene.break_for_victim(Feed, "take")
+    scene.break_for_victim(Feed, "take_batch")
     scene.stage.log(1, "error")
     scene.stage.settle()
 
@@ -122,14 +122,14 @@ def encoding_of_a_unit(scene: Scene) -> None:
 def hole(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
-    scene.stage.hub.fanout.hole(5, scene.stage.now)
+    scene.stage.hub.fanout.publish_missing(5, scene.stage.now)
 
 
 def hole_with_events_pending(scene: Scene) -> None:
     scene.enter()
     scene.stage.log(1, "error")
-    scene.break_for_victim(Feed, "take")
-    scene.stage.hub.fanout.hole(5, scene.stage.now)
+    scene.break_for_victim(Feed, "take_batch")
+    scene.stage.hub.fanout.publish_missing(5, scene.stage.now)
 
 
 def heartbeat(scene: Scene) -> None:
@@ -221,26 +221,26 @@ def refusal(scene: Scene) -> None:
 def pause(scene: Scene) -> None:
     scene.enter()
     scene.patch.setattr(scene.stage.hub.fanout, "pause", once(scene.stage.hub.fanout.pause))
-    scene.stage.hub.sessions.paused(scene.victim)
+    scene.stage.hub.sessions.pause(scene.victim)
 
 
 def resume(scene: Scene) -> None:
     scene.enter()
-    scene.stage.hub.sessions.paused(scene.victim)
+    scene.stage.hub.sessions.pause(scene.victim)
     scene.break_for_victim(scene.stage.hub.fanout, "resume")
-    scene.stage.hub.sessions.resumed(scene.victim)
+    scene.stage.hub.sessions.resume(scene.victim)
 
 
 def disconnection(scene: Scene) -> None:
     scene.enter()
     scene.patch.setattr(scene.stage.hub.fanout, "detach", once(scene.stage.hub.fanout.detach))
-    scene.stage.hub.sessions.closed(scene.victim)
+    scene.stage.hub.sessions.remove(scene.victim)
 
 
 def farewell(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
-    scene.stage.hub.sessions.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
+    scene.stage.hub.sessions.close(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
 
 
 def end_of_the_link(scene: Scene) -> None:
@@ -250,7 +250,7 @@ def end_of_the_link(scene: Scene) -> None:
         raise InjectedError
 
     scene.patch.setattr(scene.link, "close", broken)
-    scene.stage.hub.sessions.bye(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
+    scene.stage.hub.sessions.close(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
 
 
 def upstream(scene: Scene) -> None:
@@ -280,15 +280,15 @@ def answer_of_the_stream(scene: Scene) -> None:
 
 
 def stretch_of_the_stream(scene: Scene) -> None:
-    for seq in range(1, STRETCH + 10):
+    for seq in range(1, CHUNK_SEQUENCES + 10):
         scene.stage.log(seq, "info", "z")
     scene.enter(Request(level=LEVEL, mode="complete", cursor=Cursor("e", 1)))
     scene.stage.settle()
-    archive = scene.stage.hub.fanout.archive
-    wanted = archive.next()
+    archive = scene.stage.hub.fanout.replay_cache
+    wanted = archive.next_request()
     assert wanted is not None
-    for session in archive.abandoned(wanted.number):
-        session.fault(InjectedError())
+    for session in archive.abandon(wanted.number):
+        session.fail(InjectedError())
 
 
 def once(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,13 @@ from tickertape.contracts.messages import (
     parse_client_message,
 )
 from tickertape.relay.core.session.session import TABLE, Action, Session, State, close_code, decide
-from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query, request_of
+from tickertape.relay.core.session.subscription import (
+    QUERY_KEYS,
+    Request,
+    Since,
+    parse_query,
+    request_from_subscribe,
+)
 
 from tests.support.clients.fake_link import FakeLink
 
@@ -32,7 +38,7 @@ def subscribe(**fields: Any) -> Request:
     """What a ``subscribe`` asks for."""
     message = parse_client_message(orjson.dumps({"type": "subscribe", **fields}))
     assert isinstance(message, Subscribe)
-    return request_of(message)
+    return request_from_subscribe(message)
 
 
 def test_nothing_asked_is_everything() -> None:
