@@ -14,7 +14,7 @@ from tests.support.programs.relay_process import PATIENCE, environment
 
 COMMANDS = re.findall(
     r"^tickertape (?:.*\\\n)*.+",
-    (ROOT / "README.md").read_text().partition("## Decide who may listen")[2].partition("## Watch")[0],
+    (ROOT / "README.md").read_text().partition("## Control access")[2].partition("## Monitor")[0],
     re.MULTILINE,
 )
 

@@ -10,7 +10,7 @@ from tests.support.paths import ROOT
 
 PAGE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 ALERTS = {
-    *("TickertapeRelayDown", "TickertapeUpstreamLost", "TickertapeIntakeLag", "TickertapeRetentionGaps"),
+    *("TickertapeRelayDown", "TickertapeUpstreamLost", "TickertapeIngestLag", "TickertapeRetentionGaps"),
     *("TickertapeAuthFailures", "TickertapeGatewayUnhealthy", "TickertapeMonitorSilent"),
     *("TickertapeShipperLag", "TickertapeDescriptors"),
 }
