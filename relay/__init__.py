@@ -1,4 +1,4 @@
-"""The relay: one log in memory, and every client a cursor in it."""
+"""Relay: one event log in memory, in which every client is a cursor."""
 
 if __name__ != "tickertape.relay":
-    raise ImportError("this folder is imported as tickertape.relay; 'pip install -e .' makes it so")
+    raise ImportError("import this package as tickertape.relay; install it with 'pip install -e .'")

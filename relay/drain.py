@@ -1,14 +1,16 @@
-"""How a relay ends: what asks it to, and how its clients are let go without all coming back at once.
+"""Graceful shutdown: stop signals, and a drain that spreads the reconnects of the clients over time.
 
-In this order, each step only after the one before:
+The drain has four steps, in this order:
 
-1. Not ready, and all else as before, for ``--drain-delay`` seconds: a load balancer learns of it only when
-   it asks the next time, and until then it sends clients here, who must not be refused.
-2. Nobody is accepted any more; a balancer that tries finds the port closed and takes another relay.
-3. ``bye`` to everybody, in turn over most of ``--drain``; a relay nearby gets them at an even rate.
-4. The rest of that time is for those who have not gone; then they are cut.
+1. The relay reports "not ready" and accepts connections as before, for ``--drain-delay`` seconds. A load
+   balancer notices only at its next probe, and clients that it routes here until then must not be rejected.
+2. The relay stops accepting connections; a load balancer that tries finds the port closed and picks another
+   relay.
+3. The relay sends ``bye`` to the sessions in waves over most of ``--drain``, so that they reconnect elsewhere
+   at an even rate.
+4. Clients have the rest of that time to disconnect; then the relay aborts their connections.
 
-A second signal ends whichever step it is at: all are told goodbye at once, and cut.
+A second signal ends the current step: the relay sends ``bye`` to all remaining sessions and aborts.
 """
 
 import asyncio
@@ -27,106 +29,109 @@ from tickertape.process.tasks import race
 log = logging.getLogger("tickertape")
 
 WAVES_SHARE: Final = 0.8
-"""Part of the drain over which clients are told goodbye; the rest is for their answers."""
+"""Share of the drain over which ``bye`` is sent; the rest is for the answers of the clients."""
 
-WAVE_EVERY: Final = 0.1
-"""Seconds between two waves of them."""
+WAVE_INTERVAL: Final = 0.1
+"""Seconds between two waves of ``bye``."""
 
-LEAST_SPREAD_MS: Final = 1_000
-"""Who is told last waits so much longer than who is told first, at least; more where the waves are short, so
-that all come back over ``RETRY_SPREAD_MS`` or more whatever ``--drain`` is."""
+MIN_SPREAD_MS: Final = 1_000
+"""Minimum difference in milliseconds between the reconnect delays of the first and the last client.
 
-LOOK_EVERY: Final = 0.02
+It is larger if the waves are short, so that reconnects spread over at least ``RETRY_SPREAD_MS`` for any
+``--drain``."""
+
+POLL_INTERVAL: Final = 0.02
+"""Seconds between two checks whether all clients have disconnected."""
 
 
 class StopSignals:
-    """Counter of the signals that ask to stop: the first drains, the second ends the drain.
+    """Stop signals received by the process: the first starts the drain, the second ends it.
 
     Attributes:
-        by_hand: whether the first was somebody's Ctrl-C, which no balancer has to learn of.
+        interrupted: whether the first signal was a Ctrl-C, which no load balancer has to notice.
     """
 
     def __init__(self) -> None:
-        self.by_hand = False
+        self.interrupted = False
         self._first = asyncio.Event()
         self._second = asyncio.Event()
-        add_signal_handlers(self._heard, *STOP_SIGNALS)
+        add_signal_handlers(self._receive, *STOP_SIGNALS)
 
-    def _heard(self, number: signal.Signals) -> None:
+    def _receive(self, number: signal.Signals) -> None:
         if self._first.is_set():
             self._second.set()
         else:
-            self.by_hand = number is signal.SIGINT
+            self.interrupted = number is signal.SIGINT
             self._first.set()
 
     async def wait(self) -> None:
-        """Wait for the first."""
+        """Wait for the first signal."""
         await self._first.wait()
 
     @property
-    def twice(self) -> bool:
-        """True once the second came."""
+    def repeated(self) -> bool:
+        """Whether a second signal was received."""
         return self._second.is_set()
 
-    async def rest(self, seconds: float) -> None:
-        """Let time pass, but not beyond the second."""
-        if not self.twice:
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for a number of seconds, or until the second signal."""
+        if not self.repeated:
             await race(self._second.wait(), seconds=seconds)
 
 
 async def drain(
-    connections: Connections, main: HttpServer, notice: float, seconds: float, stopping: StopSignals
+    connections: Connections, main: HttpServer, delay: float, seconds: float, stopping: StopSignals
 ) -> None:
-    """Let the clients of one relay, or of one of its workers, go.
+    """Disconnect the clients of a relay, or of one of its workers.
 
     Args:
-        connections: who is there.
-        main: where they come from.
-        notice: seconds from "not ready" to the first goodbye; nothing is waited for after a Ctrl-C, nor by a
-            relay that was never ready.
-        seconds: that clients have to leave after that.
-        stopping: tells of a second signal.
+        connections: client connections.
+        main: server of the main port, which stops accepting.
+        delay: seconds from "not ready" to the first ``bye``; skipped after a Ctrl-C and by a relay that was
+            never ready.
+        seconds: seconds that clients then have to disconnect.
+        stopping: reports a second signal.
     """
-    began = time.monotonic()
-    served = connections.accepting
+    started_at = time.monotonic()
+    was_accepting = connections.accepting
     connections.start_draining()
-    if served and notice and not stopping.by_hand:
+    if was_accepting and delay and not stopping.interrupted:
         log.info(
-            "not ready any more; clients are let in for %g s yet, until balancers have noticed", notice,
-            extra={"notice": notice, "connections": len(connections)},
+            "draining: reporting not ready, still accepting connections for %g s", delay,
+            extra={"notice": delay, "connections": len(connections)},
         )  # fmt: skip
-        await stopping.rest(notice)
+        await stopping.sleep(delay)
     connections.stop_accepting()
     main.stop_accepting()
-    there = len(connections)
+    total = len(connections)
     log.info(
-        "shutting down: %d clients have %g s to leave", there, seconds,
-        extra={"connections": there, "drain": seconds},
+        "shutting down: %d clients have %g s to disconnect", total, seconds,
+        extra={"connections": total, "drain": seconds},
     )  # fmt: skip
     deadline = time.monotonic() + seconds
-    await _say_goodbye(connections, seconds * WAVES_SHARE, stopping)
-    while len(connections) and time.monotonic() < deadline and not stopping.twice:
-        await stopping.rest(LOOK_EVERY)
-    await asyncio.sleep(0)  # what was just written is sent at the end of the loop's turn
-    cut = connections.all()
-    for connection in cut:
+    await _send_bye(connections, seconds * WAVES_SHARE, stopping)
+    while len(connections) and time.monotonic() < deadline and not stopping.repeated:
+        await stopping.sleep(POLL_INTERVAL)
+    await asyncio.sleep(0)  # pending writes are sent at the end of this loop iteration
+    remaining = connections.all()
+    for connection in remaining:
         connection.abort()
-    took, left = time.monotonic() - began, there - len(cut)
+    took, left = time.monotonic() - started_at, total - len(remaining)
     log.info(
-        "drained in %.1f s: %d clients left, %d were cut", took, left, len(cut),
-        extra={"seconds": round(took, 3), "left": left, "cut": len(cut)},
+        "drained in %.1f s: %d clients disconnected, %d connections aborted", took, left, len(remaining),
+        extra={"seconds": round(took, 3), "left": left, "cut": len(remaining)},
     )  # fmt: skip
 
 
-async def _say_goodbye(connections: Connections, seconds: float, stopping: StopSignals) -> None:
-    """Say ``bye`` in waves; whoever is told later waits longer, so that all come back at one even rate."""
+async def _send_bye(connections: Connections, seconds: float, stopping: StopSignals) -> None:
+    """Send ``bye`` in waves; later sessions get longer delays, so that all reconnect at an even rate."""
     sessions = list(connections.hub.sessions)
-    spread = max(LEAST_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))
-    waves = max(1, min(len(sessions), math.floor(seconds / WAVE_EVERY)))
-    began = time.monotonic()
+    spread = max(MIN_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))
+    waves = max(1, min(len(sessions), math.floor(seconds / WAVE_INTERVAL)))
+    started_at = time.monotonic()
     for wave in range(waves):
-        part = range(len(sessions) * wave // waves, len(sessions) * (wave + 1) // waves)
-        connections.send_bye(sessions, part, spread)
+        indexes = range(len(sessions) * wave // waves, len(sessions) * (wave + 1) // waves)
+        connections.send_bye(sessions, indexes, spread)
         if wave < waves - 1:
-            # By the clock, since a wave takes its time too.
-            await stopping.rest(max(0.0, began + (wave + 1) * seconds / waves - time.monotonic()))
+            # Waits until an absolute time, since sending a wave takes time too.
+            await stopping.sleep(max(0.0, started_at + (wave + 1) * seconds / waves - time.monotonic()))

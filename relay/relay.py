@@ -1,7 +1,7 @@
-"""A relay's parts, put together from its settings: the same for a process of its own and for a host's.
+"""Components of a relay, assembled from its settings, both for a standalone process and for an ASGI host.
 
-What is around them differs: ``relay/server.py`` listens on ports and heeds signals, ``relay/asgi/app.py``
-lives in another application.
+``relay/server.py`` serves them on its own ports and handles signals; ``relay/asgi/app.py`` mounts them in
+another application.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ from tickertape.process.tasks import Tasks, race
 
 log = logging.getLogger("tickertape")
 
-TIDY_EVERY: Final = 5
-"""Ticks between two looks at what can be forgotten of addresses."""
+PRUNE_TICKS: Final = 5
+"""Ticks between two scans for addresses whose limits can be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What a relay is made of, whoever it listens to.
+    """Components of one relay, independent of what they are served by.
 
     Attributes:
-        hub: the log and its sessions.
-        connections: who may come in; closed until somebody opens it.
-        intake: reads NATS into the hub.
-        flush_loop: writes what the hub has for its sessions.
-        history: for ``GET /events``.
-        authority: verifies tokens; None where none are asked for.
+        hub: event log and sessions.
+        connections: client connections; none are accepted before ``start_accepting``.
+        ingest: reads events from NATS into the hub.
+        flush_loop: writes pending events to the sessions.
+        history: answers ``GET /events``.
+        authority: verifies tokens; None without authentication.
     """
 
     hub: Hub
@@ -57,60 +57,60 @@ class Components:
     authority: TokenService | None
 
     def ready(self) -> bool:
-        """Tell whether clients should be sent here: newest states loaded, NATS up, not draining."""
+        """Return whether to route clients here: newest states loaded, NATS connected, not draining."""
         return self.ingest.loaded and self.connections.healthy
 
     def failures(self) -> Mapping[str, int]:
-        """Tokens that were refused, by reason."""
+        """Return the number of rejected tokens by reason."""
         return {} if self.authority is None else self.authority.failures
 
     def metrics_snapshot(self) -> MetricsSnapshot:
-        """All numbers of this relay now."""
+        """Return a snapshot of all metrics of this relay."""
         return read_snapshot(self.connections, self.ingest.upstream_status(), self.failures())
 
     async def run(self, loaded: asyncio.Event) -> None:
-        """Do what goes on behind the connections, until cancelled.
+        """Run ingest, flushes and periodic work until cancelled.
 
         Args:
-            loaded: set once the newest states are loaded and events flow.
+            loaded: set when the newest states are loaded and events flow.
 
         Raises:
             StreamsError: JetStream is off, or a stream breaks the contract.
-            AccessError: a file with credentials for NATS cannot be used.
+            AccessError: a file with NATS credentials cannot be used.
         """
         async with Tasks() as tasks:
-            components = [
+            running = [
                 tasks.start(self.ingest.run(loaded), name="ingest"),
                 tasks.start(self.flush_loop.run(), name="flush"),
                 tasks.start(self._tick(), name="tick"),
             ]
             if self.authority is not None:
-                components.append(tasks.start(self._watch(self.authority), name="tokens"))
-            await race(*components)  # without one of them, however it ended, there is no relay
-            for part in components:
-                if part.done():
-                    await part
+                running.append(tasks.start(self._refresh_tokens(self.authority), name="tokens"))
+            await race(*running)  # the relay cannot work without any of them, however the task ended
+            for task in running:
+                if task.done():
+                    await task  # raises the task's error
 
     async def _tick(self) -> None:
         clock, lag = self.connections.clock, self.hub.stats.loop_lag
-        for turn in itertools.count(1):
+        for tick in itertools.count(1):
             due = clock() + TICK
             await asyncio.sleep(TICK)
             lag.observe(clock() - due)
             self.hub.tick(self.connections.clock())
             self.connections.ping_batch()
             self.connections.rejections.tick(self.connections.clock(), self.connections.admission.rejected)
-            if turn % TIDY_EVERY == 0:
+            if tick % PRUNE_TICKS == 0:
                 self.connections.admission.prune(self.connections.clock())
 
-    async def _watch(self, authority: TokenService) -> None:
-        """Keep keys and revocations up to date, and end the sessions of tokens that were revoked."""
+    async def _refresh_tokens(self, authority: TokenService) -> None:
+        """Keep keys and revocations up to date, and end the sessions of revoked tokens."""
         await authority.run(self.end_revoked)
 
     def end_revoked(self) -> None:
-        """End the sessions of tokens that were revoked; called when another list of them counts."""
+        """End the sessions of revoked tokens; call this when the revocation list changes."""
         if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.is_revoked)):
-            log.info("%d sessions ended: their tokens were revoked", ended)
+            log.info("ended %d sessions: tokens revoked", ended)
 
 
 def assemble(
@@ -121,20 +121,20 @@ def assemble(
     authority: TokenService | None,
     worker: WorkerContext | None = None,
 ) -> Components:
-    """Put a relay's parts together; called within a running event loop.
+    """Assemble the components of a relay; requires a running event loop.
 
     Args:
-        settings: what the operator set.
-        url: of NATS.
-        origins: pages that may connect.
-        capacity: for how many connections there are descriptors.
-        authority: verifies tokens; None lets everybody in.
-        worker: among other relays on the same port; None stands alone.
+        settings: settings of the relay.
+        url: URL of the NATS server.
+        origins: origins of pages that may connect.
+        capacity: number of connections that there are file descriptors for.
+        authority: verifies tokens; None accepts every client.
+        worker: context of a worker that shares its port with others; None for a single process.
     """
     now = clock()
     names = settings.names()
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
-    wanted, requests = asyncio.Event(), ReplayRequests()
+    flush_requested, requests = asyncio.Event(), ReplayRequests()
     verify = None if authority is None else authority.verify
     hub = Hub(
         HubSettings(
@@ -145,7 +145,7 @@ def assemble(
             log_bytes=settings.log_bytes,
             max_catch_up=settings.max_catch_up,
         ),
-        wanted.set,
+        flush_requested.set,
         requests.request_chunk,
         requests.request_positions,
         verify,
@@ -153,7 +153,7 @@ def assemble(
     )
     readers = ReplayReaders(hub, requests, names, patterns, now)
     ingest = Ingest(hub, now, url, names, patterns, readers, settings.access())
-    flush_loop = FlushLoop(hub.fanout, hub.stats, wanted, now, ingest.pause_reading)
+    flush_loop = FlushLoop(hub.fanout, hub.stats, flush_requested, now, ingest.pause_reading)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(capacity)
     if worker:
@@ -169,5 +169,5 @@ def assemble(
 
 
 def session_failed(session: str, error: Exception) -> None:
-    """Log an internal error that ends a session, with the session's id."""
+    """Log an internal error that ended a session, with the session id."""
     log.error("session %s ended with an internal error", session, exc_info=error, extra={"session": session})

@@ -1,11 +1,11 @@
-"""What SIGHUP reads again: keys, certificate, revocations and log level, from the files that name them.
+"""Reload on SIGHUP: keys, certificate, revocations and log level are read again from their files.
 
 Invariants:
 
-1. Each of them is taken whole or not at all; what cannot be used leaves what was in force as it is.
-2. One line for each signal says what was read again, and what not and why.
+1. Each file takes effect completely or not at all; after a failure the previous content stays in force.
+2. The relay logs one line for each signal: what it reloaded, what failed, and why.
 
-What stands in the environment or on the command line needs a restart.
+Settings from the environment or the command line need a restart.
 """
 
 import asyncio
@@ -26,66 +26,66 @@ from tickertape.process.signals import add_signal_handlers
 log = logging.getLogger("tickertape")
 
 NOTHING: Final = (
-    "nothing is read from files here; settings of the environment and command line need a restart"
+    "no settings come from files; settings from the environment and the command line need a restart"
 )
 
 
 class Reload:
-    """Reads files again whenever SIGHUP asks for it; from its making on, no SIGHUP ends the process.
+    """Handler of SIGHUP that reloads files; once it exists, SIGHUP no longer ends the process.
 
     Args:
-        settings: that name the files.
+        settings: settings that name the files.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
-        self._asked = asyncio.Event()
-        add_signal_handlers(lambda _: self._asked.set(), signal.SIGHUP)
+        self._requested = asyncio.Event()
+        add_signal_handlers(lambda _: self._requested.set(), signal.SIGHUP)
 
     async def run(self, components: Components, certificate: Certificate | None) -> None:
-        """Heed the signals until cancelled; those that come during a reading are heeded after it.
+        """Reload on each signal until cancelled; a signal during a reload causes another one after it.
 
         Args:
-            parts: whose keys and revocations are read.
-            certificate: of the main port; None without TLS.
+            components: the relay whose keys and revocations are reloaded.
+            certificate: certificate of the main port; None without TLS.
         """
         while True:
-            await self._asked.wait()
-            self._asked.clear()
-            await self._read(components, certificate)
+            await self._requested.wait()
+            self._requested.clear()
+            await self._reload(components, certificate)
 
-    async def _read(self, components: Components, certificate: Certificate | None) -> None:
-        done: list[str] = []
+    async def _reload(self, components: Components, certificate: Certificate | None) -> None:
+        reloaded: list[str] = []
         failed: list[str] = []
 
-        async def one(read: Callable[[], Awaitable[str]]) -> None:
+        async def attempt(reload: Callable[[], Awaitable[str]]) -> None:
             try:
-                done.append(await read())
+                reloaded.append(await reload())
             except (OperatorError, OSError) as error:
                 failed.append(str(error))
             except Exception as error:
-                # Whatever a file holds, the relay goes on with what it has.
-                log.exception("a file could not be read again")
+                # No content of a file may end the relay: it keeps what it has.
+                log.exception("failed to reload a file")
                 failed.append(repr(error))
 
-        for read in [] if components.authority is None else components.authority.reloaders():
-            await one(read)
+        for reload in [] if components.authority is None else components.authority.reloaders():
+            await attempt(reload)
         components.end_revoked()
         if certificate is not None:
-            await one(certificate.reload)
+            await attempt(certificate.reload)
         if (path := self._settings.log_level_file) is not None:
-            await one(lambda: _level(path))
-        fields = {"read": done, "failed": failed}
+            await attempt(lambda: _reload_level(path))
+        fields = {"read": reloaded, "failed": failed}
         if failed:
             log.error(
-                "reload: %s; what was in force before stays. Read again: %s",
-                "; ".join(failed), ", ".join(done) or "nothing", extra=fields,
+                "reload: %s; the previous content stays in force. Reloaded: %s",
+                "; ".join(failed), ", ".join(reloaded) or "nothing", extra=fields,
             )  # fmt: skip
         else:
-            log.info("reload: %s", ", ".join(done) or NOTHING, extra=fields)
+            log.info("reload: %s", ", ".join(reloaded) or NOTHING, extra=fields)
 
 
-async def _level(path: Path) -> str:
+async def _reload_level(path: Path) -> str:
     level = await asyncio.to_thread(logs.read_level, path)
     logs.set_level(level)
     return f"log level {level}"

@@ -1,6 +1,6 @@
-"""The composition root: builds the relay, runs it, drains it. Reads from top to bottom as it happens.
+"""Composition root of a standalone relay: builds it, runs it and drains it, in the order of the code.
 
-How it drains is in ``relay/drain.py``, what SIGHUP does in ``relay/reload.py``.
+``relay/drain.py`` describes the drain, ``relay/reload.py`` what SIGHUP does.
 """
 
 import asyncio
@@ -42,8 +42,11 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape")
 
 DESCRIPTORS: Final = 65_536
+"""File descriptors that the process tries to get, even if fewer connections are allowed."""
+
 GC_THRESHOLDS: Final = (10_000, 50, 100)
-"""The log is many long-lived objects without cycles; full passes over it cost tens of milliseconds."""
+"""Thresholds of the garbage collector: the event log consists of many long-lived objects without cycles, and
+a full collection over them takes tens of milliseconds."""
 
 
 async def serve(
@@ -52,22 +55,22 @@ async def serve(
     shipping: HandlerFactory | None = None,
     worker: WorkerContext | None = None,
 ) -> int:
-    """Run a relay until a signal ends it.
+    """Run a relay until a signal stops it.
 
     Args:
-        settings: what the operator set.
-        announce: gets the lines for the operator.
-        shipping: makes what also publishes the relay's own log.
-        worker: among other relays on the same port; None stands alone.
+        settings: settings of the relay.
+        announce: prints a line for the operator.
+        shipping: makes the log handler that also publishes the relay's own log; None does not publish it.
+        worker: context of a worker that shares its port with others; None for a single process.
 
     Returns:
-        the exit code: 0 after a signal, 1 when it cannot run.
+        The exit code: 0 after a signal, 1 if the relay cannot run.
     """
-    began = time.monotonic()
-    refuse = worker.report_error if worker else partial(console.print_notice, "serve")
+    started_at = time.monotonic()
+    report_error = worker.report_error if worker else partial(console.print_notice, "serve")
     stopping, reload = StopSignals(), Reload(settings)
-    log.info("version %s starts", package_version(), extra=_told(settings))
-    descriptors = _room(settings.max_connections)
+    log.info("starting version %s", package_version(), extra=_startup_fields(settings))
+    capacity = _raise_capacity(settings.max_connections)
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
     try:
@@ -76,78 +79,79 @@ async def serve(
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         main_socket = listen(settings.host, settings.port, "--port", shared=worker is not None)
         if worker is None:
-            ops_socket = _listen_for_ops(settings, main_socket.port)
+            ops_socket = _listen_ops(settings, main_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await nats.start()
     except OperatorError as error:
-        refuse(str(error))
+        report_error(str(error))
         return 1
     url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
 
-    shipped = None if shipping is None else shipping(url)
-    if shipped is not None:
-        log.addHandler(shipped)
-    components = assemble(settings, url, settings.origins(), descriptors, authority, worker)
+    log_handler = None if shipping is None else shipping(url)
+    if log_handler is not None:
+        log.addHandler(log_handler)
+    components = assemble(settings, url, settings.origins(), capacity, authority, worker)
     connections = components.connections
     acceptor = Acceptor(
         connections.admission, connections.clock, GuardedHttp, certificate.context if certificate else None
     )
-    pages = main_app(connections, components.history)
-    main = HttpServer(pages, main_socket, websocket_protocol(connections), acceptor.protocol)
-    of_ops = relay_ops_app(
+    main_asgi = main_app(connections, components.history)
+    main = HttpServer(main_asgi, main_socket, websocket_protocol(connections), acceptor.protocol)
+    ops_asgi = relay_ops_app(
         connections, components.ready, lambda: components.ingest.lag, components.metrics_snapshot
     )
     ops: Server = (
-        worker.ops(of_ops, partial(_whole_reading, components)) if worker else HttpServer(of_ops, ops_socket)
+        worker.ops(ops_asgi, partial(_worker_metrics, components))
+        if worker
+        else HttpServer(ops_asgi, ops_socket)
     )
     loaded = asyncio.Event()
     code = 0
-    both: tuple[Server, Server] = (main, ops)
-    servers = [asyncio.create_task(server.run_until_stopped(), name="server") for server in both]
-    background = [asyncio.create_task(components.run(loaded), name="parts")]
+    servers: tuple[Server, Server] = (main, ops)
+    server_tasks = [asyncio.create_task(server.run_until_stopped(), name="server") for server in servers]
+    background = [asyncio.create_task(components.run(loaded), name="components")]
     background.append(asyncio.create_task(reload.run(components, certificate), name="reload"))
     if certificate is not None:
-        background.append(asyncio.create_task(_refresh(certificate), name="certificate"))
+        background.append(asyncio.create_task(_reload_renewed(certificate), name="certificate"))
     if nats is not None and nats.supervisor_task is not None:
         background.append(nats.supervisor_task)
-    watched = [*servers, *background]
+    tasks = [*server_tasks, *background]
     try:
         address = f"{'https' if certificate else 'http'}://{main.address}"
         announce(f"relay: {address}  metrics: http://{ops.address}/metrics  NATS: {redact_url(url)}")
-        await race(loaded.wait(), *watched, stopping.wait())
-        if loaded.is_set() and not _ended(watched):
+        await race(loaded.wait(), *tasks, stopping.wait())
+        if loaded.is_set() and not _ended(tasks):
             connections.start_accepting()
-            _settle_memory()
+            _freeze_heap()
             announce("ready")
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - started_at
             log.info("ready after %.1f s", seconds, extra={"seconds": round(seconds, 3), "address": address})
-            await race(*watched, stopping.wait())
-        for task in _ended(watched):
-            await task  # raises what ended it
+            await race(*tasks, stopping.wait())
+        for task in _ended(tasks):
+            await task  # raises the error that ended it
         await drain(connections, main, settings.drain_delay, settings.drain, stopping)
     except OperatorError as error:
-        refuse(str(error))
+        report_error(str(error))
         code = 1
-        await drain(
-            connections, main, 0.0, settings.drain, stopping
-        )  # clients are told, and find another relay
+        # Clients receive a close message, so that they reconnect to another relay.
+        await drain(connections, main, 0.0, settings.drain, stopping)
     finally:
         await cancel_and_wait(*background)
-        for server in both:
+        for server in servers:
             server.should_exit = True
-        await asyncio.gather(*servers, return_exceptions=True)
-        if shipped is not None:
-            log.removeHandler(shipped)
-            await asyncio.to_thread(shipped.close)  # waits until what was logged is in the stream
+        await asyncio.gather(*server_tasks, return_exceptions=True)
+        if log_handler is not None:
+            log.removeHandler(log_handler)
+            await asyncio.to_thread(log_handler.close)  # waits until all records are in the stream
         if nats is not None:
             await nats.stop()
-    log.info("ended", extra={"code": code, "seconds": round(time.monotonic() - began, 3)})
+    log.info("stopped", extra={"code": code, "seconds": round(time.monotonic() - started_at, 3)})
     return code
 
 
-def _whole_reading(components: Components) -> MetricsSnapshot:
-    """Read the numbers of a relay and of its process, for the supervisor."""
+def _worker_metrics(components: Components) -> MetricsSnapshot:
+    """Return the metrics of a worker and of its process, for the supervisor."""
     return replace(components.metrics_snapshot(), process=process_numbers())
 
 
@@ -155,44 +159,44 @@ def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
     return [task for task in tasks if task.done()]
 
 
-def _settle_memory() -> None:
-    """Spare the garbage collector what lives now, since it lives long."""
+def _freeze_heap() -> None:
+    """Exclude the present objects from garbage collection, since they live as long as the relay."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _listen_for_ops(settings: ServeSettings, main_port: int) -> Listener:
+def _listen_ops(settings: ServeSettings, main_port: int) -> Listener:
     try:
         return listen(settings.ops_host, settings.ops_port, "--ops-port")
     except ListenError as error:
         raise same_port_error(error, settings.ops_port, main_port) from None
 
 
-def _room(connections: int) -> int:
-    """Let the process have as many descriptors as it may; each client is one.
+def _raise_capacity(connections: int) -> int:
+    """Raise the descriptor limit of the process; each client connection needs one descriptor.
 
     Args:
-        connections: that are wanted; 0 means as many as fit.
+        connections: configured maximum; 0 means as many as fit.
 
     Returns:
-        for how many connections there are descriptors.
+        The number of connections that there are descriptors for.
     """
     descriptors = raise_descriptor_limit(max(DESCRIPTORS, connections + RESERVED_DESCRIPTORS))
-    fit = max(1, descriptors - RESERVED_DESCRIPTORS)
-    if connections > fit:
+    capacity = max(1, descriptors - RESERVED_DESCRIPTORS)
+    if connections > capacity:
         log.warning(
             "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)",
             descriptors,
-            fit,
+            capacity,
             connections,
         )
     else:
-        log.info("%d descriptors: up to %d clients", descriptors, connections or fit)
-    return fit
+        log.info("%d descriptors: up to %d clients", descriptors, connections or capacity)
+    return capacity
 
 
-def _told(settings: ServeSettings) -> dict[str, Any]:
-    """What the first line says of the settings; nothing that is secret."""
+def _startup_fields(settings: ServeSettings) -> dict[str, Any]:
+    """Return the log fields of the first line: the settings that matter, without secrets."""
     return {
         "version": package_version(),
         "pid": os.getpid(),
@@ -200,7 +204,7 @@ def _told(settings: ServeSettings) -> dict[str, Any]:
         "auth": settings.auth,
         "insecure": settings.insecure,
         "tls": settings.tls_cert is not None,
-        "nats": redact_url(settings.nats_url) if settings.nats_url else "its own",
+        "nats": redact_url(settings.nats_url) if settings.nats_url else "embedded",
         "subjects": settings.subjects,
         "client_rate": settings.client_rate,
         "log_level": settings.log_level,
@@ -208,8 +212,8 @@ def _told(settings: ServeSettings) -> dict[str, Any]:
     }
 
 
-async def _refresh(certificate: Certificate) -> None:
-    """Look every few seconds whether the certificate was renewed."""
+async def _reload_renewed(certificate: Certificate) -> None:
+    """Reload the certificate when its files change; they are polled every few seconds."""
     while True:
         await asyncio.sleep(POLL_INTERVAL)
         certificate.refresh()

@@ -1,4 +1,4 @@
-"""What an operator sets for the relay: one frozen model for flags, environment and file."""
+"""Settings of the relay: one frozen model for flags, environment and file."""
 
 import os
 import sys
@@ -21,134 +21,153 @@ from tickertape.urls import is_loopback
 from tickertape.validation import Port, checked_by
 
 RESERVED_DESCRIPTORS: Final = 96
-"""Not for clients: NATS, the ops port, files, and some to answer those who do not fit."""
+"""File descriptors kept from clients: NATS, the ops port, files, and a few to reject excess connections."""
 
 MAX_WORKERS: Final = 64
+"""Maximum number of worker processes."""
 
 
 def data_home() -> Path:
-    """Folder for what a user's programs keep: ``XDG_DATA_HOME``, or its default."""
+    """Return the ``tickertape`` directory in ``XDG_DATA_HOME`` or its default."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tickertape"
 
 
-def _source(text: str) -> str:
+def _check_source(text: str) -> str:
     if text:
-        escape(text)  # says what is wrong with it
+        escape(text)  # raises an error that names the illegal character
     return text
 
 
 NetworkList = Annotated[str, checked_by(Networks)]
 
 
-def _patterns(text: str) -> str:
-    for pattern in text.split(","):
-        asked = check_pattern(pattern.strip())
-        if asked != ">" and not any(covers(carried, asked) for carried in STREAM_SUBJECTS):
-            raise ValueError(f"{asked!r} is not within {', '.join(STREAM_SUBJECTS)}")
+def _check_patterns(text: str) -> str:
+    for item in text.split(","):
+        pattern = check_pattern(item.strip())
+        if pattern != ">" and not any(covers(subjects, pattern) for subjects in STREAM_SUBJECTS):
+            raise ValueError(f"{pattern!r} is not within {', '.join(STREAM_SUBJECTS)}")
     return text
 
 
 class RelaySettings(NatsSettings, TokenSettings):
-    """What can be set about a relay, safe or not; ``tickertape check`` says which."""
+    """Settings of a relay, not yet checked for safety; ``tickertape check`` and ``error`` do that."""
 
     model_config = SettingsConfigDict(
         env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
     nats_url: NatsUrl | None = Field(  # type: ignore[assignment]
-        None, description="NATS to read from; without it the relay starts its own"
+        None, description="URL of the NATS server to read from; without it the relay starts its own"
     )
-    host: str = Field("127.0.0.1", description="address of the feed and the page")
-    port: Port = Field(8080, description="its port; 0 takes a free one")
-    ops_host: str = Field("127.0.0.1", description="address of metrics and probes")
-    ops_port: Port = Field(9464, description="its port; 0 takes a free one")
-    subjects: Annotated[str, AfterValidator(_patterns)] = Field(
-        ">", description="patterns that the relay takes in, with commas"
+    host: str = Field("127.0.0.1", description="address that the feed and the dashboard listen on")
+    port: Port = Field(8080, description="port of the feed and the dashboard; 0 picks a free port")
+    ops_host: str = Field("127.0.0.1", description="address that metrics and health probes listen on")
+    ops_port: Port = Field(9464, description="port of metrics and health probes; 0 picks a free port")
+    subjects: Annotated[str, AfterValidator(_check_patterns)] = Field(
+        ">", description="subject patterns that the relay reads, separated by commas"
     )
-    client_rate: NonNegativeFloat = Field(100.0, description="log events per second and client; 0: no limit")
+    client_rate: NonNegativeFloat = Field(
+        100.0, description="maximum log events per second for each client; 0: no limit"
+    )
     complete_rate: NonNegativeFloat = Field(
-        5_000.0, description="most log events per second of a token's rate in mode complete; 0: no limit"
+        5_000.0,
+        description="maximum log events per second that a token can grant in mode complete; 0: no limit",
     )
-    auth: Literal["none", "jwt"] = Field("none", description="who may connect")
-    insecure: bool = Field(False, description="allow --auth none on an address that others reach")
+    auth: Literal["none", "jwt"] = Field(
+        "none", description="authentication of clients: none, or jwt (a signed token)"
+    )
+    insecure: bool = Field(False, description="allow --auth none on an address that other hosts can reach")
     allowed_origins: Annotated[str, checked_by(Origins)] = Field(
         "",
-        description="pages that may connect, beside the relay's own: https://app.example.com, "
-        "https://*.example.com, desktop apps as app://name or vscode-webview://*, null",
+        description="origins of pages that may connect, in addition to the relay's own: "
+        "https://app.example.com, https://*.example.com, app://name or vscode-webview://* for desktop apps, "
+        "null",
     )
     trusted_proxies: NetworkList = Field(
         "",
-        description="proxies whose Forwarded or X-Forwarded-For says who a client is: addresses, networks",
+        description="addresses or networks of proxies whose Forwarded or X-Forwarded-For header is trusted",
     )
     tls_cert: Path | None = Field(
-        None, description="certificate chain of the main port, PEM; read again when it changes"
+        None, description="certificate chain of the main port (PEM file); reloaded when the file changes"
     )
-    tls_key: Path | None = Field(None, description="its private key, PEM, not encrypted")
+    tls_key: Path | None = Field(None, description="private key of the certificate (PEM file, not encrypted)")
     max_connections: NonNegativeInt = Field(
-        0, description="sockets on the main port; 0: as many as there are descriptors for"
+        0, description="maximum connections on the main port; 0: as many as there are file descriptors"
     )
     max_address_connections: NonNegativeInt = Field(
-        1_000, description="of them, from one address; 0: no limit"
+        1_000, description="maximum connections from one address; 0: no limit"
     )
     max_subject_connections: NonNegativeInt = Field(
-        100, description="sessions of one token's subject, unless the token says otherwise; 0: no limit"
+        100, description="maximum sessions of one token subject, unless the token sets its own; 0: no limit"
     )
     max_unauthenticated: PositiveInt = Field(
-        1_000, description="sockets without a session; past it the oldest of them is cut"
+        1_000, description="maximum connections without a session; beyond it the oldest is closed"
     )
-    connection_rate: NonNegativeFloat = Field(2_000.0, description="new sockets per second; 0: no limit")
+    connection_rate: NonNegativeFloat = Field(
+        2_000.0, description="maximum new connections per second; 0: no limit"
+    )
     address_rate: NonNegativeFloat = Field(
         100.0,
-        description="new sockets and requests per second from one address; a refused one counts ten",
+        description="maximum new connections and requests per second from one address; "
+        "a rejected one counts as ten; 0: no limit",
     )
-    message_rate: PositiveInt = Field(200, description="messages per second from one client")
+    message_rate: PositiveInt = Field(200, description="maximum messages per second from one client")
     unlimited_addresses: NetworkList = Field(
-        "127.0.0.1,::1", description="addresses without limits of their own, since many are behind them"
+        "127.0.0.1,::1",
+        description="addresses or networks that per-address limits do not apply to, such as NAT gateways",
     )
-    log_size: PositiveInt = Field(100_000, description="most events in memory")
-    log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="most bytes of them")
-    max_catch_up: PositiveInt = Field(1_000, description="most events a lagging client gets one by one")
-    drain: NonNegativeFloat = Field(10.0, description="seconds that clients have to leave at shutdown")
+    log_size: PositiveInt = Field(100_000, description="maximum number of events kept in memory")
+    log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="maximum bytes of events kept in memory")
+    max_catch_up: PositiveInt = Field(
+        1_000, description="maximum number of missed events that a client in mode live is sent"
+    )
+    drain: NonNegativeFloat = Field(10.0, description="seconds that clients have to disconnect at shutdown")
     drain_delay: NonNegativeFloat = Field(
         2.0,
-        description="seconds before that, not ready and yet accepting, for a load balancer to notice; "
-        "none after a Ctrl-C",
+        description="seconds before that in which the relay reports 'not ready' but still accepts "
+        "connections, so that load balancers notice; 0 after Ctrl-C",
     )
     log_format: Format = Field(
-        "auto", description="of the relay's own log; auto: text on a terminal, else json"
+        "auto", description="format of the relay's own log; auto: text on a terminal, otherwise json"
     )
-    log_level: Level = Field("info", description="least level of it")
+    log_level: Level = Field("info", description="minimum level of the relay's own log")
     log_level_file: Path | None = Field(
-        None, description="a file with that level, which counts instead; read again at SIGHUP"
+        None, description="file with the minimum log level, overrides --log-level; reloaded on SIGHUP"
     )
-    log_ship: Annotated[str, AfterValidator(_source)] = Field(
-        "", description="publish that log too, as log.<level>.<this name>; empty: do not"
+    log_ship: Annotated[str, AfterValidator(_check_source)] = Field(
+        "",
+        description="publish the relay's own log too, as log.<level>.<this name>; empty: do not publish",
     )
-    data_dir: Path = Field(default_factory=data_home, description="where the relay's own NATS keeps its data")
-    nats_port: Port = Field(4222, description="port of the relay's own NATS; 0 takes a free one")
+    data_dir: Path = Field(
+        default_factory=data_home, description="data directory of the relay's own NATS server"
+    )
+    nats_port: Port = Field(4222, description="port of the relay's own NATS server; 0 picks a free port")
 
     def problem(self) -> ConfigurationError | None:
-        """Return the error for which no relay runs with this; None when one does."""
+        """Return the error that prevents a relay from running with these settings, or None."""
         if self.auth == "jwt" and (problem := token_settings_error(self)) is not None:
             return problem
         if self.tls_key is not None and self.tls_cert is None:
-            return ConfigurationError("tls_key: a key without --tls-cert", "give the certificate too")
+            return ConfigurationError("tls_key: a key without --tls-cert", "set --tls-cert too")
         if self.auth == "none" and not self.insecure and not is_loopback(self.host):
             return ConfigurationError(
-                f"host: {self.host} is reachable by others and --auth none lets anybody in",
-                "use --auth jwt or a loopback address, or say --insecure if it is meant",
+                f"host: {self.host} is reachable from other hosts and --auth none accepts every client",
+                "use --auth jwt or a loopback address, or add --insecure if this is intended",
             )
         return None
 
     def origins(self) -> Origins:
-        """Pages that may connect. On a loopback address without tokens, none whose name merely leads here."""
+        """Return the origins that may connect.
+
+        A relay on a loopback address without tokens also checks the host name, against DNS rebinding.
+        """
         return Origins(self.allowed_origins, rebinding=self.auth == "jwt" or not is_loopback(self.host))
 
     def limits(self, connections: int) -> Limits:
-        """What clients may take.
+        """Return the connection limits.
 
         Args:
-            connections: for how many there are descriptors.
+            connections: number of connections that there are file descriptors for.
         """
         return Limits(
             connections=min(self.max_connections, connections) if self.max_connections else connections,
@@ -160,24 +179,29 @@ class RelaySettings(NatsSettings, TokenSettings):
         )
 
     def patterns(self) -> tuple[str, ...]:
-        """What the relay takes in, as patterns of the stream; none covers another, which NATS refuses."""
-        asked = {pattern.strip() for pattern in self.subjects.split(",")}
-        if ">" in asked:
+        """Return the subject patterns to read; none covers another, as NATS rejects overlapping filters."""
+        patterns = {pattern.strip() for pattern in self.subjects.split(",")}
+        if ">" in patterns:
             return STREAM_SUBJECTS
-        return tuple(sorted(one for one in asked if not any(covers(other, one) for other in asked - {one})))
+        return tuple(sorted(p for p in patterns if not any(covers(other, p) for other in patterns - {p})))
 
 
 class ServeSettings(RelaySettings):
-    """Options of ``tickertape serve``; each also as ``TICKERTAPE_<NAME>``."""
+    """Options of ``tickertape serve``; each can also be set as ``TICKERTAPE_<NAME>``."""
 
     workers: int = Field(
-        1, ge=1, le=MAX_WORKERS, description="processes that share the port, one for each core to be used"
+        1,
+        ge=1,
+        le=MAX_WORKERS,
+        description="number of processes that share the port, one for each CPU core to use",
     )
 
     @model_validator(mode="after")
-    def _runs(self) -> Self:
+    def _check(self) -> Self:
         if self.workers > 1 and sys.platform != "linux":
-            raise ValueError("workers: only Linux spreads connections over processes; run several relays")
+            raise ValueError(
+                "workers: only Linux balances connections across processes; run several relays instead"
+            )
         if (problem := self.problem()) is not None:
             raise ValueError(str(problem))
         return self

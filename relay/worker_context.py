@@ -1,4 +1,4 @@
-"""What a worker gets from its supervisor, where a relay alone stands on its own feet."""
+"""Context that a worker gets from its supervisor; a relay in a single process has none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ from tickertape.relay.core.limit_counters import LimitCounters
 
 
 class Server(Protocol):
-    """What serves pages until it is told to end."""
+    """HTTP server that runs until ``should_exit`` is set."""
 
     should_exit: bool
 
     @property
     def address(self) -> str:
-        """Where; for the operator."""
+        """Address that it listens on, for messages to the operator."""
 
     async def run_until_stopped(self) -> None:
         """Serve until ``should_exit`` is set."""
@@ -24,14 +24,15 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """A worker's place among the others.
+    """Worker among others that share its port.
 
     Attributes:
-        relay: name in ``welcome``: the host's, and the slot.
-        workers: how many there are.
-        limit_counters: counts with the others; gets for how many sockets this process has descriptors.
-        ops: serves the pages of the ops port, and all numbers, to the supervisor.
-        report_error: tells the supervisor in a line why no relay can run.
+        relay: relay name in ``welcome``: host name and slot.
+        workers: number of workers.
+        limit_counters: makes the limit counters that all workers share, given the number of connections that
+            this process has descriptors for.
+        ops: makes the server through which the supervisor reaches the ops endpoints and the metrics.
+        report_error: reports to the supervisor, in one line, why the worker cannot run.
     """
 
     relay: str
@@ -40,7 +41,10 @@ class WorkerContext:
     ops: Callable[[ASGIApp, Callable[[], Any]], Server]
     report_error: Callable[[str], None]
 
-    def limits(self, whole: Limits) -> Limits:
-        """This worker's limits: those of the whole are counted together, and sockets without a session are
-        a part each, since the oldest of them has to be one's own to be cut."""
-        return replace(whole, unauthenticated=-(-whole.unauthenticated // self.workers))
+    def limits(self, total: Limits) -> Limits:
+        """Return the limits of this worker, given the limits of the relay.
+
+        Shared counters enforce them across workers. Connections without a session are divided among the
+        workers instead, since a worker can only abort an old connection of its own.
+        """
+        return replace(total, unauthenticated=-(-total.unauthenticated // self.workers))

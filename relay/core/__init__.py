@@ -1,5 +1,5 @@
-"""The relay's decisions, pure: no asyncio, no sockets, no NATS, no clock.
+"""Pure core of the relay: no asyncio, no sockets, no NATS, no clock.
 
-``now`` is always an argument: UNIX seconds from a clock that never goes back. What goes out leaves
-through a session's ``Link``; what comes in are calls of ``Hub``.
+Callers pass the time as ``now``: UNIX seconds from a clock that never goes back. Input arrives as calls of
+``Hub``; output leaves through the ``Link`` of a session.
 """

@@ -168,8 +168,8 @@ def test_how_it_went_is_said(nats_server: NatsServer) -> None:
         run(check(relay))
         assert relay.wait() == 0
     said = [text.split(None, 3)[3].strip() for text in relay.log[-4:]]
-    assert said[0].startswith("not ready any more")
-    assert said[1] == "shutting down: 1 clients have 60 s to leave"
+    assert said[0].startswith("draining: reporting not ready")
+    assert said[1] == "shutting down: 1 clients have 60 s to disconnect"
     assert said[2].startswith("drained in ")
-    assert said[2].endswith(": 1 clients left, 0 were cut")
-    assert said[3] == "ended"
+    assert said[2].endswith(": 1 clients disconnected, 0 connections aborted")
+    assert said[3] == "stopped"

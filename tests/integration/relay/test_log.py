@@ -52,12 +52,12 @@ def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) ->
     run(live())
     assert relay.stop() == 0
     assert [one["message"].partition(" ")[0] for one in entries(relay)[before:]] == [
-        "shutting", "drained", "ended",
+        "shutting", "drained", "stopped",
     ]  # fmt: skip
     first, *_, last = entries(relay)
     assert first.items() >= {"level": "INFO", "auth": "none", "host": "127.0.0.1", "tls": False}.items()
-    assert first["message"] == f"version {first['version']} starts"
-    assert last.items() >= {"message": "ended", "code": 0}.items()
+    assert first["message"] == f"starting version {first['version']}"
+    assert last.items() >= {"message": "stopped", "code": 0}.items()
 
 
 def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: NatsServer) -> None:

@@ -239,5 +239,5 @@ def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) 
 def test_a_relay_without_files_says_so(nats_server: NatsServer) -> None:
     """And lives on."""
     with Relay(nats_server.url) as relay:
-        assert "nothing is read from files here" in reload(relay)
+        assert "no settings come from files" in reload(relay)
         assert relay.stop() == 0

@@ -72,7 +72,7 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"auth": "none"}, "error  host: 10.0.0.1 is reachable by others and --auth none"),
+        ({"auth": "none"}, "error  host: 10.0.0.1 is reachable from other hosts and --auth none"),
         ({"auth": "none", "insecure": True}, "error  --insecure: whoever reaches 10.0.0.1:8080 reads all"),
         ({"auth": "none", "host": "127.0.0.1"}, "warn   --auth none: every user and program"),
         ({"ops_host": "0.0.0.0"}, "warn   --ops-host 0.0.0.0: metrics"),
