@@ -1,11 +1,11 @@
-"""How far a file is shipped, and by what it is known again: its inode, its beginning, and what comes before.
+"""Positions in files: how far a file is shipped, and the hashes by which it is recognized after a restart.
 
 Invariants:
 
-1. A place covers only bytes that are shipped, and its hashes cover only such bytes: a file that grows stays
-   the same file, however small it is.
-2. A reused inode, a truncated file, and a file of the same first kilobyte are all told apart by the bytes
-   just before the offset.
+1. A position and its hashes cover only bytes that are shipped: a file that grows stays the same file,
+   however small it is.
+2. A reused inode, a truncated file and another file with the same first kilobyte are all detected by the
+   bytes just before the offset.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 HEAD_BYTES: Final = 1024
-"""Bytes at a file's beginning that tell it from another."""
+"""Bytes at the beginning of a file that are hashed to distinguish it from others."""
 
-BEFORE_BYTES: Final = 256
-"""Bytes just before the offset that must still be there."""
+PRECEDING_BYTES: Final = 256
+"""Bytes just before the offset that are hashed to detect that a file was truncated or replaced."""
 
 Key = tuple[int, int]
 """Device and inode."""
@@ -26,15 +26,15 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class FilePosition:
-    """How far a file is shipped.
+    """Position up to which a file is shipped.
 
     Attributes:
-        generation: random, drawn when the file was first met.
+        generation: random identifier, created when the file was first opened.
         offset: bytes from the beginning up to which everything is shipped.
         head: hash of the first ``head_bytes`` bytes.
-        before: hash of the up to ``BEFORE_BYTES`` bytes before ``offset``.
-        path: where it was last seen.
-        done: its writer has left it, and it is shipped to its end.
+        before: hash of the up to ``PRECEDING_BYTES`` bytes before ``offset``.
+        path: path at which the file was last found.
+        done: the file is shipped to its end, and its writer no longer has it open.
     """
 
     device: int
@@ -52,52 +52,52 @@ class FilePosition:
         """Device and inode."""
         return (self.device, self.inode)
 
-    def matches(self, handle: int) -> bool:
-        """Tell whether an open file is this one, whatever its inode: all that was shipped is still there."""
-        if os.fstat(handle).st_size < self.offset:
+    def matches(self, fd: int) -> bool:
+        """Return whether an open file still contains everything that was shipped, whatever its inode."""
+        if os.fstat(fd).st_size < self.offset:
             return False
-        return hash_at(handle, 0, self.head_bytes) == self.head and self.before == before(handle, self.offset)
+        return hash_at(fd, 0, self.head_bytes) == self.head and self.before == hash_before(fd, self.offset)
 
     def to_json(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Return the position as a JSON object for a checkpoint."""
         return asdict(self)
 
 
 def digest(data: bytes) -> str:
-    """Hash by which bytes are known again."""
+    """Return a short hash of bytes."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def unread_position(key: Key, path: str) -> FilePosition:
-    """Place of a file of which nothing was read yet."""
+    """Return the position of a file of which nothing has been read."""
     return FilePosition(*key, secrets.token_hex(8), 0, digest(b""), 0, digest(b""), path)
 
 
-def hash_at(handle: int, offset: int, count: int) -> str:
-    """Hash of some bytes of an open file."""
-    return digest(os.pread(handle, count, offset))
+def hash_at(fd: int, offset: int, count: int) -> str:
+    """Return the hash of ``count`` bytes of an open file."""
+    return digest(os.pread(fd, count, offset))
 
 
-def before(handle: int, offset: int) -> str:
-    """Hash of what comes just before an offset."""
-    begin = max(0, offset - BEFORE_BYTES)
-    return hash_at(handle, begin, offset - begin)
+def hash_before(fd: int, offset: int) -> str:
+    """Return the hash of the bytes just before an offset."""
+    start = max(0, offset - PRECEDING_BYTES)
+    return hash_at(fd, start, offset - start)
 
 
 def position_from_json(item: Any) -> FilePosition:
-    """Read a place of a checkpoint.
+    """Read a position from the JSON object in a checkpoint.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the object is not a position.
     """
     try:
         position = FilePosition(**item)
     except TypeError as error:
-        raise ValueError(f"no place of a file: {error}") from None
+        raise ValueError(f"not a file position: {error}") from None
     numbers = (position.device, position.inode, position.offset, position.head_bytes)
     texts = (position.generation, position.head, position.before, position.path)
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a number of a file's place is none")
+        raise ValueError("a number in a file position is not a non-negative integer")
     if type(position.done) is not bool or not all(type(text) is str for text in texts):
-        raise ValueError("a text of a file's place is none")
+        raise ValueError("a field of a file position has the wrong type")
     return position

@@ -178,7 +178,7 @@ class Shipper:
                     batch = stream.next_batch(time.time(), finish=self._draining)
                 batches = [stream for stream in (under_way and under_way[0], batch) if stream]
                 if under_way is not None:
-                    stream.shipped(under_way[0], await under_way[1])
+                    stream.mark_shipped(under_way[0], await under_way[1])
                     self._count(under_way[0])
                     under_way = None
                 if batch is None:
@@ -204,7 +204,7 @@ class Shipper:
         )
         while True:
             try:
-                return await self._sink.commit(batch.items, batch.checkpoint, stream.sequence)
+                return await self._sink.commit(batch.events, batch.checkpoint, stream.sequence)
             except CommitRejected as rejected:
                 # One event too many bytes long; the others are not to wait for it.
                 batch.drop_largest()
@@ -217,7 +217,7 @@ class Shipper:
 
     def _count(self, batch: Batch) -> None:
         self.batches += 1
-        for item in batch.items:
+        for item in batch.events:
             self.shipped[item.subject.split(".", 2)[1]] += 1
             self.bytes += len(item.payload)
 

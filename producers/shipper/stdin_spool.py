@@ -1,10 +1,10 @@
-"""What comes on standard input, on disk until it is shipped: a pipe cannot be read again.
+"""Spool that keeps standard input on disk until it is shipped, because a pipe cannot be read again.
 
 Invariants:
 
-1. What was read is in a file before more is read; the files are bounded, and while they are full nothing is
-   read, so whoever writes into the pipe waits.
-2. Segments are shipped in order like a file and its successors, and deleted when they are shipped.
+1. A chunk is in a segment file before the next one is read. The segments are bounded, and while they are
+   full nothing is read, so the process that writes to the pipe blocks.
+2. Segments are shipped in order, like the files of a rotation chain, and deleted once they are shipped.
 """
 
 import asyncio
@@ -17,75 +17,78 @@ from typing import Final
 from tickertape.producers.shipper.files.file_stream import FileStream
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
-SEGMENTS: Final = 4
-"""Segments at least that fill the spool: only one that is complete can be deleted, and makes room."""
+"""Bytes after which a segment is closed at the next line break."""
+
+MIN_SEGMENTS: Final = 4
+"""Number of segments that a full spool has at least: space is freed one complete segment at a time."""
 
 FULL_WAIT: Final = 0.05
-"""Seconds between two looks for room."""
+"""Seconds between two checks for free capacity while the spool is full."""
 
 
 class StdinSpool:
-    """Standard input as a lineage of segments.
+    """Source of one file stream, whose files are the segments of standard input.
 
     Args:
-        folder: of the segments; made if it is not there.
-        lineage: that they become.
-        limit: bytes that the segments may hold together.
+        folder: folder of the segments; created if it does not exist.
+        stream: file stream that reads the segments.
+        limit: maximum total size of the segments in bytes.
 
     Attributes:
-        ended: nothing more will come.
+        streams: the file stream by its path.
+        ended: standard input is at its end.
     """
 
     def __init__(self, folder: Path, stream: FileStream, limit: int) -> None:
         self.streams = {stream.path: stream}
         self.ended = False
         self._folder = folder
-        self._lineage = stream
+        self._stream = stream
         self._limit = limit
-        self._segment_bytes = min(SEGMENT_BYTES, limit // SEGMENTS)
+        self._segment_bytes = min(SEGMENT_BYTES, limit // MIN_SEGMENTS)
         folder.mkdir(parents=True, exist_ok=True)
         self._opened: set[Path] = set()
         self._number = max((int(path.stem) for path in self._segments()), default=0)
-        self._handle: int | None = None
+        self._fd: int | None = None
         self._written = 0
 
     def _segments(self) -> list[Path]:
         return sorted(self._folder.glob("*.spool"))
 
     async def fill(self, chunks: AsyncIterator[bytes]) -> None:
-        """Write all that comes."""
+        """Write all chunks to the spool, waiting while it is full."""
         try:
             async for chunk in chunks:
-                while self._spooled_bytes() >= self._limit:  # noqa: ASYNC110 - the disk tells nobody
+                while self._spooled_bytes() >= self._limit:  # noqa: ASYNC110 - nothing signals free space
                     await asyncio.sleep(FULL_WAIT)
                 self._write(chunk)
         finally:
-            if self._handle is not None:
-                os.close(self._handle)
+            if self._fd is not None:
+                os.close(self._fd)
         self.ended = True
 
     def _write(self, chunk: bytes) -> None:
-        if self._handle is not None and self._written >= self._segment_bytes:
-            # A segment ends with a line, unless that is endless.
+        if self._fd is not None and self._written >= self._segment_bytes:
+            # A segment ends after a line break, unless the line is longer than a segment.
             end = chunk.rfind(b"\n") + 1
             if end or self._written >= 2 * self._segment_bytes:
-                self._append(self._handle, chunk[:end])
+                self._append(self._fd, chunk[:end])
                 chunk = chunk[end:]
-                os.close(self._handle)
-                self._handle = None
+                os.close(self._fd)
+                self._fd = None
         if not chunk:
             return
-        if self._handle is None:
+        if self._fd is None:
             self._number += 1
             path = self._folder / f"{self._number:08}.spool"
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._written = 0
-        self._append(self._handle, chunk)
+        self._append(self._fd, chunk)
 
-    def _append(self, handle: int, chunk: bytes) -> None:
+    def _append(self, fd: int, chunk: bytes) -> None:
         view = memoryview(chunk)
         while view:
-            count = os.write(handle, view)
+            count = os.write(fd, view)
             self._written += count
             view = view[count:]
 
@@ -93,29 +96,33 @@ class StdinSpool:
         return sum(path.stat().st_size for path in self._segments())
 
     def scan(self, now: float) -> None:
-        """Follow new segments, and delete those that are shipped."""
-        while self._lineage.finished_paths:
-            Path(self._lineage.finished_paths.popleft()).unlink(missing_ok=True)
-        known = {}
+        """Tail new segments, and delete those that are shipped.
+
+        Args:
+            now: UNIX seconds.
+        """
+        while self._stream.finished_paths:
+            Path(self._stream.finished_paths.popleft()).unlink(missing_ok=True)
+        segments = {}
         for path in self._segments():
             status = path.stat()
-            known[(status.st_dev, status.st_ino)] = path
-        followed = {file.key for file in self._lineage.chain}
-        for key, path in known.items():
-            position = self._lineage.completed.get(key)
+            segments[(status.st_dev, status.st_ino)] = path
+        tailed = {file.key for file in self._stream.chain}
+        for key, path in segments.items():
+            position = self._stream.completed.get(key)
             if position is not None and position.done and position.offset == path.stat().st_size:
-                path.unlink()  # shipped, and the shipper killed before it was deleted
-            elif path not in self._opened and key not in followed:
-                self._lineage.open(str(path), path.stat(), now)
+                path.unlink()  # shipped, but the shipper was killed before it deleted the segment
+            elif path not in self._opened and key not in tailed:
+                self._stream.open(str(path), path.stat(), now)
                 self._opened.add(path)
-        self._lineage.open_pending({key: str(path) for key, path in known.items()}, now)
-        # Every segment but the newest is complete; the newest is when nothing more comes.
-        for file in list(self._lineage.chain)[: None if self.ended else -1]:
+        self._stream.open_pending({key: str(path) for key, path in segments.items()}, now)
+        # Every segment but the newest is complete, and so is the newest at the end of the input.
+        for file in list(self._stream.chain)[: None if self.ended else -1]:
             file.mark_rotated(now)
-        self._lineage.prune_completed(known)
+        self._stream.prune_completed(segments)
 
     def close(self) -> None:
-        """Let go of the segments; the folder goes when it is empty."""
-        self._lineage.close()
+        """Close the segments, and remove the folder if it is empty."""
+        self._stream.close()
         with contextlib.suppress(OSError):
             self._folder.rmdir()

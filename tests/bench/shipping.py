@@ -119,9 +119,9 @@ def _parse(folder: Path, kind: str, count: int) -> float:
     stream.chain.append(TailedFile(str(path), open_file(str(path)), parser, time.time()))
     began = time.process_time()
     found = 0
-    while (batch := stream.next_batch(time.time(), finish=True)) is not None and batch.items:
-        found += len(batch.items)
-        stream.shipped(batch, 1)
+    while (batch := stream.next_batch(time.time(), finish=True)) is not None and batch.events:
+        found += len(batch.events)
+        stream.mark_shipped(batch, 1)
     took = time.process_time() - began
     stream.close()
     path.unlink()

@@ -50,17 +50,17 @@ class Desk:
         self.discovery = self._start()
 
     def _start(self) -> FileDiscovery:
-        known = {
+        stored = {
             path: StoredCheckpoint(decode(body), self._sequences[path]) for path, body in self.kept.items()
         }
         return FileDiscovery(
-            self._patterns, known, self._make, from_end=self._from_end, warn=self.complaints.append
+            self._patterns, stored, self._make, from_end=self._from_end, warn=self.complaints.append
         )
 
-    def _make(self, path: str, known: StoredCheckpoint | None) -> FileStream:
+    def _make(self, path: str, stored: StoredCheckpoint | None) -> FileStream:
         source = source_of(path)
         throttle = Throttle(self._throttle, path, source)
-        return FileStream(path, known, lambda: Parser(self._parsing, source, self.counts), throttle, "run")
+        return FileStream(path, stored, lambda: Parser(self._parsing, source, self.counts), throttle, "run")
 
     # The shipper.
 
@@ -76,13 +76,13 @@ class Desk:
                 batch = stream.next_batch(self.now, finish=finish)
                 if batch is None:
                     break
-                for item in batch.items:
+                for item in batch.events:
                     body = orjson.loads(item.payload)
                     self.bodies.append(body)
                     self.shipped.setdefault(body["source"], []).append(body["message"])
                 self.kept[stream.path] = batch.checkpoint.encode("host")
                 self._sequences[stream.path] += 1
-                stream.shipped(batch, self._sequences[stream.path])
+                stream.mark_shipped(batch, self._sequences[stream.path])
 
     def settle(self) -> None:
         """Ship until nothing waits for anything any more."""

@@ -1,10 +1,11 @@
-"""Finds the files of some paths and globs, and whose successor each is.
+"""Discovery of the files that match paths and globs, and of the file stream that each belongs to.
 
 Invariants:
 
-1. Files are known by what they are, not by their names: a rename makes nothing new.
-2. Polling decides: nothing is assumed of the order in which a writer renames, copies, creates and truncates.
-3. What looks like a copy that a rotation makes of a followed file waits until it is clear what it is.
+1. Files are identified by device, inode and content, not by name: a rename does not make a new file.
+2. Polling decides: no order is assumed in which a writer renames, copies, creates and truncates files.
+3. A file that looks like the copy that a rotation makes of a tailed file is not read until it is clear what
+   it is.
 """
 
 import contextlib
@@ -23,32 +24,35 @@ from tickertape.producers.shipper.position import HEAD_BYTES, Key
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
 
 COPY_WAIT: Final = 5.0
-"""Seconds without growth after which a file that begins like a followed one is looked at as a whole."""
+"""Seconds without growth after which a file with the same head as a tailed one is compared with it."""
 
 _COMPARED_BYTES: Final = 64 * 1024
+"""Bytes at the end of a possible copy that are compared with the original."""
+
 _MAX_WARNINGS: Final = 1_000
+"""Distinct warnings that are remembered, and hence given."""
 
 
 class FileDiscovery:
-    """All files of some paths and globs.
+    """Source of the file streams that match paths and globs.
 
     Args:
-        patterns: absolute paths and globs; ``**`` leads into folders.
-        known: what is shipped, by path.
-        make: makes a lineage.
-        from_end: at the very first run, skip what the files hold already.
-        max_open: files that are followed at a time.
-        complain: called with one line about a file that cannot be followed; once per file and reason.
+        patterns: absolute paths and globs; ``**`` matches folders recursively.
+        stored: last checkpoints by path.
+        make_stream: factory of the file stream for a path and its checkpoint.
+        from_end: on the very first run, skip the existing content of files.
+        max_open: maximum number of files that are open simultaneously.
+        warn: called with a line about a file that cannot be tailed, once per file and reason.
 
     Attributes:
-        lineages: by path.
+        streams: file streams by path.
     """
 
     def __init__(
         self,
         patterns: list[str],
-        known: dict[str, StoredCheckpoint],
-        make: Callable[[str, StoredCheckpoint | None], FileStream],
+        stored: dict[str, StoredCheckpoint],
+        make_stream: Callable[[str, StoredCheckpoint | None], FileStream],
         *,
         from_end: bool = False,
         max_open: int = 512,
@@ -56,25 +60,26 @@ class FileDiscovery:
     ) -> None:
         self.streams: dict[str, FileStream] = {}
         self._patterns = patterns
-        self._known = known
-        self._make = make
+        self._stored = stored
+        self._make_stream = make_stream
         self._max_open = max_open
         self._warn = warn
         self._warnings: set[str] = set()
+        # Possible copies: their size and modification time, when they were first found, and the verdict.
         self._copies: dict[Key, tuple[tuple[int, int], float, bool]] = {}
-        self._first = True
+        self._first_scan = True
         self._owners: dict[Key, FileStream] = {}
         matches = pattern_of(patterns)
-        for path in known:
+        for path in stored:
             if matches.fullmatch(path):
                 self._stream(path, 0.0)
         self._from_end = from_end and not self.streams
 
     def __repr__(self) -> str:
-        return f"<FileDiscovery of {len(self.streams)} names>"
+        return f"<FileDiscovery of {len(self.streams)} streams>"
 
     def scan(self, now: float) -> None:
-        """Look for files that came, went, or were renamed.
+        """Find files that appeared, disappeared, or were renamed.
 
         Args:
             now: UNIX seconds.
@@ -84,13 +89,13 @@ class FileDiscovery:
         paths = set(visible.values())
         for stream in self.streams.values():
             stream.begin_scan()
-            if self._first:
+            if self._first_scan:
                 stream.open_after_restart(visible, now)
             else:
                 stream.open_pending(visible, now)
                 if self._may_have_missed(stream, found, paths):
                     stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
-        for _, path, key, status in self._new(found, now):
+        for _, path, key, status in self._update_files(found, now):
             stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
             if not self._may_be_copy(path, key, status, stream, now):
                 self._open(stream, path, status, visible, now)
@@ -100,16 +105,16 @@ class FileDiscovery:
             while stream.lost:
                 position = stream.lost.pop()
                 self._warn_once(
-                    f"{position.path}: went away while nobody looked, with {position.offset} bytes shipped;"
-                    " what followed in it cannot be found"
+                    f"{position.path}: disappeared between two scans with {position.offset} bytes shipped;"
+                    " the rest of the file is lost"
                 )
         self._copies = {key: value for key, value in self._copies.items() if key in found}
-        self._first = self._from_end = False
+        self._first_scan = self._from_end = False
 
     def _open(
         self, stream: FileStream, path: str, status: os.stat_result, visible: dict[Key, str], now: float
     ) -> None:
-        if not self._first:  # its name may have been another's since the last look
+        if not self._first_scan:  # another file may have had this name since the last scan
             stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
         try:
             if not stream.deferred:
@@ -123,37 +128,37 @@ class FileDiscovery:
         if not self._from_end:
             stream.add_pending(status, path)
 
-    def _new(
+    def _update_files(
         self, found: dict[Key, tuple[str, os.stat_result]], now: float
     ) -> list[tuple[int, str, Key, os.stat_result]]:
-        """Note which files have lost their names; return those that are to be opened, oldest change first."""
-        followed = {file.key: file for stream in self.streams.values() for file in stream.chain}
+        """Update the paths of tailed files; return the files to open, least recently modified first."""
+        tailed = {file.key: file for stream in self.streams.values() for file in stream.chain}
         self._owners = {
             key: stream for stream in self.streams.values() for key in (*stream.completed, *stream.pending)
         }
         new = []
         for key, (path, status) in found.items():
-            if key not in followed and not self._is_done(key, path, status):
+            if key not in tailed and not self._is_completed(key, path, status):
                 new.append((status.st_mtime_ns, path, key, status))
-        for key, file in followed.items():
+        for key, file in tailed.items():
             file.update_path(found[key][0] if key in found else None, now)
         new.sort(key=lambda item: item[:2])
-        if len(followed) + len(new) > self._max_open:
-            self._warn_once(f"more than {self._max_open} files at once; raise the limit of open files")
-            del new[max(0, self._max_open - len(followed)) :]
+        if len(tailed) + len(new) > self._max_open:
+            self._warn_once(f"more than {self._max_open} files to tail; raise the limit of open files")
+            del new[max(0, self._max_open - len(tailed)) :]
         return new
 
-    def _is_done(self, key: Key, path: str, status: os.stat_result) -> bool:
+    def _is_completed(self, key: Key, path: str, status: os.stat_result) -> bool:
         owner = self._owners.get(key)
         try:
             return owner is not None and owner.is_completed(key, path, status)
         except PathChanged:
             if owner is not None:
                 owner.defer()
-            return True  # as far as is known; the next look asks again
+            return True  # assumed until the next scan
 
     def _owner(self, key: Key, path: str) -> FileStream | None:
-        """Find the lineage that a file belongs to by what is known of it, whatever its name."""
+        """Return the stream that a file belongs to by its position, whatever its name, or None."""
         owner = self._owners.get(key)
         if owner is None or key in owner.pending:
             return owner
@@ -164,29 +169,30 @@ class FileDiscovery:
             return owner
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for stream in self.streams.values():
             stream.close()
 
     def _stream(self, path: str, now: float) -> FileStream:
+        """Return the stream of a path; create it if there is none."""
         stream = self.streams.get(path)
         if stream is None:
-            stream = self.streams[path] = self._make(path, self._known.get(path))
+            stream = self.streams[path] = self._make_stream(path, self._stored.get(path))
             if not stream.scanned_at:
                 stream.end_scan(now)
         return stream
 
     def _stream_path(self, path: str, paths: set[str]) -> str:
-        """Name that a file had when it was written, as far as that can be told."""
+        """Return the path that a file was written under, as far as its name tells."""
         base = base_of(path)
         return base if base is not None and (base in self.streams or base in paths) else path
 
     def _may_have_missed(
         self, stream: FileStream, found: dict[Key, tuple[str, os.stat_result]], paths: set[str]
     ) -> bool:
-        """Tell whether a file may have taken the name of a lineage's last one, and lost it again since."""
+        """Return whether a file may have appeared and been rotated since the last scan."""
         if stream.chain and not self._is_renamed(stream.chain[-1], found):
-            return False  # what becomes of the live file is seen when it is read
+            return False  # reading the live file detects what happens to it
         if any(not file.missing and self._is_renamed(file, found) for file in stream.chain):
             return True
         if stream.path in paths:
@@ -202,39 +208,39 @@ class FileDiscovery:
     def _may_be_copy(
         self, path: str, key: Key, status: os.stat_result, stream: FileStream, now: float
     ) -> bool:
-        """Tell whether a file is, or may become, a copy of one that is followed: it adds nothing then."""
+        """Return whether a file is, or may become, a copy of a tailed file, which adds no lines."""
         if base_of(path) != stream.path or key in stream.completed or key in stream.pending:
             return False
         stamp = (status.st_size, status.st_mtime_ns)
-        seen, since, is_copy = self._copies.get(key, (None, now, False))
-        if not self._first and stream.unverified_since(since):
-            # The live file may have been truncated meanwhile: reading it tells whose successor this is.
+        previous, since, is_copy = self._copies.get(key, (None, now, False))
+        if not self._first_scan and stream.unverified_since(since):
+            # The live file may have been truncated in the meantime: reading it shows what this file is.
             self._copies.setdefault(key, ((-1, -1), now, False))
             return True
-        if seen == stamp and (is_copy or now - since < COPY_WAIT):
+        if previous == stamp and (is_copy or now - since < COPY_WAIT):
             return True
         try:
-            handle = open_file(path)
+            fd = open_file(path)
         except OSError:
             return False
         try:
-            head = os.pread(handle, HEAD_BYTES, 0)
-            like = [file for file in stream.chain if file.has_same_head(head)]
-            if not like:
+            head = os.pread(fd, HEAD_BYTES, 0)
+            originals = [file for file in stream.chain if file.has_same_head(head)]
+            if not originals:
                 return False
-            if seen != stamp:
+            if previous != stamp:
                 self._copies[key] = (stamp, now, False)
                 return True
-            begin = max(0, status.st_size - _COMPARED_BYTES)
-            end = os.pread(handle, _COMPARED_BYTES, begin)
-            is_copy = any(file.contains_at(end, begin) for file in like)
+            start = max(0, status.st_size - _COMPARED_BYTES)
+            end = os.pread(fd, _COMPARED_BYTES, start)
+            is_copy = any(file.contains_at(end, start) for file in originals)
             self._copies[key] = (stamp, since, is_copy)
             return is_copy
         finally:
-            os.close(handle)
+            os.close(fd)
 
     def _find_files(self) -> dict[Key, tuple[str, os.stat_result]]:
-        """Regular files by what they are; a file of several names has the first."""
+        """Return the regular files that match, by key; a file with several names has the first one."""
         found: dict[Key, tuple[str, os.stat_result]] = {}
         for path in self._paths():
             if path.endswith(COMPRESSED):
@@ -244,7 +250,7 @@ class FileDiscovery:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self._warn_once(f"{path}: cannot be looked at: {error.strerror}")
+                self._warn_once(f"{path}: cannot be accessed: {error.strerror}; check its permissions")
                 continue
             if stat.S_ISREG(status.st_mode):
                 found.setdefault(key_of(status), (path, status))
@@ -264,7 +270,7 @@ class FileDiscovery:
 
 
 def pattern_of(patterns: list[str]) -> re.Pattern[str]:
-    """One expression for all paths that globs can lead to."""
+    """Return one regular expression for all paths that the globs can match."""
     return re.compile("|".join(_expression(pattern) for pattern in patterns))
 
 

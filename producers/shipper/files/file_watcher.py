@@ -1,4 +1,4 @@
-"""Wakes the shipper when a file changes; only a convenience: polling finds everything anyway."""
+"""File system notifications that wake the shipper early; polling finds every change without them."""
 
 import asyncio
 import contextlib
@@ -10,24 +10,24 @@ from typing import Final
 
 from watchfiles import awatch
 
-# It tells every change that it sees, and none of them is news to an operator.
+# It logs every change that it detects, and none of them is of interest to an operator.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 _STEP: Final = 20
-"""Milliseconds in which changes are gathered."""
+"""Milliseconds over which changes are collected into one notification."""
 
 
 def folders_of(patterns: Iterable[str]) -> set[str]:
-    """Folders in which files of some paths and globs can appear, as far as they are there."""
-    found = set()
+    """Return the existing folders in which files that match paths and globs can appear."""
+    candidates = set()
     for pattern in patterns:
         folder = os.path.dirname(pattern)
-        found |= set(glob.iglob(folder)) if glob.has_magic(folder) else {folder}
-    return {folder for folder in found if os.path.isdir(folder)}
+        candidates |= set(glob.iglob(folder)) if glob.has_magic(folder) else {folder}
+    return {folder for folder in candidates if os.path.isdir(folder)}
 
 
 class FileWatcher:
-    """Sleeps until something changes, or for a time.
+    """Timer that a file system notification cuts short.
 
     Args:
         patterns: absolute paths and globs.
@@ -35,14 +35,15 @@ class FileWatcher:
 
     def __init__(self, patterns: list[str]) -> None:
         self.active = False
-        """True while changes are told by the system."""
+        """True while the operating system reports changes."""
         self._patterns = patterns
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Watch, until cancelled; give up where the system cannot."""
+        """Watch the folders until cancelled; return early where the system does not support it."""
         folders = folders_of(self._patterns)
+        # The watch is not recursive, so files below a "**" are found by polling alone.
         if not folders or any("**" in pattern for pattern in self._patterns):
             return
         with contextlib.suppress(OSError, RuntimeError):
@@ -54,11 +55,11 @@ class FileWatcher:
         self.active = False
 
     def stop(self) -> None:
-        """Let ``run`` end."""
+        """Make ``run`` return."""
         self._stop.set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait for a change, for so long at most."""
+        """Wait until a file changes, or until the timeout expires."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()

@@ -1,69 +1,69 @@
-"""Pieces of a file become lines; the start of a line waits for the rest of it.
+"""Splitting of a file's chunks into lines, with the start of an incomplete line kept for the next chunk.
 
-Invariant: what is held is bounded by ``MAX_LINE_BYTES``, and a line that was longer says so.
+Invariant: at most ``MAX_LINE_BYTES`` are buffered, and a line that exceeds them is reported as truncated.
 """
 
 from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES
 
 
 class LineBuffer:
-    """The line whose break was not read yet."""
+    """Buffer for the line whose line break has not been read yet."""
 
     def __init__(self) -> None:
-        self._held = bytearray()
-        self._cut = False
+        self._buffer = bytearray()
+        self._truncated = False
 
     def __bool__(self) -> bool:
-        return bool(self._held)
+        return bool(self._buffer)
 
     def clear(self) -> None:
-        """Forget what is held."""
-        self._held.clear()
-        self._cut = False
+        """Discard the buffered bytes."""
+        self._buffer.clear()
+        self._truncated = False
 
-    def split(self, data: bytes, begin: int) -> tuple[list[bytes], list[int], frozenset[int]]:
-        """Take a piece; return the lines that it completes.
+    def split(self, data: bytes, start: int) -> tuple[list[bytes], list[int], frozenset[int]]:
+        """Add a chunk and return the lines that it completes.
 
         Args:
-            data: not empty.
-            begin: its offset in the file.
+            data: the chunk; not empty.
+            start: its offset in the file.
 
         Returns:
-            the lines, the offset after each, and the indexes of those that were cut at the limit.
+            The lines, the offset after each, and the indexes of those that were truncated at the limit.
         """
-        last = data.rfind(b"\n")
-        if last < 0:
-            self._hold(data)
+        last_break = data.rfind(b"\n")
+        if last_break < 0:
+            self._append(data)
             return [], [], frozenset()
-        lines = data[:last].split(b"\n")
+        lines = data[:last_break].split(b"\n")
         ends = []
-        end = begin
+        end = start
         for line in lines:
             end += len(line) + 1
             ends.append(end)
-        cut = frozenset[int]()
-        if self._held:
-            self._hold(lines[0])
-            lines[0] = bytes(self._held)
-            cut = self._cuts()
+        truncated = frozenset[int]()
+        if self._buffer:
+            self._append(lines[0])
+            lines[0] = bytes(self._buffer)
+            truncated = self._truncated_indexes()
             self.clear()
         if b"\r" in data:
             lines = [line.removesuffix(b"\r") for line in lines]
-        self._hold(data[last + 1 :])
-        return lines, ends, cut
+        self._append(data[last_break + 1 :])
+        return lines, ends, truncated
 
     def take(self) -> tuple[bytes, frozenset[int]]:
-        """Return what is held as a line of its own, and 0 if it was cut at the limit."""
-        line, cut = bytes(self._held).removesuffix(b"\r"), self._cuts()
+        """Remove and return the buffered bytes as a line, and ``{0}`` if it was truncated at the limit."""
+        line, truncated = bytes(self._buffer).removesuffix(b"\r"), self._truncated_indexes()
         self.clear()
-        return line, cut
+        return line, truncated
 
-    def _cuts(self) -> frozenset[int]:
-        return frozenset({0} if self._cut else ())
+    def _truncated_indexes(self) -> frozenset[int]:
+        return frozenset({0} if self._truncated else ())
 
-    def _hold(self, piece: bytes) -> None:
-        room = MAX_LINE_BYTES - len(self._held)
-        if len(piece) > room:
-            self._cut = True
-            piece = piece[:room]
-        self._held += piece
+    def _append(self, chunk: bytes) -> None:
+        capacity = MAX_LINE_BYTES - len(self._buffer)
+        if len(chunk) > capacity:
+            self._truncated = True
+            chunk = chunk[:capacity]
+        self._buffer += chunk

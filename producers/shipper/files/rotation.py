@@ -1,4 +1,4 @@
-"""What rotation makes of a file: names that it may be given, and copies of it."""
+"""File names that log rotation produces, and the copies that copytruncate leaves."""
 
 import contextlib
 import os
@@ -14,29 +14,29 @@ from tickertape.producers.shipper.position import Key
 from tickertape.errors import TickertapeError
 
 COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
-"""Endings of what a rotation has compressed: it was shipped before, or cannot be read."""
+"""Extensions of files that rotation compressed: they were shipped before, or cannot be read as text."""
 
 _MAX_SCANS: Final = 8
-"""Times that a folder is read while its files are being renamed."""
+"""Attempts to read a folder while a rotation renames its files."""
 
 _MARK: Final = r"[.-]\d[\d._T:-]*"
-_MARKED: Final = re.compile(rf"(?P<name>.+?){_MARK}|(?P<stem>.+?){_MARK}(?P<ending>\.[A-Za-z]+)")
+_MARKED: Final = re.compile(rf"(?P<name>.+?){_MARK}|(?P<stem>.+?){_MARK}(?P<extension>\.[A-Za-z]+)")
 
 
 def base_of(path: str) -> str | None:
-    """Path of the file that was rotated to this one: app.log for app.log.1 and app-2026-01-01.log.
+    """Return the path that a rotated file had before: app.log for app.log.1 and app-2026-01-01.log.
 
-    None for a name that no rotation gives.
+    None for a name that no rotation produces.
     """
     folder, name = os.path.split(path)
-    found = _MARKED.fullmatch(name)
-    if found is None:
+    match = _MARKED.fullmatch(name)
+    if match is None:
         return None
-    return os.path.join(folder, found["name"] or found["stem"] + found["ending"])
+    return os.path.join(folder, match["name"] or match["stem"] + match["extension"])
 
 
 def source_of(path: str) -> str:
-    """Name of a file without its ending, and without what a rotation added."""
+    """Return the name of a file without its extension and without rotation suffixes."""
     name = Path(base_of(path) or path).stem
     try:
         escape(name)
@@ -46,20 +46,20 @@ def source_of(path: str) -> str:
 
 
 def siblings(path: str) -> list[tuple[str, os.stat_result]]:
-    """Regular, uncompressed files beside one, oldest change first."""
-    found: list[tuple[str, os.stat_result]] = []
+    """List the regular, uncompressed files in the folder of a path, least recently modified first."""
+    files: list[tuple[str, os.stat_result]] = []
     names: set[tuple[str, Key]] = set()
     for _ in range(_MAX_SCANS):
-        # What is renamed while a folder is read can be missing: it is read until it stands still.
-        before, found = names, _scan(path)
-        names = {(name, key_of(status)) for name, status in found}
-        if names == before:
+        # A file that is renamed while its folder is read can be missing: read until two scans agree.
+        previous, files = names, _scan(path)
+        names = {(name, key_of(status)) for name, status in files}
+        if names == previous:
             break
-    return sorted(found, key=lambda item: (item[1].st_mtime_ns, item[0]))
+    return sorted(files, key=lambda item: (item[1].st_mtime_ns, item[0]))
 
 
 def _scan(path: str) -> list[tuple[str, os.stat_result]]:
-    found = []
+    files = []
     with contextlib.suppress(OSError), os.scandir(os.path.dirname(path) or ".") as entries:
         for entry in entries:
             if entry.name.endswith(COMPRESSED):
@@ -67,52 +67,52 @@ def _scan(path: str) -> list[tuple[str, os.stat_result]]:
             with contextlib.suppress(OSError):
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
-                    found.append((entry.path, status))
-    return found
+                    files.append((entry.path, status))
+    return files
 
 
 class PathChanged(TickertapeError):
-    """A path leads to another file than a moment ago."""
+    """Path that was renamed, replaced or removed since it was last checked."""
 
 
 def open_file(path: str) -> int:
-    """Open a file for reading, never waiting for it, as for a pipe.
+    """Open a file for reading without blocking, even if it is a pipe; return its descriptor.
 
     Raises:
-        OSError: it is not there, or cannot be read.
+        OSError: the file does not exist or cannot be read.
     """
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def key_of(status: os.stat_result) -> Key:
-    """Device and inode of a file."""
+    """Return the device and inode of a file."""
     return (status.st_dev, status.st_ino)
 
 
 def open_same(path: str, key: Key) -> int:
-    """Open a file that was looked at.
+    """Open a file and verify that it is the one that was found before; return its descriptor.
 
     Raises:
-        Renamed: the path leads to another one by now.
-        OSError: it cannot be read.
+        PathChanged: the path leads to another file by now, or to none.
+        OSError: the file cannot be read.
     """
     try:
-        handle = open_file(path)
+        fd = open_file(path)
     except FileNotFoundError:
         raise PathChanged(path) from None
-    if key_of(os.fstat(handle)) != key:
-        os.close(handle)
+    if key_of(os.fstat(fd)) != key:
+        os.close(fd)
         raise PathChanged(path)
-    return handle
+    return fd
 
 
 def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key]) -> tuple[str, int] | None:
-    """Find and open what a rotation by copying made of a file.
+    """Find and open the copy that copytruncate made of a file; return its path and descriptor.
 
     Args:
         path: the file that was copied and then truncated.
-        fits: tells of an open file whether it holds all that was read of the one.
-        besides: files that it cannot be.
+        matches: returns whether an open file contains everything that was read of the original.
+        exclude: files that are not considered.
     """
     for _ in range(_MAX_SCANS):
         try:
@@ -123,15 +123,15 @@ def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key
 
 
 def _open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key]) -> tuple[str, int] | None:
-    for other, status in siblings(path):
+    for candidate, status in siblings(path):
         key = key_of(status)
-        if key in exclude or base_of(other) != path:
+        if key in exclude or base_of(candidate) != path:
             continue
         try:
-            handle = open_same(other, key)
+            fd = open_same(candidate, key)
         except OSError:
             continue
-        if matches(handle):
-            return other, handle
-        os.close(handle)
+        if matches(fd):
+            return candidate, fd
+        os.close(fd)
     return None

@@ -1,13 +1,13 @@
-"""The files that bear one name one after another: which there are, and in which order they are read.
+"""Rotation chain: the files that have had one name, in the order in which they are read.
 
 Invariants:
 
-1. Files are known by what they are and by what was read of them, never by their names or inodes alone.
-2. What is in ``chain`` is in the order in which it was written; what came and was rotated while nobody looked
-   takes its place there.
-3. A file that is shipped to its end is remembered while it could be taken for a new one.
-4. A file that was seen is ``wanted`` until it is open or surely gone, and no newer one is opened or read
-   until then: a rotation may rename it between any two system calls.
+1. Files are identified by device, inode and what was read of them, never by name or inode alone.
+2. ``chain`` is in the order in which the files were written; files that appeared and were rotated between two
+   scans are inserted where they belong.
+3. A file that is shipped to its end is remembered while it could be mistaken for a new one.
+4. A file that was found stays in ``pending`` until it is open or certainly lost, and no newer file is opened
+   or read until then: a rotation may rename it between any two system calls.
 """
 
 import contextlib
@@ -30,34 +30,34 @@ from tickertape.producers.shipper.position import FilePosition, Key, unread_posi
 from tickertape.producers.shipper.sinks.sink import Checkpoint
 
 TICK: Final = 0.02
-"""Seconds by which a file's time may lag behind the clock."""
+"""Seconds by which a modification time may lag behind the clock, because kernels update it in ticks."""
 
 CLOCK_MARGIN: Final = 2.0
-"""Seconds; less than the grace after which a rotated file is done with."""
+"""Seconds of tolerance between file times and the clock; less than ``ROTATION_GRACE``."""
 
 MAX_SCANS: Final = 8
-"""Times that files are looked for while a rotation renames them."""
+"""Attempts to find files while a rotation renames them."""
 
 MAX_COMPLETED: Final = 256
-"""Files that were shipped to their end and are remembered while they are in sight."""
+"""Files that are shipped to their end and remembered while they are visible."""
 
 
 class RotationChain:
-    """The files of one name.
+    """Files of one name: those that are tailed, those that are complete, and those still to be opened.
 
     Args:
-        path: the name, absolute.
-        checkpoint: of the run before.
-        parser: makes a parser for a file.
-        grace: seconds, as of ``TailedFile``.
+        path: the absolute path that the files were written under.
+        checkpoint: last checkpoint of the previous run.
+        parser: factory of the parser for a file.
+        grace: seconds; see ``TailedFile``.
 
     Attributes:
-        chain: files that are followed, the oldest first.
-        past: files that were shipped to their end, or cannot be read now, by what they are.
-        wanted: files that were seen, or are in the checkpoint, and are not open yet.
-        lost: wanted files that are not there any more.
-        held: a rotation was under way all the time, so a file may be missing here; the next look finds it.
-        looked_at: UNIX seconds of the last look that found all files.
+        chain: tailed files, oldest first.
+        completed: positions of files that are shipped to their end, or cannot be read at the moment.
+        pending: positions of files that were found, or are in the checkpoint, and are not open yet.
+        lost: positions of pending files that no longer exist.
+        deferred: files kept being renamed during this scan, so one may be missing; the next scan finds it.
+        scanned_at: UNIX seconds of the last scan that found all files.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class RotationChain:
         self.scanned_at = 0.0
         self._parser = parser
         self._grace = grace
+        # Modification times at which completed files were last compared with their positions.
         self._verified: dict[Key, int] = {}
         self._unsaved = False
         if checkpoint is not None:
@@ -79,53 +80,56 @@ class RotationChain:
             self.restore(checkpoint.positions)
 
     def begin_scan(self) -> None:
-        """Begin to look for its files: none is known to be missing yet."""
+        """Start a scan: no file is known to be missing yet."""
         self.deferred = False
 
     def defer(self) -> None:
-        """Leave a file that a rotation moves to the next look."""
+        """Leave a file that a rotation is renaming to the next scan."""
         self.deferred = True
 
     def end_scan(self, now: float) -> None:
-        """Note that all its files are known up to now, unless one was left to the next look."""
+        """Record that all files are known as of now, unless one was left to the next scan."""
         if not self.deferred:
             self.scanned_at = now
 
     def restore(self, positions: Iterable[FilePosition]) -> None:
-        """Take over places of a checkpoint whose files are not open."""
+        """Restore positions from a checkpoint whose files are not open."""
         for position in positions:
-            known, other = (self.completed, self.pending) if position.done else (self.pending, self.completed)
-            known[position.key] = position
+            target, other = (
+                (self.completed, self.pending) if position.done else (self.pending, self.completed)
+            )
+            target[position.key] = position
             other.pop(position.key, None)
 
     def open(self, path: str, found: os.stat_result, now: float, *, from_end: bool = False) -> None:
-        """Follow a file after those that are followed already, but one that was rotated before the live one.
+        """Tail a file after those that are tailed already; a rotated file comes before the live one.
 
         Args:
-            path: that leads to it.
-            found: what it was when it was found.
-            from_end: skip what it holds already.
+            path: path of the file.
+            found: its status when it was found.
+            now: UNIX seconds, here and in all methods.
+            from_end: skip the existing content.
 
         Raises:
-            Renamed: the path leads to another file by now.
-            OSError: it cannot be opened.
+            PathChanged: the path leads to another file by now.
+            OSError: the file cannot be opened.
         """
         key = key_of(found)
-        handle = open_same(path, key)
-        status = os.fstat(handle)
+        fd = open_same(path, key)
+        status = os.fstat(fd)
         position = self.pending.pop(key, None) or self.completed.pop(key, None)
-        if position is not None and not position.matches(handle):
-            position = None  # the inode was used again, or the file was truncated
+        if position is not None and not position.matches(fd):
+            position = None  # the inode was reused, or the file was truncated
         offset = status.st_size if from_end else 0
-        file = TailedFile(path, handle, self._parser(), now, position, offset, self._grace)
-        last = self.chain[-1] if self.chain else None
-        if last is not None and (last.path != self.path or last.is_rotated or path == self.path):
-            last = None
-        self._insert(file, status, before=last)
+        file = TailedFile(path, fd, self._parser(), now, position, offset, self._grace)
+        live = self.chain[-1] if self.chain else None
+        if live is not None and (live.path != self.path or live.is_rotated or path == self.path):
+            live = None
+        self._insert(file, status, before=live)
         self._unsaved = self._unsaved or from_end
 
     def add_pending(self, found: os.stat_result, path: str) -> None:
-        """Note that a file was seen, and is to be opened by any name that it has later."""
+        """Record that a file was found and must be opened, whatever its name is by then."""
         key = key_of(found)
         if key not in self.pending:
             self.pending[key] = (
@@ -133,10 +137,10 @@ class RotationChain:
             )
 
     def open_after_restart(self, visible: Mapping[Key, str], now: float) -> None:
-        """At a start, open what was rotated, and what has grown after its end, while nothing was followed.
+        """Open files that were rotated, or grew after they were complete, while the shipper was not running.
 
         Args:
-            in_sight: files that are found by their names, and are opened by them.
+            visible: files that the globs match; they are opened by their paths.
         """
         self._retry(lambda: self._reopen_grown(visible))
         self.open_pending(visible, now)
@@ -153,10 +157,10 @@ class RotationChain:
                 self.pending[key] = self.completed.pop(key)
 
     def open_pending(self, visible: Mapping[Key, str], now: float) -> None:
-        """Open what is wanted and not in sight, or note that it is lost.
+        """Open pending files that are not visible, or record that they are lost.
 
         Args:
-            in_sight: files that are found by their names, and are opened by them.
+            visible: files that the globs match; they are opened by their paths.
         """
 
         def attempt() -> None:
@@ -166,7 +170,7 @@ class RotationChain:
         self._retry(attempt)
 
     def _retry(self, attempt: Callable[[], object]) -> None:
-        """Do what needs files to keep their names; after some attempts, leave it to the next look."""
+        """Retry an action while files are being renamed; leave it to the next scan after several attempts."""
         for _ in range(MAX_SCANS):
             with contextlib.suppress(PathChanged):
                 attempt()
@@ -174,30 +178,29 @@ class RotationChain:
         self.deferred = True
 
     def _open_pending_file(self, position: FilePosition, visible: Mapping[Key, str], now: float) -> None:
-        """Open one file by any of its names, or a copy of it.
+        """Open a pending file at whatever path it has now, or a copy of the file.
 
         Raises:
-            Renamed: while it was looked for.
+            PathChanged: the file was renamed during the search.
         """
         key = position.key
         path = visible.get(key) or self._path_of(position)
-        # Of what was not read nothing is known but its inode, which another file may have by now.
+        # An unread file is known by its inode alone, which another file may have reused by now.
         if path is not None and (position.offset or self.path in (path, base_of(path))):
             try:
-                handle = open_same(path, key)
+                fd = open_same(path, key)
             except OSError:
-                self.completed[key] = self.pending.pop(
-                    key
-                )  # it must not hold up others; each look tries again
+                # It must not block the other files; every scan tries it again.
+                self.completed[key] = self.pending.pop(key)
                 return
-            if not position.matches(handle):
-                os.close(handle)
+            if not position.matches(fd):
+                os.close(fd)
             elif key in visible:
-                os.close(handle)
+                os.close(fd)
                 return
             else:
                 del self.pending[key]
-                self._add(path, handle, now, position)
+                self._add(path, fd, now, position)
                 return
         del self.pending[key]
         copy = (
@@ -212,28 +215,29 @@ class RotationChain:
             self.lost.append(position)
 
     def _path_of(self, position: FilePosition) -> str | None:
-        """Find the name that a file has now, among those that a rotation gives."""
+        """Return the current path of a file among its siblings, or None."""
         return next((path for path, status in siblings(self.path) if key_of(status) == position.key), None)
 
     def open_missed(
         self, since: float, now: float, exclude: Collection[Key] = (), *, before: TailedFile | None = None
     ) -> bool:
-        """Follow what came and was rotated between two looks, or while nothing was followed.
+        """Tail files that appeared and were rotated between two scans, or while the shipper was not running.
 
         Args:
-            since: UNIX seconds; what was not written after that was seen.
-            besides: files that are known.
-            before: follow it before this one, unless it was written later; None means last.
+            since: UNIX seconds; files that were not modified after this time are known already.
+            exclude: files that are known.
+            before: insert missed files before this one, except those that were modified later than it; None
+                inserts them at the end.
 
         Returns:
-            True when there is such a file.
+            True if there are such files.
         """
         count = len(self.chain)
         self._retry(lambda: self._open_missed(since, now, exclude, before))
-        found = len(self.chain) > count
-        if found and before is not None:
+        opened = len(self.chain) > count
+        if opened and before is not None:
             before.mark_verified(now)
-        return found
+        return opened
 
     def _open_missed(
         self, since: float, now: float, exclude: Collection[Key], before: TailedFile | None
@@ -247,78 +251,78 @@ class RotationChain:
             if key in self.completed and self.matches_completed(key, path):
                 continue
             with contextlib.suppress(OSError):
-                handle = open_same(path, key)
-                if any(not file.ended and file.is_copied_in(handle) for file in self.chain):
-                    os.close(handle)  # a copy: its file is about to be truncated, and is continued in it then
+                fd = open_same(path, key)
+                if any(not file.ended and file.is_copied_in(fd) for file in self.chain):
+                    os.close(fd)  # a copy: when the original is truncated, reading continues in the copy
                     continue
-                self._add(path, handle, now, before=before)
+                self._add(path, fd, now, before=before)
 
     def _add(
         self,
         path: str,
-        handle: int,
+        fd: int,
         now: float,
         position: FilePosition | None = None,
         before: TailedFile | None = None,
     ) -> None:
-        file = TailedFile(path, handle, self._parser(), now, position)
+        file = TailedFile(path, fd, self._parser(), now, position)
         if path != self.path:
             file.mark_rotated(now)
-        self._insert(file, os.fstat(handle), before)
+        self._insert(file, os.fstat(fd), before)
 
     def _insert(self, file: TailedFile, status: os.stat_result, before: TailedFile | None) -> None:
-        """Put a file where it belongs: before those that are unread and were written later."""
-        last = len(self.chain)
+        """Insert a file in order: before unread files that were modified later."""
+        limit = len(self.chain)
         if before is not None and not before.is_older_than(status):
-            last = self.chain.index(before)
-        later = (number for number, other in enumerate(self.chain) if other.is_unread_and_newer_than(status))
-        self.chain.insert(min(next(later, last), last), file)
+            limit = self.chain.index(before)
+        newer = (index for index, other in enumerate(self.chain) if other.is_unread_and_newer_than(status))
+        self.chain.insert(min(next(newer, limit), limit), file)
 
     def is_completed(self, key: Key, path: str, status: os.stat_result) -> bool:
-        """Tell whether a file is shipped to its end, has not grown since, and is no other on its inode.
+        """Return whether a file is shipped to its end, has not grown since, and does not reuse the inode.
 
         Raises:
-            Renamed: the path leads to another file by now.
+            PathChanged: the path leads to another file by now.
         """
         position = self.completed.get(key)
         if position is None or not position.done or position.offset != status.st_size:
             return False
-        stamp = status.st_mtime_ns
-        if self._verified.get(key) != stamp:
+        modified = status.st_mtime_ns
+        if self._verified.get(key) != modified:
             if not self.matches_completed(key, path):
                 return False
-            self._verified[key] = stamp
+            self._verified[key] = modified
         return True
 
     def unverified_since(self, moment: float) -> bool:
-        """Tell whether the live file was not looked at since a moment."""
+        """Return whether the live file has not been verified after a time in UNIX seconds."""
         live = (file for file in self.chain if file.path == self.path and not file.is_rotated)
         return any(not file.ended and file.verified_at <= moment for file in live)
 
     def matches_completed(self, key: Key, path: str) -> bool:
-        """Tell whether a file is one of the past, and not another on its inode: that is forgotten then.
+        """Return whether a file is the completed one with its key; if it reuses the inode, forget that one.
 
         Raises:
-            Renamed: the path leads to another file by now.
+            PathChanged: the path leads to another file by now.
         """
         try:
-            handle = open_same(path, key)
+            fd = open_same(path, key)
         except OSError:
             return False
         try:
             position = self.completed[key]
-            if position.offset and position.matches(handle):
+            if position.offset and position.matches(fd):
                 return True
             del self.completed[key]
             return False
         finally:
-            os.close(handle)
+            os.close(fd)
 
     def prune_completed(self, visible: Container[Key]) -> None:
-        """Forget the files that were shipped to their end and are out of sight."""
-        # While their successors are not read they could be taken for files that nobody has seen.
+        """Forget completed files that are no longer visible."""
+        # Until the next file is read, a completed file that is forgotten could be mistaken for a missed one.
         for key in [key for key in self.completed if key not in visible and len(self.chain) <= 1]:
             del self.completed[key]
         for key in list(self.completed)[:-MAX_COMPLETED]:
             del self.completed[key]
-        self._verified = {key: stamp for key, stamp in self._verified.items() if key in self.completed}
+        self._verified = {key: modified for key, modified in self._verified.items() if key in self.completed}

@@ -1,11 +1,11 @@
-"""One open file that is followed: its bytes become lines, and its lines events.
+"""Open file that is tailed: its bytes are split into lines, and its lines are parsed into events.
 
 Invariants:
 
-1. Every byte comes once per generation of a file; a file that was truncated begins a new generation.
-2. Before new bytes count, those just before them must be as they were: a file that was truncated and has
-   grown again is noticed, whatever its size.
-3. In memory are at most one piece of the file, a half line and the events of that piece.
+1. Every byte is read once per generation of a file; a file that is truncated starts a new generation.
+2. New bytes are used only if the bytes just before them are unchanged: a file that was truncated and has
+   grown again is detected, whatever its size.
+3. Memory holds at most one chunk of the file, one incomplete line, and the events of that chunk.
 """
 
 import os
@@ -14,54 +14,63 @@ from typing import Final
 
 from tickertape.producers.shipper.files.line_buffer import LineBuffer
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
-from tickertape.producers.shipper.position import BEFORE_BYTES, HEAD_BYTES, FilePosition, Key, before, digest
+from tickertape.producers.shipper.position import (
+    HEAD_BYTES,
+    PRECEDING_BYTES,
+    FilePosition,
+    Key,
+    digest,
+    hash_before,
+)
 
 CHUNK_BYTES: Final = 64 * 1024
+"""Bytes that one read requests."""
+
 ROTATION_GRACE: Final = 5.0
-"""Seconds without growth after which a rotated file is at its end: its writer has opened the next by then."""
+"""Seconds without growth after which a rotated file is complete: its writer has then opened the next."""
 
-HALF_LINE_AFTER: Final = 5.0
-"""Seconds without growth after which a line without its break goes out as it is."""
+PARTIAL_LINE_TIMEOUT: Final = 5.0
+"""Seconds without growth after which a line without a line break is shipped as it is."""
 
-JOIN_AFTER: Final = 0.25
-"""Seconds without growth after which an event waits no more for lines that could belong to it. Loggers write
-a traceback at once, and whoever watches the feed sees the last line of a quiet log so much later."""
+MULTILINE_TIMEOUT: Final = 0.25
+"""Seconds without growth after which an event no longer waits for continuation lines. Loggers write a
+traceback in one go, and the last line of a quiet log reaches the feed with this delay."""
 
 
 class TailedFile:
-    """One open file.
+    """Open file with its read, batched and shipped offsets.
 
     Args:
-        path: where it was found.
-        handle: open for reading; this object closes it.
-        parser: makes events of its lines.
-        now: UNIX seconds, here and elsewhere.
-        place: how far it is shipped; None begins a generation.
-        offset: where that begins.
-        grace: seconds without growth after which it is at its end, once it has lost its name.
+        path: path at which the file was found.
+        fd: file descriptor, open for reading; this object closes it.
+        parser: turns the lines of this file into events.
+        now: UNIX seconds, here and in all methods.
+        position: how far the file is shipped; None starts a new generation.
+        offset: offset at which a new generation starts.
+        grace: seconds without growth after which a rotated file is complete.
 
     Attributes:
-        at: bytes that were read.
-        planned: bytes whose events are in a batch.
-        shipped: bytes whose events are acknowledged.
-        gone: no path or glob leads to it any more.
-        drained: the last read met its end.
-        truncated: it is not any more what was read of it, and that is to be seen to.
-        over: nothing will come of it any more.
-        looked_at: UNIX seconds at which it was last known to be what it was.
+        read_offset: bytes that have been read.
+        batched_offset: bytes whose events are in a batch.
+        shipped_offset: bytes whose events are acknowledged.
+        missing: no path or glob matches the file any more.
+        at_eof: the last read reached the end of the file.
+        truncated: the file no longer contains what was read of it, and this has not been handled yet.
+        ended: nothing more is read from this generation.
+        verified_at: UNIX seconds at which the file was last known to contain what was read of it.
     """
 
     def __init__(
         self,
         path: str,
-        handle: int,
+        fd: int,
         parser: Parser,
         now: float,
         position: FilePosition | None = None,
         offset: int = 0,
         grace: float = ROTATION_GRACE,
     ) -> None:
-        status = os.fstat(handle)
+        status = os.fstat(fd)
         self.key: Key = (status.st_dev, status.st_ino)
         self.path = path
         self.generation = position.generation if position is not None else secrets.token_hex(8)
@@ -73,9 +82,10 @@ class TailedFile:
         self.verified_at = now
         self._grace = grace
         self._parser = parser
-        self._handle = handle
+        self._fd = fd
         self._rotated_at: float | None = None
         self._grew_at = 0.0
+        # Size and modification time at the last read that reached the end of the file.
         self._stamp = (-1, -1)
         self._head = b""
         self._line = LineBuffer()
@@ -89,12 +99,12 @@ class TailedFile:
 
     def _load_context(self) -> None:
         self._line.clear()
-        begin = max(0, self.read_offset - BEFORE_BYTES)
-        self._before = os.pread(self._handle, self.read_offset - begin, begin)
-        self._head = os.pread(self._handle, min(HEAD_BYTES, self.read_offset), 0)
+        start = max(0, self.read_offset - PRECEDING_BYTES)
+        self._preceding = os.pread(self._fd, self.read_offset - start, start)
+        self._head = os.pread(self._fd, min(HEAD_BYTES, self.read_offset), 0)
 
     def rewind(self, position: FilePosition | None = None) -> None:
-        """Forget what is not shipped, and read it again; from where another process got to, if given."""
+        """Discard what is not shipped and read it again, from another process's position if given."""
         if position is not None:
             self.generation = position.generation
             self.shipped_offset = position.offset
@@ -104,65 +114,65 @@ class TailedFile:
         self._parser.reset()
         self._load_context()
 
-    def mark_batched(self, end: int) -> int:
-        """Plan to ship it up to an offset; return the one up to which it was planned before."""
-        begin, self.batched_offset = self.batched_offset, end
-        return begin
+    def mark_batched(self, offset: int) -> int:
+        """Record that all events up to an offset are in a batch; return the previous such offset."""
+        previous, self.batched_offset = self.batched_offset, offset
+        return previous
 
-    def mark_shipped(self, mark: int) -> None:
-        """Note that it is shipped up to an offset."""
-        self.shipped_offset = mark
+    def mark_shipped(self, offset: int) -> None:
+        """Record that all events up to an offset are acknowledged."""
+        self.shipped_offset = offset
 
-    def switch_to_copy(self, handle: int, path: str) -> None:
-        """Go on in a copy of the file, which holds all that was read of it."""
-        os.close(self._handle)
-        status = os.fstat(handle)
+    def switch_to_copy(self, fd: int, path: str) -> None:
+        """Continue in a copy of the file that contains everything that was read of it."""
+        os.close(self._fd)
+        status = os.fstat(fd)
         self.key = (status.st_dev, status.st_ino)
-        self._handle, self.path = handle, path
+        self._fd, self.path = fd, path
         self.truncated = self.ended = self.at_eof = False
         self._stamp = (-1, -1)
 
     def next_generation(self, parser: Parser, now: float) -> "TailedFile":
-        """The same file from its start, as another generation: it was truncated."""
+        """End this generation and return the next one of a truncated file, read from its start."""
         self.truncated, self.ended, self.at_eof = False, True, True
-        return TailedFile(self.path, os.dup(self._handle), parser, now)
+        return TailedFile(self.path, os.dup(self._fd), parser, now)
 
     def update_path(self, path: str | None, now: float) -> None:
-        """Note the name under which it was found, or that it was not."""
+        """Record the path at which the file was found, or None if it was not found."""
         self.missing = path is None
         if path != self.path:
             self.path = path or self.path
             self.mark_rotated(now)
 
     def mark_rotated(self, now: float) -> None:
-        """Note that it lost its name: nothing will be written to it for long."""
+        """Record that the file was renamed: its writer will soon switch to another file."""
         if self._rotated_at is None:
             self._rotated_at = now
 
     @property
     def is_rotated(self) -> bool:
-        """True when it was rotated."""
+        """True when the file was renamed."""
         return self._rotated_at is not None
 
     def is_complete(self, now: float) -> bool:
-        """Tell whether its writer has surely left it."""
+        """Return whether the file is read to its end and its writer has certainly moved on."""
         if self._rotated_at is None or not self.at_eof:
             return False
         return now - max(self._rotated_at, self._grew_at) >= self._grace
 
     @property
     def lag(self) -> int:
-        """Bytes that are not shipped yet."""
+        """Number of bytes that are not shipped yet."""
         try:
-            return max(0, os.fstat(self._handle).st_size - self.shipped_offset)
+            return max(0, os.fstat(self._fd).st_size - self.shipped_offset)
         except OSError:
             return 0
 
     def may_have_data(self, now: float) -> bool:
-        """Tell, at the price of one system call, whether a read would give anything."""
+        """Return whether a read may produce anything, at the cost of one system call."""
         if self.ended:
             return True
-        status = os.fstat(self._handle)
+        status = os.fstat(self._fd)
         if (status.st_size, status.st_mtime_ns) != self._stamp or not self.at_eof:
             return True
         self.verified_at = now
@@ -170,31 +180,31 @@ class TailedFile:
 
     @property
     def flush_at(self) -> float:
-        """UNIX seconds at which what waits for its rest goes out as it is; infinity when nothing waits."""
-        if self._line:  # it may belong to what the parser holds
-            return self._grew_at + HALF_LINE_AFTER
-        return self._grew_at + JOIN_AFTER if self._parser.has_partial else float("inf")
+        """UNIX seconds at which the incomplete line or event is flushed; infinity if there is none."""
+        if self._line:  # it may continue the event that the parser holds
+            return self._grew_at + PARTIAL_LINE_TIMEOUT
+        return self._grew_at + MULTILINE_TIMEOUT if self._parser.has_partial else float("inf")
 
     def mark_verified(self, now: float) -> None:
-        """Note that what came before it is known up to now."""
+        """Record that all files that precede this one are known as of now."""
         self.verified_at = now
 
     def changed_before_first_read(self) -> bool:
-        """Tell, once, that it has changed before anything of it was read: it may have held something else."""
+        """Return, once per change, whether the file changed before anything was read of it."""
         if self.read_offset:
             return False
-        status = os.fstat(self._handle)
+        status = os.fstat(self._fd)
         stamp = (status.st_size, status.st_mtime_ns)
         changed, self._first_stamp = stamp != self._first_stamp, stamp
         return changed
 
     def rearm_first_read_check(self) -> None:
-        """Have ``begins`` tell the same once more: what it was asked for could not be done."""
+        """Make ``changed_before_first_read`` report the last change again, as it could not be handled."""
         self._first_stamp = (-1, -1)
 
     def read(self, now: float) -> list[ParsedEvent]:
-        """Read one piece; return the events that it completes."""
-        status = os.fstat(self._handle)
+        """Read one chunk; return the events that it completes."""
+        status = os.fstat(self._fd)
         stamp = (status.st_size, status.st_mtime_ns)
         if stamp == self._stamp and self.at_eof:
             self.verified_at = now
@@ -202,93 +212,93 @@ class TailedFile:
         if status.st_size < self.read_offset:
             self.truncated = True
             return []
-        known = len(self._before)
-        data = os.pread(self._handle, known + CHUNK_BYTES, self.read_offset - known)
-        # After a pause its beginning is looked at, too: lines of one padding end alike.
-        if not data.startswith(self._before) or (self.at_eof and not self.contains_at(self._head, 0)):
+        overlap = len(self._preceding)
+        data = os.pread(self._fd, overlap + CHUNK_BYTES, self.read_offset - overlap)
+        # After a pause the head is compared as well: padded lines can have the same preceding bytes.
+        if not data.startswith(self._preceding) or (self.at_eof and not self.contains_at(self._head, 0)):
             self.truncated = True
             return []
         self.verified_at = now
-        self.at_eof = len(data) < known + CHUNK_BYTES
+        self.at_eof = len(data) < overlap + CHUNK_BYTES
         if self.at_eof:
             self._stamp = stamp
-        new = len(data) - known
-        if not new:
+        added = len(data) - overlap
+        if not added:
             return self._flush_if_due(now)
         self._grew_at = now
-        self._before = data[-BEFORE_BYTES:]
+        self._preceding = data[-PRECEDING_BYTES:]
         if len(self._head) < HEAD_BYTES:
-            self._head += data[known : known + HEAD_BYTES - len(self._head)]
-        begin = self.read_offset
-        self.read_offset += new
-        lines, ends, cut = self._line.split(data[known:] if known else data, begin)
-        return self._parser.feed(lines, ends, now, cut)
+            self._head += data[overlap : overlap + HEAD_BYTES - len(self._head)]
+        start = self.read_offset
+        self.read_offset += added
+        lines, ends, truncated = self._line.split(data[overlap:] if overlap else data, start)
+        return self._parser.feed(lines, ends, now, truncated)
 
     def _flush_if_due(self, now: float) -> list[ParsedEvent]:
-        """What has waited for long enough."""
+        """Flush incomplete lines and events whose timeout has expired."""
         return self.finish(now) if now >= self.flush_at else []
 
     def finish(self, now: float) -> list[ParsedEvent]:
-        """Return what waits for more as it is: its rest will not come, or comes as an event of its own."""
+        """Flush the incomplete line and event; what is written later becomes an event of its own."""
         events = []
         if self._line:
-            line, cut = self._line.take()
-            events = self._parser.feed([line], [self.read_offset], now, cut)
+            line, truncated = self._line.take()
+            events = self._parser.feed([line], [self.read_offset], now, truncated)
         return [*events, *self._parser.flush(now)]
 
     @property
     def has_partial(self) -> bool:
-        """True while a half line, or an event that could go on, is held."""
+        """True while an incomplete line, or an event that may continue, is buffered."""
         return bool(self._line) or self._parser.has_partial
 
     def position(self, *, done: bool = False) -> FilePosition:
-        """How far it is shipped once what is planned is."""
+        """Return the position once everything that is batched is shipped."""
         count = min(HEAD_BYTES, self.batched_offset)
         return FilePosition(
             *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count,
-            before(self._handle, self.batched_offset), self.path, done,
+            hash_before(self._fd, self.batched_offset), self.path, done,
         )  # fmt: skip
 
-    def matches_copy(self, handle: int) -> bool:
-        """Tell whether another open file holds all that was read of this one."""
-        if not self.read_offset or os.fstat(handle).st_size < self.read_offset:
+    def matches_copy(self, fd: int) -> bool:
+        """Return whether another open file contains everything that was read of this one."""
+        if not self.read_offset or os.fstat(fd).st_size < self.read_offset:
             return False
-        begin = self.read_offset - len(self._before)
-        same_end = os.pread(handle, len(self._before), begin) == self._before
-        return same_end and os.pread(handle, len(self._head), 0) == self._head
+        start = self.read_offset - len(self._preceding)
+        same_end = os.pread(fd, len(self._preceding), start) == self._preceding
+        return same_end and os.pread(fd, len(self._head), 0) == self._head
 
     def still_matches(self, position: FilePosition) -> bool:
-        """Tell whether all that another process shipped of it is still there."""
-        return position.matches(self._handle)
+        """Return whether the file still contains everything that another process has shipped of it."""
+        return position.matches(self._fd)
 
     def is_unread_and_newer_than(self, other: os.stat_result) -> bool:
-        """Tell whether nothing of it was read yet, and it was written later than another file."""
-        return not self.read_offset and os.fstat(self._handle).st_mtime_ns > other.st_mtime_ns
+        """Return whether nothing was read of this file, and it was modified later than another."""
+        return not self.read_offset and os.fstat(self._fd).st_mtime_ns > other.st_mtime_ns
 
     def is_older_than(self, other: os.stat_result) -> bool:
-        """Tell whether it was last written before another file."""
-        return os.fstat(self._handle).st_mtime_ns < other.st_mtime_ns
+        """Return whether this file was last modified before another."""
+        return os.fstat(self._fd).st_mtime_ns < other.st_mtime_ns
 
-    def is_copied_in(self, handle: int) -> bool:
-        """Tell whether another open file is a copy of this one, or is becoming one."""
+    def is_copied_in(self, fd: int) -> bool:
+        """Return whether another open file is a copy of this one, complete or still being written."""
         if not self.read_offset and not self.is_rotated:
-            start = os.pread(handle, CHUNK_BYTES, 0)
-            return bool(start) and self.contains_at(start, 0)
-        size = os.fstat(handle).st_size
+            head = os.pread(fd, CHUNK_BYTES, 0)
+            return bool(head) and self.contains_at(head, 0)
+        size = os.fstat(fd).st_size
         if size >= self.read_offset:
-            return self.matches_copy(handle)
-        begin = max(0, size - CHUNK_BYTES)
-        return self.contains_at(os.pread(handle, CHUNK_BYTES, begin), begin)
+            return self.matches_copy(fd)
+        start = max(0, size - CHUNK_BYTES)
+        return self.contains_at(os.pread(fd, CHUNK_BYTES, start), start)
 
     def has_same_head(self, head: bytes) -> bool:
-        """Tell whether what was read of it begins like another file, as far as both go."""
+        """Return whether what was read of this file has the same head as another, as far as both extend."""
         count = min(len(head), len(self._head))
         return bool(self.read_offset) and head[:count] == self._head[:count]
 
     def contains_at(self, data: bytes, offset: int) -> bool:
-        """Tell whether bytes stand at a place of it."""
-        return os.pread(self._handle, len(data), offset) == data
+        """Return whether the file contains the given bytes at an offset."""
+        return os.pread(self._fd, len(data), offset) == data
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._handle)
+        """Close the file descriptor."""
+        os.close(self._fd)

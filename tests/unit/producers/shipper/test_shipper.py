@@ -50,8 +50,8 @@ def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:
                 now += 0.1
                 spool.scan(now)
                 while (batch := of_spool.next_batch(now, finish=True)) is not None:
-                    shipped += [item.payload.decode() for item in batch.items]
-                    of_spool.shipped(batch, 1)
+                    shipped += [item.payload.decode() for item in batch.events]
+                    of_spool.mark_shipped(batch, 1)
                 await asyncio.sleep(0.001)
         spool.scan(now + 1)
         spool.close()

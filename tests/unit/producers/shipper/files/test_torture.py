@@ -254,7 +254,7 @@ def test_what_is_gone_for_good_is_told(desk: Desk) -> None:
     desk.delete("app.log")
     desk.kill()
     desk.settle()
-    assert any("went away while nobody looked" in text for text in desk.complaints)
+    assert any("disappeared between two scans" in text for text in desk.complaints)
 
 
 def test_from_the_end_skips_what_is_there_at_the_very_first_run(tmp_path: Path) -> None:

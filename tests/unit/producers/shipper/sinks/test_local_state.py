@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tickertape.producers.shipper.files.rotation import base_of, source_of
-from tickertape.producers.shipper.position import FilePosition, before, digest
+from tickertape.producers.shipper.position import FilePosition, digest, hash_before
 from tickertape.producers.shipper.sinks.local_state import CheckpointError, LocalState
 from tickertape.producers.shipper.sinks.sink import Checkpoint, decode
 
@@ -86,7 +86,7 @@ def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> No
 
     handle = os.open(path, os.O_RDONLY)
     size = len(same) + 4
-    position = FilePosition(1, 2, "g", size, digest(same[:1024]), 1024, before(handle, size), str(path))
+    position = FilePosition(1, 2, "g", size, digest(same[:1024]), 1024, hash_before(handle, size), str(path))
     os.close(handle)
     assert matches()
     path.write_bytes(same + b"one\ntwo\n")
