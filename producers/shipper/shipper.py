@@ -137,7 +137,7 @@ class Shipper:
                     await tasks.until(self._watcher.wait(pause))
             finally:
                 self._stopping = True
-                await tasks.settle(STOP_GRACE)
+                await tasks.join(STOP_GRACE)
 
     def _poll_delay(self) -> float:
         """Seconds to sleep, unless something changes."""

@@ -1,9 +1,9 @@
-"""Failures to reach NATS: each a value with a kind, a reason and a hint.
+"""Failures to connect to NATS, as values with a kind, a reason and a hint.
 
-A NATS server says why it refuses in words alone; its ``-ERR`` has no code. ``server_error`` is the one place
-that reads these words; everything else looks at types and kinds.
+``-ERR`` of a NATS server has no error code, only a text. ``parse_server_error`` is the only function that
+interprets this text; all other code uses types and kinds.
 
-Invariant: no text here holds a password.
+Invariant: no message contains a password.
 """
 
 import re
@@ -19,81 +19,81 @@ from tickertape.errors import OperatorError, TickertapeError
 from tickertape.nats.credentials import Access
 from tickertape.urls import redact_url
 
-_OF_CREDENTIALS: Final = ("authorization violation", "authentication", "credentials")
+_AUTH_ERRORS: Final = ("authorization violation", "authentication", "credentials")
 _PERMISSIONS: Final = "permissions violation"
 _SUBJECT: Final = re.compile(r'for (\w+) .*?"(.+?)"(?: using queue ".*")?$', re.IGNORECASE)
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
-"""What the system writes before the words that say the same."""
+"""Prefix of the texts of OSError, which names the cause a second time."""
 
 
 class TlsError(OperatorError, NatsError):
-    """There is no TLS connection that both sides accept."""
+    """Failure to establish a TLS connection that both sides accept."""
 
 
 class ServerProtocolError(TickertapeError, NatsError):
-    """What came over the connection cannot be read; the text says what."""
+    """Data from the server that violates the NATS protocol."""
 
 
 class CredentialsRejected(TickertapeError, NatsError):
-    """The server does not accept the credentials, or their absence; the text is the server's."""
+    """Rejection of the credentials, or of their absence; the text is the server's."""
 
 
 class PermissionsViolation(TickertapeError, NatsError):
-    """This user may not publish to, or subscribe to, a subject; the connection stays.
+    """Denied permission to publish or subscribe to a subject; the connection stays open.
 
     Args:
-        text: the server's.
+        text: message of the server.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        found = _SUBJECT.search(text)
-        self.action, self.subject = (found[1].lower(), found[2]) if found else ("", "")
+        match = _SUBJECT.search(text)
+        self.action, self.subject = (match[1].lower(), match[2]) if match else ("", "")
 
 
 def parse_server_error(text: str) -> NatsError:
-    """Make an exception of what a server says with ``-ERR``.
+    """Return the exception for the text of an ``-ERR`` message.
 
     Args:
-        text: with or without its quotes.
+        text: text of the message, with or without quotes.
     """
-    words = text.strip().strip("'")
-    lower = words.lower()
+    message = text.strip().strip("'")
+    lower = message.lower()
     if lower.startswith(_PERMISSIONS):
-        return PermissionsViolation(words)
+        return PermissionsViolation(message)
     if lower.startswith("stale connection"):
         return StaleConnectionError()
-    if any(word in lower for word in _OF_CREDENTIALS):
-        return CredentialsRejected(words)
-    return NatsError(words)
+    if any(phrase in lower for phrase in _AUTH_ERRORS):
+        return CredentialsRejected(message)
+    return NatsError(message)
 
 
 class ConnectFailureKind(Enum):
-    """Why NATS is not reached."""
+    """Cause of a failure to connect."""
 
     UNREACHABLE = "unreachable"
-    """No connection: the network, the server, or a file with credentials that is being replaced."""
+    """No connection: a network or server problem, or a credentials file that is being replaced."""
     AUTH = "auth"
-    """The server rejects the credentials, or requires some."""
+    """The server rejects the credentials, or requires credentials."""
     TLS = "tls"
-    """One side does not accept the other's TLS."""
+    """The TLS handshake failed."""
 
     @property
     def is_transient(self) -> bool:
-        """True when the next attempt may succeed without a change of settings."""
+        """Whether the next attempt may succeed without a change of settings."""
         return self is ConnectFailureKind.UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailure:
-    """A failure to reach NATS; its text is ``message; hint``.
+    """Failure to connect to NATS; its text is ``message; hint``.
 
     Attributes:
-        kind: of the failure.
-        url: of NATS, without a password.
-        summary: what happened, as the end of a sentence that begins with the address.
-        reason: the server's or the system's words.
-        hint: what to do about it.
+        kind: cause of the failure.
+        url: address of NATS, without a password.
+        summary: what happened, as the predicate of a sentence whose subject is the address.
+        reason: text of the server or the operating system.
+        hint: what the operator can do.
     """
 
     kind: ConnectFailureKind
@@ -104,12 +104,12 @@ class ConnectFailure:
 
     @property
     def message(self) -> str:
-        """What happened, without the hint."""
+        """Description of the failure, without the hint."""
         return f"NATS at {self.url} {self.summary}: {self.reason}"
 
     @property
     def retry_message(self) -> str:
-        """The line of a program that keeps trying; with the hint where waiting alone does not help."""
+        """Message of a program that retries; includes the hint if waiting alone does not help."""
         hint = "" if self.kind.is_transient else f"; {self.hint}"
         return f"NATS at {self.url} {self.summary}, retrying: {self.reason}{hint}"
 
@@ -118,10 +118,10 @@ class ConnectFailure:
 
 
 class ConnectError(OperatorError, OSError):
-    """NATS was not reached.
+    """Failure to connect to NATS.
 
     Args:
-        failure: its kind, reason and hint.
+        failure: kind, reason and hint.
     """
 
     def __init__(self, failure: ConnectFailure) -> None:
@@ -130,46 +130,46 @@ class ConnectError(OperatorError, OSError):
 
 
 def unreachable(
-    url: str, reason: str, hint: str = "start it, or check its address (--nats-url)"
+    url: str, reason: str, hint: str = "check that it is running and that --nats-url is correct"
 ) -> ConnectFailure:
-    """Make the failure of a connection that may succeed later.
+    """Return the failure of a connection that may succeed later.
 
     Args:
         url: as in ``connect``.
-        reason: why there is none now.
-        hint: what to do about it.
+        reason: why the connection failed.
+        hint: what the operator can do.
     """
     return ConnectFailure(ConnectFailureKind.UNREACHABLE, redact_url(url), "unreachable", reason, hint)
 
 
 def classify_failure(error: Exception, url: str, access: Access) -> ConnectFailure:
-    """Make the failure of an exception.
+    """Return the failure that an exception stands for.
 
     Args:
-        error: what nats-py or the system raised last.
+        error: the last exception of nats-py or the operating system.
         url: as in ``connect``.
-        access: what was tried.
+        access: credentials of the attempt.
     """
     if isinstance(error, (CredentialsRejected, AuthorizationError, InvalidUserCredentialsError)):
-        return _auth(error, url, given=access.has_credentials or "@" in url)
+        return _auth(error, url, has_credentials=access.has_credentials or "@" in url)
     if isinstance(error, TlsError):
         return _tls(url, error.message, error.hint)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _tls(url, f"its certificate is not trusted: {error.verify_message}", "check --nats-ca")
+        return _tls(url, f"the server certificate is not trusted: {error.verify_message}", "check --nats-ca")
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or _plain_text(error)
         reason = reason.replace("_", " ").lower()
-        return _tls(url, reason, "check --nats-cert, --nats-key and the server's log")
+        return _tls(url, reason, "check --nats-cert, --nats-key and the log of the server")
     if isinstance(error, OperatorError):
         return unreachable(url, error.message, error.hint)
     return unreachable(url, _plain_text(error))
 
 
-def _auth(error: Exception, url: str, *, given: bool) -> ConnectFailure:
+def _auth(error: Exception, url: str, *, has_credentials: bool) -> ConnectFailure:
     summary, hint = (
-        ("rejected the credentials", "check user and password, key, or .creds file")
-        if given
-        else ("requires credentials", "give --nats-creds, or --nats-user")
+        ("rejected the credentials", "check the user and password, the nkey, or the .creds file")
+        if has_credentials
+        else ("requires credentials", "set --nats-creds or --nats-user")
     )
     return ConnectFailure(ConnectFailureKind.AUTH, redact_url(url), summary, _plain_text(error), hint)
 
@@ -179,7 +179,7 @@ def _tls(url: str, reason: str, hint: str) -> ConnectFailure:
 
 
 def _plain_text(error: Exception) -> str:
-    """Write an exception for people: without what its library or the system puts before the words."""
+    """Return the text of an exception without the prefixes of nats-py and the operating system."""
     return _ERRNO.sub("", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""How every program of ours reaches NATS: a connection that waits and never gives up."""
+"""Connections to NATS: one that retries without limit, and one for a single request."""
 
 import asyncio
 import contextlib
@@ -20,15 +20,18 @@ from tickertape.nats.credentials import Access, AccessError
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 CONNECT_TIMEOUT: Final = 2.0
+"""Seconds for one attempt to connect."""
+
 RECONNECT_WAIT: Final = 0.25
-"""Seconds between attempts; nats-py waits 2, which a page notices."""
+"""Seconds between attempts; the default of nats-py, 2, would be visible to the users of a page."""
 
 PING_INTERVAL: Final = 5
-"""Seconds; with two pings outstanding a dead peer is noticed in 15, not in the 4 minutes of the default."""
+"""Seconds between pings; with two pings outstanding, a dead peer is detected within 15 seconds instead of the
+default 4 minutes."""
 
 
 CONNECT_ONCE_TIMEOUT: Final = 5.0
-"""Seconds for a connection that is to answer a single question."""
+"""Seconds for a connection that is opened for a single request."""
 
 
 async def connect(
@@ -42,67 +45,67 @@ async def connect(
 ) -> SafeClient:
     """Connect to NATS, retrying without a limit, and reconnect whenever the connection is lost.
 
-    Credentials that NATS rejects are tried again, too: they may be corrected there, or in their file, which
-    is read at each attempt.
+    Rejected credentials are retried, too: they may be corrected on the server, or in their file, which is
+    read at each attempt.
 
     Args:
-        url: one address or several with commas.
-        name: what the server's monitoring shows.
+        url: one address, or several separated by commas.
+        name: name of the connection in the server's monitoring.
         access: credentials and certificates.
-        on_up: awaited at each connection, the first too.
-        on_down: awaited with the failure when NATS is not reached; once per outage, also before the first
-            connection, and once more when the failure turns into one of a kind that waiting does not help.
-        on_error: awaited for errors while connected, such as a permission that is missing.
+        on_up: awaited after each connection, including the first.
+        on_down: awaited with the failure when NATS cannot be reached: once per outage, also before the first
+            connection, and a second time if the failure changes to a kind that waiting does not resolve.
+        on_error: awaited for errors while connected, such as a denied permission.
 
     Raises:
-        AccessError: a file with credentials or certificates cannot be used.
+        AccessError: a credentials or certificate file cannot be used.
     """
     access = access or Access()
     access.check_files()
     down: ConnectFailure | None = None
 
-    async def lost(failure: ConnectFailure) -> None:
+    async def report_down(failure: ConnectFailure) -> None:
         nonlocal down
         if down is None or (down.kind.is_transient and not failure.kind.is_transient):
             down = failure
             if on_down:
                 await on_down(failure)
 
-    async def up() -> None:
+    async def report_up() -> None:
         nonlocal down
         down = None
         if on_up:
             await on_up()
 
-    async def failed(error: Exception) -> None:
+    async def report_error(error: Exception) -> None:
         if not client.is_connected:
-            await lost(classify_failure(error, url, access))
+            await report_down(classify_failure(error, url, access))
         elif on_error:
             await on_error(error)
 
     async def disconnected() -> None:
-        await lost(unreachable(url, "the connection was lost"))
+        await report_down(unreachable(url, "connection lost"))
 
     client = SafeClient(access, url)
     await client.connect(
         servers=_split_urls(url),
         name=name,
         max_reconnect_attempts=-1,
-        # The two times are annotated as int in nats-py, and used as float.
+        # nats-py annotates both as int, but uses them as float.
         connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]
         reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
         ping_interval=PING_INTERVAL,
         max_outstanding_pings=2,
         disconnected_cb=disconnected,
-        reconnected_cb=up,
-        error_cb=failed,
+        reconnected_cb=report_up,
+        error_cb=report_error,
         **client.connect_options(),
     )
     if (task := asyncio.current_task()) is not None and task.cancelling():
-        # nats-py swallows a cancellation in some turns of its handshake; who cancelled would wait for ever.
+        # nats-py may swallow a cancellation during its handshake; the task would then never end.
         await close(client)
         raise asyncio.CancelledError
-    await up()
+    await report_up()
     return client
 
 
@@ -113,22 +116,22 @@ async def connect_once(
     access: Access | None = None,
     on_error: Callable[[Exception], Awaitable[None]] | None = None,
 ) -> SafeClient:
-    """Connect for a single question, without waiting for NATS to come, or to come back.
+    """Connect for a single request, without retrying or reconnecting.
 
     Args:
         url, name, access, on_error: as in ``connect``.
 
     Raises:
-        ConnectError: NATS is not reached.
-        AccessError: a file with credentials or certificates cannot be used.
+        ConnectError: NATS cannot be reached.
+        AccessError: a credentials or certificate file cannot be used.
     """
     access = access or Access()
     access.check_files()
     client = SafeClient(access, url)
-    seen: list[Exception] = []
+    errors: list[Exception] = []
 
-    async def failed(error: Exception) -> None:
-        seen.append(error)
+    async def report_error(error: Exception) -> None:
+        errors.append(error)
         if client.is_connected and on_error:
             await on_error(error)
 
@@ -141,26 +144,26 @@ async def connect_once(
                 max_reconnect_attempts=1,
                 connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]
                 reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
-                error_cb=failed,
+                error_cb=report_error,
                 **client.connect_options(),
             )
     except (NatsError, OSError, TimeoutError) as error:
         if not client.is_closed:
             await client.close()
-        # What came last is often only that no server is left to try.
-        raise ConnectError(classify_failure(seen[-1] if seen else error, url, access)) from None
+        # The exception often says only that no server is left to try; the last reported error is the cause.
+        raise ConnectError(classify_failure(errors[-1] if errors else error, url, access)) from None
     return client
 
 
 async def connect_like(client: Client, *, name: str) -> SafeClient:
-    """Connect as ``once``, to where a client that ``connect`` has made is connected, with the same access.
+    """Connect as ``connect_once``, with the addresses and credentials of an existing client.
 
     Args:
-        client: a client of ours.
-        name: what the server's monitoring shows.
+        client: a client that ``connect`` or ``connect_once`` returned.
+        name: name of the connection in the server's monitoring.
 
     Raises:
-        ConnectError, AccessError: as of ``once``.
+        ConnectError, AccessError: as for ``connect_once``.
     """
     assert isinstance(client, SafeClient)
     return await connect_once(client.url, name=name, access=client.access)
@@ -171,11 +174,11 @@ def _split_urls(url: str) -> list[str]:
 
 
 async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109
-    """Drain and close a connection; closes at once when it is not connected, since draining would raise.
+    """Drain and close a connection; close it without draining if it is not connected.
 
     Args:
-        client: may be closed already.
-        timeout: seconds that draining may take.
+        client: the client; may be closed already.
+        timeout: maximum seconds for draining.
     """
     if client.is_closed:
         return

@@ -1,4 +1,4 @@
-"""Child processes: each hears no Ctrl-C of the terminal, dies with this process (Linux), and can be ended."""
+"""Child processes that are isolated from the terminal's Ctrl-C and die with this process (on Linux)."""
 
 import asyncio
 import ctypes
@@ -19,11 +19,11 @@ async def start(
 
     Args:
         command: program and arguments.
-        output: where its output and its errors go.
-        environment: this process's own by default.
+        output: receives standard output and standard error.
+        environment: environment variables; None inherits those of this process.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
     options: dict[str, Any] = {} if _libc is None else {"preexec_fn": _die_with_parent}
     return await asyncio.create_subprocess_exec(
@@ -38,14 +38,14 @@ async def start(
 
 
 async def stop(process: Process, grace: float) -> bool:
-    """Ask a child to end, and wait for it.
+    """Send SIGTERM to a child and wait until it exits; kill it after the grace period.
 
     Args:
-        process: may have ended already.
-        grace: seconds until it is killed.
+        process: the child; may have exited already.
+        grace: seconds before it is killed.
 
     Returns:
-        False when it had to be killed.
+        False if it had to be killed.
     """
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
@@ -53,7 +53,7 @@ async def stop(process: Process, grace: float) -> bool:
 
 
 async def wait_or_kill(process: Process, grace: float) -> bool:
-    """Wait until a child ends; kill it after ``grace`` seconds, and return False then."""
+    """Wait until a child exits; kill it after ``grace`` seconds and return False."""
     try:
         async with asyncio.timeout(grace):
             await process.wait()

@@ -1,26 +1,26 @@
-"""The limit of open files and sockets (RLIMIT_NOFILE) of this process."""
+"""Limit on open files and sockets (RLIMIT_NOFILE) of this process."""
 
 import contextlib
 import resource
 from typing import Final
 
 MAX_DESCRIPTORS: Final = 1_048_576
-"""Descriptors where the system names no limit: Linux lets no process have more unless told (fs.nr_open)."""
+"""Descriptors assumed where the limit is infinite: the default of ``fs.nr_open``, the maximum on Linux."""
 
 
 def descriptor_limits() -> tuple[int, int]:
-    """Return how many descriptors this process has, and how many it may give itself."""
+    """Return the soft and the hard descriptor limit of this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _finite(soft), _finite(hard)
 
 
-def raise_descriptor_limit(wanted: int = MAX_DESCRIPTORS) -> int:
-    """Give this process more descriptors, as far as it may; return how many it has then."""
+def raise_descriptor_limit(target: int = MAX_DESCRIPTORS) -> int:
+    """Raise the soft descriptor limit as far as the hard limit allows; return the new soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(wanted, _finite(hard))
-    if _finite(soft) < wanted:
-        with contextlib.suppress(ValueError, OSError):  # the system's own limit is lower
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    target = min(target, _finite(hard))
+    if _finite(soft) < target:
+        with contextlib.suppress(ValueError, OSError):  # the kernel's own limit is lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
     return descriptor_limits()[0]
 
 

@@ -1,4 +1,4 @@
-"""What every program that listens on a port shares: the error, and whether a socket still listens."""
+"""Helpers for programs that listen on a port: the error type and a check that a socket still listens."""
 
 import socket
 from typing import Final
@@ -7,27 +7,27 @@ from tickertape.errors import OperatorError
 from tickertape.urls import host_port
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two looks at a listener."""
+"""Seconds between two checks of a listening socket."""
 
 
 class ListenError(OperatorError):
-    """A port cannot be listened on, or is not listened on any more."""
+    """Failure to listen on a port, or to keep listening on it."""
 
 
 def is_listening(listener: socket.socket) -> bool:
-    """Tell whether the system still takes connections for a socket."""
+    """Return whether the kernel still accepts connections on a socket."""
     try:
         return bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError:
-        return False  # it is closed
+        return False  # closed
 
 
 def bound_address(listener: socket.socket) -> str:
-    """``host:port`` of a bound socket."""
+    """Return ``host:port`` of a bound socket."""
     host, port = listener.getsockname()[:2]
     return host_port(host, port)
 
 
 def listener_lost(address: str) -> ListenError:
-    """Return the error for a listener that was lost."""
-    return ListenError(f"{address} is no longer listened on", "start the program again")
+    """Return the error for a listening socket that was closed unexpectedly."""
+    return ListenError(f"no longer listening on {address}", "restart the program")

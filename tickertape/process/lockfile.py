@@ -1,4 +1,4 @@
-"""Locks on folders: one process at a time works with what is in one."""
+"""Lock files: one process at a time may use a directory."""
 
 import fcntl
 import os
@@ -7,20 +7,20 @@ from typing import IO
 
 
 def acquire_lock(path: Path) -> IO[str]:
-    """Lock a file until it is closed, and write the number of this process into it.
+    """Lock a file until it is closed, and write the PID of this process into it.
 
     Args:
-        path: of the lock; it and its folder are made where they are absent, and stay there.
+        path: the lock file; the file and its directory are created if missing and are not removed.
 
     Raises:
-        BlockingIOError: another process has the lock.
-        OSError: the file cannot be made or locked.
+        BlockingIOError: another process holds the lock.
+        OSError: the file cannot be created or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate()  # only now: what is in it may be another's number
+        file.truncate()  # only while holding the lock: the file may contain the PID of its previous holder
         file.write(f"{os.getpid()}\n")
         file.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""Signals that a program heeds in its event loop."""
+"""Signal handling in the event loop of a program."""
 
 import asyncio
 import contextlib
@@ -7,42 +7,46 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end a program in good order."""
+"""Signals that stop a program gracefully."""
 
 
 def add_signal_handlers(
-    heard: Callable[[signal.Signals], object], *numbers: signal.Signals
+    callback: Callable[[signal.Signals], object], *signals: signal.Signals
 ) -> Callable[[], None]:
-    """Call a function with each of these signals that comes.
+    """Call a function whenever one of the given signals arrives.
+
+    Args:
+        callback: receives the signal.
+        signals: the signals to handle.
 
     Returns:
-        a function that takes the handlers out again.
+        a function that removes the handlers.
     """
     loop = asyncio.get_running_loop()
     handled = []
-    for number in numbers:
-        # Only the main thread of a UNIX process can have them; elsewhere the caller cancels.
+    for number in signals:
+        # Only the main thread of a UNIX process can handle signals; elsewhere the caller cancels the task.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, heard, number)
+            loop.add_signal_handler(number, callback, number)
             handled.append(number)
 
-    def stop() -> None:
+    def remove_handlers() -> None:
         for number in handled:
             loop.remove_signal_handler(number)
 
-    return stop
+    return remove_handlers
 
 
 @contextlib.contextmanager
-def stop_on_signals(*more: signal.Signals) -> Iterator[asyncio.Event]:
-    """Yield an event that SIGINT and SIGTERM set; the handlers are taken out at the end.
+def stop_on_signals(*extra: signal.Signals) -> Iterator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set; remove the handlers on exit.
 
     Args:
-        more: signals that set it as well.
+        extra: further signals that set the event.
     """
     stop = asyncio.Event()
-    unheed = add_signal_handlers(lambda _: stop.set(), *STOP_SIGNALS, *more)
+    remove_handlers = add_signal_handlers(lambda _: stop.set(), *STOP_SIGNALS, *extra)
     try:
         yield stop
     finally:
-        unheed()
+        remove_handlers()

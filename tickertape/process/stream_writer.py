@@ -1,15 +1,16 @@
-"""Writing to a socket whose other side may be gone."""
+"""Writes to a connection that the peer may have closed."""
 
 import asyncio
 
 
 def write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Write to a socket.
+    """Write data to a connection.
 
     Raises:
-        ConnectionResetError: it is closed; uvloop says RuntimeError, which no caller of a socket expects.
+        ConnectionResetError: the connection is closed. uvloop raises RuntimeError then, which callers of a
+            socket do not expect.
     """
     try:
         writer.write(data)
     except RuntimeError as error:
-        raise ConnectionResetError("the connection was lost") from error
+        raise ConnectionResetError("connection lost") from error

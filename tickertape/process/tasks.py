@@ -1,13 +1,14 @@
-"""Tasks that end even though a cancellation can be swallowed.
+"""Task helpers that still terminate when a cancellation is swallowed.
 
-``asyncio.wait_for`` in Python 3.11 returns its result when a cancellation arrives in the same turn of the
-event loop, and forgets the cancellation; nats-py uses it throughout. Code that cancels such a task once and
-then waits for it, as ``asyncio.TaskGroup`` does, may hang.
+``asyncio.wait_for`` in Python 3.11 returns its result and drops the cancellation if both arrive in the same
+iteration of the event loop; nats-py uses it throughout. Code that cancels such a task once and then waits for
+it, as ``asyncio.TaskGroup`` does, may hang.
 
 Invariants:
 
-1. ``end``, and leaving ``Tasks``, return only when every task is done, whatever was swallowed.
-2. Neither is interrupted by a cancellation of its own task, which is raised when they are through.
+1. ``cancel_and_wait``, and leaving ``Tasks``, return only when every task is done, even if cancellations were
+   swallowed.
+2. Cancelling the calling task does not interrupt either of them; the cancellation is raised when they finish.
 """
 
 import asyncio
@@ -18,36 +19,36 @@ from typing import Any, Final, Self, TypeVar
 T = TypeVar("T")
 
 CANCEL_INTERVAL: Final = 3.0
-"""Seconds after which a cancellation is repeated: more than an orderly end takes, since a connection to NATS
-may drain for two."""
+"""Seconds between two cancellations of a task: longer than a graceful shutdown takes, because a connection to
+NATS may drain for two."""
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any], interval: float = CANCEL_INTERVAL) -> None:
-    """Cancel tasks until all are done; what they raised stays in them.
+    """Cancel tasks repeatedly until all are done; their exceptions are not raised.
 
     Args:
-        tasks: or other futures; may be done already.
-        again: seconds after which a cancellation is repeated.
+        tasks: tasks or other futures; may be done already.
+        interval: seconds between two cancellations.
 
     Raises:
-        asyncio.CancelledError: the calling task was cancelled meanwhile.
+        asyncio.CancelledError: the calling task was cancelled in the meantime.
     """
     now = asyncio.get_running_loop().time
-    rest = {task for task in tasks if not task.done()}
+    pending = {task for task in tasks if not task.done()}
     cancelled, due = False, now()
-    while rest:
+    while pending:
         if now() >= due:
-            for task in rest:
+            for task in pending:
                 task.cancel()
             due = now() + interval
         try:
-            _, rest = await asyncio.wait(rest, timeout=due - now())
+            _, pending = await asyncio.wait(pending, timeout=due - now())
         except asyncio.CancelledError:
             cancelled = True
-            rest = {task for task in rest if not task.done()}
+            pending = {task for task in pending if not task.done()}
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # retrieved: asyncio would log it otherwise
+            task.exception()  # mark it as retrieved, or asyncio would log it
     if cancelled:
         raise asyncio.CancelledError
 
@@ -55,59 +56,59 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any], interval: float = CANCEL_
 async def race(
     *runners: asyncio.Future[Any] | Coroutine[Any, Any, object], seconds: float | None = None
 ) -> None:
-    """Wait until one of several is done, or the time is over.
+    """Wait until one of several awaitables is done, or the time is up.
 
     Args:
-        runners: futures and tasks, which run on afterwards; and coroutines, which are ended.
-        seconds: None waits without end.
+        runners: futures and tasks, which keep running afterwards, and coroutines, which are cancelled.
+        seconds: maximum wait; None waits without a limit.
 
     Raises:
-        Exception: what a coroutine has raised; what a future has stays in it.
+        Exception: the exception of a coroutine; exceptions of futures and tasks are not raised.
     """
     futures = [asyncio.ensure_future(runner) for runner in runners]
-    begun = [future for future, runner in zip(futures, runners, strict=True) if future is not runner]
+    started = [future for future, runner in zip(futures, runners, strict=True) if future is not runner]
     try:
         await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await cancel_and_wait(*begun)
-    for future in begun:
+        await cancel_and_wait(*started)
+    for future in started:
         if not future.cancelled():
             future.result()
 
 
 async def run_until_stopped(stop: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
-    """Do some work; end it, and return None, when ``stop`` is done first.
+    """Run a coroutine; cancel it and return None if ``stop`` finishes first.
 
     Raises:
-        Exception: what the work has raised.
+        Exception: the exception of ``work``.
     """
-    working = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work)
     try:
-        await race(working, stop)
+        await race(task, stop)
     finally:
-        await cancel_and_wait(working)
-    return None if working.cancelled() else working.result()
+        await cancel_and_wait(task)
+    return None if task.cancelled() else task.result()
 
 
-async def run_with_check(work: Coroutine[Any, Any, T], look: Callable[[], object], every: float) -> T:
-    """Do some work, but end it as soon as a look tells that it is in vain.
+async def run_with_check(work: Coroutine[Any, Any, T], check: Callable[[], object], interval: float) -> T:
+    """Run a coroutine; cancel it as soon as a periodic check raises.
 
     Args:
-        work: may never end by itself.
-        look: raises what is to be raised in its place.
-        every: seconds between two looks.
+        work: the coroutine; may never finish on its own.
+        check: raises the exception that replaces the result of ``work``.
+        interval: seconds between two checks.
     """
-    working = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work)
     try:
-        while not (await asyncio.wait({working}, timeout=every))[0]:
-            look()
+        while not (await asyncio.wait({task}, timeout=interval))[0]:
+            check()
     finally:
-        await cancel_and_wait(working)
-    return working.result()
+        await cancel_and_wait(task)
+    return task.result()
 
 
 class Tasks:
-    """Tasks that run beside each other and end together, when the context is left."""
+    """Group of concurrent tasks that are cancelled together when the context is left."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -117,7 +118,7 @@ class Tasks:
         return f"Tasks({len(self)})"
 
     def __len__(self) -> int:
-        """Count those that are not done."""
+        """Return the number of tasks that are not done."""
         return len(self._running)
 
     async def __aenter__(self) -> Self:
@@ -131,22 +132,22 @@ class Tasks:
             self._failed.result()
 
     def start(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
-        """Start a task; it may end by itself.
+        """Start a task; the group does not require it to keep running.
 
         Args:
-            work: what it does.
-            name: of the task, for debugging.
+            work: the coroutine to run.
+            name: name of the task, for debugging.
         """
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._task_done)
         return task
 
     async def until(self, work: Coroutine[Any, Any, object] | None = None) -> None:
-        """Wait until some work is done or a task fails; without work, until a task fails.
+        """Wait until ``work`` is done or a task fails; without ``work``, until a task fails.
 
         Raises:
-            Exception: what the task that failed first has raised.
+            Exception: the exception of the first task that failed.
         """
         if work is None:
             await asyncio.shield(self._failed)
@@ -155,16 +156,16 @@ class Tasks:
         if self._failed.done():
             self._failed.result()
 
-    async def settle(self, seconds: float) -> None:
-        """Wait until all are done by themselves, or the time is over."""
+    async def join(self, seconds: float) -> None:
+        """Wait until all tasks are done, or the time is up; cancel nothing."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
-            self._failed.exception()  # retrieved, even if nothing waits for it any more
+            self._failed.exception()  # mark it as retrieved, even if nothing awaits it any more
 
 
 __all__ = ["CANCEL_INTERVAL", "Tasks", "cancel_and_wait", "race", "run_until_stopped", "run_with_check"]

@@ -209,7 +209,7 @@ def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
         (one,) = found(server.url, nats_user="app", nats_password=SECRET)
         assert one.state == "error"
         assert "rejected the credentials" in one.text
-        assert one.hint == "check user and password, key, or .creds file"
+        assert one.hint == "check the user and password, the nkey, or the .creds file"
 
 
 def test_nobody_at_an_address_is_told_in_words() -> None:
@@ -218,7 +218,7 @@ def test_nobody_at_an_address_is_told_in_words() -> None:
     (one,) = found(url)
     # The rest is the event loop's: each has words of its own.
     assert one.text.startswith(f"NATS at {url} unreachable: Conn")
-    assert one.hint == "start it, or check its address (--nats-url)"
+    assert one.hint == "check that it is running and that --nats-url is correct"
 
 
 def test_the_relays_own_nats_need_not_run() -> None:

@@ -167,7 +167,9 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         credentials = ("--nats-user", "app", "--nats-password", WRONG)
         assert_refused(
-            server, "rejected the credentials: Authorization Violation; check user and password", *credentials
+            server,
+            "rejected the credentials: Authorization Violation; check the user and password",
+            *credentials,
         )
         assert_refused(server, "requires credentials: Authorization Violation; give --nats-creds")
         url = server.url.replace("nats://", f"nats://app:{WRONG}@")
@@ -399,7 +401,7 @@ def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) 
     ) as server:
         given = ("--nats-ca", str(authority.ca), "--nats-user", "app", "--nats-password", PASSWORD)
         assert_taken(server, *given)
-        wrong = "failed the TLS handshake: its certificate is not trusted"
+        wrong = "failed the TLS handshake: the server certificate is not trusted"
         assert_refused(server, wrong)
         assert_refused(server, wrong, "--nats-ca", str(other.ca))
         assert "Authorization" not in server.log
@@ -420,7 +422,10 @@ def test_the_name_in_the_certificate_counts(tmp_path: Path, authority: Authority
     """A certificate of the right authority for another host is not trusted."""
     with serving(tmp_path, authority.tls(host="nats.example")) as server:
         assert_refused(
-            server, "failed the TLS handshake: its certificate is not trusted", "--nats-ca", str(authority.ca)
+            server,
+            "failed the TLS handshake: the server certificate is not trusted",
+            "--nats-ca",
+            str(authority.ca),
         )
 
 
@@ -493,14 +498,14 @@ def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (("creds", "nkey-file"), "credentials are given as creds and as nkey_file; give one"),
-        (("user", "password", "password-file"), "password and password_file are both given"),
-        (("user",), "user is given without password"),
-        (("password",), "password is given without user"),
-        (("cert",), "cert is given without key"),
-        (("key",), "key is given without cert"),
-        (("token", "creds"), "credentials are given as creds and as token"),
-        (("token", "token-file"), "token and token_file are both given"),
+        (("creds", "nkey-file"), "credentials are set as creds and as nkey_file; set only one"),
+        (("user", "password", "password-file"), "password and password_file are both set"),
+        (("user",), "user is set without password"),
+        (("password",), "password is set without user"),
+        (("cert",), "cert is set without key"),
+        (("key",), "key is set without cert"),
+        (("token", "creds"), "credentials are set as creds and as token"),
+        (("token", "token-file"), "token and token_file are both set"),
     ],
 )
 @pytest.mark.parametrize("name", ["serve", "monitor", "ship", "publish", "streams", "check"])
@@ -521,15 +526,15 @@ def test_contradictions_are_one_line(
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda path: Access(creds=path), "credentials file {} is not there"),
-        (lambda path: Access(nkey_file=path), "nkey file {} is not there"),
-        (lambda path: Access(user="x", password_file=path), "password file {} is not there"),
-        (lambda path: Access(ca=path), "CA file {} is not there"),
-        (lambda path: Access(cert=path, key=path), "certificate file {} is not there"),
-        (lambda path: Access(creds=path), "credentials file {} holds no USER NKEY SEED"),
-        (lambda path: Access(nkey_file=path), "nkey file {} holds no seed of a user"),
-        (lambda path: Access(ca=path), "CA file {} holds no certificate"),
-        (lambda path: Access(cert=path, key=path), "certificate {} and key {} are no pair"),
+        (lambda path: Access(creds=path), "credentials file {} does not exist"),
+        (lambda path: Access(nkey_file=path), "nkey file {} does not exist"),
+        (lambda path: Access(user="x", password_file=path), "password file {} does not exist"),
+        (lambda path: Access(ca=path), "CA file {} does not exist"),
+        (lambda path: Access(cert=path, key=path), "certificate file {} does not exist"),
+        (lambda path: Access(creds=path), "credentials file {} contains no USER NKEY SEED"),
+        (lambda path: Access(nkey_file=path), "nkey file {} contains no user seed"),
+        (lambda path: Access(ca=path), "CA file {} contains no certificate"),
+        (lambda path: Access(cert=path, key=path), "certificate {} and key {} do not form a usable pair"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(
@@ -537,7 +542,7 @@ def test_a_file_that_cannot_be_used_is_named(
 ) -> None:
     """One line with its path, before anything is sent; what is in it is not shown."""
     path = tmp_path / "file"
-    if "is not there" not in line:
+    if "does not exist" not in line:
         path.write_text("s3cret text that is none of these")
     with pytest.raises(AccessError) as caught:
         asyncio.run(connection.connect(f"nats://127.0.0.1:{free_port()}", name="t", access=make(path)))

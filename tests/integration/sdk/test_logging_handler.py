@@ -212,7 +212,7 @@ def test_what_cannot_be_shipped_is_said(
         time.sleep(0.01)
     handler.close()
     (told,) = [record.getMessage() for record in caplog.records if record.name == "tickertape"]
-    assert "none.creds is not there" in told
+    assert "none.creds does not exist" in told
 
 
 @pytest.mark.parametrize(("arguments", "said"), [({"source": ""}, "source"), ({"capacity": 0}, "capacity")])

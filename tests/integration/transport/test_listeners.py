@@ -111,7 +111,7 @@ def test_a_relay_that_is_not_listened_on_any_more_ends(nats_server: NatsServer, 
         address = (relay.url if which == "main" else relay.ops_url).rpartition("/")[2]
         play(check(relay))
         assert relay.wait() == 1
-        assert f"{address} is no longer listened on" in one_line("".join(relay.log))
+        assert f"no longer listening on {address}" in one_line("".join(relay.log))
 
 
 def test_a_supervisor_that_is_not_listened_on_any_more_ends(nats_server: NatsServer) -> None:
@@ -120,7 +120,7 @@ def test_a_supervisor_that_is_not_listened_on_any_more_ends(nats_server: NatsSer
         pids = [slot["pid"] for slot in slots(relay)]
         lose_listener(relay.pid, int(relay.ops_url.rpartition(":")[2]))
         assert relay.wait() == 1
-        assert "is no longer listened on" in one_line("".join(relay.log))
+        assert "no longer listening on" in one_line("".join(relay.log))
         for pid in pids:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
@@ -132,7 +132,7 @@ def test_a_worker_that_is_not_listened_on_any_more_is_replaced(nats_server: Nats
         first = slots(relay)[0]["pid"]
         lose_listener(first, int(relay.url.rpartition(":")[2]))
         eventually(lambda: slots(relay)[0]["pid"] not in (None, first), "another worker is there")
-        relay.until_logged("is no longer listened on")
+        relay.until_logged("no longer listening on")
         assert relay.stop() == 0
 
 
@@ -193,7 +193,7 @@ def test_a_producer_whose_metrics_cannot_be_served_ends(
     assert told.returncode == 1
     assert "Traceback" not in told.stderr
     last = told.stderr.splitlines()[-1]
-    assert last.startswith(f"tickertape {program}: {host}:{port} for metrics cannot be listened on")
+    assert last.startswith(f"tickertape {program}: cannot listen on {host}:{port} for metrics")
     assert "--metrics-port" in last
 
 
@@ -208,7 +208,7 @@ def test_a_producer_whose_metrics_are_not_served_any_more_ends(
         eventually(lambda: _served(port), "metrics are served")
         lose_listener(process.pid, port)
         assert process.wait(PATIENCE) == 1
-    lines = [line for line in said if "is no longer listened on" in line]
+    lines = [line for line in said if "no longer listening on" in line]
     assert len(lines) == 1
     assert "Traceback" not in "".join(said)
 

@@ -63,12 +63,12 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
         (
             CredentialsRejected("Authorization Violation"), GIVEN, ConnectFailureKind.AUTH,
             "rejected the credentials: Authorization Violation",
-            "check user and password, key, or .creds file",
+            "check the user and password, the nkey, or the .creds file",
         ),
         (
             CredentialsRejected("Authorization Violation"), Access(), ConnectFailureKind.AUTH,
             "requires credentials: Authorization Violation",
-            "give --nats-creds, or --nats-user",
+            "set --nats-creds or --nats-user",
         ),
         (
             TlsError("it offers no TLS", "enable it there"), Access(), ConnectFailureKind.TLS,
@@ -77,24 +77,24 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
         (
             ssl.SSLError(1, "[SSL: UNKNOWN_CA] unknown ca"), Access(), ConnectFailureKind.TLS,
             "failed the TLS handshake: [ssl: unknown ca] unknown ca",
-            "check --nats-cert, --nats-key and the server's log",
+            "check --nats-cert, --nats-key and the log of the server",
         ),
         (
             ConnectionRefusedError(111, "Connection refused"), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: Connection refused", "start it, or check its address (--nats-url)",
+            "unreachable: Connection refused", "check that it is running and that --nats-url is correct",
         ),
         (
             TimeoutError(), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: TimeoutError", "start it, or check its address (--nats-url)",
+            "unreachable: TimeoutError", "check that it is running and that --nats-url is correct",
         ),
         (
             NatsError("nats: empty response from server"), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: empty response from server", "start it, or check its address (--nats-url)",
+            "unreachable: empty response from server", "check that it is running and that --nats-url is correct",
         ),
         (
-            AccessError("credentials file x is not there", "check its path"), GIVEN,
+            AccessError("credentials file x does not exist", "check its path"), GIVEN,
             ConnectFailureKind.UNREACHABLE,
-            "unreachable: credentials file x is not there", "check its path",
+            "unreachable: credentials file x does not exist", "check its path",
         ),
     ],
 )  # fmt: skip

@@ -181,10 +181,10 @@ def test_tasks_have_time_to_end_by_themselves() -> None:
 
     async def check() -> None:
         async with Tasks() as tasks:
-            await tasks.settle(0.0)
+            await tasks.join(0.0)
             quick, slow = tasks.start(asyncio.sleep(0.01, "done")), tasks.start(deaf(0))
             while not quick.done():
-                await tasks.settle(0.01)
+                await tasks.join(0.01)
             assert len(tasks) == 1
         assert slow.cancelled()
 

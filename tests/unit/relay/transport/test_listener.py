@@ -145,5 +145,5 @@ def test_what_is_no_name_is_an_error(host: str) -> None:
     """Also what Python refuses before it asks the resolver."""
     with pytest.raises(ListenError, match=r"cannot be listened on: .*; give another --ops-host"):
         listen(host, 0, "--ops-port")
-    with pytest.raises(ListenError, match=r"for metrics cannot be listened on: .*; give another"):
+    with pytest.raises(ListenError, match=r"cannot listen on .* for metrics: .*; choose another"):
         MetricsPort(host, 1, CollectorRegistry())
