@@ -89,7 +89,8 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
         ),
         (
             NatsError("nats: empty response from server"), Access(), ConnectFailureKind.UNREACHABLE,
-            "unreachable: empty response from server", "check that it is running and that --nats-url is correct",
+            "unreachable: empty response from server",
+            "check that it is running and that --nats-url is correct",
         ),
         (
             AccessError("credentials file x does not exist", "check its path"), GIVEN,
