@@ -1,1 +1,1 @@
-"""Several relays on one port: a supervisor that runs none itself, and its workers in stable slots."""
+"""Several relays on one port: a supervisor, which runs no relay itself, and workers in stable slots."""

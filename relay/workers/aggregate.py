@@ -1,4 +1,4 @@
-"""The workers as one relay: its numbers, whether it is ready, its state."""
+"""All workers as one relay: merged metrics, readiness and status."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -18,15 +18,15 @@ from tickertape.relay.workers.worker_slot import WorkerSlot
 
 
 class Aggregate:
-    """What is told of all workers together.
+    """Metrics, readiness and status of all workers together.
 
     Args:
         host: first part of the relays' names.
-        slots: the workers' places.
+        slots: slots of the workers.
 
     Attributes:
-        started: whether every slot was ready once.
-        stopping: whether they are on their way out.
+        started: whether every slot has been ready.
+        stopping: whether the workers are being stopped.
     """
 
     def __init__(self, host: str, slots: Sequence[WorkerSlot]) -> None:
@@ -38,79 +38,85 @@ class Aggregate:
     def __repr__(self) -> str:
         return f"Aggregate({self._slots})"
 
-    def pages(self) -> ASGIApp:
-        """Build the pages of the ops port."""
+    def ops_app(self) -> ASGIApp:
+        """Build the application of the ops port."""
         return ops_app(self._registry, self.ready, self.status)
 
     async def ready(self) -> bool:
-        """Tell whether clients should be sent here: at first once all workers serve, then while one does."""
+        """Return whether the relay accepts clients.
+
+        It becomes ready once all workers serve, and stays ready while at least one does.
+        """
         if not self.started or self.stopping:
             return False
-        answers = await asyncio.gather(*(slot.ask("/readyz") for slot in self._slots if slot.ready))
-        return any(answer is not None and answer[0] == 200 for answer in answers)
+        responses = await asyncio.gather(*(slot.request("/readyz") for slot in self._slots if slot.ready))
+        return any(response is not None and response[0] == 200 for response in responses)
 
     async def collect(self) -> MetricsSnapshot:
-        """Ask every worker for its numbers, and add them up."""
-        await asyncio.gather(*map(self._hear, self._slots))
+        """Request the metrics of every worker, and merge them."""
+        await asyncio.gather(*map(self._collect_worker, self._slots))
         own = MetricsSnapshot(process=process_numbers())
-        return merge_snapshots([*(slot.totals.whole() for slot in self._slots), own])
+        return merge_snapshots([*(slot.metrics.total() for slot in self._slots), own])
 
     async def status(self) -> dict[str, Any]:
-        """The state of each slot, and what its worker says of itself."""
-        asking = asyncio.gather(*(slot.ask("/statusz") for slot in self._slots))
-        ready, answers = await asyncio.gather(self.ready(), asking)
-        states = [
-            orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else None for answer in answers
+        """Return the state of each slot with the status of its worker."""
+        requests = asyncio.gather(*(slot.request("/statusz") for slot in self._slots))
+        ready, responses = await asyncio.gather(self.ready(), requests)
+        statuses = [
+            orjson.loads(response[1]) if response is not None and response[0] == 200 else None
+            for response in responses
         ]
         now = asyncio.get_running_loop().time()
-        sessions = [state["sessions"] for state in states if state]
+        sessions = [status["sessions"] for status in statuses if status]
         return {
-            "version": next((state["version"] for state in states if state), None),
+            "version": next((status["version"] for status in statuses if status), None),
             "relay": self._host,
             "ready": ready,
-            "sessions": {key: sum(one[key] for one in sessions) for key in ("open", "behind")},
+            "sessions": {key: sum(counts[key] for counts in sessions) for key in ("open", "behind")},
             "slots": [
                 {
                     "slot": slot.number,
                     "pid": slot.pid,
-                    "state": _state(slot, answered=state is not None),
-                    "seconds": round(now - slot.since, 1),
-                    "restarts": max(0, slot.starts - 1),
-                    "status": state,
+                    "state": _state(slot, answered=status is not None),
+                    "seconds": round(now - slot.changed_at, 1),
+                    "restarts": max(0, slot.start_count - 1),
+                    "status": status,
                 }
-                for slot, state in zip(self._slots, states, strict=True)
+                for slot, status in zip(self._slots, statuses, strict=True)
             ],
         }
 
-    async def _hear(self, slot: WorkerSlot) -> None:
+    async def _collect_worker(self, slot: WorkerSlot) -> None:
         pid = slot.pid
-        answer = await slot.ask(SNAPSHOT_PATH)
-        # A worker that died meanwhile is buried with what it had said before.
-        if answer is not None and answer[0] == 200 and slot.pid == pid:
-            slot.totals.heard(decode_snapshot(answer[1]))
+        response = await slot.request(SNAPSHOT_PATH)
+        # If the worker has died meanwhile, its last snapshot is already retired: this one would count twice.
+        if response is not None and response[0] == 200 and slot.pid == pid:
+            slot.metrics.update(decode_snapshot(response[1]))
 
     async def _registry(self) -> CollectorRegistry:
-        reading = await self.collect()
-        made = CollectorRegistry(auto_describe=False)
-        made.register(RelayCollector(lambda: reading))
-        made.register(ProcessMetrics(reading.process))
-        made.register(_Slots(self._slots))
-        return made
+        snapshot = await self.collect()
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(RelayCollector(lambda: snapshot))
+        registry.register(ProcessMetrics(snapshot.process))
+        registry.register(_SlotCollector(self._slots))
+        return registry
 
 
-class _Slots(Collector):
+class _SlotCollector(Collector):
     def __init__(self, slots: Sequence[WorkerSlot]) -> None:
         self._slots = slots
 
     def collect(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily("tickertape_worker_ready", "1 while the slot's worker serves", labels=["slot"])
+        ready = GaugeMetricFamily(
+            "tickertape_worker_ready", "1 while the slot's worker serves", labels=["slot"]
+        )
         restarts = CounterMetricFamily(
-            "tickertape_worker_restarts", "Workers started in the place of one that died", labels=["slot"]
+            "tickertape_worker_restarts", "Workers started to replace one that died", labels=["slot"]
         )
         for slot in self._slots:
-            up.add_metric([str(slot.number)], int(slot.ready))
-            restarts.add_metric([str(slot.number)], max(0, slot.starts - 1))
-        return [up, restarts]
+            ready.add_metric([str(slot.number)], int(slot.ready))
+            restarts.add_metric([str(slot.number)], max(0, slot.start_count - 1))
+        return [ready, restarts]
 
 
 def _state(slot: WorkerSlot, *, answered: bool) -> str:

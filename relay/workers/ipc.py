@@ -1,8 +1,9 @@
-"""What supervisor and worker say to each other, over a pair of sockets that nobody else has.
+"""Messages between supervisor and worker, over a private pair of sockets.
 
-The supervisor begins with a brief: the slot and all settings, secrets too, which is why they are on no
-command line. Then lines of JSON go both ways: it asks for a page of the worker's ops port, the worker answers
-and tells how it is doing. When the supervisor dies, however it does, the worker reads the end, and ends too.
+The supervisor first sends the worker's configuration: the slot and all settings, including secrets, which
+must not appear on a command line. Then both sides exchange lines of JSON: the supervisor requests paths of
+the worker's ops routes, and the worker responds and reports its state. When the supervisor dies, the worker
+reads end of file and exits.
 """
 
 import asyncio
@@ -22,48 +23,50 @@ from tickertape.process.tasks import cancel_and_wait
 log = logging.getLogger("tickertape.workers")
 
 MAX_LINE: Final = 16 * 1024 * 1024
-_LENGTH: Final = 8
+"""Maximum bytes of a message."""
 
-SNAPSHOT_PATH: Final = "reading"
-"""What is asked for in the place of a page: all numbers of the worker, as data."""
+_LENGTH_BYTES: Final = 8
+
+SNAPSHOT_PATH: Final = "snapshot"
+"""Path of a request for the metrics snapshot of the worker; not a path of the ops routes."""
 
 EXIT_CONFIG: Final = 78
-"""Exit code of a worker that no relay can be: EX_CONFIG, and no interpreter ends with it by itself."""
+"""Exit code of a worker that cannot run: EX_CONFIG, which the Python interpreter does not use itself."""
 
 ORPHAN_GRACE: Final = 0.2
-"""Seconds from the first signal to the second of a worker without a supervisor; clients get their ``bye``."""
+"""Seconds from the first to the second signal to an orphaned worker, in which clients receive ``bye``."""
 
-ORPHAN_END: Final = 5.0
-"""Seconds after which it is ended whatever it does."""
+ORPHAN_KILL_AFTER: Final = 5.0
+"""Seconds after which an orphaned worker is killed."""
 
 
-def packed(brief: dict[str, Any]) -> bytes:
-    """A brief as it is sent."""
-    body = orjson.dumps(brief)
-    return len(body).to_bytes(_LENGTH) + body
+def encode_worker_config(config: dict[str, Any]) -> bytes:
+    """Encode the configuration of a worker, preceded by its length."""
+    body = orjson.dumps(config)
+    return len(body).to_bytes(_LENGTH_BYTES) + body
 
 
 def read_worker_config(link: socket.socket) -> Any:
-    """Read the brief, and not a byte more.
+    """Read the configuration of this worker, and no byte beyond it.
 
     Raises:
-        EOFError: the supervisor is gone.
+        EOFError: the supervisor has exited.
     """
-    return orjson.loads(_exactly(link, int.from_bytes(_exactly(link, _LENGTH))))
+    return orjson.loads(_read_exactly(link, int.from_bytes(_read_exactly(link, _LENGTH_BYTES))))
 
 
-def _exactly(link: socket.socket, size: int) -> bytes:
+def _read_exactly(link: socket.socket, size: int) -> bytes:
     data = link.recv(size, socket.MSG_WAITALL)
     if len(data) < size:
-        raise EOFError("the supervisor is gone")
+        raise EOFError("supervisor has exited")
     return data
 
 
 class SupervisorChannel:
-    """The worker's end; it stands where a relay alone has the server of its ops port.
+    """Worker's end of the connection to its supervisor; it replaces the server of the ops port.
 
     Attributes:
-        address: for the operator; nobody connects to it.
+        address: shown to the operator; it accepts no connections.
         should_exit: set to end ``run_until_stopped``.
     """
 
@@ -72,20 +75,20 @@ class SupervisorChannel:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._pages: ASGIApp | None = None
-        self._reading: Callable[[], MetricsSnapshot] = MetricsSnapshot
+        self._app: ASGIApp | None = None
+        self._read_metrics: Callable[[], MetricsSnapshot] = MetricsSnapshot
         self._ended = asyncio.Event()
-        self._answers: set[asyncio.Task[None]] = set()
-        self._listening = asyncio.create_task(self._listen(), name="supervisor")
+        self._responses: set[asyncio.Task[None]] = set()
+        self._listening = asyncio.create_task(self._read_messages(), name="supervisor")
 
     @classmethod
     async def open(cls, link: socket.socket) -> "SupervisorChannel":
-        """Go on with the socket that the brief came on."""
+        """Continue on the socket over which the configuration was received."""
         return cls(*await asyncio.open_unix_connection(sock=link, limit=MAX_LINE))
 
     @property
     def should_exit(self) -> bool:
-        """True once it was told to end."""
+        """Whether the channel is about to stop."""
         return self._ended.is_set()
 
     @should_exit.setter
@@ -93,63 +96,63 @@ class SupervisorChannel:
         if value:
             self._ended.set()
 
-    def serve(self, pages: ASGIApp, reading: Callable[[], MetricsSnapshot]) -> "SupervisorChannel":
-        """Answer with these pages and numbers from now on."""
-        self._pages, self._reading = pages, reading
+    def serve(self, app: ASGIApp, read_metrics: Callable[[], MetricsSnapshot]) -> "SupervisorChannel":
+        """Serve the ops routes and metrics of this worker from now on."""
+        self._app, self._read_metrics = app, read_metrics
         return self
 
-    def tell(self, **message: Any) -> None:
-        """Say something to the supervisor."""
+    def send(self, **message: Any) -> None:
+        """Send a message to the supervisor."""
         self._writer.write(orjson.dumps(message) + b"\n")
 
     async def run_until_stopped(self) -> None:
-        """Answer until ``should_exit`` is set."""
+        """Respond to requests until ``should_exit`` is set."""
         await self._ended.wait()
 
     async def close(self) -> None:
-        """Let what was told be sent, and stop listening."""
+        """Stop reading requests, flush pending messages, and close the connection."""
         await cancel_and_wait(self._listening)
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
 
-    async def _listen(self) -> None:
+    async def _read_messages(self) -> None:
         try:
             while line := await self._reader.readline():
                 if not line.endswith(b"\n"):
-                    break  # the supervisor died in the middle of it
-                task = asyncio.create_task(self._answer(orjson.loads(line)), name="answer")
-                self._answers.add(task)
-                task.add_done_callback(self._answers.discard)
+                    break  # the supervisor died while writing the line
+                task = asyncio.create_task(self._respond(orjson.loads(line)), name="respond")
+                self._responses.add(task)
+                task.add_done_callback(self._responses.discard)
         except (OSError, ValueError):
-            pass  # as good as the end, and so is a line that is none
+            pass  # same as end of file; so is a line that is not JSON
         end_orphan()
 
-    async def _answer(self, asked: dict[str, Any]) -> None:
+    async def _respond(self, request: dict[str, Any]) -> None:
         status: int = 503
         body: MetricsSnapshot | str = ""
-        if self._pages is not None:
+        if self._app is not None:
             try:
-                if asked["path"] == SNAPSHOT_PATH:
-                    status, body = 200, self._reading()
+                if request["path"] == SNAPSHOT_PATH:
+                    status, body = 200, self._read_metrics()
                 else:
-                    status, body = await page(self._pages, asked["path"])
+                    status, body = await fetch(self._app, request["path"])
             except Exception:
-                # A question without an answer counts for good, and after some the worker is asked no more.
-                log.exception("page %s of the ops port failed", asked["path"])
+                # A request without a response counts towards ``MAX_PENDING_REQUESTS`` for good.
+                log.exception("ops request %s failed", request["path"])
                 status, body = 500, ""
-        self.tell(id=asked["id"], status=status, body=body)
+        self.send(id=request["id"], status=status, body=body)
 
 
 def end_orphan() -> None:
-    """End a worker whose supervisor is gone: a signal for the ``bye``, another that ends at once."""
+    """Stop this worker, whose supervisor has exited: gracefully first, then immediately."""
     loop = asyncio.get_running_loop()
     os.kill(os.getpid(), signal.SIGTERM)
     loop.call_later(ORPHAN_GRACE, os.kill, os.getpid(), signal.SIGTERM)
-    loop.call_later(ORPHAN_END, os.kill, os.getpid(), signal.SIGKILL)
+    loop.call_later(ORPHAN_KILL_AFTER, os.kill, os.getpid(), signal.SIGKILL)
 
 
-async def page(pages: ASGIApp, path: str) -> tuple[int, str]:
-    """Ask an ASGI application for a page, without a socket.
+async def fetch(app: ASGIApp, path: str) -> tuple[int, str]:
+    """Send a GET request to an ASGI application without a socket.
 
     Returns:
         status and body.
@@ -181,5 +184,5 @@ async def page(pages: ASGIApp, path: str) -> tuple[int, str]:
         "server": None,
         "state": {},
     }
-    await pages(scope, receive, send)
+    await app(scope, receive, send)
     return status, body.decode(errors="replace")

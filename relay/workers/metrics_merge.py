@@ -1,12 +1,12 @@
-"""Metrics of several processes, added up: one reading for the whole, under the same names.
+"""Merging of the metrics snapshots of several processes into one.
 
-What the numbers of several processes come to is in the catalog.
+The catalog defines how each metric is aggregated.
 
 Invariants:
 
-1. No counter goes back: what a worker that died had counted stays in the sum, and one that does not answer
-   counts with what it said last.
-2. Only what accumulates outlives its worker; a gauge ends with it.
+1. No counter decreases: the counters of a worker that exited stay in the sum, and a worker that does not
+   respond counts with its last snapshot.
+2. Only counters and histograms outlive their worker; gauges do not.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,86 +27,88 @@ _ACCUMULATING: Final = {family.name for family in FAMILIES if family.kind == "co
 
 
 def decode_snapshot(data: Mapping[str, Any]) -> MetricsSnapshot:
-    """Read a reading as it comes in JSON."""
+    """Convert a snapshot from its JSON form."""
     return MetricsSnapshot(
         data["numbers"],
         {
             name: Distribution(
-                tuple(one["bounds"]),
-                tuple(one["counts"]),
-                one["total"],
-                tuple(Exemplar(**exemplar) for exemplar in one["exemplars"]),
+                tuple(values["bounds"]),
+                tuple(values["counts"]),
+                values["total"],
+                tuple(Exemplar(**exemplar) for exemplar in values["exemplars"]),
             )
-            for name, one in data["distributions"].items()
+            for name, values in data["distributions"].items()
         },
         data["process"],
     )
 
 
-def merge_snapshots(readings: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
-    """Add up the readings of processes that live at the same time."""
-    return _joined(readings, _join_of)
+def merge_snapshots(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
+    """Merge the snapshots of processes that run at the same time."""
+    return _merge(snapshots, _join_of)
 
 
 class SlotMetrics:
-    """The numbers of one slot, over all workers that it had."""
+    """Metrics of a slot over all workers that it has had."""
 
     def __init__(self) -> None:
-        self._last = MetricsSnapshot()
-        self._buried = MetricsSnapshot()
+        self._current = MetricsSnapshot()
+        self._retired = MetricsSnapshot()
 
     def __repr__(self) -> str:
-        return f"SlotMetrics({len(self._last.numbers)} living, {len(self._buried.numbers)} buried)"
+        return f"SlotMetrics({len(self._current.numbers)} current, {len(self._retired.numbers)} retired)"
 
-    def heard(self, reading: MetricsSnapshot) -> None:
-        """Take in what the worker told."""
-        self._last = reading
+    def update(self, snapshot: MetricsSnapshot) -> None:
+        """Replace the snapshot of the current worker."""
+        self._current = snapshot
 
-    def bury(self) -> None:
-        """Keep what a worker counted that is dead."""
-        last = self._last
+    def retire_worker(self) -> None:
+        """Keep the counters and histograms of the current worker, which has exited."""
+        last = self._current
         counted = MetricsSnapshot(
             {name: values for name, values in last.numbers.items() if name in _ACCUMULATING},
             last.distributions,
             {key: value for key, value in last.process.items() if _name(key).endswith("_total")},
         )
-        self._buried = _in_turn(self._buried, counted)
-        self._last = MetricsSnapshot()
+        self._retired = _merge_sequential(self._retired, counted)
+        self._current = MetricsSnapshot()
 
-    def whole(self) -> MetricsSnapshot:
-        """Add up what all of them have counted."""
-        return _in_turn(self._buried, self._last)
-
-
-def _in_turn(before: MetricsSnapshot, last: MetricsSnapshot) -> MetricsSnapshot:
-    """Add up the readings of processes that lived one after the other; only the last has gauges."""
-    return _joined((before, last), lambda _: add)
+    def total(self) -> MetricsSnapshot:
+        """Merge the metrics of all workers of the slot."""
+        return _merge_sequential(self._retired, self._current)
 
 
-def _joined(readings: Iterable[MetricsSnapshot], join: Callable[[str], Join]) -> MetricsSnapshot:
-    whole = MetricsSnapshot()
-    for one in readings:
-        for name, values in one.numbers.items():
-            _add(whole.numbers.setdefault(name, {}), values, join(name))
-        for key, value in one.process.items():
-            _add(whole.process, {key: value}, join(key))
-        for name, values_of in one.distributions.items():
-            known = whole.distributions.get(name)
-            whole.distributions[name] = values_of if known is None else _both(known, values_of)
-    return whole
+def _merge_sequential(retired: MetricsSnapshot, current: MetricsSnapshot) -> MetricsSnapshot:
+    """Merge the snapshots of processes that ran one after the other; only the current one has gauges."""
+    return _merge((retired, current), lambda _: add)
 
 
-def _add(whole: dict[str, float], more: Mapping[str, float], join: Join) -> None:
-    for key, value in more.items():
-        whole[key] = join(whole[key], value) if key in whole else value
+def _merge(snapshots: Iterable[MetricsSnapshot], join: Callable[[str], Join]) -> MetricsSnapshot:
+    merged = MetricsSnapshot()
+    for snapshot in snapshots:
+        for name, values in snapshot.numbers.items():
+            _add(merged.numbers.setdefault(name, {}), values, join(name))
+        for key, value in snapshot.process.items():
+            _add(merged.process, {key: value}, join(key))
+        for name, distribution in snapshot.distributions.items():
+            known = merged.distributions.get(name)
+            merged.distributions[name] = (
+                distribution if known is None else _merge_distributions(known, distribution)
+            )
+    return merged
 
 
-def _both(one: Distribution, other: Distribution) -> Distribution:
+def _add(totals: dict[str, float], values: Mapping[str, float], join: Join) -> None:
+    for key, value in values.items():
+        totals[key] = join(totals[key], value) if key in totals else value
+
+
+def _merge_distributions(first: Distribution, second: Distribution) -> Distribution:
     exemplars: dict[int, Exemplar] = {}
-    for exemplar in sorted((*one.exemplars, *other.exemplars), key=lambda found: found.at):
-        exemplars[exemplar.bucket] = exemplar  # the newest
-    counts = tuple(map(add, one.counts, other.counts))
-    return Distribution(one.bounds, counts, one.total + other.total, tuple(exemplars.values()))
+    for exemplar in sorted((*first.exemplars, *second.exemplars), key=lambda exemplar: exemplar.at):
+        exemplars[exemplar.bucket] = exemplar  # the newest wins
+    counts = tuple(map(add, first.counts, second.counts))
+    return Distribution(first.bounds, counts, first.total + second.total, tuple(exemplars.values()))
 
 
 def _join_of(key: str) -> Join:

@@ -1,11 +1,12 @@
-"""Counts that all workers share: a table in memory of all of them, so that a limit is one for the whole.
+"""Limit counters in memory that all workers share, so that a limit applies to all of them together.
 
 Invariants:
 
-1. Each slot has a column of its own, which it alone writes; a count is the sum over all columns. The column
-   of a worker that died is emptied before its successor starts.
-2. Whoever reads or writes a row holds the lock of its bucket. The system lets go of it when a process dies.
-3. A key never moves: it has its row within its bucket until it is counted nowhere and the row is needed.
+1. Only the worker of a slot writes the column of the slot; a count is the sum over all columns. The column of
+   a worker that died is cleared before its successor starts.
+2. A process reads or writes a row only while it holds the lock of the row's bucket. The kernel releases the
+   lock when the process dies.
+3. A key never moves: it keeps its row within its bucket until its count is 0 and another key needs the row.
 """
 
 import contextlib
@@ -26,15 +27,15 @@ _HEADER: Final = 64
 _WAYS: Final = 16
 _BUCKET_BITS: Final = 14
 ROWS: Final = _WAYS << _BUCKET_BITS
-"""Keys at most: 262 144. Memory is taken as they are used, and comes to 12 MB with four workers."""
+"""Maximum number of keys: 262 144. Memory is allocated as rows are used, up to 12 MB with four workers."""
 
 
 class SharedCounters:
-    """The memory itself.
+    """Hash table of counts and token buckets in shared memory.
 
     Args:
-        descriptor: of the memory, as ``create`` made it.
-        slots: how many workers share it.
+        descriptor: file descriptor of the memory, as created by ``create``.
+        slots: number of workers that share the memory.
     """
 
     def __init__(self, descriptor: int, slots: int) -> None:
@@ -43,10 +44,10 @@ class SharedCounters:
         self._memory = mmap.mmap(descriptor, _size(slots))
         view = memoryview(self._memory)
         self._seed = bytes(view[:_SEED_BYTES])
-        wide = view[_HEADER : _HEADER + 24 * ROWS]
-        self.keys = wide[: 8 * ROWS].cast("Q")
-        self.tokens = wide[8 * ROWS : 16 * ROWS].cast("d")
-        self.heard = wide[16 * ROWS :].cast("d")  # when the tokens were counted; 0: never
+        rows = view[_HEADER : _HEADER + 24 * ROWS]
+        self.keys = rows[: 8 * ROWS].cast("Q")
+        self.tokens = rows[8 * ROWS : 16 * ROWS].cast("d")
+        self.updated_at = rows[16 * ROWS :].cast("d")  # when the tokens were refilled; 0: never
         counts = view[_HEADER + 24 * ROWS :].cast("I")
         self.columns = [counts[slot * ROWS : (slot + 1) * ROWS] for slot in range(slots)]
 
@@ -55,27 +56,27 @@ class SharedCounters:
 
     @classmethod
     def create(cls, slots: int) -> "SharedCounters":
-        """Make an empty one; its processes get the descriptor."""
+        """Create an empty table; pass its descriptor to the workers."""
         descriptor = os.memfd_create("tickertape-limits", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, _size(slots))
-        # Nobody outside can make keys that fall into one bucket.
+        # With a random seed, a client cannot construct keys that fall into one bucket.
         os.pwrite(descriptor, os.urandom(_SEED_BYTES), 0)
         return cls(descriptor, slots)
 
-    def empty(self, slot: int) -> None:
-        """Forget what a worker that has died had counted."""
+    def clear_slot(self, slot: int) -> None:
+        """Clear the counts of a worker that has died."""
         self.columns[slot][:] = memoryview(bytes(4 * ROWS)).cast("I")
 
     def count(self, row: int) -> int:
-        """What all workers together have counted."""
+        """Return the sum of a row over all workers."""
         return sum([column[row] for column in self.columns])
 
     @contextlib.contextmanager
     def row(self, key: str) -> Iterator[int | None]:
-        """Lock a key's row; None when its bucket is full of keys that are counted."""
+        """Lock and yield the row of a key; None when its bucket is full of keys that are in use."""
         number = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._seed).digest()) or 1
         bucket = number >> (64 - _BUCKET_BITS)
-        # Record locks belong to the process, so the descriptor may be the one that all have inherited.
+        # Record locks belong to a process, so all workers can use the descriptor that they inherited.
         fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, bucket)
         try:
             yield self._find(number, bucket * _WAYS)
@@ -83,75 +84,75 @@ class SharedCounters:
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, bucket)
 
     def _find(self, number: int, start: int) -> int | None:
-        rows = self.keys[start : start + _WAYS].tolist()
-        if number in rows:
-            return start + rows.index(number)
-        if 0 in rows:
-            row = start + rows.index(0)
+        keys = self.keys[start : start + _WAYS].tolist()
+        if number in keys:
+            return start + keys.index(number)
+        if 0 in keys:
+            row = start + keys.index(0)
         else:
             free = [row for row in range(start, start + _WAYS) if not self.count(row)]
             if not free:
                 return None
-            row = min(free, key=self.heard.__getitem__)  # whose was heard of longest ago
-        self.heard[row] = 0.0
+            row = min(free, key=self.updated_at.__getitem__)  # least recently used
+        self.updated_at[row] = 0.0
         self.keys[row] = number
         return row
 
 
 class SharedLimitCounters:
-    """One worker's way to count in the table.
+    """Limit counters of one worker, backed by the shared table.
 
     Args:
-        table: that all share.
-        slot: of this worker.
-        room: for how many sockets this process has descriptors.
+        counters: shared table.
+        slot: slot of this worker.
+        capacity: number of sockets for which this process has descriptors.
     """
 
-    def __init__(self, table: SharedCounters, slot: int, room: int) -> None:
-        self._table = table
-        self._own = table.columns[slot]
-        self._room = room
+    def __init__(self, counters: SharedCounters, slot: int, capacity: int) -> None:
+        self._counters = counters
+        self._own = counters.columns[slot]
+        self._capacity = capacity
         self._open = 0
 
     def __repr__(self) -> str:
-        return f"SharedLimitCounters({self._open} open, {self._table!r})"
+        return f"SharedLimitCounters({self._open} open, {self._counters!r})"
 
     def acquire(self, key: str, limit: int) -> bool:
-        """Count one more."""
-        if key == ALL and self._open >= self._room:
+        """Increment the count of a key; return False when it has reached the maximum."""
+        if key == ALL and self._open >= self._capacity:
             return False
-        with self._table.row(key) as row:
-            # A bucket full of others is one in a million tables; who falls into it is not counted.
+        with self._counters.row(key) as row:
+            # About one table in a million has a full bucket; a key that falls into one is not limited.
             if row is not None:
-                if limit and self._table.count(row) >= limit:
+                if limit and self._counters.count(row) >= limit:
                     return False
                 self._own[row] += 1
         self._open += key == ALL
         return True
 
     def release(self, key: str) -> None:
-        """Count one less."""
+        """Decrement the count of a key."""
         self._open -= key == ALL
-        with self._table.row(key) as row:
+        with self._counters.row(key) as row:
             if row is not None and self._own[row]:
                 self._own[row] -= 1
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
-        """Spend of a key's allowance."""
-        now = time.monotonic()  # the same in all processes, which a relay's own clock is not
-        table = self._table
-        with table.row(key) as row:
+        """Spend tokens of a key; return False when there are not enough."""
+        now = time.monotonic()  # unlike a relay's own clock, the same in all processes
+        counters = self._counters
+        with counters.row(key) as row:
             if row is None:
                 return True
             bucket = TokenBucket(rate, rate * BURST_SECONDS, now)
-            if table.heard[row]:
-                bucket.tokens, bucket.updated_at = table.tokens[row], table.heard[row]
+            if counters.updated_at[row]:
+                bucket.tokens, bucket.updated_at = counters.tokens[row], counters.updated_at[row]
             allowed = bucket.allow(now, cost, allow_debt=allow_debt)
-            table.tokens[row], table.heard[row] = bucket.tokens, bucket.updated_at
+            counters.tokens[row], counters.updated_at[row] = bucket.tokens, bucket.updated_at
         return allowed
 
     def prune(self, rate: float, now: float) -> None:
-        """Do nothing: a row is taken from whoever is counted nowhere when another needs it."""
+        """Do nothing: a row that is not in use is reclaimed when another key needs it."""
 
 
 def _size(slots: int) -> int:

@@ -1,11 +1,12 @@
-"""The supervisor: holds the port, starts the workers, adds up what they tell, and takes the signals.
+"""Supervisor: reserves the port, starts the workers, merges their metrics, and handles signals.
 
 Invariants:
 
-1. The socket that holds the main port never listens: the system would give it clients whom nobody accepts.
-2. No worker outlives the supervisor: it waits for them, and without it they end by themselves.
-3. A worker that dies costs its own clients a reconnection, and nobody else anything.
-4. Signals are heard from the first moment on: one that comes during the start ends it in good order.
+1. The socket that reserves the main port never listens: the kernel would queue connections on it that no
+   process accepts.
+2. No worker outlives the supervisor: the supervisor waits for its workers, and an orphaned worker exits.
+3. When a worker dies, its own clients have to reconnect; the clients of other workers do not notice.
+4. Signals are handled from the beginning: one that arrives during startup stops the supervisor gracefully.
 """
 
 import asyncio
@@ -35,152 +36,156 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape.workers")
 
 STOP_GRACE: Final = 5.0
-"""Seconds that workers have beyond ``--drain-delay`` and ``--drain`` before they are killed."""
+"""Seconds to stop beyond ``--drain-delay`` and ``--drain``, after which workers are killed."""
 
-LOOK_EVERY: Final = 5.0
-"""Seconds between two looks at the workers' numbers: what one counted in that time is lost with a kill -9."""
+COLLECT_EVERY: Final = 5.0
+"""Seconds between two collections of the workers' metrics. A worker that is killed loses what it has counted
+since the last one."""
 
 
 async def supervise(settings: ServeSettings, announce: Callable[[str], None] = console.print_line) -> int:
-    """Run several relays on one port until a signal ends them.
+    """Run several relays on one port until a signal stops them.
 
     Args:
-        settings: what the operator set.
-        announce: gets the lines for the operator.
+        settings: settings of the operator.
+        announce: receives the lines for the operator.
 
     Returns:
-        the exit code: 0 after a signal, 1 when they cannot run, or had to be killed.
+        the exit code: 0 after a signal, 1 when the relays cannot run or had to be killed.
     """
-    heard = SupervisorSignals()
+    signals = SupervisorSignals()
     nats: EmbeddedNats | None = None
     try:
-        # The main port last, and alone first: what is only held would be given to the ops port as well.
+        # The main port comes last: while no socket listens on a reserved port, the system could assign it to
+        # the ops port as well.
         ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
-        held = hold(settings.host, settings.port, ops_socket.port)
+        reserved = reserve_port(settings.host, settings.port, ops_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
-            await _start(nats, heard)
-            if not heard.stops:
-                _probe(settings.host, held.port)  # its NATS may have been given the same port
+            await _start(nats, signals)
+            if not signals.stop_signals:
+                _check_free(settings.host, reserved.port)  # the embedded NATS server may use the same port
     except OperatorError as error:
         console.print_notice("serve", str(error))
         if nats is not None:
             await nats.stop()
         return 1
-    if heard.stops:
-        held.close()
+    if signals.stop_signals:
+        reserved.close()
         ops_socket.close()
         if nats is not None:
             await nats.stop()
         return 0
     url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
-    table = SharedCounters.create(settings.workers)
-    supervisor = Supervisor(settings, table, url, held.port, heard, announce)
-    ops = HttpServer(supervisor.whole.pages(), ops_socket)
+    counters = SharedCounters.create(settings.workers)
+    supervisor = Supervisor(settings, counters, url, reserved.port, signals, announce)
+    ops = HttpServer(supervisor.aggregate.ops_app(), ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
-    watched = [
+    required_tasks = [
         serving,
         *([nats.supervisor_task] if nats is not None and nats.supervisor_task is not None else []),
     ]
     try:
         scheme = "https" if settings.tls_cert else "http"
         announce(
-            f"relay: {scheme}://{held.address}  metrics: http://{ops.address}/metrics  "
+            f"relay: {scheme}://{reserved.address}  metrics: http://{ops.address}/metrics  "
             f"NATS: {redact_url(url)}"
         )
-        return await supervisor.run(watched)
+        return await supervisor.run(required_tasks)
     finally:
         ops.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
-        held.close()
+        reserved.close()
         if nats is not None:
             await nats.stop()
 
 
-def hold(host: str, port: int, ops_port: int) -> Listener:
-    """Keep a port for the workers, without listening on it.
+def reserve_port(host: str, port: int, ops_port: int) -> Listener:
+    """Reserve a port for the workers without listening on it.
 
     Args:
         host: name or address.
-        port: 0 takes a free one.
-        ops_port: that is taken already.
+        port: 0 selects a free port.
+        ops_port: ops port, which is in use already.
 
     Raises:
-        ListenError: another program listens there.
+        ListenError: another program listens on the port.
     """
     if port:
         try:
-            _probe(host, port)
+            _check_free(host, port)
         except ListenError as error:
             raise same_port_error(error, port, ops_port) from None
     return listen(host, port, "--port", shared=True)
 
 
-def _probe(host: str, port: int) -> None:
-    """Listen alone for a moment: another relay of ours would share the port, and its clients.
+def _check_free(host: str, port: int) -> None:
+    """Check that a port is free by listening on it exclusively for a moment.
+
+    A reserved port allows sharing: without this check, two supervisors could split the clients of one port.
 
     Raises:
-        ListenError: another program listens there.
+        ListenError: another program listens on the port.
     """
     listen(host, port, "--port").close()
 
 
-async def _start(nats: EmbeddedNats, heard: "SupervisorSignals") -> None:
-    """Start NATS, unless a signal comes first; what there is of it then is for ``stop``."""
-    await run_until_stopped(heard.changed.wait(), nats.start())
+async def _start(nats: EmbeddedNats, signals: "SupervisorSignals") -> None:
+    """Start NATS, unless a signal comes first; the caller stops what has been started by then."""
+    await run_until_stopped(signals.changed.wait(), nats.start())
 
 
 class SupervisorSignals:
-    """The signals that came, from its making on.
+    """Signal handlers of the supervisor, and the signals received since it was created.
 
     Attributes:
-        stops: those that end the supervisor, in their order.
-        changed: set when one came; others may set it too.
-        pass_on: gets SIGHUP; nobody does while there is no worker.
+        stop_signals: signals that stop the supervisor, in the order of arrival.
+        changed: set when a stop signal arrives; the slots set it as well.
+        forward: receives SIGHUP; does nothing while there are no workers.
     """
 
     def __init__(self) -> None:
-        self.stops: list[signal.Signals] = []
+        self.stop_signals: list[signal.Signals] = []
         self.changed = asyncio.Event()
-        self.pass_on: Callable[[signal.Signals], None] = lambda _: None
+        self.forward: Callable[[signal.Signals], None] = lambda _: None
         add_signal_handlers(self._stop, *STOP_SIGNALS)
-        add_signal_handlers(lambda number: self.pass_on(number), signal.SIGHUP)
+        add_signal_handlers(lambda number: self.forward(number), signal.SIGHUP)
 
     def __repr__(self) -> str:
-        return f"SupervisorSignals({self.stops})"
+        return f"SupervisorSignals({self.stop_signals})"
 
     def _stop(self, number: signal.Signals) -> None:
-        self.stops.append(number)
+        self.stop_signals.append(number)
         self.changed.set()
 
 
 class Supervisor:
-    """The slots, and what happens to them.
+    """Supervisor of the worker slots.
 
     Args:
-        settings: what the operator set.
-        table: for limits.
-        url: of NATS.
-        port: that the workers share.
-        heard: signals, those too that came before.
-        announce: gets the lines for the operator.
+        settings: settings of the operator.
+        counters: limit counters that the workers share.
+        url: URL of NATS.
+        port: port that the workers share.
+        signals: signals, including those received during startup.
+        announce: receives the lines for the operator.
     """
 
     def __init__(
         self,
         settings: ServeSettings,
-        table: SharedCounters,
+        counters: SharedCounters,
         url: str,
         port: int,
-        heard: SupervisorSignals,
+        signals: SupervisorSignals,
         announce: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._announce = announce
-        self._changed = heard.changed
-        self._signals = heard.stops
+        self._changed = signals.changed
+        self._stop_signals = signals.stop_signals
         host = socket.gethostname()
-        given = plain(settings) | {"nats_url": url, "port": port, "workers": 1}
+        worker_settings = plain_settings(settings) | {"nats_url": url, "port": port, "workers": 1}
         self._slots = [
             WorkerSlot(
                 number,
@@ -188,97 +193,97 @@ class Supervisor:
                     "slot": number,
                     "workers": settings.workers,
                     "relay": f"{host}/{number}",
-                    "settings": given,
+                    "settings": worker_settings,
                 },
-                table,
+                counters,
                 self._changed.set,
             )
             for number in range(settings.workers)
         ]
-        self.whole = Aggregate(host, self._slots)
-        heard.pass_on = self._pass_on
+        self.aggregate = Aggregate(host, self._slots)
+        signals.forward = self._forward
 
     def __repr__(self) -> str:
         return f"Supervisor({self._slots})"
 
-    async def run(self, watched: Sequence[asyncio.Task[None]]) -> int:
-        """Run until a signal, or until no relay can run.
+    async def run(self, required_tasks: Sequence[asyncio.Task[None]]) -> int:
+        """Run the workers until a signal arrives or no relay can run.
 
         Args:
-            watched: what the workers cannot do without; ends by itself only with an error.
+            required_tasks: tasks that the workers depend on; each ends only with an error.
 
         Returns:
             the exit code.
         """
         running = [asyncio.create_task(slot.run(), name=f"worker {slot.number}") for slot in self._slots]
-        looking = asyncio.create_task(self._look(), name="numbers")
-        for task in watched:
+        collecting = asyncio.create_task(self._collect_metrics(), name="metrics")
+        for task in required_tasks:
             task.add_done_callback(lambda _: self._changed.set())
         try:
-            code = await self._watch(watched)
-            return max(code, await self._end(running))
+            code = await self._wait_for_end(required_tasks)
+            return max(code, await self._stop_workers(running))
         finally:
-            await cancel_and_wait(looking)
+            await cancel_and_wait(collecting)
 
-    async def _watch(self, watched: Sequence[asyncio.Task[None]]) -> int:
-        """Wait for a signal, or for the word that no relay can run."""
-        while not self._signals:
+    async def _wait_for_end(self, required_tasks: Sequence[asyncio.Task[None]]) -> int:
+        """Wait for a signal, or until no relay can run; return the exit code."""
+        while not self._stop_signals:
             await self._changed.wait()
             self._changed.clear()
-            for task in watched:
+            for task in required_tasks:
                 if task.done():
                     console.print_notice("serve", str(task.exception()))
                     return 1
-            if not self.whole.started and all(slot.was_ready for slot in self._slots):
-                self.whole.started = True
+            if not self.aggregate.started and all(slot.has_been_ready for slot in self._slots):
+                self.aggregate.started = True
                 self._announce("ready")
-            refusals = [slot.refusal for slot in self._slots if slot.refusal and slot.pid is None]
-            # One that cannot come back is no reason to end those that serve.
-            if refusals and not any(slot.ready for slot in self._slots):
-                console.print_notice("serve", refusals[0])
+            errors = [slot.startup_error for slot in self._slots if slot.startup_error and slot.pid is None]
+            # While other workers serve clients, a worker that cannot start is no reason to stop them.
+            if errors and not any(slot.ready for slot in self._slots):
+                console.print_notice("serve", errors[0])
                 return 1
         return 0
 
-    async def _end(self, running: list[asyncio.Task[None]]) -> int:
-        """Let all workers end; kill those that do not."""
-        self.whole.stopping = True
+    async def _stop_workers(self, running: list[asyncio.Task[None]]) -> int:
+        """Stop all workers, kill those that do not exit in time, and return the exit code."""
+        self.aggregate.stopping = True
         loop = asyncio.get_running_loop()
-        number = self._signals[0] if self._signals else signal.SIGTERM
+        number = self._stop_signals[0] if self._stop_signals else signal.SIGTERM
         for slot in self._slots:
             slot.stop(number)
         deadline = loop.time() + self._settings.drain_delay + self._settings.drain + STOP_GRACE
-        code, hurried = 0, False
-        rest: set[asyncio.Task[None]] = set(running)
-        while rest:
-            if len(self._signals) > 1 and not hurried:
-                hurried = True
+        code, second_signal_sent = 0, False
+        remaining: set[asyncio.Task[None]] = set(running)
+        while remaining:
+            if len(self._stop_signals) > 1 and not second_signal_sent:
+                second_signal_sent = True
                 deadline = min(deadline, loop.time() + STOP_GRACE)
-                self._pass_on(self._signals[1])
+                self._forward(self._stop_signals[1])
             self._changed.clear()
-            await race(self._changed.wait(), *rest, seconds=max(0.0, deadline - loop.time()))
-            rest = {task for task in rest if not task.done()}
-            if rest and loop.time() >= deadline:
+            await race(self._changed.wait(), *remaining, seconds=max(0.0, deadline - loop.time()))
+            remaining = {task for task in remaining if not task.done()}
+            if remaining and loop.time() >= deadline:
                 code, deadline = 1, loop.time() + STOP_GRACE
-                log.error("%d workers did not end in time and are killed", len(rest))
-                self._pass_on(signal.SIGKILL)
+                log.error("killing %d workers that did not exit in time", len(remaining))
+                self._forward(signal.SIGKILL)
         await asyncio.gather(*running)
         return code
 
-    async def _look(self) -> None:
+    async def _collect_metrics(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(COLLECT_EVERY)
             try:
-                await self.whole.collect()
+                await self.aggregate.collect()
             except Exception:
-                log.exception("the workers' numbers could not be read; the next look is in %g s", LOOK_EVERY)
+                log.exception("cannot collect the metrics of the workers, retrying in %g s", COLLECT_EVERY)
 
-    def _pass_on(self, number: signal.Signals) -> None:
+    def _forward(self, number: signal.Signals) -> None:
         for slot in self._slots:
             slot.signal(number)
 
 
-def plain(settings: ServeSettings) -> dict[str, Any]:
-    """All settings as JSON has them, secrets in clear: for a worker's brief, and for nothing else."""
+def plain_settings(settings: ServeSettings) -> dict[str, Any]:
+    """Return all settings as JSON values, with secrets in plain text: for the worker configuration only."""
     dumped = settings.model_dump(mode="json")
     for name in dumped:
         value = getattr(settings, name)

@@ -1,11 +1,11 @@
-"""A slot: one worker after the other, started, asked, watched, and started again when it dies.
+"""Slot of a worker: starts the worker process, sends it requests, and restarts it when it exits.
 
 Invariants:
 
-1. A slot has one process at most, and its number, and so its relay's name, stays the same.
-2. After ``stop`` no process is started any more.
-3. What a worker that died had counted is kept in ``totals``, and no longer counts for limits.
-4. Whatever goes wrong with one worker is that worker's death, and the next one is started.
+1. A slot has at most one process. Its number, and therefore the name of its relay, never changes.
+2. After ``stop`` no process is started.
+3. The counters of a worker that exited are kept in ``metrics`` and no longer count towards limits.
+4. Any error in handling a worker ends that worker, and the next one is started.
 """
 
 import asyncio
@@ -20,154 +20,158 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from tickertape.relay.workers.ipc import EXIT_CONFIG, MAX_LINE, packed
+from tickertape.relay.workers.ipc import EXIT_CONFIG, MAX_LINE, encode_worker_config
 from tickertape.relay.workers.metrics_merge import SlotMetrics
 from tickertape.relay.workers.shared_counters import SharedCounters
 
 from tickertape.process.child import wait_or_kill
 from tickertape.process.stream_writer import write
 
-Answer = asyncio.Future[tuple[int, Any] | None]
+PendingResponse = asyncio.Future[tuple[int, Any] | None]
 
 log = logging.getLogger("tickertape.workers")
 
-FIRST_PAUSE: Final = 0.1
-"""Seconds before a worker that died is started again; twice as long each time it dies."""
+MIN_RESTART_DELAY: Final = 0.1
+"""Seconds before the first restart of a worker; doubled after each further exit."""
 
-LONGEST_PAUSE: Final = 10.0
-STEADY: Final = 30.0
-"""Seconds that a worker has to run to count as well again."""
+MAX_RESTART_DELAY: Final = 10.0
+"""Maximum seconds before a restart."""
 
-ANSWER_TIMEOUT: Final = 1.0
-"""Seconds that a worker has to answer for its page of the ops port."""
+STABLE_AFTER: Final = 30.0
+"""Seconds of running after which the restart delay is reset."""
+
+RESPONSE_TIMEOUT: Final = 1.0
+"""Seconds to wait for the response to a request."""
 
 MAX_PENDING_REQUESTS: Final = 8
-"""Questions that may be without an answer, however late; a worker that hangs is asked no more."""
+"""Maximum number of requests without a response, including those that timed out: a worker that hangs gets no
+further requests."""
 
-END_TIMEOUT: Final = 10.0
-"""Seconds that a worker has to end once it has said its last word."""
+EXIT_TIMEOUT: Final = 10.0
+"""Seconds for a worker to exit after it has closed its connection."""
 
 
 class WorkerSlot:
-    """One worker's place.
+    """Slot that keeps one worker running.
 
     Args:
-        number: from 0 on.
-        brief: what each worker of this slot is told.
-        table: for limits, shared by all.
-        changed: called when a worker got ready, was refused, or ended.
+        number: index of the slot, from 0.
+        config: configuration of each worker of this slot.
+        counters: limit counters that all workers share.
+        changed: called when a worker became ready, could not start, or exited.
 
     Attributes:
-        totals: the numbers of all workers that this slot had.
-        ready: whether the worker has said that it serves.
-        was_ready: whether any of this slot's ever did.
-        refusal: why the last one could not run at all, in its words.
-        starts: how many were started.
+        metrics: metrics of all workers that this slot has had.
+        ready: whether the current worker serves clients.
+        has_been_ready: whether any worker of this slot has served clients.
+        startup_error: error message of the last worker, if it could not run.
+        start_count: number of workers started.
+        changed_at: loop time when the current worker was started, or the last one exited.
     """
 
     def __init__(
-        self, number: int, brief: dict[str, Any], table: SharedCounters, changed: Callable[[], None]
+        self, number: int, config: dict[str, Any], counters: SharedCounters, changed: Callable[[], None]
     ) -> None:
         self.number = number
-        self.totals = SlotMetrics()
+        self.metrics = SlotMetrics()
         self.ready = False
-        self.was_ready = False
-        self.refusal = ""
-        self.starts = 0
-        self.since = 0.0
-        self._brief = packed(brief)
-        self._table = table
+        self.has_been_ready = False
+        self.startup_error = ""
+        self.start_count = 0
+        self.changed_at = 0.0
+        self._config = encode_worker_config(config)
+        self._counters = counters
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._asked: dict[int, Answer] = {}
+        self._pending: dict[int, PendingResponse] = {}
         self._unanswered = 0
         self._ids = itertools.count(1)
         self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"WorkerSlot({self.number}, pid {self.pid}, ready={self.ready}, {self.starts} starts)"
+        return f"WorkerSlot({self.number}, pid {self.pid}, ready={self.ready}, {self.start_count} starts)"
 
     @property
     def pid(self) -> int | None:
-        """Process id of the worker; None while there is none."""
+        """Process id of the worker; None while none runs."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
     async def run(self) -> None:
-        """Keep a worker running until ``stop``; its end is waited for."""
+        """Keep a worker running until ``stop`` was called and the last worker has exited."""
         loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE
+        delay = MIN_RESTART_DELAY
         while not self._stopping.is_set():
-            self.since = loop.time()
+            self.changed_at = loop.time()
             try:
-                how = await self._one()
+                outcome = await self._run_worker()
             except Exception as error:
-                how = f"could not be run ({error!r})"
+                outcome = f"could not be run ({error!r})"
             self.ready = False
-            self._table.empty(self.number)
-            self.totals.bury()
+            self._counters.clear_slot(self.number)
+            self.metrics.retire_worker()
             self._changed()
             if self._stopping.is_set():
                 return
-            if loop.time() - self.since >= STEADY:
-                pause = FIRST_PAUSE
-            log.error("worker %d %s and is started again in %g s", self.number, how, pause)
-            self.since = loop.time()
+            if loop.time() - self.changed_at >= STABLE_AFTER:
+                delay = MIN_RESTART_DELAY
+            log.error("worker %d %s, restarting in %g s", self.number, outcome, delay)
+            self.changed_at = loop.time()
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(delay):
                     await self._stopping.wait()
             except TimeoutError:
-                pause = min(2 * pause, LONGEST_PAUSE)
+                delay = min(2 * delay, MAX_RESTART_DELAY)
 
     def stop(self, number: signal.Signals) -> None:
-        """Let the worker end by a signal, and start none any more."""
+        """Send a signal to the worker, and start no further one."""
         self._stopping.set()
         self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
-        """Pass a signal on."""
+        """Send a signal to the worker, if it runs."""
         if self.pid is not None and self._process is not None:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
+            with contextlib.suppress(ProcessLookupError):  # it has just exited
                 self._process.send_signal(number)
 
-    async def ask(self, path: str) -> tuple[int, Any] | None:
-        """Ask the worker for a page of its ops port, or for ``SNAPSHOT_PATH``.
+    async def request(self, path: str) -> tuple[int, Any] | None:
+        """Request a path of the worker's ops routes, or ``SNAPSHOT_PATH``.
 
         Returns:
-            status and body; None when there is no worker, or it does not answer in time.
+            status and body; None when no worker runs or it does not respond in time.
         """
         writer = self._writer
         if writer is None or self._unanswered >= MAX_PENDING_REQUESTS:
             return None
         self._unanswered += 1
-        number = next(self._ids)
-        answer: Answer = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
+        request_id = next(self._ids)
+        response: PendingResponse = asyncio.get_running_loop().create_future()
+        self._pending[request_id] = response
         try:
-            write(writer, orjson.dumps({"id": number, "path": path}) + b"\n")
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await answer
+            write(writer, orjson.dumps({"id": request_id, "path": path}) + b"\n")
+            async with asyncio.timeout(RESPONSE_TIMEOUT):
+                return await response
         except (TimeoutError, ConnectionResetError):
             return None
         finally:
-            del self._asked[number]
+            del self._pending[request_id]
 
-    async def _one(self) -> str:
-        """Run one worker to its end, and say how that was."""
-        self.refusal = ""
-        self.starts += 1
+    async def _run_worker(self) -> str:
+        """Run a worker until it exits, and return a description of how it ended."""
+        self.startup_error = ""
+        self.start_count += 1
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 self._process = process = await asyncio.create_subprocess_exec(
                     sys.executable, "-P", "-m", "tickertape.cli.worker",
-                    str(theirs.fileno()), str(self._table.descriptor),
+                    str(theirs.fileno()), str(self._counters.descriptor),
                     stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), self._table.descriptor),
-                    # The same modules as ours, and none from the folder that we happen to be in.
+                    pass_fds=(theirs.fileno(), self._counters.descriptor),
+                    # The worker imports the same modules, and none from the current directory.
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                    # A session of its own: Ctrl-C is for the supervisor, which passes it on once.
+                    # A session of its own keeps Ctrl-C away: the supervisor forwards the signal once.
                     start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
@@ -175,48 +179,48 @@ class WorkerSlot:
             return f"could not be started ({error.strerror or error})"
         if self._stopping.is_set():
             self.signal(signal.SIGTERM)
-        fault: Exception | None = None
+        connection_error: Exception | None = None
         try:
             reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_LINE)
             self._unanswered = 0
-            self._writer.write(self._brief)
-            await self._listen(reader)
+            self._writer.write(self._config)
+            await self._read_messages(reader)
         except Exception as error:
-            fault = error  # its process has still to be ended, and waited for
+            connection_error = error  # the process still has to be stopped and waited for
         finally:
             if self._writer is None:
                 ours.close()
             else:
                 self._writer.close()
                 self._writer = None
-            for answer in self._asked.values():
-                if not answer.done():
-                    answer.set_result(None)
+            for response in self._pending.values():
+                if not response.done():
+                    response.set_result(None)
             if process.returncode is None and not self._stopping.is_set():
-                # It has closed its end: it is ending, or as good as dead.
-                await wait_or_kill(process, END_TIMEOUT)
+                # The worker has closed its connection: it is about to exit, or unusable.
+                await wait_or_kill(process, EXIT_TIMEOUT)
         code = await process.wait()
-        if fault is not None:
-            return f"could not be listened to ({fault!r})"
+        if connection_error is not None:
+            return f"lost its connection to the supervisor ({connection_error!r})"
         if code == EXIT_CONFIG:
-            return f"cannot run ({self.refusal})"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            return f"cannot run ({self.startup_error})"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
+    async def _read_messages(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
                 if not line.endswith(b"\n"):
-                    break  # it died in the middle of it
+                    break  # the worker died while writing the line
                 message = orjson.loads(line)
                 if "id" in message:
                     self._unanswered -= 1
-                    answer = self._asked.get(message["id"])
-                    if answer is not None and not answer.done():
-                        answer.set_result((message["status"], message["body"]))
-                elif "refused" in message:
-                    self.refusal = message["refused"]
-                elif message.get("said") == "ready":
-                    self.ready = self.was_ready = True
+                    response = self._pending.get(message["id"])
+                    if response is not None and not response.done():
+                        response.set_result((message["status"], message["body"]))
+                elif "startup_error" in message:
+                    self.startup_error = message["startup_error"]
+                elif message.get("announced") == "ready":
+                    self.ready = self.has_been_ready = True
                     self._changed()
         except OSError:
-            pass  # as good as the end
+            pass  # same as end of file: the worker is stopped and restarted

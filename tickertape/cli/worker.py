@@ -20,16 +20,16 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
-        brief = read_worker_config(link)
+        config = read_worker_config(link)
     except EOFError:
         return 1
     try:
-        return run_async(_serve(link, brief, int(sys.argv[2])))
+        return run_async(_serve(link, config, int(sys.argv[2])))
     except KeyboardInterrupt:
         return 130
 
 
-async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int:
+async def _serve(link: socket.socket, config: dict[str, Any], memory: int) -> int:
     from tickertape.cli.serve import set_up_log, shipping
     from tickertape.logging_setup import LogLevelError
     from tickertape.relay.server import serve
@@ -38,18 +38,18 @@ async def _serve(link: socket.socket, brief: dict[str, Any], memory: int) -> int
     from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
 
     channel = await SupervisorChannel.open(link)
-    slot, workers = brief["slot"], brief["workers"]
+    slot, workers = config["slot"], config["workers"]
     context = WorkerContext(
-        relay=brief["relay"],
+        relay=config["relay"],
         workers=workers,
         limit_counters=partial(SharedLimitCounters, SharedCounters(memory, workers), slot),
         ops=channel.serve,
-        report_error=lambda line: channel.tell(refused=line),
+        report_error=lambda line: channel.send(startup_error=line),
     )
     try:
-        settings = ServeSettings(**brief["settings"])
+        settings = ServeSettings(**config["settings"])
         set_up_log(settings, slot)
-        code = await serve(settings, lambda line: channel.tell(said=line), shipping(settings), context)
+        code = await serve(settings, lambda line: channel.send(announced=line), shipping(settings), context)
     except LogLevelError as error:
         context.report_error(str(error))
         code = 1

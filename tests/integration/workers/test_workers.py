@@ -221,7 +221,7 @@ def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
 
 def said(relay: Relay) -> list[str]:
     """Lines about the second worker's ends."""
-    return [text for text in relay.log if " ERROR " in text and "worker 1 was ended by SIGKILL" in text]
+    return [text for text in relay.log if " ERROR " in text and "worker 1 was killed by SIGKILL" in text]
 
 
 def test_a_worker_that_dies_again_and_again_waits_longer(relay: Relay) -> None:

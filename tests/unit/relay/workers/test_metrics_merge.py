@@ -86,20 +86,20 @@ def test_what_a_dead_worker_counted_stays() -> None:
     def heard(value: float) -> None:
         numbers = {"gaps": {"a": value}, "handshakes": {"accepted": value}, "connections": {"": 7.0}}
         process = {"process_cpu_seconds_total": value, "process_open_fds": 7.0}
-        totals.heard(MetricsSnapshot(numbers, histogram((1, 0), value).distributions, process))
+        totals.update(MetricsSnapshot(numbers, histogram((1, 0), value).distributions, process))
 
     for value in (10, 1):
         heard(value)
-        totals.bury()
+        totals.retire_worker()
     for _ in range(2):
-        whole = totals.whole()
+        whole = totals.total()
         assert whole.numbers == {"gaps": {"a": 11}, "handshakes": {"accepted": 11}}
         assert whole.process == {"process_cpu_seconds_total": 11}
         assert whole.distributions == histogram((2, 0), 11).distributions
-        totals.bury()
+        totals.retire_worker()
     for _ in range(2):
         heard(3)
-        whole = totals.whole()
+        whole = totals.total()
         assert whole.numbers == {
             "gaps": {"a": 14}, "handshakes": {"accepted": 14}, "connections": {"": 7}
         }  # fmt: skip

@@ -11,15 +11,15 @@ ROOM = 1_000
 
 
 @pytest.fixture
-def table() -> SharedCounters:
+def counters() -> SharedCounters:
     """For two workers."""
     return SharedCounters.create(2)
 
 
 @pytest.fixture
-def pair(table: SharedCounters) -> tuple[SharedLimitCounters, SharedLimitCounters]:
+def pair(counters: SharedCounters) -> tuple[SharedLimitCounters, SharedLimitCounters]:
     """Both workers."""
-    return SharedLimitCounters(table, 0, ROOM), SharedLimitCounters(table, 1, ROOM)
+    return SharedLimitCounters(counters, 0, ROOM), SharedLimitCounters(counters, 1, ROOM)
 
 
 def test_a_limit_is_one_for_all(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
@@ -34,9 +34,9 @@ def test_a_limit_is_one_for_all(pair: tuple[SharedLimitCounters, SharedLimitCoun
     assert not other.acquire("@a", 3)
 
 
-def test_a_worker_takes_no_more_than_it_has_room_for(table: SharedCounters) -> None:
+def test_a_worker_takes_no_more_than_it_has_room_for(counters: SharedCounters) -> None:
     """Its descriptors are its own, whatever the whole may have."""
-    small, large = SharedLimitCounters(table, 0, 2), SharedLimitCounters(table, 1, ROOM)
+    small, large = SharedLimitCounters(counters, 0, 2), SharedLimitCounters(counters, 1, ROOM)
     assert [small.acquire(ALL, 0) for _ in range(3)] == [True, True, False]
     assert large.acquire(ALL, 0)
     small.release(ALL)
@@ -44,15 +44,15 @@ def test_a_worker_takes_no_more_than_it_has_room_for(table: SharedCounters) -> N
 
 
 def test_a_dead_worker_is_counted_no_more(
-    table: SharedCounters, pair: tuple[SharedLimitCounters, SharedLimitCounters]
+    counters: SharedCounters, pair: tuple[SharedLimitCounters, SharedLimitCounters]
 ) -> None:
     """Its column is emptied; the other's stays."""
     one, other = pair
     assert one.acquire("@a", 2)
     assert other.acquire("@a", 2)
-    table.empty(0)
+    counters.clear_slot(0)
     assert other.acquire("@a", 2)
-    assert not SharedLimitCounters(table, 0, ROOM).acquire("@a", 2)
+    assert not SharedLimitCounters(counters, 0, ROOM).acquire("@a", 2)
 
 
 def test_giving_back_what_was_never_taken(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
@@ -83,7 +83,7 @@ def test_an_allowance_is_one_for_all(
 
 
 def test_rows_are_taken_from_those_who_are_counted_nowhere(
-    table: SharedCounters,
+    counters: SharedCounters,
     pair: tuple[SharedLimitCounters, SharedLimitCounters],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,22 +111,22 @@ def test_rows_are_taken_from_those_who_are_counted_nowhere(
 _FILL = """
 import sys
 from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
-tally = SharedLimitCounters(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
+counters = SharedLimitCounters(SharedCounters(int(sys.argv[1]), 2), int(sys.argv[2]), 10**9)
 print("up", flush=True)
 sys.stdin.read(1)
 print(sum(counters.acquire(f"@{number}", 1) for number in range(20_000)))
 """
 
 
-def test_two_processes_at_once(table: SharedCounters) -> None:
+def test_two_processes_at_once(counters: SharedCounters) -> None:
     """Never one too many, and none that would have fitted is refused."""
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", _FILL, str(table.descriptor), str(slot)],
+            [sys.executable, "-c", _FILL, str(counters.descriptor), str(slot)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            pass_fds=[table.descriptor],
+            pass_fds=[counters.descriptor],
         )
         for slot in range(2)
     ]

@@ -27,7 +27,7 @@ async def two_lives(slot: WorkerSlot, changed: asyncio.Event) -> None:
     """Run a slot until its second worker was started, and stop it."""
     running = asyncio.create_task(slot.run())
     async with asyncio.timeout(PATIENCE):
-        while slot.starts < 2 or slot.pid is None:
+        while slot.start_count < 2 or slot.pid is None:
             waiting = asyncio.create_task(changed.wait())
             await asyncio.wait({waiting, running}, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
@@ -41,8 +41,16 @@ async def two_lives(slot: WorkerSlot, changed: asyncio.Event) -> None:
 @pytest.mark.parametrize(
     ("said", "end", "told"),
     [
-        (b'{"said":"ready"}\n{"id":1,"bo', "os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
-        (b'{"said":"ready"}\nnonsense\n', "link.recv(1)", "could not be listened to (JSONDecodeError"),
+        (
+            b'{"announced":"ready"}\n{"id":1,"bo',
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "was killed by SIGKILL",
+        ),
+        (
+            b'{"announced":"ready"}\nnonsense\n',
+            "link.recv(1)",
+            "lost its connection to the supervisor (JSONDecodeError",
+        ),
     ],
     ids=["dies in a line", "talks nonsense"],
 )
@@ -64,8 +72,8 @@ def test_the_next_worker_is_started(
         changed = asyncio.Event()
         slot = WorkerSlot(0, {}, SharedCounters.create(1), changed.set)
         await two_lives(slot, changed)
-        assert slot.starts >= 2
-        assert slot.was_ready
+        assert slot.start_count >= 2
+        assert slot.has_been_ready
         assert slot.pid is None
 
     with caplog.at_level(logging.ERROR, "tickertape.workers"):
