@@ -1,13 +1,13 @@
-"""The window of events sent and not yet acknowledged; decides what to send again and what to give up.
+"""Window of published events that await acknowledgement; decides which to resend and which to give up on.
 
 No I/O and no clock: ``now`` is an argument, in seconds of any monotonic clock.
 
 Invariants:
 
-1. An entry leaves the window once: acknowledged, failed, or withdrawn by its caller.
-2. An entry is sent again under the ``Nats-Msg-Id`` that it had at first, so that the stream holds it once.
-3. Whatever happens, an entry leaves at its deadline.
-4. 'Too many requests' slows the whole link, by waits that grow and bursts that shrink.
+1. An event leaves the window exactly once: acknowledged, failed, or cancelled by its caller.
+2. A resend carries the ``Nats-Msg-Id`` of the first send, so that the stream stores the event once.
+3. An event never stays in the window past its deadline.
+4. 'Too many requests' slows down every event, with growing pauses and shrinking bursts.
 """
 
 from collections.abc import Iterable
@@ -16,150 +16,156 @@ from typing import Final, Generic, TypeVar
 
 from tickertape.producers.sdk.publish_ack import TransientFailure
 
-AckFuture = TypeVar("AckFuture")
+FutureT = TypeVar("FutureT")
 
 RETRY_WAIT: Final = 0.25
-"""Seconds before an event is sent again after 'no responders' or 'busy' (ADR-22)."""
+"""Seconds before an event is resent after 'no responders' or 'busy' (ADR-22 of NATS)."""
 
 MAX_RETRY_WAIT: Final = 2.0
-"""Seconds; the wait doubles up to this, since a large stream can take a while to be restored."""
+"""Upper bound in seconds to which the wait doubles; a server can take a while to restore a large stream."""
 
 FULL_BURST: Final = 2048
-"""Events at one sweep above which bursts are no longer counted."""
+"""Events per sweep above which bursts are no longer limited."""
 
-LEAST_BURST: Final = 16
+MIN_BURST: Final = 16
+"""Events per sweep that are sent however often the stream is busy."""
+
+_MAX_DOUBLINGS: Final = 16
+"""Bound of the exponent, so that the power of two stays a small number."""
 
 
 @dataclass(slots=True)
-class InFlightEvent(Generic[AckFuture]):
-    """One event in flight.
+class InFlightEvent(Generic[FutureT]):
+    """An event that awaits acknowledgement.
 
     Attributes:
-        token: last token of its reply subject.
-        subject: in NATS, with the deployment's prefix.
-        ticket: what its caller waits for.
-        deadline: when it is given up.
-        send_at: when it is to be sent (again); the deadline of its acknowledgement while it is under way.
-        tries: how often it was handed to the connection.
-        refusal: why the last try failed; None when nothing was heard.
+        token: last token of the reply subject.
+        subject: subject in NATS, with the deployment's prefix.
+        future: what the caller awaits.
+        deadline: time at which the event is given up.
+        send_at: time of the next send; while a send awaits its reply, the time at which that times out.
+        attempts: number of sends so far.
+        failures: number of transient failures so far.
+        failure: reason why the last send failed; None if there was no reply.
     """
 
     token: str
     subject: str
     payload: bytes
     headers: dict[str, str]
-    ticket: AckFuture
+    future: FutureT
     deadline: float
     send_at: float
-    tries: int = 0
-    refusals: int = 0
-    refusal: TransientFailure | None = None
+    attempts: int = 0
+    failures: int = 0
+    failure: TransientFailure | None = None
 
 
-class AckWindow(Generic[AckFuture]):
-    """Events in flight, by the token of their reply subject.
+class AckWindow(Generic[FutureT]):
+    """Events in flight, keyed by the token of their reply subject.
 
     Args:
-        ack_timeout: seconds to wait for an acknowledgement before sending again.
+        ack_timeout: seconds without an acknowledgement before an event is resent.
     """
 
     def __init__(self, ack_timeout: float) -> None:
         self.ack_timeout = ack_timeout
-        self._entries: dict[str, InFlightEvent[AckFuture]] = {}
+        self._events: dict[str, InFlightEvent[FutureT]] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._events)
 
     def __repr__(self) -> str:
-        return f"<AckWindow {len(self._entries)} in flight>"
+        return f"<AckWindow {len(self._events)} in flight>"
 
-    def entries(self) -> Iterable[InFlightEvent[AckFuture]]:
-        """All entries, oldest first."""
-        return self._entries.values()
+    def events(self) -> Iterable[InFlightEvent[FutureT]]:
+        """Return all events, oldest first."""
+        return self._events.values()
 
-    def add(self, entry: InFlightEvent[AckFuture]) -> None:
-        """Put an event under watch, before it is sent."""
-        self._entries[entry.token] = entry
+    def add(self, event: InFlightEvent[FutureT]) -> None:
+        """Add an event, before its first send."""
+        self._events[event.token] = event
 
-    def get(self, token: str) -> InFlightEvent[AckFuture] | None:
-        """Entry of a reply; None when it has left, as after a second acknowledgement."""
-        return self._entries.get(token)
+    def get(self, token: str) -> InFlightEvent[FutureT] | None:
+        """Return the event of a reply; None if it has left, as after a second acknowledgement."""
+        return self._events.get(token)
 
-    def remove(self, token: str) -> InFlightEvent[AckFuture] | None:
-        """Take an entry out; None when it has left already."""
-        return self._entries.pop(token, None)
+    def remove(self, token: str) -> InFlightEvent[FutureT] | None:
+        """Remove and return an event; None if it has left already."""
+        return self._events.pop(token, None)
 
-    def sent(self, entry: InFlightEvent[AckFuture], now: float) -> None:
-        """Note that an entry was handed to the connection."""
-        entry.tries += 1
-        entry.send_at = now + self.ack_timeout
+    def mark_sent(self, event: InFlightEvent[FutureT], now: float) -> None:
+        """Record that an event was passed to the connection."""
+        event.attempts += 1
+        event.send_at = now + self.ack_timeout
 
-    def refused(self, entry: InFlightEvent[AckFuture], refusal: TransientFailure, now: float) -> None:
-        """Note a passing refusal: the entry is due again after a wait that grows."""
-        entry.refusal = refusal
-        entry.send_at = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**entry.refusals)
-        entry.refusals = min(entry.refusals + 1, 16)
+    def retry_later(self, event: InFlightEvent[FutureT], failure: TransientFailure, now: float) -> None:
+        """Record a transient failure, and schedule the next attempt with exponential backoff."""
+        event.failure = failure
+        event.send_at = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**event.failures)
+        event.failures = min(event.failures + 1, _MAX_DOUBLINGS)
 
-    def postpone(self, entry: InFlightEvent[AckFuture], until: float) -> None:
-        """Have an entry sent again at a moment."""
-        entry.send_at = until
+    def postpone(self, event: InFlightEvent[FutureT], until: float) -> None:
+        """Set the time of an event's next attempt."""
+        event.send_at = until
 
     def resend_all(self, now: float) -> None:
-        """Make everything due: a new connection knows nothing of what the old one may have lost."""
-        for entry in self._entries.values():
-            entry.send_at = now
+        """Make every event due: the previous connection may have lost what it was sending."""
+        for event in self._events.values():
+            event.send_at = now
 
-    def due(self, now: float) -> list[InFlightEvent[AckFuture]]:
-        """Entries to send now, oldest first."""
-        return [entry for entry in self._entries.values() if entry.send_at <= now]
+    def due(self, now: float) -> list[InFlightEvent[FutureT]]:
+        """Return the events to send now, oldest first."""
+        return [event for event in self._events.values() if event.send_at <= now]
 
-    def expire(self, now: float) -> list[InFlightEvent[AckFuture]]:
-        """Take out the entries whose deadline has passed."""
-        expired = [entry for entry in self._entries.values() if entry.deadline <= now]
-        for entry in expired:
-            del self._entries[entry.token]
+    def expire(self, now: float) -> list[InFlightEvent[FutureT]]:
+        """Remove and return the events whose deadline has passed."""
+        expired = [event for event in self._events.values() if event.deadline <= now]
+        for event in expired:
+            del self._events[event.token]
         return expired
 
 
 class SendPacer:
-    """How fast the whole link may go: JetStream's 'too many requests' is about the stream, not one event.
+    """Limit on the send rate: JetStream's 'too many requests' concerns the stream, not a single event.
 
-    After a refusal the link waits, then sends in bursts, one at each sweep. Bursts halve and waits double at
-    each refusal; both recover with each burst that is taken, until nothing bounds the link any more.
+    After a 'too many requests' nothing is sent for a while, then one burst per sweep. Each further one halves
+    the burst and doubles the pause; each burst that is accepted undoes part of that, until sending is no
+    longer limited.
 
     Attributes:
-        until: nothing is handed over before.
-        burst: events at one sweep; None when nothing bounds them.
+        paused_until: time before which nothing is sent.
+        burst: events per sweep; None if unlimited.
     """
 
     def __init__(self) -> None:
-        self.until = 0.0
+        self.paused_until = 0.0
         self.burst: int | None = None
-        self._refusals = 0
-        self._taken = False  # True when a burst went out, and no refusal came since
+        self._doublings = 0
+        self._burst_accepted = False  # set by a burst, cleared by the next 'too many requests'
 
     def __repr__(self) -> str:
-        return f"<SendPacer until {self.until:g}, bursts of {self.burst}, {self._refusals} refusals>"
+        return f"<SendPacer until {self.paused_until:g}, bursts of {self.burst}, {self._doublings} doublings>"
 
-    def busy(self, now: float) -> None:
-        """Note a 'too many requests'."""
-        if now < self.until:
-            return  # one of the many that were under way together; they are one refusal
-        self._taken = False
-        self.until = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**self._refusals)
-        self._refusals = min(self._refusals + 1, 16)
-        self.burst = max(LEAST_BURST, (self.burst or FULL_BURST) // 2)
+    def slow_down(self, now: float) -> None:
+        """Record a 'too many requests': pause, and halve the burst."""
+        if now < self.paused_until:
+            return  # replies to the events of one burst arrive together and count as one
+        self._burst_accepted = False
+        self.paused_until = now + min(MAX_RETRY_WAIT, RETRY_WAIT * 2.0**self._doublings)
+        self._doublings = min(self._doublings + 1, _MAX_DOUBLINGS)
+        self.burst = max(MIN_BURST, (self.burst or FULL_BURST) // 2)
 
     def allowance(self, now: float) -> int | None:
-        """How many events may go at this sweep; None for any number."""
-        if now < self.until:
+        """Return how many events this sweep may send; None if unlimited."""
+        if now < self.paused_until:
             return 0
         if self.burst is None:
             return None
-        if self._taken:
-            self._refusals = max(0, self._refusals - 1)
+        if self._burst_accepted:
+            self._doublings = max(0, self._doublings - 1)
             self.burst += max(1, self.burst // 4)
             if self.burst >= FULL_BURST:
                 self.burst = None
-        self._taken = True
+        self._burst_accepted = True
         return self.burst

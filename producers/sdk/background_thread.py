@@ -1,9 +1,10 @@
-"""A publisher on an event loop of its own, in a daemon thread, for programs that have no event loop.
+"""Daemon thread that runs a publisher on its own event loop, for programs that have none.
 
 Invariants:
 
-1. ``put`` never waits: it appends to a queue, which the thread empties in order.
-2. After ``close`` every parcel's future is settled, and the thread has ended, unless the system holds it.
+1. ``put`` never waits: it appends to a queue that the thread empties in order.
+2. After ``close``, the future of every handoff is resolved, and the thread has ended unless it is stuck in a
+   system call.
 3. A forked child never touches what belongs to its parent: neither the thread nor its sockets.
 """
 
@@ -20,9 +21,9 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakSet
 
-from tickertape.producers.sdk.drop_report import LINE_INTERVAL, LOGGER
+from tickertape.producers.sdk.drop_report import LOG_INTERVAL, LOGGER
 from tickertape.producers.sdk.errors import PublishDropped, PublishError
-from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed_error
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import Publisher
@@ -30,263 +31,274 @@ from tickertape.producers.sdk.publisher import Publisher
 from tickertape.process.tasks import cancel_and_wait, race
 
 BATCH: Final = 16
-"""Events between two breaths of the thread: short, so that the program's own threads get their turn."""
+"""Events after which the thread yields; few, so that the program's own threads get their turn."""
 
-IN_FLIGHT: Final = 2048
-"""Events without an acknowledgement above which the thread waits, while NATS is there."""
+MAX_IN_FLIGHT: Final = 2048
+"""Events without an acknowledgement above which the thread pauses, while NATS is connected."""
 
-_NAP: Final = 0.002
-_LONGEST_POLL: Final = 0.2
-_STUCK: Final = 1.0
-"""Seconds beyond a close's own time after which the thread is left to itself; it is a daemon."""
+_PAUSE: Final = 0.002
+"""Seconds between two checks of a condition for which there is no event."""
+
+_MAX_POLL_INTERVAL: Final = 0.2
+"""Seconds; upper bound of the poll interval, which grows while the queue stays empty."""
+
+_STUCK_TIMEOUT: Final = 1.0
+"""Seconds beyond the timeout of ``close`` after which the thread is left behind; it is a daemon."""
 
 _log = logging.getLogger(LOGGER)
-_threads: set[int] = set()
+_thread_ids: set[int] = set()
 _live: "WeakSet[BackgroundThread]" = WeakSet()
 _inherited: list["BackgroundThread"] = []
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Resolves names in its own thread: at the interpreter's end there are no others to be had."""
+    """Event loop that resolves names in its own thread: while the interpreter exits, no new one can start."""
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         return socket.getaddrinfo(host, port, **options)
 
 
 class BackgroundThread:
-    """The thread; starts at once.
+    """Thread that publishes the handoffs of a queue; it starts on creation.
 
     Args:
-        make: makes the publisher, in the thread.
-        parcels: what is to be published.
-        name: of the thread.
-        poll: seconds between looks at the queue, more of them while nothing comes; so ``put`` need not
-            wake the thread, which costs more than all else that it does. 0 wakes it.
+        make_publisher: creates the publisher; called in the thread.
+        queue: handoffs to publish.
+        name: name of the thread.
+        poll_interval: initial seconds between two polls of the queue, growing while it is empty. With 0,
+            ``put`` wakes the thread instead, which costs more than everything else that it does.
     """
 
     def __init__(
-        self, make: Callable[[], Publisher], parcels: HandoffQueue, *, name: str, poll: float = 0.0
+        self,
+        make_publisher: Callable[[], Publisher],
+        queue: HandoffQueue,
+        *,
+        name: str,
+        poll_interval: float = 0.0,
     ) -> None:
         self.pid = os.getpid()
-        self._make = make
-        self._parcels = parcels
-        self._poll = poll
+        self._make_publisher = make_publisher
+        self._queue = queue
+        self._poll_interval = poll_interval
         self._awake = False
-        self._told = 0  # of the dropped parcels, how many the publisher knows of
-        self._line_at = -LINE_INTERVAL  # of the log
-        self._failed = 0  # given up, for another reason than want of room
+        self._reported_drops = 0  # events dropped by the queue that the publisher has been told to count
+        self._logged_at = -LOG_INTERVAL
+        self._failed = 0  # events that failed, except those dropped for lack of capacity
         self._ending = False
         self._publisher: Publisher | None = None
         self._wake = asyncio.Event()
-        self._loop: _Loop | None = None  # made in the thread, since asyncio logs while it makes one
+        self._loop: _Loop | None = None  # created in the thread, because asyncio logs while it creates one
         self._started = threading.Event()  # set when there is a loop
-        self._timeout: float | None = 0.0  # of the close
+        self._close_timeout: float | None = 0.0
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         _live.add(self)
 
     def __repr__(self) -> str:
-        return f"<BackgroundThread {self._thread.name}, {len(self._parcels)} queued, {self._publisher!r}>"
+        return f"<BackgroundThread {self._thread.name}, {len(self._queue)} queued, {self._publisher!r}>"
 
     @property
     def dropped(self) -> int:
-        """Parcels given up for newer ones."""
+        """Number of events dropped to admit newer ones."""
         publisher = self._publisher
-        return (publisher.dropped if publisher else 0) + self._parcels.dropped - self._told
+        return (publisher.dropped if publisher else 0) + self._queue.dropped - self._reported_drops
 
     @property
     def failed(self) -> int:
-        """Parcels given up for other reasons."""
+        """Number of events that failed for other reasons."""
         return self._failed
 
-    def put(self, parcel: Handoff) -> None:
-        """Queue a parcel; only one thread at a time may call this."""
-        self._parcels.put(parcel)
+    def put(self, handoff: Handoff) -> None:
+        """Queue a handoff; only one thread at a time may call this."""
+        self._queue.put(handoff)
         if not self._awake:
             self._awake = True
-            # Without a loop the thread has its first look at the queue before it.
-            if self._loop is not None and not self._poll:
+            # Without a loop, the thread has yet to check the queue for the first time.
+            if self._loop is not None and not self._poll_interval:
                 self._call(self._wake.set)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything put before is settled; tell whether it was in time."""
+        """Wait until every event put before is acknowledged or has failed; return False on timeout."""
         until = time.monotonic() + timeout
         if not self._started.wait(timeout) or self._loop is None:
             return False
-        what = self._flushed()
+        flushing = self._flush()
         try:
-            asking = asyncio.run_coroutine_threadsafe(what, self._loop)
+            flushed = asyncio.run_coroutine_threadsafe(flushing, self._loop)
         except RuntimeError:  # the loop is closed
-            what.close()
+            flushing.close()
             return False
         try:
-            asking.result(max(0.0, until - time.monotonic()))
+            flushed.result(max(0.0, until - time.monotonic()))
         except (TimeoutError, concurrent.futures.CancelledError, RuntimeError):
-            asking.cancel()
+            flushed.cancel()
             return False
         return True
 
     def close(self, timeout: float | None) -> None:
-        """Send what is queued, close the publisher, and end the thread.
+        """Publish the queue, close the publisher, and end the thread.
 
         Args:
-            timeout: seconds for all of it; None waits for each event's deadline.
+            timeout: maximum seconds for all of this; None waits until each event's deadline.
         """
         if not self._ending:
-            self._timeout = timeout
+            self._close_timeout = timeout
             self._ending = True
             self._started.wait(timeout)
             self._call(self._stop.set)
-        self._thread.join(None if timeout is None else timeout + _STUCK)
+        self._thread.join(None if timeout is None else timeout + _STUCK_TIMEOUT)
         if self._thread.is_alive():
-            self._failed += self._parcels.abandon()
+            self._failed += self._queue.abandon()
 
-    def _call(self, what: Callable[[], None]) -> None:
+    def _call(self, function: Callable[[], None]) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(what)
+                self._loop.call_soon_threadsafe(function)
 
     # --- in the thread
 
     def _run(self) -> None:
-        ident = threading.get_ident()
-        _threads.add(ident)
+        thread_id = threading.get_ident()
+        _thread_ids.add(thread_id)
         try:
             loop = self._loop = _Loop()
             asyncio.set_event_loop(loop)
             self._started.set()
             try:
-                loop.run_until_complete(self._work())
+                loop.run_until_complete(self._publish())
             finally:
                 asyncio.set_event_loop(None)
                 loop.close()
         finally:
             self._ending = True
             self._started.set()
-            self._failed += self._parcels.abandon()
-            _threads.discard(ident)
+            self._failed += self._queue.abandon()
+            _thread_ids.discard(thread_id)
 
-    async def _work(self) -> None:
+    async def _publish(self) -> None:
         loop = asyncio.get_running_loop()
-        self._publisher = publisher = self._make()
-        feeding: asyncio.Task[None] | None = None
+        self._publisher = publisher = self._make_publisher()
+        draining: asyncio.Task[None] | None = None
         try:
             await publisher.__aenter__()
-            feeding = asyncio.create_task(self._feed(publisher), name="feed")
-            await race(feeding, self._stop.wait())
-            timeout = self._timeout if self._ending else 0.0
+            draining = asyncio.create_task(self._drain_when_woken(publisher), name="drain queue")
+            await race(draining, self._stop.wait())
+            timeout = self._close_timeout if self._ending else 0.0
             until = None if timeout is None else loop.time() + timeout
-            while self._parcels and not feeding.done() and (until is None or loop.time() < until):
+            while self._queue and not draining.done() and (until is None or loop.time() < until):
                 self._wake.set()
-                await asyncio.sleep(_NAP)
+                await asyncio.sleep(_PAUSE)
             await publisher.close(None if until is None else max(0.0, until - loop.time()))
         finally:
-            if feeding is not None:
-                await cancel_and_wait(feeding)
+            if draining is not None:
+                await cancel_and_wait(draining)
             await publisher.close(0.0)
-            rest = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in rest:
+            remaining = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in remaining:
                 task.cancel()
-            if rest:
-                await asyncio.wait(rest, timeout=_STUCK)
+            if remaining:
+                await asyncio.wait(remaining, timeout=_STUCK_TIMEOUT)
 
-    async def _feed(self, publisher: Publisher) -> None:
+    async def _drain_when_woken(self, publisher: Publisher) -> None:
         loop = asyncio.get_running_loop()
-        pause = self._poll
+        interval = self._poll_interval
         while True:
             self._wake.clear()
-            # Before the queue is looked at: who puts after that look wakes this task again.
+            # Cleared before the queue is checked: a put() after the check wakes this task again.
             self._awake = False
-            if self._parcels:
-                pause = self._poll
-                await self._empty(publisher)
-            if pause:
-                timer = loop.call_later(pause, self._wake.set)
+            if self._queue:
+                interval = self._poll_interval
+                await self._drain(publisher)
+            if interval:
+                timer = loop.call_later(interval, self._wake.set)
                 await self._wake.wait()
                 timer.cancel()
-                pause = min(_LONGEST_POLL, pause * 1.1)
+                interval = min(_MAX_POLL_INTERVAL, interval * 1.1)
             else:
                 await self._wake.wait()
 
-    async def _empty(self, publisher: Publisher) -> None:
+    async def _drain(self, publisher: Publisher) -> None:
         number = 0
-        while self._parcels:
+        while self._queue:
             number += 1
             if number % BATCH == 0:
                 await asyncio.sleep(0)
-            # While NATS is away its window takes what comes, and drops the oldest.
-            while publisher.online and publisher.pending >= IN_FLIGHT:  # noqa: ASYNC110 - no event tells it
-                await asyncio.sleep(_NAP)
-            self._tell_lost(publisher)
-            if parcel := self._parcels.take():
-                await self._send(publisher, parcel)
-        self._tell_lost(publisher)
+            # While NATS is unreachable, the publisher accepts every event and drops the oldest.
+            while publisher.online and publisher.pending >= MAX_IN_FLIGHT:  # noqa: ASYNC110 - no event to await
+                await asyncio.sleep(_PAUSE)
+            self._report_drops(publisher)
+            if handoff := self._queue.take():
+                await self._send(publisher, handoff)
+        self._report_drops(publisher)
 
-    async def _send(self, publisher: Publisher, parcel: Handoff) -> None:
-        future = parcel.future
+    async def _send(self, publisher: Publisher, handoff: Handoff) -> None:
+        future = handoff.future
         try:
-            ticket = await publisher.send(
-                parcel.subject, parcel.payload, msg_id=parcel.msg_id, headers=parcel.headers
+            ack = await publisher.send(
+                handoff.subject, handoff.payload, msg_id=handoff.msg_id, headers=handoff.headers
             )
         except Exception as error:
-            self._give_up(future, error)
+            self._fail(future, error)
             return
         except asyncio.CancelledError:
-            self._give_up(future, closed(parcel.subject))
+            self._fail(future, closed_error(handoff.subject))
             raise
-        ticket.add_done_callback(functools.partial(self._settled, future))
+        ack.add_done_callback(functools.partial(self._resolve, future))
 
-    def _settled(self, future: concurrent.futures.Future[Ack] | None, ticket: AckFuture) -> None:
-        if ticket.cancelled():
-            error: BaseException | None = closed("an event")
+    def _resolve(self, future: concurrent.futures.Future[Ack] | None, ack: AckFuture) -> None:
+        if ack.cancelled():
+            error: BaseException | None = closed_error("an event")
         else:
-            error = ticket.exception()
+            error = ack.exception()
         if error is None:
             if future is not None:
-                future.set_result(ticket.result())
+                future.set_result(ack.result())
             return
-        self._give_up(future, error)
+        self._fail(future, error)
 
-    def _give_up(self, future: concurrent.futures.Future[Ack] | None, error: BaseException) -> None:
+    def _fail(self, future: concurrent.futures.Future[Ack] | None, error: BaseException) -> None:
         if not isinstance(error, PublishDropped):
             self._failed += 1
         if future is not None:
             future.set_exception(error)
-        elif not isinstance(error, PublishDropped) and time.monotonic() - self._line_at >= LINE_INTERVAL:
-            # Nobody else hears of it.
-            self._line_at = time.monotonic()
-            _log.warning("%s: %d events are lost, the last: %s", self._thread.name, self._failed, error)
+        elif not isinstance(error, PublishDropped) and time.monotonic() - self._logged_at >= LOG_INTERVAL:
+            # No caller gets this error, and the drop report does not count it.
+            self._logged_at = time.monotonic()
+            _log.warning(
+                "%s: %d events were not published, last error: %s", self._thread.name, self._failed, error
+            )
 
-    def _tell_lost(self, publisher: Publisher) -> None:
-        number = self._parcels.dropped - self._told
+    def _report_drops(self, publisher: Publisher) -> None:
+        number = self._queue.dropped - self._reported_drops
         if number:
-            self._told += number
+            self._reported_drops += number
             publisher.count_dropped(number)
 
-    async def _flushed(self) -> None:
-        while self._parcels or self._publisher is None:
+    async def _flush(self) -> None:
+        while self._queue or self._publisher is None:
             self._wake.set()
-            await asyncio.sleep(_NAP)
+            await asyncio.sleep(_PAUSE)
         with contextlib.suppress(PublishError):
             await self._publisher.flush()
 
 
 def in_background() -> bool:
-    """Tell whether this is the thread of a publisher."""
-    return threading.get_ident() in _threads
+    """Return whether the current thread is a publisher's background thread."""
+    return threading.get_ident() in _thread_ids
 
 
-def _in_child() -> None:
-    # The threads did not come along, and their identities may be given to others. What belongs to them is
-    # kept for ever: collecting it would take the parent's sockets out of the epoll that both share.
-    _threads.clear()
+def _reset_in_child() -> None:
+    # The threads do not exist in the child, and their ids may be reused. The objects are kept until the child
+    # exits: collecting them would remove the parent's sockets from the epoll that both processes share.
+    _thread_ids.clear()
     _inherited.extend(_live)
     _live.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_reset_in_child)
 
 
-__all__ = ["BATCH", "IN_FLIGHT", "BackgroundThread", "in_background"]
+__all__ = ["BATCH", "MAX_IN_FLIGHT", "BackgroundThread", "in_background"]

@@ -1,10 +1,11 @@
-"""The room in a publisher's window: how many events and how many bytes it holds, and who waits for a place.
+"""Capacity of a publisher: how many events and bytes may be in flight, and the queue of callers that wait.
 
 Invariants:
 
-1. Never more than the limits, but for one event that is larger than all the room: it enters alone.
-2. Who waits enters in the order of coming; nobody passes those who wait.
-3. A waiter that is cancelled gives back what it was given.
+1. The limits are never exceeded, except by a single event that is larger than ``max_bytes``: it is admitted
+   alone.
+2. Waiting callers are served in order of arrival; no newcomer overtakes them.
+3. A cancelled waiter releases what it was granted.
 """
 
 import asyncio
@@ -12,109 +13,115 @@ from collections import deque
 from typing import Final, Literal
 
 WhenFull = Literal["block", "drop_oldest", "raise"]
-"""What happens to a new event when there is no room: its caller waits, the oldest event is given up for it,
-or it is refused."""
+"""What happens to a new event at capacity: its caller waits, the oldest event is dropped to admit it, or it
+is rejected."""
 
 POLICIES: Final = ("block", "drop_oldest", "raise")
 
 MAX_PENDING: Final = 1024
-"""Events in flight; at 1 ms round trip this allows a million a second."""
+"""Events in flight; with a round trip of 1 ms this allows a million events per second."""
 
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of payload in flight."""
+"""Payload bytes in flight."""
 
 
-def check_limits(events: int, size: int, when_full: str) -> None:
-    """Check what a publisher's user said of its room.
+def check_limits(max_events: int, max_bytes: int, when_full: str) -> None:
+    """Check the limits and the policy that a publisher is given.
 
     Raises:
-        ValueError: a limit is below 1, or the policy is none.
+        ValueError: a limit is below 1, or the policy is unknown.
     """
-    if events < 1 or size < 1:
-        raise ValueError(f"max_pending is {events} and max_pending_bytes {size}; each is at least 1")
+    if max_events < 1 or max_bytes < 1:
+        raise ValueError(
+            f"max_pending is {max_events} and max_pending_bytes is {max_bytes}; each must be at least 1"
+        )
     if when_full not in POLICIES:
-        raise ValueError(f"when_full is {when_full!r}; it is one of {', '.join(POLICIES)}")
+        raise ValueError(f"when_full is {when_full!r}; it must be one of {', '.join(POLICIES)}")
 
 
 class Capacity:
-    """Counts what is inside; used by one event loop.
+    """Counter of the events and bytes in flight; not safe outside of its event loop's thread.
 
     Args:
-        events: how many may be inside.
-        size: bytes of their payloads together.
+        max_events: maximum number of events in flight.
+        max_bytes: maximum total size of their payloads.
+
+    Attributes:
+        events: events in flight.
+        size: total bytes of their payloads.
     """
 
-    def __init__(self, events: int, size: int) -> None:
+    def __init__(self, max_events: int, max_bytes: int) -> None:
         self.events = 0
         self.size = 0
-        self._most_events = events
-        self._most_size = size
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._waking = 0  # admitted, and not yet running again
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._waking = 0  # waiters that hold capacity, and whose tasks have not resumed yet
         self._open = True
 
     def __repr__(self) -> str:
-        return f"<Capacity {self.events} events, {self.size} bytes, {len(self._waiting)} waiting>"
+        return f"<Capacity {self.events} events, {self.size} bytes, {len(self._waiters)} waiting>"
 
     def fits(self, size: int) -> bool:
-        """Tell whether an event can enter now, before anyone else does."""
-        if self._waiting or self._waking:
+        """Return whether an event can be admitted now without overtaking a waiter."""
+        if self._waiters or self._waking:
             return False
-        return self._has_place(size)
+        return self._is_free(size)
 
-    def take(self, size: int) -> None:
-        """Let an event in; the caller has asked ``fits``, or has a reason to go beyond the limits."""
+    def reserve(self, size: int) -> None:
+        """Admit an event unconditionally; the caller has checked ``fits``, or may exceed the limits."""
         self.events += 1
         self.size += size
 
-    async def enter(self, size: int) -> None:
-        """Wait for a place, and take it; also returns, with a place, when the room is closed."""
+    async def acquire(self, size: int) -> None:
+        """Wait until an event fits, and admit it; also admits it when the capacity is closed meanwhile."""
         if self.fits(size) or not self._open:
-            self.take(size)
+            self.reserve(size)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((waiter, size))
+        self._waiters.append((waiter, size))
         self._admit()
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._waiting.remove((waiter, size))
+                self._waiters.remove((waiter, size))
                 self._admit()
             else:
                 self._waking -= 1
-                self.leave(size)
+                self.release(size)
             raise
         self._waking -= 1
 
-    def leave(self, size: int) -> None:
-        """Note that an event has left; whoever waits may enter."""
+    def release(self, size: int) -> None:
+        """Release the capacity of an event, and admit waiters that now fit."""
         self.events -= 1
         self.size -= size
-        if self._waiting:
+        if self._waiters:
             self._admit()
 
     def close(self) -> None:
-        """Let everyone in who waits, to be told by the caller that there is no more sending."""
+        """Admit all waiters: each then sees that the publisher is closed, and fails."""
         self._open = False
         self._admit()
 
-    def _has_place(self, size: int) -> bool:
-        if self.events >= self._most_events:
+    def _is_free(self, size: int) -> bool:
+        if self.events >= self._max_events:
             return False
-        return self.size + size <= self._most_size or not self.events
+        return self.size + size <= self._max_bytes or not self.events
 
     def _admit(self) -> None:
-        kept: list[tuple[asyncio.Future[None], int]] = []
-        while self._waiting:
-            waiter, size = self._waiting[0]
+        cancelled: list[tuple[asyncio.Future[None], int]] = []
+        while self._waiters:
+            waiter, size = self._waiters[0]
             if waiter.done():
-                kept.append(self._waiting.popleft())  # cancelled; it takes itself out
-            elif self._has_place(size) or not self._open:
-                self._waiting.popleft()
-                self.take(size)
+                cancelled.append(self._waiters.popleft())  # removes itself in acquire()
+            elif self._is_free(size) or not self._open:
+                self._waiters.popleft()
+                self.reserve(size)
                 self._waking += 1
                 waiter.set_result(None)
             else:
                 break
-        self._waiting.extendleft(reversed(kept))
+        self._waiters.extendleft(reversed(cancelled))

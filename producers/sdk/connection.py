@@ -1,10 +1,10 @@
-"""A link's connection to NATS: opened in the background, with one inbox for all answers, and its state.
+"""A publisher's connection to NATS: opened in the background, with a single inbox for all replies.
 
 Invariants:
 
-1. Waiting for NATS never ends by itself; what no waiting helps ends it, and then ``fatal`` says so.
-2. A new connection is told once, since the old one may have lost what was on its way.
-3. Who brought a client closes it.
+1. Connecting is retried without limit, except after an error that no retry can fix: that sets ``fatal``.
+2. A reconnect is reported exactly once, because the previous connection may have lost what it was sending.
+3. A client that the caller passes in is closed by the caller.
 """
 
 import asyncio
@@ -28,22 +28,21 @@ from tickertape.nats.credentials import Access
 from tickertape.urls import redact_url
 
 SOCKET_BACKLOG: Final = 1024 * 1024
-"""Bytes that may wait for the socket before the sweep takes over sending. nats-py waits for the socket beyond
-2 MiB, and swallows a cancellation while it does: a caller must never wait there."""
-
+"""Bytes waiting for the socket above which sending is left to the sweep. Above 2 MiB, nats-py waits for the
+socket and swallows a cancellation meanwhile, so a caller must never wait there."""
 
 _log = logging.getLogger(LOGGER)
 
 
 class Connection:
-    """Arguments as of ``Publisher``.
+    """Connection with the arguments of ``Publisher``.
 
     Attributes:
-        client: None until there is one.
+        client: NATS client; None until the first connection.
         inbox: first tokens of the reply subjects.
-        failure: why NATS is not reached; None while it is.
-        trouble: what was heard last over a connection that is there; empty while all is well.
-        fatal: set when there will never be a connection.
+        failure: reason why NATS is unreachable; None while connected.
+        last_error: last error reported over the current connection; empty if there is none.
+        fatal: error that makes a connection impossible; None as long as connecting is retried.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Connection:
         self.client = client
         self.inbox = ""
         self.failure: connection.ConnectFailure | None = None
-        self.trouble = ""
+        self.last_error = ""
         self.fatal: Exception | None = None
         self._access = access
         self._owns_client = client is None
@@ -69,47 +68,47 @@ class Connection:
         self._on_up = on_up
         self._subscription: Subscription | None = None
         self._reconnects = 0
-        self._ready = asyncio.Event()  # set at the first connection, and when there will be none
-        self._closed = False
+        self._ready = asyncio.Event()  # set by the first connection, and by a fatal error
+        self._muted = False
 
     def __repr__(self) -> str:
         return f"<Connection {redact_url(self.url)} {'online' if self.online else 'offline'}>"
 
     @property
     def online(self) -> bool:
-        """True while NATS is reached."""
+        """Whether NATS is connected and replies can be received."""
         return self._subscription is not None and self.client is not None and self.client.is_connected
 
-    def can_take(self, size: int) -> bool:
-        """Tell whether an event can be handed over without waiting, and in its turn."""
+    def can_send_now(self, size: int) -> bool:
+        """Return whether an event can be sent without waiting for the socket or overtaking resends."""
         if self._subscription is None or self.client is None or not self.client.is_connected:
             return False
-        # A new connection first gets what the old one may have lost.
+        # After a reconnect, resends go first.
         return (
             self.client.stats["reconnects"] == self._reconnects
             and self.client.pending_data_size + size < SOCKET_BACKLOG
         )
 
-    def renewed(self) -> bool:
-        """Tell, once, that the connection was made anew."""
+    def take_reconnect(self) -> bool:
+        """Return whether the client has reconnected since the last call."""
         if self.client is None or self.client.stats["reconnects"] == self._reconnects:
             return False
         self._reconnects = self.client.stats["reconnects"]
         return True
 
     async def ready(self) -> Client:
-        """Wait until NATS was reached; raises when it never will be."""
+        """Wait for the first connection, and return its client; raise the fatal error if there is one."""
         await self._ready.wait()
         if self.fatal is not None:
             raise self.fatal
         assert self.client is not None
         return self.client
 
-    async def open(self, answered: Callable[[Msg], Awaitable[None]]) -> None:
-        """Connect, for as long as it takes, and subscribe to the inbox; look at ``fatal`` afterwards.
+    async def open(self, on_reply: Callable[[Msg], Awaitable[None]]) -> None:
+        """Connect, for as long as it takes, and subscribe to the inbox; the caller then checks ``fatal``.
 
         Args:
-            answered: gets each answer.
+            on_reply: called with each reply.
         """
         try:
             if self.client is None:
@@ -117,68 +116,75 @@ class Connection:
                     self.url,
                     name=self.name,
                     access=self._access,
-                    on_up=self._is_up,
-                    on_down=self._is_down,
-                    on_error=self._has_trouble,
+                    on_up=self._handle_up,
+                    on_down=self._handle_down,
+                    on_error=self._handle_error,
                 )
             client = self.client
             self.inbox = client.new_inbox()
             self._reconnects = client.stats["reconnects"]
-            self._subscription = await client.subscribe(f"{self.inbox}.*", cb=answered)
+            self._subscription = await client.subscribe(f"{self.inbox}.*", cb=on_reply)
         except (OSError, ValueError, NatsError) as error:
-            # Waiting for NATS is nats-py's own business; what ends here is no matter of waiting.
+            # connect() retries while NATS is unreachable; what it raises cannot be fixed by a retry.
             self.fatal = error
         self._ready.set()
 
-    def gave_up(self, entry: InFlightEvent[Any], seconds: float) -> PublishError:
-        """Make the error of an event whose deadline has passed."""
+    def deadline_error(self, event: InFlightEvent[Any], seconds: float) -> PublishError:
+        """Return the error of an event whose deadline has passed.
+
+        Args:
+            event: event that is given up.
+            seconds: time it had, for the message.
+        """
         if not self.online:
             failure = self.failure or unreachable(self.url, "not connected")
             return PublishError(
-                entry.subject, f"not sent within {seconds:g} s: {failure.message}", failure.hint
+                event.subject, f"not sent within {seconds:g} s: {failure.message}", failure.hint
             )
-        tries = f"for {seconds:g} s and {entry.tries} tries"
-        if entry.refusal is not None:
-            return PublishError(entry.subject, f"{entry.refusal.message}, {tries}", entry.refusal.hint)
-        trouble = f" ({self.trouble})" if self.trouble else ""
+        attempts = f"{event.attempts} attempt{'' if event.attempts == 1 else 's'} in {seconds:g} s"
+        if event.failure is not None:
+            return PublishError(event.subject, f"{event.failure.message} ({attempts})", event.failure.hint)
+        last_error = f", last error: {self.last_error}" if self.last_error else ""
         return PublishError(
-            entry.subject,
-            f"no answer from JetStream {tries}{trouble}",
-            "look at the server's log, and at the permissions of this user",
+            event.subject,
+            f"no reply from JetStream ({attempts}{last_error})",
+            "check the server's log, and the permissions of this user",
         )
 
-    def no_link(self, subject: str) -> PublishError:
-        """Make the error of an event that cannot be sent at all."""
+    def unavailable_error(self, subject: str) -> PublishError:
+        """Return the error of an event that cannot be sent, because of a fatal error or after a close."""
         if isinstance(self.fatal, OperatorError):
             return PublishError(subject, self.fatal.message, self.fatal.hint)
         if self.fatal is not None:
-            return PublishError(subject, str(self.fatal), "check the address")
-        return PublishError(subject, "the publisher is closed", "keep it open until everything is published")
+            return PublishError(subject, str(self.fatal), "check the address of NATS")
+        return PublishError(
+            subject, "the publisher is closed", "keep it open until all events are acknowledged"
+        )
 
-    def no_news(self) -> None:
-        """From now on, do not tell that NATS is away: the program is closing."""
-        self._closed = True
+    def mute(self) -> None:
+        """Stop reporting that NATS is unreachable: the publisher is closing."""
+        self._muted = True
 
     async def close(self) -> None:
-        """Leave the inbox, and close the client if it is our own."""
+        """Unsubscribe from the inbox, and close the client unless the caller passed it in."""
         if self._subscription is not None and self.client is not None and self.client.is_connected:
             with contextlib.suppress(NatsError):
                 await self._subscription.unsubscribe()
         if self._owns_client and self.client is not None:
             await connection.close(self.client)
 
-    async def _is_up(self) -> None:
-        self.failure, self.trouble = None, ""
+    async def _handle_up(self) -> None:
+        self.failure, self.last_error = None, ""
         if self._on_up:
             self._on_up()
 
-    async def _is_down(self, failure: connection.ConnectFailure) -> None:
+    async def _handle_down(self, failure: connection.ConnectFailure) -> None:
         self.failure = failure
-        if self._on_down and not self._closed:
+        if self._on_down and not self._muted:
             self._on_down(failure)
-        elif not failure.kind.is_transient and not self._closed:
-            # A program that looks at nothing but its log must not wait without a word.
+        elif not failure.kind.is_transient and not self._muted:
+            # Without a callback, the log is the only place where the program can learn why it waits.
             _log.error("%s: %s", self.name, failure.retry_message)
 
-    async def _has_trouble(self, error: Exception) -> None:
-        self.trouble = str(error) or type(error).__name__
+    async def _handle_error(self, error: Exception) -> None:
+        self.last_error = str(error) or type(error).__name__

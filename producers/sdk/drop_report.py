@@ -1,9 +1,9 @@
-"""What a publisher had to drop: counted, told in the program's log, and told in the stream when NATS is back.
+"""Report of the events that a publisher dropped: counted, logged by the program, and published to the stream.
 
 Invariants:
 
-1. Every dropped event is counted once, and told once in the stream: a report that failed is made again.
-2. At most one line a second in the log, however many are dropped.
+1. Every dropped event is counted once and reported once in the stream; a report that fails is repeated.
+2. The log gets at most one line per second, however many events are dropped.
 """
 
 import logging
@@ -12,77 +12,77 @@ from typing import Final
 from tickertape.contracts.events import SystemLog
 
 LOGGER: Final = "tickertape"
-"""Name of the standard logger that hears of drops."""
+"""Name of the standard logger that receives warnings about dropped events."""
 
-LINE_INTERVAL: Final = 1.0
-"""Seconds between two lines in the log."""
+LOG_INTERVAL: Final = 1.0
+"""Minimum seconds between two log lines."""
 
-QUIET: Final = 1.0
-"""Seconds without a drop before the stream is told, so that one outage is one event."""
+QUIET_PERIOD: Final = 1.0
+"""Seconds without a drop before the report is published, so that one outage makes one event."""
 
 _log = logging.getLogger(LOGGER)
 
 
 class DropReport:
-    """The counts of one publisher; no clock: ``now`` is in seconds of any monotonic clock.
+    """Counters of one publisher; no clock: ``now`` is in seconds of any monotonic clock.
 
     Args:
-        name: the publisher's, which is the source of the reports.
+        name: name of the publisher; the source of its reports.
 
     Attributes:
-        count: since the publisher was made.
-        untold: of these, how many the stream has not been told.
+        count: events dropped since the publisher was created.
+        unreported: events of these that no published report covers.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name or "publisher"  # a source is never empty
+        self.name = name or "publisher"  # the contract does not allow an empty source
         self.count = 0
-        self.untold = 0
+        self.unreported = 0
         self._unlogged = 0
-        self._line_at = -LINE_INTERVAL
-        self._last = -QUIET
-        self._away = False
+        self._logged_at = -LOG_INTERVAL
+        self._dropped_at = -QUIET_PERIOD
+        self._offline = False
 
     def __repr__(self) -> str:
-        return f"<DropReport {self.count}, {self.untold} untold>"
+        return f"<DropReport {self.count}, {self.unreported} unreported>"
 
-    def add(self, number: int, now: float, *, away: bool) -> None:
+    def add(self, number: int, now: float, *, offline: bool) -> None:
         """Count dropped events.
 
         Args:
-            number: how many.
-            away: True when NATS is away, which then is the reason.
+            number: number of events.
+            offline: whether NATS is unreachable, which the report then names as the reason.
         """
-        if not self.untold:
-            self._away = False
+        if not self.unreported:
+            self._offline = False
         self.count += number
-        self.untold += number
+        self.unreported += number
         self._unlogged += number
-        self._last = now
-        self._away |= away
-        self.say(now)
+        self._dropped_at = now
+        self._offline |= offline
+        self.log_if_due(now)
 
-    def say(self, now: float) -> None:
-        """Write the line that is due, if one is."""
-        if self._unlogged and now - self._line_at >= LINE_INTERVAL:
-            number, self._unlogged, self._line_at = self._unlogged, 0, now
+    def log_if_due(self, now: float) -> None:
+        """Log the drops that have not been logged, unless the last line is too recent."""
+        if self._unlogged and now - self._logged_at >= LOG_INTERVAL:
+            number, self._unlogged, self._logged_at = self._unlogged, 0, now
             _log.warning("%s: %s", self.name, self._text(number))
 
-    def due(self, now: float) -> bool:
-        """Tell whether the stream is to be told now."""
-        return self.untold > 0 and now - self._last >= QUIET
+    def is_due(self, now: float) -> bool:
+        """Return whether a report should be published now."""
+        return self.unreported > 0 and now - self._dropped_at >= QUIET_PERIOD
 
-    def report(self) -> tuple[SystemLog, int]:
-        """Make the event that tells of everything untold, and how many it tells of."""
-        number, self.untold = self.untold, 0
+    def take(self) -> tuple[SystemLog, int]:
+        """Return the event that reports all unreported drops, and their number."""
+        number, self.unreported = self.unreported, 0
         return SystemLog(
             level="WARN", message=self._text(number), source=self.name, metadata={"dropped": number}
         ), number
 
-    def again(self, number: int) -> None:
-        """Take a report back that did not arrive."""
-        self.untold += number
+    def restore(self, number: int) -> None:
+        """Count drops as unreported again, because their report was not acknowledged."""
+        self.unreported += number
 
     def _text(self, number: int) -> str:
-        why = "while NATS was away" if self._away else "since they came faster than the stream took them"
-        return f"{number} {'event was' if number == 1 else 'events were'} dropped {why}"
+        reason = "while NATS was unreachable" if self._offline else "because the stream could not keep up"
+        return f"{number} {'event was' if number == 1 else 'events were'} dropped {reason}"

@@ -1,4 +1,4 @@
-"""The errors of an event on its way to JetStream."""
+"""Errors of publishing an event."""
 
 from tickertape.contracts.events import Rejection
 
@@ -6,11 +6,11 @@ from tickertape.errors import TickertapeError
 
 
 class InvalidEvent(TickertapeError, ValueError):
-    """An event breaks the contract; it was not sent.
+    """An event breaks the contract and was not sent.
 
     Args:
-        subject: where it was to go, without the deployment's prefix.
-        rejection: the kind of fault, and what is wrong.
+        subject: subject of the event, without the deployment's prefix.
+        rejection: rule that the event breaks, and how.
     """
 
     def __init__(self, subject: str, rejection: Rejection) -> None:
@@ -25,10 +25,10 @@ class InvalidEvent(TickertapeError, ValueError):
 class PublishError(TickertapeError):
     """An event was not acknowledged; it may or may not be in the stream.
 
-    Publishing it again under the same ``msg_id`` is safe within the stream's duplicate window.
+    Publishing it again with the same ``msg_id`` is safe within the stream's duplicate window.
 
     Args:
-        subject: where it was to go.
+        subject: subject of the event.
         message: what happened.
         hint: what to do about it.
     """
@@ -44,26 +44,26 @@ class PublishError(TickertapeError):
 
 
 class PublishRejected(PublishError):
-    """JetStream answered with an error; the event is not in the stream.
+    """JetStream replied with an error; the event is not in the stream.
 
     Args:
-        subject: where it was to go.
+        subject: subject of the event.
         code: JetStream's ``err_code``, such as 10071 (wrong last sequence of the subject).
-        description: JetStream's words.
+        description: JetStream's description of the error.
     """
 
     def __init__(self, subject: str, code: int, description: str) -> None:
-        super().__init__(subject, f"JetStream refused it: {description} (code {code})", _hint(code))
+        super().__init__(subject, f"JetStream rejected it: {description} (code {code})", _hint(code))
         self.code = code
         self.description = description
 
 
 class PublishDropped(PublishError):
-    """The oldest event of a full window, given up for a newer one; the policy was ``drop_oldest``."""
+    """An event was dropped to admit a newer one; the policy is ``drop_oldest``."""
 
 
 class PublisherFull(PublishError):
-    """The window is full, and the policy was ``raise``; this event was not sent."""
+    """An event was not sent because the publisher is at capacity; the policy is ``raise``."""
 
 
 def _hint(code: int) -> str:
@@ -73,5 +73,5 @@ def _hint(code: int) -> str:
         case 10054:
             return "make the event smaller, or raise the stream's max_msg_size"
         case 10077 | 10047 | 10023:
-            return "look at the stream's limits and the server's disk"
-    return "look at the stream's settings ('tickertape streams show')"
+            return "check the stream's limits and the server's disk"
+    return "check the stream's settings ('tickertape streams show')"

@@ -1,10 +1,10 @@
-"""The events on their way from a program's threads to the thread that publishes them: a bounded queue.
+"""Bounded queue of events that a program's threads hand to the thread that publishes them.
 
 Invariants:
 
-1. Neither side ever waits for the other: one puts, one takes, and no lock lies between them.
-2. Never more parcels and bytes than the limits, but for one parcel that is larger than all of them.
-3. Whoever leaves the queue without being taken has its future settled.
+1. Neither side ever waits for the other: there is one producer and one consumer, and no lock between them.
+2. The limits are never exceeded, except by a single event that is larger than the size limit.
+3. A handoff that leaves the queue without being taken has its future resolved.
 """
 
 import concurrent.futures
@@ -18,14 +18,14 @@ from tickertape.producers.sdk.publish_ack import Ack
 
 
 class Handoff(NamedTuple):
-    """An event on its way to the thread.
+    """An event on its way to the publishing thread.
 
     Attributes:
-        subject: without the deployment's prefix.
-        payload: valid already.
-        msg_id: None for a fresh one.
-        headers: more headers.
-        future: to be settled; None when nobody asks.
+        subject: subject, without the deployment's prefix.
+        payload: JSON, already checked against the contract.
+        msg_id: ``Nats-Msg-Id``; None generates one.
+        headers: additional headers.
+        future: future to resolve; None if no caller waits for the outcome.
     """
 
     subject: str
@@ -36,70 +36,70 @@ class Handoff(NamedTuple):
 
 
 class HandoffQueue:
-    """The queue.
+    """Queue of handoffs that drops the oldest when it is full.
 
     Args:
-        capacity: parcels above which the oldest is dropped; None when the caller counts them.
-        size: bytes of their payloads, likewise.
+        max_events: events above which the oldest is dropped; None if the caller enforces its own limits.
+        max_bytes: total bytes of their payloads above which the oldest is dropped, likewise.
 
     Attributes:
-        dropped: how many; written by those who put.
+        dropped: number of events dropped; written by the thread that calls ``put``.
     """
 
-    def __init__(self, capacity: int | None, size: int = MAX_PENDING_BYTES) -> None:
+    def __init__(self, max_events: int | None, max_bytes: int = MAX_PENDING_BYTES) -> None:
         self.dropped = 0
-        self._capacity = capacity
-        self._size = size
+        self._max_events = max_events
+        self._max_bytes = max_bytes
         self._queue: deque[Handoff] = deque()
-        # Two counters, each with one writer: a common one would need a lock.
+        # Two counters with one writer each: a shared counter would need a lock.
         self._put_bytes = 0
         self._taken_bytes = 0
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, parcel: Handoff) -> None:
-        """Append a parcel; only one thread at a time may call this."""
-        size = len(parcel.payload)
-        while self._capacity is not None and self._queue and self._is_full(self._capacity, size):
-            with contextlib.suppress(IndexError):  # the other thread may have been faster
+    def put(self, handoff: Handoff) -> None:
+        """Append a handoff; only one thread at a time may call this."""
+        size = len(handoff.payload)
+        while self._max_events is not None and self._queue and self._is_full(self._max_events, size):
+            with contextlib.suppress(IndexError):  # the consumer may have taken the last one meanwhile
                 self._drop(self._queue.popleft())
         self._put_bytes += size
-        self._queue.append(parcel)
+        self._queue.append(handoff)
 
     def take(self) -> Handoff | None:
-        """Take the oldest parcel; None when there is none. Its future is no longer to be cancelled."""
+        """Remove and return the oldest handoff, whose future can no longer be cancelled; None if empty."""
         while self._queue:
             with contextlib.suppress(IndexError):
-                parcel = self._queue.popleft()
-                self._taken_bytes += len(parcel.payload)
-                if parcel.future is None or parcel.future.set_running_or_notify_cancel():
-                    return parcel
+                handoff = self._queue.popleft()
+                self._taken_bytes += len(handoff.payload)
+                if handoff.future is None or handoff.future.set_running_or_notify_cancel():
+                    return handoff
         return None
 
     def abandon(self) -> int:
-        """Fail everything in the queue, and return how many there were."""
+        """Fail every handoff in the queue, and return their number."""
         number = 0
-        while (parcel := self.take()) is not None:
+        while (handoff := self.take()) is not None:
             number += 1
-            if parcel.future is not None:
-                parcel.future.set_exception(closed(parcel.subject))
+            if handoff.future is not None:
+                handoff.future.set_exception(closed_error(handoff.subject))
         return number
 
-    def _is_full(self, capacity: int, size: int) -> bool:
-        return len(self._queue) >= capacity or self._put_bytes - self._taken_bytes + size > self._size
+    def _is_full(self, max_events: int, size: int) -> bool:
+        return len(self._queue) >= max_events or self._put_bytes - self._taken_bytes + size > self._max_bytes
 
-    def _drop(self, parcel: Handoff) -> None:
-        self._put_bytes -= len(parcel.payload)
-        if parcel.future is not None and not parcel.future.set_running_or_notify_cancel():
+    def _drop(self, handoff: Handoff) -> None:
+        self._put_bytes -= len(handoff.payload)
+        if handoff.future is not None and not handoff.future.set_running_or_notify_cancel():
             return
         self.dropped += 1
-        if parcel.future is not None:
-            message = "it was the oldest of a full queue, and made room for a newer one"
+        if handoff.future is not None:
+            message = "dropped as the oldest event of a full queue"
             hint = "raise max_pending, or publish less"
-            parcel.future.set_exception(PublishDropped(parcel.subject, message, hint))
+            handoff.future.set_exception(PublishDropped(handoff.subject, message, hint))
 
 
-def closed(subject: str) -> PublishError:
-    """Make the error of an event that came too late."""
-    return PublishError(subject, "the publisher is closed", "keep it open until everything is published")
+def closed_error(subject: str) -> PublishError:
+    """Return the error of an event that cannot be published because the publisher is closed."""
+    return PublishError(subject, "the publisher is closed", "keep it open until all events are acknowledged")

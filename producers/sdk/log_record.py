@@ -1,12 +1,13 @@
-"""What a record of the standard ``logging`` becomes: a ``system_log`` event, whatever it holds.
+"""Encoding of a record of the standard ``logging`` as a ``system_log`` event, whatever its fields hold.
 
 Invariants:
 
-1. Every record gives a valid event within the contract's size, or its formatting error is raised.
-2. No object of the program outlives this call: everything is text, numbers, and lists and objects of these.
-3. An exception's text stands in ``metadata.exception`` and nowhere else.
+1. Every record becomes a valid event within the contract's size limit, or its formatting error is raised.
+2. No object of the program outlives the call: the event holds only text, numbers, lists and JSON objects.
+3. The text of an exception is in ``metadata.exception`` and nowhere else.
 
-Besides plain records: those of structlog (``wrap_for_formatter``, ``render_to_log_kwargs``) and loguru.
+Besides plain records, it supports those of structlog (``wrap_for_formatter``, ``render_to_log_kwargs``) and
+loguru.
 """
 
 import copy
@@ -20,33 +21,35 @@ import orjson
 from tickertape.contracts.events import MAX_EVENT_BYTES, format_time
 
 MAX_MESSAGE: Final = 64 * 1024
-"""Bytes of a message; what is longer is cut."""
+"""Bytes of a message; a longer one is truncated."""
 
 MAX_EXCEPTION: Final = 32 * 1024
-"""Characters of a traceback; of a longer one the end is kept, which says what happened."""
+"""Characters of a traceback; a longer one keeps its end, which names the exception."""
 
 MAX_TEXT: Final = 8 * 1024
-"""Characters of a text among the extras."""
+"""Characters of a string in the extra fields."""
 
 MAX_DEPTH: Final = 6
+"""Nesting of containers in the extra fields; deeper ones become text."""
+
 MAX_VALUES: Final = 500
-"""Values among the extras, those within others included."""
+"""Values in the extra fields, including nested ones."""
 
 MAX_METADATA: Final = 64 * 1024
-"""Bytes of all extras together."""
+"""Total bytes of the extra fields."""
 
-_OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
+_STANDARD_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message", "asctime", "taskName",
-    "_logger", "_name",  # structlog's
+    "_logger", "_name",  # added by structlog
 }  # fmt: skip
 _LOGURU_MARK: Final = "\n"
 _TRACEBACK: Final = re.compile(r"\n[ |+]*(?:Exception Group )?Traceback \(most recent call last\):")
-_PLAIN: Final = frozenset({str, bool, type(None)})
+_JSON_TYPES: Final = frozenset({str, bool, type(None)})
 _FORMATTER: Final = logging.Formatter()
 
 
-def level_of(number: int) -> str:
-    """Name of a level of ours for a number of logging's."""
+def level_name(number: int) -> str:
+    """Return the contract's level for a numeric level of ``logging``."""
     if number >= logging.CRITICAL:
         return "CRITICAL"
     if number >= logging.ERROR:
@@ -56,39 +59,42 @@ def level_of(number: int) -> str:
     return "INFO" if number >= logging.INFO else "DEBUG"
 
 
-def payload_of(record: logging.LogRecord, source: str, formatter: logging.Formatter | None) -> bytes:
-    """Make the payload of a record's event.
+def encode_record(record: logging.LogRecord, source: str, formatter: logging.Formatter | None) -> bytes:
+    """Return the payload of a record's event.
 
     Args:
-        record: stays as it is.
-        source: of the event.
-        formatter: makes the message; None takes the record's own.
+        record: log record; it is not modified.
+        source: source of the event.
+        formatter: formatter of the message; None uses the record's own message.
 
     Raises:
-        Exception: what the formatting of the program's message raises.
+        Exception: any error raised while the program's message is formatted.
     """
-    fields = _extras(record)
+    fields = _extra_fields(record)
     exc_info = record.exc_info
     message: str
     if "_logger" in record.__dict__ and isinstance(record.msg, dict):  # structlog's wrap_for_formatter
         event = dict(record.msg)
         message = str(event.pop("event", ""))
-        given = event.pop("exc_info", None)
-        exc_info = exc_info or _exc_info(given)
+        structlog_exc_info = event.pop("exc_info", None)
+        exc_info = exc_info or _exc_info(structlog_exc_info)
         fields |= event
     else:
         message = record.getMessage()
     if formatter is not None:
+        # Without these a formatter would append the traceback and the stack to the message.
         bare = copy.copy(record)
         bare.exc_info = bare.exc_text = bare.stack_info = None
         message = formatter.format(bare)
-    text = record.exc_text
-    if text == _LOGURU_MARK:  # loguru's: the message has the traceback, too, unless a formatter made another
-        text = None
+    traceback = record.exc_text
+    if (
+        traceback == _LOGURU_MARK
+    ):  # loguru appends the traceback to the message, unless a formatter replaced it
+        traceback = None
         if formatter is None and exc_info:
             message = _without_traceback(message, exc_info)
-    if exc_info and exc_info[1] is not None and not text:
-        text = _FORMATTER.formatException(exc_info)
+    if exc_info and exc_info[1] is not None and not traceback:
+        traceback = _FORMATTER.formatException(exc_info)
 
     metadata: dict[str, Any] = {
         "logger": record.name,
@@ -101,32 +107,32 @@ def payload_of(record: logging.LogRecord, source: str, formatter: logging.Format
     truncated = False
     if fields:
         budget = [MAX_VALUES]
-        extras: dict[str, Any] = plain(fields, budget)
+        extras: dict[str, Any] = to_json_value(fields, budget)
         if budget[0] < 0 or len(_dumps(extras)) > MAX_METADATA:
-            extras, truncated = _within(extras), True
+            extras, truncated = _first_that_fit(extras), True
         metadata |= extras
-    if text:
-        if len(text) > MAX_EXCEPTION:
-            text, truncated = f"...{text[-MAX_EXCEPTION:]}", True
-        metadata["exception"] = text
+    if traceback:
+        if len(traceback) > MAX_EXCEPTION:
+            traceback, truncated = f"...{traceback[-MAX_EXCEPTION:]}", True
+        metadata["exception"] = traceback
     if record.stack_info:
         metadata["stack"] = str(record.stack_info)[-MAX_TEXT:]
-    if len(message) > MAX_MESSAGE // 4:
-        whole = message.encode("utf-8", "replace")
-        if len(whole) > MAX_MESSAGE:
-            message, truncated = whole[:MAX_MESSAGE].decode("utf-8", "ignore"), True
+    if len(message) > MAX_MESSAGE // 4:  # a character has at most four bytes
+        encoded = message.encode("utf-8", "replace")
+        if len(encoded) > MAX_MESSAGE:
+            message, truncated = encoded[:MAX_MESSAGE].decode("utf-8", "ignore"), True
     if truncated:
         metadata["truncated"] = True
     return _payload(record, source, message, metadata)
 
 
-def plain(value: Any, budget: list[int], depth: int = 0) -> Any:
-    """Make a value that JSON can hold.
+def to_json_value(value: Any, budget: list[int], depth: int = 0) -> Any:
+    """Return an equivalent of a value that JSON can represent.
 
     Args:
-        value: anything; what JSON does not know becomes its text.
-        budget: how many values there may be still, in a list of one; below zero when some were left out.
-        depth: of containers around it.
+        value: any object; one that JSON cannot represent becomes its ``str()``.
+        budget: remaining number of values, in a list of length one; negative if values were left out.
+        depth: number of containers around the value.
     """
     budget[0] -= 1
     if budget[0] < 0:
@@ -134,7 +140,7 @@ def plain(value: Any, budget: list[int], depth: int = 0) -> Any:
     kind = type(value)
     if kind is str:
         return value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}..."
-    if kind in _PLAIN:
+    if kind in _JSON_TYPES:
         return value
     if kind is int:
         return value if -(2**63) <= value < 2**63 else _text(value)
@@ -146,15 +152,16 @@ def plain(value: Any, budget: list[int], depth: int = 0) -> Any:
         try:
             if isinstance(value, dict):
                 return {
-                    _key(key): plain(item, budget, depth + 1) for key, item in _first(value.items(), budget)
+                    _key(key): to_json_value(item, budget, depth + 1)
+                    for key, item in _take_within(value.items(), budget)
                 }
-            return [plain(item, budget, depth + 1) for item in _first(value, budget)]
+            return [to_json_value(item, budget, depth + 1) for item in _take_within(value, budget)]
         except RuntimeError:
-            return _text(value)  # another thread changes it meanwhile
+            return _text(value)  # another thread changed the container during iteration
     return _text(value)
 
 
-def _first(items: Any, budget: list[int]) -> Any:
+def _take_within(items: Any, budget: list[int]) -> Any:
     for item in items:
         if budget[0] <= 0:
             budget[0] = -1
@@ -171,50 +178,50 @@ def _text(value: object) -> str:
         text = str(value)
     except Exception as error:
         text = f"<{type(value).__name__} whose str() raised {type(error).__name__}>"
-    # Not of a subclass of str, whose methods are the program's.
+    # str() may return a subclass of str, whose methods belong to the program.
     return str.__str__(text) if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
-def _extras(record: logging.LogRecord) -> dict[str, Any]:
+def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
     values = record.__dict__
-    if len(values) <= _COUNT:
+    if len(values) <= _STANDARD_COUNT:
         return {}
-    fields = {key: value for key, value in values.items() if key not in _OWN}
-    if type(inner := fields.get("extra")) is dict:  # loguru's
+    fields = {key: value for key, value in values.items() if key not in _STANDARD_FIELDS}
+    if type(inner := fields.get("extra")) is dict:  # loguru nests its extra fields
         del fields["extra"]
         fields |= inner
     return fields
 
 
-_COUNT: Final = len(logging.makeLogRecord({}).__dict__)
+_STANDARD_COUNT: Final = len(logging.makeLogRecord({}).__dict__)
 
 
-def _exc_info(given: object) -> Any:
-    """What structlog's ``exc_info`` means: True, an exception, or logging's own triple."""
-    if isinstance(given, BaseException):
-        return type(given), given, given.__traceback__
-    if isinstance(given, tuple) and len(given) == 3:
-        return given
-    return sys.exc_info() if given else None
+def _exc_info(value: object) -> Any:
+    """Return the triple for structlog's ``exc_info``: True, an exception, or the triple itself."""
+    if isinstance(value, BaseException):
+        return type(value), value, value.__traceback__
+    if isinstance(value, tuple) and len(value) == 3:
+        return value
+    return sys.exc_info() if value else None
 
 
 def _without_traceback(message: str, exc_info: Any) -> str:
-    found = _TRACEBACK.search(message)
-    if found:
-        return message[: found.start()]
-    # An exception that was never raised has no traceback: its last line alone was appended.
+    match = _TRACEBACK.search(message)
+    if match:
+        return message[: match.start()]
+    # For an exception that was never raised, loguru appends only the line that names it.
     name = getattr(exc_info[0], "__name__", "")
-    head, mark, tail = message.rstrip("\n").rpartition("\n")
-    return head if mark and name and name in tail else message
+    head, newline, tail = message.rstrip("\n").rpartition("\n")
+    return head if newline and name and name in tail else message
 
 
-def _within(extras: dict[str, Any]) -> dict[str, Any]:
-    """The first of the extras that fit."""
+def _first_that_fit(extras: dict[str, Any]) -> dict[str, Any]:
+    """Return the first extra fields that fit into ``MAX_METADATA``."""
     kept: dict[str, Any] = {}
-    left = MAX_METADATA
+    remaining = MAX_METADATA
     for key, value in extras.items():
-        left -= len(_dumps({key: value}))
-        if left < 0:
+        remaining -= len(_dumps({key: value}))
+        if remaining < 0:
             break
         kept[key] = value
     return kept
@@ -224,14 +231,14 @@ def _payload(record: logging.LogRecord, source: str, message: str, metadata: dic
     event = {
         "event_type": "system_log",
         "timestamp": format_time(record.created),
-        "level": level_of(record.levelno),
+        "level": level_name(record.levelno),
         "message": message,
         "source": source,
         "metadata": metadata,
     }
     payload = _dumps(event)
     if len(payload) > MAX_EVENT_BYTES:
-        # Control characters take six bytes each in JSON.
+        # A control character takes six bytes in JSON, so a message within its limit can exceed the event's.
         metadata["truncated"] = True
         event["message"] = message[: MAX_MESSAGE // 6]
         if "exception" in metadata:
@@ -244,15 +251,15 @@ def _dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        # Half of a surrogate pair, which UTF-8 cannot write.
-        return orjson.dumps(_mended(value))
+        # orjson rejects lone surrogates, which UTF-8 cannot encode.
+        return orjson.dumps(_without_surrogates(value))
 
 
-def _mended(value: Any) -> Any:
+def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return str(value).encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {_mended(str(key)): _mended(item) for key, item in value.items()}
+        return {_without_surrogates(str(key)): _without_surrogates(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_without_surrogates(item) for item in value]
     return value

@@ -1,11 +1,11 @@
-"""The handler for the standard ``logging``: a program's log becomes events, without the program ever waiting.
+"""Handler for the standard ``logging`` that publishes records as events, without ever blocking the program.
 
 Invariants:
 
-1. ``emit`` makes a payload and appends it to a queue; the network is a daemon thread's business alone.
-2. Memory is bounded by ``capacity``: the oldest is dropped for the newest, counted, and told in one event.
-3. No feedback: nothing that a thread of ours logs is shipped, and nothing of the loggers beneath it.
-4. Each forked process has its own thread; what the parent had queued stays the parent's.
+1. ``emit`` encodes the record and appends it to a queue; only a daemon thread uses the network.
+2. Memory is bounded by ``capacity``: beyond it the oldest events are dropped, counted and reported.
+3. No feedback: records logged by a publisher's thread, or by the loggers it uses, are never published.
+4. Each forked process has its own thread; records queued by the parent remain with the parent.
 """
 
 import functools
@@ -22,7 +22,7 @@ from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import BackgroundThread, in_background
 from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
-from tickertape.producers.sdk.log_record import level_of, payload_of
+from tickertape.producers.sdk.log_record import encode_record, level_name
 from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.names import Names
@@ -30,38 +30,40 @@ from tickertape.nats import connection
 from tickertape.nats.credentials import Access
 
 CAPACITY: Final = 10_000
-"""Events held while NATS is away."""
+"""Events held while NATS is unreachable."""
 
 FLUSH_TIMEOUT: Final = 5.0
+"""Maximum seconds that ``flush`` and ``close`` wait."""
 
-POLL: Final = 0.02
-"""Seconds between looks at the queue: waking the thread would cost the program more than all of ``emit``."""
+POLL_INTERVAL: Final = 0.02
+"""Seconds between two polls of the queue: waking the thread would cost more than the rest of ``emit``."""
 
 NOT_SHIPPED: Final = frozenset({"tickertape", "nats", "relay", "producers", "contracts", "websockets"})
-"""Loggers that are never shipped, with their children: these speak while something is being shipped."""
+"""Loggers that are never published, including their children: they log while events are being published."""
 
 
 class TickertapeHandler(logging.Handler):
-    """Ships log records as ``system_log`` events on ``log.<level>.<source>``.
+    """Logging handler that publishes records as ``system_log`` events on ``log.<level>.<source>``.
 
-    It connects at the first record, in a daemon thread of its own, and costs the program microseconds::
+    It connects on the first record, in a daemon thread; a call costs the program microseconds::
 
         logging.getLogger().addHandler(TickertapeHandler("nats://127.0.0.1:4222", source="my_service"))
 
-    The record's place and its extras are in the event's metadata, a traceback in ``metadata.exception``. With
-    a formatter, the message is what that makes. ``logging.shutdown``, which Python calls at its end, flushes.
+    The event's metadata holds the record's location and extra fields, and a traceback in
+    ``metadata.exception``. A formatter formats the message only. ``logging.shutdown``, which Python calls on
+    exit, flushes the handler.
 
     Args:
-        url: address of NATS; several with commas.
+        url: address of NATS; several are separated by commas.
         source: name of the program, the last token of the subject.
-        level: of the handler.
-        capacity: events that wait while NATS is away; beyond, the oldest is dropped.
+        level: minimum level of the handler.
+        capacity: events held while NATS is unreachable; beyond it, the oldest is dropped.
         prefix: the deployment's subject prefix.
-        access: credentials and certificates; a mapping, as in ``logging.config``, is made into one.
-        flush_timeout: seconds that ``flush`` and ``close`` may take.
+        access: credentials and certificates; ``logging.config`` may pass a mapping of its fields.
+        flush_timeout: maximum seconds that ``flush`` and ``close`` wait.
 
     Raises:
-        ValueError: an argument is not one.
+        ValueError: ``source`` is empty, ``capacity`` is below 1, or ``prefix`` is illegal.
     """
 
     def __init__(
@@ -77,16 +79,16 @@ class TickertapeHandler(logging.Handler):
     ) -> None:
         super().__init__(level)
         if not source:
-            raise ValueError("source is empty; name the program, as in source='my_service'")
+            raise ValueError("source is empty; set it to the program's name, as in source='my_service'")
         if capacity < 1:
-            raise ValueError(f"capacity is {capacity}; it is at least 1")
+            raise ValueError(f"capacity is {capacity}; it must be at least 1")
         Names(prefix)
         self.source = source
         self.flush_timeout = flush_timeout
         self._capacity = capacity
         self._subjects = {name: SystemLog.subject_of(level=name, source=source) for name in LEVELS}
-        self._trace = trace.current_span()
-        self._make = functools.partial(
+        self._trace = trace.opentelemetry_provider()
+        self._make_publisher = functools.partial(
             Publisher,
             url,
             access=Access(**access) if isinstance(access, Mapping) else access,
@@ -95,13 +97,13 @@ class TickertapeHandler(logging.Handler):
             deadline=math.inf,
             max_pending=capacity,
             when_full="drop_oldest",
-            traceparent=_nothing,  # asked where the record is made
+            traceparent=_no_trace_context,  # added to the headers by emit, in the program's thread
         )
         self._background: BackgroundThread | None = None
-        self._late = 0  # records after the close
+        self._late_records = 0  # records emitted after close
         self._emitted = 0
-        self._in_vain = -1  # how many were emitted when a flush last waited in vain
-        self._ended = False
+        self._timed_out_at = -1  # value of _emitted at the last flush that timed out
+        self._closed = False
         _handlers.add(self)
 
     def __repr__(self) -> str:
@@ -109,88 +111,91 @@ class TickertapeHandler(logging.Handler):
 
     @property
     def dropped(self) -> int:
-        """Records of this process that are not in the stream and will not be, as far as is known."""
+        """Number of records of this process that were dropped or failed, and will not be in the stream."""
         background = self._background
-        return self._late + (background.dropped + background.failed if background else 0)
+        return self._late_records + (background.dropped + background.failed if background else 0)
 
     def filter(self, record: logging.LogRecord) -> Any:
-        """Leave out what would come back; asked before the handler's lock is taken."""
+        """Reject records that would cause feedback; called before the handler's lock is acquired."""
         if str(record.name).partition(".")[0] in NOT_SHIPPED or in_background():
             return False
         return super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record; never waits for the network."""
+        """Queue a record, without waiting for the network."""
         try:
-            if self._ended:
-                self._late += 1
+            if self._closed:
+                self._late_records += 1
                 return
-            payload = payload_of(record, self.source, self.formatter)
-            headers = trace.carried(None, self._trace) if self._trace else None
+            payload = encode_record(record, self.source, self.formatter)
+            headers = trace.with_traceparent(None, self._trace) if self._trace else None
             background = self._background or self._start()
             self._emitted += 1
-            background.put(Handoff(self._subjects[level_of(record.levelno)], payload, None, headers, None))
+            background.put(Handoff(self._subjects[level_name(record.levelno)], payload, None, headers, None))
         except Exception:
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until everything emitted is in the stream, at most ``flush_timeout`` seconds."""
+        """Wait until every record is in the stream or has failed, for at most ``flush_timeout`` seconds."""
         background = self._background
-        if background is None or self._ended or in_background():
+        if background is None or self._closed or in_background():
             return
-        before = self._emitted
+        emitted = self._emitted
         if not background.flush(self.flush_timeout):
-            self._in_vain = before
+            self._timed_out_at = emitted
 
     def close(self) -> None:
-        """Flush, and end the thread; records that come later are counted as dropped."""
+        """Flush, and end the thread; later records are counted as dropped."""
         background = self._background
-        if background is not None and not self._ended and not in_background():
-            self._ended = True
-            # At the interpreter's end a flush comes first: waiting twice would help nobody.
-            background.close(0.0 if self._in_vain == self._emitted else self.flush_timeout)
-        self._ended = True
+        if background is not None and not self._closed and not in_background():
+            self._closed = True
+            # logging.shutdown() calls flush() first: if that timed out, a second wait would be pointless.
+            background.close(0.0 if self._timed_out_at == self._emitted else self.flush_timeout)
+        self._closed = True
         _handlers.discard(self)
         super().close()
 
     def _start(self) -> BackgroundThread:
-        # Under the handler's lock, which logging holds around emit.
+        # Runs under the handler's lock, which logging holds around emit().
         self._background = BackgroundThread(
-            self._make, HandoffQueue(self._capacity), name=f"{self.source}: log", poll=POLL
+            self._make_publisher,
+            HandoffQueue(self._capacity),
+            name=f"{self.source}: log",
+            poll_interval=POLL_INTERVAL,
         )
         process = sys.modules.get("multiprocessing.process")
         if process is not None and process.parent_process() is not None:
-            # Such a process ends without the interpreter's own end, hence without logging.shutdown.
+            # A multiprocessing child exits with os._exit(), hence without logging.shutdown().
             from multiprocessing.util import Finalize
 
-            Finalize(None, _at_end_of_process, args=(self,), exitpriority=0)
+            Finalize(None, _flush_on_exit, args=(self,), exitpriority=0)
         return self._background
 
-    def _forked(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._background = None
-        self._late = 0
+        self._late_records = 0
         self._emitted = 0
-        self._in_vain = -1
+        self._timed_out_at = -1
 
 
-def _nothing() -> None:
+def _no_trace_context() -> None:
     return None
 
 
-def _at_end_of_process(handler: TickertapeHandler) -> None:
+def _flush_on_exit(handler: TickertapeHandler) -> None:
     handler.flush()
 
 
 _handlers: WeakSet[TickertapeHandler] = WeakSet()
 
 
-def _in_child() -> None:
+def _reset_in_child() -> None:
     for handler in list(_handlers):
-        handler._forked()
+        handler._reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_reset_in_child)
 
 
-__all__ = ["CAPACITY", "FLUSH_TIMEOUT", "NOT_SHIPPED", "POLL", "TickertapeHandler"]
+__all__ = ["CAPACITY", "FLUSH_TIMEOUT", "NOT_SHIPPED", "POLL_INTERVAL", "TickertapeHandler"]

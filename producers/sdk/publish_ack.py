@@ -1,9 +1,9 @@
-"""JetStream's answers to a published event, read into one of three meanings.
+"""JetStream's reply to a published event: an acknowledgement, a transient failure or a permanent one.
 
 Invariants:
 
-1. Every answer has a meaning; what cannot be read is a refusal that passes, so that the event is sent again.
-2. 'Busy' and 'no responders' pass by themselves; every other error of JetStream is final.
+1. Every reply is classified; one that cannot be parsed is a transient failure, so that the event is resent.
+2. 'Busy' and 'no responders' are transient; every other JetStream error is permanent.
 """
 
 from typing import Final, NamedTuple
@@ -16,16 +16,16 @@ _TOO_MANY: Final = 429
 
 _NO_LEADER: Final = 503
 _DUPLICATE_IN_PROCESS: Final = 10158
-"""A resend met its first copy on its way through the cluster; the next try hears the outcome."""
+"""``err_code`` of a resend whose first copy is still being replicated; the next attempt gets the outcome."""
 
 
 class Ack(NamedTuple):
-    """JetStream's word that an event is in the stream.
+    """Acknowledgement that an event is stored in the stream.
 
     Attributes:
         stream: name in NATS.
         seq: sequence in the stream.
-        duplicate: True when the stream had an event of this ``msg_id`` already.
+        duplicate: True if the stream already had an event with this ``msg_id``.
     """
 
     stream: str
@@ -34,51 +34,52 @@ class Ack(NamedTuple):
 
 
 class TransientFailure(NamedTuple):
-    """A refusal that passes by itself: the event is to be sent again.
+    """A failure after which the event is resent.
 
     Attributes:
         message: what happened.
-        hint: what to do when it does not pass.
-        slower: True when the whole link is to go slower.
+        hint: what to do if it persists.
+        slow_down: whether the publisher must send more slowly.
     """
 
     message: str
-    hint: str = "look at the server's log and its load"
-    slower: bool = False
+    hint: str = "check the server's log and its load"
+    slow_down: bool = False
 
 
 class PermanentFailure(NamedTuple):
-    """A refusal for good.
+    """An error for which a resend is pointless.
 
     Attributes:
         code: JetStream's ``err_code``.
-        description: its words.
+        description: JetStream's description of the error.
     """
 
     code: int
     description: str
 
 
-def read(message: Msg) -> Ack | TransientFailure | PermanentFailure:
-    """Read an answer.
+def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
+    """Classify a reply.
 
     Args:
-        message: what came to the reply subject of an event.
+        message: message received on the reply subject of an event.
     """
     if message.headers and (status := message.headers.get("Status")):
         if status == "503":
             return TransientFailure(
                 "no stream takes this subject", "create the streams with 'tickertape streams apply'"
             )
-        return TransientFailure(f"NATS answered {status}", slower=status == "429")
+        return TransientFailure(f"NATS replied with status {status}", slow_down=status == "429")
     try:
-        answer = orjson.loads(message.data)
-        error = answer.get("error")
+        reply = orjson.loads(message.data)
+        error = reply.get("error")
         if not error:
-            return Ack(answer["stream"], answer["seq"], answer.get("duplicate", False))
-        code, number, words = error.get("code"), error.get("err_code", 0), error.get("description", "")
+            return Ack(reply["stream"], reply["seq"], reply.get("duplicate", False))
+        status_code, error_code = error.get("code"), error.get("err_code", 0)
+        description = error.get("description", "")
     except (orjson.JSONDecodeError, KeyError, AttributeError):
-        return TransientFailure(f"no JetStream acknowledgement: {message.data[:60]!r}")
-    if code in (_TOO_MANY, _NO_LEADER) or number == _DUPLICATE_IN_PROCESS:
-        return TransientFailure(f"JetStream is busy: {words}", slower=code == _TOO_MANY)
-    return PermanentFailure(number, words)
+        return TransientFailure(f"the reply is not a JetStream acknowledgement: {message.data[:60]!r}")
+    if status_code in (_TOO_MANY, _NO_LEADER) or error_code == _DUPLICATE_IN_PROCESS:
+        return TransientFailure(f"JetStream is busy: {description}", slow_down=status_code == _TOO_MANY)
+    return PermanentFailure(error_code, description)

@@ -1,13 +1,14 @@
-"""The publisher, the way for a program of ours or of others to get events into the stream.
+"""Publisher of events to the stream, for programs with asyncio.
 
 Invariants:
 
-1. ``publish`` returns only after JetStream said that the event is in the stream; else it raises.
-2. What the relay would reject is refused here, before it is sent.
-3. Memory is bounded: what waits for NATS has its limits, and one of three things comes of more.
-4. What was dropped is counted, and told.
+1. ``publish`` returns only after JetStream acknowledged the event; otherwise it raises.
+2. An event that the relay would reject raises ``InvalidEvent`` and is not sent.
+3. Memory is bounded: ``max_pending`` and ``max_pending_bytes`` limit what is in flight, and ``when_full``
+   decides about more.
+4. Dropped events are counted and reported.
 
-How events travel, are sent again and given up: ``tickertape.producers.sdk.in_flight``.
+Sending, resending and giving up are in ``tickertape.producers.sdk.in_flight``.
 """
 
 import asyncio
@@ -38,44 +39,45 @@ from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 
 ACK_TIMEOUT: Final = 2.0
-"""Seconds without an acknowledgement before an event is sent again."""
+"""Seconds without an acknowledgement before an event is resent."""
 
 DEADLINE: Final = 30.0
-"""Seconds before an event is given up; within the duplicate window of 2 minutes, so that resends are safe."""
+"""Seconds before an event is given up; below the duplicate window of 2 minutes, so that resends are safe."""
 
 FOREVER: Final = math.inf
-"""A deadline for programs that would rather wait than lose an event."""
+"""Deadline for programs that would rather wait than lose an event."""
 
-_CARRIED: Final = tuple(pattern.removesuffix(">") for pattern in STREAM_SUBJECTS)
+_STREAM_PREFIXES: Final = tuple(pattern.removesuffix(">") for pattern in STREAM_SUBJECTS)
 
 
 class Publisher:
-    """Publishes events to JetStream and waits for their acknowledgement.
+    """Publisher of events to JetStream that waits for their acknowledgement.
 
-    Entering starts to connect and returns at once; while NATS is away, events wait in the window until
+    Entering the context starts to connect in the background. While NATS is unreachable, events wait until
     their deadline::
 
         async with Publisher("nats://127.0.0.1:4222", name="my_service") as publisher:
             await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 
     Args:
-        url: address of NATS; several with commas.
-        access: credentials and certificates, as ``Access(user="x", password_file="/run/secrets/nats")``.
+        url: address of NATS; several are separated by commas.
+        access: credentials and certificates, as in ``Access(user="x", password_file="/run/secrets/nats")``.
         prefix: the deployment's subject prefix.
-        name: what NATS' monitoring shows, and the source of reports about drops.
-        ack_timeout: seconds without an acknowledgement before an event is sent again.
-        deadline: seconds before an event is given up; ``math.inf`` for never. Beyond the stream's duplicate
-            window (2 minutes) a resend can make a second event.
-        max_pending: events in flight, or waiting for NATS.
-        max_pending_bytes: bytes of their payloads.
-        when_full: what comes of one more: ``block`` lets its caller wait, ``drop_oldest`` gives up the oldest
-            event in flight with ``PublishDropped``, ``raise`` refuses the new one with ``PublisherFull``.
-        traceparent: asked at each event for the W3C trace context of now; by default OpenTelemetry's current
-            span, if that is installed. A ``traceparent`` among an event's own headers goes first.
-        client: a connection to use in place of an own one; the caller closes it.
-        on_down: called with the failure when NATS is not reached, once per outage, and once more when its
-            kind becomes one that waiting does not help.
-        on_up: called at each connection.
+        name: connection name in NATS' monitoring, and the source of reports about dropped events.
+        ack_timeout: seconds without an acknowledgement before an event is resent.
+        deadline: seconds before an event is given up; ``math.inf`` for never. A deadline beyond the stream's
+            duplicate window (2 minutes) allows a resend to make a second event.
+        max_pending: maximum number of events in flight, including those that wait for NATS.
+        max_pending_bytes: maximum total size of their payloads in bytes.
+        when_full: what happens to an event beyond these limits: ``block`` makes its caller wait,
+            ``drop_oldest`` fails the oldest event in flight with ``PublishDropped``, ``raise`` rejects the
+            new one with ``PublisherFull``.
+        traceparent: called for each event, returns its W3C trace context; by default OpenTelemetry's current
+            span, if OpenTelemetry is installed. A ``traceparent`` in an event's own headers takes precedence.
+        client: existing connection to use; the caller closes it.
+        on_down: called with the failure when NATS becomes unreachable: once per outage, and once more if the
+            failure turns into one that a retry cannot fix.
+        on_up: called on each connect and reconnect.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Publisher:
     ) -> None:
         self._names = Names(prefix)
         check_limits(max_pending, max_pending_bytes, when_full)
-        self._trace = traceparent or trace.current_span()
+        self._trace = traceparent or trace.opentelemetry_provider()
         self._in_flight = InFlight(
             Connection(url, access=access, name=name, client=client, on_down=on_down, on_up=on_up),
             self._names,
@@ -121,26 +123,26 @@ class Publisher:
 
     @property
     def pending(self) -> int:
-        """Events in flight, or waiting for NATS."""
+        """Number of events in flight, including those that wait for NATS."""
         return len(self._in_flight)
 
     @property
     def dropped(self) -> int:
-        """Events given up for newer ones since the publisher was made."""
+        """Number of events dropped to admit newer ones since the publisher was created."""
         return self._in_flight.drops.count
 
     @property
     def online(self) -> bool:
-        """True while NATS is reached."""
+        """Whether NATS is connected."""
         return self._in_flight.online
 
     @property
     def closed(self) -> bool:
-        """True when no more events are taken."""
+        """Whether the publisher is closed and rejects new events."""
         return self._in_flight.closed
 
     async def connected(self) -> Client:
-        """Wait, for as long as it takes, until NATS was reached; return the connection.
+        """Wait, for as long as it takes, for the first connection; return its client.
 
         Raises:
             AccessError: a file with credentials or certificates cannot be used.
@@ -150,19 +152,19 @@ class Publisher:
     async def publish(
         self, event: EventModel, *, msg_id: str | None = None, headers: dict[str, str] | None = None
     ) -> Ack:
-        """Publish an event on the subject that its fields name; return when the stream has it.
+        """Publish an event on the subject derived from its fields; return when it is stored in the stream.
 
         Args:
-            event: one of ``tickertape.contracts.events``.
-            msg_id: ``Nats-Msg-Id``; events of one id within 2 minutes are one event. Fresh by default.
-            headers: more headers, such as ``Nats-Expected-Last-Subject-Sequence``.
+            event: an event of ``tickertape.contracts.events``, or of a model of your own.
+            msg_id: ``Nats-Msg-Id``; the stream stores one event per id within 2 minutes. Unique by default.
+            headers: additional headers, such as ``Nats-Expected-Last-Subject-Sequence``.
 
         Raises:
-            InvalidEvent: it breaks the contract; nothing was sent.
-            PublishRejected: JetStream refused it.
-            PublisherFull: there is no room, and the policy is ``raise``; nothing was sent.
-            PublishDropped: it was given up for a newer one; the policy is ``drop_oldest``.
-            PublishError: it was not acknowledged in time.
+            InvalidEvent: it breaks the contract; it was not sent.
+            PublishRejected: JetStream rejected it.
+            PublisherFull: the publisher is at capacity, and the policy is ``raise``; it was not sent.
+            PublishDropped: it was dropped to admit a newer one; the policy is ``drop_oldest``.
+            PublishError: it was not acknowledged in time, or the publisher is closed.
         """
         return await self.publish_raw(event.subject, event.encode(), msg_id=msg_id, headers=headers)
 
@@ -174,11 +176,13 @@ class Publisher:
         msg_id: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Ack:
-        """Publish JSON text, such as an event of an own type; otherwise like ``publish``.
+        """Publish JSON text, such as an event without a model; otherwise like ``publish``.
 
         Args:
-            subject: without the deployment's prefix.
-            payload: one UTF-8 JSON object.
+            subject: subject, without the deployment's prefix.
+            payload: a JSON object in UTF-8.
+            msg_id: as for ``publish``.
+            headers: as for ``publish``.
         """
         return await (await self.submit(subject, payload, msg_id=msg_id, headers=headers))
 
@@ -190,12 +194,12 @@ class Publisher:
         msg_id: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> AckFuture:
-        """Like ``publish_raw``, but return as soon as the event is in the window.
+        """Send an event like ``publish_raw``, but return a future without waiting for the acknowledgement.
 
-        The caller awaits the future for the acknowledgement, or adds a callback; it fails with what
-        ``publish`` raises. This is the way to publish many events in order at full speed.
+        Await the future, or add a callback to it; it fails with the errors that ``publish`` raises. Use this
+        to publish many events in order at full speed.
         """
-        return await self.send(subject, checked(subject, payload), msg_id=msg_id, headers=headers)
+        return await self.send(subject, validated(subject, payload), msg_id=msg_id, headers=headers)
 
     async def send(
         self,
@@ -205,64 +209,67 @@ class Publisher:
         msg_id: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> AckFuture:
-        """Like ``submit``, without validation: for what is no event, such as a checkpoint."""
+        """Send a message like ``submit``, without validation: for messages that are not events."""
         if headers is not None or self._trace is not None:
-            headers = trace.carried(headers, self._trace)
+            headers = trace.with_traceparent(headers, self._trace)
         return await self._in_flight.send(
             self._names.subject(subject), payload, msg_id=msg_id, headers=headers
         )
 
     def count_dropped(self, number: int) -> None:
-        """Count events that were dropped on their way to this publisher, to be told with its own."""
+        """Count events that the caller dropped itself, to include them in the report of dropped events."""
         self._in_flight.count_dropped(number)
 
     async def flush(self) -> None:
-        """Wait until everything in flight is acknowledged or given up.
+        """Wait until every event in flight is acknowledged or has failed.
 
         Raises:
-            PublishError: some of it failed; how much, and the first reason. Each publish raises its own, too.
+            PublishError: events failed; the message has their number and the first error. The call that
+                published an event raises its error as well.
         """
-        tickets = self._in_flight.tickets()
-        if not tickets:
+        futures = self._in_flight.futures()
+        if not futures:
             return
-        await asyncio.wait(tickets)
-        failures = [error for ticket in tickets if (error := _failure(ticket)) is not None]
+        await asyncio.wait(futures)
+        failures = [error for future in futures if (error := _failure(future)) is not None]
         if failures:
-            what = f"{len(failures)} of {len(tickets)} events failed, the first: {failures[0]}"
-            raise PublishError("several subjects", what, "publish these again under the same msg_id")
+            message = f"{len(failures)} of {len(futures)} events failed, the first: {failures[0]}"
+            raise PublishError("several subjects", message, "publish them again with the same msg_id")
 
     async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Take no more events, wait for those in flight, and close the connection.
+        """Reject new events, wait for those in flight, and close the connection.
 
         Args:
-            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. What is
-                still in flight then fails with ``PublishError``.
+            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. Events
+                that are still in flight then fail with ``PublishError``.
         """
         await self._in_flight.close(timeout)
 
 
-def checked(subject: str, payload: bytes) -> bytes:
-    """Return the payload as it is to travel: a level's spelling is rewritten, else nothing.
+def validated(subject: str, payload: bytes) -> bytes:
+    """Return the payload as it is sent: unchanged, except for a level that is spelled differently.
 
     Raises:
-        InvalidEvent: it breaks the contract, or no stream of events carries the subject.
+        InvalidEvent: it breaks the contract, or the stream does not store its subject.
     """
     event = decode(subject, payload)
     if isinstance(event, Rejection):
         raise InvalidEvent(subject, event)
     tokens = subject.split(".")
-    if not all(tokens) or any(mark in subject for mark in "*> \t\r\n"):
-        raise InvalidEvent(subject, Rejection(RejectionReason.BAD_SUBJECT, "it is no plain subject"))
-    if not subject.startswith(_CARRIED):
-        carried = ", ".join(STREAM_SUBJECTS)
+    if not all(tokens) or any(character in subject for character in "*> \t\r\n"):
         raise InvalidEvent(
-            subject, Rejection(RejectionReason.BAD_SUBJECT, f"the stream carries {carried} only")
+            subject, Rejection(RejectionReason.BAD_SUBJECT, "the subject is not a literal NATS subject")
+        )
+    if not subject.startswith(_STREAM_PREFIXES):
+        patterns = ", ".join(STREAM_SUBJECTS)
+        raise InvalidEvent(
+            subject, Rejection(RejectionReason.BAD_SUBJECT, f"the stream stores only {patterns}")
         )
     return event.payload
 
 
-def _failure(ticket: AckFuture) -> BaseException | None:
-    return None if ticket.cancelled() else ticket.exception()
+def _failure(future: AckFuture) -> BaseException | None:
+    return None if future.cancelled() else future.exception()
 
 
 __all__ = [
@@ -275,5 +282,5 @@ __all__ = [
     "PublishRejected",
     "Publisher",
     "PublisherFull",
-    "checked",
+    "validated",
 ]

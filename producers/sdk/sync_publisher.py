@@ -1,12 +1,12 @@
-"""The publisher for programs without asyncio: blocking calls, from any thread.
+"""Publisher for programs without asyncio: blocking calls, from any thread.
 
 Invariants:
 
-1. ``publish`` returns only after JetStream said that the event is in the stream; else it raises.
-2. What one thread submits is in the stream in that order.
-3. No more than ``max_pending`` events are held; with ``drop_oldest`` as many again may be on their way to the
-   thread.
-4. A forked child is told that it cannot use its parent's publisher, in place of hanging.
+1. ``publish`` returns only after JetStream acknowledged the event; otherwise it raises.
+2. Events that one thread submits are stored in the stream in that order.
+3. At most ``max_pending`` events are held; with ``drop_oldest``, up to as many more may be queued for the
+   publishing thread.
+4. A forked child that uses its parent's publisher gets an error instead of hanging.
 """
 
 import atexit
@@ -24,9 +24,9 @@ from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import BackgroundThread, in_background
 from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
 from tickertape.producers.sdk.errors import PublisherFull, PublishError
-from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed_error
 from tickertape.producers.sdk.publish_ack import Ack
-from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, checked
+from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, validated
 
 from tickertape.names import Names
 from tickertape.nats import connection
@@ -34,21 +34,30 @@ from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
 
 EXIT_TIMEOUT: Final = 5.0
-"""Seconds that an open publisher may take when the interpreter ends."""
+"""Maximum seconds that closing an open publisher takes when the interpreter exits."""
 
 
 class SyncPublisher:
-    """Publishes events to JetStream from a program without an event loop; safe in several threads.
+    """Thread-safe publisher of events to JetStream, for programs without an event loop.
 
-    It connects at the first use, from a daemon thread::
+    It connects on first use, in a daemon thread::
 
         with SyncPublisher("nats://127.0.0.1:4222", name="my_service") as publisher:
             publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 
     Args:
-        url: address of NATS; several with commas.
-        others: as of ``Publisher``; ``on_down`` and ``on_up`` are called in the daemon thread, and
-            ``traceparent`` in the thread that publishes.
+        url: address of NATS; several are separated by commas.
+        access: as for ``Publisher``.
+        prefix: as for ``Publisher``.
+        name: as for ``Publisher``.
+        ack_timeout: as for ``Publisher``.
+        deadline: as for ``Publisher``.
+        max_pending: as for ``Publisher``.
+        max_pending_bytes: as for ``Publisher``.
+        when_full: as for ``Publisher``.
+        traceparent: as for ``Publisher``; called in the thread that publishes the event.
+        on_down: as for ``Publisher``; called in the daemon thread.
+        on_up: as for ``Publisher``; called in the daemon thread.
     """
 
     def __init__(
@@ -70,7 +79,7 @@ class SyncPublisher:
         check_limits(max_pending, max_pending_bytes, when_full)
         Names(prefix)
         self.name = name
-        self._make = functools.partial(
+        self._make_publisher = functools.partial(
             Publisher,
             url,
             access=access,
@@ -81,16 +90,16 @@ class SyncPublisher:
             max_pending=max_pending,
             max_pending_bytes=max_pending_bytes,
             when_full="drop_oldest" if when_full == "drop_oldest" else "block",
-            traceparent=_nothing,  # asked in the thread of the caller
+            traceparent=_no_trace_context,  # added to the headers in the caller's thread
             on_down=on_down,
             on_up=on_up,
         )
-        self._trace = traceparent or trace.current_span()
+        self._trace = traceparent or trace.opentelemetry_provider()
         self._when_full = when_full
-        self._most_events = max_pending
-        self._most_size = max_pending_bytes
+        self._max_events = max_pending
+        self._max_bytes = max_pending_bytes
         self._changed = threading.Condition()
-        self._pending: dict[concurrent.futures.Future[Ack], int] = {}  # with their sizes, oldest first
+        self._pending: dict[concurrent.futures.Future[Ack], int] = {}  # payload sizes, oldest first
         self._size = 0
         self._background: BackgroundThread | None = None
         self._closed = False
@@ -100,9 +109,9 @@ class SyncPublisher:
         return f"<SyncPublisher {self.name} {state}, {len(self._pending)} in flight>"
 
     def __enter__(self) -> Self:
-        self._of_this_process()
+        self._check_process()
         with self._changed:
-            self._started("an event")
+            self._ensure_started("an event")
         return self
 
     def __exit__(
@@ -112,36 +121,36 @@ class SyncPublisher:
 
     @property
     def pending(self) -> int:
-        """Events in flight, or waiting for NATS."""
+        """Number of events in flight, including those that wait for NATS."""
         return len(self._pending)
 
     @property
     def dropped(self) -> int:
-        """Events given up for newer ones since the publisher was made."""
+        """Number of events dropped to admit newer ones since the publisher was created."""
         return self._background.dropped if self._background else 0
 
     @property
     def closed(self) -> bool:
-        """True when no more events are taken."""
+        """Whether the publisher is closed and rejects new events."""
         return self._closed
 
     def publish(
         self, event: EventModel, *, msg_id: str | None = None, headers: dict[str, str] | None = None
     ) -> Ack:
-        """Publish an event on the subject that its fields name; return when the stream has it.
+        """Publish an event on the subject derived from its fields; return when it is stored in the stream.
 
         Args:
-            event: one of ``tickertape.contracts.events``.
-            msg_id: ``Nats-Msg-Id``; events of one id within 2 minutes are one event. Fresh by default.
-            headers: more headers, such as ``traceparent``.
+            event: an event of ``tickertape.contracts.events``, or of a model of your own.
+            msg_id: ``Nats-Msg-Id``; the stream stores one event per id within 2 minutes. Unique by default.
+            headers: additional headers, such as ``traceparent``.
 
         Raises:
-            InvalidEvent: it breaks the contract; nothing was sent.
-            PublishRejected: JetStream refused it.
-            PublisherFull: there is no room, and the policy is ``raise``; nothing was sent.
-            PublishDropped: it was given up for a newer one; the policy is ``drop_oldest``.
+            InvalidEvent: it breaks the contract; it was not sent.
+            PublishRejected: JetStream rejected it.
+            PublisherFull: the publisher is at capacity, and the policy is ``raise``; it was not sent.
+            PublishDropped: it was dropped to admit a newer one; the policy is ``drop_oldest``.
             PublishError: it was not acknowledged in time, or the publisher is closed.
-            RuntimeError: in a forked child, or in a callback of this publisher.
+            RuntimeError: the call was made in a forked child, or in a callback of this publisher.
         """
         return self.publish_raw(event.subject, event.encode(), msg_id=msg_id, headers=headers)
 
@@ -153,58 +162,63 @@ class SyncPublisher:
         msg_id: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Ack:
-        """Publish JSON text, such as an event of an own type; otherwise like ``publish``.
+        """Publish JSON text, such as an event without a model; otherwise like ``publish``.
 
         Args:
-            subject: without the deployment's prefix.
-            payload: one UTF-8 JSON object.
+            subject: subject, without the deployment's prefix.
+            payload: a JSON object in UTF-8.
+            msg_id: as for ``publish``.
+            headers: as for ``publish``.
         """
-        _not_in_background()
-        return self._put(subject, checked(subject, payload), msg_id, headers).result()
+        _reject_callback()
+        return self._put(subject, validated(subject, payload), msg_id, headers).result()
 
     def submit(
         self, event: EventModel, *, msg_id: str | None = None, headers: dict[str, str] | None = None
     ) -> concurrent.futures.Future[Ack]:
-        """Like ``publish``, but return a future as soon as there is room for the event.
+        """Send an event like ``publish``, but return a future without waiting for the acknowledgement.
 
-        The future fails with what ``publish`` raises. Its callbacks run in the daemon thread; they must not
-        take long, and not publish anything by waiting.
+        The future fails with the errors that ``publish`` raises. Its callbacks run in the daemon thread: they
+        must be quick, and must not block on another ``publish``.
 
         Raises:
-            InvalidEvent, PublisherFull, PublishError, RuntimeError: at once, as of ``publish``.
+            InvalidEvent: as for ``publish``.
+            PublisherFull: as for ``publish``.
+            PublishError: the publisher is closed.
+            RuntimeError: as for ``publish``.
         """
         subject = event.subject
-        return self._put(subject, checked(subject, event.encode()), msg_id, headers)
+        return self._put(subject, validated(subject, event.encode()), msg_id, headers)
 
     def flush(self) -> None:
-        """Wait until everything in flight is acknowledged or given up.
+        """Wait until every event in flight is acknowledged or has failed.
 
         Raises:
-            PublishError: some of it failed; how much, and the first reason.
+            PublishError: events failed; the message has their number and the first error.
         """
-        _not_in_background()
-        self._of_this_process()
+        _reject_callback()
+        self._check_process()
         with self._changed:
             futures = list(self._pending)
         if not futures:
             return
         concurrent.futures.wait(futures)
-        errors = [error for one in futures if not one.cancelled() and (error := one.exception())]
+        errors = [error for future in futures if not future.cancelled() and (error := future.exception())]
         if errors:
-            what = f"{len(errors)} of {len(futures)} events failed, the first: {errors[0]}"
-            raise PublishError("several subjects", what, "publish these again under the same msg_id")
+            message = f"{len(errors)} of {len(futures)} events failed, the first: {errors[0]}"
+            raise PublishError("several subjects", message, "publish them again with the same msg_id")
 
     def close(self, timeout: float | None = None) -> None:
-        """Take no more events, wait for those in flight, and end the thread; nothing in a forked child.
+        """Reject new events, wait for those in flight, and end the thread; does nothing in a forked child.
 
         Args:
-            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. What is
-                still in flight then fails with ``PublishError``.
+            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. Events
+                that are still in flight then fail with ``PublishError``.
         """
         if self._background is not None and self._background.pid != os.getpid():
             self._closed = True
             return
-        _not_in_background()
+        _reject_callback()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -213,71 +227,73 @@ class SyncPublisher:
         self._background.close(timeout)
         _open.discard(self)
         with self._changed:
-            left = list(self._pending)
-        for future in left:  # only when the thread is stuck
+            remaining = list(self._pending)
+        for future in remaining:  # the thread resolves them all, unless it is stuck
             if not future.done():
-                future.set_exception(closed("an event"))
+                future.set_exception(closed_error("an event"))
 
     def _put(
         self, subject: str, payload: bytes, msg_id: str | None, headers: dict[str, str] | None
     ) -> concurrent.futures.Future[Ack]:
         if headers is not None or self._trace is not None:
-            headers = trace.carried(headers, self._trace)
-        self._of_this_process()  # before the lock: another thread may have held it at the fork
+            headers = trace.with_traceparent(headers, self._trace)
+        self._check_process()  # before the lock, which another thread may have held at the fork
         size = len(payload)
         future: concurrent.futures.Future[Ack] = concurrent.futures.Future()
-        parcel = Handoff(subject, payload, msg_id, headers, future)
+        handoff = Handoff(subject, payload, msg_id, headers, future)
         with self._changed:
-            background = self._started(subject)
+            background = self._ensure_started(subject)
             while self._when_full != "drop_oldest" and not self._fits(size):
                 if self._when_full == "raise":
-                    what = f"{len(self._pending)} events of {self._size} bytes wait already"
-                    raise PublisherFull(subject, what, "publish it later, or raise max_pending")
-                _not_in_background()
+                    message = f"{len(self._pending)} events of {self._size} bytes are in flight already"
+                    raise PublisherFull(
+                        subject, message, "it was not sent; publish it later, or raise max_pending"
+                    )
+                _reject_callback()
                 self._changed.wait()
-                background = self._started(subject)
+                background = self._ensure_started(subject)
             self._pending[future] = size
             self._size += size
-            future.add_done_callback(self._left)
-            background.put(parcel)
+            future.add_done_callback(self._on_done)
+            background.put(handoff)
         return future
 
     def _fits(self, size: int) -> bool:
-        if len(self._pending) >= self._most_events:
+        if len(self._pending) >= self._max_events:
             return False
-        return self._size + size <= self._most_size or not self._pending
+        return self._size + size <= self._max_bytes or not self._pending
 
-    def _left(self, future: concurrent.futures.Future[Ack]) -> None:
+    def _on_done(self, future: concurrent.futures.Future[Ack]) -> None:
         with self._changed:
             self._size -= self._pending.pop(future, 0)
             self._changed.notify()
 
-    def _started(self, subject: str) -> BackgroundThread:
+    def _ensure_started(self, subject: str) -> BackgroundThread:
         if self._closed:
-            raise closed(subject)
+            raise closed_error(subject)
         if self._background is None:
-            capacity = self._most_events if self._when_full == "drop_oldest" else None
-            parcels = HandoffQueue(capacity, self._most_size)
-            self._background = BackgroundThread(self._make, parcels, name=f"{self.name}: publisher")
+            max_events = self._max_events if self._when_full == "drop_oldest" else None
+            queue = HandoffQueue(max_events, self._max_bytes)
+            self._background = BackgroundThread(self._make_publisher, queue, name=f"{self.name}: publisher")
             _open.add(self)
         return self._background
 
-    def _of_this_process(self) -> None:
+    def _check_process(self) -> None:
         if self._background is not None and self._background.pid != os.getpid():
             raise RuntimeError(
-                f"this SyncPublisher was used in process {self._background.pid}, and this is a fork of it;"
-                " make one in each process"
+                f"this SyncPublisher belongs to process {self._background.pid}, of which this is a fork;"
+                " create one in each process"
             )
 
 
-def _nothing() -> None:
+def _no_trace_context() -> None:
     return None
 
 
-def _not_in_background() -> None:
+def _reject_callback() -> None:
     if in_background():
         raise RuntimeError(
-            "this would wait for its own thread; in a callback, use submit() while there is room"
+            "this call would block its own thread; in a callback, use submit() while below capacity"
         )
 
 

@@ -130,7 +130,7 @@ def test_the_oldest_are_dropped_and_told(nats_server: NatsServer, url: str, log:
     nats_server.start()
     told = until(url, "log.warn.app", 1)
     assert [event["metadata"]["dropped"] for event in told] == [lost]
-    assert "dropped while NATS was away" in told[0]["message"]
+    assert "dropped while NATS was unreachable" in told[0]["message"]
     handler.flush_timeout = PATIENCE
     handler.flush()
     numbers = [event["message"] for event in events(url, "log.info.app") if event["message"] != "before"]

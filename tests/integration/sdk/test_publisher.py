@@ -298,12 +298,12 @@ def test_the_oldest_makes_room_and_the_stream_is_told(
                 messages = [event["message"] for event in await stored(client, "log.info.test")]
             assert messages == ["before", *map(str, range(40, 50))]
             assert [report["metadata"] for report in reports] == [{"dropped": 40}]
-            assert reports[0]["message"] == "40 events were dropped while NATS was away"
+            assert reports[0]["message"] == "40 events were dropped while NATS was unreachable"
             assert publisher.dropped == 40
 
     asyncio.run(main())
     (told, *_) = [record for record in caplog.records if record.name == "tickertape"]
-    assert told.getMessage() == "orders: 1 event was dropped while NATS was away"
+    assert told.getMessage() == "orders: 1 event was dropped while NATS was unreachable"
 
 
 def test_a_report_that_was_not_due_is_sent_at_the_close(nats_server: NatsServer) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
 from tickertape.producers.sdk.errors import InvalidEvent, PublishRejected
-from tickertape.producers.sdk.publisher import checked
+from tickertape.producers.sdk.publisher import validated
 
 from tickertape.cli.publish import complete
 
@@ -74,19 +74,19 @@ def test_a_subject_that_no_stream_carries_is_refused(subject: str) -> None:
     """An event that could never be acknowledged is refused at once."""
     event = orjson.dumps({"event_type": "mine", "timestamp": "2025-06-24T10:30:45Z"})
     with pytest.raises(InvalidEvent, match="bad_subject"):
-        checked(subject, event)
+        validated(subject, event)
 
 
 def test_a_level_is_rewritten_before_it_travels() -> None:
     """The stream holds the names of the contract."""
     _, event = complete("log.warn.a", b'{"level":"warning","message":"m"}', NOW)
-    assert orjson.loads(checked("log.warn.a", event))["level"] == "WARN"
+    assert orjson.loads(validated("log.warn.a", event))["level"] == "WARN"
 
 
 def test_errors_say_what_to_do() -> None:
     """A refusal names the subject, JetStream's words, the code, and the way on."""
     error = PublishRejected("log.info.a", 10071, "wrong last sequence: 3")
     assert str(error) == (
-        "event for 'log.info.a' was not acknowledged: JetStream refused it: wrong last sequence: 3 "
+        "event for 'log.info.a' was not acknowledged: JetStream rejected it: wrong last sequence: 3 "
         "(code 10071); another producer was first; read the subject's newest event and decide again"
     )

@@ -67,7 +67,7 @@ from tickertape.contracts.events import FeedStatus, OrderEvent, Rejection
 from tickertape.contracts.export.__main__ import files
 from tickertape.names import Names
 from tickertape.nats.streams import configurations
-from tickertape.producers.sdk.publisher import checked
+from tickertape.producers.sdk.publisher import validated
 from tickertape.relay.settings import RelaySettings
 
 def judged(subject, body):
@@ -79,7 +79,7 @@ order = OrderEvent(side="BUY", order_id="7", price=1.5)
 up = {"event_type": "feed_status", "venue": "shfe", "status": "HEALTHY"}
 bought = {"event_type": "order_event", "side": "BUY", "order_id": "7", "price": 1.5}
 for event in (feed, order):
-    checked(event.subject, event.encode())
+    validated(event.subject, event.encode())
 print(json.dumps({
     "subjects": [feed.subject, order.subject],
     "judged": [

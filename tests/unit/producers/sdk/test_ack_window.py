@@ -10,8 +10,8 @@ def entry(token: str, *, deadline: float = 30.0, send_at: float = 0.0) -> InFlig
     )
 
 
-def tokens(entries: list[InFlightEvent[str]]) -> list[str]:
-    return [one.token for one in entries]
+def tokens(events: list[InFlightEvent[str]]) -> list[str]:
+    return [one.token for one in events]
 
 
 def test_an_event_is_due_again_when_its_acknowledgement_is_late() -> None:
@@ -19,7 +19,7 @@ def test_an_event_is_due_again_when_its_acknowledgement_is_late() -> None:
     window: AckWindow[str] = AckWindow(ack_timeout=2.0)
     one = entry("1")
     window.add(one)
-    window.sent(one, 0.0)
+    window.mark_sent(one, 0.0)
     assert window.due(1.9) == []
     assert tokens(window.due(2.0)) == ["1"]
     assert one.headers["Nats-Msg-Id"] == "1"
@@ -42,7 +42,7 @@ def test_refusals_wait_longer_each_time_and_never_longer_than_the_bound() -> Non
     window.add(one)
     waits = []
     for _ in range(6):
-        window.refused(one, TransientFailure("no stream takes this subject"), 100.0)
+        window.retry_later(one, TransientFailure("no stream takes this subject"), 100.0)
         waits.append(one.send_at - 100.0)
     assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
 
@@ -53,7 +53,7 @@ def test_a_new_connection_makes_everything_due_in_order() -> None:
     for token in ("1", "2", "3"):
         one = entry(token)
         window.add(one)
-        window.sent(one, 0.0)
+        window.mark_sent(one, 0.0)
     window.resend_all(0.5)
     assert tokens(window.due(0.5)) == ["1", "2", "3"]
 
@@ -65,5 +65,5 @@ def test_an_event_leaves_at_its_deadline() -> None:
     window.add(entry("2", deadline=6.0))
     assert window.expire(4.9) == []
     assert tokens(window.expire(5.0)) == ["1"]
-    assert [one.token for one in window.entries()] == ["2"]
+    assert [one.token for one in window.events()] == ["2"]
     assert repr(window) == "<AckWindow 1 in flight>"

@@ -10,47 +10,47 @@ from tests.support.patience import PATIENCE
 
 def test_both_limits_hold() -> None:
     """Neither more events nor more bytes than there is room for."""
-    room = Capacity(3, 100)
-    room.take(60)
-    assert room.fits(40)
-    assert not room.fits(41)
-    room.take(10)
-    room.take(10)
-    assert not room.fits(1)
-    room.leave(60)
-    assert room.fits(80)
-    assert repr(room) == "<Capacity 2 events, 20 bytes, 0 waiting>"
+    capacity = Capacity(3, 100)
+    capacity.reserve(60)
+    assert capacity.fits(40)
+    assert not capacity.fits(41)
+    capacity.reserve(10)
+    capacity.reserve(10)
+    assert not capacity.fits(1)
+    capacity.release(60)
+    assert capacity.fits(80)
+    assert repr(capacity) == "<Capacity 2 events, 20 bytes, 0 waiting>"
 
 
 def test_a_large_event_enters_alone() -> None:
     """What is larger than all the room would wait for ever otherwise."""
-    room = Capacity(3, 100)
-    assert room.fits(500)
-    room.take(1)
-    assert not room.fits(500)
+    capacity = Capacity(3, 100)
+    assert capacity.fits(500)
+    capacity.reserve(1)
+    assert not capacity.fits(500)
 
 
 def test_who_waits_enters_in_order_and_is_not_passed() -> None:
     """A small event does not pass a large one that came first."""
 
     async def main() -> None:
-        room = Capacity(10, 100)
-        room.take(90)
+        capacity = Capacity(10, 100)
+        capacity.reserve(90)
         entered: list[str] = []
 
-        async def enter(name: str, size: int) -> None:
-            await room.enter(size)
+        async def acquire(name: str, size: int) -> None:
+            await capacity.acquire(size)
             entered.append(name)
 
-        tasks = [asyncio.create_task(enter("large", 50)), asyncio.create_task(enter("small", 5))]
+        tasks = [asyncio.create_task(acquire("large", 50)), asyncio.create_task(acquire("small", 5))]
         await asyncio.sleep(0)
         assert entered == []
-        assert not room.fits(5)
-        room.leave(90)
-        tasks.append(asyncio.create_task(enter("late", 1)))
+        assert not capacity.fits(5)
+        capacity.release(90)
+        tasks.append(asyncio.create_task(acquire("late", 1)))
         await asyncio.gather(*tasks)
         assert entered == ["large", "small", "late"]
-        assert (room.events, room.size) == (3, 56)
+        assert (capacity.events, capacity.size) == (3, 56)
 
     asyncio.run(main())
 
@@ -60,21 +60,21 @@ def test_who_gives_up_gives_back(admitted: bool) -> None:
     """A cancelled waiter keeps nobody out, not even when it was just let in."""
 
     async def main() -> None:
-        room = Capacity(1, 100)
-        room.take(1)
-        first, second = (asyncio.create_task(room.enter(1)) for _ in range(2))
+        capacity = Capacity(1, 100)
+        capacity.reserve(1)
+        first, second = (asyncio.create_task(capacity.acquire(1)) for _ in range(2))
         await asyncio.sleep(0)
         if admitted:
-            room.leave(1)
+            capacity.release(1)
         first.cancel()
         await asyncio.wait({first})
         if not admitted:
-            room.leave(1)
+            capacity.release(1)
         async with asyncio.timeout(PATIENCE):
             await second
-        room.leave(1)
-        assert room.events == 0
-        assert room.fits(1)
+        capacity.release(1)
+        assert capacity.events == 0
+        assert capacity.fits(1)
 
     asyncio.run(main())
 
@@ -83,11 +83,11 @@ def test_a_closed_room_lets_everyone_go_on() -> None:
     """Nobody waits for ever at the end."""
 
     async def main() -> None:
-        room = Capacity(1, 100)
-        room.take(1)
-        waiting = [asyncio.create_task(room.enter(1)) for _ in range(3)]
+        capacity = Capacity(1, 100)
+        capacity.reserve(1)
+        waiting = [asyncio.create_task(capacity.acquire(1)) for _ in range(3)]
         await asyncio.sleep(0)
-        room.close()
+        capacity.close()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*waiting)
 

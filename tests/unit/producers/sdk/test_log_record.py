@@ -14,8 +14,8 @@ from tickertape.producers.sdk.log_record import (
     MAX_MESSAGE,
     MAX_METADATA,
     MAX_VALUES,
-    level_of,
-    payload_of,
+    encode_record,
+    level_name,
 )
 
 
@@ -27,7 +27,7 @@ def made(message: Any = "hello", *args: Any, exc_info: Any = None, **extra: Any)
 
 def event_of(record: logging.LogRecord, formatter: logging.Formatter | None = None) -> dict[str, Any]:
     """The event, which is checked against the contract, too."""
-    payload = payload_of(record, "orders", formatter)
+    payload = encode_record(record, "orders", formatter)
     event: dict[str, Any] = orjson.loads(payload)
     found = decode(f"log.{event['level'].lower()}.orders", payload)
     assert isinstance(found, Event), found
@@ -65,7 +65,7 @@ def test_a_record_keeps_its_place() -> None:
 
 def test_every_level_has_a_name() -> None:
     """Numbers between the levels belong to the lower one."""
-    assert [level_of(number) for number in (0, 5, 10, 20, 25, 30, 35, 40, 49, 50, 99)] == (
+    assert [level_name(number) for number in (0, 5, 10, 20, 25, 30, 35, 40, 49, 50, 99)] == (
         ["DEBUG"] * 3 + ["INFO"] * 2 + ["WARN"] * 2 + ["ERROR"] * 2 + ["CRITICAL"] * 2
     )
 
@@ -174,4 +174,4 @@ def test_structlogs_fields_are_metadata() -> None:
 def test_a_formatting_error_is_the_programs() -> None:
     """It is raised, for handleError."""
     with pytest.raises(TypeError):
-        payload_of(made("%d", "x"), "orders", None)
+        encode_record(made("%d", "x"), "orders", None)

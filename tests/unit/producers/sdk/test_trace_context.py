@@ -12,7 +12,7 @@ GOOD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.mark.parametrize("value", [GOOD, GOOD.replace("00-", "cc-", 1), f"cc{GOOD[2:]}-later"])
 def test_what_w3c_allows_is_valid(value: str) -> None:
     """Also versions that are not known yet."""
-    assert trace.valid(value)
+    assert trace.is_valid(value)
 
 
 @pytest.mark.parametrize(
@@ -31,23 +31,23 @@ def test_what_w3c_allows_is_valid(value: str) -> None:
 )
 def test_what_w3c_forbids_is_not(value: str | None) -> None:
     """Zeros, capitals, the version ff, and anything behind version 00's flags."""
-    assert not trace.valid(value)
+    assert not trace.is_valid(value)
 
 
 def test_an_events_own_header_goes_first() -> None:
     """The provider is asked when there is none; what is no context is left out."""
     other = GOOD.replace("0af7", "1af7")
-    assert trace.carried(None, None) is None
-    assert trace.carried(None, lambda: GOOD) == {"traceparent": GOOD}
-    assert trace.carried({"a": "b"}, lambda: None) == {"a": "b"}
-    assert trace.carried({"TraceParent": other}, lambda: GOOD) == {"traceparent": other}
-    assert trace.carried({"traceparent": "nonsense"}, lambda: GOOD) == {}
+    assert trace.with_traceparent(None, None) is None
+    assert trace.with_traceparent(None, lambda: GOOD) == {"traceparent": GOOD}
+    assert trace.with_traceparent({"a": "b"}, lambda: None) == {"a": "b"}
+    assert trace.with_traceparent({"TraceParent": other}, lambda: GOOD) == {"traceparent": other}
+    assert trace.with_traceparent({"traceparent": "nonsense"}, lambda: GOOD) == {}
 
 
 def test_opentelemetry_is_asked_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its current span gives the header; without it there is no provider."""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
-    assert trace.current_span() is None
+    assert trace.opentelemetry_provider() is None
     context = SimpleNamespace(
         is_valid=True, trace_id=0x0AF7651916CD43DD8448EB211C80319C, span_id=0xB7AD6B7169203331, trace_flags=1
     )
@@ -55,7 +55,7 @@ def test_opentelemetry_is_asked_when_it_is_there(monkeypatch: pytest.MonkeyPatch
     module = SimpleNamespace(get_current_span=lambda: span)
     monkeypatch.setitem(sys.modules, "opentelemetry", SimpleNamespace(trace=module))
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", module)
-    ask = trace.current_span()
+    ask = trace.opentelemetry_provider()
     assert ask is not None
     assert ask() == GOOD
     context.is_valid = False
