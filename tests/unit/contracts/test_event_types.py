@@ -66,7 +66,7 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import FeedStatus, OrderEvent, Rejection
 from tickertape.contracts.export.__main__ import files
 from tickertape.names import Names
-from tickertape.nats.streams import configurations
+from tickertape.nats.streams import stream_configs
 from tickertape.producers.sdk.publisher import validated
 from tickertape.relay.settings import RelaySettings
 
@@ -89,7 +89,7 @@ print(json.dumps({
         judged("feed.status.dce", up),
         judged("order.event.buy.7", bought),
     ],
-    "streams": {stream["name"]: stream for stream in configurations(Names())},
+    "streams": {stream["name"]: stream for stream in stream_configs(Names())},
     "carried": RelaySettings(subjects="feed.>,order.>").patterns(),
     "files": files(),
 }))
