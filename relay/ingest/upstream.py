@@ -1,4 +1,4 @@
-"""How a relay stands with NATS, in numbers."""
+"""State of a relay's connection to NATS, for metrics."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,33 +8,33 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 MEASURE_EVERY: Final = 5.0
-"""Seconds between two measurements."""
+"""Seconds between two measurements of the round-trip time, and the timeout of each."""
 
 
 class UpstreamStatus(NamedTuple):
-    """How a relay stands with NATS.
+    """State of a relay's connection to NATS.
 
     Attributes:
-        lag: events that the stream holds and the relay has not taken in yet.
-        reconnects: connections after the first.
-        round_trip: seconds to NATS and back; None while it does not answer.
-        reading: readers of the stream that are at work.
+        lag: number of events in the stream that the relay has not received yet.
+        reconnects: number of connections after the first.
+        round_trip: round-trip time in seconds; None while NATS does not respond.
+        active_readers: number of replay readers that are reading.
     """
 
     lag: int = 0
     reconnects: int = 0
     round_trip: float | None = None
-    reading: int = 0
+    active_readers: int = 0
 
 
 class RoundTrip:
-    """The time to NATS and back.
+    """Round-trip time to NATS.
 
     Args:
-        clock: seconds; uvloop's own stands still for a turn of the loop.
+        clock: returns seconds; uvloop's clock does not advance within an iteration of the event loop.
 
     Attributes:
-        seconds: as measured last; None while NATS does not answer.
+        seconds: last measurement; None while NATS does not respond.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -42,12 +42,12 @@ class RoundTrip:
         self._clock = clock
 
     async def measure(self, nc: Client) -> None:
-        """Measure it every ``MEASURE_EVERY`` seconds, until cancelled."""
+        """Measure the round-trip time every ``MEASURE_EVERY`` seconds, until cancelled."""
         while True:
-            began = self._clock()
+            started = self._clock()
             try:
                 await nc.flush(int(MEASURE_EVERY))
-                self.seconds = self._clock() - began
+                self.seconds = self._clock() - started
             except (NatsError, OSError, TimeoutError):
                 self.seconds = None
             await asyncio.sleep(MEASURE_EVERY)

@@ -1,6 +1,6 @@
-"""Every metric: its name, its help and its unit, made of a reading when Prometheus asks.
+"""Catalog of all metrics of the relay, and their conversion from a snapshot when Prometheus scrapes.
 
-``deploy/prometheus/README.md`` shows the table below to operators; a test holds the two together.
+``deploy/prometheus/README.md`` lists them for operators; a test keeps the two in sync.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,102 +20,124 @@ from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSna
 PREFIX: Final = "tickertape_"
 
 Kind = Literal["counter", "gauge", "histogram"]
-Across = Literal["sum", "max", "min"]
+Aggregation = Literal["sum", "max", "min"]
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A metric.
+class MetricFamily:
+    """Metric family with at most one label.
 
     Attributes:
-        name: without the prefix, and without a counter's ``_total``.
-        kind: its type.
-        text: its help.
-        label: the only one that it has, if any.
-        across: what the numbers of several processes on one port come to: each takes in the whole stream, and
-            the one that is worst off decides how well the relay is.
+        name: name without the prefix, and without the ``_total`` of a counter.
+        kind: metric type.
+        text: help text.
+        label: name of the label; empty without one.
+        aggregation: how the values of several processes on one port are combined. Each process receives the
+            whole stream, so counts of received events are not summed; health metrics show the worst process.
     """
 
     name: str
     kind: Kind
     text: str
     label: str = ""
-    across: Across = "sum"
+    aggregation: Aggregation = "sum"
 
 
 FAMILIES: Final = (
-    Family("connections", "gauge", "Open WebSocket connections"),
-    Family("handshakes", "counter", "WebSocket handshakes by result", "result"),
-    Family("disconnects", "counter", "Closed connections, by close code", "code"),
-    Family(
+    MetricFamily("connections", "gauge", "Open WebSocket connections"),
+    MetricFamily("handshakes", "counter", "WebSocket handshakes by result", "result"),
+    MetricFamily("disconnects", "counter", "Closed connections, by close code", "code"),
+    MetricFamily(
         "sessions",
         "gauge",
         "Sessions by mode; starting: waiting for a token or for their start position",
         "mode",
     ),
-    Family("events_received", "counter", "Events received from NATS", "kind", "max"),
-    Family(
+    MetricFamily("events_received", "counter", "Events received from NATS", "kind", "max"),
+    MetricFamily(
         "events_rejected", "counter", "Events rejected because they violate the contract", "reason", "max"
     ),
-    Family("events_delivered", "counter", "Events written to clients, counted per client"),
-    Family("events_dropped", "counter", "Events reported as missing in a gap, counted per client", "reason"),
-    Family("gaps", "counter", "Gaps reported, counted per client, including those of unknown size", "reason"),
-    Family("events_conflated", "counter", "Events replaced by newer ones of the same subject in mode latest"),
-    Family("messages_sent", "counter", "Messages written to clients"),
-    Family("bytes_sent", "counter", "Bytes of messages written to clients"),
-    Family("delivery_delay_seconds", "histogram", "Time from receiving an event to writing it to the socket"),
-    Family("event_age_seconds", "histogram", "Time from an event's timestamp to writing it to the socket"),
-    Family(
+    MetricFamily("events_delivered", "counter", "Events written to clients, counted per client"),
+    MetricFamily(
+        "events_dropped", "counter", "Events reported as missing in a gap, counted per client", "reason"
+    ),
+    MetricFamily(
+        "gaps", "counter", "Gaps reported, counted per client, including those of unknown size", "reason"
+    ),
+    MetricFamily(
+        "events_conflated", "counter", "Events replaced by newer ones of the same subject in mode latest"
+    ),
+    MetricFamily("messages_sent", "counter", "Messages written to clients"),
+    MetricFamily("bytes_sent", "counter", "Bytes of messages written to clients"),
+    MetricFamily(
+        "delivery_delay_seconds", "histogram", "Time from receiving an event to writing it to the socket"
+    ),
+    MetricFamily(
+        "event_age_seconds", "histogram", "Time from an event's timestamp to writing it to the socket"
+    ),
+    MetricFamily(
         "event_age_outliers",
         "counter",
         "Events whose timestamp is too far in the past or future to have an age",
         "reason",
     ),
-    Family("flush_duration_seconds", "histogram", "Duration of a flush, from its start to its last write"),
-    Family(
+    MetricFamily(
+        "flush_duration_seconds", "histogram", "Duration of a flush, from its start to its last write"
+    ),
+    MetricFamily(
         "handshake_duration_seconds",
         "histogram",
         "Time from accepting a socket to its session, including TLS",
     ),
-    Family("event_loop_lag_seconds", "histogram", "Delay of the event loop, sampled once a second"),
-    Family("feeds", "gauge", "Feeds: groups of clients with the same filter, mode and rate"),
-    Family("clients_behind", "gauge", "Clients behind the head of their feed"),
-    Family("clients_waiting", "gauge", "Clients whose delivery is paused, by what they wait for", "reason"),
-    Family("log_events", "gauge", "Events in the in-memory event log", across="min"),
-    Family("log_bytes", "gauge", "Size of the in-memory event log"),
-    Family("log_seconds", "gauge", "Age of the oldest event in the in-memory event log", across="min"),
-    Family(
-        "ingest_lag_events", "gauge", "Events in the stream that the relay has not received yet", across="max"
+    MetricFamily("event_loop_lag_seconds", "histogram", "Delay of the event loop, sampled once a second"),
+    MetricFamily("feeds", "gauge", "Feeds: groups of clients with the same filter, mode and rate"),
+    MetricFamily("clients_behind", "gauge", "Clients behind the head of their feed"),
+    MetricFamily(
+        "clients_waiting", "gauge", "Clients whose delivery is paused, by what they wait for", "reason"
     ),
-    Family("replay_readers", "gauge", "Active readers of events older than the in-memory event log"),
-    Family(
+    MetricFamily("log_events", "gauge", "Events in the in-memory event log", aggregation="min"),
+    MetricFamily("log_bytes", "gauge", "Size of the in-memory event log"),
+    MetricFamily(
+        "log_seconds", "gauge", "Age of the oldest event in the in-memory event log", aggregation="min"
+    ),
+    MetricFamily(
+        "ingest_lag_events",
+        "gauge",
+        "Events in the stream that the relay has not received yet",
+        aggregation="max",
+    ),
+    MetricFamily("replay_readers", "gauge", "Active readers of events older than the in-memory event log"),
+    MetricFamily(
         "resumes", "counter", "Sessions that started in the past, by where their events came from", "source"
     ),
-    Family("auth_failures", "counter", "Rejected tokens", "reason"),
-    Family("sockets", "gauge", "Sockets on the main port, including those of HTTP requests"),
-    Family("sockets_unauthenticated", "gauge", "Sockets on the main port without a session"),
-    Family(
+    MetricFamily("auth_failures", "counter", "Rejected tokens", "reason"),
+    MetricFamily("sockets", "gauge", "Sockets on the main port, including those of HTTP requests"),
+    MetricFamily("sockets_unauthenticated", "gauge", "Sockets on the main port without a session"),
+    MetricFamily(
         "rejected",
         "counter",
         "Connections, requests and messages rejected because a limit was reached",
         "limit",
     ),
-    Family("internal_errors", "counter", "Internal errors, by what they ended", "kind"),
-    Family("nats_connected", "gauge", "1 while the relay receives from NATS", across="min"),
-    Family("nats_reconnects", "counter", "Reconnections to NATS"),
-    Family(
+    MetricFamily("internal_errors", "counter", "Internal errors, by what they ended", "kind"),
+    MetricFamily("nats_connected", "gauge", "1 while the relay receives from NATS", aggregation="min"),
+    MetricFamily("nats_reconnects", "counter", "Reconnections to NATS"),
+    MetricFamily(
         "nats_round_trip_seconds",
         "gauge",
         "Round-trip time to NATS, measured every 5 s while it responds",
-        across="max",
+        aggregation="max",
     ),
 )
-"""All but ``build_info``."""
+"""All metrics except ``build_info``."""
 
 
 @cache
 def package_version() -> str:
-    """Version of the installed package; each look-up of the metadata opens a file, and none may be left."""
+    """Return the version of the installed package.
+
+    The result is cached because each lookup opens a file, which fails when no descriptor is left.
+    """
     try:
         return version("tickertape")
     except PackageNotFoundError:
@@ -123,20 +145,20 @@ def package_version() -> str:
 
 
 class RelayCollector(Collector):
-    """Turns readings of a relay into metrics.
+    """Collector of a relay's metrics.
 
     Args:
-        reading: reads it now.
+        take_snapshot: returns the current snapshot.
     """
 
-    def __init__(self, reading: Callable[[], MetricsSnapshot]) -> None:
-        self._reading = reading
+    def __init__(self, take_snapshot: Callable[[], MetricsSnapshot]) -> None:
+        self._take_snapshot = take_snapshot
 
     def collect(self) -> Iterable[Metric]:
-        reading = self._reading()
+        snapshot = self._take_snapshot()
         for family in FAMILIES:
             metric = Metric(PREFIX + family.name, family.text, family.kind)
-            for name, labels, value, exemplar in _samples(family, reading):
+            for name, labels, value, exemplar in _samples(family, snapshot):
                 metric.add_sample(name, labels, value, exemplar=exemplar)
             yield metric
         build = InfoMetricFamily(PREFIX + "build", "Version of the relay")
@@ -145,18 +167,19 @@ class RelayCollector(Collector):
 
 
 class ProcessMetrics(Collector):
-    """Turns the numbers of processes into metrics: name and help are those of this process's own.
+    """Collector of merged process metrics, with the names and help texts of this process's own.
 
     Args:
-        numbers: as ``process_numbers`` has them.
+        numbers: merged results of ``process_numbers``.
     """
 
     def __init__(self, numbers: Mapping[str, float]) -> None:
         self._numbers = numbers
 
     def collect(self) -> Iterable[Metric]:
-        for own in _process().collect():
-            metric = Metric(own.name, own.documentation, own.type, own.unit)  # some collectors share theirs
+        for own in _process_registry().collect():
+            # A new metric, since some collectors return the same object each time.
+            metric = Metric(own.name, own.documentation, own.type, own.unit)
             metric.samples = [
                 sample._replace(value=self._numbers[key])
                 for sample in own.samples
@@ -166,62 +189,64 @@ class ProcessMetrics(Collector):
 
 
 def process_numbers() -> dict[str, float]:
-    """Read the numbers of this process, by name and labels."""
-    return {_key(sample): sample.value for metric in _process().collect() for sample in metric.samples}
+    """Return the process metrics of this process, by name and label distribution."""
+    return {
+        _key(sample): sample.value for metric in _process_registry().collect() for sample in metric.samples
+    }
 
 
-def make_registry(reading: Callable[[], MetricsSnapshot]) -> CollectorRegistry:
-    """All metrics of a relay: its own, and those of its process."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(RelayCollector(reading))
-    made.register(_process())
-    return made
+def make_registry(take_snapshot: Callable[[], MetricsSnapshot]) -> CollectorRegistry:
+    """Make a registry of the metrics of a relay and of its process."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(RelayCollector(take_snapshot))
+    registry.register(_process_registry())
+    return registry
 
 
-def render(source: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Text of all metrics, and its content type, in the format that ``Accept`` asks for."""
+def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return all metrics in the format that ``Accept`` selects, and the content type."""
     encoder, content_type = choose_encoder(accept)
-    return encoder(source), content_type
+    return encoder(registry), content_type
 
 
 @cache
-def _process() -> CollectorRegistry:
-    made = CollectorRegistry(auto_describe=False)
+def _process_registry() -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=made)
-    return made
+        collector(registry=registry)
+    return registry
 
 
 def _key(sample: Sample) -> str:
     return ",".join([sample.name, *(value for _, value in sorted(sample.labels.items()))])
 
 
-_Sample = tuple[str, dict[str, str], float, PrometheusExemplar | None]
+_SampleData = tuple[str, dict[str, str], float, PrometheusExemplar | None]
 
 
-def _samples(family: Family, reading: MetricsSnapshot) -> Iterator[_Sample]:
+def _samples(family: MetricFamily, snapshot: MetricsSnapshot) -> Iterator[_SampleData]:
     name = PREFIX + family.name
     if family.kind == "histogram":
-        if family.name in reading.distributions:
-            yield from _buckets(name, reading.distributions[family.name])
+        if family.name in snapshot.distributions:
+            yield from _buckets(name, snapshot.distributions[family.name])
         return
-    for value, number in reading.numbers.get(family.name, {}).items():
-        labels = {family.label: value} if family.label else {}
-        yield f"{name}_total" if family.kind == "counter" else name, labels, number, None
+    for label_value, value in snapshot.numbers.get(family.name, {}).items():
+        labels = {family.label: label_value} if family.label else {}
+        yield f"{name}_total" if family.kind == "counter" else name, labels, value, None
 
 
-def _buckets(name: str, values: Distribution) -> Iterator[_Sample]:
-    exemplars = {one.bucket: one for one in values.exemplars}
-    so_far = 0
-    for index, count in enumerate(values.counts):
-        so_far += count
-        bound = "+Inf" if index == len(values.bounds) else str(values.bounds[index])
-        found = exemplars.get(index)
-        shown = found if found is None else _shown(found)
-        yield f"{name}_bucket", {"le": bound}, so_far, shown
-    yield f"{name}_count", {}, so_far, None
-    yield f"{name}_sum", {}, values.total, None
+def _buckets(name: str, distribution: Distribution) -> Iterator[_SampleData]:
+    exemplars = {exemplar.bucket: exemplar for exemplar in distribution.exemplars}
+    cumulative = 0
+    for index, count in enumerate(distribution.counts):
+        cumulative += count
+        bound = "+Inf" if index == len(distribution.bounds) else str(distribution.bounds[index])
+        exemplar = exemplars.get(index)
+        converted = None if exemplar is None else _convert(exemplar)
+        yield f"{name}_bucket", {"le": bound}, cumulative, converted
+    yield f"{name}_count", {}, cumulative, None
+    yield f"{name}_sum", {}, distribution.total, None
 
 
-def _shown(exemplar: Exemplar) -> PrometheusExemplar:
+def _convert(exemplar: Exemplar) -> PrometheusExemplar:
     return PrometheusExemplar({"trace_id": exemplar.trace_id}, exemplar.seconds, exemplar.at)

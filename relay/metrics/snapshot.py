@@ -1,11 +1,11 @@
-"""All numbers of a relay at one moment: read from its parts, added up over processes, turned into metrics.
+"""Snapshot of all metrics of a relay at one moment.
 
 Invariants:
 
-1. A reading holds plain numbers and text only, so that it can travel between processes as JSON.
-2. Every label's value comes from a fixed list, never from a client, a subject or free text; the rest counts
-   as ``other``. All of them are there from the start: a rate needs the zero before the one.
-3. ``catalog.py`` says what each name means, and how the numbers of several processes become one.
+1. A snapshot holds only numbers and strings, so that it can be sent to another process as JSON.
+2. Every label value comes from a fixed list, never from a client, a subject or free text; anything else
+   counts as ``other``. All of them exist from the start: a rate needs the 0 before the first increment.
+3. ``catalog.py`` defines what each name means, and how the values of several processes are aggregated.
 """
 
 from collections import Counter
@@ -24,19 +24,22 @@ from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.transport.connections import Connections
 
 OTHER: Final = "other"
+"""Label value of everything that is not in the list of its label."""
+
 _CODES: Final = tuple(str(int(code)) for code in sorted({*CloseCode, 1005, 1006}))
-"""Close codes with a label of their own; 1005 is an end without a code, 1006 one without a close."""
+"""Close codes with a label value of their own. 1005 stands for a close frame without a code, 1006 for a
+connection that ended without a close frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """An event of a bucket, and the trace that it belongs to.
+    """Observation of a histogram with the trace that its event belongs to.
 
     Attributes:
-        bucket: its index.
-        trace_id: of the trace.
-        seconds: what was observed.
-        at: when, UNIX seconds.
+        bucket: index of the bucket.
+        trace_id: id of the trace.
+        seconds: observed value.
+        at: time of the observation, UNIX seconds.
     """
 
     bucket: int
@@ -47,13 +50,13 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A histogram as it was.
+    """Snapshot of a histogram.
 
     Attributes:
-        bounds: of its buckets; one more follows.
-        counts: of each bucket, not cumulated.
-        total: sum of what was observed.
-        exemplars: at most one of each bucket.
+        bounds: upper bounds of the buckets, except the last, which has none.
+        counts: number of observations in each bucket, not cumulative.
+        total: sum of the observed values.
+        exemplars: at most one per bucket.
     """
 
     bounds: tuple[float, ...]
@@ -64,12 +67,12 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """Numbers by the names of ``relay/metrics/catalog.py``.
+    """Values of all metrics, by their names in ``relay/metrics/catalog.py``.
 
     Attributes:
-        numbers: by the value of the label; one without a label has the value "".
-        distributions: the histograms.
-        process: the numbers of its process, by name and labels; empty where another has them.
+        numbers: counters and gauges, by label value; "" for a metric without a label.
+        distributions: histograms.
+        process: metrics of the process, by name and label values; empty if collected elsewhere.
     """
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -80,17 +83,19 @@ class MetricsSnapshot:
 def read_snapshot(
     connections: Connections, upstream: UpstreamStatus, failures: Mapping[str, int]
 ) -> MetricsSnapshot:
-    """Read a relay's numbers; a host may call this from a thread of its own, hence the copies.
+    """Take a snapshot of a relay's metrics.
+
+    A host application may call this in another thread, so collections are copied before they are iterated.
 
     Args:
-        connections: the connections, and through it the hub.
-        upstream: how the relay stands with NATS.
-        failures: refused tokens by reason.
+        connections: connections of the relay, with its hub.
+        upstream: state of the connection to NATS.
+        failures: number of rejected tokens by reason.
     """
     hub = connections.hub
     stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, connections.admission
     since = log.since
-    single: dict[str, float | None] = {
+    unlabelled: dict[str, float | None] = {
         "connections": len(connections),
         "events_delivered": stats.delivered,
         "events_conflated": stats.conflated,
@@ -102,14 +107,14 @@ def read_snapshot(
         "log_bytes": log.bytes,
         "log_seconds": 0.0 if since is None else max(0.0, connections.clock() - since),
         "ingest_lag_events": upstream.lag,
-        "replay_readers": upstream.reading,
+        "replay_readers": upstream.active_readers,
         "sockets": admission.open,
         "sockets_unauthenticated": admission.pending,
         "nats_connected": int(hub.sessions.upstream_connected),
         "nats_reconnects": upstream.reconnects,
         "nats_round_trip_seconds": upstream.round_trip,
     }
-    numbers = {name: {"": float(value)} for name, value in single.items() if value is not None}
+    numbers = {name: {"": float(value)} for name, value in unlabelled.items() if value is not None}
     numbers |= {
         "handshakes": _known(connections.handshake_results, ("accepted", "rejected")),
         "disconnects": _known(connections.close_counts, _CODES),
@@ -140,19 +145,19 @@ def read_snapshot(
 
 
 def _known(counts: Mapping[Any, int], values: Collection[str]) -> dict[str, float]:
-    """Counts by a label's known values, the rest as one more."""
-    found = {str(value): 0.0 for value in values}
-    rest = 0.0
+    """Return counts by the known values of a label, and the sum of all others as ``other``."""
+    known = {str(value): 0.0 for value in values}
+    other = 0.0
     for key, count in list(counts.items()):
-        if str(key) in found:
-            found[str(key)] += count
+        if str(key) in known:
+            known[str(key)] += count
         else:
-            rest += count
-    return {**found, OTHER: rest} if rest else found
+            other += count
+    return {**known, OTHER: other} if other else known
 
 
 def _sessions(connections: Connections) -> dict[str, float]:
-    """Sessions by mode; those that have none yet wait for a token, or for their place."""
+    """Return sessions by mode; those without a feed wait for a token or for their start position."""
     members: Counter[str] = Counter()
     for feed in list(connections.hub.fanout.feeds.values()):
         members[feed.key.mode] += feed.members
@@ -163,7 +168,7 @@ def _sessions(connections: Connections) -> dict[str, float]:
 def _distribution(histogram: Histogram) -> Distribution:
     exemplars = []
     for bucket, (exemplar, seconds) in list(histogram.exemplars.items()):
-        found = trace_id(exemplar.record)
-        if found is not None:
-            exemplars.append(Exemplar(bucket, found, seconds, exemplar.at))
+        trace = trace_id(exemplar.record)
+        if trace is not None:
+            exemplars.append(Exemplar(bucket, trace, seconds, exemplar.at))
     return Distribution(histogram.bounds, tuple(histogram.counts), histogram.total, tuple(exemplars))

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import add
 from typing import Any, Final
 
-from tickertape.relay.metrics.catalog import FAMILIES, Across
+from tickertape.relay.metrics.catalog import FAMILIES, Aggregation
 from tickertape.relay.metrics.snapshot import Distribution, Exemplar, MetricsSnapshot
 
 Join = Callable[[float, float], float]
 
-_JOINS: Final[dict[Across, Join]] = {"sum": add, "max": max, "min": min}
+_JOINS: Final[dict[Aggregation, Join]] = {"sum": add, "max": max, "min": min}
 _JOIN_OF: Final[dict[str, Join]] = {
-    **{family.name: _JOINS[family.across] for family in FAMILIES},
+    **{family.name: _JOINS[family.aggregation] for family in FAMILIES},
     "process_start_time_seconds": min,
 }
 _ACCUMULATING: Final = {family.name for family in FAMILIES if family.kind == "counter"}
