@@ -126,10 +126,10 @@ class AsgiConnection:
             await self._end_failed()
         finally:
             session, self._session = self._session, None
-            waiting = session is not None and session.state is State.WAITING
+            awaiting_auth = session is not None and session.state is State.WAITING
             if session is not None:
                 connections.hub.sessions.remove(session)
-            connections.release(arrived, waiting=waiting)
+            connections.release(arrived, awaiting_auth=awaiting_auth)
             if self.ping_slot >= 0:
                 connections.discard(self)
                 connections.close_counts[self._closing[0] if self._closing is not None else self._code] += 1
@@ -267,9 +267,9 @@ class AsgiConnection:
         connections, text = self._connections, message.get("text")
         data = message.get("bytes") or b"" if text is None else text.encode()
         now = connections.clock()
-        self._rate.message(now, len(data))
-        allowed = max_frames(connections.message_rate, known=session.state is not State.WAITING)
-        if self._rate.spent > allowed:
+        self._rate.record_message(now, len(data))
+        allowed = max_frames(connections.message_rate, authenticated=session.state is not State.WAITING)
+        if self._rate.frames > allowed:
             connections.admission.rejected[Limit.MESSAGE_RATE] += 1
             reason = f"more than {allowed} messages in a second"
             connections.hub.sessions.close(session, CloseCode.TOO_MANY, reason, 1_000)

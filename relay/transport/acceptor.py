@@ -1,6 +1,6 @@
-"""The main port's acceptor: connection limits and TLS, before a byte is read as HTTP.
+"""Acceptor of the main port: connection limits and TLS, before any byte is parsed as HTTP.
 
-Whoever is refused here costs an accept and one write: no parser, no task.
+A connection that is rejected here costs one accept and one write: no parser and no task.
 """
 
 import asyncio
@@ -15,28 +15,30 @@ from tickertape.relay.core.connection_limits import SERVER_LIMITS, Admission, Cl
 from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
-"""Seconds that a client has for its TLS handshake."""
+"""Seconds that a client has to complete its TLS handshake."""
 
-_ASK_TIME: Final = 1.0
-"""Seconds that a refused client has to ask, so that it can read why; one that does not is cut."""
+_REQUEST_TIMEOUT: Final = 1.0
+"""Seconds that a rejected client has to send a request, so that it can read the reason; then it is
+disconnected."""
 
 _MAX_LINGERING: Final = 48
-"""Refused clients at a time, while they ask and read why: half of the descriptors that are kept from clients,
-since a full relay has to reach NATS, and to be asked."""
+"""Rejected clients that may linger simultaneously to read the reason: half of the reserved descriptors, since
+a full relay still has to reach NATS and to answer on its ops port."""
 
 _MAX_EARLY_BYTES: Final = 64 * 1024
+"""Bytes that are buffered from a client before its protocol is ready to read them."""
 
 
 def limit_response(limit: Limit) -> bytes:
-    """The whole HTTP answer to whoever meets a limit."""
+    """Return the complete HTTP response for a connection that exceeds a limit."""
     status, phrase = (503, "Service Unavailable") if limit in SERVER_LIMITS else (429, "Too Many Requests")
     code = ErrorCode.UNAVAILABLE if limit in SERVER_LIMITS else ErrorCode.TOO_MANY
     message = (
-        "the relay has connections enough"
+        "connection limit of the relay reached"
         if limit in SERVER_LIMITS
         else "too many connections from this address"
     )
-    body = orjson.dumps({"code": code, "message": f"{message}; try again later"})
+    body = orjson.dumps({"code": code, "message": f"{message}; retry later"})
     return (
         b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 5\r\n"
         b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
@@ -44,25 +46,29 @@ def limit_response(limit: Limit) -> bytes:
 
 
 T = TypeVar("T")
-_REFUSALS: Final = {limit: limit_response(limit) for limit in Limit}
+_LIMIT_RESPONSES: Final = {limit: limit_response(limit) for limit in Limit}
 
 
 class Acceptor:
-    """Stands before uvicorn's HTTP protocol.
+    """Acceptor in front of uvicorn's HTTP protocol.
 
     Args:
-        admission: counts who is inside.
-        clock: seconds.
-        inside: builds the HTTP protocol; has ``client_slot`` and ``wire`` to set, and takes the arguments
-            of uvicorn's.
-        tls: for the main port; None serves plain HTTP.
+        admission: enforces connection limits.
+        clock: returns seconds.
+        protocol_factory: builds the HTTP protocol from the arguments of uvicorn's protocol; the attributes
+            ``client_slot`` and ``wire`` of its result are set here.
+        tls: TLS context of the main port; None serves plain HTTP.
+
+    Attributes:
+        lingering: number of rejected clients that are still connected.
+        tasks: running TLS handshakes.
     """
 
     def __init__(
         self,
         admission: Admission,
         clock: Callable[[], float],
-        inside: Callable[..., Any],
+        protocol_factory: Callable[..., Any],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.admission = admission
@@ -70,38 +76,38 @@ class Acceptor:
         self.tls = tls
         self.lingering = 0
         self.tasks: set[asyncio.Task[None]] = set()
-        self._inside = inside
+        self._protocol_factory = protocol_factory
 
     def __repr__(self) -> str:
         return f"Acceptor({self.admission!r}, tls={self.tls is not None})"
 
-    def protocol(self, **of_uvicorn: Any) -> asyncio.Protocol:
-        """Build what a new socket is handed to; its signature is uvicorn's."""
-        return _PendingConnection(self, lambda: self._inside(acceptor=self, **of_uvicorn))
+    def protocol(self, **uvicorn_args: Any) -> asyncio.Protocol:
+        """Build the protocol of a new socket; uvicorn calls this with its own arguments."""
+        return _PendingConnection(self, lambda: self._protocol_factory(acceptor=self, **uvicorn_args))
 
 
 class _PendingConnection(asyncio.Protocol):
-    """A socket that is not yet handed to the HTTP protocol."""
+    """Socket that is not yet handed over to the HTTP protocol."""
 
-    def __init__(self, acceptor: Acceptor, inside: Callable[[], Any]) -> None:
+    def __init__(self, acceptor: Acceptor, protocol_factory: Callable[[], Any]) -> None:
         self._acceptor = acceptor
-        self._inside = inside
+        self._protocol_factory = protocol_factory
         self._transport: asyncio.Transport
         self._client_slot: ClientSlot | None = None
-        self._refused: Limit | None = None
+        self._exceeded: Limit | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._early = bytearray()  # that came before TLS was ready for it, or right behind its handshake
+        self._early = bytearray()  # received before TLS or the HTTP protocol was ready
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         acceptor = self._acceptor
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
-        decided = acceptor.admission.accept(socket_peer(self._transport), self, acceptor.clock())
-        if isinstance(decided, Limit):
-            self._turn_away(decided)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
+        admitted = acceptor.admission.accept(socket_peer(self._transport), self, acceptor.clock())
+        if isinstance(admitted, Limit):
+            self._reject(admitted)
             return
-        self._client_slot = decided
+        self._client_slot = admitted
         if acceptor.tls is None:
-            self._enter(self._transport)
+            self._hand_over(self._transport)
         else:
             self._transport.pause_reading()
             task = asyncio.get_running_loop().create_task(self._secure(acceptor.tls))
@@ -109,10 +115,10 @@ class _PendingConnection(asyncio.Protocol):
             task.add_done_callback(acceptor.tasks.discard)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused is not None:
+        if self._exceeded is not None:
             if self._timer is not None:
-                self._timer.cancel()  # lingering has its own
-            self._transport.write(_REFUSALS[self._refused])
+                self._timer.cancel()  # the lingering close has its own timer
+            self._transport.write(_LIMIT_RESPONSES[self._exceeded])
             linger(self._transport)
             return
         self._early += data
@@ -124,67 +130,68 @@ class _PendingConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
             self._acceptor.lingering -= 1
-        self._gone()
+        self._release_slot()
 
     def abort(self) -> None:
-        """Cut it."""
+        """Close the connection immediately."""
         self._transport.abort()
 
-    def _turn_away(self, limit: Limit) -> None:
+    def _reject(self, limit: Limit) -> None:
         acceptor = self._acceptor
         if acceptor.tls is not None or acceptor.lingering >= _MAX_LINGERING:
-            self._transport.abort()  # it could not read the answer without a handshake, which is what costs
+            # The client could not read a response without a TLS handshake, which is the expensive part.
+            self._transport.abort()
             return
-        self._refused = limit
+        self._exceeded = limit
         acceptor.lingering += 1
-        self._timer = asyncio.get_running_loop().call_later(_ASK_TIME, self.abort)
+        self._timer = asyncio.get_running_loop().call_later(_REQUEST_TIMEOUT, self.abort)
 
     async def _secure(self, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
         try:
-            secured = await _begun(
+            secured = await _start(
                 loop.start_tls(
                     self._transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
                 ),
-                lambda: loop.call_soon(self._hand_over),
+                lambda: loop.call_soon(self._feed_tls),
             )
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError
             self._transport.abort()
-            self._gone()
+            self._release_slot()
             return
         if secured is None or secured.is_closing():
-            self._gone()
+            self._release_slot()
             return
-        self._enter(secured)
+        self._hand_over(secured)
 
-    def _hand_over(self) -> None:
-        """Give TLS what came before it was there: uvloop begins to read whatever ``connection_made`` says."""
+    def _feed_tls(self) -> None:
+        """Feed early bytes to TLS: uvloop starts reading even if ``connection_made`` pauses it."""
         tls: Any = self._transport.get_protocol()
         early, self._early = self._early, bytearray()
         while early and not self._transport.is_closing():
-            room = tls.get_buffer(len(early))
-            size = min(len(room), len(early))
-            room[:size] = early[:size]
+            buffer = tls.get_buffer(len(early))
+            size = min(len(buffer), len(early))
+            buffer[:size] = early[:size]
             tls.buffer_updated(size)
             del early[:size]
 
-    def _enter(self, transport: asyncio.Transport) -> None:
+    def _hand_over(self, transport: asyncio.Transport) -> None:
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is None:
             transport.abort()
             return
-        inside = self._inside()
-        inside.client_slot = client_slot
-        inside.wire = self._transport
-        client_slot.socket = inside
-        transport.set_protocol(inside)
-        inside.connection_made(transport)
+        protocol = self._protocol_factory()
+        protocol.client_slot = client_slot
+        protocol.wire = self._transport
+        client_slot.socket = protocol
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
         if self._early:
             early, self._early = bytes(self._early), bytearray()
-            inside.data_received(early)
+            protocol.data_received(early)
 
-    def _gone(self) -> None:
-        """It left before it came in."""
+    def _release_slot(self) -> None:
+        """Release the slot of a client that disconnected before the handover, and count a fault."""
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
             self._acceptor.admission.penalize(client_slot.address, self._acceptor.clock())
@@ -192,14 +199,15 @@ class _PendingConnection(asyncio.Protocol):
 
 
 @coroutine
-def _begun(work: Coroutine[Any, Any, T], then: Callable[[], object]) -> Generator[Any, Any, T]:
-    """Await a coroutine, and call something as soon as it waits for the first time.
+def _start(coro: Coroutine[Any, Any, T], on_suspend: Callable[[], object]) -> Generator[Any, Any, T]:
+    """Await a coroutine, and call ``on_suspend`` when it suspends for the first time.
 
-    What it has asked the event loop to do comes before what is asked for then, and nothing is read between.
+    Callbacks that the coroutine has scheduled run before those that ``on_suspend`` schedules, and the event
+    loop does not read from sockets in between.
     """
-    steps = work.__await__()
+    steps = coro.__await__()
     first = next(steps)
-    then()
+    on_suspend()
     try:
         yield first
     except BaseException as error:
@@ -209,6 +217,6 @@ def _begun(work: Coroutine[Any, Any, T], then: Callable[[], object]) -> Generato
 
 
 def socket_peer(transport: asyncio.BaseTransport) -> str:
-    """Address of a socket's peer; empty when it has none."""
+    """Return the address of a socket's peer, or an empty string if it has none."""
     name = transport.get_extra_info("peername")
     return str(name[0]) if isinstance(name, tuple) and name else ""

@@ -1,7 +1,7 @@
-"""What all connections share: the hub, who may come in, who is there.
+"""State that all connections share: the hub, admission, and the open connections.
 
-The decision about a handshake is made here, whatever carries it: ``websocket.py`` on uvicorn's own transport,
-``relay/asgi/connection.py`` over a host application's ASGI server. Each tells it in its own way.
+Handshakes are decided here for every transport: ``websocket.py`` on uvicorn's own transport, and
+``relay/asgi/connection.py`` over a host application's ASGI server. Each sends the decision in its own way.
 """
 
 import logging
@@ -27,45 +27,50 @@ from tickertape.relay.transport.rejection_log import RejectionLog
 log = logging.getLogger("tickertape.connections")
 
 PING_EVERY: Final = 20
-"""Seconds between two pings to a client; two unanswered ones end the connection."""
+"""Seconds between two pings to a client; two unanswered pings end the connection."""
 
 MESSAGE_RATE: Final = 200
-"""Frames that a client may send within a second, pings and fragments too; it needs a few a minute."""
+"""Frames per second that a client may send, with pings and fragments; a client needs a few per minute."""
 
 MAX_AUTH_BYTES: Final = 32 * 1024
-"""Largest message of a client that has not shown a token yet."""
+"""Maximum size in bytes of a message from a client that has not authenticated yet."""
 
 CLOSE_TIMEOUT: Final = 5.0
-"""Seconds that a client has to answer a close."""
+"""Seconds that a client has to answer a close frame."""
 
 BUFFER_HIGH: Final = 64 * 1024
-"""Bytes that wait to be sent past which a client counts as slow and stays where it is."""
+"""Bytes of unsent data above which a client counts as slow and its session is paused."""
 
 BUFFER_LOW: Final = 16 * 1024
+"""Bytes of unsent data at which a paused session resumes."""
 
 RETRY_SPREAD_MS: Final = 5_000
-"""Clients come back spread over this long after a shutdown, not all in one second."""
+"""Milliseconds over which reconnects are spread after a shutdown, so that they do not arrive together."""
 
-_FAULTS: Final = frozenset(code for code, rule in CLOSE_CODES.items() if rule.client_at_fault)
+_CLIENT_FAULT_CODES: Final = frozenset(code for code, rule in CLOSE_CODES.items() if rule.client_at_fault)
 
-_ORDINARY: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
-"""Ends of a session that are no news: its client vanished, or its token has run out."""
+_EXPECTED_CODES: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
+"""Codes that are not logged for an established session: its client vanished, or its token expired."""
 
 
 class ConnectedClient(Protocol):
-    """A connection, as ``Connections`` counts it."""
+    """Open connection as ``Connections`` sees it.
+
+    Attributes:
+        ping_slot: second of the ping cycle in which this client is pinged; -1 before it is added.
+    """
 
     ping_slot: int
 
     def ping(self) -> None:
-        """Ask whether the client is there."""
+        """Ping the client."""
 
     def abort(self) -> None:
-        """Cut the connection, whatever is still to be said."""
+        """Close the connection immediately and discard unsent data."""
 
 
 class Health(TypedDict):
-    """What ``/health`` says."""
+    """Response body of ``/health``."""
 
     status: str
     upstream: str
@@ -74,13 +79,13 @@ class Health(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a handshake gets.
+    """Result of a handshake.
 
     Attributes:
-        request: what it asks for; without meaning when it is refused.
-        grant: what its token grants; None when it has yet to show one.
-        wanted: what the grant leaves of the request; None when there is no grant yet.
-        refused: why it gets nothing.
+        request: subscription that the client requests; meaningless after a rejection.
+        grant: permissions of the client's token; None until the client authenticates.
+        filter: requested filter, restricted to the grant; None without a grant.
+        rejection: reason for rejecting the handshake; None if it is accepted.
         after_upgrade: whether the rejection is sent inside the WebSocket, since a browser cannot see the
             status of a failed upgrade.
     """
@@ -93,19 +98,19 @@ class Decision:
 
 
 class Connections:
-    """What all connections share.
+    """Open connections, with the state and limits that they share.
 
     Args:
-        hub: gets their sessions.
-        clock: UNIX seconds that never go back.
-        request_auth: decides who may have a session.
-        admission: counts who is there.
-        message_rate: frames that a client may send within a second.
-        open: whether clients are let in from the start.
+        hub: hub that the sessions belong to.
+        clock: returns UNIX seconds that never go back.
+        request_auth: authenticates and authorizes handshakes.
+        admission: enforces connection limits.
+        message_rate: frames per second that a client may send.
+        accepting: whether handshakes are accepted from the start.
 
     Attributes:
-        open: whether clients are let in.
-        leaving: whether the relay is about to end: not ready, though clients may still be let in.
+        accepting: whether new handshakes are accepted.
+        draining: whether the relay is shutting down: it reports not ready, but may still accept handshakes.
     """
 
     def __init__(
@@ -141,146 +146,152 @@ class Connections:
 
     @property
     def healthy(self) -> bool:
-        """True while clients should come: they are let in, will be for a while, and events come."""
+        """Whether clients should be sent here: accepting, not draining, and connected upstream."""
         return self.accepting and not self.draining and self.hub.sessions.upstream_connected
 
     def health(self) -> Health:
-        """What ``/health`` says."""
+        """Return the response body of ``/health``."""
         return {
             "status": "ok" if self.healthy else "unavailable",
             "upstream": "connected" if self.hub.sessions.upstream_connected else "disconnected",
             "connections": len(self),
         }
 
-    def record_request_error(self, what: str, error: Exception) -> None:
-        """Count and log a request, named by ``what``, that an internal error ended without a session."""
+    def record_request_error(self, request: str, error: Exception) -> None:
+        """Count and log an internal error outside of a session.
+
+        Args:
+            request: description of the failed request for the log, such as "a handshake".
+            error: exception that ended it.
+        """
         self.hub.stats.errors["request"] += 1
-        log.error("%s ended with an internal error", what, exc_info=error)
+        log.error("%s failed with an internal error", request, exc_info=error)
 
     def start_accepting(self) -> None:
-        """Let clients in from here on."""
+        """Accept handshakes from now on."""
         self.accepting = True
 
     def stop_accepting(self) -> None:
-        """Let no client in any more."""
+        """Reject handshakes from now on."""
         self.accepting = False
 
     def start_draining(self) -> None:
-        """Be not ready from here on: the relay ends soon."""
+        """Report not ready from now on, ahead of a shutdown."""
         self.draining = True
 
-    # Who is there.
+    # Open connections.
 
-    def add(self, member: ConnectedClient) -> None:
-        """Count a connection, and give it its second to be pinged in."""
-        member.ping_slot = self._added % PING_EVERY
+    def add(self, client: ConnectedClient) -> None:
+        """Register a connection and assign its ping slot."""
+        client.ping_slot = self._added % PING_EVERY
         self._added += 1
-        self._ping_slots[member.ping_slot].add(member)
+        self._ping_slots[client.ping_slot].add(client)
 
-    def discard(self, member: ConnectedClient) -> None:
-        """Forget a connection."""
-        self._ping_slots[member.ping_slot].discard(member)
+    def discard(self, client: ConnectedClient) -> None:
+        """Unregister a connection."""
+        self._ping_slots[client.ping_slot].discard(client)
 
     def ping_batch(self) -> None:
-        """Ping a twentieth of all connections; called once a second."""
+        """Ping the connections of the next slot; called once a second."""
         self._current_slot = (self._current_slot + 1) % PING_EVERY
-        for member in list(self._ping_slots[self._current_slot]):
-            member.ping()
+        for client in list(self._ping_slots[self._current_slot]):
+            client.ping()
 
     def all(self) -> list[ConnectedClient]:
-        """The connections that are open now."""
-        return [member for ping_slot in self._ping_slots for member in ping_slot]
+        """Return the open connections."""
+        return [client for slot in self._ping_slots for client in slot]
 
     def send_bye(
-        self, sessions: Sequence[Session], part: range | None = None, spread_ms: int = RETRY_SPREAD_MS
+        self, sessions: Sequence[Session], batch: range | None = None, spread_ms: int = RETRY_SPREAD_MS
     ) -> None:
-        """Say ``bye`` because the relay shuts down, with times to come back that are spread over all.
+        """Close sessions for a shutdown, with reconnect times that are spread evenly.
 
         Args:
-            sessions: all that were there.
-            part: places of those that are told now; None tells all.
-            spread_ms: by how much the last of all is to wait longer than the first.
+            sessions: all sessions that are closed in this shutdown.
+            batch: indexes of the sessions to close in this call; None closes all.
+            spread_ms: milliseconds between the first and the last reconnect.
         """
-        for index in range(len(sessions)) if part is None else part:
-            wait = 500 + spread_ms * index // len(sessions)
-            self.hub.sessions.close(sessions[index], CloseCode.GOING_AWAY, "the relay shuts down", wait)
+        for index in range(len(sessions)) if batch is None else batch:
+            retry_after_ms = 500 + spread_ms * index // len(sessions)
+            self.hub.sessions.close(
+                sessions[index], CloseCode.GOING_AWAY, "the relay is shutting down", retry_after_ms
+            )
 
-    # Who comes.
+    # Handshakes.
 
     def decide(
         self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
     ) -> Decision:
-        """What a handshake gets; a refusal that is told before the upgrade is counted as a fault here.
+        """Accept or reject a handshake; a rejection before the upgrade is counted as a client fault.
 
         Args:
-            client_slot: who it is counted as.
+            client_slot: slot that the connection occupies; None if it is not subject to limits.
             peer: address of the socket.
-            headers: of the request.
-            query: of the request, undecoded.
+            headers: request headers.
+            query: query string, undecoded.
             secure: whether the socket itself is encrypted.
         """
         request, after_upgrade = Request(), False
-        why = "page_not_allowed"
+        reason = "origin_not_allowed"
         try:
-            # A page of another site learns nothing, whatever it offers.
+            # Checked first, so that pages of other sites cannot probe tokens or limits.
             self.request_auth.check_origin(peer, headers, secure=secure)
-            why = ""
-            offered = request_auth.parse_subprotocols(
+            reason = ""
+            offer = request_auth.parse_subprotocols(
                 value for name, value in headers if name == "sec-websocket-protocol"
             )
-            after_upgrade = offered.supported
-            decided = self._authorize(client_slot, peer, headers, query, offered.token)
+            after_upgrade = offer.supported
+            decision = self._authorize(client_slot, peer, headers, query, offer.token)
         except ProtocolError as error:
             code = close_code(error)
-            if not after_upgrade and code in _FAULTS:
-                self._record_failure(client_slot)
-            if code in _FAULTS or code is CloseCode.TOO_MANY:
-                why = why or (error.reason if isinstance(error, TokenError) else error.code)
-                self.rejections.record(code, why, client_slot.address if client_slot else peer)
-            rejected = error.with_traceback(None)  # that holds this frame, and the frame the error
-            rejected.__context__ = None  # likewise
+            if not after_upgrade and code in _CLIENT_FAULT_CODES:
+                self._record_fault(client_slot)
+            if code in _CLIENT_FAULT_CODES or code is CloseCode.TOO_MANY:
+                reason = reason or (error.reason if isinstance(error, TokenError) else error.code)
+                self.rejections.record(code, reason, client_slot.address if client_slot else peer)
+            rejected = error.with_traceback(None)  # the traceback and this frame form a reference cycle
+            rejected.__context__ = None  # for the same reason
             return Decision(request, rejection=rejected, after_upgrade=after_upgrade)
-        return decided
+        return decision
 
     def _authorize(
         self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, token: str | None
     ) -> Decision:
-        """Decide about a handshake from a page that may connect.
+        """Authorize a handshake whose origin is allowed.
 
         Raises:
-            ProtocolError: it may not have it.
+            ProtocolError: the handshake is rejected.
         """
         if not self.accepting:
-            raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; try again")
+            raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; retry later")
         client = self.request_auth.client_address(peer, headers)
         if client_slot is not None and client != peer:
-            # Only now is it known who a proxy speaks for.
+            # The address behind a trusted proxy is known only after the headers were read.
             limit = self.admission.admit_request(client_slot, client, self.clock())
             if limit is not None:
-                raise ProtocolError(
-                    ErrorCode.TOO_MANY, f"too many connections from {client}; try again later"
-                )
+                raise ProtocolError(ErrorCode.TOO_MANY, f"too many connections from {client}; retry later")
         request = parse_query(query)
         grant = self.request_auth.grant(headers, token)
-        wanted = None
+        filter = None
         if grant is not None:
-            wanted = grant.intersect(request.subjects, request.level)
+            filter = grant.intersect(request.subjects, request.level)
             if client_slot is not None and not self.admission.bind(
                 client_slot, grant.subject, grant.connections
             ):
                 raise ProtocolError(
-                    ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+                    ErrorCode.TOO_MANY,
+                    f"too many connections for {grant.subject[:80]!r}; close one or retry later",
                 )
-        return Decision(request, grant, wanted)
+        return Decision(request, grant, filter)
 
     def record_open(self, client_slot: ClientSlot | None) -> None:
-        """A handshake is over, and there is a session."""
+        """Count an accepted handshake and its duration."""
         self.handshake_results["accepted"] += 1
         if client_slot is not None:
             self.handshakes.observe(self.clock() - client_slot.arrived)
 
     def admit(self, client_slot: ClientSlot | None, grant: Grant) -> bool:
-        """Count a client as one of its token's subject; False when that has connections enough."""
+        """Bind a client to its token's subject; return False if the subject is at its connection limit."""
         if client_slot is not None:
             if not self.admission.bind(client_slot, grant.subject, grant.connections):
                 return False
@@ -288,35 +299,35 @@ class Connections:
         return True
 
     def record_close(self, client_slot: ClientSlot | None, code: int, session: str) -> None:
-        """A connection is being closed by us: without a session, that can be its fault.
+        """Count and log a close that the relay starts.
 
         Args:
-            client_slot: whose it is.
-            code: of the close.
-            session: id of its session; empty when it has none, and then it was told of as refused.
+            client_slot: slot of the connection; None if it is not subject to limits.
+            code: close code.
+            session: session id; empty if there is no session, and then the rejection is already logged.
         """
         if client_slot is None:
             return
         unsettled = self.admission.is_pending(client_slot)
-        if code in _FAULTS and unsettled:
-            self._record_failure(client_slot)
+        if code in _CLIENT_FAULT_CODES and unsettled:
+            self._record_fault(client_slot)
             if code == CloseCode.TIMEOUT:
                 self.admission.rejected[Limit.AUTH_TIME] += 1
-        ordinary = code in _ORDINARY and not unsettled
-        if session and not ordinary and (code in _FAULTS or code == CloseCode.TOO_MANY):
+        expected = code in _EXPECTED_CODES and not unsettled
+        if session and not expected and (code in _CLIENT_FAULT_CODES or code == CloseCode.TOO_MANY):
             self.rejections.record(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
 
-    def release(self, client_slot: ClientSlot, *, waiting: bool) -> None:
-        """A client's connection has ended; called once.
+    def release(self, client_slot: ClientSlot, *, awaiting_auth: bool) -> None:
+        """Release the slot of a closed connection; called once.
 
         Args:
-            client_slot: whose.
-            waiting: whether it ended without having shown a token that was waited for.
+            client_slot: slot of the connection.
+            awaiting_auth: whether the client disconnected before it sent the required token.
         """
-        if waiting:
-            self._record_failure(client_slot)
+        if awaiting_auth:
+            self._record_fault(client_slot)
         self.admission.release(client_slot)
 
-    def _record_failure(self, client_slot: ClientSlot | None) -> None:
+    def _record_fault(self, client_slot: ClientSlot | None) -> None:
         if client_slot is not None:
             self.admission.penalize(client_slot.address, self.clock())

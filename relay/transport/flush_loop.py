@@ -1,4 +1,4 @@
-"""When the hub is flushed: as soon as it wants, and as its pacing lets it."""
+"""Flush loop of the hub: flushes on request, as fast as the pacer allows."""
 
 import asyncio
 import logging
@@ -12,84 +12,84 @@ from tickertape.relay.core.fanout.fanout import Fanout
 log = logging.getLogger("tickertape.flush")
 
 MIN_READ_PAUSE: Final = 0.002
-"""Seconds until the next flush from which it pays to leave new events in the socket until then."""
+"""Minimum seconds until the next flush for which pausing reads from NATS pays off."""
 
 ERROR_DELAY: Final = 0.1
-"""Seconds of rest after an internal error, so that one that stays does not take the processor."""
+"""Seconds to wait after an internal error, so that a persistent error does not use up the CPU."""
 
 
 class FlushLoop:
-    """Flushes a fan-out, and uses the time between two flushes for those who are behind.
+    """Loop that flushes a fan-out, and serves clients that are behind between two flushes.
 
     Args:
-        fanout: what is flushed.
-        stats: where to count.
-        wanted: set, by the fan-out's ``wake``, when there is something to flush.
-        now: the clock.
-        busy: called with how many seconds there will be no other flush: events that come meanwhile may wait
-            in NATS' socket, since reading thirty at once costs a quarter of thirty times reading one.
+        fanout: fan-out to flush.
+        stats: counters for flush durations.
+        flush_requested: set by the fan-out's ``wake`` when there is something to flush.
+        now: returns the current time in seconds.
+        pause_reading: called with the seconds until the next flush: events that arrive meanwhile may wait in
+            NATS' socket, since reading thirty in one batch costs a quarter of thirty single reads.
     """
 
     def __init__(
         self,
         fanout: Fanout,
         stats: Stats,
-        wanted: asyncio.Event,
+        flush_requested: asyncio.Event,
         now: Callable[[], float],
-        busy: Callable[[float], None],
+        pause_reading: Callable[[float], None],
     ) -> None:
         self._fanout = fanout
         self._stats = stats
-        self._wanted = wanted
+        self._flush_requested = flush_requested
         self._now = now
-        self._busy = busy
+        self._pause_reading = pause_reading
 
     async def run(self) -> None:
-        """Flush, until cancelled."""
+        """Flush until cancelled."""
         while True:
             try:
-                if await self._until_wanted():
-                    await self._until_earliest()
-                self._wanted.clear()
+                if await self._wait_for_request():
+                    await self._wait_for_pacer()
+                self._flush_requested.clear()
                 await self._flush()
             except Exception:
-                log.exception("flushing met an internal error, and continues")
+                log.exception("flush failed with an internal error; the loop continues")
                 await asyncio.sleep(ERROR_DELAY)
 
-    async def _until_wanted(self) -> bool:
-        """Wait until the fan-out asks for a flush; False when one that it held back is due now."""
-        if not self._wanted.is_set() and (until := self._fanout.held_until()) is not None:
+    async def _wait_for_request(self) -> bool:
+        """Wait until the fan-out requests a flush; return False if a delayed flush is due first."""
+        if not self._flush_requested.is_set() and (until := self._fanout.held_until()) is not None:
             try:
                 async with asyncio.timeout(max(0.0, until - self._now())):
-                    await self._wanted.wait()
+                    await self._flush_requested.wait()
             except TimeoutError:
                 return False
-        await self._wanted.wait()
+        await self._flush_requested.wait()
         return True
 
-    async def _until_earliest(self) -> None:
-        """Wait until the pacing lets the next flush begin; serve those who are behind meanwhile."""
+    async def _wait_for_pacer(self) -> None:
+        """Wait until the pacer allows the next flush; serve clients that are behind meanwhile."""
         earliest = self._fanout.pacer.earliest()
-        while self._now() < earliest and self._fanout.serve_behind(self._now()):  # noqa: ASYNC110 - it works
-            await asyncio.sleep(0)  # a few in each turn of the loop
+        while self._now() < earliest and self._fanout.serve_behind(self._now()):  # noqa: ASYNC110 - works between sleeps
+            await asyncio.sleep(0)  # serve a few clients per iteration of the event loop
         if (wait := earliest - self._now()) > 0:
             await asyncio.sleep(wait)
 
     async def _flush(self) -> None:
         started, cpu = self._now(), time.thread_time()
         self._fanout.flush(started)
-        # uvloop sends at the end of this turn of the loop: only after that is it known how long it took.
+        # uvloop sends at the end of this event loop iteration: only then is the duration known.
         await asyncio.sleep(0)
         now, pacer = self._now(), self._fanout.pacer
         self._stats.flush.observe(now - started)
-        # The processor's time, not the clock's: on a busy machine flushes are no dearer, only later.
+        # CPU time, not wall time: on a busy machine flushes do not cost more, they only run later.
         pacer.flushed(started, time.thread_time() - cpu)
         if (wait := pacer.earliest() - now) > MIN_READ_PAUSE:
-            self._busy(wait)
+            self._pause_reading(wait)
 
 
 def clock() -> Callable[[], float]:
-    """Return a clock that never goes back: UNIX seconds at its start, then carried by the monotonic clock."""
+    """Return a clock that never goes back: UNIX seconds at the start, advanced by the monotonic clock."""
     offset = time.time() - time.monotonic()
     monotonic = time.monotonic
     return lambda: monotonic() + offset

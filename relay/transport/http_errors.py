@@ -1,6 +1,6 @@
-"""Answers over HTTP: refusals in the words of the protocol, who may read them, and large ones in pieces.
+"""HTTP responses: errors in the terms of the protocol, CORS headers, and large bodies with backpressure.
 
-Every error is a JSON object with ``code`` and ``message``, whatever refuses the request.
+Every error is a JSON object with ``code`` and ``message``, whichever component rejects the request.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_valu
 from tickertape.relay.core.session.faults import REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
 
-_PIECE: Final = 64 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+"""Bytes of a response body that are sent in one ASGI message."""
 
 WEBSOCKET_VERSION: Final = "13"
 UPGRADE_HEADERS: Final = {
@@ -25,7 +26,7 @@ UPGRADE_HEADERS: Final = {
     "Upgrade": "websocket",
     "Sec-WebSocket-Version": WEBSOCKET_VERSION,
 }
-"""Headers of a 426."""
+"""Headers of a 426 (Upgrade Required) response."""
 
 _STATUS_CODES: Final[dict[int, str]] = {
     HTTPStatus.UPGRADE_REQUIRED: "upgrade_required",
@@ -34,40 +35,40 @@ _STATUS_CODES: Final[dict[int, str]] = {
 
 
 def http_error_body(status: int, message: str) -> dict[str, str]:
-    """Build the body of an answer to a request that HTTP itself refuses."""
+    """Build the body of an HTTP-level error."""
     return {"code": _STATUS_CODES.get(status, ErrorCode.BAD_QUERY), "message": message}
 
 
 def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Build the answer to a request that HTTP itself refuses."""
+    """Build the response to a request that fails at the HTTP level."""
     return JSONResponse(http_error_body(status, message), status, headers=headers)
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what Starlette refuses: an unknown path, a method that a path has not."""
+    """Answer an error of Starlette: an unknown path, or a method that the path does not support."""
     assert isinstance(error, HTTPException)
     message = {
-        HTTPStatus.NOT_FOUND: f"nothing at {request.url.path[:80]}",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see Allow",
+        HTTPStatus.NOT_FOUND: f"no resource at {request.url.path[:80]}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see the Allow header",
     }.get(HTTPStatus(error.status_code), str(error.detail).lower())
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # Of files it does not say them itself, of other pages in any order.
+        # Starlette omits the header for static files, and lists methods in any order for other routes.
         headers["Allow"] = ", ".join(sorted(headers.get("Allow", "GET, HEAD").split(", ")))
     return http_error_response(error.status_code, message, headers)
 
 
 async def handle_internal_error(request: Request, error: Exception) -> Response:
-    """Answer a request that ends in a fault of the relay; Starlette raises it again, so that it is logged."""
+    """Answer a request that failed with an internal error; Starlette re-raises the error, so it is logged."""
     return http_error_response(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
 
 
 def error_response(error: ProtocolError, status: int | None = None) -> Response:
-    """The answer that says why something is refused.
+    """Build the response for a protocol error.
 
     Args:
-        error: why.
-        status: of the answer; None takes the one that goes with the error's close code.
+        error: error to report.
+        status: HTTP status; None selects the status of the error's close code.
     """
     code = close_code(error)
     headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
@@ -78,17 +79,17 @@ def error_response(error: ProtocolError, status: int | None = None) -> Response:
 
 
 def request_headers(scope: Scope) -> Headers:
-    """Headers of a request, as ``RequestAuth`` reads them."""
+    """Return the headers of a request in the form that ``RequestAuth`` reads."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
 def request_peer(scope: Scope) -> str:
-    """Address of a request's socket; empty when it has none."""
+    """Return the address of a request's socket, or an empty string if it has none."""
     return scope["client"][0] if scope["client"] else ""
 
 
 def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
-    """What lets a page of the allow list read an answer."""
+    """Return the CORS headers that let pages on the allow list read a response."""
     origin = header_value(headers, "origin")
     if origin is None or not request_auth.origins.is_listed(origin):
         return {"Vary": "Origin"}
@@ -102,11 +103,11 @@ def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
 
 
 class StreamedResponse(Response):
-    """An answer that is written as fast as its reader takes it, so that its end is known here."""
+    """Response that is sent as fast as the client reads, so that its completion is known here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for start in range(0, len(self.body), _PIECE):
-            piece = bytes(self.body[start : start + _PIECE])
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        for start in range(0, len(self.body), _CHUNK_BYTES):
+            chunk = bytes(self.body[start : start + _CHUNK_BYTES])
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

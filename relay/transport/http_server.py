@@ -1,4 +1,4 @@
-"""uvicorn on the main and the ops port, on listeners of our own."""
+"""uvicorn servers of the main and the ops port, on listeners that the relay binds itself."""
 
 import asyncio
 import contextlib
@@ -15,57 +15,57 @@ from tickertape.urls import host_port
 
 
 def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listener:
-    """Take a port at all addresses of a host, before anything else starts.
+    """Bind a port on all addresses of a host, and listen on it before anything else starts.
 
-    It is listened on right away: until then Linux gives it to the next program, or the next option, too.
+    Until a socket listens, Linux lets another program, or another option of this one, bind the same port.
 
     Args:
         host: name or address.
-        port: 0 takes a free one.
+        port: port number; 0 selects a free port.
         option: name of the option to change, for the error.
-        shared: with other processes of the same user, among whom the system spreads the connections; the
-            one that accepts them begins to listen.
+        shared: share the port with other processes of the same user, among which the kernel distributes
+            connections; the socket is bound only, and the process that accepts connections listens on it.
 
     Raises:
-        ListenError: the address cannot be had.
+        ListenError: the address cannot be bound.
     """
     try:
         return bind(host, port, shared=shared)
     except OSError as error:
-        where = host_port(host, port)
+        address = host_port(host, port)
         if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{where} is in use by another program", f"give another {option}") from None
-        # A port can be reserved for others; all else is wrong with the host.
+            raise ListenError(f"{address} is already in use", f"choose another {option}") from None
+        # EACCES means a privileged port; every other error is caused by the host.
         other = option if error.errno == errno.EACCES else option.replace("port", "host")
         raise ListenError(
-            f"{where} cannot be listened on: {error.strerror or error}", f"give another {other}"
+            f"cannot listen on {address}: {error.strerror or error}", f"choose another {other}"
         ) from None
 
 
-def same_port_error(error: ListenError, port: int, taken: int) -> ListenError:
-    """Explain an error of ``listen`` where the main and the ops port are the same.
+def same_port_error(error: ListenError, port: int, bound_port: int) -> ListenError:
+    """Return a clearer error if ``listen`` failed because the main and the ops port are the same.
 
     Args:
-        error: of the second of the two.
-        port: that it asked for.
-        taken: port of the first.
+        error: error of the second of the two ports.
+        port: requested second port.
+        bound_port: first port, which is already bound.
     """
-    if port != taken:
+    if port != bound_port:
         return error
-    return ListenError(f"--port and --ops-port are both {port}", "give another --ops-port")
+    return ListenError(f"--port and --ops-port are both {port}", "choose another --ops-port")
 
 
 class HttpServer(uvicorn.Server):
-    """One listener with its pages; signals are the application's own business.
+    """uvicorn server on one listener; signals are left to the application.
 
     Args:
-        app: the pages.
-        listener: bound sockets; they are closed at the end.
-        websocket: builds what an upgrade is handed to; None serves no WebSocket.
-        http: builds what a socket is handed to.
+        app: ASGI application for HTTP requests.
+        listener: bound sockets; closed when the server stops.
+        websocket: factory of the protocol for upgrades; None disables WebSockets.
+        http: factory of the protocol for new sockets.
 
     Attributes:
-        address: ``host:port`` that it listens on.
+        address: ``host:port`` that the server listens on.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # relay/auth/client_address.py reads them, for WebSockets too
+                proxy_headers=False,  # relay/auth/client_address.py parses them, also for WebSockets
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=2,
             )
@@ -92,24 +92,25 @@ class HttpServer(uvicorn.Server):
         self._listener = listener
         self.address = listener.address
         self.servers: list[asyncio.Server] = []
-        self._leaving = False
+        self._stopping = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Install no signal handlers."""
         yield
 
     def __repr__(self) -> str:
         return f"HttpServer({self.address})"
 
     def stop_accepting(self) -> None:
-        """Close the listener; connections that are open stay."""
-        self._leaving = True
+        """Close the listener; open connections stay open."""
+        self._stopping = True
         for server in self.servers:
             server.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what uvicorn does every tenth of a second; end when one of the listener's sockets is lost."""
-        if not self._leaving and not self._listener.is_listening():
+        """Run uvicorn's periodic tasks; return True (stop) if a socket of the listener is lost."""
+        if not self._stopping and not self._listener.is_listening():
             return True
         return await super().on_tick(counter)
 
@@ -117,13 +118,13 @@ class HttpServer(uvicorn.Server):
         """Serve until ``should_exit`` is set.
 
         Raises:
-            ListenError: the address cannot be listened on, or is not any more.
+            ListenError: the server cannot listen on the address, or has stopped listening on it.
         """
         try:
             await self.serve(sockets=self._listener.sockets)
         except OSError as error:
-            what = f"{self.address} cannot be listened on: {error.strerror or error}"
-            raise ListenError(what, "start the program again") from None
+            message = f"cannot listen on {self.address}: {error.strerror or error}"
+            raise ListenError(message, "restart the program") from None
         if not self.should_exit:
             raise listener_lost(self.address)
 

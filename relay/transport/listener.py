@@ -1,4 +1,4 @@
-"""A port that is listened on at every address of its host: ``localhost`` is one for IPv4 and one for IPv6.
+"""Listening sockets of one port on every address of its host: ``localhost`` has an IPv4 and an IPv6 address.
 
 Invariant: all sockets of a listener have the same port.
 """
@@ -11,22 +11,22 @@ from tickertape.process.addresses import Address, is_unavailable, resolve
 from tickertape.process.listeners import bound_address, is_listening
 
 BACKLOG: Final = 4096
-"""Connections that the system holds until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
-ATTEMPTS: Final = 20
-"""Free ports that are tried until one is free at all addresses."""
+MAX_BIND_ATTEMPTS: Final = 20
+"""Free ports to try until one is free on all addresses of the host."""
 
 
 class Listener:
     """Bound sockets of one port.
 
     Args:
-        host: name or address, as the operator gave it.
-        sockets: bound, at least one.
+        host: name or address, as configured.
+        sockets: bound sockets; at least one.
 
     Attributes:
-        port: of all of them.
-        address: ``host:port`` for people: the address of the only socket, the name of several.
+        port: port of all sockets.
+        address: ``host:port`` for messages: the address of a single socket, or the host name of several.
     """
 
     def __init__(self, host: str, sockets: list[socket.socket]) -> None:
@@ -38,75 +38,75 @@ class Listener:
         return f"Listener({self.address}, {len(self.sockets)} sockets)"
 
     def is_listening(self) -> bool:
-        """Tell whether the system still takes connections for all of them."""
-        return all(is_listening(one) for one in self.sockets)
+        """Return whether all sockets still accept connections."""
+        return all(is_listening(sock) for sock in self.sockets)
 
     def close(self) -> None:
-        """Close all of them."""
-        for one in self.sockets:
-            one.close()
+        """Close all sockets."""
+        for sock in self.sockets:
+            sock.close()
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> Listener:
-    """Listen on a port at every address of a host; addresses that this machine has not are left out.
+    """Listen on a port on every address of a host that this machine has.
 
     Args:
         host: name or address.
-        port: 0 takes one that is free at all of them.
-        shared: with other processes of the same user, among whom the system spreads the connections; it is
-            bound only, and the process that accepts them begins to listen.
+        port: port number; 0 selects a port that is free on all addresses.
+        shared: share the port with other processes of the same user, among which the kernel distributes
+            connections; the sockets are bound only, and the process that accepts connections listens on them.
 
     Raises:
-        OSError: no address can be had, or one of them is in use.
+        OSError: no address can be bound, or one of them is in use.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, MAX_BIND_ATTEMPTS + 1):
         try:
-            return Listener(host, _bound(resolve(host, port), shared=shared))
+            return Listener(host, _bind_all(resolve(host, port), shared=shared))
         except OSError as error:
-            # What is free at the first address may be taken at the second.
-            if port or error.errno != errno.EADDRINUSE or attempt == ATTEMPTS:
+            # A port that is free on the first address may be in use on the second.
+            if port or error.errno != errno.EADDRINUSE or attempt == MAX_BIND_ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
 
-def _bound(wanted: list[Address], *, shared: bool) -> list[socket.socket]:
+def _bind_all(targets: list[Address], *, shared: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
-    refused: OSError | None = None
+    unavailable: OSError | None = None
     try:
-        for family, address in wanted:
+        for family, address in targets:
             if sockets:
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             try:
-                sockets.append(_socket(family, address, shared=shared, alone=len(wanted) == 1))
+                sockets.append(_open_socket(family, address, shared=shared, only=len(targets) == 1))
             except OSError as error:
                 if not is_unavailable(error):
                     raise
-                refused = error
+                unavailable = error
         if not sockets:
-            assert refused is not None
-            raise refused
+            assert unavailable is not None
+            raise unavailable
     except OSError:
-        for one in sockets:
-            one.close()
+        for sock in sockets:
+            sock.close()
         raise
     return sockets
 
 
-def _socket(
-    family: socket.AddressFamily, address: tuple[object, ...], *, shared: bool, alone: bool
+def _open_socket(
+    family: socket.AddressFamily, address: tuple[object, ...], *, shared: bool, only: bool
 ) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6 and not alone:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(address)
-        made.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6 and not only:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.setblocking(False)
         if not shared:
-            made.listen(BACKLOG)  # before that, others that may share an address can have the port too
+            sock.listen(BACKLOG)  # until then, another process may bind the same port
     except OSError:
-        made.close()
+        sock.close()
         raise
-    return made
+    return sock

@@ -1,22 +1,22 @@
-"""Counts what one client sends within a second, in frames; bytes count as frames too.
+"""Message rate of one client, in frames per second; bytes are converted to frames.
 
-``websocket.py`` sees frames, ``relay/asgi/connection.py`` whole messages; the limit is the same.
+``websocket.py`` counts frames, ``relay/asgi/connection.py`` complete messages; the limit is the same.
 """
 
 from typing import Final
 
 FRAME_BYTES: Final = 8 * 1024
-"""Bytes that count as one frame more: a message of the largest size is good for a second."""
+"""Bytes that count as one more frame: a message of the maximum size uses about a second's worth."""
 
-UNKNOWN_SHARE: Final = 0.1
-"""Share of the frames that is for a client without a session; it needs a single one, for its token."""
+UNAUTHENTICATED_SHARE: Final = 0.1
+"""Share of the rate for a client that has not authenticated; it needs a single frame, for its token."""
 
-_UNCLAIMED: Final = 1024
-"""Most bytes of the next frame that one read can hold; see ``read``."""
+_MAX_UNCLAIMED: Final = 1024
+"""Maximum bytes of an incomplete frame that one read can hold; see ``record_read``."""
 
 
 class MessageRate:
-    """What a client has sent in the current second."""
+    """Frames and bytes that a client has sent in the current second."""
 
     __slots__ = ("_bytes", "_frames", "_second", "_unclaimed")
 
@@ -24,38 +24,40 @@ class MessageRate:
         self._second = 0
         self._frames = 0
         self._bytes = 0
-        self._unclaimed = 0  # bytes that were counted when they came, and belong to no whole frame yet
+        self._unclaimed = 0  # bytes already counted that belong to an incomplete frame
 
     def __repr__(self) -> str:
-        return f"MessageRate({self.spent} frames)"
+        return f"MessageRate({self.frames} frames)"
 
     @property
-    def spent(self) -> int:
-        """Frames of the current second, with bytes as frames."""
+    def frames(self) -> int:
+        """Frames of the current second, including bytes converted to frames."""
         return self._frames + self._bytes // FRAME_BYTES
 
-    def read(self, now: float, size: int, frames: int, unpacked: int) -> None:
+    def record_read(self, now: float, size: int, frames: int, payload_bytes: int) -> None:
         """Count a read from the socket.
 
-        A byte counts once: when it comes, not again when its frame is whole. What a frame holds beyond the
-        bytes that came for it was compressed, and counts as well.
+        A byte counts once: when it is received, not again when its frame is complete. Payload beyond the
+        bytes received for its frame was compressed, and counts as well.
 
         Args:
             now: seconds.
-            size: bytes that came.
-            frames: whole frames among them that count as such.
-            unpacked: bytes of payload of all whole frames.
+            size: bytes received.
+            frames: complete frames among them that count as frames.
+            payload_bytes: decompressed payload bytes of all complete frames.
         """
-        came = self._unclaimed + size
-        self._unclaimed = min(max(0, came - unpacked), _UNCLAIMED) if unpacked or frames else came
-        self._add(now, frames, size + max(0, unpacked - came))
+        received = self._unclaimed + size
+        self._unclaimed = (
+            min(max(0, received - payload_bytes), _MAX_UNCLAIMED) if payload_bytes or frames else received
+        )
+        self._add(now, frames, size + max(0, payload_bytes - received))
 
-    def message(self, now: float, size: int) -> None:
-        """Count a whole message.
+    def record_message(self, now: float, size: int) -> None:
+        """Count a complete message.
 
         Args:
             now: seconds.
-            size: its bytes.
+            size: bytes of the message.
         """
         self._add(now, 1, size)
 
@@ -67,11 +69,11 @@ class MessageRate:
         self._bytes += size
 
 
-def max_frames(rate: int, *, known: bool) -> int:
-    """Return how many frames a client may send within a second.
+def max_frames(rate: int, *, authenticated: bool) -> int:
+    """Return the number of frames per second that a client may send.
 
     Args:
-        rate: of a client that is known.
-        known: whether it has shown its token, or needs none.
+        rate: limit for authenticated clients.
+        authenticated: whether the client has authenticated, or needs no token.
     """
-    return rate if known else max(1, int(rate * UNKNOWN_SHARE))
+    return rate if authenticated else max(1, int(rate * UNAUTHENTICATED_SHARE))

@@ -1,10 +1,11 @@
-"""What is logged of those who were refused: each at first, then only how many.
+"""Rate-limited log of rejected clients: the first ones individually, then only their number.
 
 Invariants:
 
-1. In ``WINDOW`` seconds there are at most ``LINES`` lines for each close code and two that add up, however
-   many strangers come.
-2. Nothing that a client sent is in them, since a token in the wrong place would be: it is told more.
+1. ``WINDOW`` seconds hold at most ``LINES`` lines per close code and two summary lines, however many clients
+   are rejected.
+2. No line contains data that a client sent, which could be a misplaced token; only the client itself is sent
+   the details.
 """
 
 import logging
@@ -17,64 +18,73 @@ from tickertape.relay.core.connection_limits import Limit
 log = logging.getLogger("tickertape.refused")
 
 WINDOW: Final = 10.0
-LINES: Final = 5
+"""Seconds after which rejections are summarized and the count starts over."""
 
-_TOLD: Final = frozenset({Limit.MESSAGE_RATE, Limit.AUTH_TIME})
-"""Limits whose clients were told why, each with a line of its own."""
+LINES: Final = 5
+"""Lines per close code within one window."""
+
+_LOGGED_INDIVIDUALLY: Final = frozenset({Limit.MESSAGE_RATE, Limit.AUTH_TIME})
+"""Limits that close a session, which is logged with a line of its own."""
 
 
 class RejectionLog:
-    """Logs refusals, sparingly."""
+    """Rate-limited log of rejections and of sessions that the relay closes for a client fault."""
 
     def __init__(self) -> None:
-        self._since = 0.0
-        self._seen: Counter[int] = Counter()
+        self._window_start = 0.0
+        self._counts: Counter[int] = Counter()
         self._limits: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"RejectionLog({self._seen.total()} in this window)"
+        return f"RejectionLog({self._counts.total()} in this window)"
 
     def record(self, code: int, reason: str, address: str, session: str = "") -> None:
-        """Somebody was refused, or sent away for a fault.
+        """Count a rejection, and log it unless the window is full.
 
         Args:
-            code: of the close that goes with it.
-            reason: a word or two of ours; what the client is told may quote it.
-            address: of the client.
-            session: id of its session; empty when it never had one.
+            code: close code of the rejection.
+            reason: fixed short text; it must not contain data from the client.
+            address: client address.
+            session: session id; empty if there was no session.
         """
         code = int(code)
-        self._seen[code] += 1
-        if self._seen[code] > LINES:
+        self._counts[code] += 1
+        if self._counts[code] > LINES:
             return
         fields = {"code": code, "reason": reason, "address": address}
         if session:
             log.warning(
-                "session %s from %s ended: %s (%d)", session, address, reason, code,
+                "closed session %s from %s: %s (%d)", session, address, reason, code,
                 extra={**fields, "session": session},
             )  # fmt: skip
         else:
-            log.warning("a client from %s refused: %s (%d)", address, reason, code, extra=fields)
+            log.warning("rejected client %s: %s (%d)", address, reason, code, extra=fields)
 
     def tick(self, now: float, limits: Mapping[Limit, int]) -> None:
-        """Add up what the last window held, once it is over; called every second.
+        """Log a summary once the window is over; called every second.
 
         Args:
             now: seconds.
-            limits: how often each was met since the start.
+            limits: number of times that each limit was exceeded since the start.
         """
-        if now - self._since < WINDOW:
+        if now - self._window_start < WINDOW:
             return
-        self._since = now
-        more = {str(code): count - LINES for code, count in sorted(self._seen.items()) if count > LINES}
-        self._seen.clear()
-        if more:
-            log.warning("refused as well: %s", _listed(more), extra={"refused": more})
-        there = Counter({str(limit): count for limit, count in limits.items() if limit not in _TOLD})
-        met, self._limits = there - self._limits, there
-        if met:
-            log.warning("limits kept clients out: %s", _listed(met), extra={"limits": dict(met)})
+        self._window_start = now
+        unlogged = {str(code): count - LINES for code, count in sorted(self._counts.items()) if count > LINES}
+        self._counts.clear()
+        if unlogged:
+            log.warning("further rejections: %s", _format_counts(unlogged), extra={"refused": unlogged})
+        totals = Counter(
+            {str(limit): count for limit, count in limits.items() if limit not in _LOGGED_INDIVIDUALLY}
+        )
+        exceeded, self._limits = totals - self._limits, totals
+        if exceeded:
+            log.warning(
+                "connections rejected by limits: %s",
+                _format_counts(exceeded),
+                extra={"limits": dict(exceeded)},
+            )
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

@@ -1,4 +1,4 @@
-"""The main port's certificate: checked at the start, read again when its file changes."""
+"""TLS certificate of the main port: validated at startup, reloaded when its files change."""
 
 import logging
 import ssl
@@ -10,80 +10,81 @@ from tickertape.errors import ConfigurationError
 log = logging.getLogger("tickertape.tls")
 
 POLL_INTERVAL: Final = 5
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files for changes."""
 
 
 class CertificateError(ConfigurationError):
-    """A certificate cannot be used."""
+    """Certificate or key that cannot be used."""
 
 
 class Certificate:
-    """A certificate with its key, and the context that new connections are made with.
+    """Certificate with its key, and the TLS context for new connections.
 
     Args:
-        certificate: PEM file, the chain behind it.
-        key: PEM file of its private key; None when it stands in the same file.
+        certificate: PEM file with the certificate, followed by its chain.
+        key: PEM file with the private key; None if the certificate file contains it.
 
     Raises:
-        CertificateError: they cannot be read, or do not belong together.
+        CertificateError: the files cannot be read, or do not match.
     """
 
     def __init__(self, certificate: Path, key: Path | None) -> None:
         self._certificate = certificate
         self._key = key
-        self._seen = self._stamp()
-        self.context = self._made()
+        self._last_stamp = self._stamp()
+        self.context = self._build_context()
 
     def __repr__(self) -> str:
         return f"Certificate({self._certificate})"
 
     def refresh(self) -> bool:
-        """Use what the files hold now, if they changed; connections that are open keep what they have.
+        """Load the files if they changed; open connections keep their certificate.
 
-        A new certificate that cannot be used is told once, and the old one stays.
+        A new certificate that cannot be used is logged once, and the previous one stays in use.
 
         Returns:
-            True when a new one is in use.
+            True if a new certificate is in use.
         """
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp == self._last_stamp:
             return False
-        self._seen = stamp
+        self._last_stamp = stamp
         try:
             self._replace()
         except (CertificateError, OSError) as error:
-            log.error("%s; the former certificate stays in use", error)
+            log.error("%s; the previous certificate stays in use", error)
             return False
-        log.info("new certificate from %s", self._certificate)
+        log.info("loaded a new certificate from %s", self._certificate)
         return True
 
     async def reload(self) -> str:
-        """Use what the files hold now, changed or not; what was read.
+        """Load the files, changed or not, and return a description of what was loaded.
 
         Raises:
-            CertificateError: it cannot be used, and the old one stays.
+            CertificateError: the certificate cannot be used, and the previous one stays in use.
         """
-        self._seen = self._stamp()
+        self._last_stamp = self._stamp()
         self._replace()
         return f"certificate {self._certificate}"
 
     def _replace(self) -> None:
-        # Tried on a context of its own first: a half-written pair must not reach the one that is in use.
-        self._made()
+        # Loaded into a separate context first: a half-written pair must not affect the context in use.
+        self._build_context()
         self._load(self.context)
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
-        found: list[tuple[int, int, int] | None] = []
+        """Return modification time, size and inode of each file; None for a missing file."""
+        stamps: list[tuple[int, int, int] | None] = []
         for path in filter(None, (self._certificate, self._key)):
             try:
                 status = path.stat()
             except OSError:
-                found.append(None)
+                stamps.append(None)
             else:
-                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
-        return found
+                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
+        return stamps
 
-    def _made(self) -> ssl.SSLContext:
+    def _build_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -92,24 +93,24 @@ class Certificate:
             self._load(context)
         except ssl.SSLError as error:
             raise CertificateError(
-                f"certificate {self._certificate} cannot be used: {error.reason or error}",
-                "give a PEM chain with --tls-cert and its unencrypted key with --tls-key",
+                f"cannot use certificate {self._certificate}: {error.reason or error}",
+                "set --tls-cert to a PEM chain and --tls-key to its unencrypted private key",
             ) from None
         except (OSError, _EncryptedError) as error:
             raise CertificateError(
-                f"certificate {self._certificate} cannot be read: {error}",
+                f"cannot read certificate {self._certificate}: {error}",
                 "check --tls-cert and --tls-key",
             ) from None
         return context
 
     def _load(self, context: ssl.SSLContext) -> None:
-        # Without a password of ours, an encrypted key would ask on the terminal, and wait for ever.
-        context.load_cert_chain(self._certificate, self._key, password=_no_password)
+        # Without a password callback, OpenSSL would prompt on the terminal for an encrypted key and block.
+        context.load_cert_chain(self._certificate, self._key, password=_reject_password)
 
 
 class _EncryptedError(Exception):
-    """A key asks for a password."""
+    """Private key that is encrypted."""
 
 
-def _no_password() -> str:
-    raise _EncryptedError("its key is encrypted")
+def _reject_password() -> str:
+    raise _EncryptedError("its private key is encrypted")

@@ -1,4 +1,4 @@
-"""websockets' Sans-I/O protocol as a relay needs it: it reads no heads, and keeps answers in order."""
+"""websockets' Sans-I/O protocol, adapted: it parses no request heads and keeps replies in order."""
 
 from collections.abc import Generator, Sequence
 from http import HTTPStatus
@@ -17,70 +17,70 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 FRAGMENT_BYTES: Final = 1024
-"""Size from which a fragment counts by its bytes alone: a message may come in any number of such ones."""
+"""Bytes from which a fragment counts by its bytes alone, since a message may have any number of them."""
 
-# No context is kept, so that compressed frames can be shared, and a connection costs no window of its own.
+# Without context takeover, compressed frames can be shared, and a connection needs no window of its own.
 _DEFLATE: Final = [
     ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
 ]
 
-_SPARE: Final = 1024
-"""Bytes beyond the largest message that websockets may read and unpack: what does not get smaller by
-compression is a little larger for it, and at exactly the limit websockets calls a compressed one too large
-because some of its input is still unread. ``largest`` is for its user to check."""
+_SIZE_SLACK: Final = 1024
+"""Bytes beyond the maximum message size that websockets may read and decompress. Data that does not compress
+grows a little, and at exactly the limit websockets rejects a compressed message because input is still
+unread. ``complete_message`` enforces the exact limit."""
 
 
 class WebSocket(ServerProtocol):
-    """One connection's protocol.
+    """WebSocket protocol of one connection.
 
-    It accepts our subprotocol, none at all, and refuses when only others are offered.
+    It accepts clients that offer the relay's subprotocol or none, and rejects those that offer only others.
 
     Attributes:
-        largest: bytes of the largest message.
+        max_size: maximum message size in bytes.
     """
 
     def __init__(self) -> None:
         super().__init__(extensions=_DEFLATE)
-        self.limit(MAX_MESSAGE_BYTES)
-        self._parts: bytearray | None = None  # of a message that comes in fragments
+        self.set_max_size(MAX_MESSAGE_BYTES)
+        self._fragments: bytearray | None = None  # received fragments of an incomplete message
 
-    def limit(self, size: int) -> None:
-        """Set the size of the largest message."""
-        self.largest = size
-        self.max_message_size = size + _SPARE
+    def set_max_size(self, size: int) -> None:
+        """Set the maximum message size in bytes."""
+        self.max_size = size
+        self.max_message_size = size + _SIZE_SLACK
 
     def parse(self) -> Generator[None]:
-        """Read frames from the first byte on; the head is read by the HTTP protocol, under its limits."""
+        """Parse frames from the first byte on; the HTTP protocol has parsed the head, within its limits."""
         yield from Protocol.parse(self)
 
     def recv_frame(self, frame: Frame) -> None:
-        """Put what answers a frame (a pong, a close, the end) right behind it among the events."""
+        """Handle a frame, and insert its reply (pong, close or end of the stream) after it in the events."""
         if frame.opcode is Opcode.CLOSE:
-            self.current_size = None  # a client may go in the middle of a message, as RFC 6455, 5.4 has it
+            self.current_size = None  # a close may interrupt a fragmented message (RFC 6455, 5.4)
         super().recv_frame(frame)
         if self.writes:
             self.events.extend(cast(list[Any], self.data_to_send()))
 
     def complete_message(self, frame: Frame) -> bytes | None:
-        """Return the text of the message that a frame completes; None for every other frame.
+        """Return the text of the message that a frame completes, or None for other frames.
 
-        A message that is binary, too large or not UTF-8 fails the connection.
+        Fail the connection if a message is binary, too large or not UTF-8.
         """
         if frame.opcode is Opcode.BINARY and self.state is OPEN:
             self.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
         if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.CONT:
             return None
-        size = len(frame.data) + (0 if self._parts is None else len(self._parts))
-        if size > self.largest:
-            self.fail(CloseCode.MESSAGE_TOO_BIG, f"a message of {size} bytes; at most {self.largest}")
+        size = len(frame.data) + (0 if self._fragments is None else len(self._fragments))
+        if size > self.max_size:
+            self.fail(CloseCode.MESSAGE_TOO_BIG, f"message of {size} bytes; the limit is {self.max_size}")
             return None
-        if not frame.fin or self._parts is not None:
-            if self._parts is None:
-                self._parts = bytearray()
-            self._parts += frame.data
+        if not frame.fin or self._fragments is not None:
+            if self._fragments is None:
+                self._fragments = bytearray()
+            self._fragments += frame.data
             if not frame.fin:
                 return None
-            text, self._parts = bytes(self._parts), None
+            text, self._fragments = bytes(self._fragments), None
         else:
             text = bytes(frame.data)
         try:
@@ -91,59 +91,61 @@ class WebSocket(ServerProtocol):
         return text
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Select ours, or none when none is offered."""
+        """Select the relay's subprotocol, or None if the client offers none."""
         if not subprotocols:
             return None
         if SUBPROTOCOL in subprotocols:
             return Subprotocol(SUBPROTOCOL)
-        # Without what they are called: one may hold a token.
-        raise NegotiationError(f"none of the {len(subprotocols)} subprotocols offered is {SUBPROTOCOL}")
+        # The names are left out of the error: one of them may contain a token.
+        raise NegotiationError(f"none of the {len(subprotocols)} offered subprotocols is {SUBPROTOCOL}")
 
     def respond(self, request: Request) -> Response:
-        """Answer a handshake that may have a session, as far as its headers are right."""
+        """Build the response to an authorized handshake; invalid WebSocket headers are still rejected."""
         response = self.accept(request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             return response
-        fault, status = self.handshake_exc, response.status_code
-        message = str(fault) if isinstance(fault, InvalidHandshake) else "no WebSocket handshake"
-        if isinstance(fault, InvalidHeader) and fault.name == "Sec-WebSocket-Version":
+        error, status = self.handshake_exc, response.status_code
+        message = str(error) if isinstance(error, InvalidHandshake) else "not a WebSocket handshake"
+        if isinstance(error, InvalidHeader) and error.name == "Sec-WebSocket-Version":
             status = HTTPStatus.UPGRADE_REQUIRED  # RFC 6455, 4.4
         return rejection_response(ProtocolError(ErrorCode.BAD_MESSAGE, message), status)
 
 
 def handshake_request(target: str, headers: Sequence[tuple[str, str]], method: str) -> Request:
-    """Build a handshake's request.
+    """Build the request of a handshake for websockets.
 
     Args:
         target: path and query, undecoded; ASCII.
         headers: names and values, in order.
-        method: of the request.
+        method: HTTP method.
     """
     request = Request(target, Headers(), method)
     for name, value in headers:
-        request.headers.set_insecure(name, value)  # the HTTP protocol has checked them
+        request.headers.set_insecure(name, value)  # the HTTP protocol has validated them
     return request
 
 
 def rejection_response(error: ProtocolError, status: int | None = None) -> Response:
-    """Build the answer to a handshake that is refused before the upgrade.
+    """Build the HTTP response to a handshake that is rejected before the upgrade.
 
     Args:
-        error: why.
-        status: of the answer; None takes the one that goes with the error's close code.
+        error: reason for the rejection.
+        status: HTTP status; None selects the status of the error's close code.
     """
-    answer = error_response(error, status)
+    response = error_response(error, status)
     headers = Headers({"Connection": "close"})
-    if answer.status_code == HTTPStatus.UPGRADE_REQUIRED:
+    if response.status_code == HTTPStatus.UPGRADE_REQUIRED:
         headers = Headers({**UPGRADE_HEADERS, "Connection": "Upgrade, close"})
-    elif answer.status_code == HTTPStatus.BAD_REQUEST:
+    elif response.status_code == HTTPStatus.BAD_REQUEST:
         headers["Sec-WebSocket-Version"] = WEBSOCKET_VERSION
-    elif answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+    elif response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = "GET"
-    headers.update(answer.headers.items())
-    return Response(answer.status_code, HTTPStatus(answer.status_code).phrase, headers, bytes(answer.body))
+    headers.update(response.headers.items())
+    return Response(
+        response.status_code, HTTPStatus(response.status_code).phrase, headers, bytes(response.body)
+    )
 
 
 def is_large_fragment(frame: Frame) -> bool:
-    """Tell whether a frame is a part of a message, and counts by its bytes alone."""
+    """Return whether a frame is a fragment that counts by its bytes alone."""
     return (not frame.fin or frame.opcode is Opcode.CONT) and len(frame.data) >= FRAGMENT_BYTES

@@ -85,7 +85,7 @@ def test_a_port_of_another_program_is_an_error(nats_server: NatsServer) -> None:
         )
     assert found["main_port"]["state"] == "error"
     assert f"pid {os.getpid()}" in found["main_port"]["text"]
-    assert found["main_port"]["hint"] == "give another --port"
+    assert found["main_port"]["hint"] == "choose another --port"
 
 
 def test_a_container_asks_whether_it_lives(relay: Relay) -> None:

@@ -243,5 +243,5 @@ def test_another_program_on_that_port_is_told() -> None:
         port = server.getsockname()[1]
         one = only(found(None, nats_port=port), "nats")
     assert one.state == "error"
-    assert f"127.0.0.1:{port} is in use by another program" in one.text
+    assert f"127.0.0.1:{port} is already in use" in one.text
     assert "--nats-port" in one.hint

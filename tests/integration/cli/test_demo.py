@@ -247,7 +247,7 @@ def test_a_port_in_use_is_said_in_the_relays_own_line(tmp_path: Path) -> None:
         done = run_demo(tmp_path, "--port", str(port), "--ops-port", "0")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
-        f"tickertape serve: 127.0.0.1:{port} is in use by another program; give another --port",
+        f"tickertape serve: 127.0.0.1:{port} is already in use; choose another --port",
         f"tickertape demo: relay exited; see its output in {tmp_path / 'demo' / 'output' / 'relay.txt'}",
     ]
 

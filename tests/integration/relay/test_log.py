@@ -81,7 +81,7 @@ def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
             return welcome.session
 
     session = run(misbehave())
-    found = entry(relay, f"session {session} from 127.0.0.1 ended: ")
+    found = entry(relay, f"closed session {session} from 127.0.0.1: ")
     assert found.items() >= {"level": "WARNING", "session": session, "code": 4400}.items()
 
 
@@ -94,7 +94,9 @@ def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
                 assert await feed.closed() == 4409
 
     def told() -> list[dict[str, Any]]:
-        return [one for one in entries(relay) if "refused: bad_mode (4409)" in one["message"]]
+        return [
+            one for one in entries(relay) if "rejected client 127.0.0.1: bad_mode (4409)" in one["message"]
+        ]
 
     def summed_up() -> int:
         return sum(one.get("refused", {}).get("4409", 0) for one in entries(relay))

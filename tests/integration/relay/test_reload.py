@@ -231,7 +231,7 @@ def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) 
         former = serial(relay)
         files.private.write_text("no key")
         said = reload(relay)
-        assert f"certificate {files.certificate} cannot be used" in said
+        assert f"cannot use certificate {files.certificate}" in said
         assert said.endswith("Read again: nothing")
         assert serial(relay) == former
 

@@ -128,11 +128,11 @@ def test_sockets_without_a_session_make_room_for_each_other_and_never_cost_one(s
 @pytest.mark.parametrize(
     ("data", "status", "words"),
     [
-        (HEALTH * 18, b"400", b"more than 16 requests at once"),
-        (HEALTH + UPGRADE, b"400", b"an upgrade behind a request"),
-        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", b"405", b"GET is all"),
-        (HEALTH.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello"), b"400", b"has no body"),
-        (HEALTH.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), b"400", b"has no body"),
+        (HEALTH * 18, b"400", b"more than 16 pipelined requests"),
+        (HEALTH + UPGRADE, b"400", b"upgrade request while a response is pending"),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", b"405", b"use GET"),
+        (HEALTH.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nhello"), b"400", b"not accepted"),
+        (HEALTH.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), b"400", b"not accepted"),
         (b"hello\r\n\r\n", b"400", b"not an HTTP request"),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000, b"431", b"too large"),
     ],

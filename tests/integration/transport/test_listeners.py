@@ -55,7 +55,7 @@ def test_one_port_for_two_servers_is_told(name: str, workers: int) -> None:
     assert told.returncode == 1
     assert "ready" not in told.stdout
     assert one_line(told.stderr) == (
-        f"tickertape serve: --port and --ops-port are both {port}; give another --ops-port"
+        f"tickertape serve: --port and --ops-port are both {port}; choose another --ops-port"
     )
 
 

@@ -120,4 +120,4 @@ def test_one_port_for_two_servers_is_told_for_each_address(host: str, ops_host: 
         "--workers", workers, "--nats-url", "nats://127.0.0.1:1",
     )  # fmt: skip
     assert told.returncode == 1
-    assert f"--port and --ops-port are both {port}; give another --ops-port" in told.stderr
+    assert f"--port and --ops-port are both {port}; choose another --ops-port" in told.stderr

@@ -100,7 +100,7 @@ def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
 def test_a_certificate_that_is_not_there_is_told() -> None:
     """With the options that name it."""
     one = found(nats_url="nats://127.0.0.1:1", tls_cert=Path("/nowhere.pem"))["certificate"]
-    assert str(one).startswith("error  certificate /nowhere.pem cannot be read")
+    assert str(one).startswith("error  cannot read certificate /nowhere.pem")
 
 
 def test_with_a_nats_elsewhere_no_folder_is_looked_at() -> None:

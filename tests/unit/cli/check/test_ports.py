@@ -68,7 +68,7 @@ def test_one_port_for_both_is_told(ops_host: str) -> None:
     assert one["main_port"].state == "ok"
     assert one["ops_port"].state == "error"
     assert one["ops_port"].text == f"--port and --ops-port are both {port}"
-    assert one["ops_port"].hint == "give another --ops-port"
+    assert one["ops_port"].hint == "choose another --ops-port"
 
 
 def test_a_port_of_another_program_is_told_with_its_name() -> None:
@@ -77,8 +77,8 @@ def test_a_port_of_another_program_is_told_with_its_name() -> None:
         one = found(port=port, ops_port=port)
     for name, option in (("main_port", "--port"), ("ops_port", "--ops-port")):
         assert one[name].state == "error"
-        assert f"127.0.0.1:{port} is in use by another program" in one[name].text
-        assert one[name].hint == f"give another {option}"
+        assert f"127.0.0.1:{port} is already in use" in one[name].text
+        assert one[name].hint == f"choose another {option}"
         assert f"pid {os.getpid()})" in one[name].text
 
 
@@ -117,7 +117,7 @@ def test_an_address_that_is_not_ours_is_told() -> None:
     """Of the documentation's own network, which no machine has."""
     one = found(host="192.0.2.1", insecure=True)["main_port"]
     assert one.state == "error"
-    assert "192.0.2.1:8080 cannot be listened on" in one.text
+    assert "cannot listen on 192.0.2.1:8080" in one.text
 
 
 def test_nobody_listens_on_a_free_port() -> None:

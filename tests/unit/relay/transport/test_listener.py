@@ -69,7 +69,7 @@ def test_all_sockets_have_one_port() -> None:
 @needs_ipv6
 def test_a_port_that_is_taken_at_one_address_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Port 0 is any port; a given one is an error, and nothing stays bound."""
-    real = listener._socket
+    real = listener._open_socket
     tries: list[object] = []
 
     def taken_once(family: Any, address: Any, **more: Any) -> socket.socket:
@@ -79,7 +79,7 @@ def test_a_port_that_is_taken_at_one_address_is_tried_again(monkeypatch: pytest.
                 raise OSError(errno.EADDRINUSE, "in use")
         return real(family, address, **more)
 
-    monkeypatch.setattr(listener, "_socket", taken_once)
+    monkeypatch.setattr(listener, "_open_socket", taken_once)
     made = bind("localhost", 0)
     assert len(made.sockets) == len(tries) == 2
     made.close()
@@ -87,9 +87,7 @@ def test_a_port_that_is_taken_at_one_address_is_tried_again(monkeypatch: pytest.
         holder.bind(("::1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        with pytest.raises(
-            ListenError, match=f"localhost:{port} is in use by another program; give another --port"
-        ):
+        with pytest.raises(ListenError, match=f"localhost:{port} is already in use; choose another --port"):
             listen("localhost", port, "--port")
     with socket.socket() as free:
         free.bind(("127.0.0.1", port))
@@ -98,18 +96,18 @@ def test_a_port_that_is_taken_at_one_address_is_tried_again(monkeypatch: pytest.
 @pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
 def test_without_ipv6_there_is_ipv4(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its address is told, as before."""
-    real = listener._socket
+    real = listener._open_socket
 
     def without(family: Any, address: Any, **more: Any) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(code, "not here")
         return real(family, address, **more)
 
-    monkeypatch.setattr(listener, "_socket", without)
+    monkeypatch.setattr(listener, "_open_socket", without)
     made = bind("localhost", 0)
     assert made.address == f"127.0.0.1:{made.port}"
     made.close()
-    with pytest.raises(ListenError, match=r"\[::1\]:0 cannot be listened on"):
+    with pytest.raises(ListenError, match=r"cannot listen on \[::1\]:0"):
         listen("::1", 0, "--port")
 
 
@@ -134,16 +132,14 @@ def test_any_address_of_ipv6_still_takes_ipv4() -> None:
 
 def test_a_name_that_leads_nowhere_is_an_error() -> None:
     """Told with the option to change."""
-    with pytest.raises(
-        ListenError, match=r"nowhere\.invalid:0 cannot be listened on: .*; give another --host"
-    ):
+    with pytest.raises(ListenError, match=r"cannot listen on nowhere\.invalid:0: .*; choose another --host"):
         listen("nowhere.invalid", 0, "--port")
 
 
 @pytest.mark.parametrize("host", ["", ".", "a..b", "a" * 64, "\u00e9" * 64, "[::1]", "127.0.0.1 ", "\udcff"])
 def test_what_is_no_name_is_an_error(host: str) -> None:
     """Also what Python refuses before it asks the resolver."""
-    with pytest.raises(ListenError, match=r"cannot be listened on: .*; give another --ops-host"):
+    with pytest.raises(ListenError, match=r"cannot listen on .*: .*; choose another --ops-host"):
         listen(host, 0, "--ops-port")
     with pytest.raises(ListenError, match=r"cannot listen on .* for metrics: .*; choose another"):
         MetricsPort(host, 1, CollectorRegistry())

@@ -19,8 +19,8 @@ def test_a_refusal_is_told_with_its_reason(caplog: pytest.LogCaptureFixture) -> 
     refusals.record(4401, "the token ended", "192.0.2.7")
     refusals.record(4429, "too many frames", "192.0.2.7", "abc")
     assert messages(caplog) == [
-        "a client from 192.0.2.7 refused: the token ended (4401)",
-        "session abc from 192.0.2.7 ended: too many frames (4429)",
+        "rejected client 192.0.2.7: the token ended (4401)",
+        "closed session abc from 192.0.2.7: too many frames (4429)",
     ]
     assert vars(caplog.records[1]).items() >= {"session": "abc", "code": 4429}.items()
 
@@ -36,7 +36,7 @@ def test_a_crowd_is_a_number(caplog: pytest.LogCaptureFixture) -> None:
     refusals.tick(100.0 + WINDOW - 1, {})
     assert len(messages(caplog)) == LINES + 1, "not before the window is over"
     refusals.tick(100.0 + WINDOW, {})
-    assert messages(caplog)[-1] == f"refused as well: 4401 {10_000 - LINES}"
+    assert messages(caplog)[-1] == f"further rejections: 4401 {10_000 - LINES}"
     refusals.record(4401, "bad", "192.0.2.7")
     assert len(messages(caplog)) == LINES + 3, "a new window tells the first again"
     refusals.tick(100.0 + 2 * WINDOW, {})
@@ -51,6 +51,6 @@ def test_what_the_door_kept_out_is_added_up(caplog: pytest.LogCaptureFixture) ->
     refusals.tick(100.0 + WINDOW, limits)
     refusals.tick(100.0 + 2 * WINDOW, {**limits, Limit.ADDRESS_RATE: 5})
     assert messages(caplog) == [
-        "limits kept clients out: address_rate 3, connections 1",
-        "limits kept clients out: address_rate 2",
+        "connections rejected by limits: address_rate 3, connections 1",
+        "connections rejected by limits: address_rate 2",
     ]

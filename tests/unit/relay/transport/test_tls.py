@@ -121,7 +121,7 @@ def test_a_certificate_that_was_replaced_is_served_from_then_on(
     with caplog.at_level(logging.INFO):
         assert certificate.refresh()
         assert not certificate.refresh()
-    assert caplog.messages == [f"new certificate from {files.certificate}"]
+    assert caplog.messages == [f"loaded a new certificate from {files.certificate}"]
     assert certificate.context is context, "the door has it"
     assert greeted(context)[0] == "two.test"
 
@@ -149,7 +149,7 @@ def test_a_broken_new_pair_leaves_the_old_one_in_use(
     assert not certificate.refresh()
     assert not certificate.refresh()
     assert len(caplog.messages) == 1
-    assert "the former certificate stays in use" in caplog.messages[0]
+    assert "the previous certificate stays in use" in caplog.messages[0]
     assert str(files.certificate) in caplog.messages[0]
     assert greeted(certificate.context)[0] == "one.test"
     files.write(*pair)
@@ -166,11 +166,11 @@ def encrypted(key: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("no file", "cannot be read: [Errno 2] No such file or directory; check --tls-cert and --tls-key"),
-        ("nonsense", "cannot be used"),
-        ("other key", "cannot be used: KEY_VALUES_MISMATCH; give a PEM chain"),
-        ("no key", "cannot be used"),
-        ("encrypted", "cannot be read: its key is encrypted; check --tls-cert and --tls-key"),
+        ("no file", "[Errno 2] No such file or directory; check --tls-cert and --tls-key"),
+        ("nonsense", "cannot use certificate"),
+        ("other key", "KEY_VALUES_MISMATCH; set --tls-cert to a PEM chain"),
+        ("no key", "cannot use certificate"),
+        ("encrypted", "its private key is encrypted; check --tls-cert and --tls-key"),
     ],
 )
 def test_what_cannot_be_used_is_told_at_the_start(files: Files, what: str, words: str) -> None:
