@@ -1,8 +1,8 @@
-# `make demo` and `make test` do all the set-up; `make demo` needs only Python and its venv module, `make test` also
-# Node.js with npm, and Chromium.
+# `make demo` and `make test` set everything up. `make demo` needs only Python with its venv module; `make test` also
+# needs Node.js with npm, and Chromium.
 PYTHON ?= python3
 VENV := .venv
-# Tests mostly wait for processes: more at a time than there are processors.
+# Tests spend most of their time waiting for processes, so run more of them than there are cores.
 JOBS ?= 4
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-ready
@@ -15,17 +15,17 @@ NEXT_READY := $(NEXT)/node_modules/.ready
 
 .PHONY: demo test python chaos fuzz bench audit lint typing unit lock schema typescript dist clean
 
-demo: $(RUN)  ## everything on one machine; Ctrl-C ends it
+demo: $(RUN)  ## run everything on this machine; Ctrl-C stops it
 	$(BIN)/tickertape demo
 
-test: $(DEV) $(NEXT_READY)  ## what CI runs
+test: $(DEV) $(NEXT_READY)  ## run what CI runs
 	$(MAKE) -j3 lint typescript python
 
-python: $(DEV) $(NEXT_READY)  ## the tests in Python
+python: $(DEV) $(NEXT_READY)  ## run the Python tests
 	$(BIN)/python -m tickertape.contracts.export --check
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
-bench: $(DEV)  ## this relay beside its peers; ARGS="--quick" for a short run
+bench: $(DEV)  ## compare this relay with its peers; ARGS="--quick" for a short run
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(DEV) typing
@@ -34,38 +34,38 @@ lint: $(DEV) typing
 	$(BIN)/mypy
 	cd $(TYPING) && $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml
 
-# Tools that read the source, and do not run it, see the import package as the installed one has it.
+# Tools that read the source without running it need the import package laid out as it is installed.
 typing:
 	rm -rf $(TYPING)
 	mkdir -p $(TYPING)/tickertape
 	ln -s $(CURDIR)/tickertape/* $(CURDIR)/relay $(CURDIR)/producers $(CURDIR)/contracts $(TYPING)/tickertape/
 
-chaos: $(DEV)  ## the law on real sockets in full, kills in a cluster, a soak of 30 minutes, ten of log on the page
+chaos: $(DEV)  ## run the long tests: delivery guarantees on real sockets, kills in a cluster, a soak of 30 minutes
 	TICKERTAPE_CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos tests/e2e/dashboard/test_speed.py
 
-audit: $(DEV)  ## known weaknesses of what is locked; asks PyPI's database, and fails where that cannot be reached
+audit: $(DEV)  ## check the locked packages for known vulnerabilities; needs access to PyPI
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements.txt
 
-fuzz: $(DEV)  ## a million cases of what a stranger may send; FUZZ_CASES=10000 for fewer, FUZZ_SEED for others
+fuzz: $(DEV)  ## fuzz everything that an untrusted client can send; FUZZ_CASES and FUZZ_SEED change the run
 	$(BIN)/python -m tests.fuzz
 
 unit: $(DEV)
 	$(BIN)/python -m pytest -q tests/unit
 
-schema: $(DEV)  ## write contracts/schema and the TypeScript types anew
+schema: $(DEV)  ## regenerate contracts/schema and the TypeScript types
 	$(BIN)/python -m tickertape.contracts.export
 
-typescript: $(DEV) $(NODE)  ## types, compiled files and tests of the client in TypeScript
+typescript: $(DEV) $(NODE)  ## check and test the TypeScript client
 	cd $(TS) && npm run -s check && TICKERTAPE_PYTHON=$(CURDIR)/$(BIN)/python npm test
 
-dist: $(NODE)  ## compile the client in TypeScript and put the page together; what comes of it is kept
+dist: $(NODE)  ## build the TypeScript client and the dashboard; the results are committed
 	cd $(TS) && npm run -s build
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Tickertape needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-# An editable install, so that what is run is what is edited; its build tool is in the lock too.
+# An editable install, so that tests run the files that are edited; its build tool is locked too.
 $(RUN): $(BIN)/python deploy/requirements.txt pyproject.toml setup.py
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
@@ -81,8 +81,8 @@ $(NODE): $(TS)/package-lock.json $(TS)/.npmrc
 	cd $(TS) && npm ci --no-progress
 	touch $@
 
-# The app gets the client as a stranger would: packed, then installed. The lock file has no hash of that package, since
-# it is another one after each change; `npm install` in this folder would write one.
+# The app installs the client from a package, as a user would. The lock file has no hash of that package, because the
+# package differs after each change; running `npm install` in this folder would add one.
 $(NEXT_READY): $(NEXT)/package-lock.json $(NEXT)/.npmrc $(TS)/package.json $(wildcard $(TS)/dist/*) | $(NODE)
 	cd $(NEXT) && mv "$$(npm pack --silent $(CURDIR)/$(TS))" tickertape.tgz && npm ci --no-progress
 	touch $@

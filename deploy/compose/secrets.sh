@@ -1,20 +1,20 @@
 #!/bin/sh
-# Makes the secrets of compose.yaml, once: passwords of the programs in NATS, the key of the tokens, and Grafana's
-# administrator, in the folder `secrets` beside it, which belongs to you alone. What is there is kept.
+# Generates the secrets of compose.yaml: the programs' NATS passwords, the token signing key, and the password of
+# Grafana's administrator, in a private folder `secrets` beside it. Existing secrets are kept.
 set -eu
 cd "$(dirname "$0")/.."
 umask 077
 mkdir -p secrets
 make_secret() {
   [ -s "secrets/$1" ] || od -An -N 24 -tx1 /dev/urandom | tr -d ' \n' > "secrets/$1"
-  # The containers' users read it; the folder keeps everybody else out.
+  # The containers' users must read it; the folder's mode keeps other users out.
   chmod 0444 "secrets/$1"
 }
 : > secrets/nats.env
 for user in operator relay monitor shipper_web1 publisher; do
   make_secret "nats_$user"
   variable=NATS_$(printf %s "$user" | tr '[:lower:]' '[:upper:]')_PASSWORD
-  # In quotes of its own: NATS would read digits as a number.
+  # With inner quotes, because NATS would parse digits as a number.
   printf "%s='\"%s\"'\n" "$variable" "$(cat "secrets/nats_$user")" >> secrets/nats.env
 done
 make_secret jwt_key
