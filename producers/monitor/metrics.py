@@ -1,6 +1,6 @@
-"""The monitor's own metrics; those of probes carry the names that blackbox_exporter gave them.
+"""Metrics of the monitor; those of probes have the names that blackbox_exporter uses.
 
-Read when they are asked for, from the monitor's state: nothing is counted twice.
+The collector reads them from the monitor's state on each scrape, so that there is no second set of counters.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,80 +16,90 @@ _LABELS = ("gateway", "type", "probe")
 
 
 class MonitorCollector(Collector):
-    """Reads a monitor. Its labels are bounded by the file's gateways."""
+    """Collector that reads a monitor; the gateways and probes in the file bound its label values."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics now."""
-        yield from probe_metrics(self._monitor.watches())
-        yield from self._gateways()
+        """Yield the current value of all metrics."""
+        yield from probe_metrics(self._monitor.gateways())
+        yield from self._gateway_metrics()
         monitor = self._monitor
         yield CounterMetricFamily(
-            "tickertape_monitor_probes", "Looks at gateways.", value=monitor.probing.probed
+            "tickertape_monitor_probes", "Probes run on gateways.", value=monitor.scheduler.probes_run
         )
         yield CounterMetricFamily(
             "tickertape_monitor_transitions",
-            "Changes that NATS has acknowledged.",
-            value=monitor.telling.told,
+            "Status transitions that NATS has acknowledged.",
+            value=monitor.status_publisher.published,
         )
         yield CounterMetricFamily(
-            "tickertape_monitor_config_errors", "Times a changed file was refused.", value=monitor.refused
+            "tickertape_monitor_config_errors",
+            "Invalid files rejected on reload.",
+            value=monitor.config_errors,
         )
         yield GaugeMetricFamily(
             "tickertape_monitor_pending_transitions",
             "Status transitions that NATS has not acknowledged yet.",
-            value=monitor.telling.pending,
+            value=monitor.status_publisher.pending,
         )
         yield GaugeMetricFamily(
             "tickertape_monitor_online",
-            "1 when the monitor's own connectivity is well, or is not checked.",
-            value=float(monitor.probing.reaches),
+            "1 if a connectivity check succeeds or none is configured, 0 while all of them fail.",
+            value=float(monitor.scheduler.online),
         )
-        yield from monitor.probing.lag.collect()
+        yield from monitor.scheduler.lag.collect()
         yield GaugeMetricFamily(
             "tickertape_monitor_event_loop_lag_seconds",
-            "How late the event loop's last turn of housekeeping was.",
+            "Delay of the latest housekeeping run on the event loop.",
             value=monitor.loop_lag,
         )
-        # Metrics have a thread of their own: they answer even while nothing is watched any more.
+        # Metrics are served by a separate thread, which still answers when the event loop hangs.
         yield GaugeMetricFamily(
             "tickertape_monitor_last_loop_timestamp_seconds",
-            "When the event loop's last turn of housekeeping was.",
-            value=monitor.turned,
+            "Time of the latest housekeeping run on the event loop, UNIX seconds.",
+            value=monitor.housekeeping_at,
         )
 
-    def _gateways(self) -> Iterator[Metric]:
+    def _gateway_metrics(self) -> Iterator[Metric]:
         labels = _LABELS[:2]
         state = GaugeMetricFamily(
-            "tickertape_gateway_status", "1 for the status that a gateway has.", labels=(*labels, "status")
+            "tickertape_gateway_status",
+            "1 for the current status of the gateway, 0 for all others.",
+            labels=(*labels, "status"),
         )
-        flapping = GaugeMetricFamily("tickertape_gateway_flapping", "1 while it flaps.", labels=labels)
+        flapping = GaugeMetricFamily(
+            "tickertape_gateway_flapping", "1 while the gateway is flapping.", labels=labels
+        )
         silenced = GaugeMetricFamily(
-            "tickertape_gateway_silenced", "1 while alerts on it are not wanted.", labels=labels
+            "tickertape_gateway_silenced", "1 while alerts on the gateway are silenced.", labels=labels
         )
-        for watch in self._monitor.watches():
-            own = (watch.gateway.id, watch.gateway.type)
+        for monitored in self._monitor.gateways():
+            gateway_labels = (monitored.gateway.id, monitored.gateway.type)
             for status in Status:
-                state.add_metric((*own, str(status)), float(status is watch.status))
-            flapping.add_metric(own, float(watch.flaps))
-            silenced.add_metric(own, float(watch.silence is not None))
+                state.add_metric((*gateway_labels, str(status)), float(status is monitored.status))
+            flapping.add_metric(gateway_labels, float(monitored.is_flapping))
+            silenced.add_metric(gateway_labels, float(monitored.silence is not None))
         yield from (state, flapping, silenced)
 
 
-def probe_metrics(watches: Iterable[MonitoredGateway]) -> Iterator[Metric]:
-    """Make the metrics of probes, each labelled with the probe's name."""
-    success = GaugeMetricFamily("probe_success", "1 when the last look found it well.", labels=_LABELS)
-    duration = GaugeMetricFamily("probe_duration_seconds", "Seconds until it answered.", labels=_LABELS)
-    expiry = GaugeMetricFamily(
-        "probe_ssl_earliest_cert_expiry", "When its certificate ends, UNIX seconds.", labels=_LABELS
+def probe_metrics(gateways: Iterable[MonitoredGateway]) -> Iterator[Metric]:
+    """Yield the metrics of all probes, labelled with the name of the probe."""
+    success = GaugeMetricFamily(
+        "probe_success", "1 if the latest probe succeeded, 0 if it failed.", labels=_LABELS
     )
-    for watch in watches:
-        for check, result in zip(watch.gateway.checks, watch.results, strict=True):
+    duration = GaugeMetricFamily(
+        "probe_duration_seconds", "Seconds until the gateway answered.", labels=_LABELS
+    )
+    expiry = GaugeMetricFamily(
+        "probe_ssl_earliest_cert_expiry", "Expiry of the gateway's certificate, UNIX seconds.", labels=_LABELS
+    )
+    for monitored in gateways:
+        for check, result in zip(monitored.gateway.checks, monitored.results, strict=True):
             if result is None:
                 continue
-            labels = (watch.gateway.id, watch.gateway.type, check.probe.name)
+            labels = (monitored.gateway.id, monitored.gateway.type, check.probe.name)
             success.add_metric(labels, float(result.outcome is not Outcome.FAILED))
             if result.latency is not None:
                 duration.add_metric(labels, result.latency)

@@ -1,12 +1,12 @@
-"""The monitor at work: what is watched, when it is told, and the file that says so.
+"""Gateway monitor: the set of monitored gateways, their status changes, and reloads of the file.
 
-``probe_scheduler.py`` probes gateways, ``coordination/`` publishes statuses and hears other monitors.
+``probe_scheduler.py`` probes the gateways; ``coordination/`` publishes statuses and receives those of peers.
 
 Invariants:
 
-1. Probing never waits for NATS, and no probe waits for another but for a slot.
-2. A bad file changes nothing; a good one keeps the state of every gateway that is still in it.
-3. While the monitor's own connectivity is down it judges nobody, and lets the switches of NATS run out.
+1. Probing never waits for NATS, and a probe waits for another one only if all slots are taken.
+2. An invalid file changes nothing; a valid one keeps the state of every gateway that is still in it.
+3. While the monitor is offline it ignores probe results, and does not renew the dead man's switches.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from typing import Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemHealth
-from tickertape.producers.monitor.config.loader import MonitorFileError, load, stamp
+from tickertape.producers.monitor.config.loader import MonitorFileError, file_version, load
 from tickertape.producers.monitor.config.models import MonitorConfig
-from tickertape.producers.monitor.coordination.dead_man_switch import Watchdog
+from tickertape.producers.monitor.coordination.dead_mans_switch import DeadMansSwitch
 from tickertape.producers.monitor.coordination.peer_updates import PeerUpdates
 from tickertape.producers.monitor.coordination.status_publisher import StatusPublisher
-from tickertape.producers.monitor.gateway.model import Newest
-from tickertape.producers.monitor.gateway.state import removed
+from tickertape.producers.monitor.gateway.model import StoredStatus
+from tickertape.producers.monitor.gateway.state import make_removal_event
 from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
-from tickertape.producers.monitor.probe_scheduler import Probing
+from tickertape.producers.monitor.probe_scheduler import ProbeScheduler
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 
@@ -40,32 +40,33 @@ from tickertape.process.tasks import Tasks
 PROGRAM: Final = "monitor"
 
 STOP_GRACE: Final = 2.0
-"""Seconds at the end for what is not yet acknowledged."""
+"""Seconds on shutdown to publish pending changes."""
 
 DISARM_GRACE: Final = 2.0
-"""Seconds at the end for switches of gateways that are no longer watched."""
+"""Seconds on shutdown to disarm the switches of removed gateways."""
 
-HOUSEKEEPING: Final = 0.25
-"""Seconds between two looks at sessions, silences, recoveries, switches and the file."""
+HOUSEKEEPING_INTERVAL: Final = 0.25
+"""Seconds between two checks of trading sessions, silences, recoveries, switches and the file."""
 
 
 class Monitor:
-    """The gateways of a file, and what is to be told of them.
+    """Monitor of the gateways in a file.
 
     Args:
-        id: name of this monitor, kept in its events.
-        path: of the file.
-        config: what the file says.
-        publisher: entered; the caller closes it.
-        names: the deployment.
-        health_interval: seconds between two events on its own health.
+        id: name of this monitor, for the metadata of its events.
+        path: path of the file.
+        config: settings from the file.
+        publisher: started publisher; the caller closes it.
+        names: subject and stream names of the deployment.
+        health_interval: seconds between two events on the monitor's own health.
 
     Attributes:
-        refused: times that a changed file was refused.
-        telling: what is still to be told.
-        probing: the looks at gateways.
-        loop_lag: seconds that housekeeping was late the last time.
-        turned: when that was, UNIX seconds; 0 before the first time.
+        started: whether the stored statuses are loaded and all tasks run.
+        config_errors: number of invalid files rejected on reload.
+        status_publisher: queue of status changes.
+        scheduler: probe loops of the gateways.
+        loop_lag: delay of the latest housekeeping run, in seconds.
+        housekeeping_at: time of the latest housekeeping run, UNIX seconds; 0 before the first.
     """
 
     def __init__(
@@ -78,225 +79,236 @@ class Monitor:
         health_interval: float,
     ) -> None:
         self.started = False
-        self.refused = 0
+        self.config_errors = 0
         self.loop_lag = 0.0
-        self.turned = 0.0
-        self.telling = StatusPublisher(publisher, names, lambda *word: self._hearing.word(*word), _say)
+        self.housekeeping_at = 0.0
+        self.status_publisher = StatusPublisher(
+            publisher, names, lambda *event: self._peer_updates.apply(*event), _print_notice
+        )
         self._id = id
         self._path = path
         self._config = config
         self._publisher = publisher
         self._names = names
         self._health_interval = health_interval
-        self._watched: dict[str, MonitoredGateway] = {}
-        self.probing = Probing(self._watched, self._tell, _say)
-        self._hearing = PeerUpdates(id, names, self._watched, self.telling, self._tell)
+        self._monitored: dict[str, MonitoredGateway] = {}
+        self.scheduler = ProbeScheduler(self._monitored, self._publish_change, _print_notice)
+        self._peer_updates = PeerUpdates(
+            id, names, self._monitored, self.status_publisher, self._publish_change
+        )
         self._tasks: Tasks
         self._disarming: list[asyncio.Task[None]] = []
-        self._watchdog: Watchdog
+        self._switch: DeadMansSwitch
         self._client: Client
-        self._stamp = stamp(path)
-        self._reload = False
-        self._complained = False
+        self._file_version = file_version(path)
+        self._reload_requested = False
+        self._file_rejected = False
 
-    def watches(self) -> Iterator[MonitoredGateway]:
-        """The gateways under watch."""
-        yield from list(self._watched.values())
+    def gateways(self) -> Iterator[MonitoredGateway]:
+        """Iterate over a copy of the monitored gateways."""
+        yield from list(self._monitored.values())
 
-    def reload_soon(self) -> None:
-        """Read the file again at the next turn of housekeeping."""
-        self._reload = True
+    def request_reload(self) -> None:
+        """Reload the file in the next housekeeping run."""
+        self._reload_requested = True
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then hand over what is left.
+        """Run until ``stop`` is set, then publish the pending changes.
 
         Raises:
-            StreamsError: JetStream cannot serve.
+            StreamsError: the streams cannot be created or read.
             OSError: the credentials cannot be read.
         """
         client = self._client = await self._publisher.connected()
         names = self._names
         for note in (await ensure_streams(client, names, PROGRAM)).notes:
             print_notice(PROGRAM, note)
-        self._watchdog = Watchdog(client, names)
-        if not self._watchdog.works:
-            print_notice(PROGRAM, "without message schedules nothing tells when all monitors are dead")
-        newest = await self._hearing.first_look(client, self._watchdog.works)
+        self._switch = DeadMansSwitch(client, names)
+        if not self._switch.supported:
+            print_notice(
+                PROGRAM,
+                "this NATS server has no message schedules; the loss of all monitors will not be reported",
+            )
+        stored = await self._peer_updates.load_initial_state(client, self._switch.supported)
         async with Tasks() as tasks:
             self._tasks = tasks
-            tasks.start(self._hearing.events(client), "events")
-            tasks.start(self.telling.run(), "publish")
-            if self._watchdog.works:
-                tasks.start(self._hearing.quiet(client), "quiet")
-            self._begin(newest)
+            tasks.start(self._peer_updates.follow_events(client), "events")
+            tasks.start(self.status_publisher.run(), "publish")
+            if self._switch.supported:
+                tasks.start(self._peer_updates.follow_silences(client), "silences")
+            self._add_all(stored)
             await self._subscribe()
-            tasks.start(self._keep_house(), "house")
-            tasks.start(self._report(), "report")
+            tasks.start(self._run_housekeeping(), "housekeeping")
+            tasks.start(self._report_health(), "health")
             tasks.start(
-                self.probing.check_connectivity(lambda: self._config.connectivity_checks()), "connectivity"
+                self.scheduler.check_connectivity(lambda: self._config.connectivity_checks()), "connectivity"
             )
             self.started = True
-            print_notice(PROGRAM, f"watching {len(self._watched)} gateways as {self._id!r}")
+            print_notice(PROGRAM, f"monitoring {len(self._monitored)} gateways as {self._id!r}")
             await tasks.until(stop.wait())
             if self._disarming:
                 await asyncio.wait(self._disarming, timeout=DISARM_GRACE)
-        await self._hand_over()
+        await self._publish_remaining()
 
-    # What is watched.
+    # Monitored gateways.
 
-    def _begin(self, newest: dict[str, Newest]) -> None:
+    def _add_all(self, stored_statuses: dict[str, StoredStatus]) -> None:
         now = time.time()
         for gateway in self._config.resolved():
-            known = newest.get(gateway.subject)
-            if known is not None:
-                self.telling.heard(gateway.subject, known.sequence)
-            self._watch(MonitoredGateway(gateway, self._id, known, now), now)
-        for subject, known in newest.items():
-            own = known.monitor == self._id and known.status is not Status.REMOVED
-            if own and subject not in self._watched:
-                self.telling.heard(subject, known.sequence)
-                self._remove(known, now)
+            stored = stored_statuses.get(gateway.subject)
+            if stored is not None:
+                self.status_publisher.record_sequence(gateway.subject, stored.sequence)
+            self._add(MonitoredGateway(gateway, self._id, stored, now), now)
+        for subject, stored in stored_statuses.items():
+            own = stored.monitor == self._id and stored.status is not Status.REMOVED
+            if own and subject not in self._monitored:
+                self.status_publisher.record_sequence(subject, stored.sequence)
+                self._remove(stored, now)
 
-    def _watch(self, watched: MonitoredGateway, now: float) -> None:
-        subject = watched.gateway.subject
-        self._watched[subject] = watched
-        self._tell(watched, watched.first(now))
-        if (silence := self._hearing.silences.get(subject)) is not None:
-            self._tell(watched, watched.quiet(silence, now))
-        self._tell(watched, watched.keep_hours(now))
-        for index, check in enumerate(watched.gateway.checks):
-            watched.tasks.append(self._tasks.start(self.probing.probe(watched, index, check)))
+    def _add(self, monitored: MonitoredGateway, now: float) -> None:
+        subject = monitored.gateway.subject
+        self._monitored[subject] = monitored
+        self._publish_change(monitored, monitored.initial_event(now))
+        if (silence := self._peer_updates.silences.get(subject)) is not None:
+            self._publish_change(monitored, monitored.set_silence(silence, now))
+        self._publish_change(monitored, monitored.update_session(now))
+        for index, check in enumerate(monitored.gateway.checks):
+            monitored.tasks.append(self._tasks.start(self.scheduler.run_check(monitored, index, check)))
 
-    def _remove(self, known: Newest, now: float) -> None:
-        print_notice(PROGRAM, f"{known.gateway_id} is no longer in the file: removed")
-        self.telling.keep(removed(known, self._id, now))
-        self._disarming.append(self._tasks.start(self._disarm(known)))
+    def _remove(self, stored: StoredStatus, now: float) -> None:
+        print_notice(PROGRAM, f"{stored.gateway_id} is no longer in the file: removed")
+        self.status_publisher.enqueue(make_removal_event(stored, self._id, now))
+        self._disarming.append(self._tasks.start(self._disarm(stored)))
 
-    async def _disarm(self, known: Newest) -> None:
+    async def _disarm(self, stored: StoredStatus) -> None:
         try:
-            await self._watchdog.disarm(known.gateway_type, known.gateway_id)
+            await self._switch.disarm(stored.gateway_type, stored.gateway_id)
         except (StreamsError, NatsError) as error:
-            print_notice(PROGRAM, f"the switch of {known.gateway_id} may still fire once: {error}")
+            print_notice(
+                PROGRAM, f"the dead man's switch of {stored.gateway_id} may still fire once: {error}"
+            )
 
-    async def _read_again(self) -> None:
-        """Take a changed file over, or say why not."""
+    async def _reload_file(self) -> None:
+        """Apply the changed file, or report why it is rejected."""
         try:
             config = await asyncio.to_thread(load, self._path)
         except MonitorFileError as error:
-            self.refused += 1
-            self._complained = True
-            print_notice(PROGRAM, f"the changed file is refused, the old one stays: {error}")
+            self.config_errors += 1
+            self._file_rejected = True
+            print_notice(PROGRAM, f"the changed file is rejected, the previous one stays in effect: {error}")
             return
         now = time.time()
         self._config = config
-        wanted = {gateway.subject: gateway for gateway in config.resolved()}
-        for subject, watched in list(self._watched.items()):
-            gateway = wanted.pop(subject, None)
-            if gateway == watched.gateway:
+        configured = {gateway.subject: gateway for gateway in config.resolved()}
+        for subject, current in list(self._monitored.items()):
+            gateway = configured.pop(subject, None)
+            if gateway == current.gateway:
                 continue
-            watched.stop()
-            del self._watched[subject]
+            current.stop()
+            del self._monitored[subject]
             if gateway is None:
-                self._remove(watched.newest(), now)
+                self._remove(current.to_stored_status(), now)
             else:
-                self._watch(MonitoredGateway(gateway, self._id, watched.newest(), now), now)
-        for gateway in wanted.values():
-            self._watch(MonitoredGateway(gateway, self._id, None, now), now)
+                self._add(MonitoredGateway(gateway, self._id, current.to_stored_status(), now), now)
+        for gateway in configured.values():
+            self._add(MonitoredGateway(gateway, self._id, None, now), now)
         await self._subscribe()
-        print_notice(PROGRAM, f"the file was read again: watching {len(self._watched)} gateways")
+        print_notice(PROGRAM, f"file reloaded; monitoring {len(self._monitored)} gateways")
 
     async def _subscribe(self) -> None:
-        """Hear what the gateways that are watched now need."""
-        await self.probing.subscribe(self._client, self._names)
-        await self._hearing.recoveries(self._client)
+        """Subscribe to what the current gateways need."""
+        await self.scheduler.subscribe(self._client, self._names)
+        await self._peer_updates.load_recovery_sequences(self._client)
 
-    # What is told.
+    # Published events.
 
-    def _tell(self, watched: MonitoredGateway, change: GatewayStatusChange | None) -> None:
+    def _publish_change(self, monitored: MonitoredGateway, change: GatewayStatusChange | None) -> None:
         if change is not None:
             error = change.metadata.get("error")
             path = f"{change.previous_status} -> {change.current_status}"
             print_notice(PROGRAM, f"{change.gateway_id}: {path}{f' ({error})' if error else ''}")
-            self.telling.keep(change)
-        event = watched.recovery_follows(time.time())
+            self.status_publisher.enqueue(change)
+        event = monitored.update_recovery(time.time())
         if event is not None:
-            self.telling.keep(event)
+            self.status_publisher.enqueue(event)
 
     # Housekeeping.
 
-    async def _keep_house(self) -> None:
+    async def _run_housekeeping(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            due = clock() + HOUSEKEEPING
-            await asyncio.sleep(HOUSEKEEPING)
+            due = clock() + HOUSEKEEPING_INTERVAL
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
             self.loop_lag = max(0.0, clock() - due)
-            self.turned = now = time.time()
+            self.housekeeping_at = now = time.time()
             connected = self._client.is_connected
-            self.probing.heed(connected)
-            for watched in list(self._watched.values()):
-                self._tell_if_due(watched, now)
-                if self.probing.reaches and connected and watched.renews(clock()):
-                    await self._watchdog.renew(watched)
-            there = stamp(self._path)
-            if self._reload or there != self._stamp:
-                self._reload, self._stamp = False, there
-                await self._read_again()
+            self.scheduler.update_connection(connected)
+            for monitored in list(self._monitored.values()):
+                self._publish_if_due(monitored, now)
+                if self.scheduler.online and connected and monitored.take_renewal(clock()):
+                    await self._switch.renew(monitored)
+            version = file_version(self._path)
+            if self._reload_requested or version != self._file_version:
+                self._reload_requested, self._file_version = False, version
+                await self._reload_file()
 
-    def _tell_if_due(self, watched: MonitoredGateway, now: float) -> None:
-        change = watched.keep_hours(now) or watched.keep_silence(now)
+    def _publish_if_due(self, monitored: MonitoredGateway, now: float) -> None:
+        change = monitored.update_session(now) or monitored.expire_silence(now)
         if change is not None:
-            self._tell(watched, change)
-        subject = watched.recovery_subject
-        if subject is not None and not self.telling.waits(subject):
-            event = watched.next_recovery(now)
+            self._publish_change(monitored, change)
+        subject = monitored.recovery_subject
+        if subject is not None and not self.status_publisher.is_pending(subject):
+            event = monitored.next_recovery_event(now)
             if event is not None:
                 print_notice(PROGRAM, f"{event.gateway_id}: recovery {event.phase} {event.attempt}")
-                self.telling.keep(event)
+                self.status_publisher.enqueue(event)
                 if event.phase == "attempt":
-                    watched.tasks.append(self._tasks.start(self._attempt(watched, event)))
+                    monitored.tasks.append(self._tasks.start(self._attempt_recovery(monitored, event)))
 
-    async def _attempt(self, watched: MonitoredGateway, event: EventModel) -> None:
-        error = await watched.attempt(event)
+    async def _attempt_recovery(self, monitored: MonitoredGateway, event: EventModel) -> None:
+        error = await monitored.attempt_recovery(event)
         if error is not None:
-            print_notice(
-                PROGRAM, f"{watched.gateway.id}: the attempt to recover it could not be made: {error}"
-            )
+            print_notice(PROGRAM, f"{monitored.gateway.id}: recovery attempt failed: {error}")
 
-    async def _report(self) -> None:
-        """Tell that this monitor lives, and how it does."""
+    async def _report_health(self) -> None:
+        """Publish the monitor's own health at each interval."""
         while True:
-            late = self.probing.take_latest_lag()
+            lag = self.scheduler.take_latest_lag()
             event = SystemHealth(
                 component="monitor",
                 instance=self._id,
-                status=Status.HEALTHY if self.probing.reaches and not self._complained else Status.DEGRADED,
+                status=Status.HEALTHY
+                if self.scheduler.online and not self._file_rejected
+                else Status.DEGRADED,
                 checks={
-                    "gateways": len(self._watched),
-                    "statuses": dict(Counter(str(watched.status) for watched in self._watched.values())),
-                    "probes_total": self.probing.probed,
-                    "latest_probe_lag_ms": round(late * 1000, 1),
+                    "gateways": len(self._monitored),
+                    "statuses": dict(
+                        Counter(str(monitored.status) for monitored in self._monitored.values())
+                    ),
+                    "probes_total": self.scheduler.probes_run,
+                    "latest_probe_lag_ms": round(lag * 1000, 1),
                     "event_loop_lag_ms": round(self.loop_lag * 1000, 1),
-                    "pending_changes": self.telling.pending,
-                    "refused_files": self.refused,
-                    "reaches": self.probing.reaches,
+                    "pending_changes": self.status_publisher.pending,
+                    "refused_files": self.config_errors,
+                    "reaches": self.scheduler.online,
                 },
             )
             try:
                 await self._publisher.publish(event)
             except PublishError as error:
-                print_notice(PROGRAM, f"its own health could not be told: {error}")
+                print_notice(PROGRAM, f"health event not published: {error}")
             await asyncio.sleep(self._health_interval)
 
-    async def _hand_over(self) -> None:
+    async def _publish_remaining(self) -> None:
         try:
             async with asyncio.timeout(STOP_GRACE):
-                while self.telling.pending:
-                    if not await self.telling.tell_once():
+                while self.status_publisher.pending:
+                    if not await self.status_publisher.publish_pending():
                         await asyncio.sleep(RETRY_DELAY)
         except TimeoutError:
-            left = self.telling.pending
-            print_notice(PROGRAM, f"stopped with {left} changes that NATS has not acknowledged")
+            pending = self.status_publisher.pending
+            print_notice(PROGRAM, f"stopped with {pending} changes that NATS has not acknowledged")
 
 
-def _say(line: str) -> None:
+def _print_notice(line: str) -> None:
     print_notice(PROGRAM, line)

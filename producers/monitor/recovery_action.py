@@ -1,4 +1,4 @@
-"""One attempt to bring a gateway back: a command without a shell, or an HTTP call."""
+"""Recovery attempt: a command without a shell, or an HTTP request."""
 
 import ssl
 
@@ -10,18 +10,19 @@ from tickertape.producers.monitor.probes import exec, http
 from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import describe
 
-_ACCEPTED = [200, 201, 202, 204]
+_SUCCESS_STATUSES = [200, 201, 202, 204]
 
 
 async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | None:
-    """Make an attempt, within ``settings.timeout`` seconds.
+    """Make a recovery attempt within ``settings.timeout`` seconds.
 
     Args:
-        settings: what to do.
-        event: the attempt; a command finds its fields in TICKERTAPE_GATEWAY_ID, _TYPE and _ATTEMPT.
+        settings: the action.
+        event: event of the attempt; a command receives its fields as the environment variables
+            TICKERTAPE_GATEWAY_ID, TICKERTAPE_GATEWAY_TYPE and TICKERTAPE_ATTEMPT.
 
     Returns:
-        why it could not be done; None when it was.
+        the error; None if the attempt succeeded.
     """
     try:
         if settings.command is not None:
@@ -30,12 +31,17 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
                 "TICKERTAPE_GATEWAY_TYPE": event.gateway_type,
                 "TICKERTAPE_ATTEMPT": str(event.attempt),
             }
-            code, output = await exec.run(settings.command, environment, settings.timeout)
-            return f"ended with {code}: {exec.last_line(output)}"[:200] if code else None
-        call = {"kind": "http", "url": settings.url, "method": settings.method, "status": _ACCEPTED}
-        result = await http.HttpProbe.model_validate(call).probe(settings.timeout, ProbeContext())
+            code, output = await exec.run_command(settings.command, environment, settings.timeout)
+            return f"exited with {code}: {exec.last_line(output)}"[:200] if code else None
+        request = {
+            "kind": "http",
+            "url": settings.url,
+            "method": settings.method,
+            "status": _SUCCESS_STATUSES,
+        }
+        result = await http.HttpProbe.model_validate(request).probe(settings.timeout, ProbeContext())
         return None if result.outcome is Outcome.OK else result.error
     except TimeoutError:
-        return f"not done within {settings.timeout:g} s"
+        return f"not finished within {settings.timeout:g} s"
     except (OSError, h11.ProtocolError, ssl.SSLError) as error:
         return describe(error)

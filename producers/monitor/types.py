@@ -1,4 +1,4 @@
-"""Values as they stand in the monitor's file: durations, addresses, counts, each checked."""
+"""Validated field types of the monitor's file: durations, addresses and counts."""
 
 from typing import Annotated
 
@@ -11,23 +11,23 @@ from tickertape.validation import checked_by
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Read ``host:port``; an IPv6 address stands in brackets.
+    """Parse ``host:port``, where an IPv6 address is in brackets.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an address.
     """
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     if not colon or not host or (":" in host and not text.startswith("[")):
-        raise ValueError(f"{text!r} is no address; write host:port, as in 127.0.0.1:41205 or [::1]:41205")
+        raise ValueError(f"{text!r} is not an address; write host:port, as in 127.0.0.1:41205 or [::1]:41205")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise ValueError(f"port {port!r} of {text!r} is out of range; it is a number from 1 to 65535")
+        raise ValueError(f"port {port!r} of {text!r} is out of range; use a number from 1 to 65535")
     return host, int(port)
 
 
 def _positive(value: float) -> float:
     if value <= 0:
-        raise ValueError("must be more than 0")
+        raise ValueError("must be greater than 0")
     return value
 
 
@@ -47,6 +47,6 @@ Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 
 class Settings(BaseModel):
-    """A mapping of the file; an unknown key is a typing mistake."""
+    """Mapping in the file; unknown keys are rejected, because they are most likely typos."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -112,7 +112,7 @@ async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event
     port = None
     if settings.metrics_port:
         port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor))
-    unheed = add_signal_handlers(lambda _: monitor.reload_soon(), signal.SIGHUP)
+    unheed = add_signal_handlers(lambda _: monitor.request_reload(), signal.SIGHUP)
     try:
         async with Tasks() as tasks:
             working = tasks.start(monitor.run(stop), name="monitor")
@@ -136,7 +136,7 @@ async def _silence(settings: MonitorSettings) -> int:
         return 1
     try:
         names = settings.names()
-        print(await silences.silence(client, names, settings.gateway, seconds, settings.reason))
+        print(await silences.set_silence(client, names, settings.gateway, seconds, settings.reason))
     except (StreamsError, NatsError) as error:
         print_notice(PROGRAM, str(error))
         return 1

@@ -1,7 +1,7 @@
-"""What the monitor's file says (PROTOCOL.md section 7), and what it means once every default is filled in.
+"""Settings in the monitor's file (PROTOCOL.md section 7), and the gateways that result with all defaults.
 
-Invariant: a file that is accepted can be run. Every probe has a complete schedule, every id makes a legal
-subject, every exchange that a gateway names is there.
+Invariant: an accepted file can be run. Every probe has a complete schedule, every id is a legal subject
+token, and every exchange that a gateway refers to exists.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -15,7 +15,7 @@ from tickertape.producers.monitor.gateway.trading_hours import (
     WEEK,
     Sessions,
     Span,
-    overlapping,
+    find_overlap,
     parse_holidays,
     parse_span,
 )
@@ -24,20 +24,23 @@ from tickertape.producers.monitor.probes.settings import ProbeSettings, Schedule
 from tickertape.producers.monitor.types import Duration, Id, Settings
 
 MAX_GATEWAYS: Final = 10_000
+"""Gateways per file; it bounds the tasks, subjects and metric labels of one monitor."""
 
 
-def _zone(text: str) -> ZoneInfo:
+def _parse_zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
     except (OSError, ValueError, KeyError):
-        raise ValueError(f"{text!r} is no zone; write one such as Asia/Shanghai or Europe/London") from None
+        raise ValueError(
+            f"{text!r} is not a time zone; write one such as Asia/Shanghai or Europe/London"
+        ) from None
 
 
-def _spans(value: object) -> object:
+def _parse_spans(value: object) -> object:
     return tuple(parse_span(item) for item in value) if isinstance(value, list) else value
 
 
-def _holidays(value: object) -> object:
+def _parse_holiday_list(value: object) -> object:
     if not isinstance(value, list):
         return value
     return [day for item in value for day in parse_holidays(str(item))]
@@ -47,51 +50,51 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class ExchangeSettings(Settings):
-    """When an exchange is open; a gateway names it as its ``session``."""
+    """Trading sessions of an exchange; a gateway refers to an exchange with ``session``."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    zone: Annotated[ZoneInfo, BeforeValidator(lambda value: _zone(str(value)))]
+    zone: Annotated[ZoneInfo, BeforeValidator(lambda value: _parse_zone(str(value)))]
     days: Annotated[list[Day], Field(min_length=1)] = Field(default=["mon", "tue", "wed", "thu", "fri"])
-    spans: Annotated[tuple[Span, ...], BeforeValidator(_spans), Field(min_length=1)]
-    holidays: Annotated[list[Any], BeforeValidator(_holidays)] = Field(default=[])
+    spans: Annotated[tuple[Span, ...], BeforeValidator(_parse_spans), Field(min_length=1)]
+    holidays: Annotated[list[Any], BeforeValidator(_parse_holiday_list)] = Field(default=[])
     night_before_holiday: bool = True
 
     @field_validator("spans")
     @classmethod
-    def _apart(cls, spans: tuple[Span, ...]) -> tuple[Span, ...]:
-        if (both := overlapping(spans)) is not None:
-            first, second = (f"{span.begin:%H:%M}-{span.end:%H:%M}" for span in both)
-            raise ValueError(f"{first} and {second} overlap; make one span of them")
+    def _check_overlaps(cls, spans: tuple[Span, ...]) -> tuple[Span, ...]:
+        if (overlap := find_overlap(spans)) is not None:
+            first, second = (f"{span.begin:%H:%M}-{span.end:%H:%M}" for span in overlap)
+            raise ValueError(f"{first} and {second} overlap; merge them into one span")
         return spans
 
     def sessions(self) -> Sessions:
-        """The calendar."""
+        """Return the trading calendar."""
         days = frozenset(WEEK.index(day) for day in self.days)
         holidays = frozenset(self.holidays)
         return Sessions(self.zone, days, self.spans, holidays, self.night_before_holiday)
 
 
-def _not_empty(text: str) -> str:
+def _check_not_empty(text: str) -> str:
     if not text.strip():
-        raise ValueError("is empty")
+        raise ValueError("must not be empty")
     return text
 
 
 class GatewaySchedule(Schedule):
-    """What ``defaults`` and a gateway can set for all probes together."""
+    """Schedule for all probes of a gateway, in ``defaults`` or in the gateway itself."""
 
     dwell: Duration | None = None
-    """Least time in a status before a better one is told; a worse one never waits."""
+    """Minimum time in a status before a better one is published; a worse one is published immediately."""
     flapping: FlappingSettings | None = None
 
 
 class GatewaySettings(GatewaySchedule):
-    """A gateway as it stands in the file."""
+    """Gateway in the file."""
 
     id: Id
     type: Id
-    group: Annotated[str, AfterValidator(_not_empty)] | None = None
+    group: Annotated[str, AfterValidator(_check_not_empty)] | None = None
     labels: dict[str, str] = Field(default={})
     session: str | None = None
     recovery: RecoverySettings | None = None
@@ -99,23 +102,23 @@ class GatewaySettings(GatewaySchedule):
 
     @field_validator("probes")
     @classmethod
-    def _named_apart(cls, probes: list[ProbeSettings]) -> list[ProbeSettings]:
+    def _check_unique_names(cls, probes: list[ProbeSettings]) -> list[ProbeSettings]:
         seen: set[str] = set()
         for probe in probes:
             if probe.name in seen:
-                raise ValueError(f"two probes are called {probe.name!r}; give one of them a 'label'")
+                raise ValueError(f"two probes are named {probe.name!r}; give one of them a 'label'")
             seen.add(probe.name)
         return probes
 
 
 class ConnectivitySettings(Schedule):
-    """How the monitor finds out whether it can reach anything at all: one probe that passes is enough."""
+    """Checks of the monitor's own connectivity; the monitor is online if at least one probe succeeds."""
 
     probes: Annotated[list[Probe], Field(min_length=1)]
 
 
 class MonitorConfig(Settings):
-    """The whole file."""
+    """Top level of the file."""
 
     defaults: GatewaySchedule = GatewaySchedule()
     connectivity: ConnectivitySettings | None = None
@@ -123,16 +126,16 @@ class MonitorConfig(Settings):
     gateways: Annotated[list[GatewaySettings], Field(min_length=1, max_length=MAX_GATEWAYS)]
 
     def resolved(self) -> list[Gateway[ProbeSettings]]:
-        """The gateways, each probe with the nearest setting of its schedule."""
-        return [self._resolved(gateway) for gateway in self.gateways]
+        """Return the gateways with complete schedules; the innermost setting of each value applies."""
+        return [self._resolve(gateway) for gateway in self.gateways]
 
     def connectivity_checks(self) -> list[Check[ProbeSettings]]:
-        """Probes of the monitor's own connectivity; empty when the file names none."""
+        """Return the checks of the monitor's own connectivity; empty if the file has none."""
         if self.connectivity is None:
             return []
         return [_check(probe, self.connectivity, self.defaults) for probe in self.connectivity.probes]
 
-    def _resolved(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
+    def _resolve(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
         dwell = gateway.dwell if gateway.dwell is not None else self.defaults.dwell
         return Gateway(
             id=gateway.id,
@@ -147,19 +150,19 @@ class MonitorConfig(Settings):
         )
 
 
-BUILT_IN: Final = Schedule(interval="5s", timeout="2s", unhealthy_after=3, healthy_after=2)
-"""The schedule where the file says nothing."""
+BUILT_IN_SCHEDULE: Final = Schedule(interval="5s", timeout="2s", unhealthy_after=3, healthy_after=2)
+"""Schedule for values that the file does not set."""
 
 
-def _check(probe: ProbeSettings, *wider: Schedule) -> Check[ProbeSettings]:
-    def nearest(setting: str) -> Any:
-        levels = (probe, *wider, BUILT_IN)
+def _check(probe: ProbeSettings, *enclosing: Schedule) -> Check[ProbeSettings]:
+    def innermost(setting: str) -> Any:
+        levels = (probe, *enclosing, BUILT_IN_SCHEDULE)
         return next(value for level in levels if (value := getattr(level, setting)) is not None)
 
     return Check(
         probe,
-        nearest("interval"),
-        nearest("timeout"),
-        nearest("unhealthy_after"),
-        nearest("healthy_after"),
+        innermost("interval"),
+        innermost("timeout"),
+        innermost("unhealthy_after"),
+        innermost("healthy_after"),
     )

@@ -1,6 +1,6 @@
-"""Hears what others say of the gateways under watch: other monitors, silences, the switches of NATS.
+"""Updates on the monitored gateways from other monitors, other producers, silences and dead man's switches.
 
-Invariant: another's word on a subject is taken over, and what was to be told before it is told no more.
+Invariant: an event of another producer is adopted, and the pending changes on its subject are discarded.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from tickertape.contracts.events import GatewayStatusChange
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.coordination.status_publisher import StatusPublisher
 from tickertape.producers.monitor.coordination.stored_status import (
-    author,
-    newest_statuses,
-    status_of,
+    parse_author,
+    parse_stored_status,
+    read_stored_statuses,
 )
-from tickertape.producers.monitor.coordination.stream_follower import end_of, follow
-from tickertape.producers.monitor.gateway.model import Newest, Silence
+from tickertape.producers.monitor.coordination.stream_follower import follow, last_sequence
+from tickertape.producers.monitor.gateway.model import Silence, StoredStatus
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT
 from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 
@@ -30,117 +30,119 @@ from tickertape.nats.streams import StreamsError
 
 
 class PeerUpdates:
-    """Others' words, as a monitor takes them over.
+    """Peer updates, applied to the gateways of a monitor.
 
     Args:
-        id: name of this monitor; its own words are no news.
-        names: the deployment.
-        watched: the gateways by subject, as they are now.
-        telling: knows where each subject stands.
-        tell: gets a gateway that took a word over, with the change that this made.
+        id: name of this monitor, whose own events are ignored.
+        names: subject and stream names of the deployment.
+        gateways: the monitored gateways by status subject; a live view.
+        status_publisher: publisher that tracks the last sequence of each subject.
+        publish_change: receives a gateway after an update, with the change that the update causes, or None.
 
     Attributes:
-        silences: the newest silence of each gateway's status subject.
+        silences: latest silence of each gateway, by status subject.
     """
 
     def __init__(
         self,
         id: str,
         names: Names,
-        watched: Mapping[str, MonitoredGateway],
-        telling: StatusPublisher,
-        tell: Callable[[MonitoredGateway, GatewayStatusChange | None], None],
+        gateways: Mapping[str, MonitoredGateway],
+        status_publisher: StatusPublisher,
+        publish_change: Callable[[MonitoredGateway, GatewayStatusChange | None], None],
     ) -> None:
         self.silences: dict[str, Silence] = {}
         self._events_end = 0
         self._watchdog_end = 0
         self._id = id
         self._names = names
-        self._watched = watched
-        self._telling = telling
-        self._tell = tell
+        self._monitored = gateways
+        self._status_publisher = status_publisher
+        self._publish_change = publish_change
 
-    async def first_look(self, client: Client, silenced: bool) -> dict[str, Newest]:
-        """Read where the streams end, and what they hold: in this order nothing falls in between.
+    async def load_initial_state(self, client: Client, with_silences: bool) -> dict[str, StoredStatus]:
+        """Read the ends of the streams and then their contents, so that no message is missed in between.
 
         Args:
-            client: connected.
-            silenced: whether there is a WATCHDOG to hear of silences from.
+            client: connected NATS client.
+            with_silences: whether there is a WATCHDOG stream with silences.
 
         Returns:
-            the newest status of each subject.
+            the latest status of each gateway, by status subject.
 
         Raises:
-            StreamsError: NATS is there, and they cannot be read.
+            StreamsError: the streams cannot be read although NATS is reachable.
         """
         while True:
             reconnects = client.stats["reconnects"]
             try:
-                self._events_end = await end_of(client, self._names.stream("EVENTS"))
-                newest = await newest_statuses(client, self._names)
-                if silenced:
-                    self._watchdog_end = await end_of(client, self._names.stream("WATCHDOG"))
+                self._events_end = await last_sequence(client, self._names.stream("EVENTS"))
+                stored = await read_stored_statuses(client, self._names)
+                if with_silences:
+                    self._watchdog_end = await last_sequence(client, self._names.stream("WATCHDOG"))
                     self.silences = await silences.read(client, self._names)
-                return newest
+                return stored
             except (StreamsError, NatsError) as error:
                 if client.is_connected and client.stats["reconnects"] == reconnects:
-                    what = f"the newest statuses cannot be read: {error}"
-                    raise StreamsError(what, "look at the server's log and this user's permissions") from None
+                    message = f"the stored statuses cannot be read: {error}"
+                    hint = "check the server's log and the permissions of this NATS user"
+                    raise StreamsError(message, hint) from None
             await asyncio.sleep(RETRY_DELAY)
 
-    def word(self, subject: str, sequence: int, body: bytes) -> bool:
-        """Take over what stands on a subject, unless it is our own; True when it is another's."""
-        newest = status_of(subject, body, sequence)
-        silent = newest is not None and newest.reason == MONITOR_SILENT
-        if author(body) == self._id and not silent:
+    def apply(self, subject: str, sequence: int, body: bytes) -> bool:
+        """Adopt an event unless this monitor published it; return whether another producer published it."""
+        stored = parse_stored_status(subject, body, sequence)
+        # The dead man's switch publishes events in the name of the monitor that armed it.
+        switch_fired = stored is not None and stored.reason == MONITOR_SILENT
+        if parse_author(body) == self._id and not switch_fired:
             return False
-        self._telling.drop(subject)
-        watched = self._watched.get(subject)
-        if watched is not None and newest is not None:
-            self._tell(watched, watched.adopt(newest, time.time()))
-        for one in self._watched.values() if subject.startswith("gateway.recovery.") else ():
-            if one.recovery_subject == subject:
-                one.leave_recovery()
+        self._status_publisher.discard(subject)
+        monitored = self._monitored.get(subject)
+        if monitored is not None and stored is not None:
+            self._publish_change(monitored, monitored.adopt(stored, time.time()))
+        for monitored in self._monitored.values() if subject.startswith("gateway.recovery.") else ():
+            if monitored.recovery_subject == subject:
+                monitored.cede_recovery()
         return True
 
-    async def events(self, client: Client) -> None:
-        """Hear what is said in EVENTS since the first look, until cancelled."""
+    async def follow_events(self, client: Client) -> None:
+        """Apply the events that were published since ``load_initial_state``, until cancelled."""
         names = self._names
 
-        def heard(delivery: Delivery) -> None:
+        def receive(delivery: Delivery) -> None:
             subject = names.strip_prefix(delivery.subject)
-            if self._telling.heard(subject, delivery.seq):
-                self.word(subject, delivery.seq, delivery.data)
+            if self._status_publisher.record_sequence(subject, delivery.seq):
+                self.apply(subject, delivery.seq, delivery.data)
 
         patterns = (names.subject("gateway.>"),)
-        await follow(client, names.stream("EVENTS"), patterns, self._events_end, heard)
+        await follow(client, names.stream("EVENTS"), patterns, self._events_end, receive)
 
-    async def quiet(self, client: Client) -> None:
-        """Hear of silences since the first look, until cancelled."""
+    async def follow_silences(self, client: Client) -> None:
+        """Apply the silences that were set since ``load_initial_state``, until cancelled."""
         names = self._names
 
-        def heard(delivery: Delivery) -> None:
+        def receive(delivery: Delivery) -> None:
             subject = silences.status_subject(names.strip_prefix(delivery.subject))
             silence = silences.decode(delivery.data)
             if silence is None:
                 return
             self.silences[subject] = silence
-            if (watched := self._watched.get(subject)) is not None:
-                self._tell(watched, watched.quiet(silence, time.time()))
+            if (monitored := self._monitored.get(subject)) is not None:
+                self._publish_change(monitored, monitored.set_silence(silence, time.time()))
 
         patterns = (names.subject(silences.PATTERN),)
-        await follow(client, names.stream("WATCHDOG"), patterns, self._watchdog_end, heard)
+        await follow(client, names.stream("WATCHDOG"), patterns, self._watchdog_end, receive)
 
-    async def recoveries(self, client: Client) -> None:
-        """Know the last word on the recovery of each gateway."""
+    async def load_recovery_sequences(self, client: Client) -> None:
+        """Read the last sequence of each gateway's recovery subject."""
         stream = self._names.stream("EVENTS")
-        for watched in self._watched.values():
-            subject = watched.recovery_subject
-            if subject is None or self._telling.expects(subject):
+        for monitored in self._monitored.values():
+            subject = monitored.recovery_subject
+            if subject is None or self._status_publisher.last_sequence(subject):
                 continue
             try:
                 answer = await direct_get.get_last_message(client, stream, self._names.subject(subject))
             except NatsError:
-                continue  # it is read again when it turns out to be needed
+                continue  # a conflict on the first publish reads the sequence again
             if answer is not None:
-                self._telling.heard(subject, answer.seq)
+                self._status_publisher.record_sequence(subject, answer.seq)

@@ -1,14 +1,15 @@
-"""Tells changes so that of many monitors exactly one tells each: on the condition of the last word.
+"""Publisher of status changes that ensures that only one of several monitors publishes each change.
 
-Every change is published with ``Nats-Expected-Last-Subject-Sequence``. Of two monitors that tell the same one
-wins; the other is refused (10071), reads what was said, and adopts it.
+Every change is published with ``Nats-Expected-Last-Subject-Sequence``. If two monitors publish the same
+change, NATS accepts one and rejects the other (error 10071), whose monitor then reads and adopts the accepted
+event.
 
 Invariants:
 
-1. Probing never waits for NATS: changes are kept, in order per subject, until they are acknowledged.
-2. A change is told once: it keeps its message id through every try.
-3. What is kept is bounded: per subject the newest ``MAX_KEPT`` changes.
-4. Once another's word is heard on a subject, nothing that was to be told before it is told any more.
+1. Probing never waits for NATS: changes are queued, in order per subject, until NATS acknowledges them.
+2. A change is stored once: it keeps its message id through all retries.
+3. The queue is bounded: it holds the latest ``MAX_QUEUED`` changes per subject.
+4. When another producer's event on a subject is received, the changes queued for that subject are discarded.
 """
 
 import asyncio
@@ -27,125 +28,136 @@ from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.provisioning import RETRY_DELAY
 
-MAX_KEPT: Final = 64
-"""Changes on one subject that wait for NATS; beyond that the oldest is given up, and that is said."""
+MAX_QUEUED: Final = 64
+"""Changes per subject that wait for NATS; beyond that the oldest is dropped and reported."""
 
 WRONG_LAST_SEQUENCE: Final = 10071
+"""JetStream's error code for an expected last sequence that does not match."""
+
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
 class StatusPublisher:
-    """What is still to be told, and where each subject stands in EVENTS.
+    """Queue of changes to publish, and the last known sequence of each subject in EVENTS.
 
     Args:
-        publisher: entered; the caller closes it.
-        names: the deployment.
-        overruled: called with subject, sequence and body of what stands where our word was to; True when
-            it is another's, which it has then taken over.
-        say: gets lines for the operator.
+        publisher: started publisher; the caller closes it.
+        names: subject and stream names of the deployment.
+        on_conflict: receives subject, sequence and body of the event that is stored in place of ours; returns
+            True if another producer published it, after adopting it.
+        report: receives lines for the operator.
+
+    Attributes:
+        published: number of changes that NATS has acknowledged.
     """
 
     def __init__(
         self,
         publisher: Publisher,
         names: Names,
-        overruled: Callable[[str, int, bytes], bool],
-        say: Callable[[str], None],
+        on_conflict: Callable[[str, int, bytes], bool],
+        report: Callable[[str], None],
     ) -> None:
-        self.told = 0
+        self.published = 0
         self._publisher = publisher
         self._names = names
-        self._overruled = overruled
-        self._say = say
+        self._on_conflict = on_conflict
+        self._report = report
         self._sequences: dict[str, int] = {}
-        self._waiting: dict[str, deque[tuple[str, EventModel]]] = {}
-        self._something = asyncio.Event()
-        self._complained = False
+        self._queues: dict[str, deque[tuple[str, EventModel]]] = {}
+        self._not_empty = asyncio.Event()
+        self._failure_reported = False
 
     @property
     def pending(self) -> int:
-        """Changes that NATS has not acknowledged."""
-        return sum(map(len, self._waiting.values()))
+        """Number of changes that NATS has not acknowledged."""
+        return sum(map(len, self._queues.values()))
 
-    def waits(self, subject: str) -> bool:
-        """True while something on a subject is not acknowledged."""
-        return subject in self._waiting
+    def is_pending(self, subject: str) -> bool:
+        """Return whether a change on a subject is not acknowledged yet."""
+        return subject in self._queues
 
-    def heard(self, subject: str, sequence: int) -> bool:
-        """Note where a subject stands; False when that was known, as it is of our own words."""
+    def record_sequence(self, subject: str, sequence: int) -> bool:
+        """Record the last sequence of a subject; return whether it is newer than the known one.
+
+        The sequence of an event that this publisher has published is already known.
+        """
         if sequence <= self._sequences.get(subject, 0):
             return False
         self._sequences[subject] = sequence
         return True
 
-    def expects(self, subject: str) -> int:
-        """Sequence of the last word on a subject; 0 when EVENTS has none."""
+    def last_sequence(self, subject: str) -> int:
+        """Return the last known sequence of a subject in EVENTS; 0 if there is none."""
         return self._sequences.get(subject, 0)
 
-    def keep(self, event: EventModel) -> None:
-        """Have an event told, after those on its subject that wait already."""
-        kept = self._waiting.setdefault(event.subject, deque())
-        if len(kept) == MAX_KEPT:
-            kept.popleft()
-            self._say(f"{event.subject}: more than {MAX_KEPT} changes wait for NATS; the oldest is lost")
-        kept.append((secrets.token_hex(12), event))
-        self._something.set()
+    def enqueue(self, event: EventModel) -> None:
+        """Queue an event behind the pending ones of its subject."""
+        queue = self._queues.setdefault(event.subject, deque())
+        if len(queue) == MAX_QUEUED:
+            queue.popleft()
+            self._report(
+                f"{event.subject}: more than {MAX_QUEUED} changes wait for NATS; the oldest is dropped"
+            )
+        queue.append((secrets.token_hex(12), event))
+        self._not_empty.set()
 
-    def drop(self, subject: str) -> None:
-        """Another has spoken: what was to be told on a subject is old."""
-        self._waiting.pop(subject, None)
+    def discard(self, subject: str) -> None:
+        """Discard the pending changes of a subject, because a newer event of another producer is stored."""
+        self._queues.pop(subject, None)
 
     async def run(self) -> None:
-        """Tell, until cancelled."""
+        """Publish queued changes, until cancelled."""
         while True:
-            await self._something.wait()
-            if not await self.tell_once():
+            await self._not_empty.wait()
+            if not await self.publish_pending():
                 await asyncio.sleep(RETRY_DELAY)
-            if not self._waiting:
-                self._something.clear()
+            if not self._queues:
+                self._not_empty.clear()
 
-    async def tell_once(self) -> bool:
-        """Publish the oldest change of each subject, all at once; False when one has to be tried again."""
-        heads = {subject: kept[0] for subject, kept in self._waiting.items()}
-        # The condition is taken with the change: a word that is heard between the two overrules the change.
-        outcomes = await asyncio.gather(
+    async def publish_pending(self) -> bool:
+        """Publish the oldest change of each subject concurrently; return False if one has to be retried."""
+        heads = {subject: queue[0] for subject, queue in self._queues.items()}
+        # Take the expected sequence together with the change: if another producer's event arrives before the
+        # publish, NATS must reject the change.
+        settled = await asyncio.gather(
             *(
-                self._tell(subject, self.expects(subject), msg_id, event)
+                self._publish(subject, self.last_sequence(subject), msg_id, event)
                 for subject, (msg_id, event) in heads.items()
             )
         )
-        for (subject, head), done in zip(heads.items(), outcomes, strict=True):
-            kept = self._waiting.get(subject)
-            if done and kept and kept[0] is head:
-                kept.popleft()
-            if kept is not None and not kept:
-                del self._waiting[subject]
-        return all(outcomes)
+        for (subject, head), done in zip(heads.items(), settled, strict=True):
+            queue = self._queues.get(subject)
+            if done and queue and queue[0] is head:
+                queue.popleft()
+            if queue is not None and not queue:
+                del self._queues[subject]
+        return all(settled)
 
-    async def _tell(self, subject: str, expected: int, msg_id: str, event: EventModel) -> bool:
-        """Publish one change; False when it has to be tried again."""
+    async def _publish(self, subject: str, expected: int, msg_id: str, event: EventModel) -> bool:
+        """Publish one change; return False if it has to be retried."""
         headers = {_EXPECTED: str(expected)}
         try:
             ack = await self._publisher.publish(event, msg_id=msg_id, headers=headers)
         except PublishRejected as error:
             if error.code == WRONG_LAST_SEQUENCE:
-                return await self._reread(subject, event)
-            self._say(f"a change is lost: {error}")
+                return await self._resolve_conflict(subject, event)
+            self._report(f"a status change was dropped: {error}")
         except InvalidEvent as error:
-            self._say(f"a change is lost: {error}")
+            self._report(f"a status change was dropped: {error}")
         except PublishError as error:
-            if not self._complained:
-                self._say(f"{error}; trying on")
-            self._complained = True
+            if not self._failure_reported:
+                self._report(f"{error}; retrying")
+            self._failure_reported = True
             return False
         else:
-            self.heard(subject, ack.seq)
-            self.told += 1
-            self._complained = False
+            self.record_sequence(subject, ack.seq)
+            self.published += 1
+            self._failure_reported = False
         return True
 
-    async def _reread(self, subject: str, event: EventModel) -> bool:
-        """See what stands on a subject where an event of ours was to; True when that settles it."""
+    async def _resolve_conflict(self, subject: str, event: EventModel) -> bool:
+        """Read the event that is stored in place of ours; return False if ours has to be retried."""
         client: Client = await self._publisher.connected()
         try:
             answer = await direct_get.get_last_message(
@@ -154,7 +166,7 @@ class StatusPublisher:
         except (NatsError, OSError, TimeoutError):
             return False
         if answer is None:
-            self._sequences.pop(subject, None)  # the last word has expired: ours is the first again
+            self._sequences.pop(subject, None)  # the last event has expired, so ours is the first again
             return False
-        self.heard(subject, answer.seq)
-        return answer.data == event.encode() or self._overruled(subject, answer.seq, answer.data)
+        self.record_sequence(subject, answer.seq)
+        return answer.data == event.encode() or self._on_conflict(subject, answer.seq, answer.data)

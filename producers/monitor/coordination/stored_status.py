@@ -1,7 +1,7 @@
-"""The newest status of each gateway: a monitor's memory over a restart.
+"""Latest status of each gateway as stored in NATS, from which a monitor continues after a restart.
 
-LATEST keeps it for ever, but follows EVENTS at a distance: milliseconds, or many seconds after a restart
-of the server. So what EVENTS still has goes first.
+LATEST keeps every status without a time limit, but lags behind EVENTS by milliseconds, or by many seconds
+after a restart of the server. Therefore a status in EVENTS takes precedence.
 """
 
 import asyncio
@@ -12,56 +12,56 @@ import orjson
 from nats.aio.client import Client
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import GatewayStatusChange, Rejection, parse_time
-from tickertape.producers.monitor.gateway.model import Newest
+from tickertape.producers.monitor.gateway.model import StoredStatus
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
 
-_AT_ONCE: Final = 64
+_BATCH_SIZE: Final = 64
+"""Concurrent direct gets."""
 
 
-async def newest_statuses(client: Client, names: Names) -> dict[str, Newest]:
-    """Read the newest status of every gateway, by subject without the deployment's prefix.
+async def read_stored_statuses(client: Client, names: Names) -> dict[str, StoredStatus]:
+    """Read the latest status of every gateway, by subject without the deployment's prefix.
 
     Raises:
         StreamsError: JetStream does not answer.
-        NatsError: NATS went away.
+        NatsError: the connection to NATS was lost.
     """
-    found: dict[str, Newest] = {}
+    found: dict[str, StoredStatus] = {}
     events = names.stream("EVENTS")
     for stream in (names.stream("LATEST"), events):
         subjects = await direct_get.list_subjects(client, stream, names.subject("gateway.status.>"))
-        for start in range(0, len(subjects), _AT_ONCE):
-            some = subjects[start : start + _AT_ONCE]
+        for start in range(0, len(subjects), _BATCH_SIZE):
+            batch = subjects[start : start + _BATCH_SIZE]
             answers = await asyncio.gather(
-                *(direct_get.get_last_message(client, stream, subject) for subject in some)
+                *(direct_get.get_last_message(client, stream, subject) for subject in batch)
             )
-            for subject, answer in zip(some, answers, strict=True):
+            for subject, answer in zip(batch, answers, strict=True):
                 if answer is None:
                     continue
                 sequence = answer.seq if stream == events else 0
-                status = status_of(names.strip_prefix(subject), answer.data, sequence)
+                bare_subject = names.strip_prefix(subject)
+                status = parse_stored_status(bare_subject, answer.data, sequence)
                 if status is not None:
-                    found[names.strip_prefix(subject)] = status
-                elif sequence and names.strip_prefix(subject) in found:
-                    # What cannot be read still counts when the next event names the one before.
-                    found[names.strip_prefix(subject)] = replace(
-                        found[names.strip_prefix(subject)], sequence=sequence
-                    )
+                    found[bare_subject] = status
+                elif sequence and bare_subject in found:
+                    # The next event must expect this sequence, although the event on it is invalid.
+                    found[bare_subject] = replace(found[bare_subject], sequence=sequence)
     return found
 
 
-def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
-    """Read an event; None for one that breaks the contract, which anyone can put on the stream."""
+def parse_stored_status(subject: str, payload: bytes, sequence: int) -> StoredStatus | None:
+    """Parse a status event; return None if it is invalid, since any client may publish to the stream."""
     if isinstance(decode(subject, payload), Rejection):
         return None
     body: dict[str, Any] = orjson.loads(payload)
     if body.get("event_type") != "gateway_status_change":
         return None
     event = GatewayStatusChange.model_validate(body)
-    names = ("monitor", "probes", "since", "reason")
-    monitor, probes, since, reason = (event.metadata.get(name) for name in names)
-    return Newest(
+    keys = ("monitor", "probes", "since", "reason")
+    monitor, probes, since, reason = (event.metadata.get(key) for key in keys)
+    return StoredStatus(
         event.gateway_type,
         event.gateway_id,
         event.current_status,
@@ -76,15 +76,15 @@ def status_of(subject: str, payload: bytes, sequence: int) -> Newest | None:
 
 
 def _is_time(value: object) -> TypeGuard[str]:
-    """Tell whether a field that any producer may have written is an RFC 3339 time."""
+    """Return whether a metadata value, which any producer may have written, is an RFC 3339 time."""
     try:
         return isinstance(value, str) and bool(parse_time(value))
     except ValueError:
         return False
 
 
-def author(payload: bytes) -> str | None:
-    """Name of the monitor that wrote an event; None for another producer."""
+def parse_author(payload: bytes) -> str | None:
+    """Return the name of the monitor that published an event; None for another producer."""
     try:
         name = orjson.loads(payload)["metadata"]["monitor"]
     except (orjson.JSONDecodeError, KeyError, TypeError):

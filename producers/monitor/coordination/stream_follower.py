@@ -1,7 +1,7 @@
-"""Hears what others say: one ordered consumer on a stream, made again whenever it is lost.
+"""Stream follower: an ordered consumer that is recreated whenever it is lost.
 
-Invariant: ``handle`` gets every message after the place where it began, in order, each once, for as long
-as the stream is the same.
+Invariant: ``handle`` receives every message after the start sequence in order, exactly once, unless the
+stream is recreated.
 """
 
 import asyncio
@@ -16,55 +16,56 @@ from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.nats.streams import StreamsError, stream_info
 
-CHECK_EVERY: Final = 0.5
+CHECK_INTERVAL: Final = 0.5
+"""Seconds between two checks whether the consumer still receives heartbeats."""
 
 
-async def end_of(client: Client, stream: str) -> int:
-    """Last sequence of a stream.
+async def last_sequence(client: Client, stream: str) -> int:
+    """Return the last sequence of a stream.
 
     Raises:
-        StreamsError: it is not there, or JetStream does not answer.
+        StreamsError: the stream does not exist, or JetStream does not answer.
     """
-    there = await stream_info(client, stream)
-    if there is None:
+    existing = await stream_info(client, stream)
+    if existing is None:
         raise StreamsError(f"stream {stream} is absent", "'tickertape streams apply'")
-    return int(there["state"]["last_seq"])
+    return int(existing["state"]["last_seq"])
 
 
 async def follow(
     client: Client, stream: str, patterns: tuple[str, ...], after: int, handle: Callable[[Delivery], None]
 ) -> None:
-    """Hand on what comes, until cancelled.
+    """Pass each message of a stream to ``handle``, until cancelled.
 
     Args:
-        client: connected; it may go away and come back.
-        stream: name in NATS.
-        patterns: as in NATS.
-        after: sequence after which to begin.
-        handle: gets each message; must not block.
+        client: NATS client; its connection may be lost and recovered meanwhile.
+        stream: name of the stream in NATS.
+        patterns: subjects to filter by, with the deployment's prefix.
+        after: sequence after which to start.
+        handle: receives each message; must not block.
     """
     loop = asyncio.get_running_loop()
     while True:
         lost = asyncio.Event()
 
-        def take(delivery: Delivery) -> None:
+        def receive(delivery: Delivery) -> None:
             nonlocal after
             after = delivery.seq
             handle(delivery)
 
-        consumer = OrderedConsumer(client, stream, take, lambda _, lost=lost: lost.set())  # type: ignore[misc]
+        consumer = OrderedConsumer(client, stream, receive, lambda _, lost=lost: lost.set())  # type: ignore[misc]
         try:
-            # A stream that was made again begins anew, and so do we.
-            after = min(after, await end_of(client, stream))
+            # A recreated stream starts at sequence 1 again, so its end may be before ``after``.
+            after = min(after, await last_sequence(client, stream))
             await consumer.start(after + 1, patterns)
             while not lost.is_set() and not consumer.is_stale(loop.time()):
                 try:
-                    async with asyncio.timeout(CHECK_EVERY):
+                    async with asyncio.timeout(CHECK_INTERVAL):
                         await lost.wait()
                 except TimeoutError:
                     continue
         except (StreamsError, NatsError, OSError, TimeoutError):
-            pass  # NATS is away; whoever owns the connection says so
+            pass  # NATS is unreachable, which the owner of the connection reports
         finally:
             with contextlib.suppress(NatsError):
                 await consumer.stop()

@@ -1,4 +1,7 @@
-"""Does a gateway go back and forth? Judged by its last results, not by time; pure."""
+"""Flap detection: whether the recent results of a gateway alternate between good and bad; pure.
+
+Detection counts results, not seconds, so that it works the same for every probe interval.
+"""
 
 from collections import deque
 from typing import Annotated
@@ -8,48 +11,50 @@ from tickertape.producers.monitor.types import Settings
 
 
 class FlappingSettings(Settings):
-    """When a gateway counts as flapping: by the share of its last results that differ from the one before."""
+    """Thresholds of flap detection: the share of recent results that differ from their predecessor."""
 
     window: Annotated[int, Field(ge=5, le=200, strict=True)] = 20
     enter: Annotated[float, Field(gt=0, le=1)] = 0.5
     leave: Annotated[float, Field(ge=0, lt=1)] = 0.25
 
     @model_validator(mode="after")
-    def _leaves_below_enter(self) -> "FlappingSettings":
+    def _check_hysteresis(self) -> "FlappingSettings":
         if self.leave >= self.enter:
-            raise ValueError("'leave' must be below 'enter', or it would enter and leave at once")
+            raise ValueError(
+                "'leave' must be below 'enter'; otherwise flapping would end as soon as it starts"
+            )
         return self
 
 
 class Flapping:
-    """The share of the last results at which the verdict was another than the one before."""
+    """Flap detector with hysteresis over a window of recent results."""
 
     def __init__(self, settings: FlappingSettings) -> None:
-        self.flaps = False
+        self.is_flapping = False
         self._changes: deque[bool] = deque(maxlen=settings.window)
         self._enter = settings.enter
         self._leave = settings.leave
         self._last: bool | None = None
 
     def __repr__(self) -> str:
-        return f"Flapping({self.flaps}, {sum(self._changes)} of {len(self._changes)})"
+        return f"Flapping({self.is_flapping}, {sum(self._changes)} of {len(self._changes)})"
 
-    def after(self, well: bool) -> bool:
-        """Take in a result; True when it began or ceased to flap with it."""
+    def record_result(self, healthy: bool) -> bool:
+        """Record a result; return whether flapping started or stopped with it."""
         if self._last is not None:
-            self._changes.append(well is not self._last)
-        self._last = well
+            self._changes.append(healthy is not self._last)
+        self._last = healthy
         share = sum(self._changes) / (self._changes.maxlen or 1)
-        before = self.flaps
-        self.flaps = share > self._leave if before else share >= self._enter
-        return self.flaps is not before
+        before = self.is_flapping
+        self.is_flapping = share > self._leave if before else share >= self._enter
+        return self.is_flapping is not before
 
-    def agree(self, flaps: bool) -> None:
-        """Another has said whether it does; it is not said again."""
-        self.flaps = flaps
+    def adopt(self, is_flapping: bool) -> None:
+        """Adopt the state that another monitor published, so that it is not published twice."""
+        self.is_flapping = is_flapping
 
-    def forget(self) -> None:
-        """Begin anew: what was before an interruption says nothing."""
-        self.flaps = False
+    def reset(self) -> None:
+        """Discard all results: those from before an interruption are not comparable with later ones."""
+        self.is_flapping = False
         self._changes.clear()
         self._last = None

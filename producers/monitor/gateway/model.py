@@ -1,4 +1,4 @@
-"""The values that the state of a gateway is made of: what it is, what was last said of it, its silence."""
+"""Value types of the gateway state: gateways and checks, stored statuses and silences."""
 
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -10,11 +10,11 @@ from tickertape.producers.monitor.gateway.trading_hours import Sessions
 
 
 class Probe(Protocol):
-    """A probe, of which a gateway's state needs no more than its name."""
+    """Probe as far as the gateway state is concerned: its name."""
 
     @property
     def name(self) -> str:
-        """What events call it; unique among those of its gateway."""
+        """Name in events; unique within its gateway."""
 
 
 AnyProbe = TypeVar("AnyProbe", bound=Probe, covariant=True)
@@ -22,7 +22,7 @@ AnyProbe = TypeVar("AnyProbe", bound=Probe, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[AnyProbe]):
-    """A probe with its complete schedule; times in seconds."""
+    """Probe with its complete schedule; times are in seconds."""
 
     probe: AnyProbe
     interval: float
@@ -33,11 +33,11 @@ class Check(Generic[AnyProbe]):
 
 @dataclass(frozen=True, slots=True)
 class Gateway(Generic[AnyProbe]):
-    """A gateway ready to run.
+    """Gateway with all settings resolved.
 
     Attributes:
-        sessions: when its exchange is open; None means always.
-        dwell: least seconds in a status before a better one is told.
+        sessions: trading sessions of its exchange; None if it is always open.
+        dwell: minimum seconds in a status before a better one is published.
     """
 
     id: str
@@ -52,27 +52,27 @@ class Gateway(Generic[AnyProbe]):
 
     @property
     def subject(self) -> str:
-        """Where its status goes, without the deployment's prefix."""
+        """Subject of its status, without the deployment's prefix."""
         return GatewayStatusChange.subject_of(gateway_type=self.type, gateway_id=self.id)
 
     @property
     def interval(self) -> float:
-        """Seconds of its most frequent probe."""
+        """Interval of its most frequent probe, in seconds."""
         return min(check.interval for check in self.checks)
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
-    """What the newest event says of a gateway.
+class StoredStatus:
+    """Latest status event of a gateway, as stored in NATS.
 
     Attributes:
-        since: when that status began, as the event says.
-        monitor: name of the monitor that wrote it; None for another producer.
-        probes: status of each probe by its name; empty for another producer.
-        reason: why it is so, when the event names one.
-        sequence: of the event in EVENTS; 0 when EVENTS has let it go.
-        flapping: whether the event says that it flaps.
-        silenced: whether the event says that alerts are not wanted.
+        since: start of the status, as RFC 3339 text from the event.
+        monitor: name of the monitor that published the event; None for another producer.
+        probes: status of each probe by name; empty for another producer.
+        reason: reason of the status, if the event has one.
+        sequence: sequence of the event in EVENTS; 0 if EVENTS no longer has it.
+        flapping: whether the event marks the gateway as flapping.
+        silenced: whether the event marks the gateway as silenced.
     """
 
     gateway_type: str
@@ -89,14 +89,14 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Alerts on a gateway are not wanted for a while.
+    """Time-limited suppression of alerts and recovery attempts of a gateway.
 
     Attributes:
-        until: UNIX seconds.
-        why: for those who ask.
-        by: who said so.
+        until: end of the silence, UNIX seconds.
+        reason: free text from the operator.
+        by: user name of the operator.
     """
 
     until: float
-    why: str
+    reason: str
     by: str

@@ -1,14 +1,15 @@
-"""What a series of probe results says about a gateway: a table of states, with no I/O and no clock.
+"""Probe and gateway health from a series of probe results: a state table without I/O or a clock.
 
 Invariants:
 
 1. One result never flips a gateway between HEALTHY and UNHEALTHY unless its threshold is 1.
-2. UNKNOWN is left only by a verdict: ``healthy_after`` answers, or ``unhealthy_after`` failures, in a row.
-3. From UNHEALTHY the way up is RECOVERING, unless ``healthy_after`` is 1; a failure there leads back.
-4. A gateway is what its worst probe is.
+2. UNKNOWN ends only with ``healthy_after`` answers, or ``unhealthy_after`` failures, in a row.
+3. UNHEALTHY becomes HEALTHY through RECOVERING, unless ``healthy_after`` is 1; a failure while RECOVERING
+   leads back to UNHEALTHY.
+4. A gateway has the status of its worst probe.
 
-The table of one probe, with F failures in a row, B results in a row that are not ok, O ok results in a row,
-A answers (ok or degraded) in a row, ``u`` and ``h`` the thresholds; the first line that fits counts:
+State table of one probe, where F is the number of consecutive failures, B of results that are not ok, O of ok
+results and A of answers (ok or degraded); ``u`` and ``h`` are the thresholds. The first matching row applies:
 
 =============================  ======================  ==============================================
 state                          condition               next
@@ -19,7 +20,7 @@ UNHEALTHY RECOVERING UNKNOWN   A >= h                  HEALTHY if the last was o
 UNHEALTHY                      answered                RECOVERING
 HEALTHY                        B >= u                  DEGRADED
 DEGRADED                       O >= h                  HEALTHY
-any                            else                    as it is
+any                            otherwise               unchanged
 =============================  ======================  ==============================================
 """
 
@@ -32,7 +33,7 @@ from tickertape.contracts.events import Status
 
 
 class Outcome(StrEnum):
-    """What one probe found."""
+    """Outcome of one probe run."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -41,12 +42,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One look at a gateway.
+    """Result of one probe run.
 
     Attributes:
-        error: why it is not ok; None when it is.
-        latency: seconds until it answered; None when it did not.
-        expires: when its certificate ends, UNIX seconds; None when it showed none.
+        error: reason why the outcome is not ok; None if it is ok.
+        latency: seconds until the answer; None without one.
+        expires: expiry of the certificate, UNIX seconds; None without a certificate.
     """
 
     outcome: Outcome
@@ -57,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ProbeHealth:
-    """State of one probe, and the runs of results that lead to the next one."""
+    """Status of one probe, with the counts of consecutive results that decide the next status."""
 
     status: Status = Status.UNKNOWN
     failed: int = 0
@@ -65,18 +66,18 @@ class ProbeHealth:
     ok: int = 0
     answered: int = 0
 
-    def after(self, outcome: Outcome, unhealthy_after: int, healthy_after: int) -> "ProbeHealth":
-        """State after one more result; thresholds are results in a row."""
-        runs = replace(
+    def with_result(self, outcome: Outcome, unhealthy_after: int, healthy_after: int) -> "ProbeHealth":
+        """Return the health after one more result; thresholds are numbers of consecutive results."""
+        counted = replace(
             self,
             failed=self.failed + 1 if outcome is Outcome.FAILED else 0,
             not_ok=self.not_ok + 1 if outcome is not Outcome.OK else 0,
             ok=self.ok + 1 if outcome is Outcome.OK else 0,
             answered=self.answered + 1 if outcome is not Outcome.FAILED else 0,
         )
-        return replace(runs, status=runs._next(outcome, unhealthy_after, healthy_after))
+        return replace(counted, status=counted._next_status(outcome, unhealthy_after, healthy_after))
 
-    def _next(self, outcome: Outcome, unhealthy_after: int, healthy_after: int) -> Status:
+    def _next_status(self, outcome: Outcome, unhealthy_after: int, healthy_after: int) -> Status:
         down = self.status in (Status.UNHEALTHY, Status.RECOVERING)
         if self.failed >= unhealthy_after or (down and outcome is Outcome.FAILED):
             return Status.UNHEALTHY
@@ -101,15 +102,15 @@ _WORST_FIRST: Final = (
 
 
 RANKS: Final = {status: rank for rank, status in enumerate(_WORST_FIRST)}
-"""Greater is better."""
+"""Rank of each status; a higher rank is a better status."""
 
 
-def combined(current: Status, probes: Iterable[Status]) -> Status:
-    """Status of a gateway by those of its probes.
+def combine_statuses(current: Status, probes: Iterable[Status]) -> Status:
+    """Combine the statuses of a gateway's probes into its own.
 
     Args:
-        current: its status so far; one that is known is not lost to a probe that has shown nothing yet.
-        probes: at least one.
+        current: current status of the gateway; if it is known, probes without a status do not change it.
+        probes: status of each probe, at least one.
     """
     statuses = list(probes)
     if current in _WORST_FIRST and current is not Status.UNKNOWN:
@@ -117,17 +118,17 @@ def combined(current: Status, probes: Iterable[Status]) -> Status:
     return min(statuses, key=_WORST_FIRST.index)
 
 
-def adopted(status: Status, probes: Mapping[str, str], name: str) -> ProbeHealth:
-    """State in which a probe goes on after a restart, so that its first result flips nothing.
+def restore_health(status: Status, probes: Mapping[str, str], name: str) -> ProbeHealth:
+    """Restore a probe's health after a restart, so that its first result does not change the status.
 
     Args:
-        status: what the gateway's newest event says.
-        probes: what that event says of each probe; empty when another producer wrote it.
-        name: this probe.
+        status: status of the gateway in its latest event.
+        probes: status of each probe in that event, by name; empty if another producer published it.
+        name: name of this probe.
     """
     try:
         own = Status(probes.get(name, ""))
     except ValueError:
-        # A probe that is new to a gateway has shown nothing yet; without details all are as the gateway.
+        # A new probe has no status yet; without details every probe gets the status of the gateway.
         own = Status.UNKNOWN if probes else status
     return ProbeHealth(own if own in _WORST_FIRST else Status.UNKNOWN)

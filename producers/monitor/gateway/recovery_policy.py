@@ -1,9 +1,11 @@
-"""When to try to bring a gateway back, and when to leave it to people: decisions only, no I/O and no clock.
+"""Recovery policy: when to attempt recovery of a gateway, and when to leave it to operators.
+
+The policy only decides; it does no I/O and reads no clock.
 
 Invariants:
 
-1. No more attempts are made in any hour than the file allows, however often the gateway fails.
-2. Each course begins with ``started`` and ends with ``succeeded`` or ``failed``, each told once.
+1. No more attempts are made in any hour than ``per_hour``, however often the gateway fails.
+2. Each recovery begins with ``started`` and ends with ``succeeded`` or ``failed``, each published once.
 """
 
 from collections.abc import Mapping
@@ -16,13 +18,14 @@ from tickertape.producers.monitor.types import Command, Count, Duration, HttpUrl
 from tickertape.rate_limit import SlidingWindow
 
 MAX_BACKOFF: Final = 600.0
-"""Seconds between two attempts at most."""
+"""Maximum seconds between two attempts."""
 
 HOUR: Final = 3600.0
+"""Window of ``per_hour``, in seconds."""
 
 
 class RecoverySettings(Settings):
-    """What to try when a gateway is UNHEALTHY: a command, or an HTTP call."""
+    """Recovery action for an UNHEALTHY gateway, a command or an HTTP request, and its schedule."""
 
     command: Command | None = None
     url: HttpUrl | None = None
@@ -34,18 +37,22 @@ class RecoverySettings(Settings):
     timeout: PositiveDuration = 60.0
 
     @model_validator(mode="after")
-    def _one_way(self) -> "RecoverySettings":
+    def _check_one_action(self) -> "RecoverySettings":
         if (self.command is None) == (self.url is None):
-            raise ValueError("needs 'command' or 'url', and only one of them")
+            raise ValueError("needs exactly one of 'command' and 'url'")
         return self
 
 
 class Recovery:
-    """One gateway's attempts.
+    """Recovery of one gateway.
 
     Args:
-        settings: the gateway's own.
-        metadata: of each event.
+        settings: recovery settings of the gateway.
+        metadata: metadata of each recovery event.
+
+    Attributes:
+        active: whether a recovery is in progress, or has failed and the gateway has not been healthy since.
+        attempt: number of the latest attempt.
     """
 
     def __init__(
@@ -53,19 +60,19 @@ class Recovery:
     ) -> None:
         self.active = False
         self.attempt = 0
-        self._ours = True  # False while another monitor makes the attempts
+        self._owned = True  # False while another monitor makes the attempts
         self._settings = settings
         self._gateway_type = gateway_type
         self._gateway_id = gateway_id
         self._metadata = metadata
         self._due: float | None = None
-        self._made = SlidingWindow(HOUR)
+        self._attempts = SlidingWindow(HOUR)
 
     def __repr__(self) -> str:
         return f"Recovery({self._gateway_id}, attempt {self.attempt}, due {self._due})"
 
-    def begin(self, now: float) -> GatewayRecovery | None:
-        """The gateway is UNHEALTHY; None when a course is under way already. ``now`` is in UNIX seconds."""
+    def start(self, now: float) -> GatewayRecovery | None:
+        """Start a recovery at ``now``, UNIX seconds; return None if one is active already."""
         if self.active:
             return None
         self.active, self.attempt = True, 0
@@ -73,52 +80,52 @@ class Recovery:
         return self._event("started", now)
 
     def due(self) -> float | None:
-        """When the next attempt, or the end of the course, is due; None while nothing is."""
+        """Return the time of the next attempt or of the failure, UNIX seconds; None if nothing is due."""
         return self._due
 
-    def next(self, now: float) -> GatewayRecovery | None:
-        """What is due now: an ``attempt`` to be made, or ``failed``; None when it is not due yet."""
+    def next_event(self, now: float) -> GatewayRecovery | None:
+        """Return the event that is due: an ``attempt`` to make, or ``failed``; None if none is due."""
         if self._due is None or now < self._due:
             return None
         if self.attempt >= self._settings.attempts:
-            return self._end("failed", now, reason=f"{self.attempt} attempts did not bring it back")
-        if not self._made.allow(self._settings.per_hour, now):
+            return self._end("failed", now, reason=f"not recovered after {self.attempt} attempts")
+        if not self._attempts.allow(self._settings.per_hour, now):
             return self._end(
-                "failed", now, reason=f"{self._settings.per_hour} attempts in an hour are the most"
+                "failed", now, reason=f"limit of {self._settings.per_hour} attempts per hour reached"
             )
         self.attempt += 1
-        self._due = None  # until it has been made
+        self._due = None  # until the attempt has finished
         return self._event("attempt", now)
 
-    def made(self, now: float) -> None:
-        """The attempt has been made, well or not; whether it helped, the probes tell."""
-        if self.active and self._ours:
+    def finish_attempt(self, now: float) -> None:
+        """Schedule what follows an attempt, whether it worked or not; the probes decide if it helped."""
+        if self.active and self._owned:
             self._due = now + min(MAX_BACKOFF, self._settings.backoff * 2 ** (self.attempt - 1))
 
-    def well(self, now: float) -> GatewayRecovery | None:
-        """The gateway is up again; None when no course was under way."""
+    def succeed(self, now: float) -> GatewayRecovery | None:
+        """End the recovery of a gateway that is up again; return None if there is no event to publish."""
         if not self.active:
             return None
-        if self._ours:
+        if self._owned:
             return self._end("succeeded", now)
         self.abandon()
         return None
 
-    def leave(self) -> None:
-        """Another monitor sees to it: the course goes on without us."""
-        self._ours, self._due = False, None
+    def cede(self) -> None:
+        """Leave the recovery to the monitor that published its latest event."""
+        self._owned, self._due = False, None
 
     def abandon(self) -> None:
-        """There is nothing more to be done about it."""
-        self.active, self._ours, self._due = False, True, None
+        """Cancel the recovery without an event."""
+        self.active, self._owned, self._due = False, True, None
 
-    def _end(self, phase: str, now: float, **more: Any) -> GatewayRecovery:
-        event = self._event(phase, now, **more)
-        # After 'failed' it stays active: it is begun again only once the gateway was well in between.
+    def _end(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
+        event = self._event(phase, now, **metadata)
+        # A failed recovery stays active, so that a new one starts only after the gateway has been healthy.
         self.active, self._due = phase == "failed", None
         return event
 
-    def _event(self, phase: str, now: float, **more: Any) -> GatewayRecovery:
+    def _event(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
         return GatewayRecovery.model_validate(
             {
                 "timestamp": format_time(now),
@@ -126,6 +133,6 @@ class Recovery:
                 "gateway_type": self._gateway_type,
                 "phase": phase,
                 "attempt": self.attempt,
-                "metadata": {**self._metadata, **more},
+                "metadata": {**self._metadata, **metadata},
             }
         )

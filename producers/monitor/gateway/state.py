@@ -1,201 +1,208 @@
-"""One gateway under watch: results and others' words in, status changes out; no I/O and no clock.
+"""State of one monitored gateway: probe results and peer updates in, status changes out; no I/O and no clock.
 
 Invariants:
 
-1. An event is made when the status changes, once at the start when there is nothing newer, and once when
-   flapping or a silence begins or ends; only then are its two statuses the same.
-2. ``previous_status`` of an event is ``current_status`` of the one before, whoever told that.
-3. An event's ``metadata`` is enough to go on after a restart as if there had been none.
-4. A look that began before the newest word of another was heard says nothing against that word.
+1. An event is made when the status changes, once at the start if no status is stored, and when flapping or a
+   silence begins or ends. Its two statuses can be the same in the last two cases only.
+2. ``previous_status`` of an event is ``current_status`` of the preceding one, regardless of its publisher.
+3. The ``metadata`` of an event suffices to continue after a restart without a change of status.
+4. A probe that started before a peer's status was adopted does not override that status.
 """
 
 from typing import Any, Final, Generic
 
 from tickertape.contracts.events import GatewayStatusChange, Status, format_time, parse_time
 from tickertape.producers.monitor.gateway.flapping import Flapping
-from tickertape.producers.monitor.gateway.model import AnyProbe, Gateway, Newest, Silence
+from tickertape.producers.monitor.gateway.model import AnyProbe, Gateway, Silence, StoredStatus
 from tickertape.producers.monitor.gateway.probe_health import (
     RANKS,
     Outcome,
     ProbeHealth,
     Result,
-    adopted,
-    combined,
+    combine_statuses,
+    restore_health,
 )
 
 MONITOR_SILENT: Final = "monitor_silent"
-"""Reason in an event that NATS itself published, because no monitor did."""
+"""Reason in an event of the dead man's switch, which NATS publishes when no monitor does."""
 
 MONITOR_BACK: Final = "monitor_back"
 SESSION_CLOSED: Final = "session_closed"
 SESSION_OPEN: Final = "session_open"
 
 
-class Watch(Generic[AnyProbe]):
-    """A gateway, its status, and the state of its probes.
+class GatewayState(Generic[AnyProbe]):
+    """State of a monitored gateway: its status and the health of its probes.
 
     Args:
-        gateway: from the file.
-        monitor: name of this monitor, kept in the events.
-        newest: what LATEST says; None for a gateway that it does not know.
+        gateway: the gateway with its resolved settings.
+        monitor: name of this monitor, for the metadata of events.
+        stored: latest stored status; None if there is none.
         now: UNIX seconds.
+
+    Attributes:
+        unpublished: whether the initial status has yet to be published.
     """
 
-    def __init__(self, gateway: Gateway[AnyProbe], monitor: str, newest: Newest | None, now: float) -> None:
+    def __init__(
+        self, gateway: Gateway[AnyProbe], monitor: str, stored: StoredStatus | None, now: float
+    ) -> None:
         self.gateway = gateway
         self.monitor = monitor
         self.silence: Silence | None = None
-        known = newest is not None and newest.status is not Status.REMOVED
-        self._before = newest.status if newest is not None else Status.UNKNOWN
-        self.status = newest.status if newest is not None and known else Status.UNKNOWN
-        self.since = newest.since if newest is not None and known else format_time(now)
-        self.fresh = not known
-        """True when the status has yet to be told."""
-
+        known = stored is not None and stored.status is not Status.REMOVED
+        self._previous = stored.status if stored is not None else Status.UNKNOWN
+        self.status = stored.status if stored is not None and known else Status.UNKNOWN
+        self.since = stored.since if stored is not None and known else format_time(now)
+        self.unpublished = not known
         self.probes = [ProbeHealth() for _ in gateway.checks]
         self.results: list[Result | None] = [None] * len(gateway.checks)
         self._flapping = Flapping(gateway.flapping)
-        self._heard = float("-inf")  # when the newest word of another came
-        self._unjudged: set[int] = set()  # probes that have yet to show what became of a gateway unwatched
+        self._adopted_at = float("-inf")
+        # Probes that have no result yet since the monitors were silent; see _record_first_result.
+        self._awaiting_first: set[int] = set()
         self._reason: str | None = None
-        self._told_silenced = newest is not None and newest.silenced
-        if newest is not None and known:
-            self._take_over(newest)
+        self._published_silenced = stored is not None and stored.silenced
+        if stored is not None and known:
+            self._restore(stored)
 
     def __repr__(self) -> str:
-        return f"<Watch {self.gateway.id} {self.status} since {self.since}>"
+        return f"<GatewayState {self.gateway.id} {self.status} since {self.since}>"
 
     @property
-    def flaps(self) -> bool:
-        """True while its results go back and forth."""
-        return self._flapping.flaps
+    def is_flapping(self) -> bool:
+        """Whether the results alternate between good and bad."""
+        return self._flapping.is_flapping
 
-    def first(self, now: float) -> GatewayStatusChange | None:
-        """Event to begin with; None when LATEST says the same."""
-        return self._event(self._before, now) if self.fresh else None
+    def initial_event(self, now: float) -> GatewayStatusChange | None:
+        """Return the event that announces the gateway; None if its status is stored already."""
+        return self._event(self._previous, now) if self.unpublished else None
 
-    def after(
-        self, index: int, result: Result, now: float, began: float | None = None
+    def record_result(
+        self, index: int, result: Result, now: float, started: float | None = None
     ) -> GatewayStatusChange | None:
-        """Take in a result; return the event of a change, or None.
+        """Record a probe result; return the event of the change that it causes, or None.
 
         Args:
-            index: place of the probe among the gateway's.
+            index: index of the probe among the gateway's checks.
+            result: result of the probe.
             now: UNIX seconds.
-            began: when the look began; now by default.
+            started: start of the probe, UNIX seconds; ``now`` by default.
         """
-        if (now if began is None else began) < self._heard or self.status is Status.OFF_SESSION:
+        if (now if started is None else started) < self._adopted_at or self.status is Status.OFF_SESSION:
             return None
         check = self.gateway.checks[index]
         self.results[index] = result
-        if self._unjudged:
-            return self._judge(index, result, now)
-        self.probes[index] = self.probes[index].after(
+        if self._awaiting_first:
+            return self._record_first_result(index, result, now)
+        self.probes[index] = self.probes[index].with_result(
             result.outcome, check.unhealthy_after, check.healthy_after
         )
-        well = all(one is None or one.outcome is not Outcome.FAILED for one in self.results)
-        turned = self._flapping.after(well)
-        status = combined(self.status, (probe.status for probe in self.probes))
-        if status is not self.status and not self._must_stay(status, now):
+        healthy = all(latest is None or latest.outcome is not Outcome.FAILED for latest in self.results)
+        flapping_changed = self._flapping.record_result(healthy)
+        status = combine_statuses(self.status, (probe.status for probe in self.probes))
+        if status is not self.status and not self._is_held_by_dwell(status, now):
             return self._change(status, now)
-        return self._event(self.status, now) if turned else None
+        return self._event(self.status, now) if flapping_changed else None
 
-    def adopt(self, newest: Newest, now: float) -> GatewayStatusChange | None:
-        """Take over what another has told: a monitor on the same file, the gateway itself, or NATS.
+    def adopt(self, stored: StoredStatus, now: float) -> GatewayStatusChange | None:
+        """Adopt a status that a peer monitor, the gateway itself or NATS has published.
 
         Args:
-            newest: that event.
+            stored: the published status.
             now: UNIX seconds.
 
         Returns:
-            what has to be told in answer: the status that is true, when NATS says that nobody watches.
+            the event that corrects the published status, or None. A correction is due if the dead man's
+            switch fired although this monitor was probing, or if a peer removed a gateway that is still in
+            this monitor's file.
         """
-        if newest.reason == MONITOR_SILENT and all(result is not None for result in self.results):
-            # NATS was away, and we were not: what we found meanwhile counts.
-            before, self.status = self.status, newest.status
-            status = before if before is Status.OFF_SESSION else self._verdict()
+        if stored.reason == MONITOR_SILENT and all(result is not None for result in self.results):
+            # NATS was unreachable but this monitor kept probing, so its own results count.
+            before, self.status = self.status, stored.status
+            status = before if before is Status.OFF_SESSION else self._status_of_probes()
             return self._change(status, now, MONITOR_BACK)
-        if newest.status is Status.REMOVED:
-            # It left another monitor's file, and is still in ours.
-            status, self.status = self.status, newest.status
+        if stored.status is Status.REMOVED:
+            # The gateway was removed from the file of another monitor, but is still in the file of this one.
+            status, self.status = self.status, stored.status
             return self._change(status, now)
-        self._heard = now
-        self.since = newest.since
-        self._told_silenced = newest.silenced
-        self._flapping.agree(newest.flapping)
-        if newest.status is not self.status:
-            self.status = newest.status
-            self._take_over(newest)
+        self._adopted_at = now
+        self.since = stored.since
+        self._published_silenced = stored.silenced
+        self._flapping.adopt(stored.flapping)
+        if stored.status is not self.status:
+            self.status = stored.status
+            self._restore(stored)
         return None
 
-    def close(self, now: float) -> GatewayStatusChange | None:
-        """Its exchange has closed: it is not probed, and nothing about it alarms anyone."""
+    def close_session(self, now: float) -> GatewayStatusChange | None:
+        """Change to OFF_SESSION because the exchange has closed: the gateway is not probed until it opens."""
         if self.status is Status.OFF_SESSION:
             return None
-        self._start_over()
+        self._reset()
         return self._change(Status.OFF_SESSION, now, SESSION_CLOSED)
 
-    def open(self, now: float) -> GatewayStatusChange | None:
-        """Its exchange has opened: it is UNKNOWN until its probes have shown otherwise."""
+    def open_session(self, now: float) -> GatewayStatusChange | None:
+        """Change to UNKNOWN because the exchange has opened; the next results decide the status."""
         if self.status is not Status.OFF_SESSION:
             return None
-        self._start_over()
+        self._reset()
         return self._change(Status.UNKNOWN, now, SESSION_OPEN)
 
-    def blind(self) -> None:
-        """The monitor reaches nothing: what it found before says nothing about now."""
+    def discard_results(self) -> None:
+        """Discard the latest results because the monitor is offline and they are out of date."""
         self.results = [None] * len(self.gateway.checks)
 
-    def quiet(self, silence: Silence | None, now: float) -> GatewayStatusChange | None:
-        """Begin, change or end a silence; return the event that says so."""
+    def set_silence(self, silence: Silence | None, now: float) -> GatewayStatusChange | None:
+        """Start, change or end a silence; return the event to publish, or None."""
         if silence is not None and silence.until <= now:
             silence = None
         if silence == self.silence:
             return None
         self.silence = silence
-        # Another monitor may have said so already; who changes a silence that is told need not say it.
-        return self._event(self.status, now) if (silence is not None) is not self._told_silenced else None
+        # Publish only if the latest event differs: another monitor may have published the silence already.
+        return (
+            self._event(self.status, now) if (silence is not None) is not self._published_silenced else None
+        )
 
-    # Inside.
-
-    def _judge(self, index: int, result: Result, now: float) -> GatewayStatusChange | None:
-        """Without thresholds: nobody has watched, so nothing is known that could be doubted."""
-        self.probes[index] = ProbeHealth().after(result.outcome, 1, 1)
-        self._unjudged.discard(index)
-        if self._unjudged:
+    def _record_first_result(self, index: int, result: Result, now: float) -> GatewayStatusChange | None:
+        """Record a result without thresholds: after a time without monitors no status is worth keeping."""
+        self.probes[index] = ProbeHealth().with_result(result.outcome, 1, 1)
+        self._awaiting_first.discard(index)
+        if self._awaiting_first:
             return None
-        status = self._verdict()
+        status = self._status_of_probes()
         return None if status is self.status else self._change(status, now, MONITOR_BACK)
 
-    def _verdict(self) -> Status:
-        return combined(Status.UNKNOWN, (probe.status for probe in self.probes))
+    def _status_of_probes(self) -> Status:
+        return combine_statuses(Status.UNKNOWN, (probe.status for probe in self.probes))
 
-    def _must_stay(self, status: Status, now: float) -> bool:
+    def _is_held_by_dwell(self, status: Status, now: float) -> bool:
         better = RANKS.get(status, 0) > RANKS.get(self.status, 0)
         if not better or self.status is Status.UNKNOWN:
             return False
-        # One that began in the future was told by a host whose clock is ahead; it binds nobody.
+        # A status that began in the future came from a host whose clock is ahead; it must not delay a change.
         return 0 <= now - parse_time(self.since).timestamp() < self.gateway.dwell
 
     def _change(self, status: Status, now: float, reason: str | None = None) -> GatewayStatusChange:
         before, self.status, self.since = self.status, status, format_time(now)
         self._reason = reason
-        self._unjudged.clear()
+        self._awaiting_first.clear()
         return self._event(before, now)
 
-    def _take_over(self, newest: Newest) -> None:
+    def _restore(self, stored: StoredStatus) -> None:
         names = [check.probe.name for check in self.gateway.checks]
-        self.probes = [adopted(newest.status, newest.probes, name) for name in names]
-        self._reason = newest.reason
-        self._unjudged = set(range(len(names))) if newest.reason == MONITOR_SILENT else set()
+        self.probes = [restore_health(stored.status, stored.probes, name) for name in names]
+        self._reason = stored.reason
+        self._awaiting_first = set(range(len(names))) if stored.reason == MONITOR_SILENT else set()
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         self.probes = [ProbeHealth() for _ in self.gateway.checks]
         self.results = [None] * len(self.gateway.checks)
-        self._flapping.forget()
+        self._flapping.reset()
 
     def _event(self, before: Status, now: float) -> GatewayStatusChange:
-        self._told_silenced = self.silence is not None
+        self._published_silenced = self.silence is not None
         return GatewayStatusChange(
             timestamp=format_time(now),
             gateway_id=self.gateway.id,
@@ -219,18 +226,18 @@ class Watch(Generic[AnyProbe]):
             metadata["group"] = self.gateway.group
         if self._reason is not None:
             metadata["reason"] = self._reason
-        if self._flapping.flaps:
+        if self._flapping.is_flapping:
             metadata["flapping"] = True
         if self.silence is not None:
             until = format_time(self.silence.until)
-            metadata["silenced"] = {"until": until, "reason": self.silence.why, "by": self.silence.by}
-        bad = [
+            metadata["silenced"] = {"until": until, "reason": self.silence.reason, "by": self.silence.by}
+        not_ok = [
             (check.probe.name, result)
             for check, result in zip(checks, self.results, strict=True)
             if result is not None and result.outcome is not Outcome.OK
         ]
-        # A failure says more than slowness does.
-        for name, result in sorted(bad, key=lambda item: item[1].outcome is not Outcome.FAILED)[:1]:
+        # A failure takes precedence over a degraded result, and only one error fits in an event.
+        for name, result in sorted(not_ok, key=lambda item: item[1].outcome is not Outcome.FAILED)[:1]:
             metadata["probe"] = name
             metadata["error"] = result.error
         latencies = [result.latency for result in self.results if result and result.latency is not None]
@@ -239,13 +246,13 @@ class Watch(Generic[AnyProbe]):
         return metadata
 
 
-def removed(newest: Newest, monitor: str, now: float) -> GatewayStatusChange:
-    """Event of a gateway that is no longer watched: it leaves snapshots."""
+def make_removal_event(stored: StoredStatus, monitor: str, now: float) -> GatewayStatusChange:
+    """Make the event that removes a gateway from snapshots because it is no longer monitored."""
     return GatewayStatusChange(
         timestamp=format_time(now),
-        gateway_id=newest.gateway_id,
-        gateway_type=newest.gateway_type,
-        previous_status=newest.status,
+        gateway_id=stored.gateway_id,
+        gateway_type=stored.gateway_type,
+        previous_status=stored.status,
         current_status=Status.REMOVED,
         metadata={"monitor": monitor, "since": format_time(now)},
     )

@@ -1,12 +1,12 @@
-"""When an exchange is open: spans of the day in its own zone, over midnight too, and days without any.
+"""Trading sessions of an exchange: spans of the day in its time zone, which may cross midnight, and holidays.
 
 Pure: the time is an argument, UNIX seconds.
 
 Invariants:
 
-1. A span belongs to the day on which it begins; one that does not end after its beginning ends the day after.
-2. A span is decided by its day alone: the day is one of the week's, no holiday, and for a night span not the
-   last one before a holiday when the exchange then has none.
+1. A span belongs to the day on which it begins; if its end is not after its beginning, it ends the next day.
+2. Whether a span takes place depends on its day alone: the day is a trading day and no holiday. A night span
+   also needs ``night_before_holiday``, or a next trading day that is no holiday.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,18 @@ from zoneinfo import ZoneInfo
 
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 NIGHT_FROM: Final = time(18, 0)
-"""A span that begins here or later is a night span."""
+"""Time from which on a span that begins is a night span."""
 
 MAX_HOLIDAY_DAYS: Final = 400
-_LOOK_AHEAD: Final = MAX_HOLIDAY_DAYS + 14
+"""Days in one range of holidays; it bounds the search for the next change."""
+
+_SEARCH_DAYS: Final = MAX_HOLIDAY_DAYS + 14
 _WEEK_DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From one time of the day to another; ``end`` is on the next day when it is not after ``begin``."""
+    """Span between two times of day; ``end`` is on the next day if it is not after ``begin``."""
 
     begin: time
     end: time
@@ -35,14 +37,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """The calendar of one exchange.
+    """Trading calendar of one exchange.
 
     Attributes:
-        zone: of all times and days.
-        days: of the week, 0 is Monday.
-        spans: of each such day.
+        zone: time zone of all times and days.
+        days: trading days of the week; 0 is Monday.
+        spans: trading spans of each trading day.
         holidays: days on which no span begins.
-        night_before_holiday: whether night spans begin on the last of ``days`` before a holiday.
+        night_before_holiday: whether night spans take place on the last trading day before a holiday.
     """
 
     zone: ZoneInfo
@@ -52,7 +54,7 @@ class Sessions:
     night_before_holiday: bool = True
 
     def is_open(self, now: float) -> bool:
-        """Tell whether a span is on at a moment; its beginning is in it, its end is not."""
+        """Return whether the exchange is open; a span includes its beginning and excludes its end."""
         today = datetime.fromtimestamp(now, self.zone).date()
         return any(
             begin <= now < end
@@ -61,27 +63,27 @@ class Sessions:
         )
 
     def next_change(self, now: float) -> float:
-        """Moment at which it opens or closes next; infinity when it does not within the calendar."""
+        """Return the time at which the exchange opens or closes next; infinity if not within the calendar."""
         today = datetime.fromtimestamp(now, self.zone).date()
         open_now = self.is_open(now)
-        for ahead in range(-1, _LOOK_AHEAD):
-            for moments in self._spans_of(today + timedelta(days=ahead)):
-                for moment in moments:
-                    if moment > now and self.is_open(moment) != open_now:
-                        return moment
+        for ahead in range(-1, _SEARCH_DAYS):
+            for boundaries in self._spans_of(today + timedelta(days=ahead)):
+                for boundary in boundaries:
+                    if boundary > now and self.is_open(boundary) != open_now:
+                        return boundary
         return float("inf")
 
     def _spans_of(self, day: date) -> Iterator[tuple[float, float]]:
         if day.weekday() not in self.days or day in self.holidays:
             return
         for span in self.spans:
-            if span.begin >= NIGHT_FROM and not self.night_before_holiday and self._is_eve(day):
+            if span.begin >= NIGHT_FROM and not self.night_before_holiday and self._is_holiday_eve(day):
                 continue
-            last = day if span.end > span.begin else day + timedelta(days=1)
+            end_day = day if span.end > span.begin else day + timedelta(days=1)
             begin = datetime.combine(day, span.begin, self.zone).timestamp()
-            yield begin, datetime.combine(last, span.end, self.zone).timestamp()
+            yield begin, datetime.combine(end_day, span.end, self.zone).timestamp()
 
-    def _is_eve(self, day: date) -> bool:
+    def _is_holiday_eve(self, day: date) -> bool:
         for ahead in range(1, _WEEK_DAYS + 1):
             following = day + timedelta(days=ahead)
             if following.weekday() in self.days:
@@ -90,39 +92,41 @@ class Sessions:
 
 
 def parse_span(text: str) -> Span:
-    """Read ``HH:MM-HH:MM``.
+    """Parse ``HH:MM-HH:MM``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a span.
     """
     begin, _, end = text.partition("-")
     try:
-        span = Span(_time(begin), _time(end))
+        span = Span(_parse_time(begin), _parse_time(end))
     except ValueError:
-        raise ValueError(f"{text!r} is no span; write it as in 09:00-11:30 or 21:00-02:30") from None
+        raise ValueError(f"{text!r} is not a span; write it as in 09:00-11:30 or 21:00-02:30") from None
     return span
 
 
 def parse_holidays(text: str) -> list[date]:
-    """Read one day, ``2026-10-01``, or several, ``2026-10-01..2026-10-07``.
+    """Parse one day, ``2026-10-01``, or a range of days, ``2026-10-01..2026-10-07``.
 
     Raises:
-        ValueError: it is neither, or the days are in no order or too many.
+        ValueError: the text is neither, or the range is empty or too long.
     """
     first, dots, last = text.partition("..")
     try:
         begin = date.fromisoformat(first.strip())
         end = date.fromisoformat(last.strip()) if dots else begin
     except ValueError:
-        raise ValueError(f"{text!r} is no day; write it as in 2026-10-01 or 2026-10-01..2026-10-07") from None
+        raise ValueError(
+            f"{text!r} is not a day; write it as in 2026-10-01 or 2026-10-01..2026-10-07"
+        ) from None
     count = (end - begin).days + 1
     if not 1 <= count <= MAX_HOLIDAY_DAYS:
-        raise ValueError(f"{text!r} is {count} days; 1 to {MAX_HOLIDAY_DAYS} can be")
+        raise ValueError(f"{text!r} is {count} days; a range has 1 to {MAX_HOLIDAY_DAYS}")
     return [begin + timedelta(days=number) for number in range(count)]
 
 
-def overlapping(spans: tuple[Span, ...]) -> tuple[Span, Span] | None:
-    """Two spans of a day that overlap, or None; a night span may reach into the next day's first."""
+def find_overlap(spans: tuple[Span, ...]) -> tuple[Span, Span] | None:
+    """Return two spans that overlap, or None; a night span may overlap the first span of the next day."""
     ordered = sorted(spans, key=lambda span: span.begin)
     for before, after in pairwise(ordered):
         if before.end <= before.begin or before.end > after.begin:
@@ -132,7 +136,7 @@ def overlapping(spans: tuple[Span, ...]) -> tuple[Span, Span] | None:
     return None
 
 
-def _time(text: str) -> time:
+def _parse_time(text: str) -> time:
     hours, _, minutes = text.strip().partition(":")
     if not (len(hours) == len(minutes) == 2 and (hours + minutes).isascii() and (hours + minutes).isdigit()):
         raise ValueError(text)

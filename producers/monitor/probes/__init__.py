@@ -1,13 +1,13 @@
-"""The probes: one look at a gateway, each with a hard limit of time.
+"""Probes of gateways, each with a hard timeout.
 
-A kind is one module with its settings, which say how to probe, and one entry in ``KINDS``; all else takes the
-kinds from there.
+A kind of probe is one module, with a settings class that implements the probe, and one entry in ``KINDS``,
+the only registry of kinds.
 
 Invariants:
 
-1. ``run`` always returns within the probe's limit; what goes wrong out there is a result, no exception.
-2. Nothing that a peer sends can make it hold more than a named bound of memory.
-3. Every connection is closed and every process gone when ``run`` returns.
+1. ``run`` always returns within the probe's timeout; a failure of the gateway is a result, not an exception.
+2. Memory is bounded by named constants, whatever a peer sends.
+3. When ``run`` returns, every connection is closed and every process has exited.
 """
 
 import ssl
@@ -33,36 +33,36 @@ KINDS: Final[dict[str, type[ProbeSettings]]] = {
     "freshness": freshness.FreshnessProbe,
     "exec": exec.ExecProbe,
 }
-"""Settings of each kind."""
+"""Settings class of each kind."""
 
 
-def _parsed(value: Any) -> ProbeSettings:
-    """Read the settings of a probe, with the model that its kind names."""
+def _parse_probe(value: Any) -> ProbeSettings:
+    """Parse the settings of a probe with the model of its kind."""
     if isinstance(value, ProbeSettings):
         return value
     if not isinstance(value, dict) or "kind" not in value:
-        raise ValueError(f"has no 'kind'; one of {', '.join(KINDS)}")
+        raise ValueError(f"has no 'kind'; add one of {', '.join(KINDS)}")
     kind = value["kind"]
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind {kind!r}; use one of {', '.join(KINDS)}")
     return model.model_validate(value)
 
 
-Probe = Annotated[ProbeSettings, PlainValidator(_parsed)]
-"""A probe of any kind, in a model of settings."""
+Probe = Annotated[ProbeSettings, PlainValidator(_parse_probe)]
+"""Field type for a probe of any kind."""
 
 
 async def run(check: Check[ProbeSettings], context: ProbeContext) -> Result | None:
-    """Probe once.
+    """Run a probe once.
 
     Args:
-        check: ``timeout`` is for connecting and answering; ``hold`` comes on top.
-        context: what probes remember.
+        check: probe and schedule; ``timeout`` covers connecting and answering, ``hold`` is added to it.
+        context: state that probes keep between runs.
 
     Returns:
-        what was found; None when there is nothing to judge by: a log-in over its cap, or a subject that is
-        not listened to for long enough.
+        the result; None if there is none, because the logon limit is reached or the subject has not been
+        subscribed to for long enough.
     """
     try:
         return await check.probe.probe(check.timeout, context)

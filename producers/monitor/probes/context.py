@@ -1,66 +1,69 @@
-"""What probes remember from one look to the next, made once for each monitor.
+"""State that probes keep between runs, created once per monitor.
 
-Invariant: what never arrived is not stale before it had the time to arrive.
+Invariant: a subject without any message is not stale until it has been subscribed to for long enough.
 """
 
 from typing import Any, TypeVar
 
 from tickertape.contracts.subjects import matches
 
-Memory = TypeVar("Memory")
+State = TypeVar("State")
 
 
 class Freshness:
-    """When something last arrived on each pattern that a probe names; times are monotonic, in seconds."""
+    """Time of the last message on each subject pattern that a probe needs, in monotonic seconds."""
 
     def __init__(self) -> None:
         self.patterns: set[str] = set()
-        self._seen: dict[str, float] = {}
+        self._last_message: dict[str, float] = {}
         self._since: dict[str, float] = {}
 
     def listen(self, patterns: set[str], now: float) -> None:
-        """Say which patterns are listened to from now on; called again after each time without NATS."""
+        """Start measuring on these patterns; call again whenever the connection to NATS has recovered."""
         self.patterns = patterns
         self._since = dict.fromkeys(patterns, now)
-        self._seen = {pattern: seen for pattern, seen in self._seen.items() if pattern in patterns}
+        self._last_message = {
+            pattern: time for pattern, time in self._last_message.items() if pattern in patterns
+        }
 
     @property
-    def is_deaf(self) -> bool:
-        """True when nothing is listened to that should be."""
+    def is_suspended(self) -> bool:
+        """Whether patterns are needed but measuring is suspended."""
         return bool(self.patterns) and not self._since
 
-    def deaf(self) -> None:
-        """NATS is away: what does not arrive means nothing."""
+    def suspend(self) -> None:
+        """Suspend measuring, because no message can arrive while NATS is unreachable."""
         self._since.clear()
 
-    def saw(self, subject: str, now: float) -> None:
-        """Note a message on a subject, without the deployment's prefix."""
+    def record_message(self, subject: str, now: float) -> None:
+        """Record a message on a subject, without the deployment's prefix."""
         for pattern in self._since:
             if matches(pattern, subject):
-                self._seen[pattern] = now
+                self._last_message[pattern] = now
 
     def age(self, pattern: str, now: float) -> tuple[float, bool] | None:
-        """Seconds since the last message, or since it is listened to when there was none.
+        """Return the seconds since the last message on a pattern.
 
         Returns:
-            the age, and whether there ever was one; None when nobody listens.
+            the seconds since the last message, or since measuring started if there was none; and whether
+            there was a message. None while measuring is suspended.
         """
         since = self._since.get(pattern)
         if since is None:
             return None
-        seen = self._seen.get(pattern)
-        # What came before a time without NATS does not prove that nothing came during it.
-        return (now - since, False) if seen is None else (now - max(seen, since), True)
+        last_message = self._last_message.get(pattern)
+        # The age starts over after an outage of NATS: messages may have been missed during the outage.
+        return (now - since, False) if last_message is None else (now - max(last_message, since), True)
 
 
 class ProbeContext:
-    """All of it."""
+    """State of all probes of a monitor."""
 
     def __init__(self) -> None:
         self.freshness = Freshness()
-        self._memories: dict[type, Any] = {}
+        self._states: dict[type, Any] = {}
 
-    def memory(self, kind: type[Memory]) -> Memory:
-        """The one memory of a kind of probe; made when it is asked for first."""
-        memory: Memory = self._memories.setdefault(kind, kind())
-        return memory
+    def state(self, state_type: type[State]) -> State:
+        """Return the state of a kind of probe, of the given type; create it on first use."""
+        state: State = self._states.setdefault(state_type, state_type())
+        return state

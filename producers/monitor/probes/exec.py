@@ -1,4 +1,4 @@
-"""The ``exec`` probe: a command's exit code is the verdict, its last line of output the reason."""
+"""Probe ``exec``: the exit code of a command is the outcome, its last line of output the error."""
 
 import asyncio
 import contextlib
@@ -19,52 +19,54 @@ from tickertape.producers.monitor.types import Command
 from tickertape.text import printable
 
 MAX_OUTPUT_BYTES: Final = 64 * 1024
-"""Output of a command that is kept, from its end; it may write more."""
+"""Bytes kept of a command's output, counted from its end; a command may write more."""
 
 _OUTCOMES: Final = {0: Outcome.OK, 1: Outcome.DEGRADED, 2: Outcome.FAILED}
 
 
 class ExecProbe(ProbeSettings):
-    """Runs a command: it ends with 0 for healthy, 1 for degraded, 2 for unhealthy."""
+    """Command that exits with 0 for healthy, 1 for degraded and 2 for unhealthy."""
 
     target = "command"
     kind: Literal["exec"]
     command: Command
     environment: dict[str, str] = Field(default={}, repr=False)
 
-    def unusable(self) -> str | None:
+    def unusable_reason(self) -> str | None:
         if shutil.which(self.command[0]) is None:
-            return f"{self.command[0]!r} is no program that can be run here; write its whole path"
+            return f"{self.command[0]!r} is not an executable on this machine; write its full path"
         return None
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result:
-        clock = time.monotonic  # the loop's own clock stands still within a turn
-        began = clock()
-        code, output = await run(self.command, self.environment, limit)
-        latency = clock() - began
-        said = last_line(output)
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result:
+        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        started = clock()
+        code, output = await run_command(self.command, self.environment, time_limit)
+        latency = clock() - started
+        message = last_line(output)
         outcome = _OUTCOMES.get(code)
         if outcome is None:
-            return failed(f"ended with {code}, none of 0, 1, 2" + (f": {said}" if said else ""), latency)
+            return failed(f"exited with {code}, not 0, 1 or 2" + (f": {message}" if message else ""), latency)
         if outcome is Outcome.OK:
             return Result(outcome, None, latency)
-        return Result(outcome, (said or f"ended with {code}")[:MAX_ERROR_LENGTH], latency)
+        return Result(outcome, (message or f"exited with {code}")[:MAX_ERROR_LENGTH], latency)
 
 
-async def run(command: list[str], environment: dict[str, str], limit: float) -> tuple[int, bytes]:
-    """Run a command without a shell, in a process group of its own that does not outlive this call.
+async def run_command(
+    command: list[str], environment: dict[str, str], time_limit: float
+) -> tuple[int, bytes]:
+    """Run a command without a shell, in its own process group, which is killed before this call returns.
 
     Args:
         command: program and arguments.
-        environment: on top of the monitor's own.
-        limit: seconds.
+        environment: environment variables in addition to the monitor's own.
+        time_limit: seconds.
 
     Returns:
-        exit code, negative for a signal; and the end of what it wrote.
+        the exit code, negative for a signal; and the end of the output.
 
     Raises:
-        TimeoutError: it took longer; it was killed with all that it had started.
-        OSError: it cannot be started.
+        TimeoutError: the command timed out and was killed with all its child processes.
+        OSError: the command cannot be started.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -77,7 +79,7 @@ async def run(command: list[str], environment: dict[str, str], limit: float) -> 
     assert process.stdout is not None
     output = b""
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(time_limit):
             while data := await process.stdout.read(MAX_OUTPUT_BYTES):
                 output = (output + data)[-MAX_OUTPUT_BYTES:]
             return await process.wait(), output
@@ -88,6 +90,6 @@ async def run(command: list[str], environment: dict[str, str], limit: float) -> 
 
 
 def last_line(output: bytes) -> str:
-    """Return the last line that says something, with what a terminal would obey escaped."""
+    """Return the last line that is not blank, with control characters escaped."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
     return printable(lines[-1]) if lines else ""

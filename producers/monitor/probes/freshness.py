@@ -1,4 +1,4 @@
-"""The ``freshness`` probe: nothing is asked of the gateway; its own messages are the sign of life."""
+"""Probe ``freshness``: a passive probe, for which the gateway's own messages are the sign of life."""
 
 import asyncio
 from typing import Literal
@@ -11,25 +11,25 @@ from tickertape.producers.monitor.types import Pattern, PositiveDuration
 
 
 class FreshnessProbe(ProbeSettings):
-    """Something must have arrived on a NATS subject within the last while: the gateway's own word."""
+    """Maximum age of the last message on a NATS subject."""
 
     target = "subject"
     kind: Literal["freshness"]
     subject: Pattern
-    """As in NATS, without the deployment's prefix."""
+    """Subject pattern, without the deployment's prefix."""
     within: PositiveDuration = 10.0
 
     @property
     def pattern(self) -> str:
         return self.subject
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result | None:
-        known = context.freshness.age(self.subject, asyncio.get_running_loop().time())
-        if known is None:
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result | None:
+        measured = context.freshness.age(self.subject, asyncio.get_running_loop().time())
+        if measured is None:
             return None
-        age, ever = known
+        age, received = measured
         if age <= self.within:
-            return Result(Outcome.OK) if ever else None
-        if not ever:
-            return failed(f"nothing arrived within {age:.0f} s; something must every {self.within:g} s")
-        return failed(f"nothing arrived for {age:.0f} s; something must every {self.within:g} s")
+            return Result(Outcome.OK) if received else None
+        if not received:
+            return failed(f"no message in {age:.0f} s; expected one every {self.within:g} s")
+        return failed(f"no message for {age:.0f} s; expected one every {self.within:g} s")

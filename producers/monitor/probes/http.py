@@ -1,4 +1,4 @@
-"""The ``http`` probe: one request, and what its answer must be. Only so much of the body is ever read."""
+"""Probe ``http``: one request and the conditions on its response, whose body is read up to a limit."""
 
 import asyncio
 import errno
@@ -13,16 +13,16 @@ from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
 from tickertape.producers.monitor.probes.settings import UrlProbe
-from tickertape.producers.monitor.probes.tls import expiry, trust
+from tickertape.producers.monitor.probes.tls import certificate_expiry, create_ssl_context
 from tickertape.producers.monitor.types import HttpUrl
 
 from tickertape.process.stream_writer import write
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""Body of an answer that is read when nothing in it is looked for; the rest says nothing more."""
+"""Bytes read from the body of a response if the probe does not inspect the body."""
 
-MAX_SEARCHED_BYTES: Final = 1024 * 1024
-"""Body of an answer that is looked into."""
+MAX_INSPECTED_BYTES: Final = 1024 * 1024
+"""Bytes read from the body of a response if the probe inspects the body."""
 
 _ABSENT: Final = object()
 
@@ -31,7 +31,7 @@ Code = Annotated[int, Field(ge=100, le=599, strict=True)]
 
 
 class HttpProbe(UrlProbe):
-    """Asks for ``url`` and wants ``status``, and what ``body`` and ``json`` say in the answer."""
+    """HTTP request whose response must have the given status, body text and JSON values."""
 
     kind: Literal["http"]
     url: HttpUrl
@@ -39,51 +39,52 @@ class HttpProbe(UrlProbe):
     status: Code | Annotated[list[Code], Field(min_length=1)] = 200
     headers: dict[str, str] = Field(default={}, repr=False)
     body: str | None = None
-    """Text that the answer's body must hold."""
+    """Text that the body of the response must contain."""
     json_: dict[str, Any] = Field(default={}, alias="json")
-    """Values that the body's JSON must have, by path: ``status`` or ``checks.market_data``."""
+    """Expected values in the JSON body by path, such as ``status`` or ``checks.market_data``."""
 
     @property
-    def wanted(self) -> tuple[int, ...]:
-        """Statuses that are well."""
+    def expected_statuses(self) -> tuple[int, ...]:
+        """Statuses of a successful response."""
         return (self.status,) if isinstance(self.status, int) else tuple(self.status)
 
     @model_validator(mode="after")
-    def _body_is_read(self) -> "HttpProbe":
+    def _check_body_exists(self) -> "HttpProbe":
         if self.method == "HEAD" and (self.body is not None or self.json_):
-            raise ValueError("an answer to HEAD has no body; use GET, or take 'body' and 'json' out")
+            raise ValueError("a response to HEAD has no body; use GET, or remove 'body' and 'json'")
         return self
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result:
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result:
         url = urlsplit(self.url)
         secure = url.scheme == "https"
         port = url.port or (443 if secure else 80)
-        clock = time.monotonic  # the loop's own clock stands still within a turn
-        began = clock()
+        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        started = clock()
         writer: asyncio.StreamWriter | None = None
         expires = None
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(time_limit):
                 reader, writer = await asyncio.open_connection(
-                    url.hostname, port, ssl=trust() if secure else None, limit=CHUNK
+                    url.hostname, port, ssl=create_ssl_context() if secure else None, limit=CHUNK
                 )
-                expires = expiry(writer)
-                status, body = await _ask(self, reader, writer)
+                expires = certificate_expiry(writer)
+                status, body = await _request(self, reader, writer)
         finally:
             if writer is not None:
                 await close(writer)
-        latency = clock() - began
-        if status not in self.wanted:
-            return failed(f"answered {status}, wanted {' or '.join(map(str, self.wanted))}", latency)
-        if (wrong := _mismatch(self, body)) is not None:
-            return failed(wrong, latency)
+        latency = clock() - started
+        if status not in self.expected_statuses:
+            expected = " or ".join(map(str, self.expected_statuses))
+            return failed(f"status is {status}, expected {expected}", latency)
+        if (mismatch := _find_mismatch(self, body)) is not None:
+            return failed(mismatch, latency)
         return answered(latency, self.degraded_above, expires)
 
 
-async def _ask(
+async def _request(
     probe: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[int, bytes]:
-    """Send one request, read its answer to the end or to the bound."""
+    """Send the request; return status and body of the response, truncated at the limit."""
     url = urlsplit(probe.url)
     http = h11.Connection(h11.CLIENT)
     headers = {"Host": url.netloc, "User-Agent": "tickertape-monitor", "Accept": "*/*", **probe.headers}
@@ -97,15 +98,17 @@ async def _ask(
     )
     write(writer, http.send(h11.EndOfMessage()) or b"")
     await writer.drain()
-    most = MAX_SEARCHED_BYTES if probe.body is not None or probe.json_ else MAX_BODY_BYTES
+    max_bytes = MAX_INSPECTED_BYTES if probe.body is not None or probe.json_ else MAX_BODY_BYTES
     status = 0
     body = bytearray()
-    while len(body) <= most:
+    while len(body) <= max_bytes:
         event = http.next_event()
         if event is h11.NEED_DATA:
             data = await reader.read(CHUNK)
             if not data and not status:
-                raise ConnectionAbortedError(errno.ECONNABORTED, "peer closed without an answer")
+                raise ConnectionAbortedError(
+                    errno.ECONNABORTED, "peer closed the connection without a response"
+                )
             http.receive_data(data)
         elif isinstance(event, h11.Response):
             status = event.status_code
@@ -113,27 +116,28 @@ async def _ask(
             body += event.data
         elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or event is h11.PAUSED:
             break
-    return status, bytes(body[:most])
+    return status, bytes(body[:max_bytes])
 
 
-def _mismatch(probe: HttpProbe, body: bytes) -> str | None:
+def _find_mismatch(probe: HttpProbe, body: bytes) -> str | None:
     if probe.body is not None and probe.body.encode() not in body:
-        return f"its answer does not hold {probe.body!r}"
+        return f"response does not contain {probe.body!r}"
     if not probe.json_:
         return None
     try:
-        found = orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return "its answer is no JSON"
-    for path, wanted in probe.json_.items():
-        value = _at(found, path)
-        if value != wanted or isinstance(value, bool) != isinstance(wanted, bool):
-            said = "is absent" if value is _ABSENT else f"is {value!r:.60}"
-            return f"{path} {said}, wanted {wanted!r:.60}"
+        return "response is not JSON"
+    for path, expected in probe.json_.items():
+        value = _get_path(document, path)
+        # In Python 1 == True, but not in JSON.
+        if value != expected or isinstance(value, bool) != isinstance(expected, bool):
+            actual = "is absent" if value is _ABSENT else f"is {value!r:.60}"
+            return f"{path} {actual}, expected {expected!r:.60}"
     return None
 
 
-def _at(body: Any, path: str) -> Any:
+def _get_path(body: Any, path: str) -> Any:
     for name in path.split("."):
         if isinstance(body, dict) and name in body:
             body = body[name]

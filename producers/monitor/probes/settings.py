@@ -1,7 +1,7 @@
-"""What the settings of all kinds of probes share: a schedule, a name, and what a kind has to say of itself.
+"""Base classes of probe settings: the schedule, the name, and the interface of a kind of probe.
 
-A probe's ``name`` is what events, logs and metrics call it: it tells probes of one gateway apart, and never
-holds a secret.
+A probe's ``name`` identifies it in events, logs and metrics: it is unique within a gateway and never contains
+a secret.
 """
 
 from abc import abstractmethod
@@ -15,7 +15,7 @@ from tickertape.producers.monitor.types import Address, Count, PositiveDuration,
 
 
 class Schedule(Settings):
-    """When to probe, and what to make of it; None is taken from the next level up."""
+    """Probe schedule and thresholds; None inherits the value of the enclosing level."""
 
     interval: PositiveDuration | None = None
     timeout: PositiveDuration | None = None
@@ -24,56 +24,56 @@ class Schedule(Settings):
 
 
 class ProbeSettings(Schedule):
-    """A probe as it stands in the monitor's file; each kind is a subclass with its own ``kind``."""
+    """Probe in the monitor's file; each kind is a subclass with its own ``kind``."""
 
     target: ClassVar[str]
-    """Name of the setting that says where it looks."""
+    """Name of the setting that holds the target."""
 
     kind: str
     label: Annotated[str, Field(min_length=1, max_length=80)] | None = None
-    """Another name than that of what it looks at."""
+    """Name to use instead of kind and target."""
 
     @property
     def name(self) -> str:
-        """What events, logs and metrics call this probe."""
+        """Name of this probe in events, logs and metrics."""
         if self.label is not None:
             return self.label
-        at = getattr(self, self.target)
-        return f"{self.kind} {at[0] if isinstance(at, list) else at}"
+        target = getattr(self, self.target)
+        return f"{self.kind} {target[0] if isinstance(target, list) else target}"
 
     @property
     def host(self) -> str | None:
-        """Host that its target names, and that has to resolve; None when it names none."""
+        """Host name in the target, which has to resolve; None if the target has no host."""
         return None
 
     @property
     def pattern(self) -> str | None:
-        """Pattern of subjects that are to be listened to for it, without the deployment's prefix."""
+        """Subject pattern that the probe needs messages from, without the deployment's prefix."""
         return None
 
-    def unusable(self) -> str | None:
-        """Say why its target cannot be used on this machine; None when it can, as far as is seen here."""
+    def unusable_reason(self) -> str | None:
+        """Return why this machine cannot use the target, or None; this check does not probe the target."""
         return None
 
     @abstractmethod
-    async def probe(self, limit: float, context: ProbeContext) -> Result | None:
-        """Probe once.
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result | None:
+        """Run the probe once.
 
         Args:
-            limit: seconds for connecting and answering.
-            context: what probes remember from one look to the next.
+            time_limit: seconds for connecting and answering.
+            context: state that probes keep between runs.
 
         Returns:
-            what was found; None when there is nothing to judge by.
+            the result; None if there is nothing to conclude.
 
         Raises:
-            TimeoutError: the limit is over.
-            OSError: the connection, or TLS, failed.
+            TimeoutError: the probe timed out.
+            OSError: the connection or TLS failed.
         """
 
 
 class AddressProbe(ProbeSettings):
-    """A probe that connects to ``host:port``."""
+    """Probe that connects to ``host:port``."""
 
     target = "address"
     address: Address
@@ -90,7 +90,7 @@ class AddressProbe(ProbeSettings):
 
 
 class UrlProbe(ProbeSettings):
-    """A probe that connects to a ``url``, whose schemes its kind says."""
+    """Probe that connects to a ``url``; its kind defines the schemes."""
 
     target = "url"
     url: str

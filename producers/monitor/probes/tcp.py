@@ -1,4 +1,4 @@
-"""The ``tcp`` probe: connects, and stays connected. A CTP front that accepts and then drops is not up."""
+"""Probe ``tcp``: connect and stay connected, since a CTP front may accept connections and drop them."""
 
 import asyncio
 import contextlib
@@ -13,27 +13,29 @@ from tickertape.producers.monitor.types import Duration
 
 
 class TcpProbe(AddressProbe):
-    """Connects, then must stay connected for ``hold`` without the peer closing."""
+    """TCP connection that the peer must keep open for ``hold``."""
 
     kind: Literal["tcp"]
     hold: Duration = 0.0
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result:
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result:
         host, port = self.endpoint
-        clock = time.monotonic  # the loop's own clock stands still within a turn
-        began = clock()
-        async with asyncio.timeout(limit):
+        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        started = clock()
+        async with asyncio.timeout(time_limit):
             reader, writer = await asyncio.open_connection(host, port, limit=CHUNK)
         connected = clock()
-        latency = connected - began
+        latency = connected - started
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.hold):
-                    # What the peer says is of no interest; only that it does not hang up.
+                    # Discard the data: all that matters is that the peer does not close the connection.
                     while await reader.read(CHUNK):
                         pass
                     held = clock() - connected
-                    error = f"peer closed the connection after {held:.1f} s; it must hold {self.hold:g} s"
+                    error = (
+                        f"peer closed the connection after {held:.1f} s; expected at least {self.hold:g} s"
+                    )
                     return failed(error, latency)
             return answered(latency, self.degraded_above)
         finally:

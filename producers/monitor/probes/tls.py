@@ -1,4 +1,4 @@
-"""The ``tls`` probe: shakes hands, trusts or refuses the certificate, and sees when it ends."""
+"""Probe ``tls``: perform a handshake, verify the certificate and check its expiry."""
 
 import asyncio
 import ssl
@@ -16,40 +16,46 @@ _DAY: Final = 86_400.0
 
 
 @lru_cache(maxsize=64)
-def trust(ca: str | None = None) -> ssl.SSLContext:
-    """Trusts the authorities in a file, or those of the system."""
+def create_ssl_context(ca: str | None = None) -> ssl.SSLContext:
+    """Create a context that trusts the authorities in a file, or those of the system."""
     return ssl.create_default_context(cafile=ca)
 
 
-def expiry(writer: asyncio.StreamWriter) -> float | None:
-    """When the peer's certificate ends, UNIX seconds; None without TLS."""
-    secured = writer.get_extra_info("ssl_object")
-    certificate = secured.getpeercert() if secured is not None else None
+def certificate_expiry(writer: asyncio.StreamWriter) -> float | None:
+    """Return the expiry of the peer's certificate, UNIX seconds; None without TLS."""
+    ssl_object = writer.get_extra_info("ssl_object")
+    certificate = ssl_object.getpeercert() if ssl_object is not None else None
     return float(ssl.cert_time_to_seconds(certificate["notAfter"])) if certificate else None
 
 
 class TlsProbe(AddressProbe):
-    """Shakes hands and looks at the certificate; one that ends within ``expires_within`` is degraded."""
+    """TLS handshake with a valid certificate; one that expires within ``expires_within`` is degraded."""
 
     kind: Literal["tls"]
     server_name: str | None = None
     ca: str | None = None
-    """File with the authorities to trust; those of the system by default."""
+    """File with the certificate authorities to trust; those of the system by default."""
     expires_within: PositiveDuration = 14 * 86_400.0
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result:
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result:
         host, port = self.endpoint
-        clock = time.monotonic  # the loop's own clock stands still within a turn
-        began = clock()
-        async with asyncio.timeout(limit):
+        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        started = clock()
+        async with asyncio.timeout(time_limit):
             _, writer = await asyncio.open_connection(
-                host, port, ssl=trust(self.ca), server_hostname=self.server_name or host, limit=CHUNK
+                host,
+                port,
+                ssl=create_ssl_context(self.ca),
+                server_hostname=self.server_name or host,
+                limit=CHUNK,
             )
-        latency = clock() - began
+        latency = clock() - started
         try:
-            expires = expiry(writer)
+            expires = certificate_expiry(writer)
         finally:
             await close(writer)
-        if expires is not None and (left := expires - time.time()) < self.expires_within:
-            return Result(Outcome.DEGRADED, f"certificate ends in {left / _DAY:.1f} days", latency, expires)
+        if expires is not None and (remaining := expires - time.time()) < self.expires_within:
+            return Result(
+                Outcome.DEGRADED, f"certificate expires in {remaining / _DAY:.1f} days", latency, expires
+            )
         return answered(latency, self.degraded_above, expires)

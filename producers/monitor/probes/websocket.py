@@ -1,4 +1,4 @@
-"""The ``websocket`` probe: connects, says something if it is to, and waits for what it is to hear."""
+"""Probe ``websocket``: connect, send a message if configured, and wait for the expected message."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,17 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.typing import Subprotocol
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""Maximum size of a message from the peer."""
+
 MAX_MESSAGES: Final = 1_000
-"""Messages that are listened to before what is expected counts as not said."""
+"""Messages received before the expected one counts as missing."""
 
 _CLOSE_GRACE: Final = 0.2
+"""Seconds for the closing handshake."""
 
 
 class WebSocketProbe(UrlProbe):
-    """Connects, sends ``send``, and waits for a message that holds ``expect``."""
+    """WebSocket connection that sends ``send`` and waits for a message that contains ``expect``."""
 
     kind: Literal["websocket"]
     url: WebSocketUrl
@@ -32,12 +35,12 @@ class WebSocketProbe(UrlProbe):
     send: str | None = None
     expect: str | None = None
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result:
-        clock = time.monotonic  # the loop's own clock stands still within a turn
-        began = clock()
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result:
+        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        started = clock()
         connection: ClientConnection | None = None
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(time_limit):
                 connection = await connect(
                     self.url,
                     subprotocols=[Subprotocol(self.subprotocol)] if self.subprotocol else None,
@@ -49,21 +52,21 @@ class WebSocketProbe(UrlProbe):
                     open_timeout=None,
                     proxy=None,
                 )
-                heard = await _talk(self, connection)
+                received = await _exchange(self, connection)
         except InvalidHandshake as error:
-            return failed(f"WebSocket refused: {error}")
+            return failed(f"WebSocket handshake rejected: {error}")
         except WebSocketException as error:
-            return failed(f"WebSocket broken: {describe(error)}")
+            return failed(f"WebSocket failed: {describe(error)}")
         finally:
             if connection is not None:
-                await _hang_up(connection)
-        if not heard:
-            return failed(f"{MAX_MESSAGES} messages came, and {self.expect!r} was in none of them")
-        return answered(clock() - began, self.degraded_above)
+                await _close(connection)
+        if not received:
+            return failed(f"{self.expect!r} not in the first {MAX_MESSAGES} messages")
+        return answered(clock() - started, self.degraded_above)
 
 
-async def _talk(probe: WebSocketProbe, connection: ClientConnection) -> bool:
-    """Say what is to be said; True when what is to be heard was."""
+async def _exchange(probe: WebSocketProbe, connection: ClientConnection) -> bool:
+    """Send the message, if any; return whether the expected message was received."""
     if probe.send is not None:
         await connection.send(probe.send)
     if probe.expect is None:
@@ -75,8 +78,8 @@ async def _talk(probe: WebSocketProbe, connection: ClientConnection) -> bool:
     return False
 
 
-async def _hang_up(connection: ClientConnection) -> None:
-    """Say goodbye; one who talks too much to hear it is cut off."""
+async def _close(connection: ClientConnection) -> None:
+    """Close the connection; abort it if the peer does not complete the closing handshake in time."""
     with contextlib.suppress(TimeoutError, WebSocketException):
         async with asyncio.timeout(_CLOSE_GRACE):
             await connection.close()

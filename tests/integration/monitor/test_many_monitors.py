@@ -34,9 +34,9 @@ gateways:
 MONITOR = (sys.executable, "-m", "tickertape")
 PATIENT_CODE = """
 from tickertape.cli.main import main
-from tickertape.producers.monitor.coordination import dead_man_switch
+from tickertape.producers.monitor.coordination import dead_mans_switch
 
-dead_man_switch.LEAST_PATIENCE = 600.0
+dead_mans_switch.MIN_TIMEOUT = 600.0
 main()
 """
 PATIENT = (sys.executable, "-c", PATIENT_CODE)
@@ -92,7 +92,7 @@ async def started(
         )  # fmt: skip
     program = Program(process, log)
     try:
-        await program.says("watching")
+        await program.says("monitoring")
         yield program
         await program.stop()
     finally:
@@ -229,8 +229,8 @@ def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_pat
             async with started(nats_server.url, config, "m1") as program:
                 await statuses.until("main", "HEALTHY")
                 config.write_text(good.replace("type: ctp", "type: ctp, tpye: ctp"))
-                await program.says("the changed file is refused, the old one stays")
-                assert "gateways.yaml:4: gateways[0].tpye: is no setting" in program.said
+                await program.says("the changed file is rejected, the previous one stays in effect")
+                assert "gateways.yaml:4: gateways[0].tpye: is not a setting" in program.said
                 other = (
                     f'  - {{id: other, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{port}"}}]}}\n'
                 )
@@ -240,7 +240,7 @@ def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_pat
                 config.write_text(good.split("  - ")[0] + other)
                 await statuses.until("main", "REMOVED")
                 program.process.send_signal(signal.SIGHUP)
-                await program.says("the file was read again", times=3)
+                await program.says("file reloaded", times=3)
             await disarmed(statuses)
 
     asyncio.run(main())
@@ -331,7 +331,7 @@ def test_without_connectivity_it_judges_nobody(nats_server: NatsServer, tmp_path
                 await statuses.until("main", "HEALTHY")
                 await armed(statuses)
                 await online.aclose()
-                await program.says("it reaches nothing: it judges nobody")
+                await program.says("monitor is offline; probe results are ignored")
             await statuses.until("main", "HEALTHY", "UNKNOWN")
             assert statuses.last("main")["metadata"]["reason"] == "monitor_silent"
             async with serving(hold, world):

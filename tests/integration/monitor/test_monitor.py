@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.producers.monitor import probes
-from tickertape.producers.monitor.coordination import dead_man_switch as watchdog
+from tickertape.producers.monitor.coordination import dead_mans_switch as watchdog
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes import ProbeContext, ProbeSettings
@@ -34,7 +34,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 @pytest.fixture(autouse=True)
 def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a monitor may be silent for a second; what the switch does is tested elsewhere."""
-    monkeypatch.setattr(watchdog, "LEAST_PATIENCE", 600.0)
+    monkeypatch.setattr(watchdog, "MIN_TIMEOUT", 600.0)
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_tcp_probes() -> None:
     held, hung_up, refused = asyncio.run(main())
     assert held.outcome is Outcome.OK
     assert held.latency is not None
-    assert "peer closed the connection after 0.0 s; it must hold 0.1 s" in str(hung_up.error)
+    assert "peer closed the connection after 0.0 s; expected at least 0.1 s" in str(hung_up.error)
     assert refused == Result(Outcome.FAILED, "connection refused")
 
 
@@ -353,11 +353,11 @@ def test_tcp_probes() -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 0.0, Outcome.OK, "None"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nok", 0.0, Outcome.OK, "None"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0.2, Outcome.DEGRADED, "more than 150 ms is slow"),
-        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", 0.0, Outcome.FAILED, "answered 503, wanted 200"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", 0.0, Outcome.FAILED, "answer is no HTTP"),
-        (b"", 0.0, Outcome.FAILED, "peer closed without an answer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", 0.0, Outcome.FAILED, "answer is no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0.2, Outcome.DEGRADED, "degraded above 150 ms"),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", 0.0, Outcome.FAILED, "status is 503, expected 200"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", 0.0, Outcome.FAILED, "answer is not HTTP"),
+        (b"", 0.0, Outcome.FAILED, "without a response"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", 0.0, Outcome.FAILED, "answer is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000, 0.0, Outcome.OK, "None"),
         (b"", 9.0, Outcome.FAILED, "no answer within 0.4 s"),
     ],

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes import Probe, ProbeContext, ProbeSettings, run, websocket
-from tickertape.producers.monitor.probes.fix import fields_of, message
+from tickertape.producers.monitor.probes.fix import encode_message, parse_fields
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.support.patience import PATIENCE
@@ -102,14 +102,14 @@ def answering(body: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> Handler:
             Outcome.OK,
             "None",
         ),
-        ({"json": {"md.fresh": True}}, b'{"md":{"fresh":1}}', Outcome.FAILED, "md.fresh is 1, wanted True"),
-        ({"json": {"a.b": 1}}, b'{"a":[]}', Outcome.FAILED, "a.b is absent, wanted 1"),
+        ({"json": {"md.fresh": True}}, b'{"md":{"fresh":1}}', Outcome.FAILED, "md.fresh is 1, expected True"),
+        ({"json": {"a.b": 1}}, b'{"a":[]}', Outcome.FAILED, "a.b is absent, expected 1"),
         ({"json": {"a.1": 2}}, b'{"a":[1,2]}', Outcome.OK, "None"),
-        ({"json": {"a": 1}}, b"<html>", Outcome.FAILED, "its answer is no JSON"),
+        ({"json": {"a": 1}}, b"<html>", Outcome.FAILED, "response is not JSON"),
         ({"body": "ready"}, b"all is ready now", Outcome.OK, "None"),
-        ({"body": "ready"}, b"starting", Outcome.FAILED, "does not hold 'ready'"),
-        ({"body": "end"}, b"x" * 10_000_000 + b"end", Outcome.FAILED, "does not hold 'end'"),
-        ({"status": [201, 204]}, b"", Outcome.FAILED, "answered 200, wanted 201 or 204"),
+        ({"body": "ready"}, b"starting", Outcome.FAILED, "does not contain 'ready'"),
+        ({"body": "end"}, b"x" * 10_000_000 + b"end", Outcome.FAILED, "does not contain 'end'"),
+        ({"status": [201, 204]}, b"", Outcome.FAILED, "status is 200, expected 201 or 204"),
     ],
 )
 def test_what_an_http_answer_must_hold(
@@ -133,9 +133,9 @@ def test_what_an_http_answer_must_hold(
     ("days", "trusted", "outcome", "says"),
     [
         (90, True, Outcome.OK, "None"),
-        (3, True, Outcome.DEGRADED, "certificate ends in 3.0 days"),
-        (-1, True, Outcome.FAILED, "certificate refused: certificate has expired"),
-        (90, False, Outcome.FAILED, "certificate refused"),
+        (3, True, Outcome.DEGRADED, "certificate expires in 3.0 days"),
+        (-1, True, Outcome.FAILED, "certificate rejected: certificate has expired"),
+        (90, False, Outcome.FAILED, "certificate rejected"),
     ],
 )
 def test_tls(tmp_path: Path, days: int, trusted: bool, outcome: Outcome, says: str) -> None:
@@ -183,8 +183,8 @@ def test_tls_with_one_who_never_shakes_hands() -> None:
         ({}, Outcome.OK, "None"),
         ({"send": "ping", "expect": "got ping"}, Outcome.OK, "None"),
         ({"expect": "what is never said"}, Outcome.FAILED, "no answer within 0.5 s"),
-        ({"send": "close", "expect": "x"}, Outcome.FAILED, "WebSocket broken"),
-        ({"send": "flood", "expect": "x"}, Outcome.FAILED, "was in none of them"),
+        ({"send": "close", "expect": "x"}, Outcome.FAILED, "WebSocket failed"),
+        ({"send": "flood", "expect": "x"}, Outcome.FAILED, "not in the first 20 messages"),
     ],
 )
 def test_websocket(
@@ -218,7 +218,7 @@ def test_websocket_that_is_none() -> None:
         async with serving(answering(b"hello")) as port:
             return await seen(kind="websocket", url=f"ws://127.0.0.1:{port}/")
 
-    assert "WebSocket refused" in told(asyncio.run(main()))[1]
+    assert "WebSocket handshake rejected" in told(asyncio.run(main()))[1]
 
 
 # FIX.
@@ -231,7 +231,7 @@ def acceptor(answers: Callable[[dict[int, str]], list[bytes]]) -> Handler:
         while True:
             text = await reader.readuntil(b"\x0110=")
             text += await reader.readuntil(b"\x01")
-            for answer in answers(fields_of(text)):
+            for answer in answers(parse_fields(text)):
                 writer.write(answer)
             await writer.drain()
 
@@ -239,7 +239,7 @@ def acceptor(answers: Callable[[dict[int, str]], list[bytes]]) -> Handler:
 
 
 def reply(kind: str, *fields: tuple[int, str]) -> bytes:
-    return message("FIX.4.4", [(35, kind), (49, "THEM"), (56, "US"), (34, "1"), *fields])
+    return encode_message("FIX.4.4", [(35, kind), (49, "THEM"), (56, "US"), (34, "1"), *fields])
 
 
 def proper(found: dict[int, str]) -> list[bytes]:
@@ -259,10 +259,10 @@ def proper(found: dict[int, str]) -> list[bytes]:
         (
             lambda _: [reply("5", (58, "account is locked"))],
             Outcome.FAILED,
-            "peer refuses: account is locked",
+            "rejected by the peer: account is locked",
         ),
         (lambda _: [reply("A")[:-4] + b"000\x01"], Outcome.FAILED, "answer has a wrong checksum"),
-        (lambda _: [b"HTTP/1.1 400 no\r\n\r\n"], Outcome.FAILED, "answer is no FIX"),
+        (lambda _: [b"HTTP/1.1 400 no\r\n\r\n"], Outcome.FAILED, "answer is not FIX"),
         (lambda _: [b"8=FIX.4.4\x01" + b"1=x\x01" * 20_000], Outcome.FAILED, "larger than 65536 bytes"),
         (lambda found: [reply("A")] if found[35] == "A" else [], Outcome.FAILED, "no answer within"),
     ],
@@ -310,8 +310,8 @@ def test_fix_is_capped_and_says_what_it_lacks() -> None:
     [
         ("echo fine; exit 0", Outcome.OK, "None"),
         ("echo one; echo slow \x1b[31mqueue; exit 1", Outcome.DEGRADED, r"slow \x1b[31mqueue"),
-        ("exit 2", Outcome.FAILED, "ended with 2"),
-        ("echo odd >&2; exit 7", Outcome.FAILED, "ended with 7, none of 0, 1, 2: odd"),
+        ("exit 2", Outcome.FAILED, "exited with 2"),
+        ("echo odd >&2; exit 7", Outcome.FAILED, "exited with 7, not 0, 1 or 2: odd"),
         ("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last; exit 2", Outcome.FAILED, "last"),
         ("test $TICKET = 5", Outcome.OK, "None"),
     ],
@@ -358,12 +358,12 @@ def test_freshness() -> None:
         found = [await seen(kit, **probe)]
         kit.freshness.listen({"md.>"}, clock())
         found.append(await seen(kit, **probe))
-        kit.freshness.saw("md.shfe", clock())
+        kit.freshness.record_message("md.shfe", clock())
         found.append(await seen(kit, **probe))
-        kit.freshness.saw("md.shfe", clock() - 120.0)
+        kit.freshness.record_message("md.shfe", clock() - 120.0)
         kit.freshness.listen({"md.>"}, clock() - 120.0)
         found.append(await seen(kit, **probe))
-        kit.freshness.deaf()
+        kit.freshness.suspend()
         found.append(await seen(kit, **probe))
         return [str(result and result.outcome) for result in found]
 

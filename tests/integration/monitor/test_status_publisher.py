@@ -50,13 +50,13 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
             a = StatusPublisher(first, names, overruled("a"), print)
             b = StatusPublisher(second, names, overruled("b"), print)
             for number in range(ROUNDS):
-                a.keep(change("a", number))
-                b.keep(change("b", number))
+                a.enqueue(change("a", number))
+                b.enqueue(change("b", number))
                 async with asyncio.timeout(PATIENCE):
                     while a.pending or b.pending:
-                        await asyncio.gather(a.tell_once(), b.tell_once())
-                assert a.expects(SUBJECT) == b.expects(SUBJECT), "both know where the subject stands"
-            assert a.told + b.told == ROUNDS
+                        await asyncio.gather(a.publish_pending(), b.publish_pending())
+                assert a.last_sequence(SUBJECT) == b.last_sequence(SUBJECT), "both know the last sequence"
+            assert a.published + b.published == ROUNDS
         js = client.jetstream()
         stream, subject = names.stream("EVENTS"), names.subject(SUBJECT)
         info = await js.stream_info(stream, subjects_filter=subject)
@@ -83,14 +83,14 @@ def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, n
         await streams.provision(client, names)
         async with Publisher(nats_url, prefix=nats_prefix, name="a") as publisher:
             a, b = (StatusPublisher(publisher, names, lambda *_: True, print) for _ in range(2))
-            b.keep(change("b", 0))
-            assert await b.tell_once()
-            a.keep(change("a", 0))
-            telling = asyncio.create_task(a.tell_once())
+            b.enqueue(change("b", 0))
+            assert await b.publish_pending()
+            a.enqueue(change("a", 0))
+            telling = asyncio.create_task(a.publish_pending())
             # Runs after the first step of that task, as a consumer's callback may.
-            asyncio.get_running_loop().call_soon(a.heard, SUBJECT, b.expects(SUBJECT))
+            asyncio.get_running_loop().call_soon(a.record_sequence, SUBJECT, b.last_sequence(SUBJECT))
             assert await telling
-            assert (a.told, a.pending) == (0, 0)
+            assert (a.published, a.pending) == (0, 0)
         await connection.close(client)
 
     asyncio.run(main())

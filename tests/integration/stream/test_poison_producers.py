@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 from tickertape.producers.monitor.coordination.silences import read
-from tickertape.producers.monitor.coordination.stored_status import newest_statuses
+from tickertape.producers.monitor.coordination.stored_status import read_stored_statuses
 from tickertape.producers.monitor.coordination.stream_follower import follow
 from tickertape.producers.sdk.publisher import Publisher
 
@@ -100,7 +100,7 @@ def test_a_monitor_hears_and_remembers_what_stands_among_poison(nats_server: Nat
                 async with asyncio.timeout(PATIENCE):
                     while heard.count(status) <= number:
                         await asyncio.sleep(0.01)
-                found = await newest_statuses(client, names)
+                found = await read_stored_statuses(client, names)
                 assert found["gateway.status.ctp.a"].status == "HEALTHY"
                 assert found["gateway.status.ctp.a"].sequence == (number + 1) * (len(TOKENS) + 1)
             raw.publish(*poison(b"watchdog.silenced.ctp."))

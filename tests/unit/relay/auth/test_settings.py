@@ -76,7 +76,7 @@ def test_addresses_that_cannot_be_meddled_with(url: str) -> None:
         ({"jwt_jwks_url": "https://[::1"}, "write it as"),
         ({"jwt_jwks_url": "https://a:99999/"}, "write it as"),
         ({"jwt_jwks_url": "https://a b/"}, "write it as"),
-        ({"jwt_jwks_url": "https://me:hunter2@issuer.example.com/"}, "take it out"),
+        ({"jwt_jwks_url": "https://me:hunter2@issuer.example.com/"}, "remove the user"),
         ({"jwt_leeway": -1}, "greater than or equal to 0"),
         ({"jwt_leeway": 301}, "less than or equal to 300"),
         ({"jwt_leeway": "nan"}, "finite"),

@@ -62,23 +62,23 @@ def test_a_whole_file(tmp_path: Path) -> None:
     ("text", "line", "says"),
     [
         (f"gateways:\n  - {{id: a, type: b, session: x, {PROBES}}}", 2, "exchange 'x' is not in 'exchanges'"),
-        ("exchanges:\n  x: {zone: Mars/Base, spans: [09:00-10:00]}\ngateways: []", 2, "is no zone"),
+        ("exchanges:\n  x: {zone: Mars/Base, spans: [09:00-10:00]}\ngateways: []", 2, "is not a time zone"),
         ("exchanges:\n  x: {zone: UTC, spans: ['9-10']}\ngateways: []", 2, "as in 09:00-11:30"),
         (
             "exchanges:\n  x: {zone: UTC, spans: ['09:00-10:00', '09:30-11:00']}\ngateways: []",
             2,
-            "overlap; make one span of them",
+            "overlap; merge them into one span",
         ),
         (
             f"gateways:\n  - id: a\n    type: b\n    recovery: {{attempts: 2}}\n    {PROBES}",
             4,
-            "needs 'command' or 'url', and only one of them",
+            "needs exactly one of 'command' and 'url'",
         ),
         (
             "gateways:\n  - id: a\n    type: b\n    probes:\n"
             "      [{kind: tcp, address: 'h:1'}, {kind: tcp, address: 'h:1'}]",
             4,
-            "two probes are called 'tcp h:1'; give one of them a 'label'",
+            "two probes are named 'tcp h:1'; give one of them a 'label'",
         ),
         (
             f"gateways:\n  - id: a\n    type: b\n    flapping: {{enter: 0.2, leave: 0.3}}\n    {PROBES}",
@@ -88,7 +88,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         (
             "gateways:\n  - {id: a, type: b, probes: [{kind: http, url: 'http://h', method: HEAD, body: x}]}",
             2,
-            "an answer to HEAD has no body",
+            "a response to HEAD has no body",
         ),
     ],
 )
@@ -96,7 +96,7 @@ def test_faults_are_told_with_their_line(tmp_path: Path, text: str, line: int, s
     """What it is, where it stands, what would be right."""
     with pytest.raises(MonitorFileError) as caught:
         load(written(tmp_path, text))
-    found = [problem for problem in caught.value.problems if says in problem.what]
+    found = [problem for problem in caught.value.problems if says in problem.message]
     assert found, caught.value.problems
     assert found[0].line == line
 
@@ -108,18 +108,18 @@ def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
         before, name = chr(96 + number), chr(97 + number)
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
     began = time.process_time()
-    with pytest.raises(MonitorFileError, match="its aliases stand for more than 500000 settings"):
+    with pytest.raises(MonitorFileError, match="aliases expand to more than 500000 settings"):
         load(written(tmp_path, "\n".join(lines)))
     assert time.process_time() - began < 5
 
 
 def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
     """It has no end."""
-    with pytest.raises(MonitorFileError, match="its aliases stand for"):
+    with pytest.raises(MonitorFileError, match="aliases expand to"):
         load(written(tmp_path, "gateways: &a [*a]"))
 
 
 def test_ten_megabytes_are_refused_unread(tmp_path: Path) -> None:
     """No file of gateways is as large."""
-    with pytest.raises(MonitorFileError, match=f"at most {MAX_FILE_BYTES}"):
+    with pytest.raises(MonitorFileError, match=f"the maximum is {MAX_FILE_BYTES}"):
         load(written(tmp_path, "#" * 10_000_000))

@@ -66,7 +66,7 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
         "3: gateways[0].type: is missing; add it",
         "7: gateways[0].probes[0].hold: 3 is not a duration; write a number with a unit (ms s m h d), "
         "as in 5s",
-        "8: gateways[0].probes[1].statsu: is no setting; check its spelling, or take it out",
+        "8: gateways[0].probes[1].statsu: is not a setting; check its spelling, or remove it",
     ]
 
 
@@ -74,12 +74,12 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", "is empty"),
-        ("- a\n- b\n", "holds no settings"),
-        ("gateways: [", "is no YAML"),
+        ("- a\n- b\n", "is not a mapping"),
+        ("gateways: [", "is not YAML"),
         ("gateways: []\n", "gateways"),
         (
             "gateways: [{id: a, type: b, probes: [{kind: carrier-pigeon}]}]",
-            f"kind 'carrier-pigeon' is none of {', '.join(KINDS)}",
+            f"unknown kind 'carrier-pigeon'; use one of {', '.join(KINDS)}",
         ),
         ("gateways: [{id: a, type: b, probes: [{}]}]", "has no 'kind'"),
         ("gateways: [{id: '', type: b, probes: [{kind: tcp, address: 'a:1'}]}]", "is empty"),
@@ -89,7 +89,7 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
             "gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://a:99999'}]}]",
             "is not a valid address",
         ),
-        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://u:p@a'}]}]", "take it out"),
+        ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://u:p@a'}]}]", "remove the user"),
     ],
 )
 def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
@@ -107,14 +107,14 @@ def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
     """Two gateways of one id would overwrite each other's status."""
     text = "gateways:\n" + "  - {id: a, type: b, probes: [{kind: tcp, address: 'h:1'}]}\n" * 2
     assert faults(tmp_path, text) == [
-        "3: gateways[1].id: 'a' stands in line 2 too; ids are unique, rename one"
+        "3: gateways[1].id: 'a' is also the id in line 2; ids are unique, rename one"
     ]
 
 
 def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
     """YAML would silently keep the last of two equal keys."""
     text = "gateways:\n  - id: a\n    type: b\n    id: c\n    probes: [{kind: tcp, address: 'h:1'}]\n"
-    assert faults(tmp_path, text) == ["4: gateways[0].id: stands twice in one mapping; take one out"]
+    assert faults(tmp_path, text) == ["4: gateways[0].id: is a duplicate key in this mapping; remove one"]
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from tickertape.contracts.events import GatewayStatusChange, Status
-from tickertape.producers.monitor.coordination.stored_status import status_of
+from tickertape.producers.monitor.coordination.stored_status import parse_stored_status
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,6 @@ def test_a_since_that_is_no_time_is_that_of_the_event(since: object, *, kept: bo
         current_status=Status.HEALTHY,
         metadata={"since": since},
     )
-    found = status_of(event.subject, event.encode(), 1)
+    found = parse_stored_status(event.subject, event.encode(), 1)
     assert found is not None
     assert found.since == (since if kept else event.timestamp)

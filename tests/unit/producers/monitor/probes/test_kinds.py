@@ -14,7 +14,7 @@ from tickertape.producers.monitor.config.validate import check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.metrics import probe_metrics
 from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
-from tickertape.producers.monitor.probe_scheduler import Probing
+from tickertape.producers.monitor.probe_scheduler import ProbeScheduler
 from tickertape.producers.monitor.probes import KINDS, ProbeContext, ProbeSettings
 
 from tests.support.patience import PATIENCE
@@ -38,11 +38,11 @@ class DoorProbe(ProbeSettings):
     def pattern(self) -> str:
         return f"door.{self.door}"
 
-    def unusable(self) -> str | None:
+    def unusable_reason(self) -> str | None:
         return None if self.door == "front" else f"there is no door {self.door!r}; use the front one"
 
-    async def probe(self, limit: float, context: ProbeContext) -> Result:
-        memory = context.memory(Doors)
+    async def probe(self, time_limit: float, context: ProbeContext) -> Result:
+        memory = context.state(Doors)
         memory.looks += 1
         if memory.looks == 1:
             return Result(Outcome.FAILED, "the door is closed")
@@ -79,9 +79,9 @@ def test_a_new_kind_runs_a_gateway(tmp_path: Path) -> None:
             if watched.status is Status.HEALTHY:
                 healthy.set()
 
-        probing = Probing({gateway.subject: watched}, tell, pytest.fail)
+        probing = ProbeScheduler({gateway.subject: watched}, tell, pytest.fail)
         assert probing.patterns() == {"door.front"}
-        looking = asyncio.create_task(probing.probe(watched, 0, gateway.checks[0]))
+        looking = asyncio.create_task(probing.run_check(watched, 0, gateway.checks[0]))
         async with asyncio.timeout(PATIENCE):
             await healthy.wait()
         looking.cancel()
@@ -100,7 +100,7 @@ def test_a_new_kind_is_checked_and_named_in_errors(tmp_path: Path) -> None:
     """Its settings, what it needs of the machine, and its name among the kinds."""
     path = written(tmp_path, "door: front, label: x, knob: 1", "label: y")
     assert check(path) == [
-        f"{path}:2: gateways[0].probes[0].knob: is no setting; check its spelling, or take it out",
+        f"{path}:2: gateways[0].probes[0].knob: is not a setting; check its spelling, or remove it",
         f"{path}:2: gateways[0].probes[1].door: is missing; add it",
     ]
     path = written(tmp_path, "door: back")
@@ -108,7 +108,7 @@ def test_a_new_kind_is_checked_and_named_in_errors(tmp_path: Path) -> None:
         f"{path}:2: gateways[0].probes[0].door: there is no door 'back'; use the front one"
     ]
     path.write_text("gateways: [{id: a, type: b, probes: [{kind: window}]}]", encoding="utf-8")
-    with pytest.raises(MonitorFileError, match=r"kind 'window' is none of tcp, .*, door"):
+    with pytest.raises(MonitorFileError, match=r"unknown kind 'window'; use one of tcp, .*, door"):
         load(path)
 
 
