@@ -1,11 +1,11 @@
-"""Who may come in, how many, and how fast: limits that keep one client from taking what is for all.
+"""Connection limits: keep one client from using the capacity that all clients share.
 
 Invariants:
 
-1. A client is counted from the accept to the end of its socket: once in all, once for its address, and once
-   for its token's subject when it has one.
-2. Nobody who has a session is ever sent away to let another in: only sockets without one are.
-3. What is kept of addresses is bounded: one with no socket whose allowance is full again is forgotten.
+1. A client is counted from accept to close: once in total, once for its address, and once for the subject of
+   its token if it has one.
+2. Established sessions are never evicted to admit new connections; only connections without a session are.
+3. State per address is bounded: an address without connections whose token bucket is full is forgotten.
 """
 
 from collections import Counter, OrderedDict
@@ -18,26 +18,28 @@ from typing import Final, Protocol
 from tickertape.relay.core.limit_counters import ALL, LimitCounters, LocalLimitCounters
 
 REJECTION_COST: Final = 10.0
-"""Connections that a refused or unfinished one counts for: strangers run out ten times as fast as clients."""
+"""Connections that a rejected or unfinished one counts as, so that untrusted clients use up their rate
+limit ten times as fast."""
 
 
 _ADDRESS: Final = "@"
 _SUBJECT: Final = "$"
-"""First character of the keys that something is counted under."""
+"""First characters of counter keys, which tell addresses from token subjects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an operator allows; 0 means no limit.
+    """Limits set by the operator; 0 means no limit.
 
     Attributes:
-        connections: sockets on the main port.
-        address_connections: of them, from one address (IPv6: one /64).
-        subject_connections: sessions of one token's subject, unless its grant says otherwise.
-        unauthenticated: sockets without a session: handshakes, requests for pages, clients that have yet to
-            send a token, or whose session has ended while they still send. Past it the oldest of them goes.
-        connection_rate: new sockets per second.
-        address_rate: new sockets and requests per second from one address.
+        connections: connections on the main port.
+        address_connections: connections from one address (IPv6: one /64).
+        subject_connections: sessions of one token subject, unless its grant sets another number.
+        unauthenticated: connections without a session: handshakes, HTTP requests, clients that have not sent
+            a token yet, and clients that still send after their session ended. Beyond the limit the oldest is
+            aborted.
+        connection_rate: new connections per second.
+        address_rate: new connections and requests per second from one address.
     """
 
     connections: int = 0
@@ -49,7 +51,7 @@ class Limits:
 
 
 class Limit(StrEnum):
-    """Names of the limits, as metrics tell them."""
+    """Names of the limits in metrics."""
 
     CONNECTIONS = "connections"
     ADDRESS_CONNECTIONS = "address_connections"
@@ -64,46 +66,46 @@ class Limit(StrEnum):
 
 
 SERVER_LIMITS: Final = frozenset({Limit.CONNECTIONS, Limit.CONNECTION_RATE})
-"""Limits that are no fault of whoever meets them: the relay is full (503), not the client too many (429)."""
+"""Limits of the relay as a whole: exceeding them means 503 (full) instead of 429 (too many requests)."""
 
 
 class Socket(Protocol):
-    """What a client is counted for."""
+    """Socket of a counted client."""
 
     def abort(self) -> None:
-        """Cut it."""
+        """Abort the connection."""
 
 
 class ClientSlot:
-    """One socket on the main port.
+    """Counted connection on the main port.
 
     Attributes:
-        address: what it is counted under.
-        socket: what to cut when it has to make room.
-        subject: of its token; empty while it has none.
-        arrived: when, seconds.
+        address: address that the connection is counted under.
+        socket: socket to abort if the connection is evicted.
+        subject: subject of the client's token; empty without one.
+        accepted_at: time of the accept, in seconds.
     """
 
-    __slots__ = ("address", "arrived", "socket", "subject")
+    __slots__ = ("accepted_at", "address", "socket", "subject")
 
-    def __init__(self, address: str, socket: Socket, arrived: float = 0.0) -> None:
+    def __init__(self, address: str, socket: Socket, accepted_at: float = 0.0) -> None:
         self.address = address
-        self.arrived = arrived
+        self.accepted_at = accepted_at
         self.socket = socket
         self.subject = ""
 
 
 class Admission:
-    """Counts visitors and tells who may not come in.
+    """Admission control: counts connections and rejects those beyond a limit.
 
     Args:
-        limits: what an operator allows.
-        exempt: tells whether an address has no limits of its own, such as a proxy's with many behind.
-        counters: where it is counted; its own by default, and one for all relays that share a port.
+        limits: limits set by the operator.
+        exempt: returns whether per-address limits do not apply to an address, such as a proxy's.
+        counters: limit counters; private ones by default, shared ones for relays that share a port.
 
     Attributes:
-        refused: how often each limit was met.
-        open: sockets that are open here.
+        rejected: number of rejections by limit.
+        open: number of open connections of this process.
     """
 
     def __init__(
@@ -124,24 +126,24 @@ class Admission:
 
     @property
     def pending(self) -> int:
-        """Sockets without a session."""
+        """Number of connections without a session."""
         return len(self._pending)
 
     def accept(self, address: str, socket: Socket, now: float) -> ClientSlot | Limit:
-        """A socket was accepted.
+        """Count an accepted connection.
 
         Args:
-            address: its peer's, in text; "" when that is not known.
-            socket: what to cut when it has to make room.
-            now: seconds.
+            address: address of the peer as text; empty if unknown.
+            socket: socket to abort if the connection is evicted.
+            now: time in seconds.
 
         Returns:
-            who it is, or the limit that keeps it out.
+            The slot of the connection, or the limit that it exceeds.
         """
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
         if limit is None:
-            limit = self._enter(key, now)
+            limit = self._acquire(key, now)
         if limit is not None:
             self.rejected[limit] += 1
             return limit
@@ -151,20 +153,20 @@ class Admission:
         return client_slot
 
     def admit_request(self, client_slot: ClientSlot, address: str, now: float) -> Limit | None:
-        """A client asks for something more, or a proxy says who a client is.
+        """Count a request on an open connection, and the client address that a proxy reported with it.
 
         Args:
-            client_slot: whose socket it came on.
-            address: of the client.
-            now: seconds.
+            client_slot: slot of the connection.
+            address: address of the client.
+            now: time in seconds.
 
         Returns:
-            the limit that forbids it.
+            The limit that the request exceeds, or None.
         """
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
         if limit is None and key != client_slot.address:
-            limit = self._join(key)
+            limit = self._acquire_address(key)
             if limit is None:
                 self._counters.release(_ADDRESS + client_slot.address)
                 client_slot.address = key
@@ -173,46 +175,46 @@ class Admission:
         return limit
 
     def penalize(self, address: str, now: float) -> None:
-        """What came from an address was refused, or never finished: it costs more."""
+        """Charge an address extra for a request that was rejected or never completed."""
         self._spend(self._key(address), REJECTION_COST - 1.0, now, allow_debt=True)
 
     def is_pending(self, client_slot: ClientSlot) -> bool:
-        """True while a client has no session."""
+        """Return whether a connection has no session."""
         return client_slot in self._pending
 
     def mark_established(self, client_slot: ClientSlot) -> None:
-        """A client has a session."""
+        """Record that a connection has a session."""
         self._pending.pop(client_slot, None)
 
     def mark_pending(self, client_slot: ClientSlot) -> None:
-        """Count a client as one without a session, also when its session has ended before its socket.
+        """Record that a connection has no session: it is new, or its session ended before its socket.
 
-        Past the limit the oldest of them is cut.
+        Beyond the limit, abort the oldest of these connections.
         """
         if client_slot in self._pending:
             return
-        most = self.limits.unauthenticated
-        if most and len(self._pending) >= most:
+        limit = self.limits.unauthenticated
+        if limit and len(self._pending) >= limit:
             oldest, _ = self._pending.popitem(last=False)
             self.rejected[Limit.UNAUTHENTICATED] += 1
             oldest.socket.abort()
         self._pending[client_slot] = None
 
     def bind(self, client_slot: ClientSlot, subject: str, allowed: int | None) -> bool:
-        """Count a client for its token's subject; a renewed token may be another's.
+        """Count a connection under the subject of its token, which may change when the token is renewed.
 
         Args:
-            client_slot: whose token it is.
-            subject: of the token; empty without one, which is not counted.
-            allowed: most connections of that subject; None means the operator's limit.
+            client_slot: slot of the connection.
+            subject: subject of the token; empty without one, which is not counted.
+            allowed: maximum connections of that subject; None applies the operator's limit.
 
         Returns:
-            False when the subject has enough.
+            False if the connection limit of the subject is reached.
         """
         if subject == client_slot.subject:
             return True
-        most = self.limits.subject_connections if allowed is None else allowed
-        if subject and not self._counters.acquire(_SUBJECT + subject, most):
+        limit = self.limits.subject_connections if allowed is None else allowed
+        if subject and not self._counters.acquire(_SUBJECT + subject, limit):
             self.rejected[Limit.SUBJECT_CONNECTIONS] += 1
             return False
         if client_slot.subject:
@@ -221,8 +223,8 @@ class Admission:
         return True
 
     def release(self, client_slot: ClientSlot) -> None:
-        """A client's socket is closed; called once, and the client has none any more."""
-        del client_slot.socket  # it may hold the client
+        """Release the slot of a closed connection; call this once."""
+        del client_slot.socket  # breaks the reference cycle with the connection
         self.open -= 1
         self._pending.pop(client_slot, None)
         self._counters.release(ALL)
@@ -231,17 +233,17 @@ class Admission:
             self._counters.release(_SUBJECT + client_slot.subject)
 
     def prune(self, now: float) -> None:
-        """Forget addresses that owe nothing, the longest unheard of first; called now and then."""
+        """Forget addresses with full token buckets, least recently used first; call this periodically."""
         self._counters.prune(self.limits.address_rate, now)
 
-    # Inside.
+    # Internals.
 
-    def _enter(self, key: str, now: float) -> Limit | None:
-        """Count one more in all and for its address, or nothing when a limit forbids it."""
+    def _acquire(self, key: str, now: float) -> Limit | None:
+        """Count a connection in total and for its address, or not at all if it exceeds a limit."""
         limits, counters = self.limits, self._counters
         if not counters.acquire(ALL, limits.connections):
             return Limit.CONNECTIONS
-        limit = self._join(key)
+        limit = self._acquire_address(key)
         if limit is None:
             if not limits.connection_rate or counters.spend(ALL, limits.connection_rate, 1.0, now):
                 return None
@@ -250,9 +252,9 @@ class Admission:
         counters.release(ALL)
         return limit
 
-    def _join(self, key: str) -> Limit | None:
-        most = 0 if self._exempt(key) else self.limits.address_connections
-        return None if self._counters.acquire(_ADDRESS + key, most) else Limit.ADDRESS_CONNECTIONS
+    def _acquire_address(self, key: str) -> Limit | None:
+        limit = 0 if self._exempt(key) else self.limits.address_connections
+        return None if self._counters.acquire(_ADDRESS + key, limit) else Limit.ADDRESS_CONNECTIONS
 
     def _spend(self, key: str, cost: float, now: float, *, allow_debt: bool = False) -> Limit | None:
         rate = self.limits.address_rate
@@ -262,7 +264,7 @@ class Admission:
         return None if spent else Limit.ADDRESS_RATE
 
     def _key(self, address: str) -> str:
-        """What an address is counted under: an IPv6 client has a /64 to choose from."""
+        """Return the key to count an address under: the /64 for IPv6, since a client controls all of it."""
         if ":" not in address or self._exempt(address):
             return address
         try:

@@ -1,4 +1,4 @@
-"""What the hub counts: plain numbers, read when somebody asks, so that counting costs next to nothing."""
+"""Statistics of the hub: plain numbers, read on demand by the metrics, so that counting is almost free."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -9,27 +9,27 @@ from tickertape.relay.core.event_log import Record
 DELAY_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+"""Upper bounds in seconds for the delay and the age of delivered events."""
 
 TURN_BUCKETS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
-"""Of what the relay itself takes: a flush, or how late the event loop is."""
-
+"""Upper bounds in seconds for the relay's own work: the duration of a flush, the lag of the event loop."""
 
 MAX_AGE: Final = 86_400.0
-"""Seconds past which the age of an event that has just come is a fault of its timestamp: the stream itself
-keeps events for a day."""
+"""Maximum plausible age of a new event in seconds: the stream keeps events for a day, so beyond that the
+timestamp is wrong."""
 
 MAX_AHEAD: Final = 60.0
-"""Seconds by which a producer's clock may be ahead; up to that the age counts as zero."""
+"""Seconds that a producer's clock may be ahead; up to that the age counts as zero."""
 
 
 class Exemplar(NamedTuple):
-    """An event that stands for its bucket, since it may name the trace that it belongs to.
+    """Exemplar of a histogram bucket: an event that may belong to a trace.
 
     Attributes:
         record: the event.
-        at: when it was written, UNIX seconds.
+        at: time of its delivery, UNIX seconds.
     """
 
     record: Record
@@ -37,14 +37,14 @@ class Exemplar(NamedTuple):
 
 
 class Histogram:
-    """Counts in fixed buckets, seconds; one observation can stand for many deliveries.
+    """Histogram over seconds with fixed buckets; one observation can stand for many deliveries.
 
     Args:
-        bounds: of its buckets, rising; what is larger than the last has a bucket of its own.
+        bounds: ascending upper bounds of the buckets; larger values have a bucket of their own.
 
     Attributes:
-        counts: of each bucket, those of smaller ones not among them.
-        exemplars: the newest of each bucket that has one, with what was observed.
+        counts: observations per bucket, not cumulative.
+        exemplars: newest exemplar of each bucket that has one, with the observed seconds.
     """
 
     __slots__ = ("bounds", "counts", "exemplars", "total")
@@ -56,10 +56,10 @@ class Histogram:
         self.exemplars: dict[int, tuple[Exemplar, float]] = {}
 
     def __repr__(self) -> str:
-        return f"Histogram({sum(self.counts)} observed, {self.total:.3f} s in all)"
+        return f"Histogram({sum(self.counts)} observed, {self.total:.3f} s in total)"
 
     def observe(self, seconds: float, times: int = 1, exemplar: Exemplar | None = None) -> None:
-        """Count a delay that ``times`` deliveries had; ``exemplar`` is one of them that may be traced."""
+        """Count a duration for ``times`` deliveries; ``exemplar`` is one that may belong to a trace."""
         seconds = max(0.0, seconds)
         bucket = bisect_left(self.bounds, seconds)
         self.counts[bucket] += times
@@ -70,25 +70,25 @@ class Histogram:
 
 @dataclass(slots=True)
 class Stats:
-    """Totals since the start.
+    """Totals since the start of the relay.
 
     Attributes:
-        received: events taken in, by kind: ``state`` or ``log``.
+        received: events read from the stream, by kind: ``state`` or ``log``.
         rejected: events that broke the contract, by reason.
-        delivered: events handed to sockets, each counted once per client.
-        dropped: events told in a gap, by its reason, each counted once per client.
-        gaps: gaps told, by reason, each counted once per client; in some nobody can count the events.
+        delivered: events written to sockets, each counted once per client.
+        dropped: events reported in gaps, by reason of the gap, each counted once per client.
+        gaps: reported gaps, by reason, each counted once per client; some cover an unknown number of events.
         conflated: events replaced by a newer one of their subject in mode ``latest``, once per client.
         frames: messages written.
-        bytes: bytes of them.
-        resumes: sessions that began at a place in the past, by where from: ``log``, ``stream`` or ``gap``.
-        delay: from intake to the write, of what goes to the heads of feeds: catching up is not delay.
-        age: from the event's own timestamp to the write, likewise.
-        flush: from the beginning of a flush until its writes are with the system.
-        loop_lag: how late the event loop was, once a second.
+        bytes: bytes of the messages written.
+        resumes: sessions that started at a position in the past, by source: ``log``, ``stream`` or ``gap``.
+        delay: seconds from ingest to the write, for live members of feeds only: catching up is not delay.
+        age: seconds from the event's own timestamp to the write, for live members only.
+        flush: seconds from the start of a flush until the operating system has its writes.
+        loop_lag: seconds that the event loop was late, measured once per second.
         errors: internal errors, by what each of them ended: a ``session`` or a ``request``.
-        odd_ages: deliveries whose age is in no histogram, because the event's timestamp cannot be right:
-            it lies too far in the ``past``, or in the ``future``.
+        odd_ages: deliveries left out of ``age`` because the event's timestamp is implausible: too far in the
+            ``past`` or in the ``future``.
     """
 
     received: dict[str, int] = field(default_factory=lambda: {"state": 0, "log": 0})
@@ -110,9 +110,9 @@ class Stats:
     odd_ages: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
 
     def observe_age(self, seconds: float, times: int, exemplar: Exemplar | None = None) -> None:
-        """Count from an event's own timestamp to the write; one that cannot be right is counted apart.
+        """Count the seconds from an event's own timestamp to the write, implausible ones separately.
 
-        One event of the year 1 would otherwise weigh as much as a year of others in the sum.
+        A single event dated to the year 1 would otherwise dominate the sum.
         """
         if seconds > MAX_AGE:
             self.odd_ages["past"] += times

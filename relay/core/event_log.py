@@ -1,12 +1,12 @@
-"""The bounded log of recent events that every client is a cursor in.
+"""Bounded log of recent events, in which every client is a cursor.
 
 Invariants:
 
-1. Records lie in stream order, each sequence once.
-2. Every event of the stream with ``floor < sequence <= head`` that the relay takes in is here, or its
-   sequence lies in one of ``holes``; nothing is said about what lies outside.
-3. Events and bytes stay within their bounds; the oldest leave first, and raise ``floor``.
-4. Holes lie in stream order, and a record lies between any two of them.
+1. Records are in stream order, each sequence once.
+2. The log holds every event of the stream with ``floor < sequence <= head`` that the relay reads, except
+   those in ``missing_ranges``; it makes no statement about other sequences.
+3. The number of events and of bytes is bounded; the oldest events are evicted first, which raises ``floor``.
+4. Missing ranges are in stream order, with at least one record between any two of them.
 """
 
 from bisect import bisect_left, bisect_right
@@ -22,21 +22,22 @@ _stored = attrgetter("stored_ns")
 _start = attrgetter("start")
 _end = attrgetter("end")
 _COMPACT_AFTER = 4096
+"""Evicted records after which the list is compacted."""
 
 
 class Record:
-    """One event as the relay keeps it.
+    """Event as the relay keeps it.
 
     Attributes:
         seq: sequence in the stream.
-        route: what its subject means; shared by all events of the subject.
-        encoded: the JSON of ``{"subject","seq","event"}``, as clients get it.
-        state: True when only the newest of its subject matters.
-        removed: True for a state that leaves snapshots.
-        received: when the relay took it in, UNIX seconds.
-        timestamp: the event's own time, UNIX seconds.
-        stored_ns: when the stream stored it, UNIX nanoseconds.
-        traceparent: W3C's header of its message, if it had one and just came.
+        route: route of its subject; shared by all events of the subject.
+        encoded: JSON of ``{"subject","seq","event"}``, as clients receive it.
+        state: whether only the newest event of its subject matters.
+        removed: whether it removes its subject from snapshots.
+        received: time at which the relay received it, UNIX seconds.
+        timestamp: time that the event itself states, UNIX seconds.
+        stored_ns: time at which the stream stored it, UNIX nanoseconds.
+        traceparent: W3C ``traceparent`` header of its message, for a live event that has one.
     """
 
     __slots__ = (
@@ -70,7 +71,7 @@ class Record:
 
 
 class MissingRange(NamedTuple):
-    """Events that the stream let go before the relay could take them in: after ``start``, up to ``end``."""
+    """Events that the stream deleted before the relay could read them: after ``start``, up to ``end``."""
 
     start: int
     end: int
@@ -80,8 +81,14 @@ class EventLog:
     """Recent events, bounded by count and by bytes.
 
     Args:
-        max_events: most records kept.
-        max_bytes: most bytes of encoded events kept.
+        max_events: maximum number of records.
+        max_bytes: maximum bytes of encoded events.
+
+    Attributes:
+        floor: position before the oldest event that the log can still hold.
+        head: position of the newest message of the stream that the log knows.
+        bytes: bytes of the encoded events in the log.
+        missing_ranges: events between ``floor`` and ``head`` that the stream no longer has.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
@@ -92,9 +99,9 @@ class EventLog:
         self.bytes = 0
         self.missing_ranges: list[MissingRange] = []
         self._head_stored_ns: int | None = None
-        self._passed: dict[int, int] = {}  # when messages that are not kept were stored, by sequence
+        self._skipped: dict[int, int] = {}  # stored_ns of messages without a record, by sequence
         self._records: list[Record] = []
-        self._first = 0  # index of the oldest record that is still in; those before it await compaction
+        self._first = 0  # index of the oldest record; those before it are evicted and await compaction
 
     def __len__(self) -> int:
         return len(self._records) - self._first
@@ -108,25 +115,25 @@ class EventLog:
 
     @property
     def since(self) -> float | None:
-        """When the stream stored the oldest event in it, UNIX seconds; None while it is empty."""
+        """Time at which the stream stored the oldest event in the log, UNIX seconds; None if empty."""
         oldest = next(iter(self), None)
         return None if oldest is None else oldest.stored_ns / 1e9
 
     def stored_at(self, seq: int) -> int | None:
-        """Tell when the stream stored the message with a sequence, UNIX nanoseconds; None if unknown."""
+        """Return when the stream stored the message with a sequence, UNIX nanoseconds; None if unknown."""
         if seq == self.head:
             return self._head_stored_ns
         index = self._index_after(seq) - 1
         if index < self._first or self._records[index].seq != seq:
-            return self._passed.get(seq)
+            return self._skipped.get(seq)
         return self._records[index].stored_ns
 
     def reset(self, head: int, stored_ns: int | None = None) -> None:
-        """Forget everything.
+        """Clear the log and restart it at a position.
 
         Args:
-            head: sequence after which events will come.
-            stored_ns: when the stream stored the message there, UNIX nanoseconds, if that is known.
+            head: sequence after which events follow.
+            stored_ns: time at which the stream stored the message there, UNIX nanoseconds, if known.
         """
         self._records.clear()
         self._first = 0
@@ -134,10 +141,10 @@ class EventLog:
         self.missing_ranges.clear()
         self.floor = self.head = head
         self._head_stored_ns = stored_ns
-        self._passed.clear()
+        self._skipped.clear()
 
     def append(self, record: Record) -> None:
-        """Add the newest event, and let the oldest go when a bound is passed."""
+        """Append the newest event, and evict the oldest ones if a bound is exceeded."""
         self._records.append(record)
         self.head = record.seq
         self._head_stored_ns = record.stored_ns
@@ -146,60 +153,60 @@ class EventLog:
             self._evict()
 
     def advance(self, seq: int, stored_ns: int | None = None) -> None:
-        """Move the head over a message that is not kept, such as one that was rejected."""
+        """Advance the head past a message without a record, such as a rejected one."""
         if seq > self.head:
             self.head = seq
             self._head_stored_ns = stored_ns
             if stored_ns is not None:
-                # Cursors point at such a message, too: a checkpoint ends each batch of a shipper.
-                self._passed[seq] = stored_ns
-                if len(self._passed) > self.max_events:
-                    del self._passed[next(iter(self._passed))]
+                # Cursors can point at such a message too: each batch of a shipper ends with a checkpoint.
+                self._skipped[seq] = stored_ns
+                if len(self._skipped) > self.max_events:
+                    del self._skipped[next(iter(self._skipped))]
 
     def append_missing(self, end: int) -> MissingRange:
-        """Note that events after the head, up to ``end``, will never come."""
-        hole = MissingRange(self.head, end)
+        """Record that the events after the head, up to ``end``, are missing."""
+        missing = MissingRange(self.head, end)
         last = self._records[-1].seq if len(self) else self.floor
         if self.missing_ranges and self.missing_ranges[-1].end >= last:
-            # Nothing was kept since the one before: they are one, or their number would have no bound.
+            # Without a record between them, the two are merged; otherwise their number would be unbounded.
             self.missing_ranges[-1] = MissingRange(self.missing_ranges[-1].start, end)
         else:
-            self.missing_ranges.append(hole)
+            self.missing_ranges.append(missing)
         self.head = end
         self._head_stored_ns = None
-        return hole
+        return missing
 
-    def fill(self, records: Iterable[Record], gone: Iterable[tuple[int, int]]) -> None:
-        """Add events in order, and note the sequences between them, first to last, that will never come."""
-        holes = deque(gone)
+    def fill(self, records: Iterable[Record], deleted: Iterable[tuple[int, int]]) -> None:
+        """Append events in order, and the ranges of deleted sequences (first, last) between them."""
+        ranges = deque(deleted)
         for record in records:
-            while holes and holes[0][0] < record.seq:
-                self._gone(*holes.popleft())
+            while ranges and ranges[0][0] < record.seq:
+                self._append_deleted(*ranges.popleft())
             self.append(record)
-        for first, last in holes:
-            self._gone(first, last)
+        for first, last in ranges:
+            self._append_deleted(first, last)
 
-    def _gone(self, first: int, last: int) -> None:
+    def _append_deleted(self, first: int, last: int) -> None:
         self.advance(first - 1)
         self.append_missing(last)
 
     def prepend(self, records: Iterable[Record], floor: int, missing: Iterable[tuple[int, int]] = ()) -> int:
-        """Add older events, all of those after ``floor`` up to the present floor.
+        """Insert older events: all those after ``floor`` up to the present floor.
 
         Args:
-            records: in order.
-            floor: sequence before the first that is told of.
-            missing: ranges of sequences, first to last, that will never come; in order.
+            records: older events, in order.
+            floor: position before the first of them.
+            missing: ranges of deleted sequences (first, last) among them, in order.
 
         Returns:
-            how many were kept, from the newest; the bounds come first.
+            The number of events that fit within the bounds, counted from the newest.
         """
         kept: list[Record] = []
-        room = self.max_events - len(self)
+        capacity = self.max_events - len(self)
         size = self.bytes
         for record in reversed(list(records)):
             size += len(record.encoded)
-            if len(kept) == room or size > self.max_bytes:
+            if len(kept) == capacity or size > self.max_bytes:
                 floor = record.seq
                 break
             kept.append(record)
@@ -214,22 +221,22 @@ class EventLog:
         return len(kept)
 
     def count_after(self, seq: int) -> int:
-        """How many records lie after a sequence, whatever their subject."""
+        """Return the number of records after a sequence, of any subject."""
         return len(self._records) - self._index_after(seq)
 
     def select(
-        self, wanted: Filter, after: int, upto: int, max_events: int, max_bytes: int
+        self, event_filter: Filter, after: int, upto: int, max_events: int, max_bytes: int
     ) -> tuple[list[Record], int]:
-        """Read what a filter matches, ``after < sequence <= upto``, within bounds.
+        """Select the records that a filter matches, ``after < sequence <= upto``, within bounds.
 
         Returns:
-            the records, and the place reached: ``upto``, or the last record's when a bound was met first.
-            One record is returned even when it alone is over ``max_bytes``.
+            The records and the position reached: ``upto``, or that of the last record if a bound was met
+            first. At least one record is returned, even if it exceeds ``max_bytes``.
         """
         found: list[Record] = []
         size = 0
         records = self._records
-        matches = wanted.matches
+        matches = event_filter.matches
         for index in range(self._index_after(after), len(records)):
             record = records[index]
             if record.seq > upto:
@@ -245,33 +252,33 @@ class EventLog:
         return found, upto
 
     def select_last(
-        self, wanted: Filter, after: int, upto: int, max_events: int, max_bytes: int
+        self, event_filter: Filter, after: int, upto: int, max_events: int, max_bytes: int
     ) -> tuple[list[Record], int]:
-        """Like ``select``, from the end: the last records that match, in stream order.
+        """Select the last records that a filter matches, in stream order.
 
         Returns:
-            the records, and the place before them: ``after``, or the one before the first record when a bound
-            was met there. One record is returned even when it alone is over ``max_bytes``.
+            The records and the position before them: ``after``, or the one before the first record if a bound
+            was met there. At least one record is returned, even if it exceeds ``max_bytes``.
         """
         found: list[Record] = []
         size = 0
         records = self._records
-        matches = wanted.matches
-        place = after
+        matches = event_filter.matches
+        position = after
         for index in range(self._index_after(upto) - 1, self._index_after(after) - 1, -1):
             record = records[index]
             if not matches(record.route.subject):
                 continue
             size += len(record.encoded)
             if found and (len(found) == max_events or size > max_bytes):
-                place = found[-1].seq - 1
+                position = found[-1].seq - 1
                 break
             found.append(record)
         found.reverse()
-        return found, place
+        return found, position
 
     def after_time(self, moment: float) -> int:
-        """Cursor before the first event that the stream stored at or after a time, UNIX seconds."""
+        """Return the position before the first event stored at or after a time, UNIX seconds."""
         records = self._records
         index = bisect_left(records, moment * 1e9, lo=self._first, key=_stored)
         if index == len(records):
@@ -279,16 +286,16 @@ class EventLog:
         return self.floor if index == self._first else records[index - 1].seq
 
     def reaches(self, moment: float) -> bool:
-        """True when all events that the stream stored at or after a time, UNIX seconds, are surely here."""
+        """Return whether the log certainly has all events stored at or after a time, UNIX seconds."""
         return len(self) > 0 and self._records[self._first].stored_ns < moment * 1e9
 
     def missing_ranges_between(self, after: int, upto: int) -> list[MissingRange]:
-        """Holes that reach beyond ``after`` and begin before ``upto``."""
+        """Return the missing ranges that end after ``after`` and start before ``upto``."""
         begin = bisect_right(self.missing_ranges, after, key=_end)
         return self.missing_ranges[begin : bisect_left(self.missing_ranges, upto, lo=begin, key=_start)]
 
     def next_missing_range(self, after: int, upto: int) -> MissingRange | None:
-        """First hole that reaches beyond ``after`` and begins before ``upto``."""
+        """Return the first missing range that ends after ``after`` and starts before ``upto``."""
         index = bisect_right(self.missing_ranges, after, key=_end)
         return (
             self.missing_ranges[index]
@@ -310,7 +317,7 @@ class EventLog:
             first += 1
         self._first = first
         if first > _COMPACT_AFTER or first * 2 > len(records):
-            # The list is moved rarely, so that letting go costs a constant per event.
+            # Compaction is rare, so that eviction costs amortized constant time per event.
             del records[:first]
             self._first = 0
         if self.missing_ranges and self.missing_ranges[0].end <= self.floor:

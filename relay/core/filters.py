@@ -1,9 +1,9 @@
-"""Which events a client wants: patterns and a least level, decided once per subject.
+"""Filters (subject patterns and a minimum level), and routes from subjects to the feeds that match them.
 
 Invariants:
 
-1. A filter's answer depends on the subject alone, so it is asked once per subject and kept.
-2. What is kept is bounded; passing the bound forgets, and costs only time.
+1. Whether a filter matches depends on the subject alone, so the result is cached per subject.
+2. The cache is bounded; exceeding the bound clears it, which costs only time.
 """
 
 from typing import Any, Final
@@ -12,48 +12,50 @@ from tickertape.contracts.encode import encode_event_prefix
 from tickertape.contracts.subjects import LEVELS, level_of, matches
 
 MAX_KNOWN_SUBJECTS: Final = 50_000
-"""Subjects whose answer one filter, or whose route the hub, remembers."""
+"""Maximum number of subjects in the cache of a filter, and of routes in the hub."""
 
 RANK: Final = {name: rank for rank, name in enumerate(LEVELS)}
+"""Rank of each level, rising with severity."""
+
 _DEFAULT_RANK: Final = RANK["INFO"]
 
 
 class Filter:
-    """Patterns and a least level.
+    """Filter by subject patterns and a minimum level.
 
     Args:
-        subjects: legal patterns; an event is wanted when one matches.
-        level: least level; it applies to subjects that name a level.
-        deny: legal patterns; an event is not wanted when one matches, whatever the others say.
+        subjects: valid patterns; at least one must match.
+        level: minimum level; applies to subjects that name a level.
+        deny: valid patterns; none may match, whatever the other rules say.
     """
 
-    __slots__ = ("_answers", "deny", "key", "level", "subjects")
+    __slots__ = ("_matches", "deny", "key", "level", "subjects")
 
     def __init__(self, subjects: tuple[str, ...], level: str = "DEBUG", deny: tuple[str, ...] = ()) -> None:
         self.subjects = subjects
         self.level = level
         self.deny = deny
         self.key = (tuple(sorted(subjects)), level, tuple(sorted(deny)))
-        self._answers: dict[str, bool] = {}
+        self._matches: dict[str, bool] = {}
 
     def __repr__(self) -> str:
-        but = f" but {','.join(self.deny)}" if self.deny else ""
-        return f"Filter({','.join(self.subjects)}{but} >= {self.level})"
+        denied = f" except {','.join(self.deny)}" if self.deny else ""
+        return f"Filter({','.join(self.subjects)}{denied} >= {self.level})"
 
     def matches(self, subject: str) -> bool:
-        """Tell whether events of a subject are wanted."""
-        answer = self._answers.get(subject)
-        if answer is None:
-            if len(self._answers) >= MAX_KNOWN_SUBJECTS:
-                self._answers.clear()
-            answer = self._answers[subject] = self._decide(subject)
-        return answer
+        """Return whether the filter matches a subject."""
+        matched = self._matches.get(subject)
+        if matched is None:
+            if len(self._matches) >= MAX_KNOWN_SUBJECTS:
+                self._matches.clear()
+            matched = self._matches[subject] = self._match(subject)
+        return matched
 
     def passes(self, route: "Route") -> bool:
-        """Tell whether level and ``deny`` let a subject pass that one of the patterns matches."""
+        """Return whether level and ``deny`` allow a subject that one of the patterns is known to match."""
         return self._allows(route.subject, route.level)
 
-    def _decide(self, subject: str) -> bool:
+    def _match(self, subject: str) -> bool:
         return self._allows(subject, level_of(subject)) and any(
             matches(pattern, subject) for pattern in self.subjects
         )
@@ -65,15 +67,15 @@ class Filter:
 
 
 class Route:
-    """What one subject means to the hub; made once per subject.
+    """Properties of one subject, computed once, and the feeds that it leads to.
 
     Attributes:
-        subject: as clients see it.
-        bucket: its first two tokens, the key in a gap's ``by``.
-        level: that it names, or None.
-        rank: its level's rank; INFO's when it names none.
-        prefix: the JSON of its events up to their sequence.
-        feeds: the fan-out's own, which alone reads and writes it: feeds whose filter matches the subject.
+        subject: subject as clients see it.
+        bucket: first two tokens of the subject, the key in ``by`` of a gap.
+        level: level that the subject names, or None.
+        rank: rank of the level; that of INFO if the subject names none.
+        prefix: JSON of its events up to the sequence.
+        feeds: feeds whose filter matches the subject; only the fan-out reads and writes them.
     """
 
     __slots__ = ("bucket", "feeds", "level", "prefix", "rank", "subject")

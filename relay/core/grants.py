@@ -1,10 +1,10 @@
-"""What a verified token lets its client see, how fast, and how often at once.
+"""Grants of verified tokens: subjects, rate and number of connections that a client is allowed.
 
 Invariants:
 
-1. What a client gets is its filter intersected with its grant, without what is denied; exact for every
-   pair of patterns.
-2. A claim that is not understood grants nothing: it is refused, never passed over.
+1. A client receives the intersection of its filter and its grant, except what is denied; the intersection is
+   exact for every pair of patterns.
+2. An unknown field in the claim grants nothing: the token is rejected, the field is never ignored.
 3. The decision is made once per filter and once per subject, never per event.
 """
 
@@ -18,28 +18,30 @@ from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, c
 from tickertape.relay.core.filters import RANK, Filter
 
 CLAIM: Final = "tickertape"
-"""Name of the claim that holds a grant."""
+"""Name of the claim that contains the grant."""
 
 MAX_PATTERNS: Final = 256
-"""Patterns that a filter may fall into when a grant narrows it; a ``subscribe`` takes 1 ms at most."""
+"""Maximum number of patterns of a filter after intersection; keeps a ``subscribe`` below 1 ms."""
 
 MAX_RATE: Final = 1_000_000
+"""Maximum rate that a token can state, in log events per second."""
+
 _FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one client may do. The default grants everything, as ``--auth none`` does.
+    """Permissions of one client. The default grants everything, as ``--auth none`` does.
 
     Attributes:
-        subjects: patterns that it may see.
-        deny: patterns that it may not see all the same.
-        level: least level that it may see, of subjects that name one.
-        rate: log events per second; 0 means no limit, None the relay's own setting.
-        connections: most connections at once of its subject; None means the relay's own setting.
-        subject: whose token it is: its ``sub``, else a digest of it; empty without a token.
-        token_id: the token's ``jti``, by which it can be revoked.
-        expires_at: end of the token, UNIX seconds; None without a token.
+        subjects: patterns that the client may receive.
+        deny: patterns that the client may not receive, although ``subjects`` covers them.
+        level: minimum level of subjects that name a level.
+        rate: log events per second; 0 means no limit, None the setting of the relay.
+        connections: maximum number of connections of the token subject; None means the setting of the relay.
+        subject: ``sub`` of the token, or a digest of the token if it has none; empty without a token.
+        token_id: ``jti`` of the token, by which it can be revoked.
+        expires_at: expiry of the token, UNIX seconds; None without a token.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -52,40 +54,40 @@ class Grant:
     expires_at: float | None = None
 
     def intersect(self, patterns: tuple[str, ...], level: str) -> Filter:
-        """Return the filter that is left of what is asked.
+        """Return the intersection of a requested filter and this grant.
 
         Args:
-            patterns: legal ones, as asked.
-            level: least level, as asked.
+            patterns: requested patterns, valid ones.
+            level: requested minimum level.
 
         Raises:
-            ProtocolError: nothing is left of it, or more patterns than a filter may have.
+            ProtocolError: the intersection is empty, or has too many patterns.
         """
         granted = dict.fromkeys(
-            both
+            overlap
             for pattern in patterns
             for allowed in self._relevant(pattern)
-            if (both := intersect(pattern, allowed)) is not None
-            and not any(covers(denied, both) for denied in self.deny)
+            if (overlap := intersect(pattern, allowed)) is not None
+            and not any(covers(denied, overlap) for denied in self.deny)
         )
         if not granted:
             raise ProtocolError(
                 ErrorCode.FORBIDDEN,
-                f"the token grants nothing of {', '.join(patterns)[:200]}; "
-                f"it is for {', '.join(self.subjects)[:200]}",
+                f"the token does not grant {', '.join(patterns)[:200]}; "
+                f"it grants {', '.join(self.subjects)[:200]}",
             )
         if len(granted) > MAX_PATTERNS:
             raise ProtocolError(
                 ErrorCode.BAD_SUBJECTS,
-                f"the grant splits this filter into {len(granted)} patterns; "
-                f"at most {MAX_PATTERNS}: ask for fewer",
+                f"the grant splits this filter into {len(granted)} patterns, more than {MAX_PATTERNS}; "
+                "request fewer",
             )
         kept = tuple(granted)
-        deny = tuple(one for one in self.deny if any(intersect(one, pattern) for pattern in kept))
+        deny = tuple(denied for denied in self.deny if any(intersect(denied, pattern) for pattern in kept))
         return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
 
     def _relevant(self, pattern: str) -> tuple[str, ...]:
-        """Granted patterns that a pattern has to be cut to; one that covers it says all."""
+        """Return the granted patterns to intersect a pattern with; one that covers it is enough."""
         for allowed in self.subjects:
             if covers(allowed, pattern):
                 return (allowed,)
@@ -93,18 +95,18 @@ class Grant:
 
 
 EVERYTHING: Final = Grant()
-"""What ``--auth none`` grants."""
+"""Grant of every client under ``--auth none``."""
 
 
 def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
-    """Read the grant out of the claims of a verified token.
+    """Read the grant from the claims of a verified token.
 
     Args:
-        claims: of a token whose signature, times, issuer and audience were found good; ``exp`` is a number.
-        subject: whose token it is.
+        claims: claims of a token with valid signature, times, issuer and audience; ``exp`` is a number.
+        subject: subject to count the token under.
 
     Raises:
-        ProtocolError: ``forbidden`` when it grants nothing, ``unauthorized`` when its claim is malformed.
+        ProtocolError: ``forbidden`` if the token grants nothing, ``unauthorized`` if its claim is malformed.
     """
     claim = claims.get(CLAIM)
     if claim is None:
@@ -113,8 +115,8 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
         raise _malformed("", "is not an object")
     unknown = sorted(set(claim) - _FIELDS)
     if unknown:
-        # A misspelt 'deny' that is passed over would grant what was to be denied.
-        raise _malformed(f".{unknown[0][:40]}", f"is not known; known are {', '.join(sorted(_FIELDS))}")
+        # Ignoring a misspelled 'deny' would grant what the token should deny.
+        raise _malformed(f".{unknown[0][:40]}", f"is unknown; known fields are {', '.join(sorted(_FIELDS))}")
     subjects = _patterns(claim, "subjects")
     if not subjects:
         raise ProtocolError(
@@ -122,7 +124,7 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
         )
     level = claim.get("level", "DEBUG")
     if not isinstance(level, str) or level.upper() not in LEVELS:
-        raise _malformed(".level", f"is none of {', '.join(LEVELS)}")
+        raise _malformed(".level", f"is not one of {', '.join(LEVELS)}")
     rate = claim.get("rate")
     if rate is not None and (
         isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_RATE
@@ -132,7 +134,7 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
     if connections is not None and (
         isinstance(connections, bool) or not isinstance(connections, int) or connections < 1
     ):
-        raise _malformed(".connections", "is not a whole number of at least 1")
+        raise _malformed(".connections", "is not an integer of at least 1")
     return Grant(
         subjects=subjects,
         deny=_patterns(claim, "deny"),
@@ -146,16 +148,16 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
 
 
 def _patterns(claim: dict[str, Any], field: str) -> tuple[str, ...]:
-    given = claim.get(field, [])
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+    patterns = claim.get(field, [])
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise _malformed(f".{field}", "is not a list of patterns")
-    if len(given) > MAX_SUBJECTS:
-        raise _malformed(f".{field}", f"has {len(given)} patterns; at most {MAX_SUBJECTS}")
+    if len(patterns) > MAX_SUBJECTS:
+        raise _malformed(f".{field}", f"has {len(patterns)} patterns; at most {MAX_SUBJECTS}")
     try:
-        return tuple(dict.fromkeys(check_pattern(one) for one in given))
+        return tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
     except SubjectError as error:
         raise _malformed(f".{field}", str(error)) from None
 
 
-def _malformed(where: str, why: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNAUTHORIZED, f"the token's {CLAIM}{where} {why}")
+def _malformed(path: str, problem: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNAUTHORIZED, f"the token's {CLAIM}{path} {problem}")

@@ -1,10 +1,10 @@
-"""Where sockets and rates are counted for limits: within one relay, or for all that share its port.
+"""Counters behind the connection limits: for one relay, or for all relays that share its port.
 
 Invariants:
 
-1. What was taken under a key is given back under the same key, once.
-2. What is kept is bounded: an allowance that is full again is forgotten, and so is the one that was heard of
-   longest ago when there are too many.
+1. What is acquired under a key is released under the same key, once.
+2. The number of token buckets is bounded: full ones are forgotten, and the least recently used ones if there
+   are too many.
 """
 
 from collections import Counter, OrderedDict
@@ -13,103 +13,103 @@ from typing import Final, Protocol
 from tickertape.rate_limit import TokenBucket
 
 BURST_SECONDS: Final = 10.0
-"""Seconds of its rate that an address may use at once: all behind it come back together after a restart."""
+"""Burst of an address in seconds of its rate: after a restart, all clients behind it reconnect together."""
 
 MAX_ADDRESSES: Final = 100_000
-"""Addresses that are remembered; the one that was heard of longest ago is forgotten first."""
+"""Maximum number of addresses with a token bucket; the least recently used one is forgotten first."""
 
 PRUNE_BATCH: Final = 10_000
-"""Addresses that are forgotten at once; with a hundred thousand the sessions would notice it."""
+"""Maximum number of addresses forgotten in one call; a hundred thousand would delay the sessions."""
 
 ALL: Final = ""
-"""Key of what is counted for everybody together."""
+"""Key of the total over all clients."""
 
 
 class LimitCounters(Protocol):
-    """Counts under keys, and allowances that come back at a rate."""
+    """Counts and token buckets, by key."""
 
     def acquire(self, key: str, limit: int) -> bool:
-        """Count one more under a key; False when there are ``most`` already. 0 means any number."""
+        """Count one under a key; return False if the count has reached ``limit`` (0 means no limit)."""
 
     def release(self, key: str) -> None:
-        """Count one less."""
+        """Discount one that ``acquire`` counted."""
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
-        """Spend of a key's allowance.
+        """Spend tokens of a key.
 
         Args:
-            key: whose.
-            rate: what comes back within a second.
-            cost: what is spent.
-            now: seconds.
+            key: key of the token bucket.
+            rate: tokens that are refilled per second.
+            cost: tokens to spend.
+            now: time in seconds.
             allow_debt: spend more tokens than there are.
 
         Returns:
-            False when it is not there.
+            False if there are not enough tokens.
         """
 
     def prune(self, rate: float, now: float) -> None:
-        """Forget keys that owe nothing; called now and then."""
+        """Forget keys whose token buckets are full; call this periodically."""
 
 
 class LocalLimitCounters:
-    """What one relay counts for itself alone."""
+    """Limit counters of one relay."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._all: TokenBucket | None = None
-        self._allowances: OrderedDict[str, TokenBucket] = OrderedDict()  # the longest unheard of first
+        self._total: TokenBucket | None = None
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()  # least recently used first
 
     def __repr__(self) -> str:
-        return f"LocalLimitCounters({len(self._counts)} counted, {len(self._allowances)} allowances)"
+        return f"LocalLimitCounters({len(self._counts)} keys, {len(self._buckets)} token buckets)"
 
     @property
     def counted(self) -> int:
-        """All that is counted, under any key; 0 when everybody has left."""
+        """Sum of the counts of all keys; 0 when all connections are closed."""
         return self._counts.total()
 
     @property
     def remembered(self) -> list[str]:
-        """Keys whose allowance is kept, the longest unheard of first."""
-        return list(self._allowances)
+        """Keys with a token bucket, least recently used first."""
+        return list(self._buckets)
 
     def acquire(self, key: str, limit: int) -> bool:
-        """Count one more."""
+        """Count one under a key, unless the count has reached the limit."""
         if limit and self._counts[key] >= limit:
             return False
         self._counts[key] += 1
         return True
 
     def release(self, key: str) -> None:
-        """Count one less."""
+        """Discount one under a key."""
         if self._counts[key] > 1:
             self._counts[key] -= 1
         else:
             del self._counts[key]
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
-        """Spend of a key's allowance."""
-        return self._allowance(key, rate, now).allow(now, cost, allow_debt=allow_debt)
+        """Spend tokens of a key."""
+        return self._bucket(key, rate, now).allow(now, cost, allow_debt=allow_debt)
 
     def prune(self, rate: float, now: float) -> None:
-        """Forget those that owe nothing."""
-        for _ in range(min(PRUNE_BATCH, len(self._allowances))):
-            key, one = next(iter(self._allowances.items()))
-            one.refill(now)
-            if one.tokens < one.burst:
-                break  # those behind it wait no longer than it takes to fill up
-            del self._allowances[key]
+        """Forget full token buckets, a bounded number per call."""
+        for _ in range(min(PRUNE_BATCH, len(self._buckets))):
+            key, bucket = next(iter(self._buckets.items()))
+            bucket.refill(now)
+            if bucket.tokens < bucket.burst:
+                break  # buckets used later are examined no later than this one is full
+            del self._buckets[key]
 
-    def _allowance(self, key: str, rate: float, now: float) -> TokenBucket:
+    def _bucket(self, key: str, rate: float, now: float) -> TokenBucket:
         if key == ALL:  # has a rate of its own, and is never forgotten
-            if self._all is None:
-                self._all = TokenBucket(rate, rate * BURST_SECONDS, now)
-            return self._all
-        one = self._allowances.get(key)
-        if one is None:
-            if len(self._allowances) >= MAX_ADDRESSES:
-                self._allowances.popitem(last=False)
-            one = self._allowances[key] = TokenBucket(rate, rate * BURST_SECONDS, now)
+            if self._total is None:
+                self._total = TokenBucket(rate, rate * BURST_SECONDS, now)
+            return self._total
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= MAX_ADDRESSES:
+                self._buckets.popitem(last=False)
+            bucket = self._buckets[key] = TokenBucket(rate, rate * BURST_SECONDS, now)
         else:
-            self._allowances.move_to_end(key)
-        return one
+            self._buckets.move_to_end(key)
+        return bucket

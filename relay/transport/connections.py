@@ -288,7 +288,7 @@ class Connections:
         """Count an accepted handshake and its duration."""
         self.handshake_results["accepted"] += 1
         if client_slot is not None:
-            self.handshakes.observe(self.clock() - client_slot.arrived)
+            self.handshakes.observe(self.clock() - client_slot.accepted_at)
 
     def admit(self, client_slot: ClientSlot | None, grant: Grant) -> bool:
         """Bind a client to its token's subject; return False if the subject is at its connection limit."""

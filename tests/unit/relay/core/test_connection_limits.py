@@ -301,7 +301,7 @@ def test_whoever_owes_nothing_is_forgotten() -> None:
     admission.prune(10.0)
     assert not counters.remembered
     assert counters.counted == 0
-    assert repr(counters) == "LocalLimitCounters(0 counted, 0 allowances)"
+    assert repr(counters) == "LocalLimitCounters(0 keys, 0 token buckets)"
 
 
 def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

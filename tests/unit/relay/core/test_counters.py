@@ -27,7 +27,7 @@ def test_a_histogram_says_what_it_is() -> None:
     """The text counts what was observed."""
     histogram = Histogram()
     histogram.observe(0.5, 4)
-    assert repr(histogram) == "Histogram(4 observed, 2.000 s in all)"
+    assert repr(histogram) == "Histogram(4 observed, 2.000 s in total)"
 
 
 def test_two_relays_in_one_process_count_apart() -> None:

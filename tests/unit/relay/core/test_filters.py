@@ -40,7 +40,7 @@ def test_remembered_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(35):
         assert wanted.matches(f"log.s{number}.even")
         assert not wanted.matches(f"log.s{number}.odd")
-        assert len(wanted._answers) <= 10
+        assert len(wanted._matches) <= 10
 
 
 @pytest.mark.parametrize(
