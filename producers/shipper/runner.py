@@ -1,4 +1,4 @@
-"""One run of the shipper: its parts, what goes on beside it, and the line at the end."""
+"""Runner of the shipper: assembles its parts, publishes its health and metrics, and reports the result."""
 
 import asyncio
 import contextlib
@@ -37,22 +37,23 @@ from tickertape.process.tasks import Tasks, run_until_stopped
 
 PROGRAM: Final = "ship"
 SPARE_FILES: Final = 64
-"""Open files for all else than the files that are followed."""
+"""File descriptors that are reserved for everything but tailed files."""
 
 PROGRESS_INTERVAL: Final = 0.1
+"""Seconds between two updates of the progress bar."""
 
 
 class DryRunSink:
-    """Batches as lines on standard output."""
+    """Sink that prints events on standard output."""
 
     async def load(self) -> dict[str, StoredCheckpoint]:
-        """Nothing was shipped yet."""
+        """Return no checkpoints: a dry run starts at the beginning."""
         return {}
 
-    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
-        """Write each event with its subject; see ``Sink.commit``."""
-        for item in items:
-            sys.stdout.write(f"{item.subject} {item.payload.decode()}\n")
+    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
+        """Print each event with its subject; see ``Sink.commit``."""
+        for event in events:
+            sys.stdout.write(f"{event.subject} {event.payload.decode()}\n")
         sys.stdout.flush()
         return checkpoint.count
 
@@ -68,20 +69,20 @@ async def run_shipper(
     """Ship until the input ends or ``stop`` is set.
 
     Args:
-        settings: of the program.
-        sink: where batches go.
-        publisher: for the shipper's own health; None tells nobody.
-        stop: ends it, after what is under way.
-        limit: bytes of an event that the server takes.
-        state: on this host; None keeps nothing.
+        settings: options of the program.
+        sink: destination of batches.
+        publisher: publishes the health of the shipper; None for none.
+        stop: ends the shipper once the batches in flight are acknowledged.
+        limit: maximum size of an event in bytes that the server accepts.
+        state: state on this host; None keeps none.
 
     Returns:
-        the exit code.
+        The exit code.
 
     Raises:
-        ShipError: another process ships the same.
-        CheckpointError: the state cannot be kept.
-        ListenError: the port for metrics cannot be listened on, or is not any more.
+        ShipError: another process ships the same files.
+        CheckpointError: the state cannot be saved.
+        ListenError: the metrics port cannot be opened, or listening on it has failed.
     """
     stored = await run_until_stopped(stop.wait(), sink.load())
     if stored is None:
@@ -90,13 +91,13 @@ async def run_shipper(
     make_stream = _stream_factory(settings, counts, announce_generations=isinstance(sink, DedupeSink))
     async with Tasks() as tasks, contextlib.AsyncExitStack() as stack:
         files: FileSource
-        ended: Callable[[], bool]
+        input_ended: Callable[[], bool]
         piped = settings.paths == [STANDARD_INPUT]
         if piped:
             spool = files = _open_spool(settings, state, make_stream, stored)
             fill_task = tasks.start(spool.fill(standard_input()))
             watcher = FileWatcher([])
-            ended = fill_task.done
+            input_ended = fill_task.done
         else:
             paths = [os.path.abspath(path) for path in settings.paths]  # noqa: ASYNC240 - touches no disk
             files = FileDiscovery(
@@ -107,10 +108,10 @@ async def run_shipper(
             stack.callback(watcher.stop)
             tasks.start(watcher.run())
             if not any(next(glob.iglob(path, recursive=True), None) for path in paths):
-                waiting = "" if settings.once else " yet; waiting"
-                print_notice(PROGRAM, f"no file at {', '.join(settings.paths)}{waiting}")
+                waiting = "" if settings.once else " yet; waiting for one"
+                print_notice(PROGRAM, f"no file matches {', '.join(settings.paths)}{waiting}")
 
-            def ended() -> bool:
+            def input_ended() -> bool:
                 return settings.once
 
         stack.callback(files.close)
@@ -122,8 +123,8 @@ async def run_shipper(
         if publisher is not None:
             tasks.start(_publish_health_periodically(settings, shipper, counts, publisher))
         if settings.once and sys.stderr.isatty():
-            tasks.start(_progress(shipper))
-        await run_until_stopped(stop.wait(), shipper.run(ended, once=settings.once or piped))
+            tasks.start(_show_progress(shipper))
+        await run_until_stopped(stop.wait(), shipper.run(input_ended, once=settings.once or piped))
         if publisher is not None:
             await _publish_health(settings, shipper, counts, publisher)
             print_notice(PROGRAM, _summary(shipper, counts))
@@ -164,7 +165,7 @@ def _open_spool(
 
 
 def _max_open() -> int:
-    """Files that can be followed: as many as this process may open, less some."""
+    """Raise the limit of open files; return the number of files that can be tailed."""
     return max(SPARE_FILES, raise_descriptor_limit() - SPARE_FILES)
 
 
@@ -179,36 +180,36 @@ async def _publish_health_periodically(
 async def _publish_health(
     settings: ShipSettings, shipper: Shipper, counts: ParserCounts, publisher: Publisher
 ) -> None:
-    """Tell how the shipper stands, unless NATS is away."""
+    """Publish the health of the shipper, unless NATS is unreachable."""
     with contextlib.suppress(TimeoutError, PublishError):
         async with asyncio.timeout(min(settings.health_interval, 2.0)):
             await publisher.publish(shipper_status.health_event(shipper, counts, settings.host))
 
 
-async def _progress(shipper: Shipper) -> None:
-    """Show how much is shipped of what was there."""
+async def _show_progress(shipper: Shipper) -> None:
+    """Show a progress bar of the bytes that are shipped."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("shipping", total=None)
         total = 0
         while True:
-            left = sum(stream.lag for stream in shipper.streams)
-            total = max(total, left)
-            progress.update(task, total=total or None, completed=total - left)
+            lag = sum(stream.lag for stream in shipper.streams)
+            total = max(total, lag)
+            progress.update(task, total=total or None, completed=total - lag)
             await asyncio.sleep(PROGRESS_INTERVAL)
 
 
 def _summary(shipper: Shipper, counts: ParserCounts) -> str:
     streams = shipper.streams
     parts = [f"events shipped: {sum(shipper.shipped.values())}, of {counts.lines} lines"]
-    for number, words in (
-        (sum(stream.throttle.below_level for stream in streams), "below the least level"),
-        (sum(stream.throttle.suppressed for stream in streams), "held back by a rate"),
-        (shipper.rejected, "refused"),
+    for count, label in (
+        (sum(stream.throttle.below_level for stream in streams), "below the minimum level"),
+        (sum(stream.throttle.suppressed for stream in streams), "suppressed by a rate limit"),
+        (shipper.rejected, "rejected"),
         (sum(counts.redacted.values()), "redacted"),
     ):
-        if number:
-            parts.append(f"{words}: {number}")
+        if count:
+            parts.append(f"{label}: {count}")
     return ", ".join(parts)
 
 

@@ -36,13 +36,13 @@ def _zone(text: str | None) -> str | None:
         try:
             ZoneInfo(text)
         except (OSError, ValueError, KeyError):
-            raise ValueError(f"{text!r} is no zone; write one such as Asia/Shanghai") from None
+            raise ValueError(f"{text!r} is not a time zone; use an IANA name such as Asia/Shanghai") from None
     return text
 
 
 def _format(text: str) -> str:
     if text not in FORMATS:
-        raise ValueError(f"{text!r} is none of {', '.join(FORMATS)}")
+        raise ValueError(f"{text!r} is not a format; use one of {', '.join(FORMATS)}")
     return text
 
 
@@ -55,90 +55,92 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
     pairs = [(name.strip(), value) for name, _, value in (text.partition("=") for text in texts)]
     for text, (name, value) in zip(texts, pairs, strict=True):
         if not name or not value:
-            raise ValueError(f"{text!r} is not NAME=VALUE")
+            raise ValueError(f"{text!r} is not of the form NAME=VALUE")
     return pairs
 
 
 class ShipSettings(NatsSettings):
-    """Ship the lines of files, or of standard input, as log events; each exactly once."""
+    """Ship the lines of files or of standard input as log events, each exactly once."""
 
     paths: CliPositionalArg[list[str]] = Field(default=[])
-    """Files and globs, or - for standard input."""
+    """Paths and globs of files, or - for standard input."""
     source: Annotated[str, checked_by(subjects.escape)] | None = None
-    """Source of lines that name none; else the file's name without its ending."""
+    """Source of lines that do not name one; default: the file name without its extension."""
     host: Annotated[str, Field(min_length=1), checked_by(subjects.escape)] = Field(
         default_factory=socket.gethostname
     )
-    """Name of this host in checkpoints and health; two shippers of one file on two hosts need two."""
+    """Name of this host in checkpoints and health events; must be unique."""
     state_dir: Path = Field(default_factory=_state_dir)
-    """Folder for what must be kept on this host."""
+    """Folder for the lock, the spool of standard input, and local checkpoints."""
     level: Annotated[LevelName, BeforeValidator(_level)] = "DEBUG"
-    """Least level that is shipped."""
+    """Minimum level of events to ship."""
     level_of: list[str] = Field(default=[])
-    """SOURCE=LEVEL: least level of one source; may be repeated."""
+    """Minimum level of events from one source; repeatable."""
     rate: list[str] = Field(default=[])
-    """LEVEL=N: at most N events of a level each second of each file; the rest is counted. Repeatable."""
+    """Maximum events of a level per second and file; the rest are counted and reported; repeatable."""
     format: Annotated[str, AfterValidator(_format)] = "auto"
-    """Of the lines: auto, json, logfmt, python, loguru, glog, syslog or plain."""
+    """Format of the lines: auto, json, logfmt, python, loguru, glog, syslog or plain."""
     field: list[str] = Field(default=[])
-    """level=KEY, message=KEY, timestamp=KEY or source=KEY of JSON and logfmt lines; repeatable."""
+    """Key of level, message, timestamp or source in JSON and logfmt lines; repeatable."""
     zone: Annotated[str | None, AfterValidator(_zone)] = None
-    """IANA zone of times that name none; else this host's."""
+    """IANA time zone of timestamps that do not name one; default: the zone of this host."""
     multiline: str = "auto"
-    """auto joins tracebacks and indented lines, off nothing; else a pattern with which events begin."""
+    """Joining of lines: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
     redact: list[str] = Field(default=[])
-    """KIND=PATTERN: more secrets that must not leave this host; repeatable."""
+    """Regular expression for additional secrets to redact; repeatable."""
     once: bool = False
-    """Ship what is there, and end."""
+    """Ship the existing content and exit."""
     from_start: bool = False
-    """At the very first run, ship what the files hold already, as is the default."""
+    """On the very first run, ship the existing content of files (the default)."""
     from_end: bool = False
-    """At the very first run, skip what the files hold already."""
+    """On the very first run, skip the existing content of files."""
     dry_run: bool = False
-    """Write the events that would be shipped to standard output; NATS and the state stay as they are."""
+    """Print the events to standard output instead of shipping them; no state is changed."""
     status: bool = False
-    """Show how far the shipper of this host is with each file."""
+    """Show the lag of this host's shipper for each file and exit."""
     spool_size: Annotated[int, Field(ge=1)] = 64
-    """MiB of standard input that may wait on disk."""
+    """Maximum size of spooled standard input on disk."""
     health_interval: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds between two events on the shipper's own health."""
+    """Seconds between two health events of the shipper."""
     metrics_host: str = "127.0.0.1"
-    """Where /metrics listens."""
+    """Address on which /metrics listens."""
     metrics_port: Port = 0
-    """Port of /metrics; 0 means none."""
+    """Port on which /metrics listens; 0 disables it."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "ShipSettings":
+    def _validate_combination(self) -> "ShipSettings":
         if not self.paths and not self.status:
-            raise ValueError("which files? Give paths and globs, or - for standard input")
+            raise ValueError("no files given; pass paths or globs, or - for standard input")
         if STANDARD_INPUT in self.paths and len(self.paths) > 1:
-            raise ValueError("'-' stands alone: ship standard input or files, not both")
+            raise ValueError("'-' cannot be combined with files; ship either standard input or files")
         if self.from_start and self.from_end:
-            raise ValueError("--from-start and --from-end exclude each other")
+            raise ValueError("--from-start and --from-end are mutually exclusive; use one of them")
         self.throttle_settings()
-        Parser(self.parse_settings(), "", ParserCounts())  # it compiles the patterns
+        Parser(self.parse_settings(), "", ParserCounts())  # validates the patterns
         return self
 
     def throttle_settings(self) -> ThrottleSettings:
-        """What is let through."""
+        """Build the settings of the throttle; raise ValueError if an option is invalid."""
         min_level_by_source = {source: _known_level(level) for source, level in _pairs(self.level_of)}
         rates = {}
-        for level, number in _pairs(self.rate):
+        for level, text in _pairs(self.rate):
             name = _known_level(level)
             try:
-                rates[name] = rate = float(number)
+                rates[name] = rate = float(text)
             except ValueError:
-                raise ValueError(f"{level}={number}: a rate is a level and a number, as INFO=100") from None
+                raise ValueError(
+                    f"{level}={text}: a rate is a level and a number, such as INFO=100"
+                ) from None
             if not 0 < rate < float("inf"):
-                raise ValueError(f"{level}={number}: a rate is above zero")
+                raise ValueError(f"{level}={text}: a rate must be positive")
         return ThrottleSettings(self.level, min_level_by_source, rates)
 
     def parse_settings(self) -> ParseSettings:
-        """How lines are read."""
+        """Build the settings of the parser; raise ValueError if an option is invalid."""
         names = {name: getattr(DEFAULT_FIELDS, name) for name in ("level", "message", "timestamp", "source")}
         for name, key in _pairs(self.field):
             if name not in names:
-                raise ValueError(f"{name}={key}: fields are {', '.join(names)}")
+                raise ValueError(f"{name}={key}: unknown field; use one of {', '.join(names)}")
             names[name] = (key, *names[name])
         zone = ZoneInfo(self.zone) if self.zone else None
         return ParseSettings(
@@ -149,5 +151,5 @@ class ShipSettings(NatsSettings):
 def _known_level(text: str) -> str:
     level = level_of(text)
     if level is None:
-        raise ValueError(f"{text!r} is no level")
+        raise ValueError(f"{text!r} is not a level; use one of {', '.join(subjects.LEVELS)}")
     return level

@@ -1,10 +1,12 @@
-"""The shipper at work: it looks for files, ships what is new in each, and yields to who has shipped more.
+"""Shipper: finds files, ships what is new in each, and yields to a process that has shipped more.
 
 Invariants:
 
-1. One task at a time ships a name's files; ``AT_ONCE`` of them work, with at most two batches in memory each.
-2. With NATS away nothing more is read, but files are still found and kept open, however often they rotate.
-3. What waits for one file's batch holds up no other file.
+1. Only one task at a time ships a file stream. Up to ``MAX_CONCURRENT_STREAMS`` tasks work simultaneously,
+   each with at most two batches in memory.
+2. While NATS is unreachable nothing more is read, but files are still found and kept open, however often they
+   rotate.
+3. A batch that waits for its acknowledgement blocks no other file stream.
 """
 
 import asyncio
@@ -21,32 +23,35 @@ from tickertape.errors import OperatorError
 from tickertape.process.tasks import Tasks
 
 POLL_INTERVAL: Final = 0.2
-"""Seconds between two looks at files while the system does not tell of changes."""
+"""Seconds between two polls of files while the operating system does not report changes."""
 
 SLOW_POLL_INTERVAL: Final = 1.0
-"""The same while it does."""
+"""Seconds between two polls of files while it does."""
 
 DRAIN_POLL_INTERVAL: Final = 0.02
-"""The same while all that is left is to be shipped, and the shortest sleep at all."""
+"""Seconds between two polls after the end of the input, and the minimum of any pause."""
 
 SCAN_INTERVAL: Final = 1.0
-"""Seconds between two expansions of the globs; a file that is followed loses nothing meanwhile."""
+"""Seconds between two expansions of the globs; tailed files lose nothing in between."""
 
 SCAN_BACKOFF: Final = 50
-"""An expansion that takes long is followed by a rest of so many times that."""
+"""Minimum ratio of the pause between two expansions to their duration: large trees must not cost much CPU."""
 
-MAX_CONCURRENT_FILES: Final = 8
+MAX_CONCURRENT_STREAMS: Final = 8
+"""File streams that are shipped simultaneously; it bounds memory."""
+
 STOP_GRACE: Final = 3.0
-"""Seconds at the end for batches that are under way; the next start finds out what became of others."""
+"""Seconds for batches in flight at shutdown; the next start finds out whether later ones were committed."""
 
 MAX_CONFLICTS: Final = 3
-"""Times within ``RIVALRY`` seconds that another process may have been faster: a successor, and no rival."""
+"""Conflicts within ``CONFLICT_WINDOW`` that end the shipper: fewer come from a restart or takeover."""
 
 CONFLICT_WINDOW: Final = 60.0
+"""Seconds over which conflicts are counted."""
 
 
 class FileSource(Protocol):
-    """Where lineages come from: a ``Tail``, or a ``Spool``."""
+    """Source of file streams: ``FileDiscovery`` or ``StdinSpool``."""
 
     streams: dict[str, FileStream]
 
@@ -54,30 +59,29 @@ class FileSource(Protocol):
         """Find new files."""
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
 
 
 class ShipError(OperatorError):
-    """Shipping cannot go on."""
+    """Failure that ends shipping."""
 
 
 class Shipper:
-    """Lines in, batches out.
+    """Loop that reads batches from file streams and commits them to a sink.
 
     Args:
-        files: where they come from.
-        sink: where they go.
-        wake: tells when something changes.
-        limit: bytes of an event that the server takes.
-        say: gets lines for the operator.
+        files: source of file streams.
+        sink: destination of batches.
+        watcher: wakes the loop early when a file changes.
+        limit: maximum size of an event in bytes that the server accepts.
+        report: called with each line for the operator.
 
     Attributes:
-        shipped: events that are acknowledged, by level.
-        bytes: of acknowledged events.
-        batches: that were acknowledged.
-        refused: events that the server does not take.
-        conflicts: batches that another process made superfluous.
-        waiting: for NATS, since this moment; None while it answers.
+        shipped: acknowledged events by level.
+        bytes: bytes of acknowledged events.
+        batches: acknowledged batches.
+        rejected: events that the server does not accept.
+        conflicts: batches that another process committed first.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class Shipper:
         self._watcher = watcher
         self._limit = limit
         self._report = report
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_FILES)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_STREAMS)
         self._busy: set[FileStream] = set()
         self._conflict_times: deque[float] = deque(maxlen=MAX_CONFLICTS)
         self._reported_paths: set[str] = set()
@@ -102,63 +106,64 @@ class Shipper:
 
     @property
     def streams(self) -> list[FileStream]:
-        """The files by name."""
+        """All file streams."""
         return list(self._files.streams.values())
 
-    async def run(self, ended: Callable[[], bool], *, once: bool = False) -> None:
-        """Ship until there is nothing left and ``ended`` says that nothing more comes.
+    async def run(self, input_ended: Callable[[], bool], *, once: bool = False) -> None:
+        """Ship until the input has ended and everything is shipped.
 
         Args:
-            ended: asked when everything is shipped.
-            once: what waits for its rest goes out as it is at the end.
+            input_ended: returns whether no more input will come.
+            once: flush incomplete lines and events at the end of the input.
 
         Raises:
-            ShipError: another process ships the same, or the sink cannot go on.
+            ShipError: another process ships the same files, or the sink cannot continue.
         """
         scan_at = 0.0
         clock = asyncio.get_running_loop().time
         async with Tasks() as tasks:
             try:
                 while True:
-                    began = clock()
+                    started = clock()
                     now = time.time()
-                    if began >= scan_at:
+                    if started >= scan_at:
                         self._files.scan(now)
-                        took = clock() - began
-                        scan_at = clock() + max(SCAN_INTERVAL, took * SCAN_BACKOFF)
-                    input_done = ended()
-                    self._draining = once and input_done
-                    quiet = self._start_ready(tasks, now)
-                    if quiet and input_done:
+                        duration = clock() - started
+                        scan_at = clock() + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
+                    ended = input_ended()
+                    self._draining = once and ended
+                    idle = self._start_ready(tasks, now)
+                    if idle and ended:
+                        # Files may have appeared after the last scan.
                         self._files.scan(now)
                         if self._start_ready(tasks, time.time()):
                             return
-                    pause = DRAIN_POLL_INTERVAL if input_done else self._poll_delay()
+                    pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
                     await tasks.until(self._watcher.wait(pause))
             finally:
                 self._stopping = True
                 await tasks.join(STOP_GRACE)
 
     def _poll_delay(self) -> float:
-        """Seconds to sleep, unless something changes."""
-        poll = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
+        """Return the seconds until the next poll if no change is reported."""
+        interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
         flush_at = min(
             (stream.flush_at for stream in self._files.streams.values() if stream not in self._busy),
             default=float("inf"),
         )
-        return min(poll, max(DRAIN_POLL_INTERVAL, flush_at - time.time()))
+        return min(interval, max(DRAIN_POLL_INTERVAL, flush_at - time.time()))
 
     def _start_ready(self, tasks: Tasks, now: float) -> bool:
-        """Ship whatever stirs; True when nothing does."""
-        quiet = not tasks
+        """Start a task for every file stream that has work; return whether nothing is left to ship."""
+        idle = not tasks
         for stream in self._files.streams.values():
             if stream in self._busy:
                 continue
             if stream.has_work(now) or (self._draining and stream.has_partial):
-                quiet = False
+                idle = False
                 self._busy.add(stream)
                 tasks.start(self._ship(stream), name=f"ship {stream.path}")
-        return quiet
+        return idle
 
     async def _ship(self, stream: FileStream) -> None:
         try:
@@ -168,64 +173,66 @@ class Shipper:
             self._busy.discard(stream)
 
     async def _ship_all(self, stream: FileStream) -> None:
-        """Ship what there is, each batch being made while the one before is under way."""
-        under_way: tuple[Batch, asyncio.Task[int]] | None = None
+        """Ship everything that can be read, building each batch while the previous one is in flight."""
+        in_flight: tuple[Batch, asyncio.Task[int]] | None = None
         batches: list[Batch] = []
         try:
             while True:
                 batch = None
                 if not self._stopping:
                     batch = stream.next_batch(time.time(), finish=self._draining)
-                batches = [stream for stream in (under_way and under_way[0], batch) if stream]
-                if under_way is not None:
-                    stream.mark_shipped(under_way[0], await under_way[1])
-                    self._count(under_way[0])
-                    under_way = None
+                batches = [made for made in (in_flight and in_flight[0], batch) if made]
+                if in_flight is not None:
+                    stream.mark_shipped(in_flight[0], await in_flight[1])
+                    self._count(in_flight[0])
+                    in_flight = None
                 if batch is None:
                     return
-                under_way = (batch, asyncio.create_task(self._commit(stream, batch)))
+                in_flight = (batch, asyncio.create_task(self._commit(stream, batch)))
                 await asyncio.sleep(0)
         except Conflict as conflict:
             self._record_conflict(stream, conflict)
             for path in stream.rewind(batches, conflict.stored):
-                self._report(f"{path}: was truncated meanwhile; what the other shipper did not take is lost")
+                self._report(
+                    f"{path}: truncated during a conflict; lines that the other shipper missed are lost"
+                )
         except OSError as error:
             stream.back_off(time.time())
             if stream.path not in self._reported_paths:
                 self._reported_paths.add(stream.path)
-                self._report(f"{stream.path}: cannot be read: {error.strerror}; trying on")
+                self._report(f"{stream.path}: cannot be read: {error.strerror}; retrying")
         finally:
-            if under_way is not None:
-                under_way[1].cancel()
+            if in_flight is not None:
+                in_flight[1].cancel()
 
     async def _commit(self, stream: FileStream, batch: Batch) -> int:
         self._record_rejected(
-            batch.drop_oversized(self._limit), f"more than the {self._limit} bytes that NATS takes"
+            batch.drop_oversized(self._limit), f"larger than the {self._limit} bytes that NATS accepts"
         )
         while True:
             try:
                 return await self._sink.commit(batch.events, batch.checkpoint, stream.sequence)
             except CommitRejected as rejected:
-                # One event too many bytes long; the others are not to wait for it.
+                # The server does not say which event is too large; the others must not wait for it.
                 batch.drop_largest()
                 self._record_rejected(1, rejected.message)
 
-    def _record_rejected(self, number: int, why: str) -> None:
-        if number and not self.rejected:
-            self._report(f"an event is left out: {why} (further ones are counted only)")
-        self.rejected += number
+    def _record_rejected(self, count: int, reason: str) -> None:
+        if count and not self.rejected:
+            self._report(f"event dropped: {reason} (only counted from now on)")
+        self.rejected += count
 
     def _count(self, batch: Batch) -> None:
         self.batches += 1
-        for item in batch.events:
-            self.shipped[item.subject.split(".", 2)[1]] += 1
-            self.bytes += len(item.payload)
+        for event in batch.events:
+            self.shipped[event.subject.split(".", 2)[1]] += 1
+            self.bytes += len(event.payload)
 
     def _record_conflict(self, stream: FileStream, conflict: Conflict) -> None:
         now = time.monotonic()
         self.conflicts += 1
         self._conflict_times.append(now)
-        self._report(f"{stream.path}: another shipper has gone on; taking over where it is")
+        self._report(f"{stream.path}: another shipper has committed first; continuing from its checkpoint")
         if len(self._conflict_times) == MAX_CONFLICTS and now - self._conflict_times[0] < CONFLICT_WINDOW:
             raise ShipError(
                 f"{stream.path}: another shipper (run {conflict.stored.checkpoint.run}) ships this file under"

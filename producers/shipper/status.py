@@ -1,4 +1,4 @@
-"""How the shipper stands: its health as an event, its metrics, and the table of ``--status``."""
+"""Status of the shipper: health events, metrics, and the table that ``--status`` prints."""
 
 import asyncio
 import time
@@ -21,37 +21,38 @@ from tickertape.names import Names
 from tickertape.nats import direct_get
 
 SHOWN_FILES: Final = 100
-"""Files in an event on the shipper's health, those with the most to ship first."""
+"""Maximum number of files in a health event; those with the most lag come first."""
 
-LATE: Final = 60.0
-"""Seconds behind after which a shipper is DEGRADED."""
+DEGRADED_LAG: Final = 60.0
+"""Seconds of lag from which a shipper is DEGRADED."""
 
 _TIMEOUT: Final = 5.0
+"""Seconds to wait for the last health event."""
 
 
 def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHealth:
-    """The shipper's health now."""
+    """Build the current health event of a shipper."""
     now = time.time()
     files: list[dict[str, Any]] = [
-        {"path": stream.path, "lag_bytes": stream.lag, "lag_seconds": round(_behind(stream, now), 1)}
+        {"path": stream.path, "lag_bytes": stream.lag, "lag_seconds": round(_lag_seconds(stream, now), 1)}
         for stream in shipper.streams
     ]
     files.sort(key=lambda file: (-file["lag_bytes"], file["path"]))
-    behind = max((file["lag_seconds"] for file in files), default=0.0)
+    lag = max((file["lag_seconds"] for file in files), default=0.0)
     return SystemHealth(
         component="shipper",
         instance=host,
-        status=Status.DEGRADED if behind >= LATE or shipper.rejected else Status.HEALTHY,
+        status=Status.DEGRADED if lag >= DEGRADED_LAG or shipper.rejected else Status.HEALTHY,
         checks={
             "files": len(files),
             "lag_bytes": sum(file["lag_bytes"] for file in files),
-            "lag_seconds": behind,
+            "lag_seconds": lag,
             "shipped": sum(shipper.shipped.values()),
             "below_level": sum(stream.throttle.below_level for stream in shipper.streams),
             "suppressed": sum(stream.throttle.suppressed for stream in shipper.streams),
             "redacted": dict(counts.redacted),
             "invalid_lines": counts.invalid,
-            "truncated_lines": counts.cut,
+            "truncated_lines": counts.truncated,
             "refused": shipper.rejected,
             "conflicts": shipper.conflicts,
             "by_file": files[:SHOWN_FILES],
@@ -59,19 +60,19 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
     )
 
 
-def _behind(stream: FileStream, now: float) -> float:
+def _lag_seconds(stream: FileStream, now: float) -> float:
     return max(0.0, now - stream.caught_up_at) if stream.lag and stream.caught_up_at else 0.0
 
 
 class ShipCollector(Collector):
-    """Reads a shipper when metrics are asked for. Labels are bounded: levels, kinds of secrets."""
+    """Metrics of a shipper, read when they are scraped. Labels are bounded: levels and kinds of secrets."""
 
     def __init__(self, shipper: Shipper, counts: ParserCounts) -> None:
         self._shipper = shipper
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics now."""
+        """Yield the current value of each metric."""
         shipper, counts, now = self._shipper, self._counts, time.time()
         streams = shipper.streams
         events = CounterMetricFamily(
@@ -80,7 +81,7 @@ class ShipCollector(Collector):
         for level, number in shipper.shipped.items():
             events.add_metric((level,), number)
         redacted = CounterMetricFamily(
-            "tickertape_ship_redacted", "Secrets that did not leave this host.", labels=("kind",)
+            "tickertape_ship_redacted", "Secrets that were redacted.", labels=("kind",)
         )
         for kind, number in counts.redacted.items():
             redacted.add_metric((kind,), number)
@@ -89,27 +90,27 @@ class ShipCollector(Collector):
             "lines": ("Lines that were read.", counts.lines),
             "bytes": ("Bytes of acknowledged events.", shipper.bytes),
             "batches": ("Batches that were acknowledged.", shipper.batches),
-            "invalid_lines": ("Lines with bytes that are no text.", counts.invalid),
-            "truncated_lines": ("Lines longer than the limit.", counts.cut),
+            "invalid_lines": ("Lines that are not valid text.", counts.invalid),
+            "truncated_lines": ("Lines that were truncated at the length limit.", counts.truncated),
             "below_level": (
-                "Events below the least level.",
+                "Events below the minimum level.",
                 sum(stream.throttle.below_level for stream in streams),
             ),
             "suppressed": (
-                "Events that a rate held back.",
+                "Events that a rate limit suppressed.",
                 sum(stream.throttle.suppressed for stream in streams),
             ),
-            "refused": ("Events that NATS does not take.", shipper.rejected),
-            "conflicts": ("Batches that another shipper was faster with.", shipper.conflicts),
+            "refused": ("Events that NATS does not accept.", shipper.rejected),
+            "conflicts": ("Batches that another shipper committed first.", shipper.conflicts),
         }
         for name, (text, number) in counters.items():
             yield CounterMetricFamily(f"tickertape_ship_{name}", text, value=number)
         gauges = {
-            "files": ("Names of files that are followed.", float(len(streams))),
+            "files": ("File streams that are tailed.", float(len(streams))),
             "lag_bytes": ("Bytes that are not shipped yet.", float(sum(stream.lag for stream in streams))),
             "lag_seconds": (
-                "Seconds since the file that is furthest behind had nothing left to ship.",
-                max((_behind(stream, now) for stream in streams), default=0.0),
+                "Seconds since the most delayed file stream was last fully shipped.",
+                max((_lag_seconds(stream, now) for stream in streams), default=0.0),
             ),
         }
         for name, (text, value) in gauges.items():
@@ -117,34 +118,38 @@ class ShipCollector(Collector):
 
 
 async def print_status(client: Client, names: Names, host: str, console: Console) -> bool:
-    """Print what the shipper of a host said last; False when it said nothing.
+    """Print the last health event of a host's shipper; return False if there is none.
 
     Raises:
-        NatsError: NATS does not answer.
+        NatsError: NATS does not respond.
     """
     subject = names.subject(SystemHealth.subject_of(component="shipper", instance=host))
     stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
-        found = await direct_get.get_last_message(client, stream, subject)
-    if found is None or isinstance(decode(names.strip_prefix(subject), found.data), Rejection):
+        message = await direct_get.get_last_message(client, stream, subject)
+    if message is None or isinstance(decode(names.strip_prefix(subject), message.data), Rejection):
         return False
-    event = SystemHealth.model_validate(orjson.loads(found.data))
+    event = SystemHealth.model_validate(orjson.loads(message.data))
     checks = event.checks if isinstance(event.checks, dict) else {}
     console.print(f"shipper of [bold]{host}[/] at {event.timestamp}: {event.status.value}", highlight=False)
-    console.print(f"[dim]{'not shipped':>12}  {'behind':>10}  file[/]", highlight=False)
+    console.print(f"[dim]{'not shipped':>12}  {'lag':>10}  file[/]", highlight=False)
     for file in checks.get("by_file", ()):
-        behind = f"{file['lag_seconds']:.1f} s"
-        line = f"{_bytes(file['lag_bytes']):>12}  {behind:>10}  {file['path']}"
+        lag = f"{file['lag_seconds']:.1f} s"
+        line = f"{_format_bytes(file['lag_bytes']):>12}  {lag:>10}  {file['path']}"
         console.print(Text(line), soft_wrap=True)
-    words = [f"{checks.get('shipped', 0):,} events shipped"]
-    for key, text in (("suppressed", "held back"), ("refused", "refused"), ("truncated_lines", "cut")):
+    parts = [f"{checks.get('shipped', 0):,} events shipped"]
+    for key, text in (
+        ("suppressed", "suppressed"),
+        ("refused", "rejected"),
+        ("truncated_lines", "lines truncated"),
+    ):
         if checks.get(key):
-            words.append(f"{checks[key]:,} {text}")
-    console.print(", ".join(words), highlight=False)
+            parts.append(f"{checks[key]:,} {text}")
+    console.print(", ".join(parts), highlight=False)
     return True
 
 
-def _bytes(number: float) -> str:
+def _format_bytes(number: float) -> str:
     for unit in ("B", "KB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -1,9 +1,9 @@
-"""Which events go out: those of a sufficient level, and no more of a level than its rate.
+"""Throttling: events below a minimum level are dropped, and each level has a rate limit.
 
 Invariants:
 
-1. What a rate holds back is told: a storm ends in one event with the number of those that were left out.
-2. That number is in the checkpoint until it is told, so a restart keeps it.
+1. Suppressed events are reported: a log storm ends with one event per level that holds their number.
+2. That number is in the checkpoint until it is reported, so it survives a restart.
 """
 
 from collections import Counter
@@ -19,20 +19,20 @@ from tickertape.producers.shipper.sinks.sink import OutgoingEvent
 from tickertape.rate_limit import TokenBucket
 
 STORM_QUIET: Final = 1.0
-"""Seconds without anything held back after which a storm is over."""
+"""Seconds without a suppressed event after which a log storm is over."""
 
 REPORT_INTERVAL: Final = 60.0
-"""Seconds after which a storm that goes on is told, too."""
+"""Seconds between two reports during a log storm that does not end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleSettings:
-    """What is let through.
+    """Levels and rates of the events that are shipped.
 
     Attributes:
-        least: level for all sources.
-        least_of: level for single sources.
-        rates: events per second of a level; a level that is not here has no limit.
+        min_level: minimum level of all sources.
+        min_level_by_source: minimum level of single sources.
+        rates: maximum events per second by level; other levels have no limit.
     """
 
     min_level: str = "DEBUG"
@@ -41,16 +41,17 @@ class ThrottleSettings:
 
 
 class Throttle:
-    """Lets the events of one file name through.
+    """Level filter and rate limits of one file stream.
 
     Args:
-        shape: what is let through.
-        path: of the file, for what is told.
+        settings: levels and rates.
+        path: path of the file stream, for reports.
+        source: source of reports.
 
     Attributes:
-        owed: events of each level that were held back and are not told yet.
-        below: events below the least level.
-        suppressed: events that were held back in all.
+        unreported: suppressed events by level that are not reported yet.
+        below_level: events below the minimum level.
+        suppressed: events above a rate limit, in total.
     """
 
     def __init__(self, settings: ThrottleSettings, path: str, source: str) -> None:
@@ -71,11 +72,11 @@ class Throttle:
         self._storm_at = 0.0
 
     def restore_unreported(self, suppressed: Counter[str]) -> None:
-        """Take over what a checkpoint says is not told yet."""
+        """Restore the unreported events from a checkpoint."""
         self.unreported = Counter(suppressed)
 
     def admit(self, event: ParsedEvent, now: float) -> bool:
-        """Tell whether an event goes out, and count it if not."""
+        """Return whether an event is shipped; count it if not."""
         if self._everything:
             return True
         level = event.level
@@ -92,9 +93,9 @@ class Throttle:
             return True
         bucket = self._buckets.get(level)
         if bucket is None:
-            # One second's events, or one, if they are rarer.
+            # One second's worth of events, and at least one.
             bucket = self._buckets[level] = TokenBucket(rate, max(1.0, rate), now)
-        bucket.updated_at = min(bucket.updated_at, now)  # the system's clock may be set back by hours
+        bucket.updated_at = min(bucket.updated_at, now)  # the system clock may be set back by hours
         if bucket.allow(now):
             return True
         if not self.unreported:
@@ -105,12 +106,12 @@ class Throttle:
         return False
 
     def is_due(self, now: float) -> bool:
-        """Tell whether a storm is to be told."""
+        """Return whether a report of suppressed events is due."""
         over = now - self._held_at >= STORM_QUIET or now - self._storm_at >= REPORT_INTERVAL
         return bool(self.unreported) and over
 
     def report_suppressed(self, now: float, *, finish: bool) -> list[OutgoingEvent]:
-        """Return the events that tell what was held back, if that is due."""
+        """Return one event per level that reports the suppressed ones, if a report is due."""
         if not self.unreported or not (finish or self.is_due(now)):
             return []
         told, self.unreported = self.unreported, Counter()

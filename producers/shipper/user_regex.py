@@ -1,19 +1,19 @@
-"""Expressions of the user, in RE2: whatever they are, a line takes time in proportion to its length."""
+"""Regular expressions from users, compiled with RE2, which matches any of them in linear time."""
 
 from typing import Any
 
 import re2
 
 
-def compile_pattern(pattern: str, what: str) -> Any:
-    """Compile an expression.
+def compile_pattern(pattern: str, description: str) -> Any:
+    """Compile a regular expression from a user.
 
     Args:
-        pattern: as the user wrote it.
-        what: what it is, for the error.
+        pattern: RE2 syntax.
+        description: the subject of the error message.
 
     Raises:
-        ValueError: it is not legal in RE2.
+        ValueError: the pattern is not valid in RE2.
     """
     options = re2.Options()
     options.log_errors = False
@@ -21,5 +21,5 @@ def compile_pattern(pattern: str, what: str) -> Any:
         return re2.compile(pattern, options)
     except re2.error as error:
         reason = error.args[0] if error.args else error
-        shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
-        raise ValueError(f"{what} is not legal in RE2: {shown}") from None
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
+        raise ValueError(f"{description} is not valid in RE2: {text}") from None

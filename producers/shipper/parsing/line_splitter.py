@@ -31,7 +31,7 @@ class RawLine:
     start: int
     end: int
     data: bytes
-    cut: bool
+    truncated: bool
 
 
 class LineSplitter:

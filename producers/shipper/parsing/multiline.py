@@ -20,7 +20,7 @@ MAX_BYTES: Final = 64 * 1024
 
 NEEDS_SANITIZING: Final = 1
 """Mark of a line that is not what it seems: it may hold a secret, or characters to take out."""
-CUT: Final = 2
+TRUNCATED: Final = 2
 """Mark of a line that was longer than the limit."""
 IN_KEY: Final = 4
 """Mark of an event that begins within a private key."""

@@ -27,10 +27,10 @@ from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
 from tickertape.producers.shipper.parsing.multiline import (
-    CUT,
     IN_KEY,
     MAX_BYTES,
     NEEDS_SANITIZING,
+    TRUNCATED,
     JoinedEvent,
     MultilineJoiner,
 )
@@ -86,7 +86,7 @@ class ParserCounts:
 
     lines: int = 0
     invalid: int = 0
-    cut: int = 0
+    truncated: int = 0
     redacted: Counter[str] = field(default_factory=Counter)
 
 
@@ -166,7 +166,7 @@ class Parser:
         self._joiner = MultilineJoiner(settings.multiline, json=self._formats.may_be_json)
 
     def feed(
-        self, lines: list[bytes], ends: list[int], now: float, cut: frozenset[int] = frozenset()
+        self, lines: list[bytes], ends: list[int], now: float, truncated: frozenset[int] = frozenset()
     ) -> list[ParsedEvent]:
         """Take complete lines, in order; return the events that are complete.
 
@@ -182,12 +182,12 @@ class Parser:
         counts.lines += len(lines)
         sizes = list(map(len, lines))
         if max(sizes) > MAX_LINE_BYTES:
-            cut |= {index for index, size in enumerate(sizes) if size > MAX_LINE_BYTES}
+            truncated |= {index for index, size in enumerate(sizes) if size > MAX_LINE_BYTES}
             lines = [line[:MAX_LINE_BYTES] for line in lines]
             sizes = list(map(len, lines))
-        flags = dict.fromkeys(cut, CUT)
-        counts.cut += len(cut)
-        texts, block = self._texts(lines, cut)
+        flags = dict.fromkeys(truncated, TRUNCATED)
+        counts.truncated += len(truncated)
+        texts, block = self._texts(lines, truncated)
         self._flag(texts, block, flags)
         return self._events(self._joiner.feed(texts, sizes, ends, flags), now)
 
@@ -204,10 +204,10 @@ class Parser:
         """Forget what waits; its lines will come again."""
         self._joiner.reset()
 
-    def _texts(self, lines: list[bytes], cut: frozenset[int]) -> tuple[list[str], bytes]:
+    def _texts(self, lines: list[bytes], truncated: frozenset[int]) -> tuple[list[str], bytes]:
         """The lines as text, and all of them in UTF-8 with a line break between each two."""
         block = b"\n".join(lines)
-        if not cut:
+        if not truncated:
             try:
                 texts = block.decode().split("\n")
             except UnicodeDecodeError:
@@ -217,7 +217,7 @@ class Parser:
                     return texts, block
         texts = []
         for index, line in enumerate(lines):
-            text, valid = decode(line, cut=index in cut)
+            text, valid = decode(line, truncated=index in truncated)
             if not valid:
                 self._counts.invalid += 1
             texts.append(text.replace("\n", " "))
@@ -259,7 +259,7 @@ class Parser:
             level, message, source, timestamp, metadata = fields
             if source is not None and flag_bits & NEEDS_SANITIZING:
                 source = legal_source(source)
-            if flag_bits & CUT:
+            if flag_bits & TRUNCATED:
                 metadata["truncated"] = True
             events.append(
                 ParsedEvent(
@@ -270,7 +270,7 @@ class Parser:
 
 
 def parse(
-    line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, cut: bool = False
+    line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, truncated: bool = False
 ) -> ParsedEvent:
     """Read one line, without its line break, as an event of its own.
 
@@ -282,6 +282,6 @@ def parse(
         cut: the line was longer than its limit.
     """
     parser = Parser(ParseSettings(fields=fields, multiline="off"), source, ParserCounts())
-    for event in parser.feed([line], [len(line) + 1], now, frozenset({0} if cut else ())):
+    for event in parser.feed([line], [len(line) + 1], now, frozenset({0} if truncated else ())):
         return event
-    return ParsedEvent(DEFAULT_LEVEL, "", source, format_time(now), {"truncated": True} if cut else {})
+    return ParsedEvent(DEFAULT_LEVEL, "", source, format_time(now), {"truncated": True} if truncated else {})

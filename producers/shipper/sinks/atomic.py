@@ -1,15 +1,15 @@
-"""Exactly once: a batch of events and the checkpoint of their file are one commit of JetStream.
+"""Exactly-once sink: a batch of events and the checkpoint of their file stream are one JetStream commit.
 
-The checkpoint is the batch's last message, on the condition that the one before it is still the newest of its
-subject (``Nats-Expected-Last-Subject-Sequence``). So one of all attempts to ship the same lines is taken,
-whoever makes them, and whoever is unsure reads the checkpoint to know.
+The checkpoint is the last message of the batch, with the condition that the previous checkpoint is still the
+last message on its subject (``Nats-Expected-Last-Subject-Sequence``). So only one of all attempts to ship the
+same lines succeeds, in whatever process; a process that misses the acknowledgement reads the checkpoint.
 
 Invariants:
 
-1. A batch is in the stream whole, with its checkpoint, or not at all.
-2. A batch whose acknowledgement did not come is looked for before it is sent again, and even so it is taken
-   at most once.
-3. The newest checkpoint is the newer one of EVENTS, which expires, and of CHECKPOINTS, which may lag.
+1. A batch is stored completely, with its checkpoint, or not at all.
+2. A batch without an acknowledgement is looked up before it is sent again, and even if the lookup misses it,
+   it is stored at most once.
+3. The newest checkpoint is the newer of those in EVENTS, which expires, and CHECKPOINTS, which may lag.
 """
 
 import asyncio
@@ -42,168 +42,184 @@ from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.process.tasks import run_with_check
 
 COMMIT_TIMEOUT: Final = 10.0
-"""Seconds for an acknowledgement; the server abandons an idle batch after as many."""
+"""Seconds to wait for an acknowledgement; the server abandons an idle batch after the same time."""
 
-_WRONG_LAST: Final = frozenset({10070, 10071, 10164})
+_WRONG_LAST_SEQUENCE: Final = frozenset({10070, 10071, 10164})
+"""JetStream error codes for a condition that does not hold."""
+
 _TOO_LARGE: Final = frozenset({10054})
-_LOADS_AT_ONCE: Final = 32
+"""JetStream error code for a message that exceeds the maximum size."""
+
+_MAX_CONCURRENT_LOADS: Final = 32
+"""Checkpoints that are read simultaneously at the start."""
+
 _CONNECTION_POLL: Final = 0.1
+"""Seconds between two checks of the connection."""
+
 _FLUSH_BYTES: Final = 512 * 1024
+"""Buffered bytes after which the client gets a chance to write to the socket."""
+
 T = TypeVar("T")
 
 
 class AtomicSink:
-    """Batches for a server with atomic batches.
+    """Sink for a server with atomic batches.
 
     Args:
         client: connected; the caller closes it.
-        names: the deployment.
-        host: name of this host in the checkpoints' subjects.
-        complain: called with one line when shipping halts for another reason than NATS being away.
+        names: subjects and streams of the deployment.
+        host: name of this host in the subjects of checkpoints.
+        warn: called with a line when shipping is blocked although NATS is connected.
     """
 
-    def __init__(self, client: Client, names: Names, host: str, complain: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, names: Names, host: str, warn: Callable[[str], None]) -> None:
         self._client = client
         self._names = names
         self._host = host
-        self._complain = complain
-        self._complaint = ""
+        self._warn = warn
+        self._last_warning = ""
         self._run = secrets.token_hex(6)
         self._batches = 0
 
     async def load(self) -> dict[str, StoredCheckpoint]:
-        """The checkpoints of this host, by path; waits while NATS is away."""
+        """Load the checkpoints of this host, by path; wait while NATS is unreachable."""
         pattern = self._names.subject(f"checkpoint.{subjects.escape(self._host)}.>")
-        found: set[str] = set()
+        checkpoint_subjects: set[str] = set()
         for stream in ("EVENTS", "CHECKPOINTS"):
-            found |= set(await self._patiently(direct_get.list_subjects, self._names.stream(stream), pattern))
-        slots = asyncio.Semaphore(_LOADS_AT_ONCE)
+            checkpoint_subjects |= set(
+                await self._retry(direct_get.list_subjects, self._names.stream(stream), pattern)
+            )
+        slots = asyncio.Semaphore(_MAX_CONCURRENT_LOADS)
 
-        async def one(subject: str) -> StoredCheckpoint | None:
+        async def load_one(subject: str) -> StoredCheckpoint | None:
             async with slots:
-                return await self._newest(subject)
+                return await self._load_newest(subject)
 
-        all_known = await asyncio.gather(*(one(subject) for subject in sorted(found)))
-        return {known.checkpoint.path: known for known in all_known if known is not None}
+        checkpoints = await asyncio.gather(*(load_one(subject) for subject in sorted(checkpoint_subjects)))
+        return {stored.checkpoint.path: stored for stored in checkpoints if stored is not None}
 
-    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
-        """Ship a batch; see ``Sink.commit``."""
+    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
+        """Commit a batch atomically; see ``Sink.commit``."""
         self._batches += 1
         batch = f"{self._run}-{self._batches}"
         body = replace(checkpoint, batch=batch).encode(self._host)
         subject = self._subject(checkpoint.path)
         while True:
             try:
-                sequence, code, trouble = await self._attempt(items, subject, body, expected)
+                sequence, code, problem = await self._attempt(events, subject, body, expected)
                 if sequence:
                     return sequence
                 if code in _TOO_LARGE:
-                    raise CommitRejected(trouble)
-                known = await self._newest(subject)
+                    raise CommitRejected(problem)
+                stored = await self._load_newest(subject)
             except (NatsError, OSError) as error:
-                self._tell(str(error) or type(error).__name__)
+                self._report_blocked(str(error) or type(error).__name__)
                 await asyncio.sleep(RETRY_DELAY)
                 continue
-            if known is not None and known.checkpoint.batch == batch:
-                return known.sequence  # it was taken, and its acknowledgement lost
-            there = known.sequence if known is not None else 0
-            if there == expected:
-                if trouble:
-                    self._tell(trouble)
-                await asyncio.sleep(RETRY_DELAY if trouble else _CONNECTION_POLL)
-            elif known is None or known.checkpoint.count < checkpoint.count:
-                # EVENTS has let the last checkpoint go, or was made anew: nobody else has moved on.
-                expected = there
+            if stored is not None and stored.checkpoint.batch == batch:
+                return stored.sequence  # the batch was stored, but its acknowledgement was lost
+            last = stored.sequence if stored is not None else 0
+            if last == expected:
+                if problem:
+                    self._report_blocked(problem)
+                await asyncio.sleep(RETRY_DELAY if problem else _CONNECTION_POLL)
+            elif stored is None or stored.checkpoint.count < checkpoint.count:
+                # Not another shipper: the checkpoint has expired in EVENTS, or the stream was recreated.
+                expected = last
             else:
-                raise Conflict(known)
+                raise Conflict(stored)
 
-    def _tell(self, trouble: str) -> None:
-        if self._client.is_connected and trouble != self._complaint:
-            self._complaint = trouble
-            self._complain(f"shipping has halted: {trouble}; trying on, nothing is lost")
+    def _report_blocked(self, problem: str) -> None:
+        if self._client.is_connected and problem != self._last_warning:
+            self._last_warning = problem
+            self._warn(f"shipping is blocked: {problem}; retrying, no lines are lost")
 
     async def _attempt(
-        self, items: Sequence[OutgoingEvent], subject: str, body: bytes, expected: int
+        self, events: Sequence[OutgoingEvent], subject: str, body: bytes, expected: int
     ) -> tuple[int, int, str]:
-        """Send a batch once: its checkpoint's sequence, or the error's code and text."""
+        """Send a batch once; return its sequence, or 0 with the code and the text of the error."""
         client = self._client
-        while not client.is_connected:  # noqa: ASYNC110 - what is sent meanwhile would be half a batch
+        while not client.is_connected:  # noqa: ASYNC110 - a batch must not be split over two connections
             await asyncio.sleep(_CONNECTION_POLL)
         condition = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-        if items:
+        if events:
             batch = secrets.token_hex(8)
             prefix = self._names.subject
-            for number, item in enumerate(items, 1):
+            for number, event in enumerate(events, 1):
                 headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-                await client.publish(prefix(item.subject), item.payload, headers=headers)
+                await client.publish(prefix(event.subject), event.payload, headers=headers)
                 if client.pending_data_size > _FLUSH_BYTES:
                     await asyncio.sleep(0)
             condition |= {
                 "Nats-Batch-Id": batch,
-                "Nats-Batch-Sequence": str(len(items) + 1),
+                "Nats-Batch-Sequence": str(len(events) + 1),
                 "Nats-Batch-Commit": "1",
             }
         try:
             reply = await self._request(subject, body, condition)
         except NoRespondersError:
-            return 0, 503, "no stream takes checkpoints; create the streams with 'tickertape streams apply'"
+            return 0, 503, "no stream stores checkpoints; create the streams with 'tickertape streams apply'"
         except NatsTimeout:
-            return 0, 0, "no acknowledgement came"
-        answer = _object(reply.data)
+            return 0, 0, "no acknowledgement received"
+        answer = _decode_object(reply.data)
         error = answer.get("error")
         if error is None and "seq" in answer:
-            self._complaint = ""
+            self._last_warning = ""
             return int(answer["seq"]), 0, ""
         error = error or {}
         code = int(error.get("err_code") or 0)
-        if code in _WRONG_LAST:
+        if code in _WRONG_LAST_SEQUENCE:
             return 0, code, ""
-        return 0, code, f"{error.get('description', 'a strange answer')} (code {code})"
+        return 0, code, f"{error.get('description', 'unexpected reply')} (code {code})"
 
     async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> Msg:
-        """Ask, but wait no longer for an answer when the connection is gone on which it would come."""
+        """Send a request; time out early if the connection on which the reply would arrive is lost."""
         client = self._client
         reconnects = client.stats["reconnects"]
 
-        def scan() -> None:
+        def check_connection() -> None:
             if not client.is_connected or client.stats["reconnects"] != reconnects:
                 raise NatsTimeout
 
-        asking = client.request(subject, body, timeout=COMMIT_TIMEOUT, headers=headers)
-        return await run_with_check(asking, scan, _CONNECTION_POLL)
+        request = client.request(subject, body, timeout=COMMIT_TIMEOUT, headers=headers)
+        return await run_with_check(request, check_connection, _CONNECTION_POLL)
 
     def _subject(self, path: str) -> str:
         name = path.encode("utf-8", "surrogateescape")
         readable = path.rpartition("/")[2].encode("utf-8", "replace").decode()[-40:]
         return self._names.subject(subjects.checkpoint_subject(self._host, f"{readable}-{digest(name)}"))
 
-    # What is there.
-
-    async def _newest(self, subject: str) -> StoredCheckpoint | None:
-        """The newest checkpoint of a subject, and the sequence of the last one in EVENTS."""
-        # A replica without the newest may answer: then a commit's condition fails, and it asks again.
-        here = await self._patiently(direct_get.get_last_message, self._names.stream("EVENTS"), subject)
-        kept = await self._patiently(direct_get.get_last_message, self._names.stream("CHECKPOINTS"), subject)
-        sequence = here.seq if here is not None else 0
-        found = [checkpoint for item in (here, kept) if item and (checkpoint := _read(item.data)) is not None]
-        if not found:
+    async def _load_newest(self, subject: str) -> StoredCheckpoint | None:
+        """Load the newest checkpoint of a subject, and the sequence of the last one in EVENTS."""
+        # A lagging replica may reply: then the condition of the commit fails, and this is read again.
+        in_events = await self._retry(direct_get.get_last_message, self._names.stream("EVENTS"), subject)
+        in_checkpoints = await self._retry(
+            direct_get.get_last_message, self._names.stream("CHECKPOINTS"), subject
+        )
+        sequence = in_events.seq if in_events is not None else 0
+        checkpoints = [
+            checkpoint
+            for message in (in_events, in_checkpoints)
+            if message and (checkpoint := _decode_checkpoint(message.data)) is not None
+        ]
+        if not checkpoints:
             return None
-        return StoredCheckpoint(max(found, key=lambda one: one.count), sequence)
+        return StoredCheckpoint(max(checkpoints, key=lambda checkpoint: checkpoint.count), sequence)
 
-    async def _patiently(
-        self, ask: Callable[[Client, str, str], Coroutine[Any, Any, T]], stream: str, subject: str
+    async def _retry(
+        self, query: Callable[[Client, str, str], Coroutine[Any, Any, T]], stream: str, subject: str
     ) -> T:
-        """Ask until an answer comes: NATS may be away, a server just begin, or a stream be gone."""
+        """Retry a query until it succeeds: NATS may be unreachable or starting, or the stream missing."""
         while True:
             try:
-                return await ask(self._client, stream, subject)
+                return await query(self._client, stream, subject)
             except (NatsError, StreamsError) as error:
-                self._tell(f"stream {stream}: {error}")
+                self._report_blocked(f"stream {stream}: {error}")
                 await asyncio.sleep(RETRY_DELAY)
 
 
-def _object(data: bytes) -> dict[str, Any]:
-    """An answer of JetStream's; empty when it cannot be read, as anyone may publish to an inbox."""
+def _decode_object(data: bytes) -> dict[str, Any]:
+    """Decode a JetStream reply; return an empty object for anything else, which other clients may send."""
     try:
         answer = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -211,8 +227,8 @@ def _object(data: bytes) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _read(data: bytes) -> Checkpoint | None:
+def _decode_checkpoint(data: bytes) -> Checkpoint | None:
     try:
         return decode(data)
     except ValueError:
-        return None  # of another version, or not of a shipper: the files are known by nothing then
+        return None  # another version, or not a checkpoint: the files are shipped from their start

@@ -1,10 +1,11 @@
-"""For servers without atomic batches: ids by which the stream knows a repeated line, and a local checkpoint.
+"""Sink for servers without atomic batches: message IDs for deduplication, and checkpoints on the local disk.
 
 Invariants:
 
-1. A checkpoint is on disk before the next batch of its file goes out, and covers only what is acknowledged.
-2. What is sent again after a crash carries the ids of the first time: within the stream's duplicate window
-   nothing is there twice. Beyond it a crash repeats at most one batch of each file.
+1. A checkpoint is on disk before the next batch of its file stream is sent, and covers only acknowledged
+   events.
+2. Events that are sent again after a crash have the same message IDs, so the stream discards them within its
+   duplicate window. Outside it, a crash repeats at most one batch of each file stream.
 """
 
 import asyncio
@@ -24,11 +25,11 @@ _TOO_LARGE = 10054
 
 
 class DedupeSink:
-    """Batches for a server without atomic batches.
+    """Sink for a server without atomic batches.
 
     Args:
         publisher: entered, without a deadline; the caller closes it.
-        state: where the checkpoints are.
+        state: stores the checkpoints.
         host: name of this host in the checkpoints.
     """
 
@@ -39,14 +40,18 @@ class DedupeSink:
         self._bodies: dict[str, bytes] = {}
 
     async def load(self) -> dict[str, StoredCheckpoint]:
-        """The checkpoints of this state, by path."""
-        found = self._state.load()
-        self._bodies = {path: checkpoint.encode(self._host) for path, checkpoint in found.items()}
-        return {path: StoredCheckpoint(checkpoint, checkpoint.count) for path, checkpoint in found.items()}
+        """Load the checkpoints of the local state, by path."""
+        checkpoints = self._state.load()
+        self._bodies = {path: checkpoint.encode(self._host) for path, checkpoint in checkpoints.items()}
+        return {
+            path: StoredCheckpoint(checkpoint, checkpoint.count) for path, checkpoint in checkpoints.items()
+        }
 
-    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
-        """Ship a batch; see ``Sink.commit``."""
-        tickets = [await self._publisher.submit(item.subject, item.payload, msg_id=item.id) for item in items]
+    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
+        """Publish a batch, then save its checkpoint; see ``Sink.commit``."""
+        tickets = [
+            await self._publisher.submit(event.subject, event.payload, msg_id=event.id) for event in events
+        ]
         for outcome in await asyncio.gather(*tickets, return_exceptions=True):
             if isinstance(outcome, InvalidEvent) or (
                 isinstance(outcome, PublishRejected) and outcome.code == _TOO_LARGE

@@ -1,10 +1,11 @@
-"""The lock on a shipper's state on this host, and its checkpoints there for servers without atomic batches.
+"""Local state of a shipper: a lock, and the checkpoints for servers without atomic batches.
 
 Invariants:
 
-1. One process at a time ships what a state stands for.
-2. The file on disk is always whole: written aside, synced, renamed, and the folder synced.
-3. A damaged file is never taken for an empty one: that would ship everything again in silence.
+1. Only one process at a time ships the files of a state.
+2. The file on disk is always complete: it is written under another name, synced and renamed, and then the
+   folder is synced.
+3. A damaged file is never treated as an empty one, which would silently ship everything again.
 """
 
 import base64
@@ -20,18 +21,18 @@ from tickertape.process.lockfile import acquire_lock
 
 
 class CheckpointError(OperatorError):
-    """The state on disk cannot be used."""
+    """Local state that cannot be used."""
 
 
 class LocalState:
-    """The state of one shipper in a folder, locked until ``close``.
+    """State of one shipper in a folder, locked until ``close``.
 
     Args:
-        folder: of all shippers of this host.
-        key: names what is shipped, so that several shippers can share a folder.
+        folder: folder for all shippers of this host.
+        key: identifies what is shipped, so that several shippers can share a folder.
 
     Raises:
-        CheckpointError: the folder cannot be written, or another process holds the lock.
+        CheckpointError: the folder is not writable, or another process holds the lock.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -43,17 +44,17 @@ class LocalState:
         try:
             self._lock = acquire_lock(self.path.with_suffix(".lock"))
         except BlockingIOError:
-            what = f"{self.path}: another shipper ships the same files with this state"
-            raise CheckpointError(what, "stop it, or give this one another --state-dir") from None
+            message = f"{self.path}: another shipper ships the same files with this state"
+            raise CheckpointError(message, "stop it, or give this one another --state-dir") from None
         except OSError as error:
             raise self._unwritable(error) from None
 
     def close(self) -> None:
-        """Let another process have the state."""
+        """Release the lock."""
         self._lock.close()
 
     def load(self) -> dict[str, Checkpoint]:
-        """Read the checkpoints, by path; none when there is no file yet.
+        """Read the checkpoints, by path; return none if there is no file yet.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -62,35 +63,36 @@ class LocalState:
             body = orjson.loads(self.path.read_bytes())
             if body["version"] != VERSION:
                 raise ValueError(f"version {body['version']!r}")
-            found = [decode(base64.b64decode(text)) for text in body["checkpoints"]]
-            return {checkpoint.path: checkpoint for checkpoint in found}
+            checkpoints = [decode(base64.b64decode(text)) for text in body["checkpoints"]]
+            return {checkpoint.path: checkpoint for checkpoint in checkpoints}
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise CheckpointError(
-                f"{self.path}: cannot be read: {error.strerror}", "let this program's user read it"
+                f"{self.path}: cannot be read: {error.strerror}",
+                "make it readable for the user of this program",
             ) from None
         except (ValueError, KeyError, TypeError) as error:
-            what = f"{self.path}: is no checkpoint of this version ({error})"
-            raise CheckpointError(what, "move it away to ship the files from their start") from None
+            message = f"{self.path}: is not a checkpoint file of this version ({error})"
+            raise CheckpointError(message, "move it away to ship all files from their start") from None
 
     def save(self, checkpoints: dict[str, bytes]) -> bool:
-        """Make encoded checkpoints last; False when the same are there already.
+        """Save encoded checkpoints durably; return False if they are unchanged.
 
         Raises:
-            CheckpointError: the disk is full or the folder cannot be written.
+            CheckpointError: the disk is full or the folder is not writable.
         """
         texts = [base64.b64encode(body).decode() for body in checkpoints.values()]
         data = orjson.dumps({"version": VERSION, "checkpoints": texts})
         if data == self._saved:
             return False
-        aside = self.path.with_suffix(".tmp")
+        temporary = self.path.with_suffix(".tmp")
         try:
-            with aside.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(self.path)
+            temporary.replace(self.path)
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(folder)
@@ -102,5 +104,5 @@ class LocalState:
         return True
 
     def _unwritable(self, error: OSError) -> CheckpointError:
-        what = f"{self.path}: cannot be written: {error.strerror}"
-        return CheckpointError(what, "give a folder that can be written with --state-dir")
+        message = f"{self.path}: cannot be written: {error.strerror}"
+        return CheckpointError(message, "choose a writable folder with --state-dir")

@@ -1,6 +1,6 @@
-"""What shipping ends in: batches of events with the checkpoint of the file that they came from.
+"""Sink interface: batches of events are committed together with the checkpoint of their file stream.
 
-Two of them: ``atomic`` (exactly once) and ``dedupe`` (for servers without atomic batches).
+Implementations: ``atomic`` (exactly once) and ``dedupe`` (for servers without atomic batches).
 """
 
 import json
@@ -14,14 +14,16 @@ from tickertape.producers.shipper.position import FilePosition, position_from_js
 from tickertape.errors import TickertapeError
 
 VERSION: Final = 2
+"""Version of the checkpoint format; a checkpoint of another version is not read."""
 
 
 class OutgoingEvent(NamedTuple):
-    """An event of a batch.
+    """Event of a batch.
 
     Attributes:
-        subject: without the deployment's prefix.
-        id: the same at every reading of the line, and of no other.
+        subject: subject without the deployment's prefix.
+        payload: encoded event.
+        id: message ID; the same whenever the line is read, and unique to it.
     """
 
     subject: str
@@ -31,16 +33,16 @@ class OutgoingEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the files of one name are shipped.
+    """Progress of a file stream.
 
     Attributes:
-        path: the name, absolute; rotated files belong to the name that they had when they were written.
-        places: of the files, oldest first.
-        suppressed: events of each level that a storm has cost, not told yet.
-        time: UNIX seconds up to which every file of this name is known.
-        count: one more with every checkpoint of this path.
-        run: the shipper's process that wrote it.
-        batch: the batch that it ended.
+        path: absolute path; rotated files belong to the path that they were written under.
+        positions: positions of the files, oldest first.
+        suppressed: suppressed events by level that are not reported yet.
+        time: UNIX seconds up to which all files of this stream are known.
+        count: number of this checkpoint, which increases by one with each.
+        run: identifier of the shipper process that wrote it.
+        batch: identifier of the batch that it completed.
     """
 
     path: str
@@ -52,7 +54,7 @@ class Checkpoint:
     batch: str = ""
 
     def encode(self, host: str) -> bytes:
-        """Write it as the body of a message."""
+        """Encode the checkpoint as the body of a message."""
         body = {
             "version": VERSION,
             "host": host,
@@ -64,15 +66,15 @@ class Checkpoint:
             "files": [position.to_json() for position in self.positions],
             "suppressed": dict(self.suppressed),
         }
-        # A file's path may be any bytes; the standard library writes those that are no text as escapes.
+        # A path may contain bytes that are not UTF-8; unlike orjson, the standard library escapes them.
         return json.dumps(body, separators=(",", ":")).encode()
 
 
 def decode(data: bytes) -> Checkpoint:
-    """Read what ``Checkpoint.encode`` wrote.
+    """Decode the output of ``Checkpoint.encode``.
 
     Raises:
-        ValueError: it is no checkpoint of this version.
+        ValueError: the data is not a checkpoint of this version.
     """
     try:
         body = json.loads(data)
@@ -85,21 +87,22 @@ def decode(data: bytes) -> Checkpoint:
             str(body["run"]), str(body["batch"]),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, UnicodeError) as error:
-        raise ValueError(f"no checkpoint of this version: {error!r}") from None
+        raise ValueError(f"not a checkpoint of this version: {error!r}") from None
 
 
 def _path(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("a path is no text")
+        raise ValueError("path is not a string")
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint that was found.
+    """Checkpoint that was loaded from a sink.
 
     Attributes:
-        sequence: of the last checkpoint of this path in EVENTS; 0 when EVENTS has none.
+        checkpoint: newest checkpoint of its path.
+        sequence: sequence of the last checkpoint of this path in EVENTS; 0 if EVENTS has none.
     """
 
     checkpoint: Checkpoint
@@ -107,10 +110,10 @@ class StoredCheckpoint:
 
 
 class Conflict(TickertapeError):
-    """Another process has moved on with this path; nothing of the batch was shipped.
+    """Batch that was not committed because another process committed a newer checkpoint of the path.
 
     Args:
-        known: what it said.
+        stored: checkpoint of the other process.
     """
 
     def __init__(self, stored: StoredCheckpoint) -> None:
@@ -119,14 +122,14 @@ class Conflict(TickertapeError):
 
     def __str__(self) -> str:
         checkpoint = self.stored.checkpoint
-        return f"{checkpoint.path}: another shipper (run {checkpoint.run}) has moved on"
+        return f"{checkpoint.path}: another shipper (run {checkpoint.run}) has committed first"
 
 
 class CommitRejected(TickertapeError):
-    """The server takes no such event, now or later; nothing of the batch was shipped.
+    """Batch that was not committed because the server permanently rejects one of its events.
 
     Args:
-        message: its words.
+        message: error message of the server.
     """
 
     def __init__(self, message: str) -> None:
@@ -135,23 +138,23 @@ class CommitRejected(TickertapeError):
 
 
 class Sink(Protocol):
-    """Where batches go."""
+    """Destination of batches."""
 
     async def load(self) -> dict[str, StoredCheckpoint]:
-        """The checkpoints of this host, by path."""
+        """Load the checkpoints of this host, by path."""
 
-    async def commit(self, items: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
-        """Ship a batch, and wait for as long as that takes.
+    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
+        """Commit a batch; retry for as long as it takes.
 
         Args:
-            items: may be none, for a checkpoint alone.
-            checkpoint: of the file, with this batch.
-            expected: sequence of the checkpoint before.
+            events: may be empty, to commit the checkpoint alone.
+            checkpoint: positions after this batch.
+            expected: sequence of the previous checkpoint.
 
         Returns:
-            the sequence of this checkpoint.
+            The sequence of this checkpoint.
 
         Raises:
-            Conflict: another process was faster.
-            Refused: an event cannot be taken.
+            Conflict: another process has committed first.
+            CommitRejected: the server does not accept an event.
         """

@@ -274,7 +274,7 @@ def test_an_endless_line_is_cut_and_the_next_one_whole(desk: Desk) -> None:
     desk.write("app.log", "x" * (3 * MAX_LINE_BYTES) + "\nnext\n")
     desk.ship()
     assert [len(text) for text in desk.shipped["app"]] == [MAX_LINE_BYTES, 4]
-    assert desk.counts.cut == 1
+    assert desk.counts.truncated == 1
 
 
 def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:

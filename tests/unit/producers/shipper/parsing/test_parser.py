@@ -183,11 +183,13 @@ def test_the_message_does_not_repeat_time_and_level(line: bytes, message: str) -
     assert parse(line, source="x", now=0.0).message == message
 
 
-def shipped(lines: list[bytes], counts: ParserCounts, cut: frozenset[int] = frozenset()) -> list[ParsedEvent]:
+def shipped(
+    lines: list[bytes], counts: ParserCounts, truncated: frozenset[int] = frozenset()
+) -> list[ParsedEvent]:
     """The events of lines."""
     ends = [sum(len(line) + 1 for line in lines[: place + 1]) for place in range(len(lines))]
     parser = Parser(ParseSettings(), "app", counts)
-    return [*parser.feed(lines, ends, NOW, cut), *parser.flush(NOW)]
+    return [*parser.feed(lines, ends, NOW, truncated), *parser.flush(NOW)]
 
 
 def test_text_of_other_encodings_is_read() -> None:
@@ -196,7 +198,7 @@ def test_text_of_other_encodings_is_read() -> None:
     lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"caf\xe9 x \xff", b"\xef\xbb\xbfINFO bom"]
     messages = [event.message for event in shipped(lines, counts)]
     assert messages == ["行情 utf", "行情 gb", "caf\ufffd x \ufffd", "INFO bom"]
-    assert (counts.lines, counts.invalid, counts.cut) == (4, 1, 0)
+    assert (counts.lines, counts.invalid, counts.truncated) == (4, 1, 0)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
@@ -206,7 +208,7 @@ def test_a_cut_within_a_character_is_no_bad_text(encoding: str) -> None:
     event = shipped(["a行情".encode(encoding)[:-1]], counts, frozenset({0}))[0]
     assert event.message == "a行"
     assert event.metadata == {"truncated": True}
-    assert (counts.cut, counts.invalid) == (1, 0)
+    assert (counts.truncated, counts.invalid) == (1, 0)
 
 
 def test_a_long_line_among_others_is_cut() -> None:
@@ -215,7 +217,7 @@ def test_a_long_line_among_others_is_cut() -> None:
     events = shipped([b"a", b"b" * (MAX_LINE_BYTES + 1), b"c"], counts)
     assert [len(event.message) for event in events] == [1, MAX_LINE_BYTES, 1]
     assert [event.metadata for event in events] == [{}, {"truncated": True}, {}]
-    assert counts.cut == 1
+    assert counts.truncated == 1
 
 
 def test_marks_of_direction_are_taken_out() -> None:
