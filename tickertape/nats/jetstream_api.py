@@ -1,7 +1,7 @@
-"""Questions to JetStream, and what is said when it does not answer them.
+"""Requests to the JetStream API, and the errors for requests that fail.
 
-In the JSON of its API, since the settings that are wanted here (atomic batches, schedules, transforms of
-sources) are newer than most client libraries.
+The requests use the JSON of the API directly: the features that Tickertape needs (atomic batches, message
+schedules, transforms of sources) are newer than most client libraries.
 """
 
 import asyncio
@@ -18,21 +18,26 @@ from tickertape.nats.client import inbox_prefix, server_info
 from tickertape.nats.connect_errors import PermissionsViolation
 
 _API_TIMEOUT: Final = 5.0
+"""Seconds to wait for a reply."""
+
 _RETRY_INTERVAL: Final = 0.5
-"""Seconds after which a question that changes nothing is asked once more: what a cluster is asked while it
-elects a leader is never answered, and the new leader's answer must not wait for the old question's end."""
+"""Seconds after which an idempotent request is sent again: a cluster drops requests that arrive during a
+leader election, and the new leader's reply must not wait until the lost request times out."""
 
 _DENIAL_POLL_INTERVAL: Final = 0.05
+"""Seconds between two checks for a permissions violation."""
+
 _ERROR_NOT_FOUND: Final = 10059
 
 
 class StreamsError(OperatorError):
-    """JetStream cannot serve as the contract needs it.
+    """Failure of JetStream to provide a stream as the contract requires.
 
     Args:
-        message: what happened, to which stream.
-        hint: what to do about it.
-        passing: True when it may pass by itself, as while a server starts or a cluster elects.
+        message: what happened, and to which stream.
+        hint: what the operator can do.
+        transient: whether the failure may resolve itself, as while a server starts or a cluster elects a
+            leader.
     """
 
     def __init__(self, message: str, hint: str, *, transient: bool = False) -> None:
@@ -41,36 +46,36 @@ class StreamsError(OperatorError):
 
 
 class StreamMissing(StreamsError):
-    """A stream is absent, and this user may not create it: somebody else has to, and then all is well.
+    """Missing stream that this user may not create; another user has to create it.
 
     Args:
-        stream: name in NATS.
+        stream: name of the stream in NATS.
     """
 
     def __init__(self, stream: str) -> None:
         super().__init__(
-            f"stream {stream} is absent, and this NATS user may not create it",
-            "run 'tickertape streams apply' as a user who may",
+            f"stream {stream} does not exist, and this NATS user may not create it",
+            "run 'tickertape streams apply' as a user with that permission",
             transient=True,
         )
 
 
 class PermissionDenied(StreamsError):
-    """NATS does not let this user ask.
+    """Request that this user may not send, or whose reply this user may not receive.
 
     Args:
-        subject: what this user may not publish to, or listen on.
-        verb: of the question.
-        hint: what to do about it.
+        subject: subject that this user may not publish or subscribe to.
+        verb: verb of the request, such as ``STREAM.INFO.EVENTS``.
+        hint: what the operator can do.
     """
 
     def __init__(
         self,
         subject: str,
         verb: str,
-        hint: str = "give it the permissions that deploy/nats/permissions.conf has for this program",
+        hint: str = "grant the permissions that deploy/nats/permissions.conf lists for this program",
     ) -> None:
-        super().__init__(f"this NATS user may not use {subject}, which {verb} needs", hint)
+        super().__init__(f"this NATS user may not use {subject}, which {verb} requires", hint)
 
 
 async def request(
@@ -81,33 +86,33 @@ async def request(
     retry: bool = False,
     timeout_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Ask JetStream's API; return its answer, which may hold ``error``.
+    """Send a request to the JetStream API; return the reply, which may contain ``error``.
 
     Args:
         nc: a connected client.
-        verb: such as ``STREAM.INFO.EVENTS``.
-        body: the request.
-        retry: ask again while no answer comes; for what may be done twice.
-        timeout_seconds: time to wait for the answer; 5 by default.
+        verb: subject of the request without its prefix, such as ``STREAM.INFO.EVENTS``.
+        body: body of the request.
+        retry: whether to send the request again until a reply arrives; for idempotent requests only.
+        timeout_seconds: maximum time to wait for the reply; None means 5.
 
     Raises:
-        Forbidden: this user may not ask that.
-        StreamsError: JetStream is not there.
+        PermissionDenied: this user may not send the request.
+        StreamsError: JetStream is not available.
     """
     timeout_seconds = timeout_seconds or _API_TIMEOUT
     try:
         reply = await request_raw(nc, verb, orjson.dumps(body or {}), retry, timeout_seconds)
     except NoRespondersError:
         raise StreamsError(
-            "the NATS server has no JetStream",
-            "start it with -js, or with a jetstream block and account",
-            # A server that says it has it is only starting.
+            "JetStream is not available on the NATS server",
+            "start the server with -js, or add a jetstream block to its configuration",
+            # A server that announces JetStream in INFO has not finished starting.
             transient=bool(server_info(nc).get("jetstream")),
         ) from None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
-            f"JetStream did not answer {verb} within {timeout_seconds:.0f} s",
-            "look at the server's log; a cluster may be without a leader",
+            f"JetStream did not reply to {verb} within {timeout_seconds:.0f} s",
+            "check the server log; a cluster may have no leader",
             transient=True,
         ) from None
     try:
@@ -115,10 +120,10 @@ async def request(
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict) or not isinstance(error := answer.get("error") or {}, dict):
-        raise StreamsError(f"the answer to {verb} cannot be read", "it is asked again", transient=True)
+        raise StreamsError(f"the reply to {verb} is invalid", "the request is retried", transient=True)
     if error and error.get("err_code") in (10039, 10076):
         raise StreamsError(
-            f"JetStream is not enabled: {error.get('description')}", "enable it for this account"
+            f"JetStream is not enabled: {error.get('description')}", "enable JetStream for this account"
         )
     return answer
 
@@ -126,47 +131,54 @@ async def request(
 async def request_raw(
     nc: Client, verb: str, body: bytes, retry: bool = False, timeout_seconds: float = _API_TIMEOUT
 ) -> Msg:
-    """Ask, and look for a refusal meanwhile: NATS leaves what is not allowed without an answer.
+    """Send a request and return the raw reply; check for permissions violations while waiting.
+
+    NATS does not reply to a request that is not permitted; it reports the violation on the connection.
 
     Args:
         nc, verb, retry, timeout_seconds: as in ``request``.
-        body: the request.
+        body: body of the request.
 
     Raises:
-        Forbidden: this user may not ask that.
-        NatsError: no answer came.
+        PermissionDenied: this user may not send the request.
+        NatsError: no reply arrived.
     """
     subject = f"$JS.API.{verb}"
-    before = nc.last_error
+    previous_error = nc.last_error
     now = asyncio.get_running_loop().time
-    asking = [asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds))]
-    asked = now()
+    requests = [asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds))]
+    sent_at = now()
     try:
         while not (
-            ended := (
-                await asyncio.wait(asking, timeout=_DENIAL_POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
+            done := (
+                await asyncio.wait(
+                    requests, timeout=_DENIAL_POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED
+                )
             )[0]
         ):
-            if retry and now() - asked > _RETRY_INTERVAL:
-                # The first one's time is that of all.
-                asking.append(asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds)))
-                asked = now()
+            if retry and now() - sent_at > _RETRY_INTERVAL:
+                # The timeout of the first request limits the total time.
+                requests.append(asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds)))
+                sent_at = now()
             if not isinstance(error := nc.last_error, PermissionsViolation):
                 continue
             inbox = inbox_prefix(nc)
-            # An inbox that is refused stays so; a question may have been allowed since it was refused.
+            # A denied inbox stays denied; an older violation of this request's subject may have been resolved
+            # since.
             if error.subject.startswith(f"{inbox}."):
-                raise PermissionDenied(f"{inbox}.>", verb, "give its own inbox with --nats-inbox-prefix")
-            if error is not before and error.subject == subject:
+                raise PermissionDenied(
+                    f"{inbox}.>", verb, "set the inbox of this user with --nats-inbox-prefix"
+                )
+            if error is not previous_error and error.subject == subject:
                 raise PermissionDenied(subject, verb)
-        return ended.pop().result()
+        return done.pop().result()
     finally:
-        for one in asking:
-            one.cancel()
+        for pending in requests:
+            pending.cancel()
 
 
 async def stream_info(nc: Client, stream: str) -> dict[str, Any] | None:
-    """Information on a stream by its name in NATS; None when it is absent."""
+    """Return the information of a stream by its name in NATS; None if the stream does not exist."""
     answer = await request(nc, f"STREAM.INFO.{stream}", retry=True)
     if "error" in answer:
         if answer["error"].get("err_code") == _ERROR_NOT_FOUND:
@@ -176,17 +188,17 @@ async def stream_info(nc: Client, stream: str) -> dict[str, Any] | None:
 
 
 def server_version(nc: Client) -> tuple[int, int]:
-    """Major and minor version of the server that the client is connected to."""
+    """Return the major and minor version of the connected server."""
     version = nc.connected_server_version
     return (version.major, version.minor)
 
 
 def stream_error(stream: str, answer: dict[str, Any]) -> StreamsError:
-    """The error of an answer to a question about a stream."""
+    """Return the exception for an error reply to a request about a stream."""
     error = answer["error"]
     return StreamsError(
-        f"NATS refused stream {stream}: {error.get('description')} (code {error.get('err_code')})",
-        "look for another stream with the same subjects ('nats stream ls'), or at the account's limits",
+        f"NATS rejected stream {stream}: {error.get('description')} (code {error.get('err_code')})",
+        "check for another stream with the same subjects ('nats stream ls') and the account limits",
     )
 
 

@@ -1,13 +1,14 @@
-"""An ordered consumer of our own on a JetStream stream.
+"""Ordered consumer of a JetStream stream.
 
-A plain subscription on an ephemeral push consumer with flow control and heartbeats. nats-py's own ordered
-consumer stops for good on a message that looks like a control message (empty body, header ``Status: 100``),
-and may not notice that its consumer is gone.
+It is a plain subscription to an ephemeral push consumer with flow control and heartbeats. The ordered
+consumer of nats-py stops permanently on a message that looks like a control message (empty body, header
+``Status: 100``), and may not notice that its consumer was deleted.
 
 Invariants:
 
-1. ``handle`` gets every message of the consumer, in stream order, each once; or ``lost`` is called, once.
-2. After ``lost``, nothing more is handed out; whoever owns it makes another one.
+1. ``handle`` receives every message of the consumer exactly once, in stream order, until ``on_lost`` is
+   called.
+2. ``on_lost`` is called at most once. No message is delivered after it; the owner must create a new consumer.
 """
 
 import asyncio
@@ -25,25 +26,25 @@ from tickertape.nats.headers import Headers
 from tickertape.nats.streams import StreamsError, request
 
 HEARTBEAT: Final = 1.0
-"""Seconds of silence after which the server says that it is still there."""
+"""Seconds without a message after which the server sends a heartbeat."""
 
 HEARTBEAT_TIMEOUT: Final = 3.5
-"""Seconds of silence after which the consumer counts as gone: three heartbeats and a half."""
+"""Seconds without a message or heartbeat after which the consumer counts as lost: 3.5 heartbeats."""
 
 _ACK: Final = "$JS.ACK."
 
 
 class Delivery(NamedTuple):
-    """One message of the stream.
+    """Message delivered by a consumer.
 
     Attributes:
-        seq: its sequence in the stream.
-        subject: as it stands in NATS; may be illegal, which ``decode`` rejects.
-        data: its body.
-        stored_ns: when the stream stored it, UNIX nanoseconds.
-        pending: how many more the consumer has.
-        headers: None when it has none, or a block that breaks the format.
-        header_block: as it came; None when it has none.
+        seq: sequence in the stream.
+        subject: subject in NATS; may be invalid, which ``decode`` rejects.
+        data: body of the message.
+        stored_ns: time at which the stream stored the message, in UNIX nanoseconds.
+        pending: number of messages that the consumer has not delivered yet.
+        headers: headers of the message; None without headers, or if the block is malformed.
+        header_block: the header block as received; None without headers.
     """
 
     seq: int
@@ -62,16 +63,16 @@ async def create_consumer(
     subjects: tuple[str, ...] = (),
     timeout_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Create a consumer that the server forgets when it has no listener any more; return the server's answer.
+    """Create an ephemeral consumer; return the reply of the server.
 
     Args:
         nc: a connected client.
-        stream: name in NATS.
-        config: of the consumer, without name and filter.
-        subjects, timeout_seconds: as of ``OrderedConsumer.start``.
+        stream: name of the stream in NATS.
+        config: configuration of the consumer, without name and filter.
+        subjects, timeout_seconds: as for ``OrderedConsumer.start``.
 
     Raises:
-        StreamsError: the server refuses the consumer.
+        StreamsError: the server rejects the consumer.
     """
     verb = f"CONSUMER.CREATE.{stream}"
     if len(subjects) == 1:
@@ -84,20 +85,23 @@ async def create_consumer(
     )
     if "error" in answer:
         raise StreamsError(
-            f"NATS refused a consumer on {stream}: {answer['error'].get('description')}",
-            "look at the account's permissions and limits",
+            f"NATS rejected a consumer of stream {stream}: {answer['error'].get('description')}",
+            "check the permissions and limits of the account",
         )
     return answer
 
 
 class OrderedConsumer:
-    """Reads a stream in order from a sequence on.
+    """Consumer that delivers a stream in order, starting at a sequence.
 
     Args:
         nc: a connected client.
-        stream: name in NATS.
-        handle: gets each message; must not block.
-        lost: gets the reason when the order cannot be kept any more.
+        stream: name of the stream in NATS.
+        handle: receives each message; must not block.
+        on_lost: receives the reason when the consumer cannot continue in order.
+
+    Attributes:
+        pending: number of messages that the consumer has not delivered yet.
     """
 
     def __init__(
@@ -105,39 +109,40 @@ class OrderedConsumer:
         nc: Client,
         stream: str,
         handle: Callable[[Delivery], None],
-        lost: Callable[[str], None],
+        on_lost: Callable[[str], None],
     ) -> None:
         self.pending = 0
         self._nc = nc
-        self._loop = asyncio.get_running_loop()  # looked up once: with 3.11 each look-up is a system call
+        self._loop = asyncio.get_running_loop()  # cached: in Python 3.11 each lookup is a system call
         self._stream = stream
         self._handle = handle
-        self._lost = lost
+        self._on_lost = on_lost
         self._name = ""
-        self._expected = 1  # next sequence of the consumer itself
-        self._heard = 0.0
+        self._next_consumer_seq = 1
+        self._last_received = 0.0
         self._subscription: Subscription | None = None
-        self._over = False
+        self._stopped = False
 
     async def start(
         self, first: int, subjects: tuple[str, ...] = (), timeout_seconds: float | None = None
     ) -> None:
-        """Begin at the first message whose sequence is ``first`` or later.
+        """Start at the first message whose sequence is at least ``first``.
 
         Args:
-            first: 1 or more; may lie beyond the end of the stream.
-            subjects: patterns as in NATS; none means all. A single one stands in the subject of the request,
-                too, so that a user's permissions can be for that one alone.
-            timeout_seconds: time that the server may take; None leaves it to ``request``.
+            first: 1 or more; may be beyond the end of the stream.
+            subjects: NATS subject patterns; an empty tuple means all subjects. A single pattern is also part
+                of the request's subject, so that permissions can be limited to it.
+            timeout_seconds: maximum time to wait for the server; None means the default of ``request``.
 
         Raises:
-            StreamsError: the server refuses the consumer, or its answer is lost, which messages may overtake;
-                ``handle`` has got those.
+            StreamsError: the server rejects the consumer, or its reply is lost. Messages may arrive before
+                the reply; ``handle`` has received these.
         """
         inbox = self._nc.new_inbox()
-        # No limit on what is pending: the server's flow control bounds it, and a limit would drop in silence.
+        # No limits: flow control bounds the pending messages, and nats-py would drop messages silently at a
+        # limit.
         self._subscription = await self._nc.subscribe(
-            inbox, cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
+            inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0
         )
         config: dict[str, Any] = {
             "deliver_subject": inbox,
@@ -151,80 +156,81 @@ class OrderedConsumer:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         try:
             answer = await create_consumer(self._nc, self._stream, config, subjects, timeout_seconds)
         except BaseException:
             try:
-                await self._hand_out()
+                await self._drain_pending()
             finally:
                 await self.stop()
             raise
         self._name = answer["name"]
         self.pending = int(answer.get("num_pending", 0))
 
-    async def _hand_out(self) -> None:
-        """Wait until all that has come was handed out; a task of nats-py does that, in its next turn."""
+    async def _drain_pending(self) -> None:
+        """Wait until the subscription task of nats-py has delivered all received messages."""
         subscription = self._subscription
-        come = 0 if subscription is None else subscription.delivered  # what waits is counted, too
-        while subscription is not None and subscription.delivered - subscription.pending_msgs < come:
+        received = 0 if subscription is None else subscription.delivered  # includes pending messages
+        while subscription is not None and subscription.delivered - subscription.pending_msgs < received:
             if self._nc.is_closed:
                 return
             await asyncio.sleep(0)
 
     async def stop(self) -> None:
-        """End it; the server forgets the consumer when nobody listens any more."""
-        self._over = True
+        """Stop the consumer; the server deletes it when its subscription has ended."""
+        self._stopped = True
         if self._subscription is not None and not self._nc.is_closed and not self._nc.is_draining:
             await self._subscription.unsubscribe()
         self._subscription = None
 
     def is_stale(self, now: float) -> bool:
-        """True when nothing was heard for too long; ``now`` is the loop's time."""
-        return now - self._heard > HEARTBEAT_TIMEOUT
+        """Return whether the heartbeat is overdue; ``now`` is the time of the event loop."""
+        return now - self._last_received > HEARTBEAT_TIMEOUT
 
-    async def _received(self, msg: Msg) -> None:
-        if self._over:
+    async def _receive(self, msg: Msg) -> None:
+        if self._stopped:
             return
         reply = msg.reply
         if not reply.startswith(_ACK):
-            await self._control(msg)
+            await self._handle_control(msg)
             return
-        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sequence>.<own>.<time>.<pending>
+        # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.<stream seq>.<consumer
+        # seq>.<time>.<pending>
         tokens = reply.split(".")
-        at = 5 if len(tokens) == 9 else 7
+        offset = 5 if len(tokens) == 9 else 7
         try:
-            seq, own, stored, pending = map(int, tokens[at : at + 4])
+            seq, consumer_seq, stored_ns, pending = map(int, tokens[offset : offset + 4])
         except ValueError:
-            return  # not of JetStream: anyone may publish to an inbox, with a reply subject of their own
-        if own != self._expected:
-            self._fail(f"message {self._expected} of the consumer is missing, {own} came")
+            return  # not from JetStream: any client may publish to an inbox with an arbitrary reply subject
+        if consumer_seq != self._next_consumer_seq:
+            self._fail(f"consumer message {self._next_consumer_seq} is missing, received {consumer_seq}")
             return
-        self._expected = own + 1
-        self._heard = self._loop.time()
+        self._next_consumer_seq = consumer_seq + 1
+        self._last_received = self._loop.time()
         self.pending = pending
         headers, block = msg.headers, None
         if isinstance(headers, Headers):
             block = headers.raw
             headers = headers if headers.well_formed and headers else None
-        self._handle(Delivery(seq, msg.subject, msg.data, stored, pending, headers, block))
+        self._handle(Delivery(seq, msg.subject, msg.data, stored_ns, pending, headers, block))
 
-    async def _control(self, msg: Msg) -> None:
+    async def _handle_control(self, msg: Msg) -> None:
         headers = msg.headers or {}
         status = headers.get("Status")
         if status == "100":
-            self._heard = self._loop.time()
+            self._last_received = self._loop.time()
             stalled = headers.get("Nats-Consumer-Stalled")
             if msg.reply or stalled:
-                # Answered in its turn, after what came before was handled: that is the backpressure.
-                with contextlib.suppress(NatsError):  # no subject to publish on, or no connection
+                # Answered only after all earlier messages were handled, which creates the backpressure.
+                with contextlib.suppress(NatsError):  # no reply subject, or no connection
                     await self._nc.publish(msg.reply or stalled or "")
             last = headers.get("Nats-Last-Consumer")
-            if last is not None and last.isdigit() and int(last) >= self._expected:
-                self._fail(f"messages {self._expected} to {last} of the consumer are missing")
+            if last is not None and last.isdigit() and int(last) >= self._next_consumer_seq:
+                self._fail(f"consumer messages {self._next_consumer_seq} to {last} are missing")
         elif status is not None:
-            self._fail(f"the server ended the consumer: {headers.get('Description', status)}")
+            self._fail(f"the server stopped the consumer: {headers.get('Description', status)}")
 
     def _fail(self, reason: str) -> None:
-        self._over = True
-        self._lost(reason)
+        self._stopped = True
+        self._on_lost(reason)

@@ -1,13 +1,13 @@
-"""The NATS client protocol, as a server speaks it: bytes in, operations out, without I/O.
+"""Sans-I/O parser for the server side of the NATS client protocol: bytes in, operations out.
 
 Invariants:
 
-1. Every operation is handed out once, in order, however the bytes are cut into pieces; what was complete
-   before an error is handed out before it is raised.
-2. A subject and a reply subject may hold any byte but space, tab, CR and LF, since a server stores and
-   forwards all others: lines are split on single spaces, and nothing is decoded here.
-3. What is kept is bounded: by ``MAX_LINE`` or ``MAX_INFO`` for a line, by ``MAX_MESSAGE`` for a message.
-4. After ``ParserError`` the parser is of no use; the connection has to be made again with a new one.
+1. Every operation is yielded once and in order, regardless of how the bytes are split into chunks. Operations
+   that are complete before an error are yielded before it is raised.
+2. Subjects and reply subjects may contain any byte except space, tab, CR and LF, because a server stores and
+   forwards all others: lines are split on single spaces, and nothing is decoded.
+3. The buffer is bounded: by ``MAX_LINE`` or ``MAX_INFO`` for a line, by ``MAX_MESSAGE`` for a message.
+4. After ``ParserError`` the parser must be discarded; a new connection needs a new parser.
 """
 
 from collections.abc import Iterator
@@ -16,30 +16,30 @@ from typing import Final, NamedTuple
 from tickertape.errors import TickertapeError
 
 MAX_LINE: Final = 64 * 1024
-"""Bytes of a line other than INFO. A server takes lines of 4 096 unless its ``max_control_line`` says
-otherwise, does not announce that, and adds the reply subject of a JetStream delivery to what it took."""
+"""Maximum bytes of a line other than INFO. Servers accept 4 096 by default (``max_control_line``), do not
+announce the limit, and append the reply subject of a JetStream delivery to the line."""
 
 MAX_INFO: Final = 1024 * 1024
-"""Bytes of an INFO line, which names every server of a cluster."""
+"""Maximum bytes of an INFO line, which lists every server of a cluster."""
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024 + MAX_LINE
-"""Bytes of headers and body. A server's ``max_payload`` is at most 64 MiB; it bounds what is published now,
-not what a stream keeps from the time before it was lowered, nor the headers that the server adds."""
+"""Maximum bytes of headers and body. The maximum ``max_payload`` of a server is 64 MiB. The configured value
+limits neither messages that a stream stored before it was lowered, nor headers that the server adds."""
 
 
 class ParserError(TickertapeError):
-    """The bytes are not the protocol; the text says what was expected."""
+    """Data that violates the protocol; the text says how."""
 
 
 class Message(NamedTuple):
-    """MSG or HMSG.
+    """MSG or HMSG operation.
 
     Attributes:
-        sid: number of the subscription.
-        subject: any bytes but space, tab, CR and LF.
-        reply: likewise; empty when there is none.
-        headers: the header block as it came; None for MSG.
-        data: the body.
+        sid: subscription ID.
+        subject: any bytes except space, tab, CR and LF.
+        reply: the reply subject, as ``subject``; empty if there is none.
+        headers: the header block as received; None for MSG.
+        data: body of the message.
     """
 
     sid: int
@@ -50,50 +50,50 @@ class Message(NamedTuple):
 
 
 class Info(NamedTuple):
-    """INFO; ``text`` is the JSON."""
+    """INFO operation; ``text`` is its JSON."""
 
     text: bytes
 
 
 class ServerError(NamedTuple):
-    """-ERR; ``text`` is what stands behind it, with its quotes."""
+    """-ERR operation; ``text`` is its message, including the quotes."""
 
     text: bytes
 
 
 class Ping(NamedTuple):
-    """PING, to be answered."""
+    """PING operation, which the client must answer."""
 
 
 class Pong(NamedTuple):
-    """PONG, the answer to a PING of ours."""
+    """PONG operation, the reply to a PING of the client."""
 
 
 Operation = Message | Info | ServerError | Ping | Pong
 
 
 class ProtocolParser:
-    """Reads what comes over one connection, from its first byte behind the handshake."""
+    """Parser for the data of one connection after the handshake."""
 
     def __init__(self) -> None:
-        self._kept = bytearray()
-        self._needed = 0  # bytes below which another look at what is kept is of no use
+        self._buffer = bytearray()
+        self._needed = 0  # minimum bytes in the buffer before parsing it again is useful
 
     def __repr__(self) -> str:
-        return f"ProtocolParser({len(self._kept)} bytes kept, {self._needed} needed)"
+        return f"ProtocolParser({len(self._buffer)} bytes buffered, {self._needed} needed)"
 
     def receive_data(self, data: bytes) -> Iterator[Operation]:
-        """Yield the operations that are complete with these bytes; each call has to be read to its end.
+        """Yield the operations that these bytes complete; the caller must exhaust the iterator.
 
         Raises:
-            ParserError: the bytes are not the protocol, or more than a bound allows.
+            ParserError: the data violates the protocol or exceeds a limit.
         """
-        if self._kept:
-            self._kept += data
-            if len(self._kept) < self._needed:
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
                 return
-            data = bytes(self._kept)
-            self._kept.clear()
+            data = bytes(self._buffer)
+            self._buffer.clear()
         self._needed = 0
         position, size = 0, len(data)
         while position < size:
@@ -110,7 +110,7 @@ class ProtocolParser:
                     self._needed = stop + 2 - position
                     break
                 if data[stop : stop + 2] != b"\r\n":
-                    raise ParserError(f"a message of {total} bytes is not followed by CR LF")
+                    raise ParserError(f"message of {total} bytes is not terminated by CR LF")
                 position = stop + 2
                 fields: tuple[int, bytes, bytes, bytes | None, bytes]
                 if header_size is None:
@@ -118,7 +118,7 @@ class ProtocolParser:
                 else:
                     body = start + header_size
                     fields = (sid, subject, reply, data[start:body], data[body:stop])
-                # Half the time of Message(...), which matters at 100 000 a second.
+                # Takes half the time of Message(...), which matters at 100 000 messages per second.
                 yield tuple.__new__(Message, fields)
             else:
                 position = end + 2
@@ -126,41 +126,45 @@ class ProtocolParser:
                 if operation is not None:
                     yield operation
         if position < size:
-            self._kept += data[position:]
+            self._buffer += data[position:]
 
     def _check_growth(self, data: bytes, position: int, size: int) -> None:
         limit = MAX_INFO if data.startswith(b"INFO", position) else MAX_LINE
         if size - position > limit:
-            raise ParserError(f"a line of more than {limit} bytes")
+            raise ParserError(f"line exceeds {limit} bytes")
 
 
 def _message_line(line: bytes) -> tuple[int, bytes, bytes, int | None, int]:
-    """Read ``MSG <subject> <sid> [reply] <size>``; HMSG has a ``<header size>`` before the size."""
+    """Parse ``MSG <subject> <sid> [reply] <size>``; HMSG has a ``<header size>`` before the size.
+
+    Returns:
+        subscription ID, subject, reply subject, header size (None for MSG), and total size.
+    """
     parts = line.split(b" ")
     numbers = 2 if parts[0] == b"HMSG" else 1
-    given = len(parts) - numbers
-    if given == 3:
+    count = len(parts) - numbers
+    if count == 3:
         reply = b""
-    elif given == 4:
+    elif count == 4:
         reply = parts[3]
     else:
-        raise ParserError(f"a message line with {len(parts)} parts")
+        raise ParserError(f"message line with {len(parts)} fields")
     total, sid, header = parts[-1], parts[2], parts[-numbers]
-    # int() alone would take signs, underscores and spaces, too.
+    # int() alone would also accept signs, underscores and spaces.
     if not (total.isdigit() and sid.isdigit() and header.isdigit()) or len(total) > 9:
-        raise ParserError("a message line without its numbers")
+        raise ParserError("message line without valid numbers")
     size = int(total)
     if size > MAX_MESSAGE:
-        raise ParserError(f"a message of {size} bytes; at most {MAX_MESSAGE}")
+        raise ParserError(f"message of {size} bytes exceeds the maximum of {MAX_MESSAGE}")
     if numbers == 1:
         return int(sid), parts[1], reply, None, size
     if len(header) > 9 or int(header) > size:
-        raise ParserError(f"headers longer than their message of {size} bytes")
+        raise ParserError(f"headers exceed their message of {size} bytes")
     return int(sid), parts[1], reply, int(header), size
 
 
 def _operation(line: bytes) -> Operation | None:
-    """Read a line that is not of a message; None for +OK, of which nothing comes."""
+    """Parse a line that is not a message; return None for +OK."""
     name, _, rest = line.partition(b" ")
     match name:
         case b"PING":
@@ -173,7 +177,7 @@ def _operation(line: bytes) -> Operation | None:
             return ServerError(rest.strip())
         case b"INFO":
             return Info(rest.strip())
-    raise ParserError(f"an unknown operation {line[:20]!r}")
+    raise ParserError(f"unknown operation {line[:20]!r}")
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the producers' programs ask of NATS before they begin: a connection, and streams that are there."""
+"""Startup of programs that use NATS: a connection for a single command, and waiting for the streams."""
 
 import asyncio
 from typing import Final
@@ -13,18 +13,18 @@ from tickertape.nats.streams import Provisioned, StreamMissing, StreamsError, pr
 from tickertape.process.console import print_notice
 
 MISSING_STREAM_DELAY: Final = 2.0
-"""Seconds between two looks for streams that somebody else creates; NATS logs each try to create them."""
+"""Seconds between two checks for streams that another user creates; NATS logs each denied attempt."""
 
 RETRY_DELAY: Final = 0.5
-"""Seconds between two tries when NATS goes away while its streams are being looked at."""
+"""Seconds between two attempts when the connection is lost while the streams are checked."""
 
 
 async def connect_or_report(program: str, settings: NatsSettings) -> Client | None:
-    """Connect for a single question; None, and a line for the operator, when NATS does not answer.
+    """Connect for a single command; print the error and return None if NATS cannot be reached.
 
     Args:
-        program: who asks.
-        settings: where NATS is.
+        program: name of the command, such as ``ship``.
+        settings: address and credentials of NATS.
     """
     try:
         return await connection.connect_once(
@@ -36,14 +36,14 @@ async def connect_or_report(program: str, settings: NatsSettings) -> Client | No
 
 
 async def ensure_streams(client: Client, names: Names, program: str) -> Provisioned:
-    """Provision the streams; when NATS goes away meanwhile, begin again.
+    """Provision the streams; start over if the connection is lost in the meantime.
 
-    Streams that this user may not create are waited for, which is said once.
+    If this user may not create a missing stream, print a message once and wait until the stream exists.
 
     Raises:
-        StreamsError: JetStream is off, or a stream is there with settings that break the contract.
+        StreamsError: JetStream is not available, or a stream violates the contract.
     """
-    said = ""
+    reported = ""
     while True:
         reconnects = client.stats["reconnects"]
         try:
@@ -52,12 +52,12 @@ async def ensure_streams(client: Client, names: Names, program: str) -> Provisio
             if client.is_connected and client.stats["reconnects"] == reconnects:
                 if not isinstance(error, StreamsError):
                     raise StreamsError(
-                        f"the streams cannot be looked at: {error}", "look at the server's log"
+                        f"the streams cannot be checked: {error}", "check the server log"
                     ) from None
                 if not isinstance(error, StreamMissing):
                     raise
-                if said != str(error):
-                    said = str(error)
-                    print_notice(program, f"{error}; waiting for that")
+                if reported != str(error):
+                    reported = str(error)
+                    print_notice(program, f"{error}; waiting until it exists")
                 await asyncio.sleep(MISSING_STREAM_DELAY)
         await asyncio.sleep(RETRY_DELAY)

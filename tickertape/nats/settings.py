@@ -1,4 +1,4 @@
-"""What an operator sets for NATS: address, credentials, certificates, names and sizes of streams."""
+"""Settings for NATS: address, credentials, certificates, names and sizes of streams."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,45 +26,47 @@ SubjectPrefix = Annotated[str, checked_by(Names)]
 
 
 class NatsSettings(BaseSettings):
-    """Options of every command that talks to NATS; each also as ``TICKERTAPE_<NAME>``."""
+    """Options of every command that connects to NATS; each is also the variable ``TICKERTAPE_<NAME>``."""
 
     model_config = SettingsConfigDict(
         env_prefix="TICKERTAPE_", frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
     nats_url: NatsUrl = DEFAULT_URL
-    """Address of NATS; several with commas."""
+    """Address of NATS, such as nats://host:4222; separate several with commas."""
     nats_ca: Path | None = None
-    """Certificates (PEM) that vouch for the server; TLS is then required."""
+    """CA certificates (PEM) that the server certificate must chain to; makes TLS mandatory."""
     nats_cert: Path | None = None
-    """Certificate (PEM) of this program."""
+    """Client certificate (PEM); makes TLS mandatory."""
     nats_key: Path | None = None
-    """Its private key (PEM)."""
+    """Private key (PEM) of the client certificate."""
     nats_creds: Path | None = None
-    """A .creds file."""
+    """The .creds file with the JWT and nkey seed of the user."""
     nats_nkey_file: Path | None = None
-    """File with the seed of an nkey user."""
+    """File with the nkey seed of the user."""
     nats_user: str | None = None
-    """Name of a user with a password."""
+    """Name of the user, for password authentication."""
     nats_password: SecretStr | None = None
-    """The password; others on this machine see what is on a command line."""
+    """Password of the user. Prefer the variable or the file: other users of this machine can see command
+    lines."""
     nats_password_file: Path | None = None
-    """File with the password."""
+    """File with the password of the user."""
     nats_token: SecretStr | None = None
-    """The token of a server that has one for all."""
+    """Token, for servers that use token authentication. Prefer the variable or the file."""
     nats_token_file: Path | None = None
     """File with the token."""
     nats_inbox_prefix: str = INBOX_PREFIX
-    """First tokens of the subjects on which answers come."""
+    """First tokens of the subjects on which replies arrive."""
     subject_prefix: SubjectPrefix = ""
-    """First tokens of every subject in NATS; clients never see it."""
+    """First tokens of every subject in NATS; WebSocket clients do not see them."""
     streams_max_bytes: SizesText = Field(
         "",
-        description="sizes of streams that are created, as in EVENTS=256MiB,LATEST=32MiB; 1472 MiB else",
+        description="maximum sizes of streams on creation, such as EVENTS=256MiB,LATEST=32MiB; the defaults "
+        "sum to 1472 MiB",
     )
 
     def names(self) -> Names:
-        """The deployment: names of its subjects and streams, and their sizes."""
+        """Return the names of the subjects and streams of this deployment, and the sizes of the streams."""
         return Names(self.subject_prefix, parse_sizes(self.streams_max_bytes))
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
@@ -72,24 +74,24 @@ class NatsSettings(BaseSettings):
             yield name, redact_url(value) if name == "nats_url" and value else value
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_consistency(self) -> Self:
         access = self.access()
         url = self.nats_url or ""
         if access.has_credentials and "@" in url:
             raise ValueError(
-                f"NATS address {redact_url(url)} holds a user, and there are other credentials; give one"
+                f"NATS address {redact_url(url)} contains a user, and other credentials are set; set only one"
             )
         if access.requires_tls and "ws://" in url:
             raise ValueError(
-                f"NATS address {redact_url(url)} has no TLS, and certificates are given; write wss://"
+                f"NATS address {redact_url(url)} does not use TLS, but certificates are set; use wss://"
             )
         return self
 
     def access(self) -> Access:
-        """How to reach NATS with these settings.
+        """Return the credentials and certificates for NATS.
 
         Raises:
-            ValueError: they contradict each other; those of a valid model do not.
+            ValueError: the settings contradict each other, which those of a validated model do not.
         """
         return Access(
             ca=self.nats_ca,

@@ -1,4 +1,4 @@
-"""Where a stream in the server is not as the contract, or the operator's settings, have it."""
+"""Differences between a stream on the server and its configuration in the contract or the settings."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,66 +6,66 @@ from typing import Any, Final
 from tickertape.nats.stream_sizes import format_size
 
 _TUNABLE: Final = frozenset({"max_age", "max_bytes", "duplicate_window", "compression", "num_replicas"})
-"""Settings that an operator may size differently without breaking a promise of the contract."""
+"""Settings that an operator may change without violating the contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One setting of a stream that is not as the contract has it.
+    """Setting of a stream that differs from the contract.
 
     Attributes:
-        stream: name in NATS.
-        setting: key of the stream's configuration.
-        wanted: value in the contract.
-        found: value in the server; None when the stream is absent.
-        breaks: False when it is only sized differently.
-        chosen: True when the operator's settings name the wanted value.
+        stream: name of the stream in NATS.
+        setting: key in the stream's configuration.
+        expected: value in the contract or the operator's settings.
+        actual: value on the server; None if the stream does not exist.
+        is_breaking: whether the difference violates the contract, as opposed to a different size.
+        configured: whether the expected value is from the operator's settings.
     """
 
     stream: str
     setting: str
-    wanted: Any
-    found: Any
+    expected: Any
+    actual: Any
     is_breaking: bool
     configured: bool = False
 
     def __str__(self) -> str:
-        found, wanted = (self._written(value) for value in (self.found, self.wanted))
-        said = f"the settings say {wanted}" if self.configured else f"the contract has {wanted}"
-        return f"stream {self.stream} has {self.setting} {found}, {said}"
+        actual, expected = (self._format(value) for value in (self.actual, self.expected))
+        source = "the settings require" if self.configured else "the contract requires"
+        return f"stream {self.stream} has {self.setting} {actual}, {source} {expected}"
 
     def change_line(self) -> str:
-        """Line that says how it was altered."""
-        found, wanted = (self._written(value) for value in (self.found, self.wanted))
-        return f"stream {self.stream}: {self.setting} {found} -> {wanted}"
+        """Return a line that describes the change of the setting."""
+        actual, expected = (self._format(value) for value in (self.actual, self.expected))
+        return f"stream {self.stream}: {self.setting} {actual} -> {expected}"
 
-    def _written(self, value: Any) -> str:
+    def _format(self, value: Any) -> str:
         return format_size(value) if self.setting == "max_bytes" and isinstance(value, int) else repr(value)
 
 
-def compare(wanted: dict[str, Any], found: dict[str, Any], *, sized: bool = False) -> list[Difference]:
-    """List the settings of a stream that are not as wanted; what the server adds by itself is ignored.
+def compare(expected: dict[str, Any], actual: dict[str, Any], *, sized: bool = False) -> list[Difference]:
+    """List the settings of a stream that differ; settings that only the server has are ignored.
 
     Args:
-        wanted: its configuration in the contract.
-        found: its configuration in the server.
-        sized: whether the operator's settings say how large it is to be.
+        expected: configuration in the contract.
+        actual: configuration on the server.
+        sized: whether the operator's settings specify the size of the stream.
     """
     differences = []
-    for setting, value in wanted.items():
-        present = found.get(setting)
-        if present is None and value is False:
+    for setting, value in expected.items():
+        actual_value = actual.get(setting)
+        if actual_value is None and value is False:
             continue
-        if setting == "subjects" and present is not None and sorted(present) == sorted(value):
+        if setting == "subjects" and actual_value is not None and sorted(actual_value) == sorted(value):
             continue
         if setting == "sources":
-            if _sources(present or []) == _sources(value):
+            if _sources(actual_value or []) == _sources(value):
                 continue
-        elif present == value:
+        elif actual_value == value:
             continue
-        chosen = sized and setting == "max_bytes"
+        configured = sized and setting == "max_bytes"
         differences.append(
-            Difference(wanted["name"], setting, value, present, setting not in _TUNABLE, chosen)
+            Difference(expected["name"], setting, value, actual_value, setting not in _TUNABLE, configured)
         )
     return differences
 
@@ -75,7 +75,10 @@ def _sources(sources: list[dict[str, Any]]) -> list[Any]:
         (
             source["name"],
             source.get("filter_subject", ""),
-            sorted((move["src"], move.get("dest", "")) for move in source.get("subject_transforms") or []),
+            sorted(
+                (transform["src"], transform.get("dest", ""))
+                for transform in source.get("subject_transforms") or []
+            ),
         )
         for source in sources
     )

@@ -1,4 +1,4 @@
-"""What the streams must be: creates the absent, compares those that are there, alters on request only."""
+"""Provisioning of the streams: create missing streams, check existing ones, change them only on request."""
 
 import re
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ _ERROR_NAME_IN_USE: Final = 10058
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """What provisioning did and found.
+    """Result of provisioning.
 
     Attributes:
-        created: streams that were absent.
-        notes: lines for the operator: what is sized differently, what this server is too old for.
+        created: names of the streams that were created.
+        notes: messages for the operator: sizes that differ, features that the server is too old for.
     """
 
     created: list[str] = field(default_factory=list)
@@ -40,14 +40,14 @@ class Provisioned:
 
 
 def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dict[str, Any]]:
-    """JetStream configurations of the streams, in the order in which they can be created.
+    """Return the JetStream configurations of the streams in the order in which they can be created.
 
     Args:
-        names: the deployment.
-        version: major and minor of the server; what it is too old for is left out.
+        names: names and sizes of the deployment.
+        version: major and minor version of the server; settings that it does not support are omitted.
     """
-    size = {**DEFAULT_SIZES, **names.sizes}
-    schedules = version >= (2, 12)
+    sizes = {**DEFAULT_SIZES, **names.sizes}
+    has_schedules = version >= (2, 12)
     watchdog: dict[str, Any] = {
         "name": names.stream("WATCHDOG"),
         "subjects": [names.subject("watchdog.>")],
@@ -55,7 +55,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "retention": "limits",
         "discard": "old",
         "max_msgs_per_subject": 1,
-        "max_bytes": size["WATCHDOG"],
+        "max_bytes": sizes["WATCHDOG"],
         "allow_direct": True,
         "allow_msg_ttl": True,
         "allow_msg_schedules": True,
@@ -67,7 +67,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "retention": "limits",
         "discard": "old",
         "max_age": 24 * 3600 * _SECOND,
-        "max_bytes": size["EVENTS"],
+        "max_bytes": sizes["EVENTS"],
         "duplicate_window": 120 * _SECOND,
         "compression": "s2",
         "allow_direct": True,
@@ -76,7 +76,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     }
     if version >= (2, 11):
         events["allow_msg_ttl"] = True
-    if schedules:
+    if has_schedules:
         events["allow_atomic"] = True
         events["sources"] = [
             {
@@ -86,7 +86,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
                 ],
             }
         ]
-    newest: dict[str, Any] = {
+    last_per_subject: dict[str, Any] = {
         "storage": "file",
         "retention": "limits",
         "discard": "old",
@@ -95,8 +95,8 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     }
     latest: dict[str, Any] = {
         "name": names.stream("LATEST"),
-        **newest,
-        "max_bytes": size["LATEST"],
+        **last_per_subject,
+        "max_bytes": sizes["LATEST"],
         "sources": [
             {
                 "name": names.stream("EVENTS"),
@@ -109,8 +109,8 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     }
     checkpoints: dict[str, Any] = {
         "name": names.stream("CHECKPOINTS"),
-        **newest,
-        "max_bytes": size["CHECKPOINTS"],
+        **last_per_subject,
+        "max_bytes": sizes["CHECKPOINTS"],
         "sources": [{"name": names.stream("EVENTS"), "filter_subject": names.subject("checkpoint.>")}],
     }
     rejected: dict[str, Any] = {
@@ -119,166 +119,167 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "storage": "file",
         "retention": "limits",
         "discard": "old",
-        "max_bytes": size["REJECTED"],
+        "max_bytes": sizes["REJECTED"],
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     }
-    return [*([watchdog] if schedules else []), events, latest, checkpoints, rejected]
+    return [*([watchdog] if has_schedules else []), events, latest, checkpoints, rejected]
 
 
 def epoch_of(created: str) -> str:
-    """Epoch of a cursor: the stream's creation time in nanoseconds, as lower-case hex."""
-    return f"{_nanoseconds(created):x}"
+    """Return the epoch of cursors: the stream's creation time in nanoseconds, as lower-case hex."""
+    return f"{_creation_time_ns(created):x}"
 
 
-def _nanoseconds(created: str) -> int:
-    # Go writes as many digits of the fraction as there are, none for a whole second; datetime keeps six.
+def _creation_time_ns(created: str) -> int:
+    # Go omits trailing zeros of the fraction, and datetime keeps only six digits.
     fraction = _FRACTION.search(created)
     seconds = int(datetime.fromisoformat(created).replace(microsecond=0).timestamp())
     return seconds * _SECOND + (int(fraction[1].ljust(9, "0")[:9]) if fraction else 0)
 
 
 def missing_features(version: tuple[int, int]) -> list[str]:
-    """Lines that say what a server lacks, which version has it, and what still works."""
+    """Return messages about features that a server lacks: the version required and what still works."""
     if version >= (2, 12):
         return []
     return [
-        f"NATS {version[0]}.{version[1]} has no message schedules and no atomic batches (2.12 has both): "
-        "feeds, resume and history work; the monitors' dead man's switch does not, and shipping is at least "
-        "once beyond the duplicate window"
+        f"NATS {version[0]}.{version[1]} lacks message schedules and atomic batches (added in 2.12): feeds, "
+        "resume and history work, but the dead man's switch of the monitors does not, and shipping is at "
+        "least once beyond the duplicate window"
     ]
 
 
 async def provision(nc: Client, names: Names) -> Provisioned:
-    """Create the streams that are absent, and check those that are there.
+    """Create the streams that do not exist, and check the others.
 
     Raises:
-        StreamsAbsent: one is absent, and this user may not create it.
-        StreamsError: JetStream is off, or a stream is there with settings that break the contract.
+        StreamMissing: a stream does not exist, and this user may not create it.
+        StreamsError: JetStream is not available, or a stream violates the contract.
     """
     version = server_version(nc)
     result = Provisioned(notes=missing_features(version))
     events: dict[str, Any] | None = None
-    every = _ExpectedStreams(names, version)
-    for own, wanted in every:
-        name = wanted["name"]
-        there = await stream_info(nc, name)
-        if there and name == names.stream("LATEST") and events and _is_older(there, events):
+    streams = _ExpectedStreams(names, version)
+    for key, config in streams:
+        name = config["name"]
+        existing = await stream_info(nc, name)
+        if existing and name == names.stream("LATEST") and events and _is_older(existing, events):
             result.notes.append(await _delete_latest(nc, name, names))
-            there = None
-        if there is None:
-            there = await _create(nc, own, wanted, every)
+            existing = None
+        if existing is None:
+            existing = await _create(nc, key, config, streams)
             result.created.append(name)
         if name == names.stream("EVENTS"):
-            events = there
-        for difference in compare(wanted, there["config"], sized=own in names.sizes):
+            events = existing
+        for difference in compare(config, existing["config"], sized=key in names.sizes):
             if difference.is_breaking:
                 raise StreamsError(
                     str(difference),
-                    "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX",
+                    "run 'tickertape streams apply', or choose another TICKERTAPE_SUBJECT_PREFIX",
                 )
-            alter = "; 'tickertape streams apply' alters that" if difference.configured else ""
-            result.notes.append(f"{difference}; kept as it is{alter}")
+            hint = "; 'tickertape streams apply' changes it" if difference.configured else ""
+            result.notes.append(f"{difference}; left unchanged{hint}")
     return result
 
 
 async def differences(nc: Client, names: Names) -> list[Difference]:
-    """Compare all streams with the contract and the settings; an absent one differs in ``name``."""
+    """Compare all streams with the contract and the settings; a missing stream differs in ``name``."""
     found = []
-    every = _ExpectedStreams(names, server_version(nc))
-    for own, wanted in every:
-        there = await stream_info(nc, wanted["name"])
-        if there is None:
-            found.append(Difference(wanted["name"], "name", wanted["name"], None, True))
+    streams = _ExpectedStreams(names, server_version(nc))
+    for key, config in streams:
+        existing = await stream_info(nc, config["name"])
+        if existing is None:
+            found.append(Difference(config["name"], "name", config["name"], None, True))
         else:
-            found.extend(compare(wanted, there["config"], sized=own in names.sizes))
+            found.extend(compare(config, existing["config"], sized=key in names.sizes))
     return found
 
 
 async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[str]:
-    """Create or alter the streams to be as the contract has them.
+    """Create or update the streams so that they match the contract.
 
     Args:
-        nc: a connection of a user who may.
-        names: the deployment; a stream that is there and has no size in it keeps the one it has.
-        replicas: servers of a cluster that hold each stream; None leaves what is there, new ones have one.
+        nc: a client whose user may manage streams.
+        names: names and sizes of the deployment; existing streams without a size in it keep their size.
+        replicas: replicas of each stream in a cluster; None keeps those of existing streams and creates new
+            streams with one.
 
     Returns:
-        A line for each change.
+        One line per change.
 
     Raises:
-        StreamsError: the server refuses a change, such as another storage.
+        StreamsError: the server rejects a change, such as another storage type.
     """
     changes = []
     events: dict[str, Any] | None = None
-    every = _ExpectedStreams(names, server_version(nc), replicas)
-    for own, wanted in every:
-        name = wanted["name"]
-        there = await stream_info(nc, name)
-        if there and own not in names.sizes:
-            wanted["max_bytes"] = there["config"]["max_bytes"]
-        if there and name == names.stream("LATEST") and events and _is_older(there, events):
+    streams = _ExpectedStreams(names, server_version(nc), replicas)
+    for key, config in streams:
+        name = config["name"]
+        existing = await stream_info(nc, name)
+        if existing and key not in names.sizes:
+            config["max_bytes"] = existing["config"]["max_bytes"]
+        if existing and name == names.stream("LATEST") and events and _is_older(existing, events):
             changes.append(await _delete_latest(nc, name, names))
-            await _create(nc, own, wanted, every)
+            await _create(nc, key, config, streams)
             continue
-        if there is None:
-            there = await _create(nc, own, wanted, every)
+        if existing is None:
+            existing = await _create(nc, key, config, streams)
             changes.append(f"stream {name} created")
         if name == names.stream("EVENTS"):
-            events = there
-        found = compare(wanted, there["config"])
+            events = existing
+        found = compare(config, existing["config"])
         if found:
-            answer = await request(nc, f"STREAM.UPDATE.{name}", {**there["config"], **wanted})
+            answer = await request(nc, f"STREAM.UPDATE.{name}", {**existing["config"], **config})
             if "error" in answer:
-                raise await creation_error(nc, own, wanted, every.all, answer)
+                raise await creation_error(nc, key, config, streams.configs, answer)
             changes.extend(difference.change_line() for difference in found)
     return changes
 
 
 class _ExpectedStreams:
-    """The configurations of all streams, with their names in the contract."""
+    """Configurations of all streams, with their names in the contract."""
 
     def __init__(self, names: Names, version: tuple[int, int], replicas: int | None = None) -> None:
-        self.all = stream_configs(names, version)
-        self._names = {names.stream(own): own for own in DEFAULT_SIZES}
+        self.configs = stream_configs(names, version)
+        self._names = {names.stream(key): key for key in DEFAULT_SIZES}
         if replicas is not None:
-            for wanted in self.all:
-                wanted["num_replicas"] = replicas
+            for config in self.configs:
+                config["num_replicas"] = replicas
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        return ((self._names[wanted["name"]], wanted) for wanted in self.all)
+        return ((self._names[config["name"]], config) for config in self.configs)
 
 
-async def _create(nc: Client, own: str, wanted: dict[str, Any], every: _ExpectedStreams) -> dict[str, Any]:
-    name = wanted["name"]
+async def _create(nc: Client, key: str, config: dict[str, Any], streams: _ExpectedStreams) -> dict[str, Any]:
+    name = config["name"]
     try:
-        answer = await request(nc, f"STREAM.CREATE.{name}", wanted)
+        answer = await request(nc, f"STREAM.CREATE.{name}", config)
     except PermissionDenied:
         raise StreamMissing(name) from None
     if answer.get("error", {}).get("err_code") == _ERROR_NAME_IN_USE:
-        # Another process of ours was first; whether it is as wanted is compared next.
+        # Another process created the stream first; the caller compares its configuration.
         answer = await stream_info(nc, name) or answer
     if "error" in answer:
-        raise await creation_error(nc, own, wanted, every.all, answer)
+        raise await creation_error(nc, key, config, streams.configs, answer)
     return answer
 
 
 async def _delete_latest(nc: Client, latest: str, names: Names) -> str:
-    """Delete a LATEST whose copies name sequences of an EVENTS that is gone; return a line that says so."""
+    """Delete a LATEST stream that refers to sequences of a deleted EVENTS stream; return a message."""
     events = names.stream("EVENTS")
     try:
         await request(nc, f"STREAM.DELETE.{latest}")
     except PermissionDenied:
         raise StreamsError(
-            f"stream {latest} is older than {events}, and this NATS user may not make it again",
-            "run 'tickertape streams apply' as a user who may",
+            f"stream {latest} is older than {events}, and this NATS user may not recreate it",
+            "run 'tickertape streams apply' as a user with that permission",
             transient=True,
         ) from None
-    return f"stream {latest} was older than {events} and was made again"
+    return f"stream {latest} was older than {events} and was recreated"
 
 
-def _is_older(stream: dict[str, Any], than: dict[str, Any]) -> bool:
-    return _nanoseconds(stream["created"]) < _nanoseconds(than["created"])
+def _is_older(stream: dict[str, Any], other: dict[str, Any]) -> bool:
+    return _creation_time_ns(stream["created"]) < _creation_time_ns(other["created"])
 
 
 __all__ = [

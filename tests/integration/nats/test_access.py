@@ -438,7 +438,7 @@ def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
         assert_taken(server, *ca, "--nats-cert", str(cert), "--nats-key", str(key))
         assert_refused(
             server,
-            "failed the TLS handshake: it requires a certificate of this program; give --nats-cert",
+            "failed the TLS handshake: the server requires a client certificate; set --nats-cert",
             *ca,
         )
         given = (*ca, "--nats-cert", str(other_cert), "--nats-key", str(other_key))
@@ -473,7 +473,7 @@ def test_credentials_do_not_travel_in_the_clear(
         server.close()
         return said.decode()
 
-    assert "failed the TLS handshake: it offers no TLS; " in asyncio.run(check())
+    assert "failed the TLS handshake: the server does not offer TLS; " in asyncio.run(check())
     assert listening == []
 
 

@@ -22,7 +22,7 @@ def test_a_consumer_that_was_refused_is_tried_again(
 ) -> None:
     """A cluster that cannot make the consumer the first time does not leave the relay deaf for good."""
     real = streams.request
-    refusals = [StreamsError("JetStream did not answer", "wait", transient=True)]
+    refusals = [StreamsError("JetStream did not reply", "wait", transient=True)]
     asked: list[str] = []
 
     async def refusing(nc: Client, verb: str, *rest: Any, **more: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_states_of_another_stream_are_loaded_though_the_first_try_fails(
 ) -> None:
     """EVENTS is made anew while LATEST cannot be read: its states are there as soon as it can."""
     real = replay.read
-    refusals = [StreamsError("JetStream did not answer", "wait", transient=True)]
+    refusals = [StreamsError("JetStream did not reply", "wait", transient=True)]
 
     def refusing(*given: Any, **more: Any) -> Any:
         if refusals:

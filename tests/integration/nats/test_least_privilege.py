@@ -180,7 +180,9 @@ async def armed(client: Client) -> dict[str, int]:
 
 def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
     """Without streams each says once what is missing, and works as soon as it is there."""
-    absent = "stream WATCHDOG is absent, and this NATS user may not create it; run 'tickertape streams apply'"
+    absent = (
+        "stream WATCHDOG does not exist, and this NATS user may not create it; run 'tickertape streams apply'"
+    )
     config, log = tmp_path / "gateways.yaml", tmp_path / "app.log"
     config.write_text(GATEWAY.format(id="a", port=1))
     log.write_text("one\n")

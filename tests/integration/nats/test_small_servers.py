@@ -49,16 +49,16 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
         (
             "",
             r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and the server has less"
-            r" than that left \(.*\): insufficient storage.*max_file_store of the server",
+            r" storage left \(.*\): insufficient storage.*max_file_store of the server",
         ),
         (
             "max_file: 512MB",
-            r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and this account has 512MiB, of"
+            r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and the account has 512MiB, of"
             r" which 64MiB are reserved: insufficient storage.*max_file of the account",
         ),
         (
             "max_file: 5GB, store_max_stream_bytes: 100MB",
-            r"stream EVENTS reserves 1GiB of .* and this account allows 100MiB for one stream.*"
+            r"stream EVENTS reserves 1GiB of .* and the account allows at most 100MiB per stream.*"
             r"store_max_stream_bytes of the account",
         ),
     ],
@@ -81,7 +81,7 @@ def test_too_few_streams_are_said_too(tmp_path: Path) -> None:
     """The account's number, and how many are needed."""
 
     async def question(client: Client) -> None:
-        with pytest.raises(StreamsError, match=r"may have 2 streams, and 5 are needed .*raise max_streams"):
+        with pytest.raises(StreamsError, match=r"limited to 2 streams, but 5 are needed .*raise max_streams"):
             await streams.provision(client, Names())
 
     with server(tmp_path, "max_file: 5GB, max_streams: 2") as nats:
@@ -130,9 +130,9 @@ def test_only_apply_alters_a_size(nats_server: NatsServer) -> None:
         differs = Names("", {"EVENTS": 128 * MIB})
         notes = (await streams.provision(client, differs)).notes
         assert notes == [
-            "stream EVENTS has max_bytes 256MiB, the settings say 128MiB; kept as it is; "
-            "'tickertape streams apply' alters that",
-            "stream REJECTED has max_bytes 8MiB, the contract has 64MiB; kept as it is",
+            "stream EVENTS has max_bytes 256MiB, the settings require 128MiB; left unchanged; "
+            "'tickertape streams apply' changes it",
+            "stream REJECTED has max_bytes 8MiB, the contract requires 64MiB; left unchanged",
         ]
         assert await found(client) == {"EVENTS": 256 * MIB, "REJECTED": 8 * MIB}
 

@@ -105,19 +105,19 @@ def test_many_relays_start_at_once(nats_server: NatsServer) -> None:
         (
             "EVENTS",
             {"storage": "memory"},
-            "stream EVENTS has storage 'memory', the contract has 'file'; "
-            "run 'tickertape streams apply', or use another TICKERTAPE_SUBJECT_PREFIX",
+            "stream EVENTS has storage 'memory', the contract requires 'file'; "
+            "run 'tickertape streams apply', or choose another TICKERTAPE_SUBJECT_PREFIX",
         ),
         (
             "EVENTS",
             {"allow_rollup_hdrs": True},
-            "stream EVENTS has allow_rollup_hdrs True, the contract has False",
+            "stream EVENTS has allow_rollup_hdrs True, the contract requires False",
         ),
-        ("EVENTS", {"subjects": ["log.>"]}, "stream EVENTS has subjects ['log.>'], the contract has"),
+        ("EVENTS", {"subjects": ["log.>"]}, "stream EVENTS has subjects ['log.>'], the contract requires"),
         (
             "REJECTED",
             {"retention": "interest"},
-            "stream REJECTED has retention 'interest', the contract has 'limits'",
+            "stream REJECTED has retention 'interest', the contract requires 'limits'",
         ),
     ],
 )
@@ -154,8 +154,8 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
         found = await streams.provision(nc, Names())
         assert found.created == ["LATEST", "CHECKPOINTS", "REJECTED"]
         assert found.notes == [
-            "stream EVENTS has max_bytes 50000000, the contract has 1GiB; kept as it is",
-            "stream EVENTS has compression 'none', the contract has 's2'; kept as it is",
+            "stream EVENTS has max_bytes 50000000, the contract requires 1GiB; left unchanged",
+            "stream EVENTS has compression 'none', the contract requires 's2'; left unchanged",
         ]
         assert (await _config(nc, "EVENTS"))["max_bytes"] == 50_000_000
 
@@ -195,7 +195,9 @@ def test_a_silent_server_is_told(nats_server: NatsServer, monkeypatch: pytest.Mo
     async def body(nc: Client) -> None:
         nats_server.pause()
         try:
-            with pytest.raises(StreamsError, match=r"JetStream did not answer STREAM\.INFO\.WATCHDOG within"):
+            with pytest.raises(
+                StreamsError, match=r"JetStream did not reply to STREAM\.INFO\.WATCHDOG within"
+            ):
                 await streams.provision(nc, Names())
         finally:
             nats_server.resume()
@@ -211,8 +213,8 @@ def test_subjects_of_another_stream_are_refused(nats_server: NatsServer) -> None
         with pytest.raises(StreamsError) as caught:
             await streams.provision(nc, Names())
         assert str(caught.value) == (
-            "NATS refused stream EVENTS: subjects overlap with an existing stream (code 10065); "
-            "look for another stream with the same subjects ('nats stream ls'), or at the account's limits"
+            "NATS rejected stream EVENTS: subjects overlap with an existing stream (code 10065); "
+            "check for another stream with the same subjects ('nats stream ls') and the account limits"
         )
         # A deployment with a prefix of its own shares the server with it.
         assert len((await streams.provision(nc, Names("own"))).created) == 5
@@ -268,7 +270,7 @@ def test_apply_says_what_cannot_be_altered(nats_server: NatsServer) -> None:
     async def body(nc: Client) -> None:
         wanted = {config["name"]: config for config in streams.stream_configs(Names())}
         await _create(nc, {**wanted["REJECTED"], "storage": "memory"})
-        with pytest.raises(StreamsError, match=r"NATS refused stream REJECTED: .*storage"):
+        with pytest.raises(StreamsError, match=r"NATS rejected stream REJECTED: .*storage"):
             await streams.apply(nc, Names())
 
     _run(nats_server.url, body)
@@ -319,7 +321,7 @@ def test_latest_is_made_again_when_events_is_newer(nats_server: NatsServer) -> N
         await js.delete_stream("EVENTS")
         found = await streams.provision(nc, Names())
         assert found.created == ["EVENTS", "LATEST"]
-        assert found.notes == ["stream LATEST was older than EVENTS and was made again"]
+        assert found.notes == ["stream LATEST was older than EVENTS and was recreated"]
         await js.publish("gateway.status.ctp.main", b"new")
         headers = await _newest(nc, "LATEST", "gateway.status.ctp.main", b"new")
         assert headers["Nats-Stream-Source"].startswith("EVENTS 1 ")

@@ -235,7 +235,7 @@ def test_a_relay_whose_nats_cannot_be_started_again_ends(tmp_path: Path, workers
             eventually(lambda: _bound(thief, port), "the port is free")
             assert relay.wait() == 1
         line = one_line("".join(relay.log))
-        assert f"port {port} for the relay's own NATS is not free" in line
+        assert f"port {port} for the embedded NATS server is not available" in line
         assert "--nats-port" in line
 
 

@@ -134,7 +134,7 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
         return type("Reply", (), {"data": answer})()
 
     monkeypatch.setattr(jetstream, "request_raw", asked)
-    with pytest.raises(jetstream.StreamsError, match="cannot be read") as raised:
+    with pytest.raises(jetstream.StreamsError, match="is invalid") as raised:
         asyncio.run(jetstream.request(Client(), "INFO"))
     assert raised.value.transient
 

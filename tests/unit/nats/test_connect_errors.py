@@ -71,8 +71,8 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
             "set --nats-creds or --nats-user",
         ),
         (
-            TlsError("it offers no TLS", "enable it there"), Access(), ConnectFailureKind.TLS,
-            "failed the TLS handshake: it offers no TLS", "enable it there",
+            TlsError("the server does not offer TLS", "enable it there"), Access(), ConnectFailureKind.TLS,
+            "failed the TLS handshake: the server does not offer TLS", "enable it there",
         ),
         (
             ssl.SSLError(1, "[SSL: UNKNOWN_CA] unknown ca"), Access(), ConnectFailureKind.TLS,

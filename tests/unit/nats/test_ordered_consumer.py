@@ -33,7 +33,7 @@ class Stage:
 
     async def _feed(self, reply: str, headers: dict[str, str] | None) -> None:
         msg: Any = SimpleNamespace(subject="log.info.x", reply=reply, data=b"{}", headers=headers)
-        await self.consumer._received(msg)
+        await self.consumer._receive(msg)
 
 
 def test_messages_come_with_their_place_and_time() -> None:
@@ -68,7 +68,7 @@ def test_a_missing_message_ends_the_consumer_once() -> None:
         await stage.message(44, 4)
         assert [delivery.seq for delivery in stage.got] == [41]
         assert len(stage.lost) == 1
-        assert "2 of the consumer is missing" in stage.lost[0]
+        assert "message 2 is missing" in stage.lost[0]
 
     asyncio.run(check())
 
@@ -107,6 +107,6 @@ def test_the_server_can_end_it() -> None:
     async def check() -> None:
         stage = Stage()
         await stage.control({"Status": "409", "Description": "Consumer Deleted"})
-        assert stage.lost == ["the server ended the consumer: Consumer Deleted"]
+        assert stage.lost == ["the server stopped the consumer: Consumer Deleted"]
 
     asyncio.run(check())

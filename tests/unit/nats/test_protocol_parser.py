@@ -83,7 +83,7 @@ def test_what_follows_is_kept() -> None:
     """A half of the next operation waits for its other half, and is shown."""
     parser = ProtocolParser()
     assert list(parser.receive_data(b"PING\r\nMSG a 1 5\r\nhel")) == [Ping()]
-    assert repr(parser) == "ProtocolParser(14 bytes kept, 18 needed)"
+    assert repr(parser) == "ProtocolParser(14 bytes buffered, 18 needed)"
     assert list(parser.receive_data(b"l")) == []
     assert list(parser.receive_data(b"o\r\nPO")) == [Message(1, b"a", b"", None, b"hello")]
 

