@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/*.test.ts"],
-    // Two at a time: each of some has a relay and a NATS server of its own.
+    // At most two in parallel, because some start a relay and a NATS server.
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2, execArgv: ["--expose-gc"] } },
     testTimeout: 240_000,

@@ -1,103 +1,103 @@
 /**
- * What lets this page in: its token, when that ends, and the next one.
+ * Access to the relay: this tab's token, its expiry and its renewal.
  *
  * Invariants:
- * 1. A token that the relay refused is never shown to it again: it is forgotten before anything else is tried.
- * 2. While a session runs, its token counts until the relay took the next one; a next one that is refused
- *    costs nothing but a connection.
- * 3. A token goes to the relay as a subprotocol or in a message, never in an address, and never into a text.
+ * 1. A token that the relay rejected is never sent again: it is forgotten before anything else is tried.
+ * 2. During a session its token stays valid until the relay has accepted the next one; a rejected renewal costs
+ *    nothing but one connection.
+ * 3. A token is sent as a subprotocol or in a message, never in a URL, and never appears in a text.
  */
 
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 
-/** As the relay takes them. */
-const LONGEST = 16 * 1024;
+/** Maximum length that the relay accepts. */
+const MAX_LENGTH = 16 * 1024;
 
 const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
 const [UNAUTHORIZED, FORBIDDEN, TIMEOUT] = [4401, 4403, 4408];
 
 /**
- * @typedef {""|"first"|"refused"|"ended"|"nothing"} Ask why the reader is asked for a token: there is none, the
- *   relay does not take it, it was good and is not any more, it grants nothing here
+ * @typedef {""|"first"|"refused"|"ended"|"nothing"} PromptReason why the user has to enter a token: there is none,
+ *   the relay rejected it, it expired, or it grants nothing on this page
  */
 
 /**
  * @typedef {object} AccessState
- * @property {boolean} held there is a token
- * @property {number} endsAt when the session's token ends, UNIX milliseconds; 0 without an end
- * @property {boolean} expiring the relay says that it ends soon
- * @property {string} refusal why the next token was not taken; empty when none was refused
+ * @property {boolean} held whether this tab has a token
+ * @property {number} endsAt expiry of the session's token, UNIX milliseconds; 0 if it does not expire
+ * @property {boolean} expiring whether the relay warned that it expires soon
+ * @property {string} refusal why the relay rejected the next token; empty if it rejected none
  */
 
 /**
- * Read what a reader pasted.
- * @param {string} text a token, also with the `Bearer` of a header before it
- * @returns {string} empty when it cannot be a token
+ * Parse a token that the user pasted.
+ * @param {string} text a token, optionally with the `Bearer` prefix of a header
+ * @returns {string} empty if it is not a valid token
  */
 export function readToken(text) {
   const token = text.trim().replace(/^bearer\s+/i, "");
-  return token.length <= LONGEST && TOKEN.test(token) ? token : "";
+  return token.length <= MAX_LENGTH && TOKEN.test(token) ? token : "";
 }
 
 export class Access {
   #tab;
   #onChange;
-  #onAsk;
-  /** The relay wants no token. */
-  #open = false;
+  #onPrompt;
+  /** The relay accepts connections without a token. */
+  #tokenless = false;
   #welcomed = false;
-  /** A session ran with this token: when it is refused now, it has ended. */
-  #proven = false;
-  #authRefused = false;
+  /** A session ran with this token: if the relay rejects it now, it has expired. */
+  #wasValid = false;
+  #authRejected = false;
   /** @type {AccessState} */ #state = { held: false, endsAt: 0, expiring: false, refusal: "" };
 
-  /** The token that the relay is to take in a running session; empty when there is none. */
+  /** Token that the relay has yet to accept in the running session; empty if there is none. */
   offered = "";
 
-  /** Nothing goes on without the reader. @type {Ask} */
-  ask = "";
+  /** Why the page cannot continue without the user. @type {PromptReason} */
+  prompt = "";
 
-  /** Why, in the relay's words. */
+  /** The relay's reason for it. */
   reason = "";
 
-  /** The session ended over the next token, and the one that it came with is still good. */
-  kept = false;
+  /** The session was closed because of the next token; the token it started with is still valid. */
+  tokenStillValid = false;
 
   /**
-   * @param {{read: () => string, keep: (token: string) => void, forget: () => void}} tab keeps it; see token.js
-   * @param {{onChange: (state: AccessState) => void, onAsk: () => void}} told what changed, and that the reader is asked
+   * @param {{read: () => string, save: (token: string) => void, forget: () => void}} tab token storage; see token.js
+   * @param {{onChange: (state: AccessState) => void, onPrompt: () => void}} handlers
    */
-  constructor(tab, { onChange, onAsk }) {
+  constructor(tab, { onChange, onPrompt }) {
     this.#tab = tab;
     this.#onChange = onChange;
-    this.#onAsk = onAsk;
+    this.#onPrompt = onPrompt;
   }
 
   /**
-   * The token that the client wants now.
-   * @param {boolean} running a session runs: it is the next one
-   * @returns {Promise<string|null>} null where there is none; pending where the reader is asked: what the reader
-   *   gives begins another session
+   * Return the token for the client.
+   * @param {boolean} running whether a session is running, which needs the next token
+   * @returns {Promise<string|null>} null if there is none; pending while the user is prompted, because a token that
+   *   the user enters starts a new session
    */
   async token(running) {
     if (running) return this.offered || null;
     if (this.#tab.read()) return this.#tab.read();
     this.#welcomed = false;
-    if (!this.ask && !this.#open) {
-      const { status } = await this.knock();
-      this.#open = status === 200;
-      if (status === 401) this.#question("first", "");
+    if (!this.prompt && !this.#tokenless) {
+      const { status } = await this.probe();
+      this.#tokenless = status === 200;
+      if (status === 401) this.#promptFor("first", "");
     }
-    return this.ask ? new Promise(() => {}) : null;
+    return this.prompt ? new Promise(() => {}) : null;
   }
 
   /**
-   * Ask the relay without a socket, since a browser does not say why none comes about.
-   * @returns {Promise<{status: number, reason: string}>} status 200 where it answers as it should, 0 where it does not
+   * Probe the relay with a plain request, because a browser does not reveal why a WebSocket failed.
+   * @returns {Promise<{status: number, reason: string}>} status 200 if the relay responds normally, 0 if it does not respond
    */
-  async knock() {
+  async probe() {
     const token = this.#tab.read();
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     try {
@@ -111,15 +111,15 @@ export class Access {
   }
 
   /**
-   * Take what the reader gives.
+   * Use a token that the user entered.
    * @param {string} text
-   * @param {boolean} running a session runs, which is to go on with it
-   * @returns {boolean} false when it is no token, which the reader is told
+   * @param {boolean} running whether a session is running, which then switches to the token
+   * @returns {boolean} false if it is not a token, which is reported to the user
    */
   offer(text, running) {
     const token = readToken(text);
-    if (!token && running) this.#notTaken(STRINGS.token.noToken);
-    else if (!token) this.#question("refused", STRINGS.token.noToken);
+    if (!token && running) this.#renewalRejected(STRINGS.token.noToken);
+    else if (!token) this.#promptFor("refused", STRINGS.token.noToken);
     else if (running) {
       this.offered = token;
       this.#set({ refusal: "" });
@@ -130,79 +130,79 @@ export class Access {
   }
 
   /**
-   * The relay goes on with a token; the message that says until when is yet to be heard.
+   * Handle the relay's acceptance of a token; the message with its expiry follows.
    * @param {string} token
    */
-  taken(token) {
+  accepted(token) {
     const { offered } = this;
     this.#use(token);
-    this.#proven = true;
-    // The reader may have given another one since.
+    this.#wasValid = true;
+    // The user may have entered another one in the meantime.
     if (offered !== token) this.offered = offered;
   }
 
-  /** Hear what the relay says. @param {Record<string, any>} message */
-  hear(message) {
+  /** Handle a message of the relay. @param {Record<string, any>} message */
+  receive(message) {
     switch (message.type) {
       case "welcome":
-        this.#welcomed = this.#proven = true;
-        this.#authRefused = this.kept = false;
-        this.ask = "";
+        this.#welcomed = this.#wasValid = true;
+        this.#authRejected = this.tokenStillValid = false;
+        this.prompt = "";
         this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: false });
         break;
       case "subscribed":
-        // The end of the token that counts; it also answers filters, and says so of that one again.
+        // The expiry of the session's token; answers to filters repeat it.
         if (message.expires_at !== undefined) this.#set({ endsAt: parseTime(message.expires_at, 0) });
         break;
       case "token_expiring":
         this.#set({ endsAt: parseTime(message.expires_at, 0), expiring: true });
         break;
       case "error":
-        this.#authRefused = message.ref === "auth";
-        if (this.#authRefused && message.code === "unavailable") this.#notTaken(message.message);
+        this.#authRejected = message.ref === "auth";
+        if (this.#authRejected && message.code === "unavailable") this.#renewalRejected(message.message);
         break;
       case "bye":
-        this.#left(message.code, message.reason ?? "");
+        this.#closed(message.code, message.reason ?? "");
         break;
-      default: // Nothing of a token.
+      default: // Unrelated to the token.
     }
   }
 
-  #left(code, reason) {
+  #closed(code, reason) {
     const token = this.#tab.read();
-    if (code === TIMEOUT && !token && !this.#welcomed) this.#question("first", "");
+    if (code === TIMEOUT && !token && !this.#welcomed) this.#promptFor("first", "");
     if (code !== UNAUTHORIZED && code !== FORBIDDEN) return;
-    if (this.offered && (this.#authRefused || code === FORBIDDEN)) {
-      this.#notTaken(reason);
-      this.kept = true;
+    if (this.offered && (this.#authRejected || code === FORBIDDEN)) {
+      this.#renewalRejected(reason);
+      this.tokenStillValid = true;
     } else if (this.offered) {
-      // The old one has ended while the next one was on its way.
+      // The old token expired while the next one was on its way.
       this.#use(this.offered);
     } else if (code === UNAUTHORIZED) {
-      this.#open = false;
-      this.#question(!token ? "first" : this.#proven ? "ended" : "refused", token ? reason : "");
+      this.#tokenless = false;
+      this.#promptFor(!token ? "first" : this.#wasValid ? "ended" : "refused", token ? reason : "");
     } else if (token) {
-      this.#question("nothing", reason);
+      this.#promptFor("nothing", reason);
     }
   }
 
-  #question(ask, reason) {
-    this.ask = ask;
+  #promptFor(prompt, reason) {
+    this.prompt = prompt;
     this.reason = reason;
     this.#tab.forget();
     this.offered = "";
     this.#set({ endsAt: 0, expiring: false, refusal: "" });
-    this.#onAsk();
+    this.#onPrompt();
   }
 
   #use(token) {
-    this.#tab.keep(token);
-    this.offered = this.ask = "";
-    this.#proven = false;
+    this.#tab.save(token);
+    this.offered = this.prompt = "";
+    this.#wasValid = false;
     this.#set({ endsAt: 0, expiring: false, refusal: "" });
   }
 
-  #notTaken(reason) {
+  #renewalRejected(reason) {
     this.offered = "";
     this.#set({ refusal: reason });
   }

@@ -1,34 +1,33 @@
 /**
- * Notifications of the desktop, and a sound, when a gateway goes down.
+ * Desktop notifications and a sound when a gateway goes down.
  *
- * Invariants: both are off until the reader wants them, and what was chosen is remembered; a gateway whose alerts
- * are not wanted raises none; gateways that go down together raise one alarm; where the browser forbids it, the
- * page says so instead of staying silent about its silence.
+ * Invariants: both are off until the user enables them, and the choice is stored; a silenced gateway raises no
+ * alarm; gateways that go down together raise one alarm; if the browser blocks notifications, the page says so.
  */
 
 import { byId, setAttribute } from "/assets/dom.js";
-import { recall, store } from "/assets/remember.js";
+import { readPreference, savePreference } from "/assets/preferences.js";
 import { STRINGS } from "/assets/strings.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
-/** Gateways that go down within this time are told together, and alarms are as far apart at least. */
+/** Gateways that go down within this time share one alarm, and the minimum interval between two alarms. */
 const TOGETHER_MS = 400;
 const APART_MS = 3_000;
 
-/** Gateways that a notification names. */
+/** Maximum number of gateways that a notification lists. */
 const NAMED = 4;
 
 class Sound {
   /** @type {AudioContext|null} */ #context = null;
 
-  /** Get ready; a browser allows it only when the reader did something. */
+  /** Prepare the audio context; browsers allow that only after a user gesture. */
   allow() {
     this.#context ??= new AudioContext();
     if (this.#context.state === "suspended") this.#context.resume().catch(() => {});
   }
 
-  /** Two falling tones. */
+  /** Play two falling tones. */
   play() {
     this.allow();
     const { currentTime: start, destination } = this.#context;
@@ -55,21 +54,21 @@ export class Alarm {
   #timer = 0;
   #last = -APART_MS;
   #onPick;
-  #say;
+  #notice;
 
   /**
-   * @param {(key: string) => void} onPick called with a gateway's subject when its notification is pressed
-   * @param {(text: string) => void} say tells the reader what the browser does not allow
+   * @param {(key: string) => void} onPick called with a gateway's subject when its notification is clicked
+   * @param {(text: string) => void} notice called with a message about what the browser blocks
    */
-  constructor(onPick, say) {
+  constructor(onPick, notice) {
     this.#onPick = onPick;
-    this.#say = say;
-    this.#set(this.#notify, "notify", recall("notify") === "on" && this.#permission === "granted");
-    this.#set(this.#soundButton, "sound", recall("sound") === "on");
+    this.#notice = notice;
+    this.#set(this.#notify, "notify", readPreference("notify") === "on" && this.#permission === "granted");
+    this.#set(this.#soundButton, "sound", readPreference("sound") === "on");
     this.#notify.addEventListener("click", () => this.#toggleNotify());
     this.#soundButton.addEventListener("click", () => {
       this.#set(this.#soundButton, "sound", !this.#on(this.#soundButton));
-      // So that the reader knows what to listen for.
+      // Let the user hear what to listen for.
       if (this.#on(this.#soundButton)) this.#sound.play();
     });
     for (const type of ["pointerdown", "keydown"]) {
@@ -77,12 +76,12 @@ export class Alarm {
     }
   }
 
-  /** A gateway went down. @param {Gateway} gateway @param {number} now */
+  /** Raise an alarm for a gateway that went down. @param {Gateway} gateway @param {number} now */
   down(gateway, now) {
     if (gateway.silence !== null && gateway.silence.until > now) return;
     if (!this.#on(this.#notify) && !this.#on(this.#soundButton)) return;
     this.#waiting.push(gateway);
-    // Not in a frame: a hidden page has none, and it is what alarms are for.
+    // Not in an animation frame: hidden pages get none, and alarms are for hidden pages.
     this.#timer ||= setTimeout(() => this.#raise(), Math.max(TOGETHER_MS, this.#last + APART_MS - performance.now()));
   }
 
@@ -92,16 +91,16 @@ export class Alarm {
     this.#timer = 0;
     this.#last = performance.now();
     if (this.#on(this.#soundButton)) this.#sound.play();
-    if (this.#on(this.#notify)) this.#tell(gateways);
+    if (this.#on(this.#notify)) this.#showNotification(gateways);
   }
 
-  #tell(gateways) {
+  #showNotification(gateways) {
     const [first] = gateways;
     const one = gateways.length === 1;
     const names = gateways.slice(0, NAMED).map(({ id }) => id);
     const more = gateways.length - names.length;
-    const title = one ? STRINGS.wishes.oneDown(first.id) : STRINGS.wishes.manyDown(gateways.length);
-    const body = one ? first.fault : [...names, ...(more > 0 ? [STRINGS.wishes.more(more)] : [])].join(", ");
+    const title = one ? STRINGS.controls.oneDown(first.id) : STRINGS.controls.manyDown(gateways.length);
+    const body = one ? first.fault : [...names, ...(more > 0 ? [STRINGS.controls.more(more)] : [])].join(", ");
     try {
       const shown = new Notification(title, { body, tag: "tickertape", icon: "/assets/favicon-down.svg" });
       shown.onclick = () => {
@@ -126,7 +125,7 @@ export class Alarm {
 
   #refused() {
     this.#set(this.#notify, "notify", false);
-    this.#say(STRINGS.wishes.refused);
+    this.#notice(STRINGS.controls.refused);
   }
 
   get #permission() {
@@ -138,8 +137,8 @@ export class Alarm {
   }
 
   #set(button, name, on) {
-    if (recall(name) !== (on ? "on" : "")) store(name, on ? "on" : "");
+    if (readPreference(name) !== (on ? "on" : "")) savePreference(name, on ? "on" : "");
     setAttribute(button, "aria-pressed", String(on));
-    setAttribute(button, "title", STRINGS.wishes.switched(button.getAttribute("aria-label"), on));
+    setAttribute(button, "title", STRINGS.controls.switched(button.getAttribute("aria-label"), on));
   }
 }

@@ -1,8 +1,8 @@
 /**
- * The page, put together: what the connection brings goes to the stores, and once per frame the stores are drawn.
+ * Entry point of the page: routes messages from the connection to the stores, and draws the stores once per frame.
  *
- * Invariants: nothing is drawn when an event arrives, only in the next frame, so a thousand events a second cost
- * sixty drawings; a hidden page draws nothing and catches up when it is looked at.
+ * Invariants: an event is never drawn on arrival but in the next frame, so a thousand events a second cost at most
+ * sixty redraws; a hidden page draws nothing and catches up when it becomes visible.
  */
 
 import { Alarm } from "/assets/alarm.js";
@@ -16,17 +16,17 @@ import { LinkBar } from "/assets/linkbar.js";
 import { LogPane } from "/assets/logpane.js";
 import { Rate } from "/assets/rate.js";
 import { statusMark } from "/assets/status.js";
-import { beginTheme } from "/assets/themebutton.js";
+import { initTheme } from "/assets/themebutton.js";
 import { Tiles } from "/assets/tiles.js";
-import { present } from "/assets/present.js";
+import { relayNow } from "/assets/relayclock.js";
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 
 const TICK_MS = 1_000;
 const DOWN = "UNHEALTHY";
 
-/** When the page was opened; later than that the clock may turn out to be wrong. */
-const opened = () => present() - performance.now();
+/** Return when the page was opened; computed each time, because the clock may be corrected later. */
+const openedAt = () => relayNow() - performance.now();
 
 const rate = new Rate();
 const gateways = new Gateways();
@@ -34,21 +34,21 @@ const components = new Components(byId("components"), byId("component-list"));
 const tiles = new Tiles(
   byId("tiles"),
   /** @type {HTMLSelectElement} */ (byId("group-by")),
-  pick,
+  toggleGateway,
   draw,
 );
 let drawing = false;
-/** What comes is of the past: it counts at its own time, not as a burst of now. */
-let history = false;
-/** The page has been at the present: what is passed over from then on is a loss to its reader. */
-let current = false;
+/** Events are being replayed: they count at their own time, not as a burst now. */
+let replaying = false;
+/** The page has been live once: events dropped from then on are a loss to its user. */
+let wasLive = false;
 
 const tab = window.tickertapeToken;
 
-const past = new History(
+const historyPanel = new History(
   () => tab.read(),
   (key, items) => {
-    gateways.remember(key, items);
+    gateways.addHistory(key, items);
     draw();
   },
   ({ key, id }) => {
@@ -62,7 +62,7 @@ const past = new History(
 const alarm = new Alarm(
   (key) => {
     const gateway = gateways.get(key);
-    if (gateway && past.key !== key) pick(gateway);
+    if (gateway && historyPanel.key !== key) toggleGateway(gateway);
   },
   (text) => {
     panel.notice(text);
@@ -70,105 +70,105 @@ const alarm = new Alarm(
   },
 );
 
-/** A tile was pressed: its history and its lines in the log, or back to all of it. */
-function pick(gateway) {
-  if (past.key === gateway.key) {
-    past.close();
+/** Open a gateway's history and filter the log by it; close both if they are open. */
+function toggleGateway(gateway) {
+  if (historyPanel.key === gateway.key) {
+    historyPanel.close();
     return;
   }
   tiles.mark(gateway.key);
-  past.open(gateway, present());
+  historyPanel.open(gateway, relayNow());
   if (panel.text !== gateway.id) panel.narrow(gateway.id);
   draw();
 }
 
 const handlers = {
-  onLink(standing) {
-    history = standing.phase === "catching-up";
-    current ||= standing.phase === "live";
-    bar.setLink(standing, present());
+  onLink(state) {
+    replaying = state.phase === "catching-up";
+    wasLive ||= state.phase === "live";
+    bar.setLink(state, relayNow());
     showBadge(gateways.down, bar.stale);
   },
   onWelcome(welcome) {
     bar.setRelay(welcome);
   },
   onStart() {
-    gateways.begin();
-    components.begin();
+    gateways.startSession();
+    components.startSession();
   },
-  onAsked(cursor, ask) {
-    panel.asked(cursor, ask);
+  onSubscribed(cursor, subscription) {
+    panel.subscribed(cursor, subscription);
   },
   onDenied() {
     panel.notice(STRINGS.link.denied);
     draw();
   },
   onEvents(items) {
-    const now = present();
+    const now = relayNow();
     const lines = [];
     for (const item of items) {
-      rate.add(item.event.level, history ? parseTime(item.event.timestamp, now) : now, now);
-      if (take(item, now)) lines.push(item);
+      rate.add(item.event.level, replaying ? parseTime(item.event.timestamp, now) : now, now);
+      if (dispatch(item, now)) lines.push(item);
     }
     panel.add(lines, now);
     draw();
   },
   onSnapshot(items, done, start) {
-    const now = present();
-    // A loss may have been so long that only this tells what happened meanwhile.
-    const well = items.filter(({ subject }) => ![undefined, DOWN].includes(gateways.get(subject)?.status));
+    const now = relayNow();
+    // After a long disconnect only the snapshot shows that a gateway went down meanwhile.
+    const notDown = items.filter(({ subject }) => ![undefined, DOWN].includes(gateways.get(subject)?.status));
     gateways.snapshot(items, done, start, now);
-    for (const gateway of well.map(({ subject }) => gateways.get(subject))) {
+    for (const gateway of notDown.map(({ subject }) => gateways.get(subject))) {
       if (gateway?.status === DOWN) alarm.down(gateway, now);
     }
     components.snapshot(items, done, start, now);
     draw();
   },
   onGap(gap) {
-    const now = present();
-    // A page that opens gets the newest of the past, and the rest when its reader asks for it.
-    const older = !current && gap.reason === "slow";
+    const now = relayNow();
+    // A page that opens receives only the newest part of the past; the user can load the rest.
+    const older = !wasLive && gap.reason === "slow";
     if (!older) bar.addGap(gap);
-    // What is passed over in history did not happen now, and nothing says when it did.
-    panel.gap(older ? { ...gap, reason: "older" } : gap, history ? NaN : now);
+    // Events dropped during a replay are older than now, by an unknown amount.
+    panel.gap(older ? { ...gap, reason: "older" } : gap, replaying ? NaN : now);
     draw();
   },
   onUpstream(upstream) {
-    bar.setUpstream(upstream, present());
+    bar.setUpstream(upstream, relayNow());
     showBadge(gateways.down, bar.stale);
   },
   onToken(token) {
-    bar.setToken(token, present());
+    bar.setToken(token, relayNow());
   },
   onEpoch() {
-    panel.begin();
+    panel.startEpoch();
     gateways.forgetSequences();
     components.forgetSequences();
-    past.begin();
+    historyPanel.reload();
   },
 };
 
 const link = new Link(handlers, tab);
-const panel = new LogPane(draw, (ask) => link.want(ask));
+const panel = new LogPane(draw, (subscription) => link.subscribe(subscription));
 
 const bar = new LinkBar(
   () => link.connect(),
   (token) => link.authenticate(token),
   () => {
-    // With the token goes all that it let this page show.
+    // Reload, because everything the token granted access to has to leave the page.
     tab.forget();
     location.reload();
   },
   tab.wasInQuery(),
 );
-tab.onBrought = (token) => link.authenticate(token);
+tab.onNewToken = (token) => link.authenticate(token);
 
-/** Hand an event to its store. Returns whether it is worth a line: a healthy heartbeat is not. */
-function take(item, now) {
-  past.take(item);
+/** Pass an event to its store. Returns whether it gets a line in the log: a healthy heartbeat does not. */
+function dispatch(item, now) {
+  historyPanel.handleEvent(item);
   switch (item.event.event_type) {
     case "gateway_status_change":
-      takeStatus(item, now);
+      applyStatus(item, now);
       return true;
     case "system_health":
       return components.apply(item, now);
@@ -177,13 +177,13 @@ function take(item, now) {
   }
 }
 
-function takeStatus(item, now) {
+function applyStatus(item, now) {
   const before = gateways.get(item.subject);
   gateways.apply(item, now);
   const after = gateways.get(item.subject);
   if (after?.status !== DOWN || before?.status === DOWN) return;
-  // What happened while the link was lost is news, what was before the page was opened is not.
-  if (!history || parseTime(item.event.timestamp, 0) >= opened()) alarm.down(after, now);
+  // Raise an alarm for what happened during a disconnect, but not for what happened before the page was opened.
+  if (!replaying || parseTime(item.event.timestamp, 0) >= openedAt()) alarm.down(after, now);
 }
 
 function draw() {
@@ -191,9 +191,9 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    const now = present();
+    const now = relayNow();
     if (tiles.show(gateways, now)) showSummary();
-    past.show(gateways.get(past.key), now);
+    historyPanel.show(gateways.get(historyPanel.key), now);
     showBadge(gateways.down, bar.stale);
     panel.draw();
   });
@@ -220,26 +220,26 @@ function showSummary() {
 }
 
 function tick() {
-  const now = present();
+  const now = relayNow();
   bar.tick(now);
-  // Not in a frame: a hidden page has none, and its title is all that is seen of it.
+  // Not in an animation frame: hidden pages get none, and the title is all that is visible of them.
   showBadge(gateways.down, bar.stale);
   bar.setRate(rate, now);
   tiles.tick(now);
-  past.tick(now);
+  historyPanel.tick(now);
   components.tick(now);
   draw();
 }
 
 byId("tiles").addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || !past.key) return;
+  if (event.key !== "Escape" || !historyPanel.key) return;
   event.stopPropagation();
-  past.close();
+  historyPanel.close();
 });
 byId("feed").addEventListener("scroll", draw, { passive: true });
 for (const type of ["input", "change", "click", "keydown"]) document.addEventListener(type, draw);
-beginTheme();
+initTheme();
 setInterval(tick, TICK_MS);
 tick();
-if (tab.wasInQuery()) panel.notice(STRINGS.token.inAddress);
+if (tab.wasInQuery()) panel.notice(STRINGS.token.inUrl);
 link.connect();

@@ -1,7 +1,7 @@
 /**
- * What a reader sees of a page that is in the background: its title and its icon.
+ * Title and icon of the page, for when it is in the background.
  *
- * Invariants: what may be out of date says that first, since a number of gateways from before a loss is no news.
+ * Invariants: stale data comes first, because a count of gateways from before a disconnect is not reliable.
  */
 
 import { setAttribute } from "/assets/dom.js";
@@ -9,7 +9,7 @@ import { STRINGS } from "/assets/strings.js";
 
 const icon = document.querySelector('link[rel="icon"]');
 
-/** @param {number} down gateways that are down @param {boolean} stale what is known may be out of date */
+/** Update the title and icon. @param {number} down gateways that are down @param {boolean} stale whether data may be outdated */
 export function showBadge(down, stale) {
   const [mark, name] = stale ? [STRINGS.link.outOfDate, "-stale"] : down > 0 ? [STRINGS.link.down(down), "-down"] : ["", ""];
   const title = [mark, STRINGS.name].filter(Boolean).join(" ");

@@ -1,12 +1,12 @@
 /**
- * A chart with uPlot, which is loaded when the page stands: what the page has to say never waits for it.
+ * Charts drawn by uPlot, which is loaded after the page: the rest of the page never waits for it.
  *
  * Invariants:
- * 1. uPlot is asked for once the page has loaded, whether or not a chart is shown, so that one that is opened when the
- *    network is gone can be drawn. Until it is there, and when it never comes, the box is empty and its label tells.
- * 2. Colours are those of the style sheet; a change of theme draws the chart anew.
- * 3. What is pointed at, or chosen by a key, stays chosen while the chart moves on below it. A reader of a screen gets
- *    the label, which says in words what the chart shows.
+ * 1. uPlot is requested once the page has loaded, even if no chart is visible, so that a chart opened without a network
+ *    can be drawn. Until it is loaded, or if it never is, the box is empty and only its label describes the data.
+ * 2. Colours come from the style sheet; a change of theme redraws the chart.
+ * 3. The selected point stays selected while the data moves on. Screen readers get the label, which describes in words
+ *    what the chart shows.
  */
 
 import { element, setAttribute } from "/assets/dom.js";
@@ -14,14 +14,14 @@ import { element, setAttribute } from "/assets/dom.js";
 const SCRIPT = "/assets/vendor/uPlot.iife.min.js";
 const SHEET = "/assets/vendor/uPlot.min.css";
 
-/** What could not be loaded is asked for again after this, while there is something to draw. */
+/** Delay before a failed download of uPlot is retried, if there is something to draw. */
 const AGAIN_MS = 10_000;
 
 const GAP = 6;
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
 const NO_DRAG = { x: false, y: false };
 
-/** The cursor stands where there is data. @type {(plot: any, left: number, top: number) => [number, number]} */
+/** Snap the cursor to the nearest data point. @type {(plot: any, left: number, top: number) => [number, number]} */
 function snap(plot, left, top) {
   return left < 0 ? [left, top] : [plot.valToPos(plot.data[0][plot.posToIdx(left)], "x"), top];
 }
@@ -40,7 +40,7 @@ function load() {
     script.src = SCRIPT;
     script.addEventListener("load", () => loaded());
     script.addEventListener("error", () => (script.remove(), failed(new Error(SCRIPT))));
-    // First of all sheets, so that those of the page win.
+    // Before all other sheets, so that the page's own rules win.
     const sheet = document.createElement("link");
     sheet.rel = "stylesheet";
     sheet.href = SHEET;
@@ -66,9 +66,9 @@ dark.addEventListener("change", recolour);
 new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
 
 /**
- * A round number that is not below a value, for the top of a scale; half of it is round too.
+ * Round a value up to a round number for the top of a scale; half of it is round too.
  * @param {number} value
- * @param {number} least
+ * @param {number} least minimum result
  * @returns {number}
  */
 export function roundUp(value, least) {
@@ -83,21 +83,21 @@ export class Chart {
   /** @type {Map<string, string>} */ #colours = new Map();
   #probe = element("i", "chart-probe");
   #tip = element("div", "tip chart-tip");
-  /** What is pointed at, a value of the x axis; NaN for nothing. */
+  /** Selected value of the x axis; NaN if none is selected. */
   #at = NaN;
   #moving = false;
   #options;
-  #tell;
+  #describe;
 
   /**
-   * @param {HTMLElement} box as large as the style sheet makes it
-   * @param {() => Record<string, any>} options of uPlot, made anew each time when the chart is
-   * @param {(index: number) => Node[]} tell what there is to say of a place in the data
+   * @param {HTMLElement} box element that the chart fills; its size comes from the style sheet
+   * @param {() => Record<string, any>} options returns the options for uPlot, each time the chart is created
+   * @param {(index: number) => Node[]} describe returns the content of the tooltip for a data point
    */
-  constructor(box, options, tell) {
+  constructor(box, options, describe) {
     this.box = box;
     this.#options = options;
-    this.#tell = tell;
+    this.#describe = describe;
     box.setAttribute("role", "img");
     box.tabIndex = 0;
     this.#tip.hidden = true;
@@ -112,8 +112,8 @@ export class Chart {
 
   /**
    * Show data.
-   * @param {(number|null)[][]} data as uPlot has them: x, then each series
-   * @param {string} label what the chart says, in words
+   * @param {(number|null)[][]} data in uPlot's format: x values, then each series
+   * @param {string} label description of the data in words
    */
   show(data, label) {
     this.#data = data;
@@ -122,11 +122,11 @@ export class Chart {
     this.draw();
   }
 
-  /** A colour as the style sheet has it, in any notation. @param {string} name such as "--accent" */
+  /** Resolve a colour of the style sheet. @param {string} name such as "--accent" */
   colour(name) {
     let found = this.#colours.get(name);
     if (found === undefined) {
-      // Read from a property that is a colour: a custom one keeps its light-dark() as it was written.
+      // Read it through a colour property: a custom property would return light-dark() unresolved.
       this.#probe.style.color = `var(${name})`;
       this.#colours.set(name, (found = getComputedStyle(this.#probe).color));
     }
@@ -138,7 +138,7 @@ export class Chart {
     this.#plot?.redraw(false);
   }
 
-  /** Forget how it was drawn: the options are others. */
+  /** Recreate the chart, because its options changed. */
   rebuild() {
     this.#plot?.destroy();
     this.#plot = null;
@@ -157,7 +157,7 @@ export class Chart {
     if (plot.width !== width || plot.height !== height) plot.setSize({ width, height });
     plot.batch(() => plot.setData(this.#data));
     this.#moving = false;
-    // Where the pointer is there is something else now.
+    // There is different data under the pointer now.
     this.#choose(this.#at);
   }
 
@@ -167,7 +167,7 @@ export class Chart {
       if (this.#moving) return;
       const index = plot.cursor.idx ?? -1;
       this.#at = index < 0 || plot.cursor.left < 0 ? NaN : plot.data[0][index];
-      this.#say(index);
+      this.#showTip(index);
     };
     const given = {
       legend: { show: false },
@@ -180,11 +180,11 @@ export class Chart {
     return new window.uPlot(given, this.#data, this.box);
   }
 
-  /** Point at a place. @param {number} at a value of the x axis; one that is not there is none */
+  /** Select a data point. @param {number} at its value on the x axis; an unknown value clears the selection */
   #choose(at) {
     const found = this.#data[0].indexOf(at);
     if (found < 0) this.#at = NaN;
-    // It fires the hook above, which says what stands there.
+    // This fires the setCursor hook, which updates the tooltip.
     if (this.#plot && found >= 0) this.#plot.setCursor({ left: this.#plot.valToPos(at, "x"), top: 0 });
     else if (this.#plot?.cursor.left >= 0) this.#plot.setCursor({ left: -10, top: -10 });
     else this.#tip.hidden = true;
@@ -205,10 +205,10 @@ export class Chart {
     this.#choose(xs[Math.max(0, Math.min(xs.length - 1, from + step))]);
   }
 
-  #say(index) {
+  #showTip(index) {
     this.#tip.hidden = Number.isNaN(this.#at);
     if (this.#tip.hidden) return;
-    this.#tip.replaceChildren(...this.#tell(index));
+    this.#tip.replaceChildren(...this.#describe(index));
     const over = this.#plot.over.getBoundingClientRect();
     const own = this.#tip.getBoundingClientRect();
     const middle = over.left + this.#plot.cursor.left;

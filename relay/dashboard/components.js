@@ -1,8 +1,8 @@
 /**
- * The components that report their own health (monitor, shipper, ...), as a strip.
+ * Components that report their own health (monitor, shipper, ...), as a strip.
  *
- * Invariants: the newest report of each subject is shown; a component that is REMOVED, or missing from a
- * snapshot that covers it, leaves; they are sorted by name, so the strip keeps still.
+ * Invariants: the latest report of each subject is shown; a component that is REMOVED, or missing from a snapshot
+ * that covers it, is removed; components are sorted by name, so that they do not move.
  */
 
 import { arrange, element, setAttribute, setText } from "/assets/dom.js";
@@ -20,17 +20,17 @@ export class Components {
   #panel;
   #list;
 
-  /** @param {HTMLElement} panel hidden while there is nothing to show @param {HTMLElement} list */
+  /** @param {HTMLElement} panel hidden while the list is empty @param {HTMLElement} list */
   constructor(panel, list) {
     this.#panel = panel;
     this.#list = list;
   }
 
   /**
-   * Take in one `system_health`.
+   * Apply a `system_health` event.
    * @param {{subject: string, seq: number, event: Record<string, any>}} item
    * @param {number} now UNIX milliseconds
-   * @returns {boolean} true when a component that was known has another status now
+   * @returns {boolean} whether the status of a known component changed
    */
   apply(item, now) {
     const { subject, seq, event } = item;
@@ -54,12 +54,12 @@ export class Components {
     return changed;
   }
 
-  /** A session starts: what a snapshot before it left unfinished does not count. */
-  begin() {
+  /** Start a session: an unfinished snapshot of the previous session is discarded. */
+  startSession() {
     this.#mentioned.clear();
   }
 
-  /** Take in a frame of a snapshot; see Gateways.snapshot. */
+  /** Apply one message of a snapshot; see Gateways.snapshot. */
   snapshot(items, done, start, now) {
     for (const item of items) {
       if (item.event.event_type !== "system_health") continue;
@@ -74,12 +74,12 @@ export class Components {
     this.#arrange();
   }
 
-  /** The stream is another one: whatever it says is newer. */
+  /** Reset all sequences, because the stream was recreated: every new report is newer. */
   forgetSequences() {
     for (const entry of this.#known.values()) entry.seq = -1;
   }
 
-  /** Write what only time changes. @param {number} now */
+  /** Update the ages. @param {number} now */
   tick(now) {
     for (const entry of this.#known.values()) setText(entry.age, duration(now - entry.at));
   }

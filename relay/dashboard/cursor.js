@@ -1,6 +1,6 @@
-/** Cursors, as far as a page looks into them. */
+/** Cursors, as far as the page interprets them. */
 
-/** Read the epoch and the sequence of a cursor; what follows them is for the relay. @param {string} cursor */
+/** Parse the epoch and the sequence of a cursor; the rest is meant for the relay. @param {string} cursor */
 export function readCursor(cursor) {
   const [epoch, seq] = cursor.split("-");
   return { epoch, seq: Number(seq) };

@@ -1,41 +1,41 @@
 /**
- * What stands below an open line: the whole message, tracebacks with their breaks, metadata, the event, and
- * what can be done with it.
+ * Details below an open log line: the full message, tracebacks with their line breaks, metadata, the event as JSON,
+ * and actions.
  *
- * Invariants: all of it is text; of a very long text the beginning is shown, and that it goes on is said.
+ * Invariants: everything is plain text; very long texts are cut, and the cut is marked.
  */
 
 import { element } from "/assets/dom.js";
 import { STRINGS } from "/assets/strings.js";
 
-/** Characters of one text that are shown. */
+/** Maximum number of characters shown of one text. */
 const SHOWN = 100_000;
-const SAID_MS = 1_600;
+const FEEDBACK_MS = 1_600;
 
 const cut = (text) => (text.length > SHOWN ? `${text.slice(0, SHOWN)}\n${STRINGS.line.more(text.length - SHOWN)}` : text);
 const json = (value) => JSON.stringify(value, null, 2) ?? "";
 
-/** A line as text, for a ticket or a chat. @param {import("/assets/lines.js").Line} line */
+/** Format a line as text, for a ticket or a chat. @param {import("/assets/lines.js").Line} line */
 export function lineText({ item, label, source, message }) {
   const { event } = item;
-  const whole = typeof event.message === "string" ? event.message : message;
+  const full = typeof event.message === "string" ? event.message : message;
   const traces = Object.values(event.metadata ?? {}).filter(isTrace);
-  return [[event.timestamp, label, source, whole].filter(Boolean).join(" "), ...traces].join("\n");
+  return [[event.timestamp, label, source, full].filter(Boolean).join(" "), ...traces].join("\n");
 }
 
 const isTrace = (value) => typeof value === "string" && /\n/.test(value.trim());
 
 /**
- * Put a text on the clipboard.
+ * Copy a text to the clipboard.
  * @param {string} text
- * @returns {Promise<boolean>} whether it is there
+ * @returns {Promise<boolean>} whether it succeeded
  */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Without TLS, except on this machine, a page has no clipboard; the old way still works there.
+    // The clipboard API requires TLS or localhost; execCommand still works without.
   }
   const box = /** @type {HTMLTextAreaElement} */ (element("textarea", "unseen"));
   const focused = document.activeElement;
@@ -48,15 +48,15 @@ export async function copy(text) {
   return done;
 }
 
-/** A button that does something, and says for a moment that it did. */
+/** Create a button whose label briefly confirms the action. */
 function button(name, text, act) {
   const made = element("button", name, text);
   made.setAttribute("type", "button");
   made.addEventListener("click", async () => {
-    const said = await act();
-    if (typeof said !== "boolean") return;
-    made.textContent = said ? STRINGS.line.copied : STRINGS.line.notCopied;
-    setTimeout(() => (made.textContent = text), SAID_MS);
+    const succeeded = await act();
+    if (typeof succeeded !== "boolean") return;
+    made.textContent = succeeded ? STRINGS.line.copied : STRINGS.line.notCopied;
+    setTimeout(() => (made.textContent = text), FEEDBACK_MS);
   });
   return made;
 }
@@ -72,11 +72,12 @@ function facts(metadata) {
 }
 
 /**
- * @param {import("/assets/lines.js").Line} line of an event
- * @param {object} acts
- * @param {(() => string)|null} acts.link address of this line; null when it has none any more
- * @param {() => void} acts.only show only lines of its source
- * @param {() => void} acts.close
+ * Build the details of a line.
+ * @param {import("/assets/lines.js").Line} line line of an event
+ * @param {object} actions
+ * @param {(() => string)|null} actions.link returns a link to the line; null if it can no longer be linked
+ * @param {() => void} actions.only filters the log by the line's source
+ * @param {() => void} actions.close
  * @returns {DocumentFragment}
  */
 export function details(line, { link, only, close }) {
@@ -95,9 +96,9 @@ export function details(line, { link, only, close }) {
   const { metadata } = event;
   const has = metadata !== null && typeof metadata === "object" && Object.keys(metadata).length > 0;
   if (has) inside.append(facts(metadata));
-  const whole = element("details", "", element("summary", "", STRINGS.line.json), element("pre", "", cut(json(event))));
-  // What has neither a message nor metadata has nothing else to show.
-  whole.toggleAttribute("open", typeof event.message !== "string" && !has);
-  inside.append(whole);
+  const full = element("details", "", element("summary", "", STRINGS.line.json), element("pre", "", cut(json(event))));
+  // Expand the JSON if there is nothing else to show.
+  full.toggleAttribute("open", typeof event.message !== "string" && !has);
+  inside.append(full);
   return inside;
 }

@@ -1,12 +1,12 @@
 /**
- * Building elements without markup.
+ * DOM helpers that build elements without markup.
  *
- * Invariants: text only ever enters through textContent, so what a producer wrote can never become markup; a
- * write that would change nothing is not made, since it would still cost layout.
+ * Invariants: text is only ever set through textContent, so that text of a producer can never become markup; a write
+ * that would change nothing is skipped, because it would still cost layout.
  */
 
 /**
- * Make an element.
+ * Create an element.
  * @param {string} tag
  * @param {string} [className]
  * @param {...(Node|string)} children strings become text
@@ -40,7 +40,7 @@ export function setAttribute(node, name, value) {
 }
 
 /**
- * The element with an id; a page without it is broken, so it throws.
+ * Return the element with an id; throw if there is none, because the page is broken then.
  * @param {string} id
  * @returns {HTMLElement}
  */
@@ -51,7 +51,7 @@ export function byId(id) {
 }
 
 /**
- * Put children in order, moving as few as possible and keeping the focus where it is.
+ * Put children in order, moving as few as possible and preserving the focus.
  * @param {Element} parent
  * @param {Element[]} wanted
  */
@@ -60,8 +60,8 @@ export function arrange(parent, wanted) {
   const had = [...parent.children].filter((child) => keep.has(child) || child.remove());
   if (had.length === wanted.length && had.every((child, i) => child === wanted[i])) return;
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
-  const places = new Map(had.map((child, i) => [child, i]));
-  const still = longestRise(wanted.map((child) => places.get(child) ?? -1));
+  const indices = new Map(had.map((child, i) => [child, i]));
+  const still = longestIncreasing(wanted.map((child) => indices.get(child) ?? -1));
   let next = null;
   for (let i = wanted.length - 1; i >= 0; i -= 1) {
     if (!still.has(i)) parent.insertBefore(wanted[i], next);
@@ -73,12 +73,12 @@ export function arrange(parent, wanted) {
 }
 
 /**
- * Where the longest rising row within numbers lies: what is in it need not move.
- * @param {number[]} numbers distinct; below zero is in no row
+ * Find a longest increasing subsequence: its elements do not have to move.
+ * @param {number[]} numbers distinct; negative ones are skipped
  * @returns {Set<number>} indices
  */
-function longestRise(numbers) {
-  /** Index of the least number that ends a row of each length. @type {number[]} */
+function longestIncreasing(numbers) {
+  /** For each length, the index of the smallest number that ends a subsequence of it. @type {number[]} */
   const ends = [];
   const before = new Array(numbers.length);
   numbers.forEach((number, i) => {

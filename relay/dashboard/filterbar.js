@@ -1,39 +1,39 @@
 /**
- * The fields that narrow the log, and their place in the address.
+ * Filter controls of the log, mirrored in the page's URL.
  *
- * Invariants: the fields and the address say the same; going back brings the filter before, and typing one text
- * is one step of that.
+ * Invariants: the controls and the URL always match; going back restores the previous filter, and typing one text is
+ * a single history entry.
  */
 
 import { byId, element } from "/assets/dom.js";
-import { isOpen, readAddress, readText, writeAddress, writeText } from "/assets/filters.js";
+import { isEmpty, parseAddress, parseText, formatAddress, formatText } from "/assets/filters.js";
 
-/** Sources that are offered. */
-const MOST_SOURCES = 300;
+/** Maximum number of suggested sources. */
+const MAX_SOURCES = 300;
 
 export class FilterBar {
   #level = /** @type {HTMLSelectElement} */ (byId("level"));
   #source = /** @type {HTMLInputElement} */ (byId("source"));
   #text = /** @type {HTMLInputElement} */ (byId("filter"));
-  #offered = byId("sources");
+  #options = byId("sources");
   #sources = new Set();
   #typing = false;
   #onChange;
 
-  /** What stands in the fields. @type {import("/assets/filters.js").Filter} */
+  /** Filter that the controls show. @type {import("/assets/filters.js").Filter} */
   filter;
 
-  /** Cursor of the line that the address points at; empty without one. */
+  /** Cursor of the line that the URL links to; empty if there is none. */
   line = new URLSearchParams(location.search).get("line") ?? "";
 
-  /** @param {() => void} onChange called when there is another filter */
+  /** @param {() => void} onChange called when the filter changes */
   constructor(onChange) {
     this.#onChange = onChange;
-    this.#show(readAddress(location.search));
+    this.#show(parseAddress(location.search));
     this.#level.addEventListener("change", () => this.#read());
     this.#source.addEventListener("change", () => this.#read());
     this.#source.addEventListener("input", () => {
-      // What is half typed names no source; what was picked from the list does.
+      // A partly typed text is not a source yet; one picked from the list is.
       const { value } = this.#source;
       if (!value || this.#sources.has(value)) this.#read();
     });
@@ -44,34 +44,34 @@ export class FilterBar {
     this.#text.addEventListener("blur", () => (this.#typing = false));
     window.addEventListener("popstate", () => {
       const before = JSON.stringify(this.filter);
-      this.#show(readAddress(location.search));
+      this.#show(parseAddress(location.search));
       if (JSON.stringify(this.filter) !== before) this.#onChange();
     });
   }
 
-  /** What was typed as text. */
+  /** Text of the text field. */
   get text() {
     return this.#text.value;
   }
 
-  /** True when nothing is filtered. */
-  get open() {
-    return isOpen(this.filter);
+  /** Set if nothing is filtered. */
+  get empty() {
+    return isEmpty(this.filter);
   }
 
-  /** Put a text into the field. @param {string} text */
-  type(text) {
+  /** Set the text of the text field. @param {string} text */
+  setText(text) {
     this.#text.value = text;
     this.#read();
   }
 
   /** Show only one source. @param {string} source */
-  only(source) {
+  filterSource(source) {
     this.#source.value = source;
     this.#read();
   }
 
-  /** Let everything through. */
+  /** Reset all controls. */
   clear() {
     this.#level.value = "DEBUG";
     this.#source.value = "";
@@ -84,21 +84,21 @@ export class FilterBar {
     this.#text.select();
   }
 
-  /** The address points at no line any more. */
-  leaveLine() {
+  /** Remove the link to a line from the URL. */
+  clearLine() {
     if (!this.line) return;
     this.line = "";
-    history.replaceState(history.state, "", writeAddress(this.filter, ""));
+    history.replaceState(history.state, "", formatAddress(this.filter, ""));
   }
 
-  /** Offer sources to choose from. @param {import("/assets/lines.js").Line[]} lines that came */
-  offer(lines) {
+  /** Add the sources of lines to the suggestions. @param {import("/assets/lines.js").Line[]} lines */
+  addSources(lines) {
     for (const { kind, source } of lines) {
-      if (kind !== "log" || this.#sources.has(source) || this.#sources.size >= MOST_SOURCES) continue;
+      if (kind !== "log" || this.#sources.has(source) || this.#sources.size >= MAX_SOURCES) continue;
       this.#sources.add(source);
       const option = /** @type {HTMLOptionElement} */ (element("option"));
       option.value = source;
-      this.#offered.append(option);
+      this.#options.append(option);
     }
   }
 
@@ -106,17 +106,17 @@ export class FilterBar {
     this.filter = filter;
     this.#level.value = filter.level;
     this.#source.value = filter.source;
-    this.#text.value = writeText(filter);
+    this.#text.value = formatText(filter);
   }
 
-  /** @param {boolean} [goingOn] the same text is typed on: no further step back */
-  #read(goingOn = false) {
-    const filter = { level: this.#level.value, source: this.#source.value.trim(), ...readText(this.#text.value) };
+  /** @param {boolean} [continued] the text was edited further: replace the history entry */
+  #read(continued = false) {
+    const filter = { level: this.#level.value, source: this.#source.value.trim(), ...parseText(this.#text.value) };
     if (JSON.stringify(filter) === JSON.stringify(this.filter)) return;
     this.filter = filter;
     this.line = "";
-    const address = writeAddress(filter, "");
-    if (goingOn) history.replaceState(history.state, "", address);
+    const address = formatAddress(filter, "");
+    if (continued) history.replaceState(history.state, "", address);
     else history.pushState(null, "", address);
     this.#onChange();
   }

@@ -1,33 +1,33 @@
 /**
- * What of the log the reader wants to see: as typed, in the address, as asked of the relay, and as a test.
+ * Filter of the log: as typed, in the URL, as a subscription, and as a predicate.
  *
  * Invariants:
- * 1. Reading what was written gives the same filter; other parts of the address stay as they are.
- * 2. Nothing that looks like a token enters the address.
- * 3. What is asked of the relay brings at least all that passes the test, and the state of every gateway.
+ * 1. Parsing a formatted filter yields the same filter; other parts of the URL are left alone.
+ * 2. Nothing that looks like a token is put into the URL.
+ * 3. The subscription brings at least all lines that match, and the state of every gateway.
  */
 
 import { covers as coversPattern } from "/assets/client/patterns.js";
-import { haystack, LEVELS } from "/assets/lines.js";
+import { searchText, LEVELS } from "/assets/lines.js";
 
 /**
  * @typedef {object} Filter
- * @property {string} level the least
- * @property {string} source exactly this one; empty for all
- * @property {string[]} words that must all occur
- * @property {string[]} not that must not occur
+ * @property {string} level minimum level
+ * @property {string} source exact source; empty for all
+ * @property {string[]} words that a line has to contain
+ * @property {string[]} not words that it must not contain
  */
 
-/** @typedef {{level: string, subjects: string[]}} Ask as the relay takes it; wanted of it, no subjects are all */
+/** @typedef {{level: string, subjects: string[]}} Subscription as sent to the relay; no subjects select everything */
 
-const STATE = ["gateway.status.>", "system.health.>"];
-const LONGEST_TOKEN = 128;
+const STATE_SUBJECTS = ["gateway.status.>", "system.health.>"];
+const MAX_TOKEN_LENGTH = 128;
 const SUBJECT = /^[\w=-]+(\.[\w=-]+)+$/;
 const PART = /(-?)(?:"([^"]*)(?:"|$)|(\S+))/g;
 const SECRET = /^ey[\w-]{8,}\.[\w-]+/;
 
-/** Read what was typed: words, "several words", and -what -"must not" occur. @param {string} typed */
-export function readText(typed) {
+/** Parse typed text: words and "phrases" to match; with a leading minus, to exclude. @param {string} typed */
+export function parseText(typed) {
   const found = { words: [], not: [] };
   for (const [, minus, quoted, plain] of typed.matchAll(PART)) {
     const word = (quoted ?? plain).toLowerCase();
@@ -38,16 +38,16 @@ export function readText(typed) {
 
 const quote = (word) => (/\s/.test(word) || word.startsWith("-") ? `"${word}"` : word);
 
-/** What to type for this filter. @param {Filter} filter */
-export function writeText({ words, not }) {
+/** Format a filter's words as typed text. @param {Filter} filter */
+export function formatText({ words, not }) {
   return [...words.map(quote), ...not.map((word) => `-${quote(word)}`)].join(" ");
 }
 
-/** The filter that an address names. @param {string} search its query @returns {Filter} */
-export function readAddress(search) {
+/** Parse the filter in a URL. @param {string} search query of the URL @returns {Filter} */
+export function parseAddress(search) {
   const query = new URLSearchParams(search);
   const level = (query.get("level") ?? "").toUpperCase();
-  const text = (name) => readText(query.get(name) ?? "").words;
+  const text = (name) => parseText(query.get(name) ?? "").words;
   return {
     level: LEVELS.includes(level) ? level : LEVELS[0],
     source: query.get("source") ?? "",
@@ -57,12 +57,12 @@ export function readAddress(search) {
 }
 
 /**
- * An address with this filter.
+ * Format a URL with a filter.
  * @param {Filter} filter
- * @param {string} line cursor of a line that it points at; empty without one
+ * @param {string} line cursor of a line to link to; empty if there is none
  * @returns {string} path, query and fragment
  */
-export function writeAddress({ level, source, words, not }, line) {
+export function formatAddress({ level, source, words, not }, line) {
   const url = new URL(location.href);
   const text = (parts) => parts.filter((word) => !SECRET.test(word)).map(quote).join(" ");
   const values = { level: level === LEVELS[0] ? "" : level, source, text: text(words), not: text(not), line };
@@ -73,37 +73,37 @@ export function writeAddress({ level, source, words, not }, line) {
   return url.pathname + url.search + url.hash;
 }
 
-/** An id as one token of a subject. */
+/** Escape an identifier as one token of a subject. */
 function escapeToken(id) {
   const bytes = new TextEncoder().encode(id);
   const sign = (byte) => `=${byte.toString(16).toUpperCase().padStart(2, "0")}`;
   return Array.from(bytes, (byte) => (/[\w-]/.test(String.fromCharCode(byte)) ? String.fromCharCode(byte) : sign(byte))).join("");
 }
 
-/** What to ask the relay for. @param {Filter} filter @returns {Ask} */
-export function askFor({ level, source }) {
+/** Return the subscription for a filter. @param {Filter} filter @returns {Subscription} */
+export function subscriptionFor({ level, source }) {
   const token = source.isWellFormed() ? escapeToken(source) : "";
-  if (!token || token.length > LONGEST_TOKEN) return { level, subjects: [] };
+  if (!token || token.length > MAX_TOKEN_LENGTH) return { level, subjects: [] };
   const own = [`log.*.${token}`, `gateway.recovery.*.${token}`];
-  // A type that the page does not know shows its subject as its source.
+  // Events of unknown types show their subject as their source.
   if (SUBJECT.test(source)) own.push(source);
-  return { level, subjects: [...own, ...STATE] };
+  return { level, subjects: [...own, ...STATE_SUBJECTS] };
 }
 
-/** Whether two ask for the same. @param {Ask} one @param {Ask} other */
-export function same(one, other) {
+/** Return whether two subscriptions are equal. @param {Subscription} one @param {Subscription} other */
+export function sameSubscription(one, other) {
   return one.level === other.level && one.subjects.join() === other.subjects.join();
 }
 
-/** Whether what one asks for holds all that another does. @param {Ask} one @param {Ask} other */
+/** Return whether a subscription covers another one. @param {Subscription} one @param {Subscription} other */
 export function covers(one, other) {
   const subjects = other.subjects.every((narrow) => one.subjects.some((wide) => coversPattern(wide, narrow)));
   return subjects && LEVELS.indexOf(one.level) <= LEVELS.indexOf(other.level);
 }
 
-/** The test of a filter. @param {Filter} filter @returns {(line: import("/assets/lines.js").Line) => boolean} */
-export function testOf({ level, source, words, not }) {
-  const least = LEVELS.indexOf(level);
+/** Return a filter's predicate. @param {Filter} filter @returns {(line: import("/assets/lines.js").Line) => boolean} */
+export function matcherFor({ level, source, words, not }) {
+  const minLevel = LEVELS.indexOf(level);
   const token = escapeToken(source);
   const named = (line) => {
     if (line.source === source) return true;
@@ -111,15 +111,15 @@ export function testOf({ level, source, words, not }) {
     return head === "log" && third === token;
   };
   return (line) => {
-    if (line.level && LEVELS.indexOf(line.level) < least) return false;
+    if (line.level && LEVELS.indexOf(line.level) < minLevel) return false;
     if (source && !named(line)) return false;
     if (words.length === 0 && not.length === 0) return true;
-    const text = haystack(line);
+    const text = searchText(line);
     return words.every((word) => text.includes(word)) && !not.some((word) => text.includes(word));
   };
 }
 
-/** Whether a filter lets everything through. @param {Filter} filter */
-export function isOpen({ level, source, words, not }) {
+/** Return whether a filter matches everything. @param {Filter} filter */
+export function isEmpty({ level, source, words, not }) {
   return level === LEVELS[0] && !source && words.length === 0 && not.length === 0;
 }

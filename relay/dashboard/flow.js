@@ -1,8 +1,8 @@
 /**
- * Events in each second, by level: a strip below the header.
+ * Chart of events per second by level, below the header.
  *
- * Invariants: what is loud stands on the ground, so that its height can be read, and a single event among thousands is
- * still seen; seconds in which the page heard nothing are marked, since none came is not the same as none was heard.
+ * Invariants: severe levels are at the bottom, where their height can be read, and a single event among thousands stays
+ * visible; seconds without a connection are marked, because no events received does not mean that none were published.
  */
 
 import { Chart, roundUp } from "/assets/chart.js";
@@ -11,7 +11,7 @@ import { SECONDS } from "/assets/rate.js";
 import { STRINGS } from "/assets/strings.js";
 import { clock, count } from "/assets/times.js";
 
-/** From the ground up: what it counts, and its colour. */
+/** Layers from the bottom up: level and colour. */
 const LAYERS = [
   { kind: "CRITICAL", colour: "--level-critical" },
   { kind: "ERROR", colour: "--level-error" },
@@ -21,26 +21,26 @@ const LAYERS = [
   { kind: "", colour: "--level-none" },
 ];
 
-/** Each second has at least so many pixels: a narrow window shows fewer of them. */
-const PIXELS = 3;
-const SHORT = 60;
+/** Minimum width of a second in pixels: narrow windows show fewer of them. */
+const PIXELS_PER_SECOND = 3;
+const STEP = 60;
 
-/** Who wants less motion gets a strip that moves on only so often; the numbers beside it do not wait. */
-const CALM_MS = 10_000;
-const CALM = window.matchMedia("(prefers-reduced-motion: reduce)");
+/** Redraw interval with reduced motion; the numbers beside the chart are not delayed. */
+const REDUCED_MOTION_MS = 10_000;
+const REDUCED_MOTION = window.matchMedia("(prefers-reduced-motion: reduce)");
 
-/** As style.css has it: room for bars only. */
+/** Narrow windows show no axes; the same limit as in style.css. */
 const SLIM = window.matchMedia("(max-width: 560px)");
 
-/** The least height of what is not nothing, and the air between two seconds. */
-const LEAST = 1.5;
-const AIR = 0.2;
+/** Minimum height of a bar in pixels, and the gap between two bars as a share of their width. */
+const MIN_HEIGHT = 1.5;
+const BAR_GAP = 0.2;
 
 const sum = (values) => values.reduce((all, value) => all + value, 0);
 
 export class Flow {
   /** @type {number[][]} */ #layers = [];
-  /** @type {boolean[]} */ #deaf = [];
+  /** @type {boolean[]} */ #disconnected = [];
   /** @type {number[]} */ #seconds = [];
   #drawnAt = -Infinity;
   #chart;
@@ -50,21 +50,21 @@ export class Flow {
     this.#chart = new Chart(
       box,
       () => this.#options(),
-      (index) => this.#tell(index),
+      (index) => this.#describe(index),
     );
     SLIM.addEventListener("change", () => this.#chart.rebuild());
   }
 
   /** @param {import("/assets/rate.js").Rate} rate @param {number} now UNIX milliseconds */
   show(rate, now) {
-    if (document.hidden || (CALM.matches && now - this.#drawnAt < CALM_MS && now >= this.#drawnAt)) return;
+    if (document.hidden || (REDUCED_MOTION.matches && now - this.#drawnAt < REDUCED_MOTION_MS && now >= this.#drawnAt)) return;
     this.#drawnAt = now;
     const width = this.#chart.box.clientWidth;
-    const shown = Math.max(SHORT, Math.min(SECONDS, Math.floor(width / PIXELS / SHORT) * SHORT));
+    const shown = Math.max(STEP, Math.min(SECONDS, Math.floor(width / PIXELS_PER_SECOND / STEP) * STEP));
     const end = Math.floor(now / 1000);
     this.#seconds = Array.from({ length: shown }, (_, i) => end - shown + i);
     this.#layers = LAYERS.map(({ kind }) => rate.seconds(now, [kind]).slice(-shown));
-    this.#deaf = rate.deaf(now).slice(-shown);
+    this.#disconnected = rate.disconnected(now).slice(-shown);
     this.#chart.show([this.#seconds, ...this.#layers], this.#label());
   }
 
@@ -72,13 +72,13 @@ export class Flow {
     const shown = this.#seconds.length;
     const span = STRINGS.flow.span(shown);
     const all = LAYERS.map(({ kind }, i) => [sum(this.#layers[i]), STRINGS.flow.levels[kind]]).filter(([number]) => number > 0);
-    const most = this.#most();
-    if (most === 0) return STRINGS.flow.none(span);
+    const max = this.#max();
+    if (max === 0) return STRINGS.flow.none(span);
     const parts = all.map(([number, name]) => `${count(number)} ${name}`).join(", ");
-    return STRINGS.flow.label(span, parts, count(most));
+    return STRINGS.flow.label(span, parts, count(max));
   }
 
-  #most() {
+  #max() {
     return Math.max(...this.#seconds.map((_, i) => this.#total(i)));
   }
 
@@ -86,7 +86,7 @@ export class Flow {
     return sum(this.#layers.map((layer) => layer[index]));
   }
 
-  #tell(index) {
+  #describe(index) {
     const at = clock(this.#seconds[index] * 1000).slice(0, 8);
     const total = this.#total(index);
     const lines = LAYERS.map(({ kind, colour }, i) => {
@@ -96,9 +96,9 @@ export class Flow {
       swatch.style.background = `var(${colour})`;
       return element("p", "", swatch, element("b", "number", count(number)), ` ${STRINGS.flow.levels[kind]}`);
     });
-    const deaf = this.#deaf[index] ? element("p", "", STRINGS.flow.deaf) : null;
+    const disconnected = this.#disconnected[index] ? element("p", "", STRINGS.flow.disconnected) : null;
     const head = element("p", "chart-when", STRINGS.flow.moment(at, total, count(total)));
-    return [head, deaf, ...lines].filter((line) => line !== null);
+    return [head, disconnected, ...lines].filter((line) => line !== null);
   }
 
   #options() {
@@ -107,7 +107,7 @@ export class Flow {
     return {
       padding: SLIM.matches ? [2, 0, 0, 0] : [6, 0, 0, 0],
       cursor: { points: { show: false } },
-      scales: { x: { range: (_, least, most) => [least - 0.5, most + 0.5] }, y: { range: () => [0, roundUp(this.#most(), 4)] } },
+      scales: { x: { range: (_, min, max) => [min - 0.5, max + 0.5] }, y: { range: () => [0, roundUp(this.#max(), 4)] } },
       axes: [
         {
           ...axis,
@@ -134,15 +134,15 @@ export class Flow {
 
   #markDeaf(plot) {
     const { ctx, bbox } = plot;
-    ctx.fillStyle = this.#chart.colour("--level-deaf");
+    ctx.fillStyle = this.#chart.colour("--level-disconnected");
     const [start, wide] = [plot.valToPos(this.#seconds[0] - 0.5, "x", true), bbox.width / this.#seconds.length];
-    this.#deaf.forEach((deaf, i) => {
-      if (deaf) ctx.fillRect(Math.floor(start + i * wide), bbox.top, Math.ceil(wide), bbox.height);
+    this.#disconnected.forEach((disconnected, i) => {
+      if (disconnected) ctx.fillRect(Math.floor(start + i * wide), bbox.top, Math.ceil(wide), bbox.height);
     });
   }
 }
 
-/** Whole minutes; the last ten seconds have no room for one. */
+/** Return the full minutes to label; the last ten seconds leave no room for a label. */
 function minutes(plot) {
   const { min, max } = plot.scales.x;
   const first = Math.ceil((min + 15) / 60) * 60;
@@ -150,14 +150,14 @@ function minutes(plot) {
 }
 
 /**
- * Bars that stand on those of the series before; uPlot's own would stack sums, and lose a single event among thousands.
+ * Draw bars on top of those of the series before. uPlot's own stacking would lose a single event among thousands.
  * @param {any} plot
  * @param {number} series
  */
 function stacked(plot, series) {
   const { bbox, data, scales } = plot;
-  const least = LEAST * devicePixelRatio;
-  const tall = (value) => (value ? Math.max(least, (value / scales.y.max) * bbox.height) : 0);
+  const min = MIN_HEIGHT * devicePixelRatio;
+  const tall = (value) => (value ? Math.max(min, (value / scales.y.max) * bbox.height) : 0);
   const wide = bbox.width / data[0].length;
   const bars = new Path2D();
   data[series].forEach((value, i) => {
@@ -165,7 +165,7 @@ function stacked(plot, series) {
     let ground = bbox.top + bbox.height;
     for (let below = 1; below < series; below += 1) ground -= tall(data[below][i]);
     const height = tall(value);
-    const [from, to] = [Math.round(bbox.left + i * wide), Math.round(bbox.left + (i + 1 - AIR) * wide)];
+    const [from, to] = [Math.round(bbox.left + i * wide), Math.round(bbox.left + (i + 1 - BAR_GAP) * wide)];
     bars.rect(from, ground - height, Math.max(1, to - from), height);
   });
   return { fill: bars, stroke: null, clip: null, band: null, gaps: null, flags: 0 };

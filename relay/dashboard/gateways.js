@@ -1,71 +1,71 @@
 /**
- * What is known of each gateway: its status, since when, and its last 50 states.
+ * Store of the gateways: status, since when, and the last 50 states of each.
  *
- * Invariants: an event changes a gateway only when its sequence is newer than what is known; a gateway that is
- * REMOVED, or missing from a snapshot that covers it, is forgotten; of each at most 50 states and 50 latencies are
- * kept, in stream order and each once, whether they came on the feed or were looked up.
+ * Invariants: only an event with a newer sequence changes a gateway; a gateway that is REMOVED, or missing from a
+ * snapshot that covers it, is forgotten; at most 50 states and 50 latencies are kept of each, in stream order and
+ * without duplicates, whether they were received or loaded from the history.
  */
 
-import { REMOVED, rank, readStatus, STATUSES } from "/assets/status.js";
+import { REMOVED, rank, readStatus, reasonLabel, STATUSES } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
 
-/** States that a bar shows. */
+/** Number of states that a bar shows. */
 export const HISTORY = 50;
 
 /**
  * @typedef {object} Gateway
- * @property {string} key its subject
+ * @property {string} key subject
  * @property {string} id
  * @property {string} type
- * @property {string} group empty when metadata names none
+ * @property {string} group empty if the metadata has none
  * @property {string} status
- * @property {string} previous the status before; empty when it is not known
+ * @property {string} previous previous status; empty if it is unknown
  * @property {number} since UNIX milliseconds
- * @property {string} fault the failing probe and its error; empty when there is none
- * @property {[string, string][]} probes each probe and its status
- * @property {number} latency milliseconds; NaN when metadata has none
+ * @property {string} fault error or reason, and the failing probe; empty if there is none
+ * @property {[string, string][]} probes name and status of each probe
+ * @property {number} latency milliseconds; NaN if the metadata has none
  * @property {boolean} flapping
- * @property {{until: number, why: string, by: string}|null} silence alerts are not wanted until then
+ * @property {{until: number, why: string, by: string}|null} silence alerts are suppressed until then
  * @property {State[]} history oldest first
  * @property {{seq: number, value: number}[]} latencies milliseconds, oldest first
  * @property {number} seq
  */
 
 /**
- * @typedef {object} State a status that was entered
+ * @typedef {object} State status that a gateway entered
  * @property {number} seq
  * @property {string} status
  * @property {number} at UNIX milliseconds
  * @property {string} fault
  */
 
-/** @typedef {"none"|"type"|"group"} By what gateways are gathered by */
+/** @typedef {"none"|"type"|"group"} GroupBy */
 
 const text = (value) => (typeof value === "string" ? value : "");
 
 const object = (value) => (value && typeof value === "object" ? value : {});
 
-/** Each probe's status, as the monitor tells it. @returns {[string, string][]} */
+/** Read the status of each probe. @returns {[string, string][]} */
 function readProbes(metadata) {
   return Object.entries(object(metadata.probes)).map(([name, status]) => [name, readStatus(status)]);
 }
 
 /**
- * What failed, from the metadata that monitors are known to send.
+ * Describe what failed, from the metadata of a monitor.
  * @param {Record<string, any>} metadata
- * @returns {string} empty when nothing did
+ * @returns {string} empty if nothing failed
  */
 export function readFault(metadata) {
   const failing = readProbes(metadata).filter(([, status]) => status === "UNHEALTHY" || status === "DEGRADED");
   const named = text(metadata.probe) || text(metadata.failing_probe);
   const probe = named || failing.map(([name]) => name).join(", ");
-  const error = text(metadata.error) || text(metadata.reason) || text(metadata.detail);
-  // The reason first: an address is long, and a tile cuts off what does not fit.
+  const error = text(metadata.error) || reasonLabel(text(metadata.reason)) || text(metadata.detail);
+  // The error comes first: an address is long, and a tile truncates the text.
   return [error, probe].filter(Boolean).join(" · ");
 }
 
-/** @param {Record<string, any>} metadata @returns {number} milliseconds, or NaN */
+/** Read the latency. @param {Record<string, any>} metadata @returns {number} milliseconds, or NaN */
 export function readLatency(metadata) {
   const millis = metadata.latency_ms;
   return typeof millis === "number" && Number.isFinite(millis) ? millis : NaN;
@@ -77,14 +77,14 @@ function readSilence(metadata) {
   return { until: parseTime(until, Infinity), why: text(reason), by: text(by) };
 }
 
-/** @param {number} millis @returns {string} with its unit; empty for NaN */
+/** Format a latency with its unit. @param {number} millis @returns {string} empty for NaN */
 export function latencyText(millis) {
   if (Number.isNaN(millis)) return "";
   return millis < 10 ? STRINGS.gateways.millis(millis.toFixed(1)) : STRINGS.gateways.millis(Math.round(millis));
 }
 
 /**
- * Put two rows of things that have a sequence together, each once.
+ * Merge two lists by sequence, without duplicates.
  * @template {{seq: number}} T
  * @param {T[]} known @param {T[]} more @returns {T[]}
  */
@@ -99,10 +99,10 @@ export class Gateways {
   /** @type {Map<string, Gateway>} */ #known = new Map();
   #mentioned = new Set();
 
-  /** Gateways that changed since `takeChanged`, or were forgotten. @type {Set<string>} */
+  /** Keys of gateways that changed or were forgotten since the last `takeChanged`. @type {Set<string>} */
   #changed = new Set();
 
-  /** Place of each by its name; null when one came. @type {Map<string, number>|null} */
+  /** Rank of each gateway by name; null after one was added. @type {Map<string, number>|null} */
   #order = null;
 
   get size() {
@@ -115,10 +115,10 @@ export class Gateways {
   }
 
   /**
-   * Take in one `gateway_status_change`.
+   * Apply a `gateway_status_change` event.
    * @param {{subject: string, seq: number, event: Record<string, any>}} item
-   * @param {number} now UNIX milliseconds, for an event without a time
-   * @returns {boolean} true when it was newer than what is known
+   * @param {number} now UNIX milliseconds, for an event without a timestamp
+   * @returns {boolean} whether it was newer than the known status
    */
   apply(item, now) {
     const { subject, seq, event } = item;
@@ -132,7 +132,7 @@ export class Gateways {
     }
     const metadata = object(event.metadata);
     const at = parseTime(event.timestamp, now);
-    // A monitor that says the same again, as after its restart, has not changed the gateway.
+    // A repeated status, e.g. after a restart of the monitor, is not a change.
     const same = known?.status === status;
     const history = known?.history ?? [];
     const fault = readFault(metadata);
@@ -165,11 +165,11 @@ export class Gateways {
   }
 
   /**
-   * Take in what was looked up of a gateway's past.
+   * Add states that were loaded from a gateway's history.
    * @param {string} key
    * @param {{seq: number, event: Record<string, any>}[]} items in stream order
    */
-  remember(key, items) {
+  addHistory(key, items) {
     const known = this.#known.get(key);
     if (!known) return;
     const past = items.filter((item) => item.seq < known.seq);
@@ -187,15 +187,15 @@ export class Gateways {
     this.#changed.add(key);
   }
 
-  /** A session starts: what a snapshot before it left unfinished does not count. */
-  begin() {
+  /** Start a session: an unfinished snapshot of the previous session is discarded. */
+  startSession() {
     this.#mentioned.clear();
   }
 
   /**
-   * Take in a frame of a snapshot.
+   * Apply one message of a snapshot.
    * @param {{subject: string, seq: number, event: Record<string, any>}[]} items
-   * @param {boolean} done it was the last frame
+   * @param {boolean} done whether it is the last message
    * @param {number} start sequence up to which the snapshot is complete
    * @param {number} now UNIX milliseconds
    */
@@ -214,17 +214,17 @@ export class Gateways {
     this.#mentioned.clear();
   }
 
-  /** The stream is another one: whatever it says is newer, and what its snapshot leaves out is gone. */
+  /** Reset all sequences, because the stream was recreated: every new event is newer. */
   forgetSequences() {
     for (const gateway of this.#known.values()) {
       gateway.seq = -1;
-      // Apart, and before whatever comes.
+      // Distinct, and lower than any sequence of the new stream.
       gateway.history.forEach((state, i) => (state.seq = i - HISTORY));
       gateway.latencies.forEach((point, i) => (point.seq = i - HISTORY));
     }
   }
 
-  /** Keys that changed since the last call. @returns {Set<string>} */
+  /** Return the keys that changed since the last call. @returns {Set<string>} */
   takeChanged() {
     const changed = this.#changed;
     this.#changed = new Set();
@@ -232,12 +232,12 @@ export class Gateways {
   }
 
   /**
-   * All gateways, gathered; groups and gateways worst first, then by name; equal ones never swap. A gateway whose
-   * alerts are not wanted comes behind those of its status.
-   * @param {By} by
-   * @returns {{name: string, members: Gateway[]}[]} one without a name when they are not gathered
+   * Return all gateways, grouped; groups and gateways are sorted by severity, then by name, which keeps their order
+   * stable. Silenced gateways come last among those of the same status.
+   * @param {GroupBy} by
+   * @returns {{name: string, members: Gateway[]}[]} a single group without a name if they are not grouped
    */
-  gathered(by) {
+  grouped(by) {
     const order = this.#byName();
     const all = [...this.#known.values()].sort(
       (a, b) =>
@@ -256,7 +256,7 @@ export class Gateways {
       .sort((a, b) => rank(a.members[0].status) - rank(b.members[0].status) || names.compare(a.name, b.name));
   }
 
-  /** Comparing names is dear, and a thousand gateways are sorted in every frame of a burst. */
+  /** Rank all gateways by name; cached, because a thousand gateways are sorted in every frame of a burst. */
   #byName() {
     const all = [...this.#known.values()];
     this.#order ??= new Map(
@@ -265,14 +265,14 @@ export class Gateways {
     return this.#order;
   }
 
-  /** How many gateways have each status, worst first, without the statuses that none has. */
+  /** Count the gateways of each status, worst first, leaving out statuses without gateways. */
   counts() {
     const counts = new Map(STATUSES.map((status) => [status, 0]));
     for (const { status } of this.#known.values()) counts.set(status, counts.get(status) + 1);
     return [...counts].filter(([, number]) => number > 0).map(([status, number]) => ({ status, number }));
   }
 
-  /** Gateways that are down. */
+  /** Number of gateways that are down. */
   get down() {
     let down = 0;
     for (const { status } of this.#known.values()) if (status === "UNHEALTHY") down += 1;

@@ -1,16 +1,16 @@
 /**
- * The history of one gateway: what it went through, newest first, from the relay and from what comes in.
+ * History of one gateway, newest first, loaded from the relay and extended by events that arrive.
  *
- * Invariants: each event has one row, whichever way it came; an answer that comes when another gateway was chosen
- * is ignored; the token goes in a header, never in the address.
+ * Invariants: each event has one row, whichever way it came; a response that arrives after another gateway was opened
+ * is ignored; the token is sent in a header, never in the URL.
  */
 
 import { arrange, byId, element, setAttribute, setText } from "/assets/dom.js";
 import { latencyText, readFault, readLatency } from "/assets/gateways.js";
 import { LatencyChart } from "/assets/latency.js";
-import { present } from "/assets/present.js";
+import { relayNow } from "/assets/relayclock.js";
 import { StateBar } from "/assets/statebar.js";
-import { readStatus, statusMark, word } from "/assets/status.js";
+import { readStatus, statusMark, statusLabel } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { silenceText } from "/assets/tile.js";
 import { duration, fullTime, parseTime } from "/assets/times.js";
@@ -19,23 +19,23 @@ import { sentence } from "/assets/tokenform.js";
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 /** @typedef {import("/assets/link.js").Item} Item */
 
-/** Events that one request asks for, and that are kept. */
+/** Events per request, and events kept. */
 const PAGE = 100;
-const MOST = 1_000;
+const MAX_EVENTS = 1_000;
 
-/** As history.css has it. */
-const COVERS = window.matchMedia("(max-width: 900px)");
+/** The panel covers the window; the same limit as in history.css. */
+const FULLSCREEN = window.matchMedia("(max-width: 900px)");
 
 const STATUS = "gateway_status_change";
 
-/** Patterns that cover what concerns one gateway. @param {string} key its subject */
+/** Return the subject pattern of all events of a gateway. @param {string} key its subject */
 function subjectOf(key) {
   const [, , type, id] = key.split(".");
   return `gateway.*.${type}.${id}`;
 }
 
-/** What an event says, in words. */
-function says(event) {
+/** Describe an event in words. */
+function describe(event) {
   const metadata = event.metadata && typeof event.metadata === "object" ? event.metadata : {};
   const fault = readFault(metadata);
   if (event.event_type !== STATUS) {
@@ -43,13 +43,13 @@ function says(event) {
     return { what: STRINGS.history.recovery(event.phase ?? "", attempt), fault };
   }
   const [from, to] = [readStatus(event.previous_status), readStatus(event.current_status)];
-  if (from !== to) return { what: STRINGS.history.from(word(from)), fault };
+  if (from !== to) return { what: STRINGS.history.from(statusLabel(from)), fault };
   const kept = [metadata.silenced && STRINGS.history.silenced, metadata.flapping === true && STRINGS.history.flapping].filter(Boolean);
   return { what: kept.join(", ") || STRINGS.history.again, fault };
 }
 
 class Row {
-  #lasted = element("span", "past-lasted");
+  #duration = element("span", "past-lasted");
 
   /** @param {Item} item */
   constructor({ seq, event }) {
@@ -58,20 +58,20 @@ class Row {
     this.latency = readLatency(event.metadata ?? {});
     this.status = event.event_type === STATUS ? readStatus(event.current_status) : "";
     this.changes = event.event_type === STATUS && event.previous_status !== event.current_status;
-    const { what, fault } = says(event);
+    const { what, fault } = describe(event);
     const time = element("time", "past-time", fullTime(this.at).slice(5));
     time.title = fullTime(this.at);
     const mark = statusMark();
     if (this.status) mark.set(this.status);
     else mark.root.hidden = true;
     const aside = [what, latencyText(this.latency)].filter(Boolean).join(" · ");
-    this.root = element("li", "past", time, mark.root, element("span", "past-what", aside), this.#lasted);
+    this.root = element("li", "past", time, mark.root, element("span", "past-what", aside), this.#duration);
     if (fault) this.root.append(element("p", "past-fault", fault));
   }
 
-  /** How long the state lasted. @param {number} until when the next one began, NaN for a row without a state */
-  last(until) {
-    setText(this.#lasted, this.changes && until >= this.at ? duration(until - this.at) : "");
+  /** Show how long the state lasted. @param {number} until when the next one began, NaN for a row without a state */
+  showDuration(until) {
+    setText(this.#duration, this.changes && until >= this.at ? duration(until - this.at) : "");
   }
 }
 
@@ -83,23 +83,23 @@ export class History {
   #facts = element("dl", "history-facts");
   #bar = new StateBar("history-bar");
   #latencies = new LatencyChart();
-  #drawn = true;
+  #chartCurrent = true;
   #probes = element("ul", "history-probes");
   #rows = element("ol", "history-rows");
   #state = element("p", "history-state");
   #older = element("button", "", STRINGS.history.older);
   /** @type {Map<number, Row>} */ #known = new Map();
   /** @type {Gateway|null} */ #gateway = null;
-  #asking = new AbortController();
+  #request = new AbortController();
   #until = "";
   #token;
   #onItems;
   #onClose;
 
   /**
-   * @param {() => string} token the token to ask with; empty without one
-   * @param {(key: string, items: Item[]) => void} onItems called with the states that were looked up
-   * @param {(gateway: Gateway) => void} onClose called when the reader closes it
+   * @param {() => string} token returns the token for requests; empty if there is none
+   * @param {(key: string, items: Item[]) => void} onItems called with the states that were loaded
+   * @param {(gateway: Gateway) => void} onClose called when the panel is closed
    */
   constructor(token, onItems, onClose) {
     this.#token = token;
@@ -111,7 +111,7 @@ export class History {
     this.#rows.tabIndex = 0;
     this.#rows.setAttribute("aria-labelledby", "history-name");
     this.#close.addEventListener("click", () => this.close());
-    this.#older.addEventListener("click", () => this.#ask());
+    this.#older.addEventListener("click", () => this.#fetch());
     this.#root.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
@@ -128,28 +128,28 @@ export class History {
     );
   }
 
-  /** Subject of the gateway that is shown; empty when none is. */
+  /** Subject of the gateway shown; empty if the panel is closed. */
   get key() {
     return this.#gateway?.key ?? "";
   }
 
-  /** The stream is another one: what was read of the one before has other sequences. */
-  begin() {
-    if (this.#gateway) this.open(this.#gateway, present());
+  /** Load the history again, because the stream was recreated and its sequences start over. */
+  reload() {
+    if (this.#gateway) this.open(this.#gateway, relayNow());
   }
 
-  /** Show a gateway's history. @param {Gateway} gateway @param {number} now */
+  /** Open the history of a gateway. @param {Gateway} gateway @param {number} now */
   open(gateway, now) {
     this.#forget();
     this.#gateway = gateway;
     this.#root.hidden = false;
     this.show(gateway, now);
-    // Where it covers everything, the tile that has the focus is no longer seen.
-    if (COVERS.matches) this.#close.focus();
-    this.#ask();
+    // Move the focus off the tile, which the panel hides.
+    if (FULLSCREEN.matches) this.#close.focus();
+    this.#fetch();
   }
 
-  /** Close it, also when the gateway is gone. */
+  /** Close the panel, also when the gateway was removed. */
   close() {
     const gateway = this.#gateway;
     if (!gateway) return;
@@ -158,14 +158,14 @@ export class History {
     this.#onClose(gateway);
   }
 
-  /** Take in an event from the feed. @param {Item} item */
-  take(item) {
+  /** Add an event of the feed if it concerns the gateway. @param {Item} item */
+  handleEvent(item) {
     if (!this.#gateway || !item.subject.startsWith("gateway.")) return;
     const mine = subjectOf(this.#gateway.key).split(".");
     if (item.subject.split(".").every((part, i) => i === 1 || part === mine[i])) this.#add([item]);
   }
 
-  /** Bring what is known of it up to date. @param {Gateway|undefined} gateway @param {number} now */
+  /** Update the panel. @param {Gateway|undefined} gateway @param {number} now */
   show(gateway, now) {
     if (!this.#gateway) return;
     if (!gateway) {
@@ -175,8 +175,8 @@ export class History {
     const same = gateway === this.#gateway && this.#root.dataset.seq === String(gateway.seq);
     this.#gateway = gateway;
     this.#bar.show(gateway.history);
-    if (!this.#drawn) this.#latencies.show([...this.#known.values()]);
-    this.#drawn = true;
+    if (!this.#chartCurrent) this.#latencies.show([...this.#known.values()]);
+    this.#chartCurrent = true;
     this.tick(now);
     if (same) return;
     setAttribute(this.#root, "data-seq", String(gateway.seq));
@@ -192,7 +192,7 @@ export class History {
     );
   }
 
-  /** Write what only time changes. @param {number} now */
+  /** Update what depends on the time. @param {number} now */
   tick(now) {
     if (!this.#gateway) return;
     const { since, silence, flapping, type, group, fault, latency } = this.#gateway;
@@ -213,9 +213,9 @@ export class History {
   }
 
   #forget() {
-    this.#asking.abort();
+    this.#request.abort();
     this.#known.clear();
-    this.#drawn = false;
+    this.#chartCurrent = false;
     this.#rows.replaceChildren();
     this.#gateway = null;
     this.#until = "";
@@ -223,13 +223,13 @@ export class History {
     delete this.#root.dataset.seq;
   }
 
-  async #ask() {
+  async #fetch() {
     const { key } = this.#gateway;
-    const { signal } = (this.#asking = new AbortController());
+    const { signal } = (this.#request = new AbortController());
     const query = new URLSearchParams({ subjects: subjectOf(key), order: "newest", limit: String(PAGE) });
     if (this.#until) query.set("until", this.#until);
     this.#older.hidden = true;
-    setText(this.#state, STRINGS.history.reading);
+    setText(this.#state, STRINGS.history.loading);
     try {
       const token = this.#token();
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -237,33 +237,33 @@ export class History {
       const page = await answer.json();
       if (signal.aborted) return;
       if (!answer.ok) throw new Error(page.message);
-      this.#answered(key, page);
+      this.#addPage(key, page);
     } catch (error) {
       if (signal.aborted) return;
       this.#older.hidden = false;
       const reason = error instanceof TypeError ? STRINGS.link.noAnswer : error.message;
-      setText(this.#state, STRINGS.history.unread(sentence(reason)));
+      setText(this.#state, STRINGS.history.failed(sentence(reason)));
     }
   }
 
-  #answered(key, { events, cursor, more, gap }) {
+  #addPage(key, { events, cursor, more, gap }) {
     this.#until = cursor;
     this.#add(events);
     const states = events.filter(({ event }) => event.event_type === STATUS).sort((a, b) => a.seq - b.seq);
     if (states.length > 0) this.#onItems(key, states);
-    this.#older.hidden = !more || this.#known.size >= MOST;
-    const end = gap ? STRINGS.history.gone : more ? "" : STRINGS.history.all;
+    this.#older.hidden = !more || this.#known.size >= MAX_EVENTS;
+    const end = gap ? STRINGS.history.expired : more ? "" : STRINGS.history.all;
     setText(this.#state, this.#known.size === 0 ? STRINGS.history.nothing : end);
   }
 
   #add(items) {
     for (const item of items) if (!this.#known.has(item.seq)) this.#known.set(item.seq, new Row(item));
-    const rows = [...this.#known.values()].sort((a, b) => b.seq - a.seq).slice(0, MOST);
+    const rows = [...this.#known.values()].sort((a, b) => b.seq - a.seq).slice(0, MAX_EVENTS);
     this.#known = new Map(rows.map((row) => [row.seq, row]));
-    this.#drawn = false;
+    this.#chartCurrent = false;
     let until = NaN;
     for (const row of rows) {
-      row.last(until);
+      row.showDuration(until);
       if (row.changes) until = row.at;
     }
     arrange(

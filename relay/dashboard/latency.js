@@ -1,7 +1,7 @@
 /**
- * A gateway's latencies: as a small line in its tile, and as a chart in its history.
+ * Latencies of a gateway: as a sparkline in its tile, and as a chart in its history.
  *
- * The line is a path of SVG: there may be a thousand tiles, and a chart has a canvas, listeners and a size of its own.
+ * The sparkline is an SVG path, because a thousand tiles cannot each afford a canvas with listeners.
  */
 
 import { Chart, roundUp } from "/assets/chart.js";
@@ -16,15 +16,15 @@ const WIDTH = 64;
 const HEIGHT = 14;
 
 /**
- * The path of a line that ends at the right, a point for each value, from zero up.
+ * Return the SVG path of a sparkline that starts at zero and ends at the right edge.
  * @param {number[]} values
- * @returns {string} empty with fewer than two values
+ * @returns {string} empty for fewer than two values
  */
 function path(values) {
   if (values.length < 2) return "";
-  const most = Math.max(...values, 1e-9);
+  const max = Math.max(...values, 1e-9);
   const step = WIDTH / (values.length - 1);
-  const points = values.map((value, i) => `${(i * step).toFixed(1)} ${(HEIGHT - 1 - (value / most) * (HEIGHT - 2)).toFixed(1)}`);
+  const points = values.map((value, i) => `${(i * step).toFixed(1)} ${(HEIGHT - 1 - (value / max) * (HEIGHT - 2)).toFixed(1)}`);
   return `M${points.join("L")}`;
 }
 
@@ -45,9 +45,9 @@ export class LatencyLine {
   show(values) {
     setAttribute(this.root, "hidden", values.length < 2 ? "" : null);
     if (values.length < 2) return;
-    const least = latencyText(Math.min(...values));
-    const most = latencyText(Math.max(...values));
-    const title = STRINGS.gateways.latency(values.length, least, most);
+    const min = latencyText(Math.min(...values));
+    const max = latencyText(Math.max(...values));
+    const title = STRINGS.gateways.latency(values.length, min, max);
     if (this.#title.textContent !== title) this.#title.textContent = title;
     setAttribute(this.#path, "d", path(values));
   }
@@ -55,14 +55,14 @@ export class LatencyLine {
 
 const DAY_S = 86_400;
 
-/** Behind the line: when the gateway was not well. */
+/** Background colours for the times when the gateway was not healthy. */
 const WASHES = { UNHEALTHY: "--red-wash", RECOVERING: "--violet-wash", DEGRADED: "--amber-wash" };
 
 /**
  * @typedef {object} Report
  * @property {number} at UNIX milliseconds
- * @property {number} latency milliseconds; NaN when it was not measured
- * @property {string} status of the contract; empty when it says nothing of it
+ * @property {number} latency milliseconds; NaN if it was not measured
+ * @property {string} status empty if the event does not change it
  */
 
 export class LatencyChart {
@@ -71,23 +71,23 @@ export class LatencyChart {
   #chart = new Chart(
     this.root,
     () => this.#options(),
-    (index) => this.#tell(index),
+    (index) => this.#describe(index),
   );
 
-  /** @param {Report[]} reports in any order; the chart is hidden when there are fewer than two latencies in them */
+  /** @param {Report[]} reports in any order; with fewer than two latencies the chart is hidden */
   show(reports) {
     this.#reports = reports.filter(({ at }) => Number.isFinite(at)).sort((a, b) => a.at - b.at);
     const values = this.#reports.map(({ latency }) => latency).filter(Number.isFinite);
     this.root.hidden = values.length < 2;
     if (this.root.hidden) return;
-    const [least, most, last] = [Math.min(...values), Math.max(...values), values.at(-1)].map(latencyText);
+    const [min, max, last] = [Math.min(...values), Math.max(...values), values.at(-1)].map(latencyText);
     const [from, to] = [this.#reports[0].at, this.#reports.at(-1).at].map(fullTime);
-    const label = STRINGS.history.latency(values.length, from, to, least, most, last);
+    const label = STRINGS.history.latency(values.length, from, to, min, max, last);
     const times = this.#reports.map(({ at }) => at / 1000);
     this.#chart.show([times, this.#reports.map(({ latency }) => (Number.isFinite(latency) ? latency : null))], label);
   }
 
-  #tell(index) {
+  #describe(index) {
     const { at, latency, status } = this.#reports[index];
     const parts = [element("p", "chart-when", fullTime(at)), element("p", "", latencyText(latency) || STRINGS.history.unmeasured)];
     if (status) {
@@ -101,11 +101,11 @@ export class LatencyChart {
   #options() {
     const colour = (name) => () => this.#chart.colour(name);
     const axis = { stroke: colour("--soft"), font: "11px sans-serif", ticks: { show: false } };
-    const most = () => Math.max(0, ...this.#reports.map(({ latency }) => latency).filter(Number.isFinite));
+    const max = () => Math.max(0, ...this.#reports.map(({ latency }) => latency).filter(Number.isFinite));
     return {
       padding: [8, 14, 0, 0],
       cursor: { points: { size: 8, width: 2, fill: colour("--accent"), stroke: colour("--pane") } },
-      scales: { y: { range: () => [0, roundUp(most(), 1)] } },
+      scales: { y: { range: () => [0, roundUp(max(), 1)] } },
       axes: [
         { ...axis, size: 18, gap: 3, space: 80, grid: { show: false }, values: timesOf },
         {
@@ -135,7 +135,7 @@ export class LatencyChart {
   }
 }
 
-/** Times as short as they can be and still differ. */
+/** Format the labels of the time axis as short as possible while they still differ. */
 function timesOf(plot, seconds, _axis, _space, step) {
   const { min, max } = plot.scales.x;
   return seconds.map((at) => {

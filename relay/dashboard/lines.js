@@ -1,46 +1,46 @@
 /**
- * Events, gaps and notices as lines of the log.
+ * Conversion of events, gaps and notices to lines of the log.
  *
- * Invariants: a line is made once and never changes; every event has a line, also one of a type that this page
- * has never heard of; a message of several lines stands in one row, its breaks shown as a sign.
+ * Invariants: lines are immutable; every event has a line, even one of an unknown type; a multi-line message takes one
+ * row, with its line breaks shown as a symbol.
  */
 
 import { readCursor } from "/assets/cursor.js";
-import { word } from "/assets/status.js";
+import { reasonLabel, statusLabel } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { count, parseTime } from "/assets/times.js";
 
-/** Levels, least first. */
+/** Levels in ascending order. */
 export const LEVELS = ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"];
 
-/** Characters of a message that a row holds; the whole of it is one key away. */
+/** Maximum number of characters of a message in a row; the details show all of it. */
 const ROW_CHARACTERS = 1_000;
 
 /**
  * @typedef {object} Gap
- * @property {string} from cursor: what is missing lies after it; empty where nothing can be loaded
- * @property {string} to cursor: up to and with it
- * @property {number|null} dropped events that did not come; null where nobody can know
+ * @property {string} from cursor after which events are missing; empty if nothing can be loaded
+ * @property {string} to cursor up to which, inclusive, events are missing
+ * @property {number|null} dropped number of missing events; null if it is unknown
  * @property {Record<string, number>} by
- * @property {string} reason as the relay says it; `filter` or `link`: this page did not ask for
- *   them; `older`: they were there before the page was
- * @property {import("/assets/filters.js").Ask} [ask] what was asked for when it came about
- * @property {string} state empty, `loading`, or why it could not be loaded
- * @property {Line[]} parts the gaps that it joins
+ * @property {string} reason of the relay, or of the page: `filter` and `link` for events that it did not request,
+ *   `older` for events from before it was opened
+ * @property {import("/assets/filters.js").Subscription} [subscription] in effect when the gap occurred
+ * @property {string} state empty, `loading`, or why loading failed
+ * @property {Line[]} parts gaps that it joins
  */
 
 /**
  * @typedef {object} Line
  * @property {"log"|"status"|"recovery"|"health"|"other"|"gap"|"notice"} kind
  * @property {number} at UNIX milliseconds
- * @property {number} order its place among all lines: its sequence; a gap stands half behind what it begins with
- * @property {string} level empty where there is none: such a line passes every level filter
- * @property {string} label what stands in the level's column
+ * @property {number} order position among all lines: the sequence; for a gap, its first sequence plus a half
+ * @property {string} level empty if there is none: such a line passes every level filter
+ * @property {string} label text in the level column
  * @property {string} source
  * @property {string} message
- * @property {number} bytes about what it weighs
+ * @property {number} bytes approximate size
  * @property {Gap|null} gap
- * @property {{subject: string, seq: number, event: Record<string, any>}|null} item the event itself
+ * @property {{subject: string, seq: number, event: Record<string, any>}|null} item the event
  */
 
 const string = (value) => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""));
@@ -51,13 +51,13 @@ function line(kind, at, order, parts) {
   return { kind, at, order, level, label, source, message, bytes, gap, item };
 }
 
-/** What a text filter looks in, lower case. Made when it is needed: kept, it would double what a line weighs. */
-export function haystack({ label, source, message, item }) {
-  const whole = typeof item?.event.message === "string" ? item.event.message : message;
-  return `${label} ${source} ${whole} ${item?.subject ?? ""}`.toLowerCase();
+/** Return the lower-case text to search. Not cached, because that would double the memory of a line. */
+export function searchText({ label, source, message, item }) {
+  const full = typeof item?.event.message === "string" ? item.event.message : message;
+  return `${label} ${source} ${full} ${item?.subject ?? ""}`.toLowerCase();
 }
 
-/** Level that a subject names, or INFO: the contract counts everything else as that. */
+/** Return the level in a subject, or INFO: the contract treats all others as INFO. */
 function levelOf(subject) {
   const [head, level = ""] = subject.split(".");
   const name = level.toUpperCase();
@@ -65,11 +65,11 @@ function levelOf(subject) {
 }
 
 /**
- * The line of an event.
+ * Create the line of an event.
  * @param {{subject: string, seq: number, event: Record<string, any>}} item
- * @param {number} bytes about its size
- * @param {number} now UNIX milliseconds, for an event without a time
- * @param {number} [base] what sequences of this stream count from, when others came before it
+ * @param {number} bytes approximate size
+ * @param {number} now UNIX milliseconds, for an event without a timestamp
+ * @param {number} [base] offset of the sequences, after the stream was recreated
  * @returns {Line}
  */
 export function eventLine(item, bytes, now, base = 0) {
@@ -83,8 +83,8 @@ export function eventLine(item, bytes, now, base = 0) {
     }
     case "gateway_status_change": {
       const fault = event.metadata?.error ?? event.metadata?.reason;
-      const change = STRINGS.gateways.change(word(string(event.previous_status)), word(string(event.current_status)));
-      const message = fault ? `${change}  ${string(fault)}` : change;
+      const change = STRINGS.gateways.change(statusLabel(string(event.previous_status)), statusLabel(string(event.current_status)));
+      const message = fault ? `${change}  ${reasonLabel(string(fault))}` : change;
       return line("status", at, order, { label: STRINGS.line.status, source: string(event.gateway_id), message, bytes, item });
     }
     case "gateway_recovery": {
@@ -94,7 +94,7 @@ export function eventLine(item, bytes, now, base = 0) {
     }
     case "system_health": {
       const source = [event.component, event.instance].filter(Boolean).map(string).join(" ");
-      const message = word(string(event.status));
+      const message = statusLabel(string(event.status));
       return line("health", at, order, { level: "DEBUG", label: STRINGS.line.health, source, message, bytes, item });
     }
     default: {
@@ -105,62 +105,62 @@ export function eventLine(item, bytes, now, base = 0) {
   }
 }
 
-/** Reasons that nothing can be loaded after, and those of this page. */
-const GONE = ["retention", "reset"];
-const UNASKED = ["filter", "link"];
+/** Reasons of gaps that cannot be loaded, and reasons set by the page. */
+const UNAVAILABLE = ["retention", "reset"];
+const NOT_REQUESTED = ["filter", "link"];
 const OLDER = "older";
 
 function gapMessage({ dropped, by, reason }) {
-  if (UNASKED.includes(reason)) return STRINGS.gap[reason];
+  if (NOT_REQUESTED.includes(reason)) return STRINGS.gap[reason];
   const what = dropped === null ? STRINGS.gap.unknown : STRINGS.gap.events(dropped, count(dropped));
-  if (GONE.includes(reason)) return STRINGS.gap[reason](what, dropped);
+  if (UNAVAILABLE.includes(reason)) return STRINGS.gap[reason](what, dropped);
   if (reason === OLDER) return STRINGS.gap.older(what, dropped);
   const parts = Object.entries(by).sort((a, b) => b[1] - a[1]);
   const detail = parts.map(([name, number]) => STRINGS.gap.part(count(number), name)).join(", ");
-  return STRINGS.gap.passed(what, reason, detail);
+  return STRINGS.gap.dropped(what, reason, detail);
 }
 
-/** Whether what is missing may still be had. @param {Line} given */
+/** Return whether the missing events may still be loaded. @param {Line} line */
 export function canLoad({ gap }) {
-  return gap !== null && gap.from !== "" && !GONE.includes(gap.reason) && gap.state !== "loading";
+  return gap !== null && gap.from !== "" && !UNAVAILABLE.includes(gap.reason) && gap.state !== "loading";
 }
 
 /**
- * The line of a gap.
- * @param {Record<string, any>} message as the relay sends it; also with a `state`
- * @param {number} at UNIX milliseconds, NaN where it cannot be known
- * @param {number} [base] as for events
+ * Create the line of a gap.
+ * @param {Record<string, any>} message of the relay, or an existing gap with a `state`
+ * @param {number} at UNIX milliseconds, NaN if it is unknown
+ * @param {number} [base] offset of the sequences
  * @returns {Line}
  */
 export function gapLine(message, at, base = 0) {
-  const { from = "", to = "", dropped = null, by, state = "", parts = [], ask } = message;
-  const gap = { from, to, dropped, by: by ?? {}, reason: string(message.reason), state, parts, ask };
-  const fault = state && state !== "loading" ? STRINGS.gap.unloaded(state) : "";
+  const { from = "", to = "", dropped = null, by, state = "", parts = [], subscription } = message;
+  const gap = { from, to, dropped, by: by ?? {}, reason: string(message.reason), state, parts, subscription };
+  const fault = state && state !== "loading" ? STRINGS.gap.failed(state) : "";
   return line("gap", at, base + readCursor(from).seq + 0.5, { label: STRINGS.line.gap, message: gapMessage(gap) + fault, gap });
 }
 
 /**
- * Two gaps with nothing shown between them, as one.
+ * Join two adjacent gaps.
  * @param {Line} first
  * @param {Line} second
- * @returns {Line|null} null when they say different things
+ * @returns {Line|null} null if they differ in reason or state
  */
 export function joinGaps(first, second) {
   const [a, b] = [first.gap, second.gap];
-  if (!a || !b || a.reason !== b.reason || a.state || b.state || a.ask !== b.ask) return null;
+  if (!a || !b || a.reason !== b.reason || a.state || b.state || a.subscription !== b.subscription) return null;
   const by = { ...a.by };
   for (const [name, number] of Object.entries(b.by)) by[name] = (by[name] ?? 0) + number;
   const dropped = a.dropped === null || b.dropped === null ? null : a.dropped + b.dropped;
   const parts = [...(a.parts.length ? a.parts : [first]), second];
-  const joined = gapLine({ from: a.from, to: b.to, dropped, by, reason: b.reason, parts, ask: b.ask }, second.at);
+  const joined = gapLine({ from: a.from, to: b.to, dropped, by, reason: b.reason, parts, subscription: b.subscription }, second.at);
   return { ...joined, order: second.order };
 }
 
 /**
- * A line of the page itself.
+ * Create a line for a message of the page itself.
  * @param {string} message
  * @param {number} now UNIX milliseconds
- * @param {number} [order] what it stands behind
+ * @param {number} [order] position of the line before it
  * @returns {Line}
  */
 export function noticeLine(message, now, order = 0) {

@@ -1,17 +1,17 @@
 /**
- * The link to the relay: the client of this project (contracts/typescript), with what only a page with a reader
- * needs: a token that is asked for, why no socket comes about, and a filter that the reader changes.
+ * Connection to the relay: the client library (contracts/typescript) plus what only a page with a user needs: a prompt
+ * for a token, the reason why a WebSocket failed, and a filter that changes.
  *
  * Invariants:
- * 1. Place, return and renewal are the client's; another one begins where the one before it stood.
- * 2. What a client says after it was replaced is ignored.
- * 3. A filter that the relay refuses costs that filter and not the page.
+ * 1. Cursor, reconnects and token renewal belong to the client; a new client resumes where the previous one stopped.
+ * 2. Callbacks of a replaced client are ignored.
+ * 3. A filter that the relay rejects is dropped, and the page continues without it.
  */
 
 import { connect } from "/assets/client/index.js";
 import { Access } from "/assets/access.js";
 import { readCursor } from "/assets/cursor.js";
-import { askTime, heardTime, offset } from "/assets/present.js";
+import { fetchRelayTime, setRelayTime, clockOffset } from "/assets/relayclock.js";
 
 const FEED = "/ws";
 const HISTORY = "10m";
@@ -20,84 +20,84 @@ const BAD_FILTER = 4409;
 const EVERYTHING = [">"];
 
 /**
- * @typedef {object} Standing how the page stands with the relay
+ * @typedef {object} LinkState state of the connection
  * @property {"connecting"|"catching-up"|"live"|"waiting"|"closed"} phase
- * @property {string} reason why it is not live; empty when it is
- * @property {number} until when the next attempt starts, in `present()`; 0 unless one waits for its time
- * @property {import("/assets/access.js").Ask} ask a new token is what would help, and why
+ * @property {string} reason why it is not live; empty if it is
+ * @property {number} until time of the next attempt, in `relayNow()`; 0 unless it is scheduled
+ * @property {import("/assets/access.js").PromptReason} prompt why the user has to enter a token
  */
 
 /** @typedef {{subject: string, seq: number, event: Record<string, any>}} Item */
 
 /**
  * @typedef {object} Handlers
- * @property {(standing: Standing) => void} onLink
+ * @property {(state: LinkState) => void} onLink
  * @property {(welcome: Record<string, any>) => void} onWelcome
- * @property {() => void} onStart a session begins; what a snapshot before it left unfinished does not count
- * @property {(cursor: string, ask: import("/assets/filters.js").Ask) => void} onAsked from a place on a filter holds
+ * @property {() => void} onStart a session starts: an unfinished snapshot of the previous one is discarded
+ * @property {(cursor: string, subscription: import("/assets/filters.js").Subscription) => void} onSubscribed a subscription takes effect
  * @property {(items: Item[]) => void} onEvents in stream order
- * @property {(items: Item[], done: boolean, start: number) => void} onSnapshot complete as of sequence `start`
+ * @property {(items: Item[], done: boolean, start: number) => void} onSnapshot one message of a snapshot as of sequence `start`
  * @property {(gap: Record<string, any>) => void} onGap
  * @property {(upstream: {connected: boolean, since: string|null}) => void} onUpstream
  * @property {(token: import("/assets/access.js").AccessState) => void} onToken
- * @property {() => void} onEpoch the stream is another one: sequences start anew
- * @property {() => void} onDenied this page is granted nothing of what the filter asks for
+ * @property {() => void} onEpoch the stream was recreated: sequences start over
+ * @property {() => void} onDenied the token grants nothing that the filter selects
  */
 
 export class Link {
   #handlers;
   #access;
   /** @type {import("/assets/client/client.js").Client|null} */ #client = null;
-  /** @type {import("/assets/filters.js").Ask} */ #wanted = { level: "DEBUG", subjects: [] };
-  /** Subjects that are not asked for again. */
+  /** @type {import("/assets/filters.js").Subscription} */ #subscription = { level: "DEBUG", subjects: [] };
+  /** Subjects of the last filter that was outside of the grant. */
   #denied = "";
   #since = HISTORY;
   #start = 0;
   #epoch = "";
-  /** No session has begun on the present socket. */
+  /** No session has started on the current socket. */
   #first = true;
-  /** What the relay said before it closed. */
+  /** Close code of the relay's bye. */
   #code = 0;
-  /** Sockets in a row that did not come about. */
-  #failed = 0;
+  /** Failed connections in a row. */
+  #failures = 0;
 
   /**
    * @param {Handlers} handlers
-   * @param {ConstructorParameters<typeof Access>[0]} tab where the token is kept
+   * @param {ConstructorParameters<typeof Access>[0]} tab token storage
    */
   constructor(handlers, tab) {
     this.#handlers = handlers;
     this.#access = new Access(tab, {
       onChange: (state) => handlers.onToken(state),
-      onAsk: () => this.#client && this.#tell(this.#client.state),
+      onPrompt: () => this.#client && this.#publish(this.#client.state),
     });
-    // A page that a browser keeps for a step back must not keep its socket.
+    // A page in the back/forward cache must not keep its socket open.
     window.addEventListener("pagehide", () => this.#client?.close());
     window.addEventListener("pageshow", (event) => event.persisted && this.#client?.reconnect());
   }
 
-  /** Connect now, whatever is going on. */
+  /** Connect immediately. */
   connect() {
     if (this.#client && this.#code !== BAD_FILTER) this.#client.reconnect();
-    else this.#begin(null);
+    else this.#open(null);
   }
 
-  /** Follow something else from here on. @param {import("/assets/filters.js").Ask} ask */
-  want(ask) {
-    this.#wanted = ask;
+  /** Change the subscription. @param {import("/assets/filters.js").Subscription} subscription */
+  subscribe(subscription) {
+    this.#subscription = subscription;
     this.#client?.setFilter(this.#filter());
   }
 
   /**
-   * Use a token: a session that runs goes on with it, otherwise one begins.
-   * @param {string} text as the reader gave it
+   * Use a token: renew the running session with it, or start a new one.
+   * @param {string} text as entered by the user
    */
   authenticate(text) {
     const running = this.#running;
     if (!this.#access.offer(text, running)) return;
     if (running) this.#client?.renew();
-    // What it shows may be less: another client asks how things stand.
-    else this.#begin(this.#client?.cursor ?? null);
+    // The token may grant less: a new client requests a complete snapshot.
+    else this.#open(this.#client?.cursor ?? null);
   }
 
   get #running() {
@@ -105,13 +105,13 @@ export class Link {
   }
 
   #filter() {
-    const { level, subjects } = this.#wanted;
+    const { level, subjects } = this.#subscription;
     const denied = this.#denied !== "" && subjects.join() === this.#denied;
     return { level, subjects: subjects.length > 0 && !denied ? subjects : EVERYTHING };
   }
 
-  /** @param {string|null} cursor where to go on */
-  #begin(cursor) {
+  /** Replace the client. @param {string|null} cursor where to resume */
+  #open(cursor) {
     const before = this.#client;
     this.#client = null;
     before?.close();
@@ -123,19 +123,19 @@ export class Link {
       cursorStore: { load: () => cursor, save: () => {} },
     });
     this.#client = client;
-    const mine = (handle) => (what) => client === this.#client && handle(what);
-    client.onState(mine((state) => this.#changed(state)));
-    client.onRenewal(mine((token) => this.#access.taken(token)));
-    client.onMessage(mine((message) => this.#receive(message)));
-    client.onUpstream(mine((upstream) => this.#handlers.onUpstream(upstream)));
+    const ifCurrent = (handle) => (what) => client === this.#client && handle(what);
+    client.onState(ifCurrent((state) => this.#changed(state)));
+    client.onRenewal(ifCurrent((token) => this.#access.accepted(token)));
+    client.onMessage(ifCurrent((message) => this.#receive(message)));
+    client.onUpstream(ifCurrent((upstream) => this.#handlers.onUpstream(upstream)));
   }
 
   #receive(message) {
-    if (!this.#overstepped(message)) this.#access.hear(message);
+    if (!this.#filterDenied(message)) this.#access.receive(message);
     switch (message.type) {
       case "welcome":
-        this.#failed = 0;
-        askTime();
+        this.#failures = 0;
+        fetchRelayTime();
         this.#handlers.onWelcome(message);
         break;
       case "subscribed":
@@ -153,21 +153,21 @@ export class Link {
         if (message.reason === "reset") this.#enter(message.to);
         break;
       case "heartbeat":
-        heardTime(message.time);
+        setRelayTime(message.time);
         break;
       case "bye":
         this.#code = message.code;
         break;
-      default: // What the client minds by itself, and types of later versions.
+      default: // Handled by the client, or of a later version.
     }
   }
 
   #subscribed({ cursor, level, subjects }) {
     this.#start = readCursor(cursor).seq;
-    // With a place of our own, a gap that tells of another stream is yet to come.
+    // If we have a position already, a gap announces that the stream was recreated.
     if (!this.#epoch) this.#enter(cursor);
     if (this.#first) this.#handlers.onStart();
-    this.#handlers.onAsked(cursor, { level, subjects });
+    this.#handlers.onSubscribed(cursor, { level, subjects });
     if (this.#first && this.#access.offered) this.#client?.renew();
     this.#first = false;
   }
@@ -179,8 +179,8 @@ export class Link {
     this.#epoch = epoch;
   }
 
-  /** The relay ends the session because the filter's subjects lie outside of its grant. */
-  #overstepped({ type, code }) {
+  /** Return whether the relay closed the session because the filter is outside of the grant. */
+  #filterDenied({ type, code }) {
     return type === "bye" && code === FORBIDDEN && !this.#access.offered && this.#filter().subjects !== EVERYTHING;
   }
 
@@ -190,44 +190,44 @@ export class Link {
       this.#first = true;
       this.#code = 0;
     }
-    if (phase === "closed" && this.#access.kept) {
-      // The next token was refused, and the one that the session came with is still good.
-      this.#begin(this.#client?.cursor ?? null);
-    } else if (phase === "closed" && this.#overstepped({ type: "bye", code: this.#code })) {
-      this.#denied = this.#wanted.subjects.join();
+    if (phase === "closed" && this.#access.tokenStillValid) {
+      // The relay rejected the next token, but the session's own one is still valid.
+      this.#open(this.#client?.cursor ?? null);
+    } else if (phase === "closed" && this.#filterDenied({ type: "bye", code: this.#code })) {
+      this.#denied = this.#subscription.subjects.join();
       this.#handlers.onDenied();
-      this.#begin(this.#client?.cursor ?? null);
+      this.#open(this.#client?.cursor ?? null);
     } else if (phase === "closed" && this.#code === BAD_FILTER && this.#since && !this.#client?.cursor) {
-      // This relay gives no history: what comes from now on is still worth showing.
+      // The relay has no history: continue with live events only.
       this.#since = "";
-      this.#begin(null);
+      this.#open(null);
     } else {
       if (phase === "reconnecting" && state.retryAt !== null && this.#code === 0 && this.#first) this.#explain(state);
-      this.#tell(state);
+      this.#publish(state);
     }
   }
 
-  /** A browser does not say why no socket came about; a request does. */
+  /** Find out why the WebSocket failed: a browser does not say, but a plain request shows it. */
   async #explain(state) {
     const client = this.#client;
-    this.#failed += 1;
-    const { status, reason } = await this.#access.knock();
-    // One that answers now may have started meanwhile.
-    const known = status !== 200 || this.#failed > 1;
-    if (known && client === this.#client && client?.state === state) this.#tell({ ...state, reason });
+    this.#failures += 1;
+    const { status, reason } = await this.#access.probe();
+    // A relay that responds now may just have started: report it only if the WebSocket fails again.
+    const known = status !== 200 || this.#failures > 1;
+    if (known && client === this.#client && client?.state === state) this.#publish({ ...state, reason });
   }
 
-  #tell(state) {
-    const { ask, reason } = this.#access;
+  #publish(state) {
+    const { prompt, reason } = this.#access;
     const running = this.#running;
     const waits = state.phase === "reconnecting" && (state.retryAt !== null || navigator.onLine === false);
     const attempt = state.phase === "reconnecting" ? "connecting" : state.phase;
-    const phase = ask && !running ? "closed" : waits ? "waiting" : attempt;
+    const phase = prompt && !running ? "closed" : waits ? "waiting" : attempt;
     this.#handlers.onLink({
       phase,
-      reason: ask ? reason : state.reason,
-      until: phase === "waiting" && state.retryAt ? state.retryAt - offset() : 0,
-      ask: running ? "" : ask,
+      reason: prompt ? reason : state.reason,
+      until: phase === "waiting" && state.retryAt ? state.retryAt - clockOffset() : 0,
+      prompt: running ? "" : prompt,
     });
   }
 }

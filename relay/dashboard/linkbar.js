@@ -1,13 +1,13 @@
 /**
- * The state of the connection, of NATS, and of the flow, at the top of the page.
+ * State of the connection, of NATS, and of the event rate, at the top of the page.
  *
- * Invariants: what is out of date says so: while the page is not live, or NATS is away, a banner stands over
- * everything and the tiles fade; a reader of a screen hears a change of state once, not each second of a wait.
+ * Invariants: stale data is marked: while the page is not live, or the relay has no connection to NATS, a banner is
+ * shown and the tiles fade; screen readers announce a change of state once, not each second of a countdown.
  */
 
 import { byId, setAttribute, setText } from "/assets/dom.js";
 import { Flow } from "/assets/flow.js";
-import { clockError } from "/assets/present.js";
+import { clockError } from "/assets/relayclock.js";
 import { SECONDS } from "/assets/rate.js";
 import { STRINGS } from "/assets/strings.js";
 import { clock, count, duration, fullTime } from "/assets/times.js";
@@ -15,7 +15,7 @@ import { sentence, TokenForm } from "/assets/tokenform.js";
 
 const CONNECTED = ["live", "catching-up"];
 
-/** A link that comes back sooner than this is a blink, and no banner. */
+/** A shorter disconnect shows no banner. */
 const BANNER_AFTER_MS = 700;
 
 export class LinkBar {
@@ -28,8 +28,8 @@ export class LinkBar {
   #retry = byId("retry");
   #flow = new Flow(byId("flow-chart"));
   #token;
-  /** @type {import("/assets/link.js").Standing} */
-  #link = { phase: "connecting", reason: "", until: 0, ask: "" };
+  /** @type {import("/assets/link.js").LinkState} */
+  #link = { phase: "connecting", reason: "", until: 0, prompt: "" };
   #lostAt = 0;
   #everLive = false;
   /** @type {{connected: boolean, since: string|null}} */
@@ -37,7 +37,7 @@ export class LinkBar {
   #gaps = { number: 0, events: 0, unknown: 0 };
 
   /**
-   * @param {() => void} onRetry the reader wants to connect now
+   * @param {() => void} onRetry called when the user wants to connect now
    * @param {ConstructorParameters<typeof TokenForm>} token
    */
   constructor(onRetry, ...token) {
@@ -45,7 +45,7 @@ export class LinkBar {
     this.#token = new TokenForm(...token);
   }
 
-  /** @param {import("/assets/link.js").Standing} link @param {number} now */
+  /** @param {import("/assets/link.js").LinkState} link @param {number} now */
   setLink(link, now) {
     if (CONNECTED.includes(link.phase)) {
       this.#everLive = true;
@@ -53,14 +53,14 @@ export class LinkBar {
     } else if (this.#lostAt === 0) {
       this.#lostAt = now;
     }
-    // While the relay looks at what it was given, the question stands: otherwise it would blink.
-    const { ask } = this.#link;
-    this.#link = link.phase === "connecting" && ask ? { ...link, reason: "", ask } : link;
-    const shown = this.#link.ask ? "asking" : link.phase;
+    // Keep the prompt while the relay verifies the token that was entered: otherwise it would flicker.
+    const { prompt } = this.#link;
+    this.#link = link.phase === "connecting" && prompt ? { ...link, reason: "", prompt } : link;
+    const shown = this.#link.prompt ? "no-token" : link.phase;
     setAttribute(this.#state, "data-phase", shown);
     setText(this.#word, STRINGS.link.phases[shown]);
     this.tick(now);
-    if (link.ask) this.#token.focus();
+    if (link.prompt) this.#token.focus();
   }
 
   /** @param {import("/assets/access.js").AccessState} token @param {number} now */
@@ -80,7 +80,7 @@ export class LinkBar {
     this.tick(now);
   }
 
-  /** Count what was passed over. @param {{dropped: number|null, reason: string}} gap */
+  /** Count a gap. @param {{dropped: number|null, reason: string}} gap */
   addGap({ dropped }) {
     const gaps = this.#gaps;
     gaps.number += 1;
@@ -92,72 +92,72 @@ export class LinkBar {
     setAttribute(byId("lost-box"), "title", STRINGS.flow.gaps(count(gaps.number)) + unknown);
   }
 
-  /** True when what is shown may be out of date. */
+  /** Set while the data shown may be outdated. */
   get stale() {
     return document.body.dataset.stale === "true";
   }
 
-  /** Write what only time changes. @param {number} now */
+  /** Update what depends on the time. @param {number} now */
   tick(now) {
-    const { phase, reason, until, ask } = this.#link;
+    const { phase, reason, until, prompt } = this.#link;
     const left = Math.max(0, Math.ceil((until - now) / 1000));
     setText(this.#wait, until > 0 ? STRINGS.link.in(left) : "");
-    const lost = !CONNECTED.includes(phase) && (phase === "closed" || ask !== "" || now - this.#lostAt >= BANNER_AFTER_MS);
-    const away = !lost && !this.#upstream.connected;
+    const lost = !CONNECTED.includes(phase) && (phase === "closed" || prompt !== "" || now - this.#lostAt >= BANNER_AFTER_MS);
+    const upstreamDown = !lost && !this.#upstream.connected;
     const offered = !lost && this.#token.offered;
-    this.#banner.hidden = !lost && !away && !offered;
-    setAttribute(document.body, "data-stale", String(lost || away));
-    // A question is no alarm while there is nothing on the page that could be out of date.
-    const calm = lost ? ask !== "" && !this.#everLive : !away;
+    this.#banner.hidden = !lost && !upstreamDown && !offered;
+    setAttribute(document.body, "data-stale", String(lost || upstreamDown));
+    // A prompt is not an alarm as long as the page has no data that could be outdated.
+    const calm = lost ? prompt !== "" && !this.#everLive : !upstreamDown;
     setAttribute(this.#banner, "data-tone", !calm ? "alarm" : lost ? "ask" : "offer");
-    this.#retry.hidden = !lost || ask !== "" || phase === "connecting";
-    const asked = this.#askForToken(lost ? ask : "", reason, offered);
-    if (lost) this.#showLost(phase, reason, asked);
-    else if (away) this.#showAway();
-    else if (asked) this.#say(asked.headline, asked.detail);
+    this.#retry.hidden = !lost || prompt !== "" || phase === "connecting";
+    const form = this.#promptForToken(lost ? prompt : "", reason, offered);
+    if (lost) this.#showLost(phase, reason, form);
+    else if (upstreamDown) this.#showUpstreamDown();
+    else if (form) this.#showBanner(form.headline, form.detail);
     this.#token.tick(now);
     const off = clockError();
     setText(byId("clock-off"), off === 0 ? "" : STRINGS.link.clockOff(duration(Math.abs(off)), off > 0));
   }
 
-  #askForToken(ask, reason, offered) {
-    if (ask) return this.#token.ask(ask, reason);
-    if (offered) return this.#token.offer();
+  #promptForToken(prompt, reason, offered) {
+    if (prompt) return this.#token.prompt(prompt, reason);
+    if (offered) return this.#token.promptRenewal();
     this.#token.hide();
     return null;
   }
 
-  #showLost(phase, reason, asked) {
+  #showLost(phase, reason, form) {
     const asOf = this.#everLive ? STRINGS.link.asOf(clock(this.#lostAt).slice(0, 8)) : "";
     const headline = phase === "closed" ? STRINGS.link.closed : STRINGS.link.lost;
-    const detail = asked ? asked.detail : sentence(reason);
-    this.#say(asked?.headline ?? headline, [detail, asOf].join(" ").trim());
+    const detail = form ? form.detail : sentence(reason);
+    this.#showBanner(form?.headline ?? headline, [detail, asOf].join(" ").trim());
   }
 
-  #say(headline, detail) {
+  #showBanner(headline, detail) {
     setText(this.#headline, headline);
     setText(this.#detail, detail);
   }
 
-  #showAway() {
+  #showUpstreamDown() {
     const at = Date.parse(this.#upstream.since ?? "");
     const since = Number.isNaN(at) ? "" : clock(at).slice(0, 8);
-    this.#say(STRINGS.link.away, STRINGS.link.unheard(since));
+    this.#showBanner(STRINGS.link.upstreamDown, STRINGS.link.noEvents(since));
   }
 
   /**
-   * Show the flow.
+   * Show the event rate.
    * @param {import("/assets/rate.js").Rate} rate
    * @param {number} now UNIX milliseconds
    */
   setRate(rate, now) {
-    if (this.#everLive && this.#lostAt > 0) rate.deafen(this.#lostAt, now);
+    if (this.#everLive && this.#lostAt > 0) rate.markDisconnected(this.#lostAt, now);
     setText(byId("rate"), count(rate.seconds(now)[SECONDS - 1]));
     this.#flow.show(rate, now);
     for (const part of byId("rate-levels").children) {
       const number = rate.seconds(now, [part.dataset.level])[SECONDS - 1];
       setText(part.firstElementChild, count(number));
-      setAttribute(part, "data-some", String(number > 0));
+      setAttribute(part, "data-active", String(number > 0));
     }
     const age = byId("age");
     setText(age, rate.last ? STRINGS.flow.ago(duration(now - rate.last)) : STRINGS.flow.noneYet);

@@ -1,31 +1,32 @@
 /**
- * The log: what arrives, what is loaded, what of it is shown, and the keys of the page.
+ * The log: received and loaded lines, their filter, and the page's keyboard shortcuts.
  *
- * Invariants: what the filter lets through is what the relay is asked for, as far as the relay can tell; a key that
- * types a character is left alone while the reader types; `p` does what the pause button does; Esc undoes one thing at a time: the chosen line, then the filter.
+ * Invariants: the relay is asked for what the filter matches, as far as a subscription can express it; shortcuts that
+ * type a character are inactive while the user types; `p` does the same as the pause button; Esc undoes one step at a
+ * time: the selected line, then the filter.
  */
 
-import { Asked } from "/assets/asked.js";
+import { FilterCoverage } from "/assets/coverage.js";
 import { copy, details, lineText } from "/assets/details.js";
 import { byId, setAttribute, setText } from "/assets/dom.js";
-import { Feed } from "/assets/feed.js";
+import { LogList } from "/assets/loglist.js";
 import { FilterBar } from "/assets/filterbar.js";
-import { askFor, same, testOf, writeAddress } from "/assets/filters.js";
+import { subscriptionFor, sameSubscription, matcherFor, formatAddress } from "/assets/filters.js";
 import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
-import { Loads } from "/assets/loads.js";
+import { Backfill } from "/assets/backfill.js";
 import { Logs } from "/assets/logs.js";
 import { readCursor } from "/assets/cursor.js";
-import { present } from "/assets/present.js";
+import { relayNow } from "/assets/relayclock.js";
 import { STRINGS } from "/assets/strings.js";
 import { count } from "/assets/times.js";
 
 export class LogPane {
   #logs = new Logs();
-  #feed;
+  #list;
   #bar;
-  #loads = new Loads(this.#logs, () => this.#changed());
-  #asked = new Asked();
-  /** What the relay was asked for last. @type {import("/assets/filters.js").Ask|null} */ #ask = null;
+  #backfill = new Backfill(this.#logs, () => this.#changed());
+  #coverage = new FilterCoverage();
+  /** Subscription in effect. @type {import("/assets/filters.js").Subscription|null} */ #subscription = null;
   #epoch = "";
   #marked = NaN;
   #pause = byId("pause");
@@ -34,20 +35,20 @@ export class LogPane {
   #counts = byId("log-counts");
   #empty = byId("log-empty");
   #onChange;
-  #onWant;
+  #onSubscribe;
   #dirty = true;
   #unseen = 0;
 
   /**
-   * @param {() => void} onChange called when there is something to draw that no event brought
-   * @param {(ask: import("/assets/filters.js").Ask) => void} onWant called with what the relay is to be asked for
+   * @param {() => void} onChange called when the log has to be redrawn for another reason than a new event
+   * @param {(subscription: import("/assets/filters.js").Subscription) => void} onSubscribe called when another subscription is needed
    */
-  constructor(onChange, onWant) {
+  constructor(onChange, onSubscribe) {
     this.#onChange = onChange;
-    this.#onWant = onWant;
-    this.#feed = new Feed(byId("feed"), {
-      detail: (line) => details(line, this.#acts(line)),
-      load: (line) => this.#loads.fill(line),
+    this.#onSubscribe = onSubscribe;
+    this.#list = new LogList(byId("feed"), {
+      detail: (line) => details(line, this.#actions(line)),
+      load: (line) => this.#backfill.fill(line),
     });
     this.#bar = new FilterBar(() => this.#filter());
     this.#pause.addEventListener("click", () => this.#togglePause());
@@ -57,112 +58,112 @@ export class LogPane {
   }
 
   /**
-   * Take in events.
+   * Add events.
    * @param {import("/assets/link.js").Item[]} items in stream order
    * @param {number} now UNIX milliseconds
    */
   add(items, now) {
-    this.#add(items.map((item) => eventLine(item, JSON.stringify(item).length, now, this.#loads.base)));
+    this.#add(items.map((item) => eventLine(item, JSON.stringify(item).length, now, this.#backfill.base)));
   }
 
-  /** Take in a gap. @param {Record<string, any>} gap @param {number} at UNIX milliseconds, NaN if unknown */
+  /** Add a gap. @param {Record<string, any>} gap @param {number} at UNIX milliseconds, NaN if unknown */
   gap(gap, at) {
-    this.#add([gapLine({ ...gap, ask: this.#ask }, at, this.#loads.base)]);
+    this.#add([gapLine({ ...gap, subscription: this.#subscription }, at, this.#backfill.base)]);
   }
 
   /**
-   * The relay sends what is asked for from a place on: what was not asked for before it is loaded.
+   * Handle a subscription that takes effect, and load what an earlier, narrower one left out.
    * @param {string} cursor
-   * @param {import("/assets/filters.js").Ask} ask
+   * @param {import("/assets/filters.js").Subscription} subscription
    */
-  asked(cursor, ask) {
+  subscribed(cursor, subscription) {
     const first = this.#epoch === "";
-    // The same object for the same question: gaps of one are joined.
-    if (!this.#ask || !same(this.#ask, ask)) this.#ask = ask;
+    // Keep the identity of an equal subscription: only gaps of the same one are joined.
+    if (!this.#subscription || !sameSubscription(this.#subscription, subscription)) this.#subscription = subscription;
     this.#epoch = readCursor(cursor).epoch;
-    if (first && this.#bar.line) this.#openAt(this.#bar.line, cursor);
-    const missing = this.#asked.from(cursor, this.#ask);
+    if (first && this.#bar.line) this.#openLine(this.#bar.line, cursor);
+    const missing = this.#coverage.extend(cursor, this.#subscription);
     if (!missing) return;
-    const line = gapLine(missing, present(), this.#loads.base);
+    const line = gapLine(missing, relayNow(), this.#backfill.base);
     this.#logs.insert([line]);
-    this.#loads.fill(line);
+    this.#backfill.fill(line);
   }
 
-  /** Say something between the lines. @param {string} text */
+  /** Add a message of the page itself. @param {string} text */
   notice(text) {
-    this.#add([noticeLine(text, present(), this.#logs.end + 0.1)]);
+    this.#add([noticeLine(text, relayNow(), this.#logs.end + 0.1)]);
   }
 
-  /** The stream is another one: its sequences begin anew. */
-  begin() {
-    this.#loads.base = Math.ceil(this.#logs.end) + 1;
+  /** Start a new range of positions, because the stream was recreated and its sequences start over. */
+  startEpoch() {
+    this.#backfill.base = Math.ceil(this.#logs.end) + 1;
   }
 
   #add(lines) {
     const before = this.#logs.matching;
     this.#logs.add(lines);
-    if (!this.#feed.following) this.#unseen += Math.max(0, this.#logs.matching - before);
-    this.#bar.offer(lines);
+    if (!this.#list.following) this.#unseen += Math.max(0, this.#logs.matching - before);
+    this.#bar.addSources(lines);
     this.#dirty = true;
   }
 
-  /** The text that the log is narrowed to; empty when it is not. */
+  /** Text in the text filter; empty if there is none. */
   get text() {
     return this.#bar.text;
   }
 
-  /** Narrow the log to a text, or back to all of it when it is narrowed to that already. @param {string} text */
+  /** Filter the log by a text, or clear the text if it is set already. @param {string} text */
   narrow(text) {
-    this.#bar.type(this.#bar.text === text ? "" : text);
+    this.#bar.setText(this.#bar.text === text ? "" : text);
   }
 
   /** Draw what changed; called once per frame. */
   draw() {
-    const { following } = this.#feed;
+    const { following } = this.#list;
     if (following) {
       this.#unseen = 0;
-      this.#logs.settle();
+      this.#logs.releaseLoaded();
     }
     this.#jump.hidden = following;
     if (!following) setText(this.#jump, this.#unseen ? STRINGS.log.newer(count(this.#unseen)) : STRINGS.log.newest);
     if (!this.#dirty) return;
     this.#dirty = false;
     const { shown, matching, total, waiting, paused } = this.#logs;
-    this.#feed.show(shown);
+    this.#list.show(shown);
     setText(this.#counts, matching === total ? count(total) : STRINGS.log.counts(count(matching), count(total)));
     setText(this.#fresh, paused ? STRINGS.log.fresh(count(waiting)) : "");
     this.#empty.hidden = shown.length > 0;
-    setText(this.#empty, total === 0 ? STRINGS.log.none : STRINGS.log.nonePass);
+    setText(this.#empty, total === 0 ? STRINGS.log.none : STRINGS.log.noMatch);
   }
 
   #filter() {
-    const passes = testOf(this.#bar.filter);
+    const passes = matcherFor(this.#bar.filter);
     if (!this.#bar.line) this.#marked = NaN;
     this.#logs.filter((line) => line.order === this.#marked || passes(line));
-    this.#onWant(askFor(this.#bar.filter));
-    this.#feed.follow();
+    this.#onSubscribe(subscriptionFor(this.#bar.filter));
+    this.#list.follow();
     this.#dirty = true;
   }
 
-  async #openAt(place, start) {
-    const line = await this.#loads.place(place, start);
-    // Whoever narrowed the log meanwhile is not called back.
-    if (!line || this.#bar.line !== place) return;
+  async #openLine(cursor, start) {
+    const line = await this.#backfill.loadAround(cursor, start);
+    // The user may have changed the filter in the meantime.
+    if (!line || this.#bar.line !== cursor) return;
     this.#marked = line.order;
-    this.#feed.show(this.#logs.shown);
-    this.#feed.mark(line);
+    this.#list.show(this.#logs.shown);
+    this.#list.mark(line);
   }
 
-  #acts(line) {
+  #actions(line) {
     const link = () => {
       const open = { level: "DEBUG", source: "", words: [], not: [] };
-      return location.origin + writeAddress(open, `${this.#epoch}-${line.item.seq}`);
+      return location.origin + formatAddress(open, `${this.#epoch}-${line.item.seq}`);
     };
-    const ours = line.order > this.#loads.base;
+    const ours = line.order > this.#backfill.base;
     return {
       link: ours && this.#epoch ? link : null,
-      only: () => this.#bar.only(line.source),
-      close: () => this.#feed.select(null),
+      only: () => this.#bar.filterSource(line.source),
+      close: () => this.#list.select(null),
     };
   }
 
@@ -172,8 +173,8 @@ export class LogPane {
   }
 
   #toNewest() {
-    this.#feed.follow();
-    this.#bar.leaveLine();
+    this.#list.follow();
+    this.#bar.clearLine();
     this.#dirty = true;
   }
 
@@ -193,7 +194,7 @@ export class LogPane {
       return;
     }
     if (event.target.closest("input, select, textarea")) return;
-    const chosen = this.#feed.selected;
+    const chosen = this.#list.selected;
     if (event.key === "/") {
       event.preventDefault();
       this.#bar.focus();
@@ -209,9 +210,9 @@ export class LogPane {
   }
 
   #clear() {
-    if (this.#feed.selected) {
-      this.#feed.select(null);
-    } else if (!this.#bar.open) {
+    if (this.#list.selected) {
+      this.#list.select(null);
+    } else if (!this.#bar.empty) {
       this.#bar.clear();
     } else if (document.activeElement instanceof HTMLInputElement) {
       document.activeElement.blur();

@@ -1,13 +1,13 @@
 /**
- * The lines that are kept, and which of them are shown.
+ * Store of the log's lines, and which of them are shown.
  *
  * Invariants:
- * 1. Lines stand in the order of the stream, whenever they came, and each event once.
- * 2. At most 50 000 lines and 64 MB of events are kept, the oldest go first; what the reader loads has room of
- *    its own, or it would push itself out.
- * 3. Filtering hides, it never throws away: loosening a filter brings everything kept back.
- * 4. While paused what is shown stays as it is; what arrives waits, bounded alike, and what does not fit is told.
- * 5. Gaps with nothing shown between them are shown as one.
+ * 1. Lines are in stream order, whenever they arrived, and each event is stored once.
+ * 2. At most 50 000 lines and 64 MB of events are kept, and the oldest are dropped first; lines that the user loads have
+ *    a limit of their own, otherwise they would evict themselves.
+ * 3. A filter hides lines but drops none: a wider filter shows all kept lines again.
+ * 4. While paused, the lines shown do not change; new lines are queued up to the same limit, and dropped ones counted.
+ * 5. Adjacent gaps are shown as one.
  */
 
 import { joinGaps, noticeLine } from "/assets/lines.js";
@@ -21,7 +21,7 @@ const MAX_LOADED = 10_000;
 const MAX_BYTES = 64 * 1024 * 1024;
 
 /**
- * Where a place is, or would be.
+ * Return the index of a position, or the index where it would be inserted.
  * @param {Line[]} lines in order
  * @param {number} order
  */
@@ -35,7 +35,7 @@ export function indexOfOrder(lines, order) {
   return low;
 }
 
-/** Two rows of lines as one; an event that is in both comes once. */
+/** Merge two lists of lines; an event in both occurs once. */
 function merge(first, second) {
   const all = [];
   let [i, j] = [0, 0];
@@ -47,66 +47,66 @@ function merge(first, second) {
   return all;
 }
 
-const weigh = (lines) => lines.reduce((sum, line) => sum + line.bytes, 0);
+const totalBytes = (lines) => lines.reduce((sum, line) => sum + line.bytes, 0);
 const countEvents = (lines) => lines.reduce((sum, line) => sum + (line.item ? 1 : 0), 0);
 
 export class Logs {
   /** @type {Line[]} */ #lines = [];
   /** @type {Line[]} */ #waiting = [];
-  #lost = 0;
+  #dropped = 0;
   #bytes = 0;
   #extra = 0;
   #passes = (_line) => true;
 
-  /** Lines that pass the filter, oldest first. @type {Line[]} */
+  /** Lines that match the filter, oldest first. @type {Line[]} */
   shown = [];
 
-  /** Events kept, whether shown or not. */
+  /** Number of events kept. */
   total = 0;
 
-  /** Events shown. */
+  /** Number of events shown. */
   matching = 0;
 
-  /** True while what is shown stands still. */
+  /** Set while the log is paused. */
   paused = false;
 
-  /** Lines that arrived since the pause. */
+  /** Number of lines that arrived since the pause. */
   get waiting() {
-    return this.#waiting.length + this.#lost;
+    return this.#waiting.length + this.#dropped;
   }
 
-  /** The place of the last line, 0 without any. */
+  /** Position of the last line, 0 if there is none. */
   get end() {
     return (this.#waiting.at(-1) ?? this.#lines.at(-1))?.order ?? 0;
   }
 
-  /** Whether an event is kept. @param {number} order @returns {Line|undefined} */
+  /** Find the line of an event. @param {number} order @returns {Line|undefined} */
   find(order) {
     const line = this.#lines[indexOfOrder(this.#lines, order)];
     return line?.order === order && line.item ? line : undefined;
   }
 
-  /** Take in lines that arrived. @param {Line[]} lines in order */
+  /** Add lines that arrived. @param {Line[]} lines in order */
   add(lines) {
     if (lines.length === 0) return;
     if (!this.paused) {
-      this.#take(lines);
+      this.#insert(lines);
       return;
     }
     this.#waiting.push(...lines);
     const out = Math.max(0, this.#waiting.length - MAX_LINES);
     if (out > 0) this.#waiting.splice(0, out);
-    this.#lost += out;
+    this.#dropped += out;
   }
 
-  /** Put lines in that the reader asked for, also while paused. @param {Line[]} lines in order */
+  /** Insert lines that the user loaded, also while paused. @param {Line[]} lines in order */
   insert(lines) {
     if (lines.length === 0) return;
     this.#extra = Math.min(MAX_LOADED, this.#extra + lines.length);
-    this.#take(lines);
+    this.#insert(lines);
   }
 
-  /** Put lines in the place of others, as the reader asked for. @param {Line[]} old @param {Line[]} lines in order */
+  /** Replace lines by others that the user loaded. @param {Line[]} old @param {Line[]} lines in order */
   replace(old, lines) {
     const out = new Set(old);
     this.#lines = this.#lines.filter((line) => !out.has(line));
@@ -115,8 +115,8 @@ export class Logs {
     this.insert(lines);
   }
 
-  /** Give the room back that loaded lines had: the reader is at the newest again. */
-  settle() {
+  /** Drop the extra limit for loaded lines: the user is back at the newest line. */
+  releaseLoaded() {
     if (this.#extra === 0) return;
     this.#extra = 0;
     this.#trim();
@@ -129,21 +129,21 @@ export class Logs {
     if (paused) return;
     const lines = this.#waiting;
     this.#waiting = [];
-    if (this.#lost > 0) {
+    if (this.#dropped > 0) {
       const { at, order } = lines[0];
-      lines.unshift(noticeLine(STRINGS.log.unfit(count(this.#lost)), at, order - 0.25));
-      this.#lost = 0;
+      lines.unshift(noticeLine(STRINGS.log.dropped(count(this.#dropped)), at, order - 0.25));
+      this.#dropped = 0;
     }
     this.add(lines);
   }
 
-  /** Narrow or widen what is shown. @param {(line: Line) => boolean} passes for lines that are events */
+  /** Set the filter. @param {(line: Line) => boolean} passes predicate for lines of events */
   filter(passes) {
     this.#passes = passes;
     this.#rebuild();
   }
 
-  #take(lines) {
+  #insert(lines) {
     if (lines[0].order > (this.#lines.at(-1)?.order ?? -1)) {
       for (const line of lines) {
         this.#lines.push(line);
@@ -159,14 +159,14 @@ export class Logs {
   }
 
   #rebuild() {
-    this.#bytes = weigh(this.#lines);
+    this.#bytes = totalBytes(this.#lines);
     this.total = countEvents(this.#lines);
     this.shown = [];
     this.matching = 0;
     for (const line of this.#lines) this.#show(line);
   }
 
-  /** Gaps and notices always pass: they speak of what cannot be filtered. */
+  /** Show a line if it passes; gaps and notices always do, because their content cannot be matched. */
   #show(line) {
     if (line.item && !this.#passes(line)) return;
     const last = this.shown.at(-1);
@@ -181,7 +181,7 @@ export class Logs {
 
   #trim() {
     let out = Math.max(0, this.#lines.length - MAX_LINES - this.#extra);
-    let bytes = weigh(this.#lines.slice(0, out));
+    let bytes = totalBytes(this.#lines.slice(0, out));
     while (this.#bytes - bytes > MAX_BYTES && out < this.#lines.length - 1) bytes += this.#lines[out++].bytes;
     if (out === 0) return;
     this.#bytes -= bytes;

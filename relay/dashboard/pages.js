@@ -1,8 +1,8 @@
 /**
- * What the stream still holds, read through GET /events.
+ * Pages of the stream's history, read through GET /events.
  *
- * Invariants: one page at a time is read, with this tab's token in a header and never in the address; a relay
- * that is busy is asked again when it said so, a few times.
+ * Invariants: pages are read one at a time, with this tab's token in a header and never in the URL; a busy relay is
+ * retried a few times, after the delay that it sets.
  */
 
 import { STRINGS } from "/assets/strings.js";
@@ -14,10 +14,10 @@ const LONGEST_WAIT_S = 5;
 let turn = Promise.resolve();
 
 /**
- * One page.
- * @param {Record<string, string|string[]>} query as the relay takes it; what is empty is left out
+ * Read one page.
+ * @param {Record<string, string|string[]>} query parameters of the request; empty ones are left out
  * @returns {Promise<{events: import("/assets/link.js").Item[], cursor: string, more: boolean, gap?: Record<string, any>}>}
- * @throws {Error} with what the relay says, when it says no
+ * @throws {Error} with the relay's message
  */
 export function readPage(query) {
   const page = turn.then(() => read(query));

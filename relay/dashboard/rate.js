@@ -1,29 +1,28 @@
 /**
- * How many events came in each of the last 300 seconds, of which level, in which of them nothing could come, and when
- * the last one was.
+ * Events per second of the last 300 seconds by level, the seconds without a connection, and the time of the last event.
  *
- * Invariants: 300 counters of each kind, however fast events come; the second that is still running is not shown, since
- * it would always look like a dip.
+ * Invariants: memory is constant: 300 counters per level; the current second is not shown, because an incomplete second
+ * would look like a dip.
  */
 
-/** Seconds that are kept and drawn. */
+/** Number of seconds kept. */
 export const SECONDS = 300;
 
-/** What is counted apart: the levels, and what has none. */
+/** Levels counted separately; the last is for events without a level. */
 export const KINDS = ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL", ""];
 
 export class Rate {
   #counts = new Map(KINDS.map((kind) => [kind, new Array(SECONDS + 1).fill(0)]));
-  #deaf = new Array(SECONDS + 1).fill(false);
+  #disconnected = new Array(SECONDS + 1).fill(false);
   #second = 0;
 
-  /** UNIX milliseconds of the newest event, 0 before the first. */
+  /** Time of the latest event, UNIX milliseconds; 0 before the first. */
   last = 0;
 
   /**
    * Count an event.
-   * @param {unknown} kind one of KINDS; any other counts as without a level
-   * @param {number} at when they count, UNIX milliseconds: their own time while history is read
+   * @param {unknown} kind one of KINDS; anything else counts as without a level
+   * @param {number} at time to count it at, UNIX milliseconds: during a replay the event's own time
    * @param {number} now UNIX milliseconds
    */
   add(kind, at, now) {
@@ -36,9 +35,9 @@ export class Rate {
   }
 
   /**
-   * Events in each of the last 300 whole seconds, oldest first.
+   * Return the events in each of the last 300 full seconds, oldest first.
    * @param {number} now UNIX milliseconds
-   * @param {string[]} kinds of which kinds
+   * @param {string[]} kinds levels to add up
    * @returns {number[]}
    */
   seconds(now, kinds = KINDS) {
@@ -51,25 +50,25 @@ export class Rate {
   }
 
   /**
-   * Nothing could come in: that none came says nothing.
+   * Mark seconds without a connection, in which no events could arrive.
    * @param {number} since UNIX milliseconds
    * @param {number} now UNIX milliseconds
    */
-  deafen(since, now) {
+  markDisconnected(since, now) {
     this.#advance(now);
-    // From the start each time: a page that is not looked at has few ticks.
+    // From the start each time, because a page in the background ticks rarely.
     const first = Math.max(Math.floor(since / 1000), this.#second - SECONDS);
-    for (let s = first; s <= this.#second; s += 1) this.#deaf[this.#index(s)] = true;
+    for (let s = first; s <= this.#second; s += 1) this.#disconnected[this.#index(s)] = true;
   }
 
   /**
-   * In which of the last 300 whole seconds nothing could come in, oldest first.
+   * Return which of the last 300 full seconds had no connection, oldest first.
    * @param {number} now UNIX milliseconds
    * @returns {boolean[]}
    */
-  deaf(now) {
+  disconnected(now) {
     this.#advance(now);
-    return Array.from({ length: SECONDS }, (_, i) => this.#deaf[this.#index(this.#second - SECONDS + i)]);
+    return Array.from({ length: SECONDS }, (_, i) => this.#disconnected[this.#index(this.#second - SECONDS + i)]);
   }
 
   #index(second) {
@@ -82,7 +81,7 @@ export class Rate {
     const first = Math.max(this.#second + 1, second - SECONDS);
     for (let s = first; s <= second; s += 1) {
       for (const counts of this.#counts.values()) counts[this.#index(s)] = 0;
-      this.#deaf[this.#index(s)] = false;
+      this.#disconnected[this.#index(s)] = false;
     }
     this.#second = second;
   }

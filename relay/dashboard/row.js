@@ -1,7 +1,7 @@
 /**
- * One row of the log on the screen; it shows another line whenever the list gives it one.
+ * Row of the log list, reused for different lines.
  *
- * Invariant: whatever a producer wrote enters as text only.
+ * Invariant: text of a producer is only ever set as text.
  */
 
 import { element, setAttribute, setText } from "/assets/dom.js";
@@ -29,7 +29,7 @@ export class Row {
     when.append(this.#time);
     this.act = cell("span", "row-act");
     this.#load.setAttribute("type", "button");
-    // The list is one stop of the Tab key; Enter on the row does what the button does.
+    // The list is a single tab stop; Enter on the row does the same as the button.
     this.#load.tabIndex = -1;
     this.act.append(this.#load);
     this.root = element("div", "row", when, this.#label, this.#source, this.#message, this.act);
@@ -52,7 +52,7 @@ export class Row {
     setText(this.#message, line.message);
     this.act.hidden = !(gap && (canLoad(line) || gap.state === "loading"));
     this.#load.disabled = gap?.state === "loading";
-    setText(this.#load, gap?.state === "loading" ? STRINGS.gap.loading : gap?.state ? STRINGS.gap.again : STRINGS.gap.load(gap?.dropped));
+    setText(this.#load, gap?.state === "loading" ? STRINGS.gap.loading : gap?.state ? STRINGS.gap.retry : STRINGS.gap.load(gap?.dropped));
   }
 
   /**

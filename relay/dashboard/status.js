@@ -1,23 +1,23 @@
 /**
- * The statuses of the contract: which is worse, and how each is shown.
+ * Statuses of the contract: their order of severity, and how they are shown.
  *
- * Invariants: every status has a shape and a word beside its colour, and its shape differs from all others.
- * The shapes are drawn by style.css for [data-status].
+ * Invariants: every status has a shape and a label besides its colour, and all shapes differ.
+ * The shapes are drawn by gateways.css for [data-status].
  */
 
 import { element, setAttribute, setText } from "/assets/dom.js";
 import { STRINGS } from "/assets/strings.js";
 
-/** Statuses, worst first. Out of session is expected, hence last. */
+/** Statuses, worst first. Off session is an expected state, hence last. */
 export const STATUSES = ["UNHEALTHY", "RECOVERING", "DEGRADED", "UNKNOWN", "HEALTHY", "OFF_SESSION"];
 
-/** No longer watched: leaves the page. */
+/** The gateway is no longer monitored: it is removed from the page. */
 export const REMOVED = "REMOVED";
 
 const RANK = new Map(STATUSES.map((name, index) => [name, index]));
 
 /**
- * A status as it came, or UNKNOWN for a word that the contract does not have.
+ * Read a status; an unknown one becomes UNKNOWN.
  * @param {unknown} value
  * @returns {string}
  */
@@ -35,16 +35,25 @@ export function rank(status) {
 }
 
 /**
- * The word to show.
+ * Return the label of a status.
  * @param {string} status
  * @returns {string}
  */
-export function word(status) {
+export function statusLabel(status) {
   return STRINGS.status[status] ?? status;
 }
 
 /**
- * Shape and word, coloured.
+ * Return the label of a reason code, or any other reason unchanged.
+ * @param {string} reason
+ * @returns {string}
+ */
+export function reasonLabel(reason) {
+  return Object.hasOwn(STRINGS.reasons, reason) ? STRINGS.reasons[reason] : reason;
+}
+
+/**
+ * Create the mark of a status: its shape and label, in its colour.
  * @returns {{root: HTMLElement, set: (status: string) => void}}
  */
 export function statusMark() {
@@ -56,7 +65,7 @@ export function statusMark() {
     root,
     set(status) {
       setAttribute(root, "data-status", status);
-      setText(text, word(status));
+      setText(text, statusLabel(status));
     },
   };
 }

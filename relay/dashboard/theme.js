@@ -1,6 +1,6 @@
 /*
- * Light, dark, or as the system says. A classic script, loaded before the first paint, so that a reader who chose dark
- * never sees a white flash; everything else on the page is a module.
+ * Theme: light, dark, or the system's. A classic script that runs before the first paint, so that a dark page does not
+ * flash white; everything else on the page is a module.
  */
 (() => {
   "use strict";
@@ -8,6 +8,6 @@
     const choice = localStorage.getItem("tickertape.theme");
     if (choice === "light" || choice === "dark") document.documentElement.dataset.theme = choice;
   } catch {
-    // Storage is off: the system's.
+    // Storage is disabled: use the system's theme.
   }
 })();

@@ -1,12 +1,12 @@
 /**
- * The button that switches between light and dark.
+ * Button that switches between light and dark.
  *
- * Invariants: the choice lives where theme.js looks for it; a browser that refuses storage still gets a working button,
- * and no choice means the system's.
+ * Invariants: the choice is stored where theme.js reads it; the button works in browsers that deny storage; without a
+ * choice the system's theme is used.
  */
 
 import { byId, setAttribute } from "/assets/dom.js";
-import { store } from "/assets/remember.js";
+import { savePreference } from "/assets/preferences.js";
 import { STRINGS } from "/assets/strings.js";
 
 const root = document.documentElement;
@@ -15,16 +15,16 @@ const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : syste
 
 function show() {
   const button = byId("theme");
-  const text = STRINGS.wishes.theme(!isDark());
+  const text = STRINGS.controls.theme(!isDark());
   setAttribute(button, "title", text);
   setAttribute(button, "aria-label", text);
 }
 
-/** Make it work. */
-export function beginTheme() {
+/** Initialize the button. */
+export function initTheme() {
   byId("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    store("theme", root.dataset.theme);
+    savePreference("theme", root.dataset.theme);
     show();
   });
   system.addEventListener("change", show);

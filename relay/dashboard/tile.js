@@ -1,28 +1,28 @@
 /**
- * One gateway as a tile.
+ * Tile of one gateway.
  *
- * Invariants: a tile always has its name and its status; all else, which is most of it, is there only while the
- * tile is near the view, or has the focus. It is only written where it differs.
+ * Invariants: a tile always has its name and its status; everything else, which is most of its elements, exists only
+ * while the tile is near the viewport or has the focus. Only changes are written.
  */
 
 import { element, setAttribute, setText } from "/assets/dom.js";
 import { latencyText } from "/assets/gateways.js";
 import { LatencyLine } from "/assets/latency.js";
 import { StateBar } from "/assets/statebar.js";
-import { statusMark, word } from "/assets/status.js";
+import { statusMark, statusLabel } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { clock, duration, fullTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
-/** What there is to know of a silence, as a sentence. @param {Gateway["silence"]} silence */
+/** Format a silence as a sentence. @param {Gateway["silence"]} silence */
 export function silenceText({ until, why, by }) {
   const end = Number.isFinite(until) ? fullTime(until).slice(0, 16) : "";
   return STRINGS.gateways.silence(end, by, why);
 }
 
-/** Absolute, as short as can be: the day only when it is not today. */
-function moment(at, now) {
+/** Format a time as short as possible: with the date only if it is not today. */
+function shortTime(at, now) {
   const full = fullTime(at);
   return full.slice(0, 10) === fullTime(now).slice(0, 10) ? clock(at).slice(0, 8) : full.slice(0, 16);
 }
@@ -55,7 +55,7 @@ class Body {
   /** @param {Gateway} gateway @param {number} now */
   show({ type, group, status, previous, fault, latency, silence, flapping, since, history, latencies }, now) {
     setText(this.kind, [type, group].filter(Boolean).join(" · "));
-    setText(this.change, previous ? STRINGS.gateways.change(word(previous), word(status)) : STRINGS.gateways.firstSeen);
+    setText(this.change, previous ? STRINGS.gateways.change(statusLabel(previous), statusLabel(status)) : STRINGS.gateways.firstSeen);
     setText(this.latency, latencyText(latency));
     setText(this.fault, fault);
     setAttribute(this.fault, "title", fault);
@@ -63,7 +63,7 @@ class Body {
     this.flapping.hidden = !flapping;
     setAttribute(this.silenced, "title", silence && silenceText(silence));
     setAttribute(this.since, "datetime", Number.isFinite(since) ? new Date(since).toISOString() : null);
-    setText(this.at, STRINGS.gateways.since(moment(since, now)));
+    setText(this.at, STRINGS.gateways.since(shortTime(since, now)));
     this.bar.show(history);
     this.line.show(latencies.map(({ value }) => value));
   }
@@ -76,7 +76,7 @@ export class Tile {
 
   /** @type {Gateway} */ gateway;
 
-  /** True while it is in view, or nearly. */
+  /** Set while the tile is in or near the viewport. */
   near = false;
 
   /** @param {Gateway} gateway @param {(gateway: Gateway) => void} onPick */
@@ -93,7 +93,7 @@ export class Tile {
     this.root.dataset.gateway = gateway.id;
   }
 
-  /** Write what is known. @param {number} now */
+  /** Show the current data. @param {number} now */
   show(now) {
     const { status } = this.gateway;
     setAttribute(this.root, "data-status", status);
@@ -103,7 +103,7 @@ export class Tile {
     this.tick(now);
   }
 
-  /** Write what only time changes. @param {number} now */
+  /** Update what depends on the time. @param {number} now */
   tick(now) {
     const { silence, since } = this.gateway;
     const silenced = silence !== null && silence.until > now;
@@ -113,14 +113,14 @@ export class Tile {
     this.#body.silenced.hidden = !silenced;
   }
 
-  /** Show whether its history is open. @param {boolean} open */
+  /** Mark the tile whose history is open. @param {boolean} open */
   mark(open) {
     setAttribute(this.button, "aria-expanded", String(open));
   }
 
-  /** Be where the Tab key stops, or not. @param {boolean} stop */
-  stop(stop) {
-    this.button.tabIndex = stop ? 0 : -1;
+  /** Make the tile the tab stop of the list, or not. @param {boolean} enabled */
+  setTabStop(enabled) {
+    this.button.tabIndex = enabled ? 0 : -1;
     if (this.#body) this.#body.bar.root.tabIndex = this.button.tabIndex;
   }
 

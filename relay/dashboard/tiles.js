@@ -1,38 +1,37 @@
 /**
- * The gateways as tiles, gathered as the reader likes, worst first.
+ * Gateways as tiles, grouped as the user prefers, worst first.
  *
- * Invariants: what is written at once is every tile that is near the view, and of the others as many as a few
- * milliseconds allow; the rest waits, so that a thousand changes at once do not hold the page up. Which are near is
- * read before anything is written, so that it costs no layout. Tiles are
- * one stop for the Tab key (and their bar another) and are walked with the arrow keys; the focus stays on its
- * gateway when tiles change places.
+ * Invariants: tiles near the viewport are written immediately, others as far as a few milliseconds per frame allow, so
+ * that a thousand simultaneous changes do not block the page. Which tiles are near is read before anything is written,
+ * so that it forces no layout. The list is one tab stop (the bar of its tile another), and the arrow keys move between
+ * tiles; the focus stays with its gateway when tiles move.
  */
 
 import { arrange, element, setAttribute, setText } from "/assets/dom.js";
-import { recall, store } from "/assets/remember.js";
+import { readPreference, savePreference } from "/assets/preferences.js";
 import { statusMark, STATUSES } from "/assets/status.js";
 import { Tile } from "/assets/tile.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
-/** More tiles than this, or a narrow window, and each shows only what matters most. */
+/** With more tiles than this, or in a narrow window, tiles are compact. */
 const DENSE_FROM = 24;
 const NARROW = "(max-width: 560px)";
 
-/** How long a frame may write tiles that nobody sees yet. */
+/** Time per frame for tiles outside of the view, in milliseconds, and the margin that counts as near, in pixels. */
 const BUDGET_MS = 4;
 const NEAR = 200;
 
 /**
- * Of many tiles, what changed is written at most so often, and places are changed at most so often: each time costs
- * the layout of all of them.
+ * With many tiles, minimum intervals between two writes and between two reorderings, in milliseconds: each one costs a
+ * layout of all tiles.
  */
 const MANY = 200;
 const WRITE_MS = 100;
 const SETTLE_MS = 1_000;
-const BY = ["none", "type", "group"];
+const GROUPINGS = ["none", "type", "group"];
 
-class Head {
+class GroupHeader {
   #name = element("h3", "group-name");
   #counts = element("span", "group-counts");
   root = element("li", "group-head", this.#name, this.#counts);
@@ -57,7 +56,7 @@ class Head {
   }
 }
 
-/** Index of the first tile from which on something is true; the number of tiles when it is of none. */
+/** Return the index of the first tile that satisfies a monotonic predicate; the number of tiles if none does. */
 function indexWhere(tiles, holds) {
   let [low, high] = [0, tiles.length];
   while (low < high) {
@@ -71,48 +70,48 @@ function indexWhere(tiles, holds) {
 export class Tiles {
   /** @type {Map<string, Tile>} */ #tiles = new Map();
   /** @type {Map<Element, Tile>} */ #roots = new Map();
-  /** @type {Map<string, Head>} */ #heads = new Map();
-  /** In the order of the page. @type {Tile[]} */ #ordered = [];
-  /** Not on the screen yet as they should be. @type {Set<Tile>} */ #dirty = new Set();
+  /** @type {Map<string, GroupHeader>} */ #headers = new Map();
+  /** Tiles in display order. @type {Tile[]} */ #ordered = [];
+  /** Tiles whose elements are outdated. @type {Set<Tile>} */ #dirty = new Set();
   #list;
   #select;
   #onPick;
   #onView;
   #open = "";
-  /** @type {Tile|null} */ #stop = null;
+  /** @type {Tile|null} */ #tabStop = null;
   #narrow = window.matchMedia(NARROW);
   #moved = false;
   #arrangedAt = -SETTLE_MS;
   #writtenAt = -WRITE_MS;
   #timer = 0;
-  /** Those near the view: which, and where they stand in the order. @type {Set<Tile>} */ #near = new Set();
+  /** Tiles near the viewport, and their range in the order. @type {Set<Tile>} */ #near = new Set();
   #from = 0;
   #to = 0;
-  #looked = false;
+  #viewCurrent = false;
 
   /**
    * @param {HTMLElement} list
-   * @param {HTMLSelectElement} select what they are gathered by
-   * @param {(gateway: Gateway) => void} onPick called with a gateway when its tile is pressed
-   * @param {() => void} onView called when there is something to write that no event brought
+   * @param {HTMLSelectElement} select control for the grouping
+   * @param {(gateway: Gateway) => void} onPick called with a gateway when its tile is clicked
+   * @param {() => void} onView called when tiles have to be written for another reason than a new event
    */
   constructor(list, select, onPick, onView) {
     this.#list = list;
     this.#select = select;
     this.#onPick = onPick;
     this.#onView = onView;
-    list.addEventListener("scroll", () => this.#lookAgain(), { passive: true });
-    new ResizeObserver(() => this.#lookAgain()).observe(list);
+    list.addEventListener("scroll", () => this.#invalidateView(), { passive: true });
+    new ResizeObserver(() => this.#invalidateView()).observe(list);
     this.#narrow.addEventListener("change", () => {
-      this.#fit();
-      this.#lookAgain();
+      this.#updateDensity();
+      this.#invalidateView();
     });
-    list.addEventListener("keydown", (event) => this.#walk(event));
-    list.addEventListener("focusin", (event) => this.#stopAt(this.#roots.get(event.target.closest("li"))));
-    const remembered = recall("group-by");
-    select.value = BY.includes(remembered) ? remembered : "none";
+    list.addEventListener("keydown", (event) => this.#moveFocus(event));
+    list.addEventListener("focusin", (event) => this.#setTabStop(this.#roots.get(event.target.closest("li"))));
+    const remembered = readPreference("group-by");
+    select.value = GROUPINGS.includes(remembered) ? remembered : "none";
     select.addEventListener("change", () => {
-      store("group-by", select.value === "none" ? "" : select.value);
+      savePreference("group-by", select.value === "none" ? "" : select.value);
       this.#moved = true;
       this.#arrangedAt = -SETTLE_MS;
       this.#writtenAt = -WRITE_MS;
@@ -121,46 +120,46 @@ export class Tiles {
   }
 
   /**
-   * Bring the tiles up to date.
+   * Update the tiles.
    * @param {import("/assets/gateways.js").Gateways} gateways
    * @param {number} now UNIX milliseconds
    * @returns {boolean} whether something was written
    */
   show(gateways, now) {
     const changed = gateways.takeChanged();
-    for (const key of changed) this.#take(key, gateways.get(key));
+    for (const key of changed) this.#update(key, gateways.get(key));
     this.#moved ||= changed.size > 0;
-    // Before anything is written, so that it costs no layout.
-    if (!this.#looked) this.#look();
+    // Before anything is written, so that it forces no layout.
+    if (!this.#viewCurrent) this.#findNear();
     if (!this.#moved && this.#dirty.size === 0) return false;
     if (!this.#due(this.#writtenAt + WRITE_MS)) return false;
     this.#writtenAt = performance.now();
-    if (this.#moved && this.#due(this.#arrangedAt + SETTLE_MS)) this.#arrange(gateways.gathered(this.#select.value));
+    if (this.#moved && this.#due(this.#arrangedAt + SETTLE_MS)) this.#arrange(gateways.grouped(this.#select.value));
     if (this.#write(now)) this.#onView();
     return true;
   }
 
-  /** Write what only time changes. @param {number} now */
+  /** Update what depends on the time. @param {number} now */
   tick(now) {
     for (const tile of this.#tiles.values()) if (!this.#dirty.has(tile)) tile.tick(now);
   }
 
-  /** Show which gateway's history is open. @param {string} key or empty */
+  /** Mark the tile whose history is open. @param {string} key or empty */
   mark(key) {
     this.#tiles.get(this.#open)?.mark(false);
     this.#open = key;
     const tile = this.#tiles.get(key);
     tile?.mark(true);
-    // What opens below takes room away.
+    // The history panel that opens below may cover the tile.
     requestAnimationFrame(() => tile?.root.scrollIntoView({ block: "nearest" }));
   }
 
-  /** Put the focus on a gateway's tile. @param {string} key */
+  /** Focus the tile of a gateway. @param {string} key */
   focus(key) {
     this.#tiles.get(key)?.button.focus();
   }
 
-  #take(key, gateway) {
+  #update(key, gateway) {
     let tile = this.#tiles.get(key);
     if (!gateway) {
       if (!tile) return;
@@ -169,7 +168,7 @@ export class Tiles {
       this.#near.delete(tile);
       this.#dirty.delete(tile);
       this.#arrangedAt = -SETTLE_MS;
-      if (tile === this.#stop) this.#stop = null;
+      if (tile === this.#tabStop) this.#tabStop = null;
       return;
     }
     if (!tile) {
@@ -177,7 +176,7 @@ export class Tiles {
       tile.mark(key === this.#open);
       this.#tiles.set(key, tile);
       this.#roots.set(tile.root, tile);
-      // Who comes or goes is not kept waiting.
+      // Do not delay tiles that are added or removed.
       this.#arrangedAt = -SETTLE_MS;
     }
     tile.gateway = gateway;
@@ -189,13 +188,13 @@ export class Tiles {
     this.#arrangedAt = performance.now();
     const children = [];
     this.#ordered = [];
-    const heads = new Map();
+    const headers = new Map();
     for (const { name, members } of groups) {
       if (name) {
-        const head = this.#heads.get(name) ?? new Head();
-        head.show(name, members);
-        heads.set(name, head);
-        children.push(head.root);
+        const header = this.#headers.get(name) ?? new GroupHeader();
+        header.show(name, members);
+        headers.set(name, header);
+        children.push(header.root);
       }
       for (const { key } of members) {
         const tile = this.#tiles.get(key);
@@ -203,16 +202,16 @@ export class Tiles {
         children.push(tile.root);
       }
     }
-    this.#heads = heads;
+    this.#headers = headers;
     arrange(this.#list, children);
-    this.#fit();
-    // About these, without asking for the layout; it is looked at again when there is one.
-    this.#bring(this.#from, this.#to);
-    this.#lookAgain();
-    if (!this.#list.contains(document.activeElement)) this.#stopAt(this.#ordered[0]);
+    this.#updateDensity();
+    // Assume the same range, which forces no layout; it is corrected in the next frame.
+    this.#setNear(this.#from, this.#to);
+    this.#invalidateView();
+    if (!this.#list.contains(document.activeElement)) this.#setTabStop(this.#ordered[0]);
   }
 
-  /** Whether it is time, of many tiles; if not, it is looked at again when it is. @param {number} at */
+  /** Return whether an update is due; if not, schedule it. Only many tiles are delayed. @param {number} at */
   #due(at) {
     const wait = this.#tiles.size > MANY ? at - performance.now() : 0;
     if (wait <= 0) return true;
@@ -223,39 +222,39 @@ export class Tiles {
     return false;
   }
 
-  /** @returns {boolean} some tiles are still to be written */
+  /** Write outdated tiles within the budget. @returns {boolean} whether some are left */
   #write(now) {
-    for (const tile of this.#dirty) if (tile.near) this.#put(tile, now);
+    for (const tile of this.#dirty) if (tile.near) this.#render(tile, now);
     const until = performance.now() + BUDGET_MS;
     for (const tile of this.#dirty) {
       if (performance.now() >= until) return true;
-      this.#put(tile, now);
+      this.#render(tile, now);
     }
     return false;
   }
 
-  #put(tile, now) {
+  #render(tile, now) {
     this.#dirty.delete(tile);
     tile.show(now);
   }
 
-  #lookAgain() {
-    this.#looked = false;
+  #invalidateView() {
+    this.#viewCurrent = false;
     this.#onView();
   }
 
-  /** Find out which tiles are near the view; they stand in rows from top to bottom. */
-  #look() {
-    this.#looked = true;
+  /** Find the tiles near the viewport; they are in rows from top to bottom. */
+  #findNear() {
+    this.#viewCurrent = true;
     const all = this.#ordered;
     if (all.length === 0) return;
     const begin = this.#list.firstElementChild.offsetTop + this.#list.scrollTop - NEAR;
     const end = begin + this.#list.clientHeight + 2 * NEAR;
     const from = indexWhere(all, ({ root }) => root.offsetTop + root.offsetHeight > begin);
-    this.#bring(from, indexWhere(all, ({ root }) => root.offsetTop > end));
+    this.#setNear(from, indexWhere(all, ({ root }) => root.offsetTop > end));
   }
 
-  #bring(from, to) {
+  #setNear(from, to) {
     const near = new Set(this.#ordered.slice(from, to));
     const [come, gone] = [[...near].filter((tile) => !tile.near), [...this.#near].filter((tile) => !near.has(tile))];
     [this.#near, this.#from, this.#to] = [near, from, to];
@@ -264,25 +263,25 @@ export class Tiles {
       this.#dirty.add(tile);
     }
     if (come.length === 0) return;
-    // Whoever scrolls is not kept waiting. What is written may make rows higher.
+    // Do not delay scrolling. New content may change the height of rows.
     this.#writtenAt = -WRITE_MS;
-    this.#lookAgain();
+    this.#invalidateView();
   }
 
-  #fit() {
+  #updateDensity() {
     const dense = this.#narrow.matches || this.#tiles.size > DENSE_FROM;
     setAttribute(this.#list, "data-dense", String(dense));
     setAttribute(this.#list.parentElement, "data-many", String(this.#tiles.size > MANY));
   }
 
-  #stopAt(tile) {
-    if (!tile || tile === this.#stop) return;
-    this.#stop?.stop(false);
-    this.#stop = tile;
-    tile.stop(true);
+  #setTabStop(tile) {
+    if (!tile || tile === this.#tabStop) return;
+    this.#tabStop?.setTabStop(false);
+    this.#tabStop = tile;
+    tile.setTabStop(true);
   }
 
-  #walk(event) {
+  #moveFocus(event) {
     const here = this.#ordered.findIndex((tile) => tile.button === document.activeElement);
     if (here < 0) return;
     const next = this.#target(event.key, here);
@@ -299,9 +298,9 @@ export class Tiles {
       case "ArrowLeft":
         return all[here - 1];
       case "ArrowDown":
-        return this.#beyond(all.slice(here), 1);
+        return this.#adjacentRow(all.slice(here), 1);
       case "ArrowUp":
-        return this.#beyond(all.slice(0, here + 1).reverse(), -1);
+        return this.#adjacentRow(all.slice(0, here + 1).reverse(), -1);
       case "Home":
         return all[0];
       case "End":
@@ -311,8 +310,8 @@ export class Tiles {
     }
   }
 
-  /** The tile in the next row that is nearest to the first of these. */
-  #beyond([from, ...others], direction) {
+  /** Return the tile in the next row that is nearest to the first one. */
+  #adjacentRow([from, ...others], direction) {
     const { offsetTop: top, offsetLeft: left } = from.root;
     const row = others.find((tile) => (tile.root.offsetTop - top) * direction > 0)?.root.offsetTop;
     const away = (tile) => Math.abs(tile.root.offsetLeft - left);

@@ -1,13 +1,13 @@
 /*
- * The reader's token: taken out of the address before anything else runs, and kept for this tab. A classic
- * script, and the first of the page, so that no module, request or error ever sees an address with it.
+ * The user's token: removed from the URL before anything else runs, and kept for this tab. This is a classic script and
+ * the first on the page, so that no module, request or error ever sees a URL with a token.
  *
  * Invariants:
- * 1. A token is taken from the fragment (#token=...), which browsers send to nobody. One in the query is
- *    removed and never used: it has been through logs and proxies already.
- * 2. It leaves the address and its place in the history at once; other parts of both stay as they were.
- * 3. It is kept in memory, and in this tab's sessionStorage, since a reload would lose it otherwise; it ends
- *    with the tab. Never in localStorage or a cookie, which outlive the tab and are shared with others.
+ * 1. A token is taken from the fragment (#token=...), which browsers do not send. A token in the query is removed and
+ *    never used, because logs and proxies have seen it already.
+ * 2. It is removed from the URL and its history entry immediately; all other parts of the URL are preserved.
+ * 3. It is kept in memory and in this tab's sessionStorage, to survive a reload, and ends with the tab. It is never kept
+ *    in localStorage or a cookie, which outlive the tab and are shared with other tabs.
  */
 (() => {
   "use strict";
@@ -18,16 +18,16 @@
   try {
     token = sessionStorage.getItem(KEY) ?? "";
   } catch {
-    // Storage is off: the token lasts as long as the page.
+    // Storage is disabled: the token lasts as long as the page.
   }
 
-  const keep = (text) => {
+  const save = (text) => {
     token = text;
     try {
       if (text) sessionStorage.setItem(KEY, text);
       else sessionStorage.removeItem(KEY);
     } catch {
-      // As above.
+      // See above.
     }
   };
 
@@ -51,8 +51,8 @@
 
   let inQuery = false;
 
-  /** Clean the address, and return the token that it brought; empty without one. */
-  const takeFromAddress = () => {
+  /** Remove tokens from the URL, and return the one of its fragment; empty if there is none. */
+  const takeFromUrl = () => {
     const fragment = without(location.hash, ["token"]);
     const query = without(location.search, IN_QUERY);
     if (fragment.taken.length === 0 && query.taken.length === 0) return "";
@@ -61,25 +61,25 @@
     return fragment.taken.map(value).find(Boolean) ?? "";
   };
 
-  const brought = takeFromAddress();
-  if (brought) keep(brought);
+  const fromUrl = takeFromUrl();
+  if (fromUrl) save(fromUrl);
 
   const tab = {
-    /** The token of this tab; empty without one. */
+    /** Return the tab's token; empty if there is none. */
     read: () => token,
-    keep,
-    forget: () => keep(""),
-    /** True when the address had a token in its query. */
+    save,
+    forget: () => save(""),
+    /** Return whether the query of the URL contained a token. */
     wasInQuery: () => inQuery,
-    /** Called with the token that a fragment brings to a page that is open already. */
-    onBrought: () => {},
+    /** Handle a token in a fragment that is opened in the loaded page; set by app.js. */
+    onNewToken: () => {},
   };
-  // What the modules see of it.
+  // The interface for the modules.
   window.tickertapeToken = tab;
 
-  // Whoever pastes such an address into a tab with this page gets no new page, only this.
+  // Opening such a URL in this tab only changes the fragment, which does not reload the page.
   window.addEventListener("hashchange", () => {
-    const late = takeFromAddress();
-    if (late) tab.onBrought(late);
+    const late = takeFromUrl();
+    if (late) tab.onNewToken(late);
   });
 })();

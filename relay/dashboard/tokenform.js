@@ -1,9 +1,8 @@
 /**
- * What the reader sees of the token: the question for one, why one was not taken, when it ends, and how to
- * forget it.
+ * Token controls: the prompt, the reason for a rejection, the expiry, and the button that forgets the token.
  *
- * Invariants: a token that was given leaves the field at once; the focus moves into the field only when nothing
- * goes on without a token; the reason for a refusal is the relay's own.
+ * Invariants: a submitted token is removed from the field immediately; the field takes the focus only if the page cannot
+ * continue without a token; the reason for a rejection is the relay's.
  */
 
 import { byId, setAttribute, setText } from "/assets/dom.js";
@@ -12,7 +11,7 @@ import { clock, fullTime } from "/assets/times.js";
 
 /** @typedef {import("/assets/access.js").AccessState} AccessState */
 
-/** As a sentence. @param {string} text */
+/** Format a reason as a sentence. @param {string} text */
 export function sentence(text) {
   return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "";
 }
@@ -28,9 +27,9 @@ export class TokenForm {
   /** @type {AccessState} */ #token = { held: false, endsAt: 0, expiring: false, refusal: "" };
 
   /**
-   * @param {(token: string) => void} onToken the reader gives a token
-   * @param {() => void} onForget the reader wants the page to forget it
-   * @param {boolean} inAddress the address had one that was not used
+   * @param {(token: string) => void} onToken called with a token that the user enters
+   * @param {() => void} onForget called when the user wants the token to be forgotten
+   * @param {boolean} inAddress whether the URL contained a token that was not used
    */
   constructor(onToken, onForget, inAddress) {
     this.#inAddress = inAddress;
@@ -39,13 +38,13 @@ export class TokenForm {
       event.preventDefault();
       const token = this.#input.value;
       this.#input.value = "";
-      // Whoever pressed the button may have to paste again.
+      // Keep the focus in the field: the user may have to paste another one.
       this.#input.focus();
       if (token.trim()) onToken(token);
     });
   }
 
-  /** True while the page goes on, and the reader may give it the next token. */
+  /** Set while the session runs and the user can enter the next token. */
   get offered() {
     return this.#token.expiring || this.#token.refusal !== "";
   }
@@ -55,63 +54,63 @@ export class TokenForm {
     this.#token = token;
   }
 
-  /** Put the cursor into the field. */
+  /** Focus the field. */
   focus() {
     this.#input.focus();
   }
 
-  /** Nothing to ask for. */
+  /** Hide the form. */
   hide() {
     this.#form.hidden = true;
-    this.#tell("");
+    this.#setError("");
   }
 
   /**
-   * Nothing goes on without a token.
-   * @param {import("/assets/access.js").Ask} why
-   * @param {string} reason what the relay said
+   * Prompt for a token, without which the page cannot continue.
+   * @param {import("/assets/access.js").PromptReason} prompt
+   * @param {string} reason of the relay
    * @returns {{headline: string, detail: string}}
    */
-  ask(why, reason) {
+  prompt(prompt, reason) {
     this.#show(STRINGS.token.field, reason);
-    const first = this.#inAddress ? `${STRINGS.token.inAddress} ${STRINGS.token.pasteHere}` : STRINGS.token.first;
-    return { headline: STRINGS.token.headlines[why], detail: why === "first" ? first : STRINGS.token.other };
+    const first = this.#inAddress ? `${STRINGS.token.inUrl} ${STRINGS.token.pasteHere}` : STRINGS.token.first;
+    return { headline: STRINGS.token.headlines[prompt], detail: prompt === "first" ? first : STRINGS.token.other };
   }
 
   /**
-   * The token ends soon, or the next one was not taken.
+   * Prompt for the next token, because the current one expires soon or the relay rejected the next one.
    * @returns {{headline: string, detail: string}}
    */
-  offer() {
+  promptRenewal() {
     const { endsAt, expiring, refusal } = this.#token;
     this.#show(STRINGS.token.newField, refusal);
     const at = clock(endsAt).slice(0, 8);
-    if (!refusal) return { headline: STRINGS.token.endsAt(at), detail: STRINGS.token.unbroken };
+    if (!refusal) return { headline: STRINGS.token.expiresAt(at), detail: STRINGS.token.renew };
     return {
-      headline: STRINGS.token.notTaken,
-      detail: expiring ? STRINGS.token.oldEnds(at) : STRINGS.token.oldCounts,
+      headline: STRINGS.token.renewalRejected,
+      detail: expiring ? STRINGS.token.currentExpires(at) : STRINGS.token.currentValid,
     };
   }
 
-  /** Write when the token ends. @param {number} now */
+  /** Update the expiry. @param {number} now */
   tick(now) {
     const { held, endsAt, expiring } = this.#token;
     this.#forget.hidden = !held;
     const left = Math.max(0, Math.ceil((endsAt - now) / 1000));
     const sameDay = fullTime(endsAt).slice(0, 10) === fullTime(now).slice(0, 10);
     const until = sameDay ? clock(endsAt).slice(0, 5) : fullTime(endsAt).slice(0, 16);
-    setText(this.#ends, endsAt === 0 ? "" : expiring ? STRINGS.token.endsIn(left) : STRINGS.token.until(until));
+    setText(this.#ends, endsAt === 0 ? "" : expiring ? STRINGS.token.expiresIn(left) : STRINGS.token.until(until));
     setAttribute(this.#ends, "data-soon", String(expiring));
-    setAttribute(this.#ends, "title", endsAt === 0 ? null : STRINGS.token.endsAt(fullTime(endsAt)));
+    setAttribute(this.#ends, "title", endsAt === 0 ? null : STRINGS.token.expiresAt(fullTime(endsAt)));
   }
 
   #show(label, error) {
     this.#form.hidden = false;
     setText(this.#label, label);
-    this.#tell(error);
+    this.#setError(error);
   }
 
-  #tell(error) {
+  #setError(error) {
     setText(this.#error, sentence(error));
     setAttribute(this.#input, "aria-invalid", error ? "true" : null);
   }

@@ -1,12 +1,12 @@
-/** How a feed is asked for and used. */
+/** The public interface of a client, and `connect`, which creates one. */
 import { Feed } from "./feed.js";
 /**
- * Follow a relay.
+ * Connect to a relay.
  *
- * The socket is opened once there is a handler, or at once with `subjects`; handlers that are added in the
- * same turn of the event loop are in its first filter.
+ * The socket is opened when the first handler is added, or immediately if `subjects` are given. All handlers
+ * added in the same turn of the event loop are part of the first subscription.
  *
- * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)`, and in a page a path, will do
+ * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)` and, in a page, a path are accepted
  */
 export function connect(url, options = {}) {
     return new Feed(url, options);

@@ -1,20 +1,20 @@
-/** Where a client keeps its place: in memory unless it is told otherwise. */
+/** Storage of a client's cursor. */
 import type { Cursor } from "./types.js";
-/** Keeps the place of a client, so that the next one goes on from there. */
+/** Storage for a client's cursor, so that the next client resumes from it. */
 export interface CursorStore {
-    /** The place kept last; nothing where there is none. */
+    /** Return the stored cursor, or null or undefined if there is none. */
     load(): Cursor | null | undefined | Promise<Cursor | null | undefined>;
-    /** Keep a place; called after the events before it were handed on, up to some fifty times a second. */
+    /** Store a cursor; called after the events before it were delivered, up to about fifty times a second. */
     save(cursor: Cursor): unknown;
 }
 /**
- * A place that survives a reload of the page, kept in this tab's `sessionStorage`; where that is off or full,
- * the place lasts as long as the page.
+ * Return a store in this tab's `sessionStorage`, so that the cursor survives a reload of the page. If storage
+ * is disabled or full, the cursor lasts as long as the page.
  *
- * @param key one for each feed that the page follows
+ * @param key unique for each feed that the page follows
  */
 export declare function sessionCursors(key: string): CursorStore;
-/** What a store kept; null where it has nothing, or nothing that is a cursor, or fails. */
+/** Load a cursor; return null if the store is empty, fails or holds no valid cursor. */
 export declare function loadCursor(store: CursorStore | undefined): Promise<Cursor | null>;
-/** Keep a place if it can be kept: one that cannot is no reason to stop. */
+/** Save a cursor; errors of the store are ignored, since the client keeps the cursor in memory anyway. */
 export declare function saveCursor(store: CursorStore | undefined, cursor: Cursor): void;

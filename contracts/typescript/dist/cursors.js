@@ -1,9 +1,9 @@
-/** Where a client keeps its place: in memory unless it is told otherwise. */
+/** Storage of a client's cursor. */
 /**
- * A place that survives a reload of the page, kept in this tab's `sessionStorage`; where that is off or full,
- * the place lasts as long as the page.
+ * Return a store in this tab's `sessionStorage`, so that the cursor survives a reload of the page. If storage
+ * is disabled or full, the cursor lasts as long as the page.
  *
- * @param key one for each feed that the page follows
+ * @param key unique for each feed that the page follows
  */
 export function sessionCursors(key) {
     const name = `tickertape.cursor.${key}`;
@@ -13,22 +13,22 @@ export function sessionCursors(key) {
     };
 }
 const CURSOR = /^[0-9a-z]{1,16}-\d{1,20}(-\d{1,19})?$/;
-/** What a store kept; null where it has nothing, or nothing that is a cursor, or fails. */
+/** Load a cursor; return null if the store is empty, fails or holds no valid cursor. */
 export async function loadCursor(store) {
     try {
-        const kept = await store?.load();
-        return kept && CURSOR.test(kept) ? kept : null;
+        const stored = await store?.load();
+        return stored && CURSOR.test(stored) ? stored : null;
     }
     catch {
         return null;
     }
 }
-/** Keep a place if it can be kept: one that cannot is no reason to stop. */
+/** Save a cursor; errors of the store are ignored, since the client keeps the cursor in memory anyway. */
 export function saveCursor(store, cursor) {
     try {
         Promise.resolve(store?.save(cursor)).catch(() => { });
     }
     catch {
-        // As said.
+        // See above.
     }
 }

@@ -1,11 +1,11 @@
 /**
- * A feed of a relay: many handlers over one socket, which comes back to its place after any loss.
+ * Feed of a relay: many handlers over one socket, which resumes from its cursor after a disconnect.
  *
  * Invariants:
- * 1. The place is what the relay named last, and moves only after what lies before it was handed on: leaving
- *    at any moment and coming back loses nothing, and hands nothing on twice.
- * 2. The end of a gap is no place, but after a reset: what lies in the gap's range may still come.
- * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
+ * 1. The cursor is the last one that the relay sent, and advances only after the events before it were
+ *    dispatched: disconnecting at any moment and resuming loses no event and delivers none twice.
+ * 2. The end of a gap becomes the cursor only after a reset: otherwise events inside the gap may still come.
+ * 3. The subscription covers the patterns of all handlers; each handler gets what its own pattern selects.
  */
 import type { Client, Filter, Options, Received } from "./client.js";
 import { type Off } from "./signal.js";

@@ -1,26 +1,26 @@
 /**
- * A feed of a relay: many handlers over one socket, which comes back to its place after any loss.
+ * Feed of a relay: many handlers over one socket, which resumes from its cursor after a disconnect.
  *
  * Invariants:
- * 1. The place is what the relay named last, and moves only after what lies before it was handed on: leaving
- *    at any moment and coming back loses nothing, and hands nothing on twice.
- * 2. The end of a gap is no place, but after a reset: what lies in the gap's range may still come.
- * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
+ * 1. The cursor is the last one that the relay sent, and advances only after the events before it were
+ *    dispatched: disconnecting at any moment and resuming loses no event and delivers none twice.
+ * 2. The end of a gap becomes the cursor only after a reset: otherwise events inside the gap may still come.
+ * 3. The subscription covers the patterns of all handlers; each handler gets what its own pattern selects.
  */
 import { loadCursor, saveCursor } from "./cursors.js";
 import { Link } from "./link.js";
-import { covers, fits, isPattern, union } from "./patterns.js";
+import { covers, fitsUrl, isPattern, union } from "./patterns.js";
 import { call, Signal } from "./signal.js";
 import { CatchUp } from "./state.js";
 import { Tokens } from "./tokens.js";
-/** Subjects of which it is remembered who wants them. */
+/** Maximum number of subjects whose listeners are cached. */
 const MAX_ROUTES = 2_000;
 export class Feed {
     upstream = { connected: true, since: null };
     cursor = null;
     #url;
     #options;
-    #given;
+    #filterOptions;
     #link;
     #gaps = new Signal();
     #upstreams = new Signal();
@@ -31,17 +31,17 @@ export class Feed {
     #routes = new Map();
     #phase = "new";
     #scheduled = false;
-    #past = null;
-    #asked = { type: "subscribe" };
-    // Filters that this socket was given are numbered, and so is what answers them. A handler has to see how
-    // things stand, from the snapshot of filter `needed` or a later one; a return by cursor brings none.
+    #catchUp = null;
+    #requested = { type: "subscribe" };
+    // Filters sent on a socket are numbered, and so are their answers and snapshots. A new handler needs the
+    // snapshot of filter `needed` or of a later one; resuming from a cursor yields none.
     #needed = 1;
     #sent = 0;
     #answered = 0;
-    #seen = 0;
+    #snapshots = 0;
     constructor(url, options) {
         this.#url = url;
-        this.#options = this.#given = options;
+        this.#options = this.#filterOptions = options;
         const tokens = options.token ? new Tokens(options.token) : null;
         const Socket = options.WebSocket ?? globalThis.WebSocket;
         this.#link = new Link({
@@ -61,15 +61,15 @@ export class Feed {
     }
     on(pattern, handler) {
         if (!isPattern(pattern))
-            throw new TypeError(`'${pattern}' is no pattern such as 'log.error.>'`);
-        const listener = { pattern, handler, gone: false };
+            throw new TypeError(`invalid pattern '${pattern}': expected e.g. 'log.error.>'`);
+        const listener = { pattern, handler, removed: false };
         this.#listeners.add(listener);
         this.#needed = this.#answered ? this.#sent + 1 : 1;
-        this.#rerouted();
+        this.#handlersChanged();
         return () => {
-            listener.gone = true;
+            listener.removed = true;
             if (this.#listeners.delete(listener))
-                this.#rerouted();
+                this.#handlersChanged();
         };
     }
     onGap(handler) {
@@ -88,7 +88,7 @@ export class Feed {
         return this.#renewals.add(handler);
     }
     setFilter(filter) {
-        this.#given = filter;
+        this.#filterOptions = filter;
         this.#schedule();
     }
     renew() {
@@ -104,9 +104,9 @@ export class Feed {
     }
     close() {
         if (this.#phase !== "closed")
-            this.#link.end("closed by this client");
+            this.#link.close("closed by this client");
     }
-    #rerouted() {
+    #handlersChanged() {
         this.#routes.clear();
         this.#schedule();
     }
@@ -116,29 +116,29 @@ export class Feed {
         this.#scheduled = true;
         queueMicrotask(() => {
             this.#scheduled = false;
-            if (this.#phase === "new" && this.#wanted().length)
-                void this.#begin();
+            if (this.#phase === "new" && this.#subjects().length)
+                void this.#start();
             else
-                this.#ask();
+                this.#sendFilter();
         });
     }
-    async #begin() {
+    async #start() {
         this.#phase = "loading";
-        const kept = await loadCursor(this.#options.cursorStore);
+        const cursor = await loadCursor(this.#options.cursorStore);
         if (this.#phase !== "loading")
             return;
-        this.cursor = kept;
+        this.cursor = cursor;
         this.#phase = "running";
         this.#link.start();
     }
-    #wanted() {
-        return [...(this.#given.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
+    #subjects() {
+        return [...(this.#filterOptions.subjects ?? union([...this.#listeners].map(({ pattern }) => pattern)))];
     }
     #filter() {
-        const { level, mode, interval_ms } = this.#given;
-        // Without any handler left, what was asked for last goes on: no filter selects nothing.
-        const subjects = this.#wanted();
-        const filter = { subjects: subjects.length ? subjects : this.#asked.subjects, level, mode, interval_ms };
+        const { level, mode, interval_ms } = this.#filterOptions;
+        // Without handlers the last subscription stays, because no filter can select nothing.
+        const subjects = this.#subjects();
+        const filter = { subjects: subjects.length ? subjects : this.#requested.subjects, level, mode, interval_ms };
         return { type: "subscribe", ...JSON.parse(JSON.stringify(filter)) };
     }
     #address() {
@@ -146,38 +146,38 @@ export class Feed {
         url.protocol = url.protocol.replace("http", "ws");
         if (url.pathname === "/")
             url.pathname = "/ws";
-        this.#asked = this.#filter();
-        // Subjects that are too long for an address: wider ones until the session begins, which is asked for these.
-        const { subjects } = this.#asked;
-        if (subjects && !fits(subjects))
-            this.#asked.subjects = union(subjects);
-        const { type, ...filter } = this.#asked;
+        this.#requested = this.#filter();
+        // If the subjects do not fit into the URL, connect with wider ones; `#subscribed` then sends the exact ones.
+        const { subjects } = this.#requested;
+        if (subjects && !fitsUrl(subjects))
+            this.#requested.subjects = union(subjects);
+        const { type, ...filter } = this.#requested;
         for (const [name, value] of Object.entries(filter))
             url.searchParams.set(name, String(value));
         if (this.cursor)
             url.searchParams.set("cursor", this.cursor);
         else if (this.#options.since)
             url.searchParams.set("since", this.#options.since);
-        this.#past = this.cursor || this.#options.since ? new CatchUp() : null;
-        this.#needed = this.#needed > this.#seen ? 1 : 0;
+        this.#catchUp = this.cursor || this.#options.since ? new CatchUp() : null;
+        this.#needed = this.#needed > this.#snapshots ? 1 : 0;
         this.#sent = 1;
-        this.#answered = this.#seen = 0;
+        this.#answered = this.#snapshots = 0;
         return url;
     }
-    /** Ask for what the handlers want, where that changed, or one has yet to see how things stand. */
-    #ask() {
+    /** Send the filter if it changed, or if a handler still needs a snapshot. */
+    #sendFilter() {
         const filter = this.#filter();
-        const same = JSON.stringify(filter) === JSON.stringify(this.#asked);
-        if (!this.#link.begun || (same && this.#needed <= this.#sent))
+        const unchanged = JSON.stringify(filter) === JSON.stringify(this.#requested);
+        if (!this.#link.subscribed || (unchanged && this.#needed <= this.#sent))
             return;
-        this.#asked = filter;
+        this.#requested = filter;
         this.#sent++;
         this.#link.send(filter);
     }
     #receive(message) {
         switch (message.type) {
             case "welcome":
-                // It says so right away where it is not so.
+                // A relay without NATS reports that right after its welcome.
                 if (!this.upstream.connected)
                     this.#upstream({ connected: true, since: null });
                 break;
@@ -185,24 +185,24 @@ export class Feed {
                 this.#subscribed(message);
                 break;
             case "snapshot":
-                if (!this.#handOn(message.events, true))
+                if (!this.#dispatch(message.events, true))
                     return;
                 if (message.done)
-                    this.#seen = this.#answered;
+                    this.#snapshots = this.#answered;
                 break;
             case "events":
-                this.#past?.saw(message.events.map((item) => item.event.timestamp), performance.now());
-                if (!this.#handOn(message.events, false))
+                this.#catchUp?.observe(message.events.map((item) => item.event.timestamp), performance.now());
+                if (!this.#dispatch(message.events, false))
                     return;
-                this.#reach(message.cursor);
+                this.#advance(message.cursor);
                 break;
             case "gap":
                 this.#gaps.emit(message);
                 if (message.reason === "reset")
-                    this.#reach(message.to);
+                    this.#advance(message.to);
                 break;
             case "heartbeat":
-                this.#reach(message.cursor);
+                this.#advance(message.cursor);
                 break;
             case "upstream":
                 this.#upstream({ connected: message.state === "connected", since: message.since });
@@ -210,35 +210,35 @@ export class Feed {
         this.#messages.emit(message);
     }
     #subscribed({ cursor, resumed }) {
-        const first = !this.#link.begun;
-        // Where our own place could not be honoured, the gap that tells is yet to come.
+        const first = !this.#link.subscribed;
+        // If the relay could not resume from our cursor, keep it until the gap that reports the loss.
         if (!first || resumed || !this.cursor)
-            this.#reach(cursor);
+            this.#advance(cursor);
         if (first || !resumed)
             this.#answered++;
-        // Another token brings a snapshot that was not asked for.
+        // A renewed token can trigger a snapshot that was not requested.
         this.#sent = Math.max(this.#sent, this.#answered);
         if (first && resumed && this.#needed)
             this.#needed = 2;
-        this.#link.follow(this.#past);
-        this.#ask();
+        this.#link.onSubscribed(this.#catchUp);
+        this.#sendFilter();
     }
     #upstream(upstream) {
         this.upstream = upstream;
         this.#upstreams.emit(upstream);
     }
-    #reach(cursor) {
+    #advance(cursor) {
         if (this.#phase !== "running" || cursor === this.cursor)
             return;
         this.cursor = cursor;
         saveCursor(this.#options.cursorStore, cursor);
     }
-    /** Hand events on; false when a handler closed the feed, which ends it before the next event. */
-    #handOn(items, snapshot) {
+    /** Dispatch events; return false if a handler closed the feed, which stops before the next event. */
+    #dispatch(items, snapshot) {
         for (const item of items) {
             const received = Object.assign(item, { snapshot });
             for (const listener of this.#route(item.subject)) {
-                if (!listener.gone)
+                if (!listener.removed)
                     call(listener.handler, received);
                 if (this.#phase !== "running")
                     return false;

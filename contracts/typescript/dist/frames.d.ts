@@ -1,3 +1,3 @@
-/** Work that is done once for each frame that the browser paints, however often it is asked for. */
-/** Do something at the next frame; asked for twice before that, it is done once. */
-export declare function atNextFrame(work: () => void): void;
+/** Callbacks that run at most once per animation frame, however often they are scheduled. */
+/** Schedule a callback for the next frame; scheduled twice before it, it runs once. */
+export declare function atNextFrame(callback: () => void): void;

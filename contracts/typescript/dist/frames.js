@@ -1,11 +1,11 @@
-/** Work that is done once for each frame that the browser paints, however often it is asked for. */
-/** Between two such moments where nothing is painted: in a hidden tab, and outside of browsers. */
+/** Callbacks that run at most once per animation frame, however often they are scheduled. */
+/** Interval where nothing is painted, in hidden tabs and outside of browsers, in milliseconds. */
 const HIDDEN_MS = 250;
-const due = new Set();
-/** Do something at the next frame; asked for twice before that, it is done once. */
-export function atNextFrame(work) {
-    due.add(work);
-    if (due.size > 1)
+const scheduled = new Set();
+/** Schedule a callback for the next frame; scheduled twice before it, it runs once. */
+export function atNextFrame(callback) {
+    scheduled.add(callback);
+    if (scheduled.size > 1)
         return;
     if (globalThis.document?.visibilityState === "visible")
         requestAnimationFrame(run);
@@ -13,8 +13,8 @@ export function atNextFrame(work) {
         setTimeout(run, HIDDEN_MS);
 }
 function run() {
-    const now = [...due];
-    due.clear();
-    for (const work of now)
-        work();
+    const callbacks = [...scheduled];
+    scheduled.clear();
+    for (const callback of callbacks)
+        callback();
 }

@@ -1,4 +1,4 @@
-/** Client and types of Tickertape. */
+/** Tickertape client and event types. */
 export { connect } from "./client.js";
 export { sessionCursors } from "./cursors.js";
 export * from "./types.js";

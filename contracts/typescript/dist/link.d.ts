@@ -1,18 +1,18 @@
 /**
- * The link to the relay: one WebSocket at a time, its token, and its return after a loss.
+ * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects.
  *
  * Invariants:
- * 1. Whatever arrives on a socket that was given up is ignored.
- * 2. A link that is silent for longer than its heartbeat and ten seconds is dead, whatever the socket says.
- * 3. While it is closed there is no timer, no listener and no socket.
- * 4. Waits are durations: no clock is compared with the relay's.
- * 5. The relay answers in order, an `auth` with the same `subscribed` as a `subscribe`: a token counts as taken
- *    only at the answer to the message that brought it.
+ * 1. Messages on an abandoned socket are ignored.
+ * 2. A link that is silent for ten seconds longer than the heartbeat interval is dead, whatever the socket reports.
+ * 3. A closed link has no timer, no listener and no socket.
+ * 4. Delays are durations: no clock is compared with the relay's.
+ * 5. The relay answers in order, and answers `auth` with the same `subscribed` as `subscribe`: a token counts as
+ *    accepted only on the answer to the message that carried it.
  */
 import { type CatchUp, type State } from "./state.js";
 import { type Tokens } from "./tokens.js";
 import { type ClientMessage, type RelayMessage } from "./types.js";
-/** What a client needs of a WebSocket: a browser's has it, and so has that of `ws`. */
+/** The part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
 export interface WebSocketLike {
     readonly readyState: number;
     onmessage: ((event: never) => void) | null;
@@ -21,33 +21,33 @@ export interface WebSocketLike {
     send(data: string): void;
     close(code?: number): void;
 }
-/** Makes one. */
-export type WebSocketMaker = new (url: string, protocols: string[]) => WebSocketLike;
-/** What uses a link. */
-export interface LinkUser {
-    /** Where to connect now. Throws when that is no address. */
+/** Constructor of a WebSocket. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
+/** Callbacks of a link. */
+export interface LinkHandlers {
+    /** Return the URL for the next attempt; throw if it is invalid. */
     address(): URL;
-    /** A message came; types that this client does not know are among them. */
+    /** Handle a message, which may be of a type unknown to this client. */
     receive(message: RelayMessage): void;
-    /** The state is another one. */
+    /** Handle a change of state. */
     changed(state: State): void;
-    /** The relay goes on with this token. */
+    /** Handle the relay's acceptance of a renewed token. */
     renewed(token: string): void;
 }
 export declare class Link {
     #private;
     state: State;
-    /** The session follows something: `subscribe` is legal, and loses no place. */
-    begun: boolean;
-    constructor(user: LinkUser, tokens: Tokens | null, Socket: WebSocketMaker | undefined);
-    /** Connect now, whatever is going on. */
+    /** Set once the session is subscribed: from then on `subscribe` is allowed and keeps the position. */
+    subscribed: boolean;
+    constructor(handlers: LinkHandlers, tokens: Tokens | null, Socket: WebSocketConstructor | undefined);
+    /** Connect immediately, dropping any current connection. */
     start(): void;
-    /** Stop, and leave nothing behind. */
-    end(reason: string): void;
-    /** Have a session go on with the next token, once there is one; without a session, the next one will. */
+    /** Close the link for good, with all its timers and listeners. */
+    close(reason: string): void;
+    /** Renew the token of the running session; without a session, the next attempt asks for a token anyway. */
     renew(): void;
-    /** Send a message, if there is somebody to send it to. */
+    /** Send a message if the socket is open. */
     send(message: ClientMessage): void;
-    /** The session follows something from here on; `past` tells when it has caught up, if it has to. */
-    follow(past: CatchUp | null): void;
+    /** Handle a `subscribed`; `past` detects when the session has caught up, if it started in the past. */
+    onSubscribed(past: CatchUp | null): void;
 }

@@ -1,13 +1,13 @@
 /**
- * NATS patterns: `*` stands for one token, a last `>` for one or more.
+ * NATS subject patterns: `*` matches one token, a trailing `>` one or more.
  *
- * Invariant: `union` selects all that its patterns select; more only when they are too many to send.
+ * Invariant: `union` selects everything that its patterns select; more only if they are too many to send.
  */
-/** Tell whether a text is a pattern. */
+/** Return whether a string is a valid pattern. */
 export declare function isPattern(text: string): boolean;
-/** Tell whether every subject that `narrow` selects, `wide` selects too; a subject is its own pattern. */
+/** Return whether `wide` selects every subject that `narrow` selects; a subject is a pattern of its own. */
 export declare function covers(wide: string, narrow: string): boolean;
-/** Tell whether an address has room for them. */
-export declare function fits(patterns: readonly string[]): boolean;
-/** The least patterns that select what all of these do, sorted; wider ones where those would be too many. */
+/** Return whether patterns fit into a URL. */
+export declare function fitsUrl(patterns: readonly string[]): boolean;
+/** Return the minimal sorted set of patterns that covers the given ones; wider patterns if it would be too large. */
 export declare function union(patterns: Iterable<string>): string[];

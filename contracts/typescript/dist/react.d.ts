@@ -1,31 +1,31 @@
 import type { FunctionComponentElement, ProviderProps, ReactNode } from "react";
 import type { Options, Received } from "./client.js";
-import { type Gateway, type Link, type LogRow } from "./stores.js";
-export type { Gateway, Link, LogRow } from "./stores.js";
+import { type Connection, type Gateway, type LogRow } from "./stores.js";
+export type { Connection, Gateway, LogRow } from "./stores.js";
 interface Source {
     readonly url?: string | undefined;
     readonly options?: Options | undefined;
 }
-/** What a provider takes: the address, and what `connect` takes. */
+/** Props of `TickertapeProvider`: the URL and the options of `connect`. */
 export interface TickertapeProviderProps extends Options {
     readonly url?: string | undefined;
     readonly children?: ReactNode;
 }
-/** Say once, for all hooks below, where the relay is and how to follow it. */
+/** Set the relay's URL and the options for all hooks below. */
 export declare function TickertapeProvider(props: TickertapeProviderProps): FunctionComponentElement<ProviderProps<Source>>;
-/** How the connection stands, and the client behind it for whatever has no hook of its own. */
-export declare function useTickertape(url?: string, options?: Options): Link;
-/** The newest status of each gateway, in the order of their subjects; removed ones leave. */
+/** Return the connection state, and the client for everything that has no hook. */
+export declare function useTickertape(url?: string, options?: Options): Connection;
+/** Return the latest status of each gateway, sorted by subject; removed gateways are left out. */
 export declare function useGateways(url?: string): readonly Gateway[];
-/** Which lines to show, and how many. */
+/** Options of `useLogs`. */
 export interface LogsOptions {
-    /** The newest so many rows; 500 when omitted. */
+    /** Maximum number of rows; 500 when omitted. */
     readonly limit?: number | undefined;
-    /** `log.>` when omitted. */
+    /** Subject pattern; `log.>` when omitted. */
     readonly pattern?: string | undefined;
     readonly url?: string | undefined;
 }
-/** The newest lines of the log, oldest first; what will not come stands between them as a row of its own. */
+/** Return the latest log lines, oldest first; each gap between them is a row of its own. */
 export declare function useLogs({ limit, pattern, url }?: LogsOptions): readonly LogRow[];
-/** Call the latest handler with each event that a pattern selects, while the component is mounted. */
+/** Call a handler for each event that a pattern selects, while the component is mounted. */
 export declare function useEvents(pattern: string, handler: (event: Received) => void, url?: string): void;

@@ -1,17 +1,16 @@
 "use client";
 /**
- * Tickertape in React: hooks that render at most once a frame, over one connection for each address.
+ * React hooks for Tickertape: they render at most once per frame and share one connection per URL.
  *
- * They take the address from their argument, else from `TickertapeProvider`, else from `NEXT_PUBLIC_WS_URL`,
- * else it is `/ws` of the page's own origin. Connections are made once a component is mounted, never on a
- * server.
+ * The URL is the hook's argument, else that of `TickertapeProvider`, else `NEXT_PUBLIC_WS_URL`, else `/ws` on
+ * the page's origin. Connections are opened when a component mounts, never on a server.
  */
 import { createContext, createElement, useContext, useEffect, useRef, useSyncExternalStore } from "react";
 import { sharedFeed } from "./shared.js";
-import { NO_GATEWAYS, NO_LINK, NO_ROWS } from "./stores.js";
-function configured() {
+import { NO_CONNECTION, NO_GATEWAYS, NO_ROWS } from "./stores.js";
+function configuredUrl() {
     try {
-        // Next.js puts the value in place of this very text; elsewhere there may be no `process` at all.
+        // Next.js replaces exactly this expression by its value; elsewhere `process` may not exist.
         return process.env.NEXT_PUBLIC_WS_URL;
     }
     catch {
@@ -19,31 +18,31 @@ function configured() {
     }
 }
 const Context = createContext({});
-/** Say once, for all hooks below, where the relay is and how to follow it. */
+/** Set the relay's URL and the options for all hooks below. */
 export function TickertapeProvider(props) {
     const { url, children, ...options } = props;
     return createElement(Context.Provider, { value: { url, options } }, children);
 }
 function useFeed(url, options) {
     const source = useContext(Context);
-    return sharedFeed(url ?? source.url ?? (configured() || "/ws"), options ?? source.options);
+    return sharedFeed(url ?? source.url ?? (configuredUrl() || "/ws"), options ?? source.options);
 }
-/** How the connection stands, and the client behind it for whatever has no hook of its own. */
+/** Return the connection state, and the client for everything that has no hook. */
 export function useTickertape(url, options) {
-    const { link } = useFeed(url, options);
-    return useSyncExternalStore(link.watch, link.get, () => NO_LINK);
+    const { connection } = useFeed(url, options);
+    return useSyncExternalStore(connection.subscribe, connection.getSnapshot, () => NO_CONNECTION);
 }
-/** The newest status of each gateway, in the order of their subjects; removed ones leave. */
+/** Return the latest status of each gateway, sorted by subject; removed gateways are left out. */
 export function useGateways(url) {
     const { gateways } = useFeed(url);
-    return useSyncExternalStore(gateways.watch, gateways.get, () => NO_GATEWAYS);
+    return useSyncExternalStore(gateways.subscribe, gateways.getSnapshot, () => NO_GATEWAYS);
 }
-/** The newest lines of the log, oldest first; what will not come stands between them as a row of its own. */
+/** Return the latest log lines, oldest first; each gap between them is a row of its own. */
 export function useLogs({ limit = 500, pattern = "log.>", url } = {}) {
     const logs = useFeed(url).logs(pattern, limit);
-    return useSyncExternalStore(logs.watch, logs.get, () => NO_ROWS);
+    return useSyncExternalStore(logs.subscribe, logs.getSnapshot, () => NO_ROWS);
 }
-/** Call the latest handler with each event that a pattern selects, while the component is mounted. */
+/** Call a handler for each event that a pattern selects, while the component is mounted. */
 export function useEvents(pattern, handler, url) {
     const feed = useFeed(url);
     const latest = useRef(handler);
@@ -51,11 +50,11 @@ export function useEvents(pattern, handler, url) {
         latest.current = handler;
     });
     useEffect(() => {
-        const [client, giveBack] = feed.borrow();
+        const [client, release] = feed.acquire();
         const off = client.on(pattern, (event) => latest.current(event));
         return () => {
             off();
-            giveBack();
+            release();
         };
     }, [feed, pattern]);
 }

@@ -1,20 +1,20 @@
 /**
- * One feed for all of a page that use the same address, for as long as anybody does.
+ * Feeds that all users of the same URL in a page share.
  *
- * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is
- * shared, since its pages are different readers'.
+ * Invariants: a feed is opened by its first user and closed shortly after its last. On a server nothing is
+ * shared, because its pages belong to different users.
  */
 import { type Client, type Options } from "./client.js";
 import type { Off } from "./signal.js";
-import { GatewaysStore, LinkStore, LogsStore, type Lender } from "./stores.js";
-export declare class SharedFeed implements Lender {
+import { ConnectionStore, GatewaysStore, LogsStore, type ClientSource } from "./stores.js";
+export declare class SharedFeed implements ClientSource {
     #private;
     options: Options;
-    readonly link: LinkStore;
+    readonly connection: ConnectionStore;
     readonly gateways: GatewaysStore;
     constructor(url: string);
-    borrow(): [Client, Off];
+    acquire(): [Client, Off];
     logs(pattern: string, limit: number): LogsStore;
 }
-/** The feed of an address; `options` count from the next connection on, its `token` at once. */
+/** Return the feed of a URL. `options` apply to the next connection; a new `token` function applies immediately. */
 export declare function sharedFeed(url: string, options?: Options): SharedFeed;

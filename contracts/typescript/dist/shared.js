@@ -1,43 +1,43 @@
 /**
- * One feed for all of a page that use the same address, for as long as anybody does.
+ * Feeds that all users of the same URL in a page share.
  *
- * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is
- * shared, since its pages are different readers'.
+ * Invariants: a feed is opened by its first user and closed shortly after its last. On a server nothing is
+ * shared, because its pages belong to different users.
  */
 import { connect } from "./client.js";
-import { GatewaysStore, LinkStore, LogsStore } from "./stores.js";
-/** How long a feed outlives its last user: React takes components away and puts them back, pages change. */
+import { ConnectionStore, GatewaysStore, LogsStore } from "./stores.js";
+/** How long a feed outlives its last user: React unmounts and remounts components, and pages change. */
 const LINGER_MS = 250;
-/** Logs that are kept for those who watch them; beyond that, those that nobody watches are let go. */
+/** Number of log stores kept; above it, those without subscribers are discarded. */
 const MAX_LOGS = 8;
 export class SharedFeed {
     options = {};
-    link = new LinkStore(this);
+    connection = new ConnectionStore(this);
     gateways = new GatewaysStore(this);
     #url;
     #logs = new Map();
     #client = null;
     #users = 0;
-    #ending;
+    #closeTimer;
     constructor(url) {
         this.#url = url;
     }
-    borrow() {
-        clearTimeout(this.#ending);
+    acquire() {
+        clearTimeout(this.#closeTimer);
         this.#users++;
         const { token } = this.options;
-        // The one of the latest render: what it closes over is of that.
+        // Use the token function of the latest render: it closes over the props of that render.
         const latest = token && { token: () => (this.options.token ?? token)() };
         this.#client ??= connect(this.#url, { ...this.options, ...latest });
-        let lent = true;
+        let held = true;
         return [
             this.#client,
             () => {
-                if (!lent)
+                if (!held)
                     return;
-                lent = false;
+                held = false;
                 if (--this.#users === 0)
-                    this.#ending = setTimeout(() => this.#end(), LINGER_MS);
+                    this.#closeTimer = setTimeout(() => this.#close(), LINGER_MS);
             },
         ];
     }
@@ -55,14 +55,14 @@ export class SharedFeed {
         }
         return store;
     }
-    #end() {
+    #close() {
         this.#client?.close();
         this.#client = null;
         this.#logs.clear();
     }
 }
 const feeds = new Map();
-/** The feed of an address; `options` count from the next connection on, its `token` at once. */
+/** Return the feed of a URL. `options` apply to the next connection; a new `token` function applies immediately. */
 export function sharedFeed(url, options) {
     let feed = feeds.get(url);
     if (!feed) {

@@ -1,13 +1,13 @@
-/** Handlers of one kind, and how they are called. */
-/** Ends what a call began: takes a handler away. A second call does nothing. */
+/** Event handlers: registration, and calls that isolate their errors. */
+/** Removes a handler; calling it again has no effect. */
 export type Off = () => void;
-/** Call a handler; what it throws is its owner's, told as an uncaught error, and stops nobody else. */
+/** Call a handler; an error in it is rethrown as uncaught, so that it is reported but does not affect other handlers. */
 export declare function call<T>(handler: (value: T) => void, value: T): void;
-/** Those who want to hear of one thing. */
+/** List of handlers for one kind of event. */
 export declare class Signal<T> {
     #private;
-    /** Call a handler from now on; the same one twice is called twice. */
+    /** Add a handler; one that is added twice is called twice. */
     add(handler: (value: T) => void): Off;
-    /** Tell all of them. */
+    /** Call all handlers. */
     emit(value: T): void;
 }

@@ -1,5 +1,5 @@
-/** Handlers of one kind, and how they are called. */
-/** Call a handler; what it throws is its owner's, told as an uncaught error, and stops nobody else. */
+/** Event handlers: registration, and calls that isolate their errors. */
+/** Call a handler; an error in it is rethrown as uncaught, so that it is reported but does not affect other handlers. */
 export function call(handler, value) {
     try {
         handler(value);
@@ -10,16 +10,16 @@ export function call(handler, value) {
         });
     }
 }
-/** Those who want to hear of one thing. */
+/** List of handlers for one kind of event. */
 export class Signal {
     #handlers = new Set();
-    /** Call a handler from now on; the same one twice is called twice. */
+    /** Add a handler; one that is added twice is called twice. */
     add(handler) {
         const entry = { handler };
         this.#handlers.add(entry);
         return () => void this.#handlers.delete(entry);
     }
-    /** Tell all of them. */
+    /** Call all handlers. */
     emit(value) {
         for (const { handler } of [...this.#handlers])
             call(handler, value);

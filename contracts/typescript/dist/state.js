@@ -1,27 +1,27 @@
-/** How a client stands with its relay. */
-/** Milliseconds between two looks at how far a session has caught up. */
-export const LOOK_MS = 250;
+/** Connection state of a client. */
+/** Interval at which the progress of a session that catches up is checked, in milliseconds. */
+export const POLL_MS = 250;
 /**
- * Tells when a session that began in the past has reached the present.
+ * Detector for the moment when a session that started in the past reaches the present.
  *
- * The relay does not say, so this looks at how fast the events' own times pass: in the past much faster than
- * time does, in the present as fast. Clocks are never compared, only how they move.
+ * The relay does not report that moment, so it is inferred from the timestamps of the events: in the past they
+ * advance much faster than real time, in the present just as fast. Only differences are compared, never clocks.
  */
 export class CatchUp {
     #newest = -Infinity;
-    #before = -Infinity;
-    /** Events came. `now` is of a clock that never jumps. */
-    saw(timestamps, now) {
+    #previous = -Infinity;
+    /** Record the timestamps of received events; `now` is a monotonic time in milliseconds. */
+    observe(timestamps, now) {
         for (const timestamp of timestamps) {
             const ahead = Date.parse(timestamp) - now;
             if (ahead > this.#newest)
                 this.#newest = ahead;
         }
     }
-    /** True when little or nothing passed since the last call; called every `LOOK_MS`. */
-    reached() {
-        const passed = this.#newest - this.#before;
-        this.#before = this.#newest;
-        return !(passed > LOOK_MS);
+    /** Return whether the events have advanced little or not at all since the last call; called every `POLL_MS`. */
+    caughtUp() {
+        const advance = this.#newest - this.#previous;
+        this.#previous = this.#newest;
+        return !(advance > POLL_MS);
     }
 }

@@ -1,45 +1,45 @@
 /**
- * What React shows of a feed: values that change at most once a frame, each another object when it does.
+ * Stores behind the React hooks: immutable values that change at most once per frame.
  *
- * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or
- * by the number of gateways.
+ * Invariants: a store follows the feed only while it has subscribers; its size is bounded by its limit or by
+ * the number of gateways.
  */
 import type { Client } from "./client.js";
 import type { Off } from "./signal.js";
 import type { State, Upstream } from "./state.js";
 import type { GapMessage, GatewayStatusChange, SystemLog } from "./types.js";
-/** Lends a client for as long as somebody needs it. */
-export interface Lender {
-    borrow(): [client: Client, giveBack: Off];
+/** Source of a shared client, which is open while it is in use. */
+export interface ClientSource {
+    acquire(): [client: Client, release: Off];
 }
-/** A value for `useSyncExternalStore`. */
+/** Store for `useSyncExternalStore`. */
 export declare abstract class Store<T> {
     #private;
-    constructor(lender: Lender, initial: T);
-    /** Nobody watches it. */
+    constructor(source: ClientSource, initial: T);
+    /** Set while the store has no subscribers. */
     get idle(): boolean;
-    readonly get: () => T;
-    readonly watch: (changed: () => void) => Off;
-    /** Begin anew with a feed. */
-    protected abstract follow(client: Client): Off[];
-    /** The value as it is now. */
-    protected abstract made(): T;
+    readonly getSnapshot: () => T;
+    readonly subscribe: (changed: () => void) => Off;
+    /** Reset the store and add its handlers to a client; return the functions that remove them. */
+    protected abstract attach(client: Client): Off[];
+    /** Compute the current value. */
+    protected abstract compute(): T;
     protected changed(): void;
 }
-/** How a feed stands, and the feed; null before it is used, as on a server. */
-export interface Link {
+/** Connection state, and the client; null before the first use and on a server. */
+export interface Connection {
     readonly state: State;
     readonly upstream: Upstream;
     readonly client: Client | null;
 }
-export declare const NO_LINK: Link;
-export declare class LinkStore extends Store<Link> {
+export declare const NO_CONNECTION: Connection;
+export declare class ConnectionStore extends Store<Connection> {
     #private;
-    constructor(lender: Lender);
-    protected follow(client: Client): Off[];
-    protected made(): Link;
+    constructor(source: ClientSource);
+    protected attach(client: Client): Off[];
+    protected compute(): Connection;
 }
-/** The newest status of a gateway, and where it stands in the stream. */
+/** Latest status of a gateway, and its position in the stream. */
 export interface Gateway {
     readonly subject: string;
     readonly seq: number;
@@ -48,11 +48,11 @@ export interface Gateway {
 export declare const NO_GATEWAYS: readonly Gateway[];
 export declare class GatewaysStore extends Store<readonly Gateway[]> {
     #private;
-    constructor(lender: Lender);
-    protected follow(client: Client): Off[];
-    protected made(): readonly Gateway[];
+    constructor(source: ClientSource);
+    protected attach(client: Client): Off[];
+    protected compute(): readonly Gateway[];
 }
-/** A row of a log: a line, or lines that will not come. `key` is unique among the rows. */
+/** Row of a log: a line or a gap. `key` is unique among the rows. */
 export type LogRow = {
     readonly kind: "line";
     readonly key: string;
@@ -67,7 +67,7 @@ export type LogRow = {
 export declare const NO_ROWS: readonly LogRow[];
 export declare class LogsStore extends Store<readonly LogRow[]> {
     #private;
-    constructor(lender: Lender, pattern: string, limit: number);
-    protected follow(client: Client): Off[];
-    protected made(): readonly LogRow[];
+    constructor(source: ClientSource, pattern: string, limit: number);
+    protected attach(client: Client): Off[];
+    protected compute(): readonly LogRow[];
 }

@@ -1,36 +1,36 @@
 /**
- * What React shows of a feed: values that change at most once a frame, each another object when it does.
+ * Stores behind the React hooks: immutable values that change at most once per frame.
  *
- * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or
- * by the number of gateways.
+ * Invariants: a store follows the feed only while it has subscribers; its size is bounded by its limit or by
+ * the number of gateways.
  */
 import { atNextFrame } from "./frames.js";
-/** A value for `useSyncExternalStore`. */
+/** Store for `useSyncExternalStore`. */
 export class Store {
-    #lender;
-    #watchers = new Set();
+    #source;
+    #subscribers = new Set();
     #value;
     #stop = () => { };
-    constructor(lender, initial) {
-        this.#lender = lender;
+    constructor(source, initial) {
+        this.#source = source;
         this.#value = initial;
     }
-    /** Nobody watches it. */
+    /** Set while the store has no subscribers. */
     get idle() {
-        return this.#watchers.size === 0;
+        return this.#subscribers.size === 0;
     }
-    get = () => this.#value;
-    watch = (changed) => {
-        const watcher = () => changed();
-        this.#watchers.add(watcher);
-        if (this.#watchers.size === 1) {
-            const [client, giveBack] = this.#lender.borrow();
-            const offs = this.follow(client);
-            this.#stop = () => [...offs, giveBack].forEach((off) => off());
+    getSnapshot = () => this.#value;
+    subscribe = (changed) => {
+        const subscriber = () => changed();
+        this.#subscribers.add(subscriber);
+        if (this.#subscribers.size === 1) {
+            const [client, release] = this.#source.acquire();
+            const offs = this.attach(client);
+            this.#stop = () => [...offs, release].forEach((off) => off());
             this.changed();
         }
         return () => {
-            if (this.#watchers.delete(watcher) && this.#watchers.size === 0)
+            if (this.#subscribers.delete(subscriber) && this.#subscribers.size === 0)
                 this.#stop();
         };
     };
@@ -38,51 +38,51 @@ export class Store {
         atNextFrame(this.#publish);
     }
     #publish = () => {
-        if (this.#watchers.size === 0)
+        if (this.#subscribers.size === 0)
             return;
-        this.#value = this.made();
-        for (const watcher of [...this.#watchers])
-            watcher();
+        this.#value = this.compute();
+        for (const subscriber of [...this.#subscribers])
+            subscriber();
     };
 }
-export const NO_LINK = {
+export const NO_CONNECTION = {
     state: { phase: "connecting", reason: "" },
     upstream: { connected: true, since: null },
     client: null,
 };
-export class LinkStore extends Store {
+export class ConnectionStore extends Store {
     #client = null;
-    constructor(lender) {
-        super(lender, NO_LINK);
+    constructor(source) {
+        super(source, NO_CONNECTION);
     }
-    follow(client) {
+    attach(client) {
         this.#client = client;
         return [client.onState(() => this.changed()), client.onUpstream(() => this.changed())];
     }
-    made() {
+    compute() {
         const client = this.#client;
-        return client ? { client, state: client.state, upstream: client.upstream } : NO_LINK;
+        return client ? { client, state: client.state, upstream: client.upstream } : NO_CONNECTION;
     }
 }
 export const NO_GATEWAYS = [];
 export class GatewaysStore extends Store {
     #gateways = new Map();
     #order = null;
-    constructor(lender) {
-        super(lender, NO_GATEWAYS);
+    constructor(source) {
+        super(source, NO_GATEWAYS);
     }
-    follow(client) {
+    attach(client) {
         this.#clear();
         return [
             client.on("gateway.status.>", (received) => this.#take(received)),
             client.onGap(({ reason }) => {
-                // Another stream: a snapshot follows, and what it does not have is gone.
+                // The stream was recreated: a snapshot follows, and gateways that are not in it no longer exist.
                 if (reason === "reset")
                     this.#clear();
             }),
         ];
     }
-    made() {
+    compute() {
         this.#order ??= [...this.#gateways.keys()].sort();
         return this.#order.flatMap((subject) => this.#gateways.get(subject) ?? []);
     }
@@ -90,7 +90,7 @@ export class GatewaysStore extends Store {
         if (event.event_type !== "gateway_status_change")
             return;
         const known = this.#gateways.get(subject);
-        // A snapshot can be of an earlier moment than what has come since.
+        // A snapshot can be older than the events received since it was taken.
         if (known && known.seq >= seq)
             return;
         if (!known)
@@ -116,12 +116,12 @@ export class LogsStore extends Store {
     #pattern;
     #rows = [];
     #count = 0;
-    constructor(lender, pattern, limit) {
-        super(lender, NO_ROWS);
+    constructor(source, pattern, limit) {
+        super(source, NO_ROWS);
         this.#pattern = pattern;
         this.#limit = limit;
     }
-    follow(client) {
+    attach(client) {
         this.#rows = [];
         return [
             client.on(this.#pattern, ({ subject, seq, event, snapshot }) => {
@@ -136,7 +136,7 @@ export class LogsStore extends Store {
             }),
         ];
     }
-    made() {
+    compute() {
         return this.#rows.slice(-this.#limit);
     }
     #key() {
@@ -144,7 +144,7 @@ export class LogsStore extends Store {
     }
     #add(row) {
         this.#rows.push(row);
-        // Not for each row: that would move all of them each time.
+        // Trim in bulk: trimming on each row would copy all rows each time.
         if (this.#rows.length >= 2 * this.#limit)
             this.#rows = this.#rows.slice(-this.#limit);
         this.changed();

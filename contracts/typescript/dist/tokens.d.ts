@@ -1,49 +1,49 @@
 /**
- * The token that lets a client in, and the next one.
+ * Tokens of a client: the current one, and the next one during a renewal.
  *
  * Invariants:
- * 1. A token that the relay refused is not shown to it again.
- * 2. While a session runs, its token counts until the relay has taken the next one.
- * 3. No text of this client holds a token.
+ * 1. A token that the relay rejected is never sent again.
+ * 2. During a session its token stays current until the relay has accepted the next one.
+ * 3. No error message contains a token.
  */
-/** Gives a token (a JWT), or null when there is none. */
+/** Returns a token (a JWT), or null if there is none. */
 export type TokenSource = () => Promise<string | null> | string | null;
-/** A token cannot be had; `final` when asking again would be no use. */
+/** Failure to get a token; `final` if a retry cannot help. */
 export declare class TokenError extends Error {
     readonly final: boolean;
     constructor(message: string, final: boolean);
 }
-/** Asks for tokens when one is needed. */
+/** Source of tokens that remembers the relay's verdicts. */
 export declare class Tokens {
     #private;
-    constructor(ask: TokenSource);
+    constructor(source: TokenSource);
     /**
-     * The token to connect with; empty when there is none, since a relay may need none.
+     * Return the token to connect with; empty if there is none, since the relay may not require one.
      *
-     * @throws TokenError there is none
+     * @throws TokenError if no usable token is available
      */
     current(): Promise<string>;
     /**
-     * Another token than the one in use, to go on with; null when there is none yet.
+     * Return a token that can replace the current one; null if there is none yet.
      *
-     * @throws TokenError there is none
+     * @throws TokenError if `token()` fails
      */
     next(): Promise<string | null>;
     /**
-     * The relay took a token.
+     * Record that the relay accepted a token.
      *
-     * @param token which is the one in use from here on; by default the one that is
+     * @param token the new current token; by default the one that is current already
      */
-    taken(token?: string): void;
-    /** The relay cannot look at the next token now. */
-    postponed(): void;
+    accepted(token?: string): void;
+    /** Record that the relay could not verify the next token. */
+    deferred(): void;
     /**
-     * The relay refused a token.
+     * Record that the relay rejected a token.
      *
-     * @param why in its words
-     * @param token one that was to be the next; without it the one in use has ended, and the next one may be good
+     * @param reason the relay's reason
+     * @param token the rejected next token; if empty, the current one expired and the next one may be good
      */
-    refused(why: string, token: string): void;
-    /** Be asked anew: whoever says so has done something about it. */
-    forgive(): void;
+    rejected(reason: string, token: string): void;
+    /** Reset the failure count, because the user retries explicitly. */
+    resetFailures(): void;
 }

@@ -1,84 +1,84 @@
-/** How a feed is asked for and used. */
+/** The public interface of a client, and `connect`, which creates one. */
 
 import type { CursorStore } from "./cursors.js";
 import { Feed } from "./feed.js";
-import type { WebSocketMaker } from "./link.js";
+import type { WebSocketConstructor } from "./link.js";
 import type { Off } from "./signal.js";
 import type { State, Upstream } from "./state.js";
 import type { TokenSource } from "./tokens.js";
 import type { Cursor, GapMessage, Item, Level, Mode, RelayMessage } from "./types.js";
 
-/** What a feed is asked for. */
+/** Events that a client subscribes to. */
 export interface Filter {
-  /** Patterns to follow, at most 64; without them, what the handlers want together. */
+  /** Subject patterns, at most 64; when omitted, the union of the handlers' patterns. */
   readonly subjects?: readonly string[] | undefined;
-  /** The least level of log lines; all of them when omitted. */
+  /** Minimum level of log events; all levels when omitted. */
   readonly level?: Level | undefined;
-  /** `live` when omitted. */
+  /** Delivery mode; `live` when omitted. */
   readonly mode?: Mode | undefined;
-  /** In mode `latest`: milliseconds between two events of one subject. */
+  /** In mode `latest`: minimum interval between two events of one subject, in milliseconds. */
   readonly interval_ms?: number | undefined;
 }
 
-/** What a feed is asked for, and with what. */
+/** Options of `connect`. */
 export interface Options extends Filter {
-  /** Where to begin without a cursor: `earliest`, a duration such as `10m`, or a time; now when omitted. */
+  /** Where to start without a cursor: `earliest`, a duration such as `10m`, or a time; now when omitted. */
   readonly since?: string | undefined;
-  /** Gives a token (a JWT) when one is needed: at first, before it ends, after a refusal; null: there is none. */
+  /** Returns a token (a JWT): called to connect, before the token expires, and after a rejection; null for none. */
   readonly token?: TokenSource | undefined;
-  /** Keeps the place; in memory when omitted. */
+  /** Persists the cursor; it is kept in memory when omitted. */
   readonly cursorStore?: CursorStore | undefined;
-  /** The WebSocket to use where there is none, such as that of `ws` in Node 20. */
-  readonly WebSocket?: WebSocketMaker | undefined;
+  /** WebSocket implementation for runtimes without one, such as `ws` in Node 20. */
+  readonly WebSocket?: WebSocketConstructor | undefined;
 }
 
-/** An event as a handler gets it. */
+/** An event as passed to a handler. */
 export interface Received extends Item {
-  /** It tells how things stand, and may have come before; otherwise it happened, and comes once. */
+  /** Set for the current state of a subject, which may be repeated; unset for a new event, delivered once. */
   readonly snapshot: boolean;
 }
 
-/** A feed. */
+/** A connection to a relay that reconnects and resumes automatically. */
 export interface Client {
-  /** How it stands with the relay. */
+  /** Connection state. */
   readonly state: State;
-  /** Whether the relay hears from NATS. */
+  /** The relay's connection to NATS. */
   readonly upstream: Upstream;
-  /** The place reached; null before the first. */
+  /** Cursor of the last position reached; null before the first. */
   readonly cursor: Cursor | null;
   /**
-   * Hand on the events that a pattern selects, and first the newest states among them.
+   * Call a handler for each event that a pattern selects, starting with the current state of its subjects.
    *
-   * @throws TypeError it is no pattern
+   * @throws TypeError if `pattern` is not a valid pattern
    */
   on(pattern: string, handler: (event: Received) => void): Off;
-  /** Hear of events that will not come. */
+  /** Call a handler for each gap: events that are not delivered. */
   onGap(handler: (gap: GapMessage) => void): Off;
-  /** Hear when the relay loses NATS, and when it is back. */
+  /** Call a handler when the relay loses or regains its connection to NATS. */
   onUpstream(handler: (upstream: Upstream) => void): Off;
-  /** Hear of each new state; `state` has the present one. */
+  /** Call a handler on each state change; `state` holds the current state. */
   onState(handler: (state: State) => void): Off;
-  /** Hear each message of the relay, after its events were handed on; for what has no handler of its own. */
+  /** Call a handler for each relay message, after its events; for messages without a handler of their own. */
   onMessage(handler: (message: RelayMessage) => void): Off;
-  /** Hear which next token the relay took, before the message that says so is handed on. */
+  /** Call a handler with each renewed token that the relay accepts, before `onMessage` gets the message. */
   onRenewal(handler: (token: string) => void): Off;
-  /** Follow something else from here on, at the same place; what is omitted takes its default. */
+  /** Replace the filter from the current position on; omitted fields take their defaults. */
   setFilter(filter: Filter): void;
-  /** Ask `token` for the next one now, and go on with it. */
+  /** Call `token` now, and switch the session to the token that it returns. */
   renew(): void;
-  /** Connect now: without waiting, or again after it was closed. */
+  /** Connect immediately: skip the backoff, or reopen a closed client. */
   reconnect(): void;
-  /** End it: nothing more is handed on, and no timer, listener or socket is left. */
+  /** Close the client: no handler is called any more, and no timer, listener or socket remains. */
   close(): void;
 }
 
 /**
- * Follow a relay.
+ * Connect to a relay.
  *
- * The socket is opened once there is a handler, or at once with `subjects`; handlers that are added in the
- * same turn of the event loop are in its first filter.
+ * The socket is opened when the first handler is added, or immediately if `subjects` are given. All handlers
+ * added in the same turn of the event loop are part of the first subscription.
  *
- * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)`, and in a page a path, will do
+ * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)` and, in a page, a path are accepted
  */
 export function connect(url: string | URL, options: Options = {}): Client {
   return new Feed(url, options);

@@ -1,17 +1,17 @@
 /**
- * A feed of a relay: many handlers over one socket, which comes back to its place after any loss.
+ * Feed of a relay: many handlers over one socket, which resumes from its cursor after a disconnect.
  *
  * Invariants:
- * 1. The place is what the relay named last, and moves only after what lies before it was handed on: leaving
- *    at any moment and coming back loses nothing, and hands nothing on twice.
- * 2. The end of a gap is no place, but after a reset: what lies in the gap's range may still come.
- * 3. What the relay is asked for covers what the handlers want; each gets what its own pattern selects.
+ * 1. The cursor is the last one that the relay sent, and advances only after the events before it were
+ *    dispatched: disconnecting at any moment and resuming loses no event and delivers none twice.
+ * 2. The end of a gap becomes the cursor only after a reset: otherwise events inside the gap may still come.
+ * 3. The subscription covers the patterns of all handlers; each handler gets what its own pattern selects.
  */
 
 import type { Client, Filter, Options, Received } from "./client.js";
 import { loadCursor, saveCursor } from "./cursors.js";
-import { Link, type WebSocketMaker } from "./link.js";
-import { covers, fits, isPattern, union } from "./patterns.js";
+import { Link, type WebSocketConstructor } from "./link.js";
+import { covers, fitsUrl, isPattern, union } from "./patterns.js";
 import { call, Signal, type Off } from "./signal.js";
 import { CatchUp, type State, type Upstream } from "./state.js";
 import { Tokens } from "./tokens.js";
@@ -20,10 +20,10 @@ import type { Cursor, GapMessage, Item, RelayMessage, SubscribedMessage, Subscri
 interface Listener {
   readonly pattern: string;
   readonly handler: (event: Received) => void;
-  gone: boolean;
+  removed: boolean;
 }
 
-/** Subjects of which it is remembered who wants them. */
+/** Maximum number of subjects whose listeners are cached. */
 const MAX_ROUTES = 2_000;
 
 export class Feed implements Client {
@@ -32,7 +32,7 @@ export class Feed implements Client {
 
   readonly #url;
   readonly #options;
-  #given: Filter;
+  #filterOptions: Filter;
   readonly #link;
   readonly #gaps = new Signal<GapMessage>();
   readonly #upstreams = new Signal<Upstream>();
@@ -43,20 +43,20 @@ export class Feed implements Client {
   readonly #routes = new Map<string, Listener[]>();
   #phase: "new" | "loading" | "running" | "closed" = "new";
   #scheduled = false;
-  #past: CatchUp | null = null;
-  #asked: SubscribeMessage = { type: "subscribe" };
-  // Filters that this socket was given are numbered, and so is what answers them. A handler has to see how
-  // things stand, from the snapshot of filter `needed` or a later one; a return by cursor brings none.
+  #catchUp: CatchUp | null = null;
+  #requested: SubscribeMessage = { type: "subscribe" };
+  // Filters sent on a socket are numbered, and so are their answers and snapshots. A new handler needs the
+  // snapshot of filter `needed` or of a later one; resuming from a cursor yields none.
   #needed = 1;
   #sent = 0;
   #answered = 0;
-  #seen = 0;
+  #snapshots = 0;
 
   constructor(url: string | URL, options: Options) {
     this.#url = url;
-    this.#options = this.#given = options;
+    this.#options = this.#filterOptions = options;
     const tokens = options.token ? new Tokens(options.token) : null;
-    const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketMaker | undefined);
+    const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
     this.#link = new Link(
       {
         address: () => this.#address(),
@@ -78,14 +78,14 @@ export class Feed implements Client {
   }
 
   on(pattern: string, handler: (event: Received) => void): Off {
-    if (!isPattern(pattern)) throw new TypeError(`'${pattern}' is no pattern such as 'log.error.>'`);
-    const listener = { pattern, handler, gone: false };
+    if (!isPattern(pattern)) throw new TypeError(`invalid pattern '${pattern}': expected e.g. 'log.error.>'`);
+    const listener = { pattern, handler, removed: false };
     this.#listeners.add(listener);
     this.#needed = this.#answered ? this.#sent + 1 : 1;
-    this.#rerouted();
+    this.#handlersChanged();
     return () => {
-      listener.gone = true;
-      if (this.#listeners.delete(listener)) this.#rerouted();
+      listener.removed = true;
+      if (this.#listeners.delete(listener)) this.#handlersChanged();
     };
   }
 
@@ -110,7 +110,7 @@ export class Feed implements Client {
   }
 
   setFilter(filter: Filter): void {
-    this.#given = filter;
+    this.#filterOptions = filter;
     this.#schedule();
   }
 
@@ -125,10 +125,10 @@ export class Feed implements Client {
   }
 
   close(): void {
-    if (this.#phase !== "closed") this.#link.end("closed by this client");
+    if (this.#phase !== "closed") this.#link.close("closed by this client");
   }
 
-  #rerouted(): void {
+  #handlersChanged(): void {
     this.#routes.clear();
     this.#schedule();
   }
@@ -138,29 +138,29 @@ export class Feed implements Client {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      if (this.#phase === "new" && this.#wanted().length) void this.#begin();
-      else this.#ask();
+      if (this.#phase === "new" && this.#subjects().length) void this.#start();
+      else this.#sendFilter();
     });
   }
 
-  async #begin(): Promise<void> {
+  async #start(): Promise<void> {
     this.#phase = "loading";
-    const kept = await loadCursor(this.#options.cursorStore);
+    const cursor = await loadCursor(this.#options.cursorStore);
     if (this.#phase !== "loading") return;
-    this.cursor = kept;
+    this.cursor = cursor;
     this.#phase = "running";
     this.#link.start();
   }
 
-  #wanted(): string[] {
-    return [...(this.#given.subjects ?? union([...this.#listeners].map((one) => one.pattern)))];
+  #subjects(): string[] {
+    return [...(this.#filterOptions.subjects ?? union([...this.#listeners].map(({ pattern }) => pattern)))];
   }
 
   #filter(): SubscribeMessage {
-    const { level, mode, interval_ms } = this.#given;
-    // Without any handler left, what was asked for last goes on: no filter selects nothing.
-    const subjects = this.#wanted();
-    const filter = { subjects: subjects.length ? subjects : this.#asked.subjects, level, mode, interval_ms };
+    const { level, mode, interval_ms } = this.#filterOptions;
+    // Without handlers the last subscription stays, because no filter can select nothing.
+    const subjects = this.#subjects();
+    const filter = { subjects: subjects.length ? subjects : this.#requested.subjects, level, mode, interval_ms };
     return { type: "subscribe", ...(JSON.parse(JSON.stringify(filter)) as object) };
   }
 
@@ -168,27 +168,27 @@ export class Feed implements Client {
     const url = new URL(this.#url, globalThis.location?.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (url.pathname === "/") url.pathname = "/ws";
-    this.#asked = this.#filter();
-    // Subjects that are too long for an address: wider ones until the session begins, which is asked for these.
-    const { subjects } = this.#asked;
-    if (subjects && !fits(subjects)) this.#asked.subjects = union(subjects);
-    const { type, ...filter } = this.#asked;
+    this.#requested = this.#filter();
+    // If the subjects do not fit into the URL, connect with wider ones; `#subscribed` then sends the exact ones.
+    const { subjects } = this.#requested;
+    if (subjects && !fitsUrl(subjects)) this.#requested.subjects = union(subjects);
+    const { type, ...filter } = this.#requested;
     for (const [name, value] of Object.entries(filter)) url.searchParams.set(name, String(value));
     if (this.cursor) url.searchParams.set("cursor", this.cursor);
     else if (this.#options.since) url.searchParams.set("since", this.#options.since);
-    this.#past = this.cursor || this.#options.since ? new CatchUp() : null;
-    this.#needed = this.#needed > this.#seen ? 1 : 0;
+    this.#catchUp = this.cursor || this.#options.since ? new CatchUp() : null;
+    this.#needed = this.#needed > this.#snapshots ? 1 : 0;
     this.#sent = 1;
-    this.#answered = this.#seen = 0;
+    this.#answered = this.#snapshots = 0;
     return url;
   }
 
-  /** Ask for what the handlers want, where that changed, or one has yet to see how things stand. */
-  #ask(): void {
+  /** Send the filter if it changed, or if a handler still needs a snapshot. */
+  #sendFilter(): void {
     const filter = this.#filter();
-    const same = JSON.stringify(filter) === JSON.stringify(this.#asked);
-    if (!this.#link.begun || (same && this.#needed <= this.#sent)) return;
-    this.#asked = filter;
+    const unchanged = JSON.stringify(filter) === JSON.stringify(this.#requested);
+    if (!this.#link.subscribed || (unchanged && this.#needed <= this.#sent)) return;
+    this.#requested = filter;
     this.#sent++;
     this.#link.send(filter);
   }
@@ -196,30 +196,30 @@ export class Feed implements Client {
   #receive(message: RelayMessage): void {
     switch (message.type) {
       case "welcome":
-        // It says so right away where it is not so.
+        // A relay without NATS reports that right after its welcome.
         if (!this.upstream.connected) this.#upstream({ connected: true, since: null });
         break;
       case "subscribed":
         this.#subscribed(message);
         break;
       case "snapshot":
-        if (!this.#handOn(message.events, true)) return;
-        if (message.done) this.#seen = this.#answered;
+        if (!this.#dispatch(message.events, true)) return;
+        if (message.done) this.#snapshots = this.#answered;
         break;
       case "events":
-        this.#past?.saw(
+        this.#catchUp?.observe(
           message.events.map((item) => item.event.timestamp),
           performance.now(),
         );
-        if (!this.#handOn(message.events, false)) return;
-        this.#reach(message.cursor);
+        if (!this.#dispatch(message.events, false)) return;
+        this.#advance(message.cursor);
         break;
       case "gap":
         this.#gaps.emit(message);
-        if (message.reason === "reset") this.#reach(message.to);
+        if (message.reason === "reset") this.#advance(message.to);
         break;
       case "heartbeat":
-        this.#reach(message.cursor);
+        this.#advance(message.cursor);
         break;
       case "upstream":
         this.#upstream({ connected: message.state === "connected", since: message.since });
@@ -228,15 +228,15 @@ export class Feed implements Client {
   }
 
   #subscribed({ cursor, resumed }: SubscribedMessage): void {
-    const first = !this.#link.begun;
-    // Where our own place could not be honoured, the gap that tells is yet to come.
-    if (!first || resumed || !this.cursor) this.#reach(cursor);
+    const first = !this.#link.subscribed;
+    // If the relay could not resume from our cursor, keep it until the gap that reports the loss.
+    if (!first || resumed || !this.cursor) this.#advance(cursor);
     if (first || !resumed) this.#answered++;
-    // Another token brings a snapshot that was not asked for.
+    // A renewed token can trigger a snapshot that was not requested.
     this.#sent = Math.max(this.#sent, this.#answered);
     if (first && resumed && this.#needed) this.#needed = 2;
-    this.#link.follow(this.#past);
-    this.#ask();
+    this.#link.onSubscribed(this.#catchUp);
+    this.#sendFilter();
   }
 
   #upstream(upstream: Upstream): void {
@@ -244,18 +244,18 @@ export class Feed implements Client {
     this.#upstreams.emit(upstream);
   }
 
-  #reach(cursor: Cursor): void {
+  #advance(cursor: Cursor): void {
     if (this.#phase !== "running" || cursor === this.cursor) return;
     this.cursor = cursor;
     saveCursor(this.#options.cursorStore, cursor);
   }
 
-  /** Hand events on; false when a handler closed the feed, which ends it before the next event. */
-  #handOn(items: readonly Item[], snapshot: boolean): boolean {
+  /** Dispatch events; return false if a handler closed the feed, which stops before the next event. */
+  #dispatch(items: readonly Item[], snapshot: boolean): boolean {
     for (const item of items) {
       const received: Received = Object.assign(item, { snapshot });
       for (const listener of this.#route(item.subject)) {
-        if (!listener.gone) call(listener.handler, received);
+        if (!listener.removed) call(listener.handler, received);
         if (this.#phase !== "running") return false;
       }
     }

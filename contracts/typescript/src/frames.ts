@@ -1,20 +1,20 @@
-/** Work that is done once for each frame that the browser paints, however often it is asked for. */
+/** Callbacks that run at most once per animation frame, however often they are scheduled. */
 
-/** Between two such moments where nothing is painted: in a hidden tab, and outside of browsers. */
+/** Interval where nothing is painted, in hidden tabs and outside of browsers, in milliseconds. */
 const HIDDEN_MS = 250;
 
-const due = new Set<() => void>();
+const scheduled = new Set<() => void>();
 
-/** Do something at the next frame; asked for twice before that, it is done once. */
-export function atNextFrame(work: () => void): void {
-  due.add(work);
-  if (due.size > 1) return;
+/** Schedule a callback for the next frame; scheduled twice before it, it runs once. */
+export function atNextFrame(callback: () => void): void {
+  scheduled.add(callback);
+  if (scheduled.size > 1) return;
   if (globalThis.document?.visibilityState === "visible") requestAnimationFrame(run);
   else setTimeout(run, HIDDEN_MS);
 }
 
 function run(): void {
-  const now = [...due];
-  due.clear();
-  for (const work of now) work();
+  const callbacks = [...scheduled];
+  scheduled.clear();
+  for (const callback of callbacks) callback();
 }

@@ -1,33 +1,33 @@
 /**
- * The link to the relay: one WebSocket at a time, its token, and its return after a loss.
+ * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects.
  *
  * Invariants:
- * 1. Whatever arrives on a socket that was given up is ignored.
- * 2. A link that is silent for longer than its heartbeat and ten seconds is dead, whatever the socket says.
- * 3. While it is closed there is no timer, no listener and no socket.
- * 4. Waits are durations: no clock is compared with the relay's.
- * 5. The relay answers in order, an `auth` with the same `subscribed` as a `subscribe`: a token counts as taken
- *    only at the answer to the message that brought it.
+ * 1. Messages on an abandoned socket are ignored.
+ * 2. A link that is silent for ten seconds longer than the heartbeat interval is dead, whatever the socket reports.
+ * 3. A closed link has no timer, no listener and no socket.
+ * 4. Delays are durations: no clock is compared with the relay's.
+ * 5. The relay answers in order, and answers `auth` with the same `subscribed` as `subscribe`: a token counts as
+ *    accepted only on the answer to the message that carried it.
  */
 
-import { closeRule, waitBefore } from "./closing.js";
-import { LOOK_MS, type CatchUp, type State } from "./state.js";
+import { isOffline, watchDevice } from "./device.js";
+import { backoffMs, closeRule } from "./reconnect.js";
+import { POLL_MS, type CatchUp, type State } from "./state.js";
 import { TokenError, type Tokens } from "./tokens.js";
 import { SUBPROTOCOL, type ByeMessage, type ClientMessage, type RelayMessage } from "./types.js";
-import { isOffline, watchDevice } from "./wake.js";
 
-/** Patience beyond the relay's heartbeat, with one that has yet to speak, and with one that is asked. */
-const DEAD_AFTER_HEARTBEAT_MS = 10_000;
+/** Timeouts in milliseconds: beyond the heartbeat interval, until the first message, and for a pong. */
+const HEARTBEAT_GRACE_MS = 10_000;
 const OPENING_MS = 10_000;
-const ANSWER_MS = 5_000;
+const PONG_MS = 5_000;
 
-/** A session that ran so long was no failure: what follows it is the first attempt. */
+/** Session length from which on a disconnect does not count as a failure and the backoff starts over. */
 const STABLE_MS = 10_000;
 
-/** Between two questions for a token that is to renew one in use, at least. */
+/** Minimum interval between two calls of `token()` for a renewal. */
 const RENEW_MS = 2_000;
 
-/** What a client needs of a WebSocket: a browser's has it, and so has that of `ws`. */
+/** The part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
 export interface WebSocketLike {
   readonly readyState: number;
   onmessage: ((event: never) => void) | null;
@@ -37,148 +37,148 @@ export interface WebSocketLike {
   close(code?: number): void;
 }
 
-/** Makes one. */
-export type WebSocketMaker = new (url: string, protocols: string[]) => WebSocketLike;
+/** Constructor of a WebSocket. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** What uses a link. */
-export interface LinkUser {
-  /** Where to connect now. Throws when that is no address. */
+/** Callbacks of a link. */
+export interface LinkHandlers {
+  /** Return the URL for the next attempt; throw if it is invalid. */
   address(): URL;
-  /** A message came; types that this client does not know are among them. */
+  /** Handle a message, which may be of a type unknown to this client. */
   receive(message: RelayMessage): void;
-  /** The state is another one. */
+  /** Handle a change of state. */
   changed(state: State): void;
-  /** The relay goes on with this token. */
+  /** Handle the relay's acceptance of a renewed token. */
   renewed(token: string): void;
 }
 
 export class Link {
   state: State = { phase: "connecting", reason: "" };
-  /** The session follows something: `subscribe` is legal, and loses no place. */
-  begun = false;
+  /** Set once the session is subscribed: from then on `subscribe` is allowed and keeps the position. */
+  subscribed = false;
 
-  readonly #user: LinkUser;
+  readonly #handlers: LinkHandlers;
   readonly #tokens: Tokens | null;
-  readonly #Socket: WebSocketMaker | undefined;
+  readonly #Socket: WebSocketConstructor | undefined;
   #socket: WebSocketLike | null = null;
-  #listening: AbortController | null = null;
-  #turn = 0;
-  /** Which question for a next token counts. */
-  #question = 0;
-  /** What is yet to be answered by `subscribed`: the token of an `auth`, empty for a filter. */
-  #unanswered: string[] = [];
+  #deviceWatch: AbortController | null = null;
+  #attemptId = 0;
+  /** Identifier of the latest renewal; results of earlier ones are discarded. */
+  #renewal = 0;
+  /** Messages that await a `subscribed`: the token of an `auth`, an empty string for a filter. */
+  #pending: string[] = [];
   #attempt = 0;
   #host = "";
-  /** Nothing is under way: the next attempt waits for its time, or for the network. */
+  /** Set while no attempt is in progress: the next one waits for its time or for the network. */
   #idle = false;
-  /** The relay named the time of the next attempt. */
-  #named = false;
-  #timers: Record<"retry" | "watch" | "look" | "renew", ReturnType<typeof setTimeout> | undefined> = {
+  /** Set if the relay set the delay of the next attempt. */
+  #serverDelay = false;
+  #timers: Record<"retry" | "watchdog" | "catchUp" | "renew", ReturnType<typeof setTimeout> | undefined> = {
     retry: undefined,
-    watch: undefined,
-    look: undefined,
+    watchdog: undefined,
+    catchUp: undefined,
     renew: undefined,
   };
   #heartbeatMs = 0;
-  #due = 0;
-  #beganAt = 0;
+  #deadline = 0;
+  #subscribedAt = 0;
   #bye: ByeMessage | null = null;
   #refusedAuth = "";
-  #fault = "";
+  #socketError = "";
 
-  constructor(user: LinkUser, tokens: Tokens | null, Socket: WebSocketMaker | undefined) {
-    this.#user = user;
+  constructor(handlers: LinkHandlers, tokens: Tokens | null, Socket: WebSocketConstructor | undefined) {
+    this.#handlers = handlers;
     this.#tokens = tokens;
     this.#Socket = Socket;
   }
 
-  /** Connect now, whatever is going on. */
+  /** Connect immediately, dropping any current connection. */
   start(): void {
-    if (!this.#listening) {
-      this.#listening = new AbortController();
+    if (!this.#deviceWatch) {
+      this.#deviceWatch = new AbortController();
       watchDevice(
-        this.#listening.signal,
-        () => this.#woken(),
-        () => this.#idle && this.#wait(),
+        this.#deviceWatch.signal,
+        () => this.#wake(),
+        () => this.#idle && this.#waitToRetry(),
       );
     }
     this.#attempt = 0;
-    this.#tokens?.forgive();
+    this.#tokens?.resetFailures();
     void this.#dial();
   }
 
-  /** Stop, and leave nothing behind. */
-  end(reason: string): void {
+  /** Close the link for good, with all its timers and listeners. */
+  close(reason: string): void {
     this.#drop();
-    this.#listening?.abort();
-    this.#listening = null;
-    this.#say({ phase: "closed", reason });
+    this.#deviceWatch?.abort();
+    this.#deviceWatch = null;
+    this.#setState({ phase: "closed", reason });
   }
 
-  /** Have a session go on with the next token, once there is one; without a session, the next one will. */
+  /** Renew the token of the running session; without a session, the next attempt asks for a token anyway. */
   renew(): void {
-    if (this.begun) void this.#renew(0);
+    if (this.subscribed) void this.#renew(0);
   }
 
-  /** Send a message, if there is somebody to send it to. */
+  /** Send a message if the socket is open. */
   send(message: ClientMessage): void {
     if (this.#socket?.readyState !== 1) return;
     this.#socket.send(JSON.stringify(message));
-    if (message.type !== "ping") this.#unanswered.push(message.type === "auth" ? message.token : "");
+    if (message.type !== "ping") this.#pending.push(message.type === "auth" ? message.token : "");
   }
 
-  /** The session follows something from here on; `past` tells when it has caught up, if it has to. */
-  follow(past: CatchUp | null): void {
-    const token = this.#unanswered.shift();
+  /** Handle a `subscribed`; `past` detects when the session has caught up, if it started in the past. */
+  onSubscribed(past: CatchUp | null): void {
+    const token = this.#pending.shift();
     if (token) {
-      this.#tokens?.taken(token);
-      this.#question++;
+      this.#tokens?.accepted(token);
+      this.#renewal++;
       clearTimeout(this.#timers.renew);
-      this.#user.renewed(token);
+      this.#handlers.renewed(token);
     }
-    if (this.begun) return;
-    this.begun = true;
-    this.#beganAt = performance.now();
-    this.#say({ phase: past ? "catching-up" : "live", reason: "" });
-    if (past) this.#look(past);
+    if (this.subscribed) return;
+    this.subscribed = true;
+    this.#subscribedAt = performance.now();
+    this.#setState({ phase: past ? "catching-up" : "live", reason: "" });
+    if (past) this.#pollCatchUp(past);
   }
 
   async #dial(): Promise<void> {
     this.#drop();
-    const turn = this.#turn;
+    const attemptId = this.#attemptId;
     const { phase, reason } = this.state;
-    this.#say(
+    this.#setState(
       this.#attempt || phase === "reconnecting"
         ? { phase: "reconnecting", reason, retryAt: null }
         : { phase: "connecting", reason: this.#tokens ? "waiting for a token" : "" },
     );
     const protocols: string[] = [SUBPROTOCOL];
     try {
-      // Without tokens too this comes back later: a frame that is being handed on must end before the next place.
+      // Await even without tokens: the batch being dispatched must end before the cursor is read for the URL.
       const token = await this.#tokens?.current();
-      if (turn !== this.#turn) return;
+      if (attemptId !== this.#attemptId) return;
       if (token) protocols.push(`bearer.${token}`);
-      if (token && this.state.phase === "connecting") this.#say({ phase: "connecting", reason: "" });
-      const url = this.#user.address();
+      if (token && this.state.phase === "connecting") this.#setState({ phase: "connecting", reason: "" });
+      const url = this.#handlers.address();
       this.#host = url.hostname;
-      if (!this.#Socket) throw new TypeError("there is no WebSocket here; give one in the options");
+      if (!this.#Socket) throw new TypeError("no WebSocket implementation found: set the WebSocket option");
       this.#open(new this.#Socket(url.href, protocols));
     } catch (error) {
-      if (turn !== this.#turn) return;
+      if (attemptId !== this.#attemptId) return;
       const text = error instanceof Error ? error.message : String(error);
       if (error instanceof TokenError && !error.final) this.#retry(text);
-      else this.end(text);
+      else this.close(text);
     }
   }
 
   #open(socket: WebSocketLike): void {
     this.#socket = socket;
     socket.onmessage = ({ data }: { data: unknown }) => socket === this.#socket && this.#received(data);
-    // A browser says nothing here; Node says why.
-    socket.onerror = ({ message }: { message?: string }) => void (this.#fault = message ?? "");
+    // Browsers give no message here, Node does.
+    socket.onerror = ({ message }: { message?: string }) => void (this.#socketError = message ?? "");
     socket.onclose = (event: { code: number; reason: string }) =>
       socket === this.#socket && this.#closed(event.code, event.reason);
-    this.#expect(OPENING_MS);
+    this.#expectWithin(OPENING_MS);
   }
 
   #received(data: unknown): void {
@@ -186,20 +186,20 @@ export class Link {
     try {
       message = JSON.parse(String(data)) as RelayMessage;
     } catch {
-      this.#retry("the relay sent what is not JSON");
+      this.#retry("the relay sent invalid JSON");
       return;
     }
-    this.#due =
-      performance.now() + (this.#heartbeatMs ? this.#heartbeatMs + DEAD_AFTER_HEARTBEAT_MS : OPENING_MS);
+    this.#deadline =
+      performance.now() + (this.#heartbeatMs ? this.#heartbeatMs + HEARTBEAT_GRACE_MS : OPENING_MS);
     switch (message?.type) {
       case "welcome":
         if (message.protocol !== SUBPROTOCOL) {
-          this.end(`the relay speaks ${String(message.protocol)}; this client speaks ${SUBPROTOCOL}`);
+          this.close(`the relay speaks ${String(message.protocol)}; this client speaks ${SUBPROTOCOL}`);
           return;
         }
         this.#heartbeatMs = message.heartbeat_ms;
-        this.#expect(this.#heartbeatMs + DEAD_AFTER_HEARTBEAT_MS);
-        this.#tokens?.taken();
+        this.#expectWithin(this.#heartbeatMs + HEARTBEAT_GRACE_MS);
+        this.#tokens?.accepted();
         break;
       case "token_expiring":
         void this.#renew(0);
@@ -208,125 +208,125 @@ export class Link {
         this.#refusedAuth = message.ref === "auth" ? this.#authAnswered() : "";
         if (this.#refusedAuth && message.code === "unavailable") {
           this.#refusedAuth = "";
-          this.#tokens?.postponed();
+          this.#tokens?.deferred();
           this.#renewLater(0);
         }
         break;
       case "bye":
         this.#bye = message;
     }
-    if (message) this.#user.receive(message);
+    if (message) this.#handlers.receive(message);
   }
 
   #closed(closeCode: number, closeReason: string): void {
     const code = this.#bye?.code ?? closeCode;
     const { meaning, reconnect } = closeRule(code);
-    // Without a heartbeat named there was no welcome: the relay is away, or does not let this page in.
-    const found = code === 1006 && !this.#heartbeatMs ? "no connection came about" : meaning;
-    const reason = this.#bye?.reason || closeReason || this.#fault || found;
+    // Without a heartbeat interval there was no welcome: the relay is unreachable, or rejects this page.
+    const fallback = code === 1006 && !this.#heartbeatMs ? "could not connect" : meaning;
+    const reason = this.#bye?.reason || closeReason || this.#socketError || fallback;
     if (reconnect === "never") {
-      this.end(reason);
+      this.close(reason);
     } else if (!this.#tokens && (reconnect === "new_token" || (code === 4408 && !this.#heartbeatMs))) {
-      this.end(`the relay wants a token, and there is no token(): ${reason}`);
+      this.close(`the relay requires a token, but no token() is set: ${reason}`);
     } else {
-      if (reconnect === "new_token") this.#tokens?.refused(reason, this.#refusedAuth);
+      if (reconnect === "new_token") this.#tokens?.rejected(reason, this.#refusedAuth);
       this.#retry(reason, this.#bye?.retry_after_ms);
     }
   }
 
   #retry(reason: string, retryAfterMs: number | null = null): void {
-    if (this.begun && performance.now() - this.#beganAt > STABLE_MS) this.#attempt = 0;
+    if (this.subscribed && performance.now() - this.#subscribedAt > STABLE_MS) this.#attempt = 0;
     this.#drop();
-    this.#named = retryAfterMs !== null;
-    this.#wait(reason, waitBefore(this.#attempt++, retryAfterMs));
+    this.#serverDelay = retryAfterMs !== null;
+    this.#waitToRetry(reason, backoffMs(this.#attempt++, retryAfterMs));
   }
 
-  /** Wait for a time; without a network, for that. */
-  #wait(reason = "", ms: number | null = null): void {
+  /** Wait before the next attempt; while the device is offline, wait for the network. */
+  #waitToRetry(reason = "", ms: number | null = null): void {
     if (isOffline(this.#host)) {
       clearTimeout(this.#timers.retry);
-      this.#say({ phase: "reconnecting", reason: "this device is offline", retryAt: null });
+      this.#setState({ phase: "reconnecting", reason: "this device is offline", retryAt: null });
     } else if (ms !== null) {
       this.#timers.retry = setTimeout(() => void this.#dial(), ms);
-      this.#say({ phase: "reconnecting", reason, retryAt: Date.now() + ms });
+      this.#setState({ phase: "reconnecting", reason, retryAt: Date.now() + ms });
     }
     this.#idle = true;
   }
 
-  /** The network or the reader is back: return at once, unless the relay named the time; or see who is there. */
-  #woken(): void {
+  /** Handle a wake-up: reconnect unless the relay set the delay, or check that the connection is alive. */
+  #wake(): void {
     const offline = this.state.phase === "reconnecting" && this.state.retryAt === null;
-    if (this.#idle && (offline || !this.#named)) {
+    if (this.#idle && (offline || !this.#serverDelay)) {
       if (!isOffline(this.#host)) void this.#dial();
-    } else if (this.begun) {
+    } else if (this.subscribed) {
       this.send({ type: "ping" });
-      this.#expect(Math.min(ANSWER_MS, this.#due - performance.now()));
+      this.#expectWithin(Math.min(PONG_MS, this.#deadline - performance.now()));
     }
   }
 
-  /** Give the link so long to say something. */
-  #expect(ms: number): void {
-    this.#due = performance.now() + ms;
-    clearTimeout(this.#timers.watch);
-    this.#timers.watch = setTimeout(() => {
-      const left = this.#due - performance.now();
-      if (left > 0) this.#expect(left);
-      else if (this.#heartbeatMs) this.#retry("the link is dead: not even a heartbeat came");
-      else this.#retry("the relay does not answer");
+  /** Retry unless a message arrives in time. */
+  #expectWithin(ms: number): void {
+    this.#deadline = performance.now() + ms;
+    clearTimeout(this.#timers.watchdog);
+    this.#timers.watchdog = setTimeout(() => {
+      const left = this.#deadline - performance.now();
+      if (left > 0) this.#expectWithin(left);
+      else if (this.#heartbeatMs) this.#retry("connection timed out: no heartbeat");
+      else this.#retry("the relay does not respond");
     }, ms);
   }
 
-  #look(past: CatchUp): void {
-    this.#timers.look = setTimeout(() => {
-      if (past.reached()) this.#say({ phase: "live", reason: "" });
-      else this.#look(past);
-    }, LOOK_MS);
+  #pollCatchUp(past: CatchUp): void {
+    this.#timers.catchUp = setTimeout(() => {
+      if (past.caughtUp()) this.#setState({ phase: "live", reason: "" });
+      else this.#pollCatchUp(past);
+    }, POLL_MS);
   }
 
-  /** The token of the `auth` that is answered now; what was sent before it was answered before it. */
+  /** Remove and return the token of the `auth` being answered; earlier messages were answered before it. */
   #authAnswered(): string {
-    const place = this.#unanswered.findIndex(Boolean);
-    return this.#unanswered.splice(0, place + 1).pop() ?? "";
+    const index = this.#pending.findIndex(Boolean);
+    return this.#pending.splice(0, index + 1).pop() ?? "";
   }
 
   async #renew(attempt: number): Promise<void> {
     clearTimeout(this.#timers.renew);
-    const question = ++this.#question;
-    // Before a session begins, its first answer might be that of both.
-    const token = this.begun ? await this.#tokens?.next().catch(() => null) : null;
-    if (question !== this.#question) return;
+    const renewal = ++this.#renewal;
+    // Before the subscription, its `subscribed` could not be told from the answer to `auth`.
+    const token = this.subscribed ? await this.#tokens?.next().catch(() => null) : null;
+    if (renewal !== this.#renewal) return;
     if (token) this.send({ type: "auth", token });
     else if (this.#tokens) this.#renewLater(attempt);
   }
 
   #renewLater(attempt: number): void {
-    const wait = RENEW_MS + waitBefore(attempt);
+    const wait = RENEW_MS + backoffMs(attempt);
     this.#timers.renew = setTimeout(() => void this.#renew(attempt + 1), wait);
   }
 
   #drop(): void {
-    this.#turn++;
-    this.#question++;
+    this.#attemptId++;
+    this.#renewal++;
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     const socket = this.#socket as (WebSocketLike & { terminate?(): void }) | null;
-    const silent = this.#due <= performance.now();
+    const silent = this.#deadline <= performance.now();
     this.#socket = this.#bye = null;
-    this.#fault = "";
+    this.#socketError = "";
     this.#heartbeatMs = 0;
     this.#refusedAuth = "";
-    this.begun = this.#idle = false;
-    // The address has the first filter.
-    this.#unanswered = [""];
-    this.#tokens?.postponed();
+    this.subscribed = this.#idle = false;
+    // The URL carries the first filter.
+    this.#pending = [""];
+    this.#tokens?.deferred();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.close(1000);
-    // Node would wait for a dead peer's answer before it ends.
+    // Node would wait for a close frame from a dead peer before the process can exit.
     if (silent) socket.terminate?.();
   }
 
-  #say(state: State): void {
+  #setState(state: State): void {
     this.state = state;
-    this.#user.changed(state);
+    this.#handlers.changed(state);
   }
 }

@@ -1,27 +1,27 @@
 /**
- * NATS patterns: `*` stands for one token, a last `>` for one or more.
+ * NATS subject patterns: `*` matches one token, a trailing `>` one or more.
  *
- * Invariant: `union` selects all that its patterns select; more only when they are too many to send.
+ * Invariant: `union` selects everything that its patterns select; more only if they are too many to send.
  */
 
-/** Patterns that a relay takes in one filter. */
+/** Maximum number of patterns in one filter, set by the relay. */
 const MAX_SUBJECTS = 64;
 
-/** Characters of them in the address; the relay takes 4 KiB of query in all. */
+/** Maximum encoded length of the patterns in a URL; the relay accepts a query of 4 KiB in total. */
 const MAX_LENGTH = 3_000;
 
-/** Patterns that are compared each with each. */
+/** Maximum number of patterns that are compared pairwise. */
 const MAX_COMPARED = 128;
 
 const TOKEN = String.raw`[^\s.*>]+|\*`;
 const PATTERN = new RegExp(`^(?:(?:${TOKEN})\\.)*(?:${TOKEN}|>)$`);
 
-/** Tell whether a text is a pattern. */
+/** Return whether a string is a valid pattern. */
 export function isPattern(text: string): boolean {
   return PATTERN.test(text);
 }
 
-/** Tell whether every subject that `narrow` selects, `wide` selects too; a subject is its own pattern. */
+/** Return whether `wide` selects every subject that `narrow` selects; a subject is a pattern of its own. */
 export function covers(wide: string, narrow: string): boolean {
   const outer = wide.split(".");
   const inner = narrow.split(".");
@@ -29,26 +29,28 @@ export function covers(wide: string, narrow: string): boolean {
   if (open) outer.pop();
   if (open ? inner.length <= outer.length : inner.at(-1) === ">" || inner.length !== outer.length)
     return false;
-  return outer.every((token, place) => token === "*" || token === inner[place]);
+  return outer.every((token, index) => token === "*" || token === inner[index]);
 }
 
-/** Tell whether an address has room for them. */
-export function fits(patterns: readonly string[]): boolean {
+/** Return whether patterns fit into a URL. */
+export function fitsUrl(patterns: readonly string[]): boolean {
   return encodeURIComponent(patterns.join()).length <= MAX_LENGTH;
 }
 
-/** The least patterns that select what all of these do, sorted; wider ones where those would be too many. */
+/** Return the minimal sorted set of patterns that covers the given ones; wider patterns if it would be too large. */
 export function union(patterns: Iterable<string>): string[] {
-  let wide = [...new Set(patterns)];
+  let merged = [...new Set(patterns)];
   for (let tokens = 3; ; tokens--) {
-    if (wide.length <= MAX_COMPARED)
-      wide = wide.filter((one) => !wide.some((other) => other !== one && covers(other, one)));
-    if (wide.length <= MAX_SUBJECTS && fits(wide)) return wide.sort();
-    wide = [...new Set(wide.map((pattern) => cut(pattern, tokens)))];
+    if (merged.length <= MAX_COMPARED)
+      merged = merged.filter(
+        (pattern) => !merged.some((other) => other !== pattern && covers(other, pattern)),
+      );
+    if (merged.length <= MAX_SUBJECTS && fitsUrl(merged)) return merged.sort();
+    merged = [...new Set(merged.map((pattern) => widen(pattern, tokens)))];
   }
 }
 
-function cut(pattern: string, tokens: number): string {
+function widen(pattern: string, tokens: number): string {
   const parts = pattern.split(".");
   return parts.length > tokens ? [...parts.slice(0, tokens), ">"].join(".") : pattern;
 }

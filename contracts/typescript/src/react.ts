@@ -1,11 +1,10 @@
 "use client";
 
 /**
- * Tickertape in React: hooks that render at most once a frame, over one connection for each address.
+ * React hooks for Tickertape: they render at most once per frame and share one connection per URL.
  *
- * They take the address from their argument, else from `TickertapeProvider`, else from `NEXT_PUBLIC_WS_URL`,
- * else it is `/ws` of the page's own origin. Connections are made once a component is mounted, never on a
- * server.
+ * The URL is the hook's argument, else that of `TickertapeProvider`, else `NEXT_PUBLIC_WS_URL`, else `/ws` on
+ * the page's origin. Connections are opened when a component mounts, never on a server.
  */
 
 import { createContext, createElement, useContext, useEffect, useRef, useSyncExternalStore } from "react";
@@ -13,15 +12,15 @@ import type { FunctionComponentElement, ProviderProps, ReactNode } from "react";
 
 import type { Options, Received } from "./client.js";
 import { sharedFeed, type SharedFeed } from "./shared.js";
-import { NO_GATEWAYS, NO_LINK, NO_ROWS, type Gateway, type Link, type LogRow } from "./stores.js";
+import { NO_CONNECTION, NO_GATEWAYS, NO_ROWS, type Connection, type Gateway, type LogRow } from "./stores.js";
 
-export type { Gateway, Link, LogRow } from "./stores.js";
+export type { Connection, Gateway, LogRow } from "./stores.js";
 
 declare const process: { env: { NEXT_PUBLIC_WS_URL?: string } };
 
-function configured(): string | undefined {
+function configuredUrl(): string | undefined {
   try {
-    // Next.js puts the value in place of this very text; elsewhere there may be no `process` at all.
+    // Next.js replaces exactly this expression by its value; elsewhere `process` may not exist.
     return process.env.NEXT_PUBLIC_WS_URL;
   } catch {
     return undefined;
@@ -35,13 +34,13 @@ interface Source {
 
 const Context = createContext<Source>({});
 
-/** What a provider takes: the address, and what `connect` takes. */
+/** Props of `TickertapeProvider`: the URL and the options of `connect`. */
 export interface TickertapeProviderProps extends Options {
   readonly url?: string | undefined;
   readonly children?: ReactNode;
 }
 
-/** Say once, for all hooks below, where the relay is and how to follow it. */
+/** Set the relay's URL and the options for all hooks below. */
 export function TickertapeProvider(
   props: TickertapeProviderProps,
 ): FunctionComponentElement<ProviderProps<Source>> {
@@ -51,37 +50,37 @@ export function TickertapeProvider(
 
 function useFeed(url?: string, options?: Options): SharedFeed {
   const source = useContext(Context);
-  return sharedFeed(url ?? source.url ?? (configured() || "/ws"), options ?? source.options);
+  return sharedFeed(url ?? source.url ?? (configuredUrl() || "/ws"), options ?? source.options);
 }
 
-/** How the connection stands, and the client behind it for whatever has no hook of its own. */
-export function useTickertape(url?: string, options?: Options): Link {
-  const { link } = useFeed(url, options);
-  return useSyncExternalStore(link.watch, link.get, () => NO_LINK);
+/** Return the connection state, and the client for everything that has no hook. */
+export function useTickertape(url?: string, options?: Options): Connection {
+  const { connection } = useFeed(url, options);
+  return useSyncExternalStore(connection.subscribe, connection.getSnapshot, () => NO_CONNECTION);
 }
 
-/** The newest status of each gateway, in the order of their subjects; removed ones leave. */
+/** Return the latest status of each gateway, sorted by subject; removed gateways are left out. */
 export function useGateways(url?: string): readonly Gateway[] {
   const { gateways } = useFeed(url);
-  return useSyncExternalStore(gateways.watch, gateways.get, () => NO_GATEWAYS);
+  return useSyncExternalStore(gateways.subscribe, gateways.getSnapshot, () => NO_GATEWAYS);
 }
 
-/** Which lines to show, and how many. */
+/** Options of `useLogs`. */
 export interface LogsOptions {
-  /** The newest so many rows; 500 when omitted. */
+  /** Maximum number of rows; 500 when omitted. */
   readonly limit?: number | undefined;
-  /** `log.>` when omitted. */
+  /** Subject pattern; `log.>` when omitted. */
   readonly pattern?: string | undefined;
   readonly url?: string | undefined;
 }
 
-/** The newest lines of the log, oldest first; what will not come stands between them as a row of its own. */
+/** Return the latest log lines, oldest first; each gap between them is a row of its own. */
 export function useLogs({ limit = 500, pattern = "log.>", url }: LogsOptions = {}): readonly LogRow[] {
   const logs = useFeed(url).logs(pattern, limit);
-  return useSyncExternalStore(logs.watch, logs.get, () => NO_ROWS);
+  return useSyncExternalStore(logs.subscribe, logs.getSnapshot, () => NO_ROWS);
 }
 
-/** Call the latest handler with each event that a pattern selects, while the component is mounted. */
+/** Call a handler for each event that a pattern selects, while the component is mounted. */
 export function useEvents(pattern: string, handler: (event: Received) => void, url?: string): void {
   const feed = useFeed(url);
   const latest = useRef(handler);
@@ -89,11 +88,11 @@ export function useEvents(pattern: string, handler: (event: Received) => void, u
     latest.current = handler;
   });
   useEffect(() => {
-    const [client, giveBack] = feed.borrow();
+    const [client, release] = feed.acquire();
     const off = client.on(pattern, (event) => latest.current(event));
     return () => {
       off();
-      giveBack();
+      release();
     };
   }, [feed, pattern]);
 }

@@ -1,49 +1,49 @@
 /**
- * One feed for all of a page that use the same address, for as long as anybody does.
+ * Feeds that all users of the same URL in a page share.
  *
- * Invariants: the feed begins with its first user and ends a moment after its last; on a server nothing is
- * shared, since its pages are different readers'.
+ * Invariants: a feed is opened by its first user and closed shortly after its last. On a server nothing is
+ * shared, because its pages belong to different users.
  */
 
 import { connect, type Client, type Options } from "./client.js";
 import type { Off } from "./signal.js";
-import { GatewaysStore, LinkStore, LogsStore, type Lender } from "./stores.js";
+import { ConnectionStore, GatewaysStore, LogsStore, type ClientSource } from "./stores.js";
 
-/** How long a feed outlives its last user: React takes components away and puts them back, pages change. */
+/** How long a feed outlives its last user: React unmounts and remounts components, and pages change. */
 const LINGER_MS = 250;
 
-/** Logs that are kept for those who watch them; beyond that, those that nobody watches are let go. */
+/** Number of log stores kept; above it, those without subscribers are discarded. */
 const MAX_LOGS = 8;
 
-export class SharedFeed implements Lender {
+export class SharedFeed implements ClientSource {
   options: Options = {};
-  readonly link = new LinkStore(this);
+  readonly connection = new ConnectionStore(this);
   readonly gateways = new GatewaysStore(this);
 
   readonly #url: string;
   readonly #logs = new Map<string, LogsStore>();
   #client: Client | null = null;
   #users = 0;
-  #ending: ReturnType<typeof setTimeout> | undefined;
+  #closeTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(url: string) {
     this.#url = url;
   }
 
-  borrow(): [Client, Off] {
-    clearTimeout(this.#ending);
+  acquire(): [Client, Off] {
+    clearTimeout(this.#closeTimer);
     this.#users++;
     const { token } = this.options;
-    // The one of the latest render: what it closes over is of that.
+    // Use the token function of the latest render: it closes over the props of that render.
     const latest = token && { token: () => (this.options.token ?? token)() };
     this.#client ??= connect(this.#url, { ...this.options, ...latest });
-    let lent = true;
+    let held = true;
     return [
       this.#client,
       () => {
-        if (!lent) return;
-        lent = false;
-        if (--this.#users === 0) this.#ending = setTimeout(() => this.#end(), LINGER_MS);
+        if (!held) return;
+        held = false;
+        if (--this.#users === 0) this.#closeTimer = setTimeout(() => this.#close(), LINGER_MS);
       },
     ];
   }
@@ -61,7 +61,7 @@ export class SharedFeed implements Lender {
     return store;
   }
 
-  #end(): void {
+  #close(): void {
     this.#client?.close();
     this.#client = null;
     this.#logs.clear();
@@ -70,7 +70,7 @@ export class SharedFeed implements Lender {
 
 const feeds = new Map<string, SharedFeed>();
 
-/** The feed of an address; `options` count from the next connection on, its `token` at once. */
+/** Return the feed of a URL. `options` apply to the next connection; a new `token` function applies immediately. */
 export function sharedFeed(url: string, options?: Options): SharedFeed {
   let feed = feeds.get(url);
   if (!feed) {

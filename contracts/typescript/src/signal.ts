@@ -1,9 +1,9 @@
-/** Handlers of one kind, and how they are called. */
+/** Event handlers: registration, and calls that isolate their errors. */
 
-/** Ends what a call began: takes a handler away. A second call does nothing. */
+/** Removes a handler; calling it again has no effect. */
 export type Off = () => void;
 
-/** Call a handler; what it throws is its owner's, told as an uncaught error, and stops nobody else. */
+/** Call a handler; an error in it is rethrown as uncaught, so that it is reported but does not affect other handlers. */
 export function call<T>(handler: (value: T) => void, value: T): void {
   try {
     handler(value);
@@ -14,18 +14,18 @@ export function call<T>(handler: (value: T) => void, value: T): void {
   }
 }
 
-/** Those who want to hear of one thing. */
+/** List of handlers for one kind of event. */
 export class Signal<T> {
   readonly #handlers = new Set<{ handler: (value: T) => void }>();
 
-  /** Call a handler from now on; the same one twice is called twice. */
+  /** Add a handler; one that is added twice is called twice. */
   add(handler: (value: T) => void): Off {
     const entry = { handler };
     this.#handlers.add(entry);
     return () => void this.#handlers.delete(entry);
   }
 
-  /** Tell all of them. */
+  /** Call all handlers. */
   emit(value: T): void {
     for (const { handler } of [...this.#handlers]) call(handler, value);
   }

@@ -1,52 +1,52 @@
-/** How a client stands with its relay. */
+/** Connection state of a client. */
 
 import type { Timestamp } from "./types.js";
 
 /**
- * How a client stands with its relay, and why.
+ * Connection state of a client, and its reason.
  *
- * - `connecting`: the first connection is being made.
- * - `catching-up`: connected, and what happened since the cursor, or since `since`, is coming.
- * - `live`: connected, and what happens is coming as it happens.
- * - `reconnecting`: the connection was lost, or never came about. `retryAt` is when the next attempt starts,
- *   in this machine's `Date.now()`; null while one is under way, and while this device is offline.
- * - `closed`: nothing more will come, until `reconnect()`.
+ * - `connecting`: the first connection is being established.
+ * - `catching-up`: connected; events since the cursor, or since `since`, are being delivered.
+ * - `live`: connected; events are delivered as they happen.
+ * - `reconnecting`: the connection was lost or could not be established. `retryAt` is the time of the next
+ *   attempt by this machine's `Date.now()`; null while an attempt is in progress or the device is offline.
+ * - `closed`: no more events are delivered until `reconnect()` is called.
  */
 export type State =
   | { readonly phase: "connecting" | "catching-up" | "live" | "closed"; readonly reason: string }
   | { readonly phase: "reconnecting"; readonly reason: string; readonly retryAt: number | null };
 
-/** Whether the relay hears from NATS, as far as it said; `since` is null where it did not say since when. */
+/** The relay's connection to NATS, as last reported; `since` is null if the relay did not report it. */
 export interface Upstream {
   readonly connected: boolean;
   readonly since: Timestamp | null;
 }
 
-/** Milliseconds between two looks at how far a session has caught up. */
-export const LOOK_MS = 250;
+/** Interval at which the progress of a session that catches up is checked, in milliseconds. */
+export const POLL_MS = 250;
 
 /**
- * Tells when a session that began in the past has reached the present.
+ * Detector for the moment when a session that started in the past reaches the present.
  *
- * The relay does not say, so this looks at how fast the events' own times pass: in the past much faster than
- * time does, in the present as fast. Clocks are never compared, only how they move.
+ * The relay does not report that moment, so it is inferred from the timestamps of the events: in the past they
+ * advance much faster than real time, in the present just as fast. Only differences are compared, never clocks.
  */
 export class CatchUp {
   #newest = -Infinity;
-  #before = -Infinity;
+  #previous = -Infinity;
 
-  /** Events came. `now` is of a clock that never jumps. */
-  saw(timestamps: readonly Timestamp[], now: number): void {
+  /** Record the timestamps of received events; `now` is a monotonic time in milliseconds. */
+  observe(timestamps: readonly Timestamp[], now: number): void {
     for (const timestamp of timestamps) {
       const ahead = Date.parse(timestamp) - now;
       if (ahead > this.#newest) this.#newest = ahead;
     }
   }
 
-  /** True when little or nothing passed since the last call; called every `LOOK_MS`. */
-  reached(): boolean {
-    const passed = this.#newest - this.#before;
-    this.#before = this.#newest;
-    return !(passed > LOOK_MS);
+  /** Return whether the events have advanced little or not at all since the last call; called every `POLL_MS`. */
+  caughtUp(): boolean {
+    const advance = this.#newest - this.#previous;
+    this.#previous = this.#newest;
+    return !(advance > POLL_MS);
   }
 }

@@ -1,8 +1,8 @@
 /**
- * What React shows of a feed: values that change at most once a frame, each another object when it does.
+ * Stores behind the React hooks: immutable values that change at most once per frame.
  *
- * Invariants: a store follows the feed while somebody watches it; what it holds is bounded by its limit, or
- * by the number of gateways.
+ * Invariants: a store follows the feed only while it has subscribers; its size is bounded by its limit or by
+ * the number of gateways.
  */
 
 import type { Client, Received } from "./client.js";
@@ -11,93 +11,93 @@ import type { Off } from "./signal.js";
 import type { State, Upstream } from "./state.js";
 import type { GapMessage, GatewayStatusChange, SystemLog } from "./types.js";
 
-/** Lends a client for as long as somebody needs it. */
-export interface Lender {
-  borrow(): [client: Client, giveBack: Off];
+/** Source of a shared client, which is open while it is in use. */
+export interface ClientSource {
+  acquire(): [client: Client, release: Off];
 }
 
-/** A value for `useSyncExternalStore`. */
+/** Store for `useSyncExternalStore`. */
 export abstract class Store<T> {
-  readonly #lender: Lender;
-  readonly #watchers = new Set<() => void>();
+  readonly #source: ClientSource;
+  readonly #subscribers = new Set<() => void>();
   #value: T;
   #stop: Off = () => {};
 
-  constructor(lender: Lender, initial: T) {
-    this.#lender = lender;
+  constructor(source: ClientSource, initial: T) {
+    this.#source = source;
     this.#value = initial;
   }
 
-  /** Nobody watches it. */
+  /** Set while the store has no subscribers. */
   get idle(): boolean {
-    return this.#watchers.size === 0;
+    return this.#subscribers.size === 0;
   }
 
-  readonly get = (): T => this.#value;
+  readonly getSnapshot = (): T => this.#value;
 
-  readonly watch = (changed: () => void): Off => {
-    const watcher = (): void => changed();
-    this.#watchers.add(watcher);
-    if (this.#watchers.size === 1) {
-      const [client, giveBack] = this.#lender.borrow();
-      const offs = this.follow(client);
-      this.#stop = () => [...offs, giveBack].forEach((off) => off());
+  readonly subscribe = (changed: () => void): Off => {
+    const subscriber = (): void => changed();
+    this.#subscribers.add(subscriber);
+    if (this.#subscribers.size === 1) {
+      const [client, release] = this.#source.acquire();
+      const offs = this.attach(client);
+      this.#stop = () => [...offs, release].forEach((off) => off());
       this.changed();
     }
     return () => {
-      if (this.#watchers.delete(watcher) && this.#watchers.size === 0) this.#stop();
+      if (this.#subscribers.delete(subscriber) && this.#subscribers.size === 0) this.#stop();
     };
   };
 
-  /** Begin anew with a feed. */
-  protected abstract follow(client: Client): Off[];
+  /** Reset the store and add its handlers to a client; return the functions that remove them. */
+  protected abstract attach(client: Client): Off[];
 
-  /** The value as it is now. */
-  protected abstract made(): T;
+  /** Compute the current value. */
+  protected abstract compute(): T;
 
   protected changed(): void {
     atNextFrame(this.#publish);
   }
 
   readonly #publish = (): void => {
-    if (this.#watchers.size === 0) return;
-    this.#value = this.made();
-    for (const watcher of [...this.#watchers]) watcher();
+    if (this.#subscribers.size === 0) return;
+    this.#value = this.compute();
+    for (const subscriber of [...this.#subscribers]) subscriber();
   };
 }
 
-/** How a feed stands, and the feed; null before it is used, as on a server. */
-export interface Link {
+/** Connection state, and the client; null before the first use and on a server. */
+export interface Connection {
   readonly state: State;
   readonly upstream: Upstream;
   readonly client: Client | null;
 }
 
-export const NO_LINK: Link = {
+export const NO_CONNECTION: Connection = {
   state: { phase: "connecting", reason: "" },
   upstream: { connected: true, since: null },
   client: null,
 };
 
-export class LinkStore extends Store<Link> {
+export class ConnectionStore extends Store<Connection> {
   #client: Client | null = null;
 
-  constructor(lender: Lender) {
-    super(lender, NO_LINK);
+  constructor(source: ClientSource) {
+    super(source, NO_CONNECTION);
   }
 
-  protected override follow(client: Client): Off[] {
+  protected override attach(client: Client): Off[] {
     this.#client = client;
     return [client.onState(() => this.changed()), client.onUpstream(() => this.changed())];
   }
 
-  protected override made(): Link {
+  protected override compute(): Connection {
     const client = this.#client;
-    return client ? { client, state: client.state, upstream: client.upstream } : NO_LINK;
+    return client ? { client, state: client.state, upstream: client.upstream } : NO_CONNECTION;
   }
 }
 
-/** The newest status of a gateway, and where it stands in the stream. */
+/** Latest status of a gateway, and its position in the stream. */
 export interface Gateway {
   readonly subject: string;
   readonly seq: number;
@@ -110,22 +110,22 @@ export class GatewaysStore extends Store<readonly Gateway[]> {
   readonly #gateways = new Map<string, Gateway>();
   #order: string[] | null = null;
 
-  constructor(lender: Lender) {
-    super(lender, NO_GATEWAYS);
+  constructor(source: ClientSource) {
+    super(source, NO_GATEWAYS);
   }
 
-  protected override follow(client: Client): Off[] {
+  protected override attach(client: Client): Off[] {
     this.#clear();
     return [
       client.on("gateway.status.>", (received) => this.#take(received)),
       client.onGap(({ reason }) => {
-        // Another stream: a snapshot follows, and what it does not have is gone.
+        // The stream was recreated: a snapshot follows, and gateways that are not in it no longer exist.
         if (reason === "reset") this.#clear();
       }),
     ];
   }
 
-  protected override made(): readonly Gateway[] {
+  protected override compute(): readonly Gateway[] {
     this.#order ??= [...this.#gateways.keys()].sort();
     return this.#order.flatMap((subject) => this.#gateways.get(subject) ?? []);
   }
@@ -133,7 +133,7 @@ export class GatewaysStore extends Store<readonly Gateway[]> {
   #take({ subject, seq, event }: Received): void {
     if (event.event_type !== "gateway_status_change") return;
     const known = this.#gateways.get(subject);
-    // A snapshot can be of an earlier moment than what has come since.
+    // A snapshot can be older than the events received since it was taken.
     if (known && known.seq >= seq) return;
     if (!known) this.#order = null;
     if (event.current_status === "REMOVED") {
@@ -152,7 +152,7 @@ export class GatewaysStore extends Store<readonly Gateway[]> {
   }
 }
 
-/** A row of a log: a line, or lines that will not come. `key` is unique among the rows. */
+/** Row of a log: a line or a gap. `key` is unique among the rows. */
 export type LogRow =
   | {
       readonly kind: "line";
@@ -171,13 +171,13 @@ export class LogsStore extends Store<readonly LogRow[]> {
   #rows: LogRow[] = [];
   #count = 0;
 
-  constructor(lender: Lender, pattern: string, limit: number) {
-    super(lender, NO_ROWS);
+  constructor(source: ClientSource, pattern: string, limit: number) {
+    super(source, NO_ROWS);
     this.#pattern = pattern;
     this.#limit = limit;
   }
 
-  protected override follow(client: Client): Off[] {
+  protected override attach(client: Client): Off[] {
     this.#rows = [];
     return [
       client.on(this.#pattern, ({ subject, seq, event, snapshot }) => {
@@ -192,7 +192,7 @@ export class LogsStore extends Store<readonly LogRow[]> {
     ];
   }
 
-  protected override made(): readonly LogRow[] {
+  protected override compute(): readonly LogRow[] {
     return this.#rows.slice(-this.#limit);
   }
 
@@ -202,7 +202,7 @@ export class LogsStore extends Store<readonly LogRow[]> {
 
   #add(row: LogRow): void {
     this.#rows.push(row);
-    // Not for each row: that would move all of them each time.
+    // Trim in bulk: trimming on each row would copy all rows each time.
     if (this.#rows.length >= 2 * this.#limit) this.#rows = this.#rows.slice(-this.#limit);
     this.changed();
   }

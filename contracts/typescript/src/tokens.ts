@@ -1,22 +1,22 @@
 /**
- * The token that lets a client in, and the next one.
+ * Tokens of a client: the current one, and the next one during a renewal.
  *
  * Invariants:
- * 1. A token that the relay refused is not shown to it again.
- * 2. While a session runs, its token counts until the relay has taken the next one.
- * 3. No text of this client holds a token.
+ * 1. A token that the relay rejected is never sent again.
+ * 2. During a session its token stays current until the relay has accepted the next one.
+ * 3. No error message contains a token.
  */
 
-/** What a token looks like; anything else could not be offered as a subprotocol. */
+/** Shape of a JWT; anything else cannot be sent as a subprotocol. */
 const TOKEN = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
-/** Refusals and failures in a row after which a client gives up. */
-const MAX_STRIKES = 5;
+/** Rejections and failures in a row after which the client gives up. */
+const MAX_FAILURES = 5;
 
-/** Gives a token (a JWT), or null when there is none. */
+/** Returns a token (a JWT), or null if there is none. */
 export type TokenSource = () => Promise<string | null> | string | null;
 
-/** A token cannot be had; `final` when asking again would be no use. */
+/** Failure to get a token; `final` if a retry cannot help. */
 export class TokenError extends Error {
   constructor(
     message: string,
@@ -26,38 +26,38 @@ export class TokenError extends Error {
   }
 }
 
-/** Asks for tokens when one is needed. */
+/** Source of tokens that remembers the relay's verdicts. */
 export class Tokens {
-  readonly #ask: TokenSource;
+  readonly #source: TokenSource;
   #current = "";
   #next = "";
-  #refused = "";
-  #why = "";
-  #strikes = 0;
+  #rejected = "";
+  #reason = "";
+  #failures = 0;
 
-  constructor(ask: TokenSource) {
-    this.#ask = ask;
+  constructor(source: TokenSource) {
+    this.#source = source;
   }
 
   /**
-   * The token to connect with; empty when there is none, since a relay may need none.
+   * Return the token to connect with; empty if there is none, since the relay may not require one.
    *
-   * @throws TokenError there is none
+   * @throws TokenError if no usable token is available
    */
   async current(): Promise<string> {
     if (this.#current) return this.#current;
-    if (this.#strikes >= MAX_STRIKES)
-      throw new TokenError(`the relay refuses each token: ${this.#why}`, true);
+    if (this.#failures >= MAX_FAILURES)
+      throw new TokenError(`the relay rejected every token: ${this.#reason}`, true);
     let token: string;
     try {
-      token = await this.#asked();
+      token = await this.#request();
     } catch (error) {
-      if (++this.#strikes < MAX_STRIKES || !(error instanceof TokenError)) throw error;
+      if (++this.#failures < MAX_FAILURES || !(error instanceof TokenError)) throw error;
       throw new TokenError(error.message, true);
     }
-    if (token && token === this.#refused) {
+    if (token && token === this.#rejected) {
       throw new TokenError(
-        `the relay refuses the token (${this.#why}), and token() gave the same one again`,
+        `the relay rejected the token (${this.#reason}) and token() returned the same one again`,
         true,
       );
     }
@@ -66,56 +66,56 @@ export class Tokens {
   }
 
   /**
-   * Another token than the one in use, to go on with; null when there is none yet.
+   * Return a token that can replace the current one; null if there is none yet.
    *
-   * @throws TokenError there is none
+   * @throws TokenError if `token()` fails
    */
   async next(): Promise<string | null> {
-    const token = await this.#asked();
-    if (!token || token === this.#current || token === this.#refused) return null;
+    const token = await this.#request();
+    if (!token || token === this.#current || token === this.#rejected) return null;
     this.#next = token;
     return token;
   }
 
   /**
-   * The relay took a token.
+   * Record that the relay accepted a token.
    *
-   * @param token which is the one in use from here on; by default the one that is
+   * @param token the new current token; by default the one that is current already
    */
-  taken(token = this.#current): void {
+  accepted(token = this.#current): void {
     this.#current = token;
     if (this.#next === token) this.#next = "";
-    this.#strikes = 0;
+    this.#failures = 0;
   }
 
-  /** The relay cannot look at the next token now. */
-  postponed(): void {
+  /** Record that the relay could not verify the next token. */
+  deferred(): void {
     this.#next = "";
   }
 
   /**
-   * The relay refused a token.
+   * Record that the relay rejected a token.
    *
-   * @param why in its words
-   * @param token one that was to be the next; without it the one in use has ended, and the next one may be good
+   * @param reason the relay's reason
+   * @param token the rejected next token; if empty, the current one expired and the next one may be good
    */
-  refused(why: string, token: string): void {
-    this.#why = why;
-    this.#refused = token || this.#current;
-    if (this.#refused === this.#current) this.#current = this.#next;
+  rejected(reason: string, token: string): void {
+    this.#reason = reason;
+    this.#rejected = token || this.#current;
+    if (this.#rejected === this.#current) this.#current = this.#next;
     this.#next = "";
-    this.#strikes++;
+    this.#failures++;
   }
 
-  /** Be asked anew: whoever says so has done something about it. */
-  forgive(): void {
-    this.#strikes = 0;
+  /** Reset the failure count, because the user retries explicitly. */
+  resetFailures(): void {
+    this.#failures = 0;
   }
 
-  async #asked(): Promise<string> {
+  async #request(): Promise<string> {
     let token: unknown;
     try {
-      token = await this.#ask();
+      token = await this.#source();
     } catch (error) {
       throw new TokenError(
         `token() failed: ${error instanceof Error ? error.message : String(error)}`,
@@ -124,6 +124,6 @@ export class Tokens {
     }
     if (token === null) return "";
     if (typeof token === "string" && TOKEN.test(token)) return token;
-    throw new TokenError("token() gave no JWT: that is three parts with dots between them", true);
+    throw new TokenError("token() did not return a JWT: expected three parts separated by dots", true);
   }
 }

@@ -1,5 +1,5 @@
-// Compiles src into dist, which is kept in the repository: pages use it as it is. With --check it writes nothing,
-// and exits 1 when dist is not what src makes.
+// Compiles src into dist, which is committed because pages use it without a build step. With --check it writes nothing
+// and exits with 1 if dist is stale.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -20,7 +20,7 @@ try {
   const names = new Set([...readdirSync(folder), ...(existsSync(dist) ? readdirSync(dist) : [])]);
   const text = (file) => (existsSync(file) ? readFileSync(file, "utf8") : null);
   const stale = [...names].filter((name) => text(join(folder, name)) !== text(join(dist, name)));
-  for (const name of stale) console.error(`dist/${name} is stale; run 'npm run build'`);
+  for (const name of stale) console.error(`dist/${name} is stale; run 'make dist'`);
   process.exitCode = stale.length > 0 ? 1 : 0;
 } finally {
   if (check) rmSync(folder, { recursive: true, force: true });

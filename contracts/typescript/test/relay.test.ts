@@ -319,7 +319,7 @@ describe("with tokens", () => {
     const token = await desk.do<string>("token", { life: -100 });
     const client = follow(desk.url, { token: () => token, subjects: [">"] });
     await until(() => client.state.phase === "closed");
-    expect(client.state.reason).toMatch(/refuses the token \(.+\), and token\(\) gave the same one again/);
+    expect(client.state.reason).toMatch(/rejected the token \(.+\) and token\(\) returned the same one again/);
     expect(client.state.reason).not.toContain(token);
     expect(sockets).toBe(1);
   });
@@ -327,7 +327,7 @@ describe("with tokens", () => {
   it("gives up without a token, and says what is wanted", async () => {
     const client = follow(desk.url, { subjects: [">"] });
     await until(() => client.state.phase === "closed");
-    expect(client.state.reason).toMatch(/^the relay wants a token/);
+    expect(client.state.reason).toMatch(/^the relay requires a token/);
   });
 
   it("gives up where nothing is granted", async () => {

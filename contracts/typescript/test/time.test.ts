@@ -237,7 +237,7 @@ describe("a dead link", () => {
   it("is one that never speaks, too", async () => {
     const client = await follow();
     await pass(10_000);
-    expect(client.state).toMatchObject({ phase: "reconnecting", reason: "the relay does not answer" });
+    expect(client.state).toMatchObject({ phase: "reconnecting", reason: "the relay does not respond" });
   });
 
   it("is noticed within five seconds when the reader or the network comes back", async () => {

@@ -38,7 +38,7 @@ describe("a token", () => {
       await pass(0);
     }
     vi.mocked(Math.random).mockRestore();
-    expect(client.state).toEqual({ phase: "closed", reason: "the relay refuses each token: wrong key" });
+    expect(client.state).toEqual({ phase: "closed", reason: "the relay rejected every token: wrong key" });
     expect(asked).toBe(5);
   });
 
@@ -80,7 +80,7 @@ describe("a token", () => {
     const client = await follow({ token: () => "secret words" });
     expect(client.state).toEqual({
       phase: "closed",
-      reason: "token() gave no JWT: that is three parts with dots between them",
+      reason: "token() did not return a JWT: expected three parts separated by dots",
     });
   });
 

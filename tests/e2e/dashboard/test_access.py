@@ -140,7 +140,7 @@ def test_axe_finds_nothing_in_the_question_for_a_token(
             await no_findings(page, text, "the question")
             await page.locator("#token").fill("nonsense")
             await page.locator("#token").press("Enter")
-            await expect(page.locator("#banner-headline")).to_have_text("The token was not taken")
+            await expect(page.locator("#banner-headline")).to_have_text("Token rejected")
             await no_findings(page, text, "a wrong token")
 
     run(work())

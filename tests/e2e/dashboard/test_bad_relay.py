@@ -82,7 +82,7 @@ def test_a_refusal_is_told_and_got_over(
             body = orjson.dumps({"code": "refused", "message": message}).decode()
             proxy.answers = {"/ws": (status, body), "/events": (status, body)}
             await desk.page.goto(proxy.address)
-            await says(desk, "Not connected to the relay", f"answers {status}: {message}")
+            await says(desk, "Not connected to the relay", f"HTTP {status}: {message}")
             await expect(desk.page.locator("#link-word")).to_have_text("Reconnecting")
             proxy.answers = {}
             # The page may come back by itself first, and a button that is gone cannot be clicked.
@@ -101,7 +101,7 @@ def test_a_proxy_that_asks_for_a_token_is_heard(nats_server: NatsServer, tmp_pat
         async with proxied(nats_server, tmp_path) as (desk, proxy):
             proxy.answers = dict.fromkeys(("/ws", "/events"), (401, "not json"))
             await desk.page.goto(proxy.address)
-            await says(desk, "This relay asks for a token")
+            await says(desk, "This relay requires a token")
             await expect(desk.page.locator("#token")).to_be_focused()
             assert "/ws" not in proxy.seen
 
@@ -115,7 +115,7 @@ def test_a_proxy_without_websockets_is_named(nats_server: NatsServer, tmp_path: 
         async with proxied(nats_server, tmp_path) as (desk, proxy):
             proxy.answers = {"/ws": (400, "")}
             await desk.page.goto(proxy.address)
-            await says(desk, "no WebSocket comes about")
+            await says(desk, "WebSocket connections fail")
             quiet(desk, proxy)
 
     run(work())
@@ -129,7 +129,7 @@ def test_a_relay_that_is_down_is_waited_for(nats_server: NatsServer, tmp_path: P
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await expect(desk.tile("ctp.main")).to_be_visible()
             await desk.relay.stop()
-            await says(desk, "Not connected to the relay", "does not answer", "as of")
+            await says(desk, "Not connected to the relay", "does not respond", "as of")
             await expect(desk.page.locator("#link-wait")).to_contain_text("in ")
             await expect(desk.tile("ctp.main")).to_be_visible()
             await desk.relay.start()
@@ -154,7 +154,7 @@ def test_a_relay_of_another_version_is_told(nats_server: NatsServer, tmp_path: P
         ):
             proxy.routes = {"/ws": next(iter(later.sockets)).getsockname()[1]}
             await desk.page.goto(proxy.address)
-            await says(desk, "The connection is closed", "speaks tickertape.v9")
+            await says(desk, "Connection closed", "speaks tickertape.v9")
             await expect(desk.page.locator("#link")).to_have_attribute("data-phase", "closed")
             proxy.routes = {}
             await desk.page.locator("#retry").click()

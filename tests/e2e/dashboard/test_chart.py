@@ -131,12 +131,12 @@ def test_seconds_in_which_nothing_was_heard_are_marked(nats_server: NatsServer, 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             flow = desk.page.locator("#flow-chart")
-            await draws(flow, "--level-deaf", some=False)
+            await draws(flow, "--level-disconnected", some=False)
             await desk.relay.stop()
-            await draws(flow, "--level-deaf")
+            await draws(flow, "--level-disconnected")
             await desk.relay.start()
             await desk.live()
-            await draws(flow, "--level-deaf")
+            await draws(flow, "--level-disconnected")
 
     run(work())
 

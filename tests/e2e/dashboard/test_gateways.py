@@ -163,7 +163,7 @@ def test_a_tile_opens_its_history_and_its_lines(nats_server: NatsServer, tmp_pat
             await expect(desk.line("order of ctp.main refused")).to_be_visible()
             await panel.get_by_role("button", name="Older").click()
             await expect(rows).to_have_count(130)
-            await expect(page.locator(".history-state")).to_have_text("That is all that is kept.")
+            await expect(page.locator(".history-state")).to_have_text("No older events.")
             await desk.publish(
                 GatewayRecovery(gateway_id="ctp.main", gateway_type="ctp", phase="attempt", attempt=2)
             )
@@ -228,7 +228,7 @@ def test_history_is_asked_for_with_the_token(nats_server: NatsServer, tmp_path: 
             await desk.page.route("**/events?*", refuse)
             await desk.tile("ctp.main").locator("button").click()
             state = desk.page.locator(".history-state")
-            await expect(state).to_have_text("The history could not be read. NATS <b>is</b> away.")
+            await expect(state).to_have_text("Failed to load the history. NATS <b>is</b> away.")
             await desk.page.unroute("**/events?*")
             await desk.page.get_by_role("button", name="Older").click()
             await expect(desk.page.locator(".past")).to_have_count(1)

@@ -102,7 +102,7 @@ def test_without_the_network_the_page_stays_of_use(nats_server: NatsServer, tmp_
             await desk.tile(MAIN).locator("button").click()
             history = page.locator("#history")
             await expect(page.locator(".history-state")).to_have_text(
-                "The history could not be read. The relay does not answer."
+                "Failed to load the history. The relay does not respond."
             )
             await expect(history.locator(".history-facts")).to_contain_text("refused")
             await expect(history.locator(".cell")).to_have_count(12)

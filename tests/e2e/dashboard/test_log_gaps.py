@@ -44,7 +44,7 @@ def test_what_was_passed_over_is_loaded_in_its_place(nats_server: NatsServer, tm
             gaps = page.locator('#feed .row[data-kind="gap"]')
             for number in range(300):
                 await desk.log(f"line {number:03}")
-            await expect(gaps.first).to_contain_text("passed over (rate)")
+            await expect(gaps.first).to_contain_text("dropped (rate)")
             # Gaps may come one after the other while the flood goes on; state is held back by nothing.
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await expect(desk.tile("ctp.main")).to_be_visible()
@@ -110,12 +110,12 @@ def test_what_is_gone_is_said_to_be_gone(nats_server: NatsServer, tmp_path: Path
             await desk.relay.start()
             await page.keyboard.press("End")
             gap = page.locator('#feed .row[data-kind="gap"]')
-            await expect(gap).to_contain_text("An unknown number of events are gone")
+            await expect(gap).to_contain_text("An unknown number of events are no longer stored")
             await expect(gap.get_by_role("button")).to_have_count(0)
             await expect(desk.line("later 9")).to_be_in_viewport()
             await page.goto(link)
             await desk.live()
-            await expect(desk.line("The line of this address is not there")).to_be_visible()
+            await expect(desk.line("The linked line is not available")).to_be_visible()
 
     run(work())
 
@@ -174,7 +174,7 @@ def test_a_stream_that_was_made_anew_goes_on_below_a_gap(nats_server: NatsServer
             await expect(kinds).to_have_count(5)
             shown = [await row.get_attribute("data-kind") for row in await kinds.all()]
             assert shown == ["log", "log", "status", "gap", "log"]
-            await expect(desk.line("stream was lost or made anew")).to_be_visible()
+            await expect(desk.line("stream was deleted or recreated")).to_be_visible()
             await expect(desk.page.locator(".tile")).to_have_count(0)
 
     run(work())

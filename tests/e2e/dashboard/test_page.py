@@ -123,7 +123,7 @@ def test_what_is_passed_over_is_told(nats_server: NatsServer, tmp_path: Path) ->
         async with open_desk(nats_server, tmp_path, client_rate=10) as desk:
             for number in range(200):
                 await desk.log(f"line {number:03}")
-            told = re.compile(r"\d+ events? passed over \(rate\): \d+ log\.info")
+            told = re.compile(r"\d+ events? dropped \(rate\): \d+ log\.info")
             await expect(desk.page.locator('#feed .row[data-kind="gap"]').first).to_contain_text(told)
 
     run(work())
@@ -206,7 +206,7 @@ def test_the_page_says_that_nats_is_away(nats_server: NatsServer, tmp_path: Path
         async with open_desk(nats_server, tmp_path) as desk:
             banner = desk.page.locator("#banner-headline")
             nats_server.stop()
-            await expect(banner).to_have_text("NATS is away")
+            await expect(banner).to_have_text("NATS unreachable")
             await desk.live()
             nats_server.start()
             await expect(banner).to_be_hidden()

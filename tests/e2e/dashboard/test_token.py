@@ -92,7 +92,7 @@ async def give_short(desk: Desk, *subjects: str) -> int:
             pass
         if answer == "subscribed":
             return len(desk.sockets)
-        await headline(desk, "New token not taken")
+        await headline(desk, "New token rejected")
         await desk.live()
     raise AssertionError("no token got to the relay before its end")
 
@@ -128,7 +128,7 @@ def test_without_a_token_the_page_asks_at_once(nats_server: NatsServer, tmp_path
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             await desk.visit("/")
             await expect(desk.page.locator("#token-form")).to_be_visible()
-            await headline(desk, "This relay asks for a token")
+            await headline(desk, "This relay requires a token")
             await stays_asked(desk)
             described = await desk.page.locator("#token").get_attribute("aria-describedby")
             assert described == "token-error banner-detail"
@@ -151,7 +151,7 @@ def test_a_wrong_token_is_refused_with_the_reason(nats_server: NatsServer, tmp_p
             await desk.visit("/")
             error = desk.page.get_by_role("alert")
             await give(desk, token(key="x" * 40))
-            await headline(desk, "The token was not taken")
+            await headline(desk, "Token rejected")
             await expect(error).to_have_text("The token was not signed with a key that this relay knows.")
             await expect(desk.page.locator("#token")).to_have_attribute("aria-invalid", "true")
             await stays_asked(desk)
@@ -160,7 +160,7 @@ def test_a_wrong_token_is_refused_with_the_reason(nats_server: NatsServer, tmp_p
             await give(desk, token(-5))
             await expect(error).to_contain_text("The token ended at")
             await desk.page.reload()
-            await headline(desk, "This relay asks for a token")
+            await headline(desk, "This relay requires a token")
             await expect(error).to_have_text("")
             assert len(desk.sockets) == 2
             assert handshakes(desk) == {"accepted": 0, "rejected": 2}
@@ -179,7 +179,7 @@ def test_a_token_that_grants_nothing_says_so(nats_server: NatsServer, tmp_path: 
             nothing = PyJWS().encode(orjson.dumps(claims), KEY.encode(), "HS256")
             await desk.visit("/")
             await give(desk, nothing)
-            await headline(desk, "The token grants nothing here")
+            await headline(desk, "The token grants no access")
             await expect(desk.page.get_by_role("alert")).to_contain_text("no claim 'tickertape'")
             await stays_asked(desk)
             assert len(desk.sockets) == 1
@@ -212,7 +212,7 @@ def test_a_token_in_the_fragment_is_used_and_gone(nats_server: NatsServer, tmp_p
             assert secret not in await page.content()
             assert secret not in desk.relay.log
             await page.locator("#token-forget").click()
-            await headline(desk, "This relay asks for a token")
+            await headline(desk, "This relay requires a token")
             assert await page.evaluate("sessionStorage.length") == 0
 
     run(work())
@@ -224,7 +224,7 @@ def test_a_fragment_brings_a_token_to_an_open_page(nats_server: NatsServer, tmp_
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             await desk.visit("/")
-            await headline(desk, "This relay asks for a token")
+            await headline(desk, "This relay requires a token")
             await desk.page.evaluate(f"location.hash = 'token={token()}'")
             await desk.live()
             assert await address(desk) == f"{desk.relay.address}/"
@@ -239,8 +239,8 @@ def test_a_token_in_the_query_is_not_used(nats_server: NatsServer, tmp_path: Pat
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             secret = token()
             await desk.visit(f"/?token={secret}&x=1")
-            await headline(desk, "This relay asks for a token")
-            told = "The token in the address was not used: addresses end up in logs."
+            await headline(desk, "This relay requires a token")
+            told = "The token in the URL was not used: URLs end up in logs."
             await expect(desk.page.locator("#banner-detail")).to_contain_text(told)
             await expect(desk.line(told)).to_be_visible()
             assert await address(desk) == f"{desk.relay.address}/?x=1"
@@ -264,8 +264,8 @@ def test_a_token_is_renewed_on_the_running_socket(nats_server: NatsServer, tmp_p
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await desk.log("before")
             await expect(page.locator("#banner")).to_have_attribute("data-tone", "offer")
-            await expect(page.locator("#banner-headline")).to_contain_text("The token ends at ")
-            await expect(page.locator("#token-ends")).to_contain_text("token ends in ")
+            await expect(page.locator("#banner-headline")).to_contain_text("The token expires at ")
+            await expect(page.locator("#token-ends")).to_contain_text("token expires in ")
             await expect(page.locator("body")).to_have_attribute("data-stale", "false")
             await expect(page.locator("#token")).not_to_be_focused()
             sent: list[str | bytes] = []
@@ -297,7 +297,7 @@ def test_a_renewal_that_is_refused_costs_nothing(nats_server: NatsServer, tmp_pa
             await desk.log("before")
             await expect(desk.line("before")).to_be_visible()
             await give(desk, token(key="x" * 40))
-            await headline(desk, "New token not taken")
+            await headline(desk, "New token rejected")
             await expect(page.get_by_role("alert")).to_contain_text("not signed with a key")
             await stays_asked(desk)
             await desk.live()
@@ -326,7 +326,7 @@ def test_a_refused_renewal_costs_nothing_while_a_filter_is_on_its_way(
             desk.sockets[0].on("framesent", lambda data: sent.append(orjson.loads(data)["type"]))
             # In one go: no answer of the relay can come between the two.
             await page.evaluate(BOTH, token(key="x" * 40))
-            await headline(desk, "New token not taken")
+            await headline(desk, "New token rejected")
             await desk.live()
             assert sent == ["subscribe", "auth"]
             assert len(desk.sockets) == 2
@@ -353,7 +353,7 @@ def test_a_narrower_token_takes_gateways_off_the_page(nats_server: NatsServer, t
             opened = await give_short(desk, GATEWAY, "gateway.status.ctp.side")
             await expect(names).to_have_text(["main", "side"])
             assert len(desk.sockets) == opened
-            await headline(desk, "The token is no longer good")
+            await headline(desk, "The token is no longer valid")
             await give(desk, token(3600, GATEWAY))
             await desk.live()
             await expect(names).to_have_text(["main"])
@@ -375,7 +375,7 @@ def test_a_source_outside_of_the_grant_costs_the_filter_alone(
             await expect(desk.line("before")).to_be_visible()
             await page.locator("#source").fill("elsewhere")
             await page.locator("#source").press("Enter")
-            await expect(desk.line("Nothing of what the filter asks for is granted")).to_be_visible()
+            await expect(desk.line("The token does not grant what the filter selects")).to_be_visible()
             await desk.live()
             await expect(page.locator("#banner")).to_be_hidden()
             await desk.log("after")
@@ -401,7 +401,7 @@ def test_an_expired_token_is_asked_for_and_nothing_is_lost(nats_server: NatsServ
                 await desk.log(f"line {number}")
             await expect(desk.line("line 2")).to_be_visible()
             opened = await give_short(desk)
-            await headline(desk, "The token is no longer good")
+            await headline(desk, "The token is no longer valid")
             await expect(page.get_by_role("alert")).to_have_text("The token has expired.")
             await expect(page.locator("body")).to_have_attribute("data-stale", "true")
             await stays_asked(desk)

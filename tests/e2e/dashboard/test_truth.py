@@ -116,7 +116,7 @@ def test_the_flow_shows_levels_and_what_was_passed_over(nats_server: NatsServer,
                 await desk.log(f"line {number:03}")
             await expect(page.locator("#lost")).to_have_text(re.compile(r"[1-9]\d*"))
             await expect(page.locator("#lost-box")).to_have_attribute(
-                "title", re.compile(r"Since the page was opened, in \d+ gaps")
+                "title", re.compile(r"Number of gaps since the page was opened: \d+")
             )
 
     run(work())
@@ -164,7 +164,7 @@ def test_a_browser_that_forbids_notifications_is_told_of(nats_server: NatsServer
         async with open_desk(nats_server, tmp_path) as desk:
             page = await prepare(desk, "denied")
             await page.locator("#notify").click()
-            await expect(desk.line("does not let the page show notifications")).to_be_visible()
+            await expect(desk.line("This browser blocks notifications")).to_be_visible()
             await expect(page.locator("#notify")).to_have_attribute("aria-pressed", "false")
 
     run(work())

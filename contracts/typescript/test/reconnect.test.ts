@@ -86,7 +86,7 @@ describe("each close code of the table", () => {
     const { client, states } = follow(url);
     await until(() => states.some((state) => state.phase === "reconnecting"));
     await until(() => client.state.phase === "live");
-    expect(states.find((state) => state.phase === "reconnecting")?.reason).toBe("the connection was lost");
+    expect(states.find((state) => state.phase === "reconnecting")?.reason).toBe("connection lost");
   });
 
   it("a bye counts more than what becomes of the connection after it", async () => {
@@ -124,7 +124,7 @@ describe("an answer that is no session", () => {
   it("something else than JSON: comes back, and says so", async () => {
     const { client } = follow(await serve((socket) => socket.send("hello")));
     await until(() => client.state.phase === "reconnecting");
-    expect(client.state.reason).toBe("the relay sent what is not JSON");
+    expect(client.state.reason).toBe("the relay sent invalid JSON");
   });
 
   it("no address, no protocol of ours, no WebSocket: gives up", async () => {
@@ -136,7 +136,7 @@ describe("an answer that is no session", () => {
     if (globalThis.WebSocket) return;
     const client = connect("ws://127.0.0.1:1/ws", { subjects: [">"] });
     await until(() => client.state.phase === "closed");
-    expect(client.state.reason).toBe("there is no WebSocket here; give one in the options");
+    expect(client.state.reason).toBe("no WebSocket implementation found: set the WebSocket option");
   });
 });
 

@@ -1,7 +1,7 @@
 /**
- * The one tip of the page, for whatever needs more words than it has room for.
+ * Tooltip, shared by the whole page.
  *
- * Invariants: a tip is text; it never leaves the window, and goes when what it stands at moves.
+ * Invariants: it contains only text; it never leaves the window; it is hidden when its anchor moves.
  */
 
 import { element } from "/assets/dom.js";
@@ -13,15 +13,15 @@ tip.id = "tip";
 tip.setAttribute("role", "tooltip");
 tip.hidden = true;
 (document.querySelector("main") ?? document.body).append(tip);
-document.addEventListener("scroll", hideTip, { capture: true, passive: true });
-window.addEventListener("resize", hideTip);
+document.addEventListener("scroll", hideTooltip, { capture: true, passive: true });
+window.addEventListener("resize", hideTooltip);
 
 /**
- * Show the tip above an element, or below it where there is no room.
+ * Show the tooltip above an element, or below it if there is not enough space.
  * @param {Element} anchor
- * @param {...(Node|string)} parts strings become lines
+ * @param {...(Node|string)} parts strings become paragraphs
  */
-export function showTip(anchor, ...parts) {
+export function showTooltip(anchor, ...parts) {
   tip.replaceChildren(...parts.map((part) => (typeof part === "string" ? element("p", "", part) : part)));
   tip.hidden = false;
   const at = anchor.getBoundingClientRect();
@@ -32,6 +32,6 @@ export function showTip(anchor, ...parts) {
   tip.style.top = `${Math.round(above < GAP ? at.bottom + GAP : above)}px`;
 }
 
-export function hideTip() {
+export function hideTooltip() {
   tip.hidden = true;
 }

@@ -1,11 +1,11 @@
 /**
- * The log on the screen: a list of 50 000 lines of which only the rows in view exist.
+ * Virtual list of the log: up to 50 000 lines, of which only the rows in view exist as elements.
  *
  * Invariants:
- * 1. Every row is as high as --row says; only the one open line has more below it, and its height is measured.
- * 2. A row that stays in view keeps its element, so a selection of text survives what arrives below it.
- * 3. The view follows the newest line until the reader scrolls up or chooses a line; then the line at its top
- *    stays where it is, whatever comes or goes above and below.
+ * 1. Every row has the height --row; only the open line has details below it, whose height is measured.
+ * 2. A row that stays in view keeps its element, so that a text selection survives new lines.
+ * 3. The view follows the newest line until the user scrolls up or selects a line; from then on the line at its top
+ *    stays in place, whatever is added or removed above and below.
  */
 
 import { element, setAttribute } from "/assets/dom.js";
@@ -14,16 +14,16 @@ import { Row } from "/assets/row.js";
 
 /** @typedef {import("/assets/lines.js").Line} Line */
 
-/** Rows beyond each edge of the view, so that scrolling does not flash. */
+/** Rows rendered beyond each edge of the view, so that scrolling does not flicker. */
 const OVERSCAN = 12;
 
-export class Feed {
+export class LogList {
   #box;
   #space = element("div", "feed-space");
   #rows = element("div", "feed-rows");
   #detail = element("div", "detail");
   /** @type {Row[]} */ #drawn = [];
-  /** What was drawn before, emptied: used again, since this is filled sixty times a second. @type {Row[]} */ #left = [];
+  /** Emptied array of the previous draw, reused because it is filled in every frame. @type {Row[]} */ #recycled = [];
   /** @type {Row[]} */ #spare = [];
   /** @type {Line[]} */ #lines = [];
   /** @type {Line|null} */ #selected = null;
@@ -34,17 +34,17 @@ export class Feed {
   #rowHeight = 20;
   #view = 0;
   #top = 0;
-  /** What stays where it is: a line's place, and how far the view begins below its top. */
+  /** Scroll anchor: the position of a line, and the offset of the view below its top. */
   #anchor = { order: 0, offset: 0 };
   #following = true;
   #followAfter = false;
   #tools;
 
   /**
-   * @param {HTMLElement} box the element that scrolls
+   * @param {HTMLElement} box scroll container
    * @param {object} tools
-   * @param {(line: Line) => Node} tools.detail what stands below an open line
-   * @param {(line: Line) => void} tools.load the reader wants what a gap left out
+   * @param {(line: Line) => Node} tools.detail builds the details of a line
+   * @param {(line: Line) => void} tools.load called when the user wants to load a gap
    */
   constructor(box, tools) {
     this.#box = box;
@@ -54,58 +54,58 @@ export class Feed {
     this.#space.append(this.#rows);
     box.append(this.#space);
     box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    box.addEventListener("keydown", (event) => this.#walk(event));
+    box.addEventListener("keydown", (event) => this.#handleKey(event));
     box.addEventListener("click", (event) => this.#clicked(event));
     const observer = new ResizeObserver(() => this.#resized());
     observer.observe(box);
     observer.observe(this.#detail);
-    // After layout, where it costs none: what is as high as before stays where it is.
+    // After layout, where setting it is cheap: an unchanged height needs no correction.
     new ResizeObserver(() => (box.scrollTop = this.#top)).observe(this.#space);
     this.#resized();
   }
 
-  /** True while the newest line is kept in view. */
+  /** Set while the newest line is kept in view. */
   get following() {
     return this.#following;
   }
 
-  /** The line that is chosen. */
+  /** Selected line. */
   get selected() {
     return this.#selected;
   }
 
-  /** Go to the newest line and follow it from here on; a chosen line is let go. */
+  /** Scroll to the newest line and follow it; the selection is cleared. */
   follow() {
     this.#selected = null;
-    this.#close();
+    this.#closeDetail();
     this.#following = true;
     this.#draw();
   }
 
-  /** Show lines. @param {Line[]} lines all that pass the filter, in order */
+  /** Show lines. @param {Line[]} lines all lines that match the filter, in order */
   show(lines) {
     this.#lines = lines;
     this.#draw(true);
   }
 
-  /** Choose a line, or none. @param {Line|null} line */
+  /** Select a line, or none. @param {Line|null} line */
   select(line) {
-    // Reading one line means standing still; what was followed before is followed again afterwards.
+    // Stop following while a line is selected; resume afterwards if it was followed before.
     if (line && !this.#selected) this.#followAfter = this.#following;
     if (!line) {
       this.#following ||= this.#selected !== null && this.#followAfter;
-      this.#close();
+      this.#closeDetail();
     } else {
-      this.#stand();
+      this.#stopFollowing();
     }
     this.#selected = line;
     this.#draw();
   }
 
-  /** Open a line, or close it. @param {Line} line */
+  /** Open or close the details of a line. @param {Line} line */
   toggle(line) {
     if (this.#open?.order === line.order) {
-      this.#close();
+      this.#closeDetail();
     } else if (line.item) {
       this.#open = line;
       const inside = element("div", "detail-cell", this.#tools.detail(line));
@@ -118,18 +118,18 @@ export class Feed {
     this.#reveal(indexOfOrder(this.#lines, line.order));
   }
 
-  /** Mark a line that the address names, open it and bring it into the middle. @param {Line} line */
+  /** Mark the line that the URL links to, open it and scroll it into view. @param {Line} line */
   mark(line) {
     this.#marked = line.order;
     this.#selected = null;
-    this.#stand();
+    this.#stopFollowing();
     this.#followAfter = false;
     this.#anchor = { order: line.order, offset: -Math.floor(this.#view / 3) };
     this.#selected = line;
     this.toggle(line);
   }
 
-  #close() {
+  #closeDetail() {
     this.#open = null;
     this.#detailHeight = 0;
     const focused = this.#detail.contains(document.activeElement);
@@ -137,13 +137,13 @@ export class Feed {
     if (focused) this.#box.focus({ preventScroll: true });
   }
 
-  /** Follow no longer: what is in view stays. */
-  #stand() {
-    if (this.#following) this.#hold();
+  /** Stop following the newest line, without moving the view. */
+  #stopFollowing() {
+    if (this.#following) this.#setAnchor();
     this.#following = false;
   }
 
-  #hold() {
+  #setAnchor() {
     const index = this.#indexAt(this.#top);
     this.#anchor = { order: this.#lines[index]?.order ?? 0, offset: this.#top - this.#y(index) };
   }
@@ -160,11 +160,11 @@ export class Feed {
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#box;
-    // Only a move upwards is the reader's: when the box shrinks, the end leaves the view without one.
+    // Only scrolling up is the user's doing: when the box shrinks, the end leaves the view without it.
     if (scrollTop + clientHeight >= scrollHeight - this.#rowHeight) this.#following = !this.#selected;
     else if (scrollTop < this.#top) this.#following = false;
     this.#top = scrollTop;
-    if (!this.#following) this.#hold();
+    if (!this.#following) this.#setAnchor();
     this.#draw();
   }
 
@@ -186,7 +186,7 @@ export class Feed {
     return Math.max(0, Math.min(this.#lines.length - 1, Math.floor(rows / this.#rowHeight)));
   }
 
-  /** @param {boolean} [inFrame] layout follows at once: what needs it can wait for it */
+  /** @param {boolean} [inFrame] whether layout follows in this frame, so that scrolling can wait for it */
   #draw(inFrame = false) {
     const size = this.#lines.length;
     const total = this.#y(size);
@@ -207,19 +207,19 @@ export class Feed {
   }
 
   /**
-   * Keep the rows of lines that stay, and give the others' elements to the lines that come. Drawn rows and lines stand
-   * in the same order, so a walk along both finds what stays, and nothing that stays is moved.
+   * Keep the rows of lines that stay, and reuse the elements of the others for new lines. Drawn rows and lines are in the
+   * same order, so one pass over both finds the rows that stay, and none of them is moved.
    */
   #fill(first, last) {
-    const [lines, drawn, rows] = [this.#lines, this.#drawn, this.#left];
+    const [lines, drawn, rows] = [this.#lines, this.#drawn, this.#recycled];
     let at = 0;
     for (let i = first; i < last; i += 1) {
       while (at < drawn.length && drawn[at].line !== lines[i] && drawn[at].line.order <= lines[i].order) {
-        this.#drop(drawn[at++]);
+        this.#releaseRow(drawn[at++]);
       }
       rows.push(drawn[at]?.line === lines[i] ? drawn[at++] : null);
     }
-    while (at < drawn.length) this.#drop(drawn[at++]);
+    while (at < drawn.length) this.#releaseRow(drawn[at++]);
     const [selected, open, marked] = [this.#selected?.order, this.#openIndex(), this.#marked];
     if (open < first || open >= last) this.#detail.remove();
     let next = this.#rows.firstChild;
@@ -230,30 +230,30 @@ export class Feed {
     let chosen = null;
     for (let i = first; i < last; i += 1) {
       const line = lines[i];
-      const row = (rows[i - first] ??= this.#take(line));
+      const row = (rows[i - first] ??= this.#acquireRow(line));
       row.place(i, line.order === selected, i === open, line.order === marked);
       if (line.order === selected) chosen ??= row.root.id;
       put(row.root);
       if (i === open) put(this.#detail);
     }
     drawn.length = 0;
-    [this.#drawn, this.#left] = [rows, drawn];
+    [this.#drawn, this.#recycled] = [rows, drawn];
     setAttribute(this.#box, "aria-activedescendant", chosen);
   }
 
-  #drop(row) {
+  #releaseRow(row) {
     row.root.remove();
     this.#spare.push(row);
   }
 
-  #take(line) {
+  #acquireRow(line) {
     const row = this.#spare.pop() ?? new Row();
     row.show(line);
     return row;
   }
 
   #clicked(event) {
-    // Whoever drags over text wants to copy it.
+    // A drag over text selects it for copying.
     if (!document.getSelection().isCollapsed) return;
     const root = event.target.closest(".row");
     const row = this.#drawn.find((candidate) => candidate.root === root);
@@ -269,18 +269,18 @@ export class Feed {
     }
   }
 
-  #walk(event) {
+  #handleKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.#box) return;
     const end = this.#lines.length - 1;
     const page = Math.max(1, Math.floor(this.#view / this.#rowHeight) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
     const chosen = this.#selected;
     if (event.key in steps) {
-      // Without a choice it begins with what is at the edge of the view.
+      // Without a selection, start at the edge of the view.
       const edge = this.#following ? end : this.#indexAt(this.#top + this.#rowHeight - 1);
-      this.#choose(chosen ? indexOfOrder(this.#lines, chosen.order) + steps[event.key] : edge);
+      this.#selectIndex(chosen ? indexOfOrder(this.#lines, chosen.order) + steps[event.key] : edge);
     } else if (event.key === "Home") {
-      this.#choose(0);
+      this.#selectIndex(0);
     } else if (event.key === "Enter" && chosen) {
       if (chosen.gap) this.#tools.load(chosen);
       else this.toggle(chosen);
@@ -290,14 +290,14 @@ export class Feed {
     event.preventDefault();
   }
 
-  #choose(index) {
+  #selectIndex(index) {
     const at = Math.max(0, Math.min(this.#lines.length - 1, index));
     if (this.#lines.length === 0) return;
     this.select(this.#lines[at]);
     this.#reveal(at);
   }
 
-  /** Bring a line into view, with what is open below it as far as it fits. */
+  /** Scroll a line into view, with as much of its details as fits. */
   #reveal(index) {
     if (index < 0 || index >= this.#lines.length) return;
     const begin = this.#y(index);
@@ -308,7 +308,7 @@ export class Feed {
     if (top === this.#top || this.#following) return;
     this.#box.scrollTop = top;
     this.#top = this.#box.scrollTop;
-    this.#hold();
+    this.#setAnchor();
     this.#draw();
   }
 }
