@@ -172,13 +172,13 @@ def test_selectors_select_the_pods() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ((), "there is no key"),
+        ((), "without a key"),
         ((*KEY, "--set", "auth.jwksUrl=https://a.example/keys"), "both set"),
         ((*KEY, "--set", "auht.mode=none"), "auht"),
         ((*KEY, "--set", "nats.url=http://nats:4222"), "/nats/url"),
         ((*KEY, "--set", "nats.url=nats://relay:secret@nats:4222"), "/nats/url"),
         ((*KEY, "--set", "replicas=-1"), "/replicas"),
-        ((*KEY, "--set", "options.port=9"), "the chart sets that itself"),
+        ((*KEY, "--set", "options.port=9"), "is set by the chart"),
         ((*KEY, "--set", "options.jwt-key=x"), "belongs into a Secret"),
         (
             (*KEY, "--set", "autoscaling.enabled=true", "--set", "autoscaling.targetConnections=0"),

@@ -20,21 +20,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
 {{- end }}
 
-{{- /* What cannot be served, said at once instead of by a pod that ends again and again. */ -}}
+{{- /* Fail on invalid values here instead of in a pod that keeps restarting. */ -}}
 {{- define "tickertape.problems" -}}
 {{- if eq .Values.auth.mode "jwt" }}
 {{- if and .Values.auth.existingSecret .Values.auth.jwksUrl }}
-{{- fail "auth.existingSecret and auth.jwksUrl are both set; the keys come from one of them" }}
+{{- fail "auth.existingSecret and auth.jwksUrl are both set; set only one of them" }}
 {{- else if not (or .Values.auth.existingSecret .Values.auth.jwksUrl) }}
-{{- fail "auth.mode is jwt, and there is no key: set auth.existingSecret or auth.jwksUrl, or auth.mode=none if everybody may read" }}
+{{- fail "auth.mode is jwt without a key; set auth.existingSecret or auth.jwksUrl, or auth.mode=none to let everyone read" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetConnections .Values.autoscaling.targetCPU)) }}
-{{- fail "autoscaling is on, and both targetConnections and targetCPU are 0; set one of them" }}
+{{- fail "autoscaling is enabled, but targetConnections and targetCPU are both 0; set one of them" }}
 {{- end }}
 {{- range $name := list "host" "port" "ops-host" "ops-port" "nats-password" "nats-token" "jwt-key" }}
 {{- if hasKey $.Values.options $name }}
-{{- fail (printf "options.%s: the chart sets that itself, or it is a secret that belongs into a Secret" $name) }}
+{{- fail (printf "options.%s is set by the chart, or is a secret that belongs into a Secret" $name) }}
 {{- end }}
 {{- end }}
 {{- end }}
