@@ -1,6 +1,6 @@
 """Metrics of the monitor; those of probes have the names that blackbox_exporter uses.
 
-The collector reads them from the monitor's state on each scrape, so that there is no second set of counters.
+The collector reads them from the monitor's state on each scrape and keeps no counters of its own.
 """
 
 from collections.abc import Iterable, Iterator

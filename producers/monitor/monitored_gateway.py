@@ -72,9 +72,9 @@ class MonitoredGateway(GatewayState[ProbeSettings]):
         """Open or close the gateway with its exchange; ``now`` is in UNIX seconds."""
         sessions = self.gateway.sessions
         if sessions is None:
-            # Before a reload the file may have assigned an exchange to this gateway.
-            restored = self.status is Status.OFF_SESSION and not self._next_session_change
-            return self.open_session(now) if restored else None
+            # The status is from the time before a reload or restart, when the gateway still had an exchange.
+            reopen = self.status is Status.OFF_SESSION and not self._next_session_change
+            return self.open_session(now) if reopen else None
         if now < self._next_session_change:
             return None
         self._next_session_change = sessions.next_change(now)

@@ -3,7 +3,7 @@
 Invariants:
 
 1. A probe never waits for NATS; it waits for another probe only if all slots are taken.
-2. A failure while the monitor itself is offline says nothing about a gateway and is ignored.
+2. A failure while the monitor itself is offline does not concern the gateway and is ignored.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ JITTER: Final = 0.05
 """Maximum shift of a probe, as a share of its interval, so that monitors do not probe in lockstep."""
 
 CONNECTIVITY_INTERVAL: Final = 1.0
-"""Seconds between two rounds of connectivity checks while the file has none; a reload may add some."""
+"""Seconds between two rounds of connectivity checks while the file has none, as a reload may add them."""
 
 
 class ProbeScheduler:
@@ -85,7 +85,7 @@ class ProbeScheduler:
                     started = time.time()
                     result = await probes.run(check, self._context)
                 self.probes_run += 1
-                # If the monitor went offline during the probe, its failure says nothing about the gateway.
+                # If the monitor went offline during the probe, its failure does not concern the gateway.
                 if result is not None and (result.outcome is not Outcome.FAILED or self.online):
                     self._publish_change(
                         monitored, monitored.record_result(index, result, time.time(), started)

@@ -47,6 +47,6 @@ Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 
 class Settings(BaseModel):
-    """Mapping in the file; unknown keys are rejected, because they are most likely typos."""
+    """Mapping in the file; unknown keys are rejected, because they are usually typos."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -111,7 +111,7 @@ def load_source(path: Path) -> Source:
     try:
         config = MonitorConfig.model_validate(body)
     except ValidationError as error:
-        raise MonitorFileError(_problems(path, root, error)) from None
+        raise MonitorFileError(_to_problems(path, root, error)) from None
     if problems := [*_find_duplicate_ids(path, root, config), *_find_unknown_exchanges(path, root, config)]:
         raise MonitorFileError(sorted(problems, key=lambda problem: problem.line))
     return Source(path, config, root)
@@ -126,7 +126,7 @@ def file_version(path: Path) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _problems(path: Path, root: yaml.Node, error: ValidationError) -> list[Problem]:
+def _to_problems(path: Path, root: yaml.Node, error: ValidationError) -> list[Problem]:
     problems = []
     for detail in error.errors(include_url=False):
         location, kind = detail["loc"], detail["type"]
@@ -158,7 +158,7 @@ def _find_unknown_exchanges(path: Path, root: yaml.Node, config: MonitorConfig) 
             path,
             _line(root, ("gateways", index, "session")),
             f"gateways[{index}].session",
-            f"exchange {gateway.session!r} is not in 'exchanges', which has: {known}",
+            f"exchange {gateway.session!r} is not in 'exchanges'; defined there: {known}",
         )
         for index, gateway in enumerate(config.gateways)
         if gateway.session is not None and gateway.session not in config.exchanges
@@ -166,7 +166,7 @@ def _find_unknown_exchanges(path: Path, root: yaml.Node, config: MonitorConfig) 
 
 
 def _count_nodes(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Count the nodes below a node, with aliases expanded; for a node within itself return over the limit."""
+    """Count a node and those below it, with aliases expanded; a node within itself exceeds the limit."""
     if id(node) in counted:
         return counted[id(node)]
     counted[id(node)] = MAX_NODES + 1  # expanding a node within itself would not end
@@ -198,9 +198,8 @@ def _find_duplicate_keys(path: Path, node: yaml.Node, field: str) -> list[Proble
 
 
 def _field_path(location: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(
-        "."
-    )
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")
 
 
 def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Settings in the monitor's file (PROTOCOL.md section 7), and the gateways that result with all defaults.
+"""Models of the monitor's file (PROTOCOL.md section 7), which resolve to gateways with complete settings.
 
 Invariant: an accepted file can be run. Every probe has a complete schedule, every id is a legal subject
 token, and every exchange that a gateway refers to exists.

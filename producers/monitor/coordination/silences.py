@@ -1,7 +1,6 @@
 """Silences of gateways, stored in WATCHDOG as one message per gateway, where only the monitors read them.
 
-``tickertape monitor silence GATEWAY --for 2h --reason "exchange test"`` starts a silence;
-``--end`` ends it.
+``tickertape monitor silence GATEWAY --for 2h --reason "exchange test"`` starts a silence; ``--end`` ends it.
 """
 
 import getpass
@@ -20,7 +19,7 @@ from tickertape.nats import direct_get
 from tickertape.nats.streams import StreamsError
 
 MAX_REASON_LENGTH: Final = 500
-"""Maximum characters of a reason or a user name."""
+"""Maximum characters of a reason, and of a user name."""
 
 PATTERN: Final = "watchdog.silenced.>"
 """Subjects of all silences, without the deployment's prefix."""

@@ -28,7 +28,7 @@ async def last_sequence(client: Client, stream: str) -> int:
     """
     existing = await stream_info(client, stream)
     if existing is None:
-        raise StreamsError(f"stream {stream} is absent", "'tickertape streams apply'")
+        raise StreamsError(f"stream {stream} does not exist", "run 'tickertape streams apply'")
     return int(existing["state"]["last_seq"])
 
 

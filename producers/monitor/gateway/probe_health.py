@@ -102,7 +102,7 @@ _WORST_FIRST: Final = (
 
 
 RANKS: Final = {status: rank for rank, status in enumerate(_WORST_FIRST)}
-"""Rank of each status; a higher rank is a better status."""
+"""Rank of each status; a better status has a higher rank."""
 
 
 def combine_statuses(current: Status, probes: Iterable[Status]) -> Status:

@@ -71,7 +71,7 @@ class GatewayState(Generic[AnyProbe]):
 
     @property
     def is_flapping(self) -> bool:
-        """Whether the results alternate between good and bad."""
+        """Whether the recent results alternate between good and bad."""
         return self._flapping.is_flapping
 
     def initial_event(self, now: float) -> GatewayStatusChange | None:
@@ -166,7 +166,7 @@ class GatewayState(Generic[AnyProbe]):
         )
 
     def _record_first_result(self, index: int, result: Result, now: float) -> GatewayStatusChange | None:
-        """Record a result without thresholds: after a time without monitors no status is worth keeping."""
+        """Record a result without thresholds: after a time without monitors the status is unknown."""
         self.probes[index] = ProbeHealth().with_result(result.outcome, 1, 1)
         self._awaiting_first.discard(index)
         if self._awaiting_first:

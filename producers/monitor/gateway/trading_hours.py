@@ -5,8 +5,8 @@ Pure: the time is an argument, UNIX seconds.
 Invariants:
 
 1. A span belongs to the day on which it begins; if its end is not after its beginning, it ends the next day.
-2. Whether a span takes place depends on its day alone: the day is a trading day and no holiday. A night span
-   also needs ``night_before_holiday``, or a next trading day that is no holiday.
+2. Whether a span takes place depends on its day alone: the day is a trading day and not a holiday. A night
+   span also needs ``night_before_holiday``, or a next trading day that is not a holiday.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 NIGHT_FROM: Final = time(18, 0)
-"""Time from which on a span that begins is a night span."""
+"""Earliest beginning of a night span."""
 
 MAX_HOLIDAY_DAYS: Final = 400
 """Days in one range of holidays; it bounds the search for the next change."""

@@ -61,8 +61,8 @@ async def run(check: Check[ProbeSettings], context: ProbeContext) -> Result | No
         context: state that probes keep between runs.
 
     Returns:
-        the result; None if there is none, because the logon limit is reached or the subject has not been
-        subscribed to for long enough.
+        the result; None if the probe is inconclusive, because the logon limit is reached or the subject has
+        not been subscribed to for long enough.
     """
     try:
         return await check.probe.probe(check.timeout, context)

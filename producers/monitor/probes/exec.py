@@ -38,7 +38,7 @@ class ExecProbe(ProbeSettings):
         return None
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result:
-        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         code, output = await run_command(self.command, self.environment, time_limit)
         latency = clock() - started

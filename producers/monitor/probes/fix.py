@@ -72,7 +72,7 @@ class FixProbe(AddressProbe):
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result | None:
         host, port = self.endpoint
-        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         account = (self.address, self.sender_comp_id)
         if not context.state(LogonLimits).allow(account, self.max_logons_per_hour, started):

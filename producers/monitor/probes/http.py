@@ -58,7 +58,7 @@ class HttpProbe(UrlProbe):
         url = urlsplit(self.url)
         secure = url.scheme == "https"
         port = url.port or (443 if secure else 80)
-        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         writer: asyncio.StreamWriter | None = None
         expires = None

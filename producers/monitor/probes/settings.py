@@ -64,7 +64,7 @@ class ProbeSettings(Schedule):
             context: state that probes keep between runs.
 
         Returns:
-            the result; None if there is nothing to conclude.
+            the result; None if the probe is inconclusive.
 
         Raises:
             TimeoutError: the probe timed out.

@@ -20,7 +20,7 @@ class TcpProbe(AddressProbe):
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result:
         host, port = self.endpoint
-        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         async with asyncio.timeout(time_limit):
             reader, writer = await asyncio.open_connection(host, port, limit=CHUNK)

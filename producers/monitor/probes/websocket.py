@@ -36,7 +36,7 @@ class WebSocketProbe(UrlProbe):
     expect: str | None = None
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result:
-        clock = time.monotonic  # the clock of uvloop stands still during an iteration
+        clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         connection: ClientConnection | None = None
         try:
