@@ -1,8 +1,11 @@
-"""What breaks the contract is filed in REJECTED, for its maker to find.
+"""Dead letters: events that violate the contract, stored in REJECTED for the authors of their producers.
 
-Invariants: it never holds up the flow of events; what waits for NATS is bounded, and beyond that counted; a
-subject is never longer than a server takes; whatever bytes came, a dead letter's subject and headers are
-legal.
+Invariants:
+
+1. Storing dead letters never delays events.
+2. The queue of dead letters is bounded; those beyond the bound are only counted.
+3. The subject and the headers of a dead letter are legal, whatever bytes were received, and its subject is
+   never longer than the server accepts.
 """
 
 import asyncio
@@ -22,137 +25,140 @@ from tickertape.text import printable, truncate
 log = logging.getLogger("tickertape.ingest")
 
 RETRY_DELAY: Final = 0.5
-"""Seconds before what NATS did not take is given to it again."""
+"""Seconds before a dead letter that NATS did not accept is published again."""
 
-MAX_TO_FILE: Final = 1_000
-"""Rejected events that wait to be filed; past it they are only counted."""
+MAX_QUEUED: Final = 1_000
+"""Maximum number of queued dead letters; further ones are only counted."""
 
-MAX_TO_FILE_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of them, likewise."""
+MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
+"""Maximum bytes of queued dead letters."""
 
 MAX_SUBJECT: Final = 3_800
-"""Bytes of a subject that an event is filed under: a server closes the connection over a control line of more
-than 4 096, which names the place of the answer too. The whole of a longer one is in a header."""
+"""Maximum bytes of the subject of a dead letter. A server closes the connection when a control line exceeds
+4 096 bytes, which include the reply subject. If the original subject is longer, a header has all of it."""
 
-HEADER_ROOM: Final = 4 * 1024
-"""Bytes of a message that the headers of a rejected event may take. NATS ends the connection of whoever sends
-more than it takes, headers included, and an event may be as large as it takes without them."""
+HEADER_BYTES: Final = 4 * 1024
+"""Bytes reserved for the headers of a dead letter. NATS closes the connection of a client whose message, with
+headers, exceeds the maximum payload, and an event without headers may be that large."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that is to be filed.
+    """Rejected message to store in REJECTED.
 
     Attributes:
-        cursor: epoch, time and sequence of its place, with dashes; the same at every relay.
-        subject: without prefix; bytes that are not UTF-8 are lone surrogates.
-        data: as it came; None when it could not be read.
-        why: it is rejected.
-        header_block: as it came; kept when the subject is illegal.
+        cursor: epoch, time and sequence of the message, joined by dashes; the same in every relay.
+        subject: subject without the prefix; bytes that are not UTF-8 are lone surrogates.
+        data: body as received; None when it could not be read.
+        rejection: reason of the rejection.
+        header_block: headers as received; stored if the subject is illegal.
     """
 
     cursor: str
     subject: str
     data: bytes | None
-    why: Rejection
+    rejection: Rejection
     header_block: bytes | None = None
 
     @property
     def size(self) -> int:
-        """Bytes that it holds while it waits."""
+        """Bytes that the dead letter occupies in the queue."""
         return len(self.data or b"") + len(self.header_block or b"")
 
 
 class DeadLetters:
-    """Events that are to be filed.
+    """Queue of dead letters, published in the background.
 
     Args:
-        names: of subjects.
+        names: names of subjects.
     """
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._waiting: deque[DeadLetter] = deque()
+        self._queue: deque[DeadLetter] = deque()
         self._bytes = 0
-        self._more = asyncio.Event()
+        self._added = asyncio.Event()
         self._overflow = 0
 
     def add(self, letter: DeadLetter) -> None:
-        """File a message when NATS takes it; the same one, filed by several relays, is filed once."""
-        if len(self._waiting) >= MAX_TO_FILE or self._bytes + letter.size > MAX_TO_FILE_BYTES:
+        """Queue a dead letter; one that several relays publish is stored once."""
+        if len(self._queue) >= MAX_QUEUED or self._bytes + letter.size > MAX_QUEUED_BYTES:
             self._overflow += 1
             if self._overflow == 1:
-                log.warning("more events are rejected than can be filed; the rest is only counted")
+                log.warning("dead letter queue is full, further rejected events are only counted")
             return
-        self._waiting.append(letter)
+        self._queue.append(letter)
         self._bytes += letter.size
-        self._more.set()
+        self._added.set()
 
     async def run(self, nc: Client) -> None:
-        """Put what was rejected where its maker can find it, beside the flow of events; until cancelled."""
-        stream = nc.jetstream()
+        """Publish queued dead letters until cancelled."""
+        jetstream = nc.jetstream()
         while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._waiting:
-                place, body, headers = addressed(self._waiting[0], self._names, nc.max_payload)
+            await self._added.wait()
+            self._added.clear()
+            while self._queue:
+                subject, body, headers = encode_dead_letter(self._queue[0], self._names, nc.max_payload)
                 try:
-                    await stream.publish(place, body, timeout=2.0, headers=headers)
-                # ValueError and KeyError: nats-py cannot read the acknowledgement.
+                    await jetstream.publish(subject, body, timeout=2.0, headers=headers)
+                # nats-py raises ValueError and KeyError for an acknowledgement that it cannot parse.
                 except (NatsError, OSError, TimeoutError, ValueError, KeyError) as error:
-                    cursor = self._waiting[0].cursor
-                    log.warning("event %s could not be filed as rejected yet: %s", cursor, error)
+                    cursor = self._queue[0].cursor
+                    log.warning("cannot store dead letter of event %s, retrying: %s", cursor, error)
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
-                        self._filed()
+                        # NATS is reachable but rejects this one, and the queue is full: make progress.
+                        self._remove_oldest()
                     continue
-                self._filed()
+                self._remove_oldest()
                 if (task := asyncio.current_task()) is not None and task.cancelling():
-                    # wait_for, in nats-py, forgets a cancellation that comes together with the answer.
+                    # wait_for in nats-py swallows a cancellation that arrives together with the answer.
                     raise asyncio.CancelledError
             if self._overflow:
-                log.warning("%d rejected events were only counted", self._overflow)
+                log.warning("%d rejected events were counted but not stored as dead letters", self._overflow)
                 self._overflow = 0
 
-    def _filed(self) -> None:
-        """Let go of the oldest that waits to be filed."""
-        self._bytes -= self._waiting.popleft().size
+    def _remove_oldest(self) -> None:
+        """Remove the oldest dead letter from the queue."""
+        self._bytes -= self._queue.popleft().size
 
 
-def addressed(letter: DeadLetter, names: Names, max_payload: int) -> tuple[str, bytes, dict[str, str]]:
-    """Subject, body and headers of a dead letter, as the contract has them.
+def encode_dead_letter(
+    letter: DeadLetter, names: Names, max_payload: int
+) -> tuple[str, bytes, dict[str, str]]:
+    """Return subject, body and headers of a dead letter, as the contract defines them.
 
     Args:
-        letter: what is filed.
-        names: of subjects.
-        max_payload: bytes that the server takes, headers included; the body goes before the raw headers.
+        letter: dead letter to encode.
+        names: names of subjects.
+        max_payload: maximum bytes of a message, headers included; the body has precedence over raw headers.
     """
     headers = {
-        "Tickertape-Reason": printable(str(letter.why))[:500],
+        "Tickertape-Reason": printable(str(letter.rejection))[:500],
         "Tickertape-Sequence": letter.cursor.rpartition("-")[2],
         "Nats-Msg-Id": letter.cursor,
     }
-    subject, room = letter.subject, HEADER_ROOM
-    illegal = subjects.find_subject_error(subject) is not None
+    original, header_bytes = letter.subject, HEADER_BYTES
+    illegal = subjects.find_subject_error(original) is not None
     if illegal:
-        raw = names.subject(subject).encode(errors="surrogateescape")
+        raw = names.subject(original).encode(errors="surrogateescape")
         headers["Tickertape-Raw-Subject"] = base64.b64encode(raw).decode()
-        room += len(headers["Tickertape-Raw-Subject"])
-        subject = subjects.escape_subject(subject)
-    place = names.subject(f"rejected.{subject}")
-    if len(place.encode()) > MAX_SUBJECT:
+        header_bytes += len(headers["Tickertape-Raw-Subject"])
+        original = subjects.escape_subject(original)
+    subject = names.subject(f"rejected.{original}")
+    if len(subject.encode()) > MAX_SUBJECT:
         if not illegal:
-            headers["Tickertape-Subject"] = place
-            room += len(place.encode())
-        place = truncate(place, MAX_SUBJECT).rpartition(".")[0]
+            headers["Tickertape-Subject"] = subject
+            header_bytes += len(subject.encode())
+        subject = truncate(subject, MAX_SUBJECT).rpartition(".")[0]
     if letter.data is None:
         headers["Tickertape-Body"] = "unavailable"
     data = letter.data or b""
-    body = data[: max(0, max_payload - room)]
+    body = data[: max(0, max_payload - header_bytes)]
     if len(body) < len(data):
         headers["Tickertape-Size"] = str(len(data))
     if illegal and letter.header_block:
-        kept = letter.header_block[: max(0, max_payload - room - len(body)) // 4 * 3]
+        kept = letter.header_block[: max(0, max_payload - header_bytes - len(body)) // 4 * 3]
         headers["Tickertape-Raw-Headers"] = base64.b64encode(kept).decode()
         if len(kept) < len(letter.header_block):
             headers["Tickertape-Raw-Headers-Size"] = str(len(letter.header_block))
-    return place, body, headers
+    return subject, body, headers

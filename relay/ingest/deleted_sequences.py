@@ -1,8 +1,8 @@
-"""Sequences that the stream holds no more: retention, an age of their own (``Nats-TTL``), a purge, a delete.
+"""Sequences that the stream has deleted, by retention, message TTL (``Nats-TTL``), purge or delete.
 
-Who reads a stream whole sees them as jumps of the sequence. Who reads it through a filter cannot: a jump may
-as well be a subject that the filter leaves out, and neither ``pending`` nor the consumer's own sequence nor
-heartbeats tell one from the other (tried). So the stream is asked, after the messages came.
+A reader without a filter sees them as jumps of the sequence. A reader with a filter cannot: a jump may also
+be a subject outside of the filter, and neither ``pending`` nor the consumer sequence nor heartbeats
+distinguish the two (tested). Such a reader queries the stream after it has received the messages.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,84 +13,88 @@ from nats.aio.client import Client
 from tickertape.nats.streams import StreamsError, request, stream_info
 
 Range = tuple[int, int]
-"""First and last sequence."""
+"""First and last sequence, both included."""
 
 
-def missing(first: int, last: int, seen: Iterable[int]) -> list[Range]:
-    """Return the ranges between two sequences, both included, in which nothing was seen.
+def missing_ranges(first: int, last: int, seen: Iterable[int]) -> list[Range]:
+    """Return the ranges between two sequences, both included, in which no message was seen.
 
     Args:
-        first: sequence to begin with.
-        last: sequence to end with.
-        seen: sequences in ascending order; those outside are passed over.
+        first: first sequence.
+        last: last sequence.
+        seen: sequences in ascending order; those outside of the range are ignored.
     """
-    found: list[Range] = []
+    ranges: list[Range] = []
     for seq in seen:
         if seq > last:
             break
         if seq > first:
-            found.append((first, seq - 1))
+            ranges.append((first, seq - 1))
         first = max(first, seq + 1)
     if first <= last:
-        found.append((first, last))
-    return found
+        ranges.append((first, last))
+    return ranges
 
 
 class DeletedSequences:
-    """What a stream has deleted, for readers with a filter.
+    """Deleted sequences of a stream, for readers with a filter.
 
-    Says too much rather than too little: of what lies before the stream's first sequence it cannot be known
-    what the filter would have let through.
+    Reports too many sequences rather than too few: before the stream's first sequence it is unknown which
+    ones the filter would have matched.
 
     Args:
-        stream: name in NATS.
+        stream: name of the stream in NATS.
     """
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
-        # When the stream was created, its first sequence, and how many are deleted after it.
-        self._known = ("", 0, 0)
-        self._last = 0  # the stream's last sequence, at the last look
-        self._deleted: list[int] = []  # those that are deleted, in order
+        # Creation time of the stream, its first sequence, and the number of deleted ones after it.
+        self._version = ("", 0, 0)
+        self._last = 0  # last sequence of the stream at the last query
+        self._deleted: list[int] = []  # sequences that are deleted, in ascending order
 
-    async def missing(self, nc: Client, first: int, last: int, seen: Iterable[int]) -> list[Range]:
-        """Return the ranges between two sequences, both included, that the stream holds no more.
+    async def find(self, nc: Client, first: int, last: int, seen: Iterable[int]) -> list[Range]:
+        """Return the ranges between two sequences, both included, that the stream has deleted.
 
         Args:
-            nc: a connected client.
-            first: sequence to begin with.
-            last: sequence to end with; the stream is known to have reached it.
-            seen: sequences that were read before they went, in ascending order.
+            nc: connected client.
+            first: first sequence.
+            last: last sequence, which the stream has reached.
+            seen: sequences that were read before their deletion, in ascending order.
 
         Raises:
-            StreamsError: the stream cannot be asked.
+            StreamsError: the stream cannot be queried.
         """
-        there = await stream_info(nc, self._stream)
-        if there is None:
-            raise StreamsError(f"stream {self._stream} is gone", "it is created again", transient=True)
-        state = there["state"]
-        begins = int(state["first_seq"])
+        info = await stream_info(nc, self._stream)
+        if info is None:
+            raise StreamsError(
+                f"stream {self._stream} was deleted", "waiting for it to be recreated", transient=True
+            )
+        state = info["state"]
+        stream_first = int(state["first_seq"])
         count = int(state.get("num_deleted") or 0)
-        regrown, self._last = int(state["last_seq"]) < self._last, int(state["last_seq"])
-        if regrown:
-            self._known = ("", 0, 0)  # a power failure has taken some, with what was deleted among them
-        if begins <= first and not count:
-            return []  # nearly always
-        # They only become more while the stream and its first sequence stay: as many are the same ones.
-        if count and self._known != (there["created"], begins, count):
+        truncated, self._last = int(state["last_seq"]) < self._last, int(state["last_seq"])
+        if truncated:
+            # The server lost its newest messages, as in a power failure: the known sequences may be stale.
+            self._version = ("", 0, 0)
+        if stream_first <= first and not count:
+            return []  # the usual case
+        # While the stream and its first sequence stay the same, deleted sequences are only added: if their
+        # number has not changed, neither have they.
+        if count and self._version != (info["created"], stream_first, count):
             answer = await request(nc, f"STREAM.INFO.{self._stream}", {"deleted_details": True})
             state = answer.get("state") or {}
-            begins, self._deleted = int(state.get("first_seq", 0)), sorted(state.get("deleted") or ())
-            self._known = (answer.get("created", ""), begins, len(self._deleted))
+            stream_first, self._deleted = int(state.get("first_seq", 0)), sorted(state.get("deleted") or ())
+            self._version = (answer.get("created", ""), stream_first, len(self._deleted))
             if len(self._deleted) < int(state.get("num_deleted", 1)):
-                begins = last + 1  # it does not list them: nothing that was not seen can be vouched for
-        read = set(seen)
-        before = missing(first, min(last, begins - 1), sorted(read))
+                stream_first = last + 1  # no complete list: treat every unseen sequence as deleted
+        seen_set = set(seen)
+        before = missing_ranges(first, min(last, stream_first - 1), sorted(seen_set))
         if not count:
             return before
-        begin = bisect_left(self._deleted, max(first, begins))
-        inside = self._deleted[begin : bisect_right(self._deleted, last, lo=begin)]
-        return [*before, *_ranges(seq for seq in inside if seq not in read)]
+        start = bisect_left(self._deleted, max(first, stream_first))
+        inside = self._deleted[start : bisect_right(self._deleted, last, lo=start)]
+        return [*before, *_ranges(seq for seq in inside if seq not in seen_set)]
 
 
 def _ranges(sequences: Iterable[int]) -> Iterator[Range]:

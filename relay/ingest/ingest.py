@@ -1,7 +1,7 @@
-"""From NATS into the hub: our own ordered consumer, decoded, through any restart without loss or repeat.
+"""Ingest: reads EVENTS from NATS into the hub, without loss or repetition across restarts and reconnections.
 
-Order of a start: streams, place, newest states, consumer, and only then the tail of the stream for memory.
-The place is the end of the stream at that moment; the consumer begins right behind it.
+A start provisions the streams, takes the last sequence of the stream as the head, loads the newest states and
+starts a consumer right after the head. Only then is the tail of the stream read into memory.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.ingest.unparsable_messages import (
     DisconnectTracker,
     UnparsableMessageError,
-    dead_letter,
     find_unparsable,
+    make_dead_letter,
+    query_stored_ns,
     start_after,
-    stored_time,
 )
 from tickertape.relay.ingest.upstream import RoundTrip, UpstreamStatus
-from tickertape.relay.ingest.warmup import warm
+from tickertape.relay.ingest.warmup import warm_up
 
 from tickertape.names import Names
 from tickertape.nats import connection
@@ -45,28 +45,37 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape.ingest")
 
 CHECK_EVERY: Final = 0.5
-"""Seconds between looks at whether the consumer is still heard."""
+"""Seconds between two checks that the consumer still receives heartbeats."""
 
 RETRY_DELAY: Final = 0.5
-HASTY_TRIES: Final = 3
-HASTY: Final = 2.0
-"""Seconds for the first tries to make a consumer again: a cluster can place it on the very server that has
-just died, and then never answers, while the next try is placed anew. Later ones get a busy server's time."""
+"""Seconds between two attempts to start or to recreate the consumer."""
 
-ABSENT_DELAY: Final = 2.0
+SHORT_TIMEOUT_ATTEMPTS: Final = 3
+"""Attempts to recreate the consumer with the short timeout."""
+
+SHORT_TIMEOUT: Final = 2.0
+"""Seconds for these attempts. A cluster can place the consumer on the server that has just died and then
+never respond, while the next attempt is placed elsewhere. Later attempts wait longer, for a busy server."""
+
+MISSING_STREAM_DELAY: Final = 2.0
+"""Seconds between two attempts while another user has to create the streams: NATS logs denied requests."""
 
 
 class Ingest:
-    """Reads EVENTS into a hub.
+    """Reader of EVENTS into a hub.
 
     Args:
-        hub: gets every event, once, in order.
-        clock: UNIX seconds that never go back.
-        url: of NATS.
-        names: of subjects and streams.
-        patterns: what to take in, as in NATS.
-        readers: read what is older for clients, over the same connection.
+        hub: gets every event exactly once, in order.
+        clock: UNIX seconds that never decrease.
+        url: URL of NATS.
+        names: names of subjects and streams.
+        patterns: subject patterns to receive, as in NATS.
+        readers: readers of older events for clients; they share the connection.
         access: credentials and certificates for NATS.
+
+    Attributes:
+        loaded: whether the newest states are loaded and events are received.
+        lag: number of events in the stream that have not been received yet.
     """
 
     def __init__(
@@ -92,229 +101,233 @@ class Ingest:
         self._states = LatestStates(hub, clock, names, patterns)
         self._nc: SafeClient | None = None
         self._consumer: OrderedConsumer | None = None
-        self._stumbles: DisconnectTracker | None = None
-        self._expecting = False  # a consumer is made, and nothing has come of it yet
-        self._broken = asyncio.Event()
+        self._disconnects: DisconnectTracker | None = None
+        self._unconfirmed = False  # a consumer was created, and no message has arrived from it yet
+        self._consumer_lost = asyncio.Event()
         self._dead_letters = DeadLetters(names)
-        self._ending = False
-        self._afresh = False  # another stream has begun; its states are not loaded, or sessions not told
-        self._ups = 0
+        self._stopping = False
+        self._reset_pending = False  # the stream was replaced; load its states and restart the sessions
+        self._connect_count = 0
         self._round_trip = RoundTrip(clock)
-        self._lost_since: float | None = None
-        self._newest: tuple[int, int] | None = None  # sequence of the newest message, and when it was stored
-        self._gaps = GapDetector(self._range, lambda: hub.log.head, self._take, self._missing, self._lost)
+        self._outage_since: float | None = None
+        self._newest: tuple[int, int] | None = None  # sequence and storage time of the newest message
+        self._gaps = GapDetector(
+            self._range, lambda: hub.log.head, self._take, self._report_missing, self._on_consumer_lost
+        )
 
     @property
     def connected(self) -> bool:
-        """True while the relay hears from NATS."""
+        """Whether the relay receives from NATS."""
         return self.hub.sessions.upstream_connected
 
     def upstream_status(self) -> UpstreamStatus:
-        """How the relay stands with NATS."""
+        """Return the state of the connection to NATS."""
         return UpstreamStatus(
-            self.lag, max(0, self._ups - 1), self._round_trip.seconds, self._readers.reading
+            self.lag, max(0, self._connect_count - 1), self._round_trip.seconds, self._readers.active
         )
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Connect, load, follow; until cancelled.
+        """Connect to NATS, load the newest states and receive events, until cancelled.
 
         Args:
-            ready: set once the newest states are loaded and events flow.
+            ready: set once the newest states are loaded and events are received.
 
         Raises:
-            StreamsError: JetStream is off, or a stream breaks the contract.
+            StreamsError: JetStream is disabled, or a stream violates the contract.
         """
         self._nc = await connection.connect(
             self._url,
             name="tickertape-relay",
             access=self._access,
-            on_up=self._up,
-            on_down=self._down,
-            on_error=self._error,
+            on_up=self._on_connect,
+            on_down=self._on_disconnect,
+            on_error=self._on_error,
         )
         nc = self._nc
-        self._stumbles = DisconnectTracker(nc)
+        self._disconnects = DisconnectTracker(nc)
         try:
             head = await self._start(nc)
             self.loaded = True
             ready.set()
             async with Tasks() as tasks:
-                tasks.start(warm(nc, self.hub, self._range, self._names, head), "warm")
+                tasks.start(warm_up(nc, self.hub, self._range, self._names, head), "warm-up")
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
-                tasks.start(self._dead_letters.run(nc), "rejected")
+                tasks.start(self._dead_letters.run(nc), "dead-letters")
                 tasks.start(self._round_trip.measure(nc), "round-trip")
                 tasks.start(self._gaps.run(nc), "gaps")
                 tasks.start(self._states.reload(nc), "states")
                 await tasks.until()
         finally:
-            self._ending = True
+            self._stopping = True
             if self._consumer is not None:
                 with contextlib.suppress(NatsError, OSError):
                     await self._consumer.stop()
             await connection.close(nc)
 
     def pause_reading(self, seconds: float) -> None:
-        """Leave what comes from NATS in the socket for a moment: nothing is flushed before it is over."""
+        """Pause reading from NATS: nothing that arrives within this time would be flushed before its end."""
         if self._nc is not None:
             self._nc.pause_reading()
             asyncio.get_running_loop().call_later(seconds, self._nc.resume_reading)
 
-    # Start and restart.
+    # Start and recovery.
 
     async def _start(self, nc: Client) -> int:
-        """Begin for the first time; what may mend by itself is waited for, and said once."""
-        said = ""
+        """Start for the first time; retry transient errors, and log each error once."""
+        logged = ""
         while True:
             try:
                 for note in (await provision(nc, self._names)).notes:
                     log.warning("%s", note)
-                head = await self._begin(nc)
-                await self._follow(nc)
+                head = await self._reset(nc)
+                await self._start_consumer(nc)
                 return head
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 if isinstance(error, StreamsError) and not error.transient and nc.is_connected:
                     raise
-                if said != str(error):
-                    said = str(error)
-                    log.warning("events cannot be followed yet: %s", error)
-                # Streams that another user has to create: NATS logs each look at whether we may.
-                await asyncio.sleep(ABSENT_DELAY if isinstance(error, StreamMissing) else RETRY_DELAY)
+                if logged != str(error):
+                    logged = str(error)
+                    log.warning("cannot receive events, retrying: %s", error)
+                await asyncio.sleep(MISSING_STREAM_DELAY if isinstance(error, StreamMissing) else RETRY_DELAY)
 
-    async def _begin(self, nc: Client) -> int:
-        """Take the end of the stream as the place, and load the newest states."""
-        there = await self._stream_info(nc)
-        state = there["state"]
+    async def _reset(self, nc: Client) -> int:
+        """Restart the hub at the end of the stream, load the newest states, and return the head."""
+        info = await self._stream_info(nc)
+        state = info["state"]
         head = int(state["last_seq"])
-        # With messages deleted, the last that is there need not be the one that had the last sequence.
-        whole = state.get("messages") and not state.get("num_deleted")
-        stored_ns = parse_time_ns(state.get("last_ts", "")) if whole else None
+        # If messages were deleted, the last stored one may not have the last sequence.
+        complete = state.get("messages") and not state.get("num_deleted")
+        stored_ns = parse_time_ns(state.get("last_ts", "")) if complete else None
         self._newest = None if stored_ns is None else (head, stored_ns)
-        self._gaps.regrown = False
-        self.hub.begin(epoch_of(there["created"]), head, stored_ns)
+        self._gaps.sequences_reused = False
+        self.hub.begin(epoch_of(info["created"]), head, stored_ns)
         await self._states.load(nc)
         return head
 
-    async def _follow(self, nc: Client, patience: float | None = None) -> None:
-        self._broken.clear()
+    async def _start_consumer(self, nc: Client, timeout_seconds: float | None = None) -> None:
+        self._consumer_lost.clear()
         self._gaps.restart()
-        consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._lost)
-        self._expecting = True
-        await consumer.start(self.hub.log.head + 1, self._range.filters, patience)
+        consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._on_consumer_lost)
+        self._unconfirmed = True
+        await consumer.start(self.hub.log.head + 1, self._range.filters, timeout_seconds)
         self._consumer = consumer
-        if self._expecting and not consumer.pending:
-            self._flows()
+        if self._unconfirmed and not consumer.pending:
+            self._set_receiving()
 
-    def _flows(self) -> None:
-        """Events are heard: not merely a consumer is there, whose first message may end the connection."""
-        self._expecting = False
+    def _set_receiving(self) -> None:
+        """Mark NATS as connected, once a message has arrived or none is pending.
+
+        Creating a consumer is not enough: its first message may end the connection.
+        """
+        self._unconfirmed = False
         self.hub.sessions.set_upstream(True, self._clock())
-        if self._lost_since is not None:
-            away, self._lost_since = self._clock() - self._lost_since, None
-            log.info("events are followed again after %.1f s", away, extra={"away": round(away, 3)})
+        if self._outage_since is not None:
+            outage, self._outage_since = self._clock() - self._outage_since, None
+            log.info("receiving events again after %.1f s", outage, extra={"away": round(outage, 3)})
 
     async def _supervise(self, nc: Client) -> None:
-        """Make the consumer again whenever it is lost, from where the log ends."""
+        """Recreate the consumer at the end of the log whenever it is lost."""
         loop = asyncio.get_running_loop()
-        tries = 0
+        attempts = 0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_EVERY):
-                    await self._broken.wait()
-            if not self._broken.is_set():
+                    await self._consumer_lost.wait()
+            if not self._consumer_lost.is_set():
                 if self._consumer is None or not self._consumer.is_stale(loop.time()):
                     continue
-                log.warning("nothing is heard from NATS; the consumer is made again")
-                self._lost_since = self._lost_since or self._clock()
+                log.warning("received no heartbeats from NATS, recreating the consumer")
+                self._outage_since = self._outage_since or self._clock()
                 self.hub.sessions.set_upstream(False, self._clock())
-                self._broken.set()
+                self._consumer_lost.set()
             if not nc.is_connected:
                 await asyncio.sleep(CHECK_EVERY / 5)
                 continue
-            tries += 1
+            attempts += 1
             try:
-                await self._resume(nc, HASTY if tries <= HASTY_TRIES else None)
-                tries = 0
+                await self._resume(nc, SHORT_TIMEOUT if attempts <= SHORT_TIMEOUT_ATTEMPTS else None)
+                attempts = 0
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
-                log.warning("events cannot be followed yet: %s", error)
+                log.warning("cannot receive events, retrying: %s", error)
                 self.hub.sessions.set_upstream(False, self._clock())
-                self._broken.set()  # however far it came
+                self._consumer_lost.set()  # wherever the attempt failed
                 await asyncio.sleep(RETRY_DELAY)
 
-    async def _resume(self, nc: Client, patience: float | None) -> None:
+    async def _resume(self, nc: Client, timeout_seconds: float | None) -> None:
         if self._consumer is not None:
             await self._consumer.stop()
             self._consumer = None
-        there = await self._stream_info(nc)
-        state = there["state"]
+        info = await self._stream_info(nc)
+        state = info["state"]
         head = self.hub.log.head
         if (
-            epoch_of(there["created"]) != self.hub.epoch
+            epoch_of(info["created"]) != self.hub.epoch
             or int(state["last_seq"]) < head
-            or await self._newest_is_lost(nc)
+            or await self._newest_was_replaced(nc)
         ):
-            log.warning("stream %s is not the one it was; all clients start afresh", self._stream)
-            self._afresh = True
+            log.warning("stream %s was replaced or has lost messages, resetting all sessions", self._stream)
+            self._reset_pending = True
             await provision(nc, self._names)
-            await self._begin(nc)
-        elif self._afresh:
-            await self._states.load(nc)  # which failed when it began
+            await self._reset(nc)
+        elif self._reset_pending:
+            await self._states.load(nc)  # loading failed after the reset
         elif int(state["first_seq"]) > head + 1:
-            # What comes next would show it, too; but it may not come soon.
-            self._missing(int(state["first_seq"]) - 1)
-        if self._afresh:
+            # The next event would reveal it, too, but may not arrive soon.
+            self._report_missing(int(state["first_seq"]) - 1)
+        if self._reset_pending:
             self.hub.restart_sessions()
-            self._afresh = False
-        if self._stumbles is not None and self._stumbles.again(self.hub.log.head):
-            await self._pass_over(nc)
-        await self._follow(nc, patience)
+            self._reset_pending = False
+        if self._disconnects is not None and self._disconnects.record_restart(self.hub.log.head):
+            await self._skip_unparsable(nc)
+        await self._start_consumer(nc, timeout_seconds)
 
-    async def _pass_over(self, nc: Client) -> None:
-        """File the next message if it ends connections, and leave it behind."""
+    async def _skip_unparsable(self, nc: Client) -> None:
+        """Skip the next message if it cannot be parsed, and add it to the dead letters."""
         head = self.hub.log.head
         found = await find_unparsable(nc, self._stream, start_after(head), self._range.filters)
         if found is None:
             return
         if found.seq > head + 1:
-            self._missing(found.seq - 1)
+            self._report_missing(found.seq - 1)
         stored_ns = None if found.stored is None else found.stored.stored_ns
         self.hub.reject(found.seq, RejectionReason.UNREADABLE, stored_ns)
-        self._dead_letters.add(dead_letter(found, self.hub.epoch, self._names))
+        self._dead_letters.add(make_dead_letter(found, self.hub.epoch, self._names))
 
-    async def _newest_is_lost(self, nc: Client) -> bool:
-        """Tell whether the stream has given the newest message's place to another since it was taken in.
+    async def _newest_was_replaced(self, nc: Client) -> bool:
+        """Return whether the stream now has another message at the sequence of the newest received one.
 
-        A server that lost its disk's newest writes in a power failure keeps the stream's creation time, and
-        may have stored more since than it lost.
+        A server that lost its newest writes in a power failure keeps the stream's creation time, and may have
+        stored more messages since than it lost.
         """
-        if self._gaps.regrown or self._newest is None:
-            return self._gaps.regrown
+        if self._gaps.sequences_reused or self._newest is None:
+            return self._gaps.sequences_reused
         seq, known = self._newest
         try:
-            return await stored_time(nc, self._stream, seq) not in (None, known)
+            return await query_stored_ns(nc, self._stream, seq) not in (None, known)
         except UnparsableMessageError:
-            self._newest = None  # the next one will tell
+            self._newest = None  # unknown until the next message
             return False
 
     async def _stream_info(self, nc: Client) -> dict[str, Any]:
-        there = await stream_info(nc, self._stream)
-        if there is None:
+        info = await stream_info(nc, self._stream)
+        if info is None:
             await provision(nc, self._names)
-            there = await stream_info(nc, self._stream)
-            if there is None:
-                raise StreamsError(f"stream {self._stream} is gone", "it is made again", transient=True)
-        return there
+            info = await stream_info(nc, self._stream)
+            if info is None:
+                raise StreamsError(f"stream {self._stream} was deleted", "recreating it", transient=True)
+        return info
 
     # Events.
 
-    def _missing(self, end: int) -> None:
-        """Say to all that the events after the log's head, up to a sequence, will never come."""
+    def _report_missing(self, end: int) -> None:
+        """Report that the events after the log's head, up to a sequence, will never arrive."""
         self.hub.fanout.publish_missing(end, self._clock())
-        self._states.missed()
+        self._states.request_reload()
 
     def _take(self, delivery: Delivery) -> None:
-        if self._expecting:
-            self._flows()
+        if self._unconfirmed:
+            self._set_receiving()
         self.lag = delivery.pending
         seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
         if not self._range.is_event(delivery.subject):
@@ -331,26 +344,26 @@ class Ingest:
             traceparent = None if headers is None else headers.get("traceparent")
             self.hub.publish(seq, subject, event, stored_ns, self._clock(), traceparent)
 
-    def _lost(self, reason: str) -> None:
-        log.info("the consumer is made again: %s", reason)
-        self._broken.set()
+    def _on_consumer_lost(self, reason: str) -> None:
+        log.info("recreating the consumer: %s", reason)
+        self._consumer_lost.set()
 
     # The connection.
 
-    async def _up(self) -> None:
-        self._ups += 1
+    async def _on_connect(self) -> None:
+        self._connect_count += 1
         log.info("connected to NATS at %s", redact_url(self._url))
         if self.loaded:
-            self._broken.set()
+            self._consumer_lost.set()
 
-    async def _down(self, failure: ConnectFailure) -> None:
-        if self._ending:
+    async def _on_disconnect(self, failure: ConnectFailure) -> None:
+        if self._stopping:
             return
-        self._lost_since = self._lost_since or self._clock()
-        self._expecting = False
+        self._outage_since = self._outage_since or self._clock()
+        self._unconfirmed = False
         level = logging.WARNING if failure.kind.is_transient else logging.ERROR
         log.log(level, "%s", failure.retry_message)
         self.hub.sessions.set_upstream(False, self._clock())
 
-    async def _error(self, error: Exception) -> None:
+    async def _on_error(self, error: Exception) -> None:
         log.warning("NATS: %s", error)

@@ -1,4 +1,4 @@
-"""The newest states, from the stream that keeps one message for each of their subjects."""
+"""Newest states, read from the stream that keeps one message per subject."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.ingest import stream_reader
 
 from tickertape.names import Names
 from tickertape.nats.headers import server_header
@@ -19,20 +19,20 @@ from tickertape.nats.streams import StreamsError, stream_info
 log = logging.getLogger("tickertape.ingest")
 
 LATEST_LAG_TIMEOUT: Final = 3.0
-"""Seconds that the start waits for LATEST to have caught up with EVENTS."""
+"""Seconds to wait at startup until LATEST has caught up with EVENTS."""
 
-RELOAD_EVERY: Final = 2.0
-"""Seconds between two looks for states among deleted events; every second event may be deleted."""
+RELOAD_INTERVAL: Final = 2.0
+"""Minimum seconds between two reloads: every second event may be a deleted one."""
 
 
 class LatestStates:
-    """Loads the newest states into a hub.
+    """Loader of the newest states into a hub.
 
     Args:
-        hub: gets them.
-        clock: UNIX seconds that never go back.
-        names: of subjects and streams.
-        patterns: what the relay takes in, as in NATS.
+        hub: hub to load into.
+        clock: UNIX seconds that never decrease.
+        names: names of subjects and streams.
+        patterns: subject patterns of the relay, as in NATS.
     """
 
     def __init__(self, hub: Hub, clock: Callable[[], float], names: Names, patterns: tuple[str, ...]) -> None:
@@ -40,38 +40,37 @@ class LatestStates:
         self._clock = clock
         self._names = names
         self._patterns = patterns
-        self._missed = asyncio.Event()
+        self._reload_requested = asyncio.Event()
 
-    def missed(self) -> None:
-        """Note that states may have been among deleted events."""
-        self._missed.set()
+    def request_reload(self) -> None:
+        """Request a reload, because states may be among deleted events."""
+        self._reload_requested.set()
 
     async def load(self, nc: Client, *, ahead: bool = True) -> bool:
-        """Load the newest states into the snapshot; True when one of them was not there.
+        """Load the newest states into the snapshot; return whether one of them was new.
 
         Args:
-            nc: a connected client.
-            ahead: whether to load those that lie after the log's head, too, and are not shown before it
-                reaches them.
+            nc: connected client.
+            ahead: whether to load states after the log's head, too; they are hidden until it reaches them.
         """
         generation, changed = self._hub.generation, False
         latest = self._names.stream("LATEST")
         loop = asyncio.get_running_loop()
-        until = loop.time() + LATEST_LAG_TIMEOUT
-        there = await stream_info(nc, latest)
-        while there and any(source.get("lag", 0) for source in there.get("sources") or ()):
-            if loop.time() > until:
+        deadline = loop.time() + LATEST_LAG_TIMEOUT
+        info = await stream_info(nc, latest)
+        while info and any(source.get("lag", 0) for source in info.get("sources") or ()):
+            if loop.time() > deadline:
                 log.warning(
-                    "stream %s is behind %s; the first states may be old",
+                    "stream %s lags behind %s, the first states may be stale",
                     latest,
                     self._names.stream("EVENTS"),
                 )
                 break
             await asyncio.sleep(0.05)
-            there = await stream_info(nc, latest)
-        async for batch in replay.read(nc, latest, 1, subjects=self._patterns):
+            info = await stream_info(nc, latest)
+        async for batch in stream_reader.read(nc, latest, 1, subjects=self._patterns):
             for delivery in batch:
-                # The server's own, also behind a producer's headers that break the format.
+                # Only the header that the server added counts; a producer may have sent malformed headers.
                 origin = server_header(delivery.header_block, "Nats-Stream-Source").split(" ")
                 if len(origin) < 2 or not origin[1].isdigit():
                     continue
@@ -87,17 +86,17 @@ class LatestStates:
         return changed
 
     async def reload(self, nc: Client) -> None:
-        """After deleted events, bring the snapshot up to date, and tell all sessions; until cancelled.
+        """Reload states after deleted events and send them to all sessions, until cancelled.
 
-        LATEST still has the newest states among them, which no later event need repeat.
+        LATEST still has the newest states among the deleted events; no later event has to repeat them.
         """
         while True:
-            await self._missed.wait()
-            self._missed.clear()
+            await self._reload_requested.wait()
+            self._reload_requested.clear()
             try:
                 if await self.load(nc, ahead=False):
                     self._hub.refresh_sessions(self._clock())
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
-                log.warning("states may be old, since they cannot be read yet: %s", error)
-                self._missed.set()
-            await asyncio.sleep(RELOAD_EVERY)
+                log.warning("cannot reload states, which may be stale, retrying: %s", error)
+                self._reload_requested.set()
+            await asyncio.sleep(RELOAD_INTERVAL)

@@ -1,16 +1,16 @@
-"""Messages of EVENTS between two sequences, and which sequences between them the stream holds no more.
+"""Reader of ranges of EVENTS, which also returns the sequences in them that the stream has deleted.
 
-A relay that takes in everything reads the stream whole, and drops the few messages that are not events: then
-every jump of the sequence is a hole, and nothing has to be asked. With narrower ``--subjects`` the server
-filters, and ``DeletedSequences`` tells a hole from what the filter left out.
+A relay that receives all events reads the stream without a filter and discards the few messages that are not
+events: then every jump of the sequence is a deleted range. With narrower ``--subjects`` the server filters,
+and ``DeletedSequences`` distinguishes deleted sequences from those outside of the filter.
 """
 
 from collections.abc import Callable
 
 from nats.aio.client import Client
 from tickertape.contracts.events import STREAM_SUBJECTS
-from tickertape.relay.ingest import stream_reader as replay
-from tickertape.relay.ingest.deleted_sequences import DeletedSequences, Range, missing
+from tickertape.relay.ingest import stream_reader
+from tickertape.relay.ingest.deleted_sequences import DeletedSequences, Range, missing_ranges
 
 from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
@@ -18,65 +18,67 @@ from tickertape.nats.streams import StreamsError
 
 
 class RangeReader:
-    """Reads ranges of EVENTS.
+    """Reader of ranges of EVENTS.
 
     Args:
-        names: of subjects and streams.
-        patterns: what the relay takes in, as in NATS.
+        names: names of subjects and streams.
+        patterns: subject patterns of the relay, as in NATS.
 
     Attributes:
-        filters: patterns that the server filters by; none when the stream is read whole.
+        stream: name of EVENTS in NATS.
+        filters: patterns that the server filters by; empty when all messages are read.
+        deleted: deleted sequences of the stream.
     """
 
     def __init__(self, names: Names, patterns: tuple[str, ...]) -> None:
         self.stream = names.stream("EVENTS")
-        whole = {names.subject(pattern) for pattern in STREAM_SUBJECTS} <= set(patterns)
-        self.filters = () if whole else patterns
+        unfiltered = {names.subject(pattern) for pattern in STREAM_SUBJECTS} <= set(patterns)
+        self.filters = () if unfiltered else patterns
         self.deleted = DeletedSequences(self.stream)
-        self._roots = tuple(names.subject(pattern).removesuffix(">") for pattern in STREAM_SUBJECTS)
+        self._event_prefixes = tuple(names.subject(pattern).removesuffix(">") for pattern in STREAM_SUBJECTS)
 
     def is_event(self, subject: str) -> bool:
-        """Tell whether a message is an event, by its subject in NATS; a shipper's checkpoint is none."""
-        return subject.startswith(self._roots)
+        """Return whether messages on a subject are events; checkpoints of shippers, for example, are not."""
+        return subject.startswith(self._event_prefixes)
 
     async def read(self, nc: Client, first: int, last: int, take: Callable[[Delivery], None]) -> list[Range]:
         """Read events in order.
 
         Args:
-            nc: a connected client.
-            first: sequence to begin with.
-            last: sequence to end with; the stream is known to have reached it.
+            nc: connected client.
+            first: first sequence.
+            last: last sequence, which the stream has reached.
             take: gets each event.
 
         Returns:
-            the ranges that never come, in order: the stream holds them no more, or they cannot be parsed.
+            the ranges that never arrive, in order: deleted messages, and those that cannot be parsed.
 
         Raises:
-            StreamsError: the server refuses, stops answering, or is behind the stream's leader.
+            StreamsError: the server rejects the request, does not respond, or lags behind the leader.
         """
         seen: list[int] = []
-        passed: list[int] = []  # that cannot be parsed: the stream has them, and they never come
-        async for batch in replay.read(nc, self.stream, first, last, self.filters, passed.append):
+        skipped: list[int] = []  # messages that the stream has, but that cannot be parsed
+        async for batch in stream_reader.read(nc, self.stream, first, last, self.filters, skipped.append):
             for delivery in batch:
                 seen.append(delivery.seq)
                 if self.is_event(delivery.subject):
                     take(delivery)
-        passed = [seq for seq in passed if seq <= last]
+        skipped = [seq for seq in skipped if seq <= last]
         if self.filters:
-            gone = await self.deleted.missing(nc, first, last, seen)
-            return sorted([*gone, *((seq, seq) for seq in passed if not _within(seq, gone))])
-        gone = missing(first, last, seen)
-        end = gone[-1] if gone and gone[-1][1] == last else None
-        if end is not None and passed and passed[-1] >= end[0]:
-            end = (passed[-1] + 1, last) if passed[-1] < last else None
-        if end is not None and await self.deleted.missing(nc, *end, ()) != [end]:
-            # The consumer may live at a server that has yet to store what the leader has.
+            deleted = await self.deleted.find(nc, first, last, seen)
+            return sorted([*deleted, *((seq, seq) for seq in skipped if not _within(seq, deleted))])
+        missing = missing_ranges(first, last, seen)
+        end = missing[-1] if missing and missing[-1][1] == last else None
+        if end is not None and skipped and skipped[-1] >= end[0]:
+            end = (skipped[-1] + 1, last) if skipped[-1] < last else None
+        if end is not None and await self.deleted.find(nc, *end, ()) != [end]:
+            # The consumer may be on a server that has not yet stored what the leader has.
             raise StreamsError(
-                f"stream {self.stream} was read from a server that is behind at message {end[0]}",
-                "it is tried again",
+                f"server that delivers stream {self.stream} lags behind at message {end[0]}",
+                "retrying",
                 transient=True,
             )
-        return gone
+        return missing
 
 
 def _within(seq: int, ranges: list[Range]) -> bool:

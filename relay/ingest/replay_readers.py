@@ -1,7 +1,7 @@
-"""A few readers of the stream for all clients: stretches for the replay cache, and places the stream knows.
+"""Readers of the stream for all clients: they read replay chunks, and look up positions in the stream.
 
-Their number bounds what NATS is asked for, however many clients come back at once. What fails because of NATS
-is tried again; any other exception ends the sessions that it was for, never a reader.
+A fixed number of readers bounds the load on NATS, however many clients reconnect simultaneously. Errors of
+NATS are retried; any other exception ends the sessions concerned, never a reader.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tickertape.relay.ingest.unparsable_messages import (
     UnparsableMessageError,
     fail_on_disconnect,
     find_unparsable,
-    stored_time,
+    query_stored_ns,
 )
 
 from tickertape.names import Names
@@ -40,28 +40,33 @@ from tickertape.process.tasks import Tasks
 log = logging.getLogger("tickertape.readers")
 
 READERS: Final = 2
+"""Number of chunks that are read concurrently."""
+
 RETRY_DELAY: Final = 0.5
-LOCATED_TOGETHER: Final = 32
-"""Sessions whose places are asked for side by side; a slow answer to one holds up no more than these."""
+"""Seconds before a failed read or lookup is retried."""
+
+LOOKUP_BATCH: Final = 32
+"""Sessions whose positions are looked up concurrently; a slow response delays only these."""
 
 _UNBOUNDED: Final = 1 << 62
-_ROUNDED: Final = 0.001
-"""Seconds by which a time can be off that was a number of nanoseconds once."""
+_ROUNDING_ERROR: Final = 0.001
+"""Maximum seconds that are lost when a time in nanoseconds becomes a float."""
+
 _FAILURES: Final = (StreamsError, NatsError, OSError, TimeoutError)
 
 
 class ReplayReaders:
-    """Reads what the hub's sessions want from the stream.
+    """Readers that serve the hub's requests to the stream.
 
     Args:
-        hub: whose sessions they are.
-        requests: what it wants.
-        names: of subjects and streams.
-        patterns: what the relay takes in, as in NATS.
-        clock: UNIX seconds that never go back.
+        hub: hub whose sessions are served.
+        requests: pending requests of the hub.
+        names: names of subjects and streams.
+        patterns: subject patterns of the relay, as in NATS.
+        clock: UNIX seconds that never decrease.
 
     Attributes:
-        reading: how many of them read now.
+        active: number of chunks that are being read.
     """
 
     def __init__(
@@ -79,29 +84,29 @@ class ReplayReaders:
         self._stream = self._range.stream
         self._clock = clock
         self._nc: Client | None = None
-        self.reading = 0
-        self._reading = asyncio.Semaphore(READERS)
+        self.active = 0
+        self._reader_slots = asyncio.Semaphore(READERS)
 
     async def run(self, nc: Client) -> None:
-        """Serve what is wanted, until cancelled."""
+        """Serve requests until cancelled."""
         self._nc = nc
         async with Tasks() as tasks:
             for number in range(READERS):
-                tasks.start(self._read_wanted(), f"reader-{number}")
-            tasks.start(self._locate_asking(), "locate")
+                tasks.start(self._read_chunks(), f"reader-{number}")
+            tasks.start(self._locate_sessions(), "locate")
             await tasks.until()
 
-    async def chunk_after(self, place: int) -> EventLog:
-        """The stretch that leads on from a place, from memory or from the stream.
+    async def chunk_after(self, position: int) -> EventLog:
+        """Return the replay chunk that continues after a position, from memory or from the stream.
 
         Raises:
             StreamsError: NATS is unreachable.
         """
         replay_cache = self._hub.fanout.replay_cache
-        async with self._reading:
-            found = replay_cache.get(place)
+        async with self._reader_slots:
+            found = replay_cache.get(position)
             if found is None:
-                number = place // CHUNK_SEQUENCES
+                number = position // CHUNK_SEQUENCES
                 found = await self._read(
                     ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
                 )
@@ -109,14 +114,14 @@ class ReplayReaders:
             return found
 
     async def is_stale_cursor(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
-        """Tell whether the stream has another message at a cursor's sequence than the one it was made for.
+        """Return whether the stream has another message at a cursor's sequence than the one it was made for.
 
         A server that lost its newest messages in a power failure, and has stored others since, keeps the
-        stream's name and creation time. Where there is no message now, nothing is disproved.
+        stream's name and creation time. A cursor whose message is deleted is not considered stale.
 
         Args:
-            cursor: of this stream, and not ahead of it.
-            stored: what the stream said of other cursors a moment ago, by sequence; it is added to.
+            cursor: cursor of this stream, not ahead of it.
+            stored: cache of storage times by sequence, which this call may add to.
 
         Raises:
             StreamsError: NATS is unreachable.
@@ -124,99 +129,101 @@ class ReplayReaders:
         if cursor.stored_ns is None:
             return False
         if self._nc is None or not self._nc.is_connected:
-            raise StreamsError(
-                f"stream {self._stream} cannot be reached", "it is tried again", transient=True
-            )
+            raise StreamsError(f"stream {self._stream} is unreachable", "retrying", transient=True)
         seq = cursor.sequence
         if seq not in stored:
             try:
-                stored[seq] = await stored_time(self._nc, self._stream, seq)
+                stored[seq] = await query_stored_ns(self._nc, self._stream, seq)
             except UnparsableMessageError:
                 stored[seq] = None
         return stored[seq] not in (None, cursor.stored_ns)
 
-    async def position_at(self, moment: float) -> int:
-        """Place before the first event that was stored at or after a time, UNIX seconds; 0 is the earliest.
+    async def position_at(self, timestamp: float) -> int:
+        """Return the position before the first event stored at or after a time.
 
-        The server counts nanoseconds in 64 bits, which end in 2262: it is not asked for times after its last.
+        The server counts nanoseconds in 64 bits, which end in the year 2262. Times after the last
+        event are therefore not sent to it.
+
+        Args:
+            timestamp: UNIX seconds; 0 for the earliest position.
 
         Raises:
             StreamsError: NATS is unreachable.
         """
-        state = (await self._info())["state"]
-        if moment <= 0:
+        state = (await self._stream_info())["state"]
+        if timestamp <= 0:
             return max(0, int(state["first_seq"]) - 1)
-        if moment > parse_time(state["last_ts"]).timestamp() + _ROUNDED:
+        if timestamp > parse_time(state["last_ts"]).timestamp() + _ROUNDING_ERROR:
             return int(state["last_seq"])
         assert self._nc is not None
         found: StoredMessage | UnparsableMessage | None
-        at = format_time(moment)
+        start_time = format_time(timestamp)
         try:
             found = await fail_on_disconnect(
                 self._nc,
-                direct_get.get_message(self._nc, self._stream, batch=1, start_time=at, next_by_subj=">"),
+                direct_get.get_message(
+                    self._nc, self._stream, batch=1, start_time=start_time, next_by_subj=">"
+                ),
             )
         except ConnectionEnded:
-            begin = {"deliver_policy": "by_start_time", "opt_start_time": at}
-            found = await find_unparsable(self._nc, self._stream, begin)
+            start = {"deliver_policy": "by_start_time", "opt_start_time": start_time}
+            found = await find_unparsable(self._nc, self._stream, start)
             if found is None:
-                raise  # over something else, and it can be read
+                raise  # this message can be parsed, so another one ended the connection
         except NoRespondersError:
             raise StreamsError(
-                f"stream {self._stream} allows no direct reads", "'tickertape streams apply'"
+                f"stream {self._stream} does not allow direct get", "run 'tickertape streams apply'"
             ) from None
-        place = int(state["last_seq"]) if found is None else found.seq - 1
-        return (
-            await self._before_deleted(self._nc, int(state["first_seq"]), place)
-            if state.get("num_deleted")
-            else place
-        )
+        position = int(state["last_seq"]) if found is None else found.seq - 1
+        if not state.get("num_deleted"):
+            return position
+        return await self._before_deleted(self._nc, int(state["first_seq"]), position)
 
-    async def _before_deleted(self, nc: Client, first: int, place: int) -> int:
-        """Go back over what the stream deleted right before a place, since its time is not known."""
+    async def _before_deleted(self, nc: Client, first: int, position: int) -> int:
+        """Move a position back over deleted sequences right before it, since their time is unknown."""
         window = CHUNK_SEQUENCES
         while True:
-            begin = max(first, place - window)
-            gone = await self._range.deleted.missing(nc, begin, place, ())
-            if not gone or gone[-1][1] != place:
-                return place
-            if gone[-1][0] > begin or begin == first:
-                return gone[-1][0] - 1
+            start = max(first, position - window)
+            deleted = await self._range.deleted.find(nc, start, position, ())
+            if not deleted or deleted[-1][1] != position:
+                return position
+            if deleted[-1][0] > start or start == first:
+                return deleted[-1][0] - 1
             window *= 2
 
-    async def _read_wanted(self) -> None:
+    async def _read_chunks(self) -> None:
         replay_cache = self._hub.fanout.replay_cache
         while True:
-            wanted = replay_cache.next_request()
-            if wanted is None:
+            request = replay_cache.next_request()
+            if request is None:
                 self._requests.chunk_requested.clear()
                 await self._requests.chunk_requested.wait()
                 continue
             try:
-                async with self._reading:
-                    self._hub.fanout.add_chunk(wanted.number, await self._read(wanted))
+                async with self._reader_slots:
+                    self._hub.fanout.add_chunk(request.number, await self._read(request))
             except _FAILURES as error:
-                log.warning("events %d to %d cannot be read yet: %s", wanted.first, wanted.last, error)
+                log.warning("cannot read events %d to %d, retrying: %s", request.first, request.last, error)
                 await asyncio.sleep(RETRY_DELAY)
-                replay_cache.retry(wanted.number)
+                replay_cache.retry(request.number)
             except Exception as error:
-                for member in replay_cache.abandon(wanted.number):
+                for member in replay_cache.abandon(request.number):
                     member.fail(error)
 
-    async def _read(self, wanted: ChunkRequest) -> EventLog:
-        self.reading += 1
+    async def _read(self, request: ChunkRequest) -> EventLog:
+        self.active += 1
         try:
-            return await self._read_chunk(wanted)
+            return await self._read_chunk(request)
         finally:
-            self.reading -= 1
+            self.active -= 1
 
-    async def _read_chunk(self, wanted: ChunkRequest) -> EventLog:
+    async def _read_chunk(self, request: ChunkRequest) -> EventLog:
         hub = self._hub
         generation, head = hub.generation, hub.log.head
-        first = max(wanted.first, int((await self._info())["state"]["first_seq"]))
-        last = min(wanted.last, head)
-        found = EventLog(CHUNK_SEQUENCES, _UNBOUNDED)
-        found.reset(first - 1)
+        first = max(request.first, int((await self._stream_info())["state"]["first_seq"]))
+        last = min(request.last, head)
+        chunk = EventLog(CHUNK_SEQUENCES, _UNBOUNDED)
+        chunk.reset(first - 1)
         if first <= last and self._nc is not None:
             records: list[Record] = []
 
@@ -227,73 +234,73 @@ class ReplayReaders:
                     records.append(hub.make_record(delivery.seq, subject, event, delivery.stored_ns))
 
             missing = await self._range.read(self._nc, first, last, take)
-            found.fill(records, missing)
+            chunk.fill(records, missing)
         if generation != hub.generation:
-            raise StreamsError(f"stream {self._stream} is not the one it was", "it is read again")
-        found.advance(last)
-        return found
+            raise StreamsError(f"stream {self._stream} was replaced while reading", "retrying")
+        chunk.advance(last)
+        return chunk
 
-    async def _locate_asking(self) -> None:
+    async def _locate_sessions(self) -> None:
         while True:
             await self._requests.position_requested.wait()
             sessions = self._requests.take_sessions()
-            stored: dict[int, int | None] = {}  # many clients come back with the same cursor
+            stored: dict[int, int | None] = {}  # cached, as many clients reconnect with the same cursor
             while sessions:
-                some, sessions[:LOCATED_TOGETHER] = sessions[:LOCATED_TOGETHER], []
-                failed = await self._locate_some(some, stored)
-                if failed is None:
+                batch, sessions[:LOOKUP_BATCH] = sessions[:LOOKUP_BATCH], []
+                error = await self._locate_batch(batch, stored)
+                if error is None:
                     continue
-                waiting = [one for one in (*some, *sessions) if one.locating is not None]
-                log.warning("%d clients wait for their place: %s", len(waiting), failed)
+                waiting = [session for session in (*batch, *sessions) if session.locating is not None]
+                log.warning("cannot look up the positions of %d clients, retrying: %s", len(waiting), error)
                 await asyncio.sleep(RETRY_DELAY)
                 self._requests.request_positions(*waiting)
                 break
 
-    async def _locate_some(
+    async def _locate_batch(
         self, sessions: list[Session], stored: dict[int, int | None]
     ) -> BaseException | None:
-        """Locate sessions side by side; return why those that still have a request have to wait."""
+        """Look up positions concurrently; return an error if some lookups have to be retried."""
         try:
-            there = await self._info()
+            info = await self._stream_info()
         except _FAILURES as error:
             return error
-        answers = await asyncio.gather(
-            *(self._locate(session, there, stored) for session in sessions), return_exceptions=True
+        results = await asyncio.gather(
+            *(self._locate(session, info, stored) for session in sessions), return_exceptions=True
         )
-        failed: BaseException | None = None
-        for session, answer in zip(sessions, answers, strict=True):
-            if isinstance(answer, _FAILURES):
-                failed = answer
-            elif isinstance(answer, Exception):
-                session.fail(answer)
-        return failed
+        failure: BaseException | None = None
+        for session, result in zip(sessions, results, strict=True):
+            if isinstance(result, _FAILURES):
+                failure = result
+            elif isinstance(result, Exception):
+                session.fail(result)
+        return failure
 
-    async def _locate(self, session: Session, there: dict[str, Any], stored: dict[int, int | None]) -> None:
+    async def _locate(self, session: Session, info: dict[str, Any], stored: dict[int, int | None]) -> None:
         request = session.locating
         if request is None:
             return
-        place: int | None
+        position: int | None
         if request.cursor is not None:
-            # Ahead of this relay only, or of the stream too? That has been settled by the stream's own end.
+            # A cursor ahead of this relay may still be valid: compare it with the end of the stream.
             cursor = request.cursor
-            ahead = cursor.sequence > int(there["state"]["last_seq"])
-            lost = (
+            ahead = cursor.sequence > int(info["state"]["last_seq"])
+            stale = (
                 ahead
-                or cursor.epoch != epoch_of(there["created"])
+                or cursor.epoch != epoch_of(info["created"])
                 or await self.is_stale_cursor(cursor, stored)
             )
-            place = None if lost else cursor.sequence
+            position = None if stale else cursor.sequence
         else:
             assert request.since is not None
-            place = await self.position_at(request.since.at(self._clock()))
-        self._hub.sessions.located(session, request, place, self._clock())
+            position = await self.position_at(request.since.at(self._clock()))
+        self._hub.sessions.located(session, request, position, self._clock())
 
-    async def _info(self) -> dict[str, Any]:
-        there = (
+    async def _stream_info(self) -> dict[str, Any]:
+        info = (
             await stream_info(self._nc, self._stream)
             if self._nc is not None and self._nc.is_connected
             else None
         )
-        if there is None:
-            raise StreamsError(f"stream {self._stream} cannot be reached", "it is tried again")
-        return there
+        if info is None:
+            raise StreamsError(f"stream {self._stream} is unreachable", "retrying")
+        return info

@@ -1,4 +1,4 @@
-"""What the stream holds already, read once from a place to a place."""
+"""Reader of the messages that a stream already holds, from one sequence to another."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from typing import Final
 
 from nats.aio.client import Client
 from tickertape.relay.ingest.unparsable_messages import (
-    POLL,
+    POLL_INTERVAL,
     DisconnectTracker,
     fail_on_disconnect,
     find_unparsable,
@@ -20,12 +20,11 @@ from tickertape.nats.client import protocol_errors
 from tickertape.nats.ordered_consumer import HEARTBEAT_TIMEOUT, Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamsError
 
-BATCH: Final = 512
-"""Most messages handed on at once, so that the event loop gets its turn between."""
+BATCH_SIZE: Final = 512
+"""Maximum number of messages in a batch; the event loop runs between two batches."""
 
-
-CONNECT_AGAIN: Final = 10.0
-"""Seconds that a read waits for the connection that a message has ended."""
+RECONNECT_TIMEOUT: Final = 10.0
+"""Seconds to wait for the reconnection after a message that cannot be parsed."""
 
 log = logging.getLogger("tickertape.replay")
 
@@ -36,59 +35,61 @@ async def read(
     first: int,
     last: int | None = None,
     subjects: tuple[str, ...] = (),
-    passed_over: Callable[[int], None] = lambda _: None,
+    on_skip: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[list[Delivery]]:
-    """Read messages of a stream in order, in batches; what cannot be parsed at all is passed over.
+    """Read messages of a stream in order, in batches; skip those that cannot be parsed.
 
     Args:
-        nc: a connected client.
-        stream: name in NATS.
-        first: sequence to begin at.
-        last: sequence to end with; None ends where the stream ends at the start.
-        subjects: patterns as in NATS; none means all.
-        passed_over: gets the sequence of each message that is, in its place.
+        nc: connected client.
+        stream: name of the stream in NATS.
+        first: first sequence.
+        last: last sequence; None for the last one when reading starts.
+        subjects: patterns as in NATS; empty for all subjects.
+        on_skip: gets the sequence of each skipped message, in order with the batches.
 
     Raises:
-        StreamsError: the server refuses, or stops answering.
+        StreamsError: the server rejects the request or stops responding.
     """
-    stumbles, place, end = DisconnectTracker(nc), first, last
-    while end is None or place <= end:
-        seen = protocol_errors(nc)
+    disconnects, position = DisconnectTracker(nc), first
+    while last is None or position <= last:
+        errors = protocol_errors(nc)
         try:
-            async with aclosing(_read(nc, stream, place, end, subjects)) as batches:
+            async with aclosing(_read(nc, stream, position, last, subjects)) as batches:
                 async for batch in batches:
-                    place = batch[-1].seq + 1
+                    position = batch[-1].seq + 1
                     yield batch
             return
         except StreamsError:
-            if protocol_errors(nc) == seen:
+            if protocol_errors(nc) == errors:
                 raise
-        await _connect_again(nc, stream)
-        if stumbles.again(place - 1) and (
-            found := await find_unparsable(nc, stream, start_after(place - 1), subjects)
-        ):
-            log.error("message %d of stream %s cannot be parsed and is passed over", found.seq, stream)
-            passed_over(found.seq)
-            place = found.seq + 1
+        await _wait_for_reconnect(nc, stream)
+        if not disconnects.record_restart(position - 1):
+            continue
+        found = await find_unparsable(nc, stream, start_after(position - 1), subjects)
+        if found is not None:
+            log.error("skipping message %d of stream %s, which cannot be parsed", found.seq, stream)
+            on_skip(found.seq)
+            position = found.seq + 1
 
 
-async def _connect_again(nc: Client, stream: str) -> None:
-    """Wait until the connection has been made again."""
+async def _wait_for_reconnect(nc: Client, stream: str) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CONNECT_AGAIN):
-            while not nc.is_connected:  # noqa: ASYNC110 - nats-py tells of it by one callback, which is taken
-                await asyncio.sleep(POLL)
+        async with asyncio.timeout(RECONNECT_TIMEOUT):
+            while not nc.is_connected:  # noqa: ASYNC110 - nats-py has only one callback for this, in use elsewhere
+                await asyncio.sleep(POLL_INTERVAL)
     if not nc.is_connected:
-        raise StreamsError(f"reading stream {stream} stopped", "it is tried again", transient=True)
+        raise StreamsError(
+            f"lost the connection to NATS while reading stream {stream}", "retrying", transient=True
+        )
 
 
 async def _read(
     nc: Client, stream: str, first: int, last: int | None = None, subjects: tuple[str, ...] = ()
 ) -> AsyncGenerator[list[Delivery], None]:
-    batch: list[Delivery] = []
+    received: list[Delivery] = []
     ready = asyncio.Event()
     done = False
-    failed: list[str] = []
+    failures: list[str] = []
 
     def handle(delivery: Delivery) -> None:
         nonlocal done
@@ -97,53 +98,50 @@ async def _read(
         if last is not None and delivery.seq > last:
             done = True
         else:
-            batch.append(delivery)
+            received.append(delivery)
             done = delivery.pending == 0 or delivery.seq == last
         ready.set()
 
     def lost(reason: str) -> None:
-        failed.append(reason)
+        failures.append(reason)
         ready.set()
 
     consumer = OrderedConsumer(nc, stream, handle, lost)
     try:
         await fail_on_disconnect(nc, consumer.start(first, subjects))
-        if consumer.pending == 0 and not batch:
+        if consumer.pending == 0 and not received:
             return
-        while not (done and not batch):
-            await _until_ready(ready, stream)
-            for some in _pieces(batch):
-                yield some
+        while not (done and not received):
+            await _wait_until(ready, stream)
+            for batch in _take_batches(received):
+                yield batch
                 await asyncio.sleep(0)
-            if failed:
+            if failures:
                 raise StreamsError(
-                    f"reading stream {stream} stopped: {failed[0]}", "it is tried again", transient=True
+                    f"cannot continue reading stream {stream}: {failures[0]}", "retrying", transient=True
                 )
     except StreamsError:
-        # Not before what came: else the first of it would be taken for the message that failed.
-        for some in _pieces(batch):
-            yield some
+        # First yield what was received: otherwise its first message would be suspected of the failure.
+        for batch in _take_batches(received):
+            yield batch
         raise
     finally:
         await consumer.stop()
 
 
-async def _until_ready(ready: asyncio.Event, stream: str) -> None:
-    """Wait until something has come."""
+async def _wait_until(ready: asyncio.Event, stream: str) -> None:
     try:
         async with asyncio.timeout(HEARTBEAT_TIMEOUT):
             await ready.wait()
     except TimeoutError:
         raise StreamsError(
-            f"reading stream {stream} stopped: nothing came for {HEARTBEAT_TIMEOUT:g} s",
-            "it is tried again",
-            transient=True,
+            f"received nothing from stream {stream} for {HEARTBEAT_TIMEOUT:g} s", "retrying", transient=True
         ) from None
     ready.clear()
 
 
-def _pieces(batch: list[Delivery]) -> Iterator[list[Delivery]]:
-    """Take what has come out of a batch, and what comes meanwhile."""
-    while batch:
-        some, batch[:BATCH] = batch[:BATCH], []
-        yield some
+def _take_batches(received: list[Delivery]) -> Iterator[list[Delivery]]:
+    """Remove and yield messages in batches, including those received meanwhile."""
+    while received:
+        batch, received[:BATCH_SIZE] = received[:BATCH_SIZE], []
+        yield batch

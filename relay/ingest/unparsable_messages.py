@@ -1,10 +1,10 @@
-"""When a message cannot be parsed at all: find it, so that it is passed over.
+"""Detection of messages that cannot be parsed, so that readers can skip them.
 
-The parser takes every message that a server forwards, so this is for faults of our own. Such a message ends
-the connection whenever it is delivered, and with that whatever else is read over it.
+The parser accepts every message that a server forwards, so this guards against bugs of the parser. Such a
+message ends the connection whenever it is delivered, and with it everything else that is read over it.
 
-Invariants: a message is passed over only when it was delivered alone, over a connection of its own, and has
-ended that; where a reader stood when its connection ended only says which message is looked at.
+Invariant: a message is skipped only if it was delivered alone, over a separate connection, and ended that
+connection. The position of a reader when its connection ended only selects the message to test.
 """
 
 import asyncio
@@ -32,67 +32,73 @@ T = TypeVar("T")
 
 log = logging.getLogger("tickertape.ingest")
 
-TRIES: Final = 2
-"""Times that a connection ends at a place before the next message is looked at: once can be the network."""
+MIN_DISCONNECTS: Final = 2
+"""Disconnects at one position before the next message is tested: a single one can be a network failure."""
 
-PATIENCE: Final = 5.0
-"""Seconds that a server has to deliver one message, and to say which one it was."""
+DELIVERY_TIMEOUT: Final = 5.0
+"""Seconds to wait for the delivery of one message, and for the heartbeat with its sequence."""
 
-KEPT: Final = 30.0
-"""Seconds that a server keeps a consumer whose connection has ended."""
+INACTIVE_THRESHOLD: Final = 30.0
+"""Seconds for which the server keeps a consumer after its connection has ended."""
 
 HEARTBEAT: Final = 0.5
-"""Seconds between two words of the server on what it has delivered last."""
+"""Seconds between the heartbeats in which the server names the last delivered sequence."""
 
-POLL: Final = 0.05
+POLL_INTERVAL: Final = 0.05
+"""Seconds between two checks for a lost connection."""
 
 
 class DisconnectTracker:
-    """Counts how often a reader's connection has ended at the same place.
+    """Counter of consecutive disconnects of a reader at the same position.
 
     Args:
-        nc: its client.
+        nc: client of the reader.
     """
 
     def __init__(self, nc: Client) -> None:
         self._nc = nc
-        self._faults = protocol_errors(nc)
-        self._place = -1
-        self._times = 0
+        self._errors = protocol_errors(nc)
+        self._position = -1
+        self._disconnects = 0
 
-    def again(self, place: int) -> bool:
-        """Note that reading begins again after a place; True when the next message is to be looked at."""
-        seen = protocol_errors(self._nc)
-        if seen == self._faults:
+    def record_restart(self, position: int) -> bool:
+        """Record that reading restarts after a position; return whether the next message should be tested."""
+        errors = protocol_errors(self._nc)
+        if errors == self._errors:
             return False
-        self._faults = seen
-        self._times = self._times + 1 if place == self._place else 1
-        self._place = place
-        return self._times >= TRIES
+        self._errors = errors
+        self._disconnects = self._disconnects + 1 if position == self._position else 1
+        self._position = position
+        return self._disconnects >= MIN_DISCONNECTS
 
 
 class UnparsableMessage(NamedTuple):
-    """A message that cannot be parsed; ``stored`` is None when direct get ends the connection, too."""
+    """Message that cannot be parsed.
+
+    Attributes:
+        seq: sequence of the message.
+        stored: the message as returned by direct get; None when that ends the connection, too.
+    """
 
     seq: int
     stored: StoredMessage | None
 
 
 class ConnectionEnded(StreamsError):
-    """The connection ended before the answer, over something that came and could not be read."""
+    """Error for a connection that ended before the response, because received bytes could not be parsed."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the connection to NATS ended over what cannot be read", "it is tried again", transient=True
+            "connection to NATS ended by bytes that cannot be parsed", "retrying", transient=True
         )
 
 
 class UnparsableMessageError(StreamsError):
-    """A message that ends each connection over which it comes.
+    """Error for a message that ends every connection over which it is delivered.
 
     Args:
-        stream: name in NATS.
-        seq: its sequence.
+        stream: name of the stream in NATS.
+        seq: sequence of the message.
     """
 
     def __init__(self, stream: str, seq: int) -> None:
@@ -100,56 +106,58 @@ class UnparsableMessageError(StreamsError):
 
 
 async def fail_on_disconnect(nc: Client, work: Coroutine[Any, Any, T], before: int | None = None) -> T:
-    """Await an answer that never comes when the connection ends over what cannot be read.
+    """Await a request, and fail when the connection ends because received bytes cannot be parsed.
+
+    Without this the response to the request would never arrive.
 
     Args:
-        nc: a client.
-        work: asks over it.
-        before: faults of the client from which it counts as ended; None are those that it has now.
+        nc: client.
+        work: request over the client.
+        before: number of protocol errors to compare with; None for the current number.
 
     Raises:
-        ConnectionEnded: it has ended; what came before was handed to whom it was for.
+        ConnectionEnded: the connection ended; messages received before have been handled.
     """
     before = protocol_errors(nc) if before is None else before
 
-    def look() -> None:
+    def check() -> None:
         if protocol_errors(nc) != before:
             raise ConnectionEnded
 
-    return await run_with_check(work, look, POLL)
+    return await run_with_check(work, check, POLL_INTERVAL)
 
 
 async def find_unparsable(
-    nc: Client, stream: str, begin: Mapping[str, Any], patterns: tuple[str, ...] = ()
+    nc: Client, stream: str, start: Mapping[str, Any], patterns: tuple[str, ...] = ()
 ) -> UnparsableMessage | None:
-    """Look at the message that a consumer would deliver first; None when it ends no connection.
+    """Test the message that a consumer would deliver first; return None if it can be parsed.
 
     Args:
-        nc: a client; another is made like it.
-        stream: name in NATS.
-        begin: where a consumer begins, as in its configuration; ``after`` makes it of a sequence.
-        patterns: of the consumer; none means all.
+        nc: client; the test uses separate connections with the same options.
+        stream: name of the stream in NATS.
+        start: start of the consumer, as in its configuration; see ``start_after``.
+        patterns: filter of the consumer; empty for all subjects.
 
     Raises:
-        StreamsError: NATS does not answer.
+        StreamsError: NATS does not respond.
     """
     try:
-        return await _find(nc, stream, begin, patterns)
+        return await _find(nc, stream, start, patterns)
     except (AccessError, NatsError, OSError, TimeoutError) as error:
         raise StreamsError(
-            f"what ends the connection while stream {stream} is read is not known: "
+            f"cannot find the message of stream {stream} that ends the connection: "
             f"{error or type(error).__name__}",
-            "it is looked for again",
+            "retrying",
             transient=True,
         ) from None
 
 
-async def stored_time(nc: Client, stream: str, seq: int) -> int | None:
-    """Ask a stream when it stored a message, as ``stored_at``.
+async def query_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
+    """Return when a stream stored a message, like ``direct_get.get_stored_ns``.
 
     Raises:
-        UnparsableMessageError: the message ends each connection over which it comes.
-        StreamsError: the stream does not answer.
+        UnparsableMessageError: the message cannot be parsed.
+        StreamsError: the stream does not respond.
     """
     try:
         return await fail_on_disconnect(nc, direct_get.get_stored_ns(nc, stream, seq))
@@ -161,92 +169,93 @@ async def stored_time(nc: Client, stream: str, seq: int) -> int | None:
 
 
 def start_after(seq: int) -> dict[str, Any]:
-    """Begin a consumer behind a sequence."""
+    """Return the consumer configuration that starts after a sequence."""
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": seq + 1}
 
 
 async def _find(
-    nc: Client, stream: str, begin: Mapping[str, Any], patterns: tuple[str, ...]
+    nc: Client, stream: str, start: Mapping[str, Any], patterns: tuple[str, ...]
 ) -> UnparsableMessage | None:
-    async with _alone(nc) as own:
-        inbox = own.new_inbox()
+    async with _separate_connection(nc) as client:
+        inbox = client.new_inbox()
         config = {
-            **begin,
+            **start,
             "deliver_subject": inbox,
-            # One message that is never acknowledged: no second one follows it.
+            # The first message is never acknowledged, so no second one follows it.
             "ack_policy": "explicit",
             "max_ack_pending": 1,
             "max_deliver": 1,
-            "inactive_threshold": int(KEPT * 1e9),
+            "inactive_threshold": int(INACTIVE_THRESHOLD * 1e9),
             "idle_heartbeat": int(HEARTBEAT * 1e9),
             "mem_storage": True,
             "num_replicas": 1,
         }
-        # Nothing is delivered before there is a listener: the answer does not share the message's fate.
-        if not int((await create_consumer(own, stream, config, patterns)).get("num_pending", 0)):
+        # Nothing is delivered before the subscription below, so the response always arrives.
+        if not int((await create_consumer(client, stream, config, patterns)).get("num_pending", 0)):
             return None
         try:
-            await fail_on_disconnect(own, _hear(own, inbox, lambda msg: msg.reply.startswith("$JS.ACK.")), 0)
+            delivered = _receive(client, inbox, lambda msg: msg.reply.startswith("$JS.ACK."))
+            await fail_on_disconnect(client, delivered, 0)
             return None
         except ConnectionEnded:
             pass
-    async with _alone(nc) as own:
-        said = await _hear(own, inbox, lambda msg: "Nats-Last-Stream" in (msg.headers or {}))
-        seq = int((said.headers or {})["Nats-Last-Stream"])
-    async with _alone(nc) as own:
+    async with _separate_connection(nc) as client:
+        heartbeat = await _receive(client, inbox, lambda msg: "Nats-Last-Stream" in (msg.headers or {}))
+        seq = int((heartbeat.headers or {})["Nats-Last-Stream"])
+    async with _separate_connection(nc) as client:
         try:
-            return UnparsableMessage(
-                seq, await fail_on_disconnect(own, direct_get.get_message(own, stream, seq=seq), 0)
-            )
+            stored = await fail_on_disconnect(client, direct_get.get_message(client, stream, seq=seq), 0)
+            return UnparsableMessage(seq, stored)
         except ConnectionEnded:
             return UnparsableMessage(seq, None)
 
 
 @asynccontextmanager
-async def _alone(nc: Client) -> AsyncIterator[Client]:
-    """Connect for one question, beside what else a client does."""
-    own = await connection.connect_like(nc, name="tickertape-relay-suspect")
+async def _separate_connection(nc: Client) -> AsyncIterator[Client]:
+    """Open a connection with the same options, whose loss disturbs no other request."""
+    client = await connection.connect_like(nc, name="tickertape-relay-suspect")
     try:
-        yield own
+        yield client
     finally:
-        await connection.close(own)
+        await connection.close(client)
 
 
-async def _hear(nc: Client, inbox: str, wanted: Callable[[Msg], bool]) -> Msg:
-    """Listen until a message comes that is wanted."""
-    heard: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+async def _receive(nc: Client, inbox: str, matches: Callable[[Msg], bool]) -> Msg:
+    """Subscribe to an inbox and return the first message that matches."""
+    received: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
-    async def came(msg: Msg) -> None:
-        if not heard.done() and wanted(msg):
-            heard.set_result(msg)
+    async def handle(msg: Msg) -> None:
+        if not received.done() and matches(msg):
+            received.set_result(msg)
 
-    await nc.subscribe(inbox, cb=came)
-    async with asyncio.timeout(PATIENCE):
-        return await heard
+    await nc.subscribe(inbox, cb=handle)
+    async with asyncio.timeout(DELIVERY_TIMEOUT):
+        return await received
 
 
-def dead_letter(found: UnparsableMessage, epoch: str, names: Names) -> DeadLetter:
-    """Make the dead letter of a message that is passed over, and log that it is."""
-    seq, stored = found
-    why = "it has ended the connection to NATS twice" + ("" if stored else ", and cannot be fetched")
-    log.error("event %d cannot be parsed and is passed over: %s; report it as a bug of the relay", seq, why)
+def make_dead_letter(message: UnparsableMessage, epoch: str, names: Names) -> DeadLetter:
+    """Make the dead letter of a message that is skipped, and log the message."""
+    seq, stored = message
+    reason = "ended the connection to NATS twice" + ("" if stored else " and cannot be fetched")
+    log.error("skipping event %d, which cannot be parsed: %s; report this as a bug of the relay", seq, reason)
     return DeadLetter(
         f"{epoch}-{stored.stored_ns}-{seq}" if stored else f"{epoch}-{seq}",
         names.strip_prefix(stored.subject) if stored else "unreadable",
         stored.data if stored else None,
-        Rejection(RejectionReason.UNREADABLE, why),
+        Rejection(RejectionReason.UNREADABLE, reason),
         stored.header_block if stored else None,
     )
 
 
 __all__ = [
+    "POLL_INTERVAL",
     "ConnectionEnded",
     "DisconnectTracker",
     "UnparsableMessage",
     "UnparsableMessageError",
-    "dead_letter",
     "fail_on_disconnect",
     "find_unparsable",
+    "make_dead_letter",
+    "query_stored_ns",
     "start_after",
-    "stored_time",
 ]

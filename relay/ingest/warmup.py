@@ -1,4 +1,4 @@
-"""The tail of the stream, read into memory while events flow already."""
+"""Warm-up: reads the end of the stream into memory while events are already delivered."""
 
 import asyncio
 import logging
@@ -17,23 +17,25 @@ from tickertape.nats.streams import StreamsError, stream_info
 
 log = logging.getLogger("tickertape.ingest")
 
-AGAIN: Final = 2.0
-"""Seconds before the tail is read again; until then clients are served from the stream."""
+RETRY_DELAY: Final = 2.0
+"""Seconds before the next attempt; until it succeeds, clients are served from the stream."""
 
 
-async def warm(nc: Client, hub: Hub, source: RangeReader, names: Names, head: int) -> None:
-    """Fill the log with what lies before a place, as much as it holds; end when that is done, or of no use.
+async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head: int) -> None:
+    """Fill the event log with as many events before a sequence as it holds.
+
+    Return when this is done, or when the hub has restarted or its log has moved on meanwhile.
 
     Args:
-        nc: a connected client.
-        hub: has begun at the place.
-        source: reads EVENTS.
-        names: of subjects.
-        head: the place.
+        nc: connected client.
+        hub: hub that started at ``head``.
+        source: reader of EVENTS.
+        names: names of subjects.
+        head: last sequence to read.
     """
     if head == 0:
         return
-    generation, said = hub.generation, False
+    generation, logged = hub.generation, False
     while generation == hub.generation and hub.log.floor == head:
         found: list[tuple[int, str, Event, int]] = []
 
@@ -44,21 +46,21 @@ async def warm(nc: Client, hub: Hub, source: RangeReader, names: Names, head: in
                 found.append((delivery.seq, subject, event, delivery.stored_ns))
 
         try:
-            there = await stream_info(nc, source.stream)
-            if there is None:
-                return  # when it is there again, it is another one
-            first = max(1, head - hub.settings.log_events + 1, int(there["state"]["first_seq"]))
+            info = await stream_info(nc, source.stream)
+            if info is None:
+                return  # a recreated stream is a different one
+            first = max(1, head - hub.settings.log_events + 1, int(info["state"]["first_seq"]))
             missing = await source.read(nc, first, head, take)
         except (StreamsError, NatsError, OSError) as error:
-            if not said:
-                log.warning("the tail of the stream is not in memory yet: %s", error)
-            said = True
-            await asyncio.sleep(AGAIN)
+            if not logged:
+                log.warning("cannot load the stream's tail into memory, retrying: %s", error)
+            logged = True
+            await asyncio.sleep(RETRY_DELAY)
             continue
         if generation == hub.generation and hub.log.floor == head:
             kept = hub.warm(found, first - 1, missing)
-            log.info("%d events from the stream's tail are in memory", kept)
+            log.info("loaded %d events from the stream's tail into memory", kept)
         return
 
 
-__all__ = ["warm"]
+__all__ = ["warm_up"]

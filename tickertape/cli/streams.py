@@ -25,7 +25,7 @@ from tickertape.nats.streams import (
     stream_info,
 )
 from tickertape.process.console import print_notice
-from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.ingest import stream_reader
 from tickertape.text import printable
 
 PROGRAM: Final = "streams"
@@ -110,7 +110,7 @@ async def _show(client: Client, names: Names) -> int:
 
 async def _rejected(client: Client, names: Names, again: int | None) -> int:
     found: Delivery | None = None
-    async for batch in replay.read(client, names.stream("REJECTED"), 1):
+    async for batch in stream_reader.read(client, names.stream("REJECTED"), 1):
         for delivery in batch:
             headers = delivery.headers or {}
             seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")

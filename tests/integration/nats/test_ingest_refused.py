@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.ingest import stream_reader
 from tickertape.relay.relay import assemble
 from tickertape.relay.settings import ServeSettings
 
@@ -59,7 +59,7 @@ def test_states_of_another_stream_are_loaded_though_the_first_try_fails(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EVENTS is made anew while LATEST cannot be read: its states are there as soon as it can."""
-    real = replay.read
+    real = stream_reader.read
     refusals = [StreamsError("JetStream did not reply", "wait", transient=True)]
 
     def refusing(*given: Any, **more: Any) -> Any:
@@ -77,7 +77,7 @@ def test_states_of_another_stream_are_loaded_though_the_first_try_fails(
             hub, before = parts.hub, parts.hub.epoch
             async with connection(nats_server.url) as nc, jetstream(nats_server.url) as js:
                 await publish(js, status("old"))
-                monkeypatch.setattr(replay, "read", refusing)
+                monkeypatch.setattr(stream_reader, "read", refusing)
                 for stream in ("LATEST", "EVENTS"):
                     await js.delete_stream(stream)
                 await provision(nc, Names())

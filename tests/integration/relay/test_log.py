@@ -65,7 +65,7 @@ def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: N
     nats_server.stop()
     assert entry(relay, "unreachable, retrying")["level"] == "WARNING"
     nats_server.start()
-    found = entry(relay, "events are followed again")
+    found = entry(relay, "receiving events again")
     assert found["level"] == "INFO"
     assert 0 < found["away"] < 60
 
@@ -161,11 +161,11 @@ def test_what_cannot_be_shipped_is_only_said_here(nats_server: NatsServer) -> No
         nats_server.stop()
         entry(relay, "unreachable, retrying")
         nats_server.start()
-        entry(relay, "events are followed again")
+        entry(relay, "receiving events again")
 
         async def look() -> None:
             async with follow(relay.ws_url, since="earliest") as feed:
-                await feed.until(lambda: "events are followed again" in str(feed.messages))
+                await feed.until(lambda: "receiving events again" in str(feed.messages))
                 assert "unreachable, retrying" in str(feed.messages)
 
         run(look())

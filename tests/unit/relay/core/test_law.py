@@ -25,7 +25,7 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.subscription import Request
-from tickertape.relay.ingest.deleted_sequences import missing
+from tickertape.relay.ingest.deleted_sequences import missing_ranges
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
@@ -341,7 +341,7 @@ class Law(RuleBasedStateMachine):
                 for seq, subject in self.published
                 if seq in there
             ]
-            stretch.fill(records, missing(stretch.floor + 1, last, there))
+            stretch.fill(records, missing_ranges(stretch.floor + 1, last, there))
             stretch.advance(last)
             self.hub.fanout.add_chunk(wanted.number, stretch)
 

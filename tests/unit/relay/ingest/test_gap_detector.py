@@ -59,7 +59,7 @@ class Bench:
                     raise one
             return found
 
-        self.source.deleted.missing = missing  # type: ignore[method-assign]
+        self.source.deleted.find = missing  # type: ignore[method-assign]
         client: Any = None
         task = asyncio.create_task(self.detector.run(client))
         await answered.wait()
@@ -92,7 +92,7 @@ def test_a_sequence_that_came_already_is_another_message(patterns: tuple[str, ..
     bench = Bench(*patterns)
     bench.receive(1, 2, 3, 2, 3, 4)
     assert bench.told == [1, 2, 3]
-    assert bench.detector.regrown
+    assert bench.detector.sequences_reused
     assert len(bench.reasons) == 1
     bench.detector.restart()
     bench.receive(4)
@@ -128,7 +128,7 @@ def test_what_comes_while_the_stream_answers_waits_for_the_next_answer() -> None
                 bench.receive(4, 7)
             return []
 
-        bench.source.deleted.missing = missing  # type: ignore[method-assign]
+        bench.source.deleted.find = missing  # type: ignore[method-assign]
         client: Any = None
         task = asyncio.create_task(bench.detector.run(client))
         while bench.told != [3, 4, 7]:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 from tickertape.contracts.events import STREAM_SUBJECTS
-from tickertape.relay.ingest import deleted_sequences
-from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.ingest import deleted_sequences, stream_reader
 from tickertape.relay.ingest.range_reader import Range, RangeReader
 
 from tickertape.names import Names
@@ -36,7 +35,7 @@ def read(
     async def asked(*_: Any) -> dict[str, Any]:
         return {"created": "now", "state": state}
 
-    monkeypatch.setattr(replay, "read", replayed)
+    monkeypatch.setattr(stream_reader, "read", replayed)
     monkeypatch.setattr(deleted_sequences, "stream_info", asked)
     monkeypatch.setattr(deleted_sequences, "request", asked)
     client: Any = None
@@ -46,9 +45,9 @@ def read(
 
 def test_what_a_lagging_server_lacks_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of the range is there, at the stream's leader: it is read again, not told of as a gap."""
-    with pytest.raises(StreamsError, match="behind at message 8"):
+    with pytest.raises(StreamsError, match="lags behind at message 8"):
         read(monkeypatch, [1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 6, 7, 8, 9], 9)
-    with pytest.raises(StreamsError, match="behind at message 8"):
+    with pytest.raises(StreamsError, match="lags behind at message 8"):
         read(monkeypatch, [1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 6, 7, 10], 10)
 
 
@@ -71,5 +70,5 @@ def test_what_cannot_be_parsed_never_comes(
 
 def test_a_lagging_server_is_noticed_behind_what_cannot_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what was passed over is known to be there."""
-    with pytest.raises(StreamsError, match="behind at message 3"):
+    with pytest.raises(StreamsError, match="lags behind at message 3"):
         read(monkeypatch, [1], [1, 2, 3, 4], 4, (2,))

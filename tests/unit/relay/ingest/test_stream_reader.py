@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tickertape.relay.ingest import stream_reader as replay
+from tickertape.relay.ingest import stream_reader
 
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError
@@ -33,14 +33,14 @@ class Cut:
 
 def test_what_came_before_a_fault_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the first of it would be taken for the message that failed, and passed over."""
-    monkeypatch.setattr(replay, "OrderedConsumer", Cut)
+    monkeypatch.setattr(stream_reader, "OrderedConsumer", Cut)
 
     async def check() -> None:
         client: Any = None
         found: list[int] = []
 
         async def read() -> None:
-            async for batch in replay.read(client, "EVENTS", 3, 9):
+            async for batch in stream_reader.read(client, "EVENTS", 3, 9):
                 found.extend(delivery.seq for delivery in batch)
 
         with pytest.raises(StreamsError, match="the connection was cut"):
