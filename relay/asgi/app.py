@@ -1,6 +1,7 @@
-"""The feed within another application: the same hub and sessions, mounted in a FastAPI or Starlette app.
+"""Feed as an ASGI application: the same hub and sessions, mounted in a FastAPI or Starlette application.
 
-For one process and hundreds of clients; ``tickertape serve`` is for thousands. All of it with FastAPI::
+It suits one process and hundreds of clients; ``tickertape serve`` is for thousands. A complete FastAPI
+application::
 
     from fastapi import FastAPI
 
@@ -15,15 +16,16 @@ For one process and hundreds of clients; ``tickertape serve`` is for thousands. 
     async def health() -> dict[str, object]:
         return {"status": "ok", "feed": feed.health()}
 
-Below where it is mounted: the WebSocket at ``/`` and ``/ws``, and over HTTP ``/events`` and ``/health``.
-Its metrics are the host's to show: ``prometheus_client.REGISTRY.register(feed.collector)`` puts them beside
-those of the host, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves all of them.
+Below the mount point, it serves the WebSocket at ``/`` and ``/ws``, and ``/events`` and ``/health`` over
+HTTP. The host publishes its metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them to
+those of the host, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
 
 Invariants:
 
-1. The host starts, and its own pages answer, whether NATS is there or not; the feed says 503 until it is.
-2. A fault of the feed never ends the host: it is logged, and the feed starts again.
-3. After ``lifespan`` no task, no connection and no signal handler of the feed is left.
+1. The host starts and serves its own routes whether NATS is reachable or not; until then the feed answers
+   503.
+2. An internal error of the feed never stops the host: it is logged, and the feed restarts.
+3. After ``lifespan``, no task, connection or signal handler of the feed remains.
 """
 
 import logging
@@ -50,57 +52,62 @@ from tickertape.urls import is_loopback
 
 log = logging.getLogger("tickertape.asgi")
 
-START_PATIENCE: Final = 2.0
-"""Seconds that a client waits for a feed that is starting; after that it is told to come back."""
+START_TIMEOUT: Final = 2.0
+"""Seconds that a client waits for a feed that is starting, before it is told to retry."""
 
-_FEEDS: Final = frozenset({"", "/", "/ws"})
-_UNKNOWN: Final[Health] = {"status": "unavailable", "upstream": "disconnected", "connections": 0}
+_FEED_PATHS: Final = frozenset({"", "/", "/ws"})
+_NOT_STARTED: Final[Health] = {"status": "unavailable", "upstream": "disconnected", "connections": 0}
 
 
 class TickertapeApp:
-    """A feed as an ASGI application.
+    """Feed as an ASGI application.
 
     Args:
-        settings: what can be set about a relay. What belongs to a process of its own (ports, TLS, the drain's
-            time, a NATS server of its own) means nothing here; the host decides it.
+        settings: relay settings. Settings of a separate process (ports, TLS, drain time, embedded NATS
+            server) have no effect here; the host decides them.
 
     Attributes:
-        collector: its metrics, under the names that a relay has, for a ``CollectorRegistry`` of the host's:
-            ``REGISTRY.register(feed.collector)``. Each feed needs a registry of its own. It may be asked
-            from any thread.
+        collector: metrics of the feed, with the same names as those of a relay, for a ``CollectorRegistry``
+            of the host: ``REGISTRY.register(feed.collector)``. Each feed needs its own registry. The
+            collector may be called from any thread.
 
     Raises:
-        ConfigurationError: with these settings no token can be verified, or the key cannot be used.
+        ConfigurationError: tokens cannot be verified with these settings, or the key cannot be used.
         RevocationsError: the list of revoked tokens cannot be read.
     """
 
     def __init__(self, settings: RelaySettings) -> None:
-        self._open_to_all = settings.auth == "none" and not settings.insecure
-        # The server's name is not known here. Whoever asks for no token is reached on loopback addresses
-        # only, where a page of any name that leads to one must not count as the host's own.
-        origins = Origins(settings.allowed_origins, rebinding=not self._open_to_all)
+        self._unprotected = settings.auth == "none" and not settings.insecure
+        # The server's host name is not known here. Without tokens, the feed serves loopback addresses only,
+        # and a page whose host name merely resolves to one (DNS rebinding) must not count as the host's own.
+        origins = Origins(settings.allowed_origins, rebinding=not self._unprotected)
         self._relay = MountedRelay(settings, origins)
         self.collector: Final[Collector] = MountedCollector(self._relay)
-        self._said_exposed = False
+        self._exposure_logged = False
 
     def __repr__(self) -> str:
         return f"TickertapeApp({self._relay!r})"
 
-    # For the host.
+    # Interface for the host.
 
     @asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
-        """Start with the host and end with it: ``FastAPI(lifespan=feed.lifespan)``, or, within a lifespan of
-        one's own, ``async with feed.lifespan(): yield``.
+        """Run the feed for the lifetime of the host: ``FastAPI(lifespan=feed.lifespan)``, or, within the
+        host's own lifespan, ``async with feed.lifespan(): yield``.
 
-        Starlette runs no lifespan of what is mounted. Without this the feed starts with its first client, and
-        at a shutdown its clients hear no more than what the server says.
+        Starlette does not run the lifespan of mounted applications. Without this, the feed starts with its
+        first client, and at shutdown clients receive only the close code of the server.
 
         Args:
-            host: the application; not needed.
+            host: host application; not used.
+
+        Raises:
+            RuntimeError: the feed is already running.
         """
         if self._relay.running:
-            raise RuntimeError("this feed runs already; it may be mounted twice, but is started once")
+            raise RuntimeError(
+                "the feed is already running; enter its lifespan only once, even if it is mounted twice"
+            )
         self._relay.start()
         try:
             yield
@@ -108,85 +115,90 @@ class TickertapeApp:
             await self._relay.stop()
 
     def health(self) -> Health:
-        """What ``/health`` of the feed says, for the host's own: status, upstream, connections."""
-        return _UNKNOWN if self._relay.components is None else self._relay.components.connections.health()
+        """Return the response body of ``/health`` for use in the host's own health check."""
+        return _NOT_STARTED if self._relay.components is None else self._relay.components.connections.health()
 
     @property
     def ready(self) -> bool:
-        """True while clients should be sent here: newest states loaded, NATS up, not shutting down."""
+        """Whether clients should be sent here: latest states loaded, NATS connected, not shutting down."""
         return self._relay.components is not None and self._relay.components.ready()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; ASGI 3. Alone, without a host, it has a lifespan too."""
+        """Serve a request (ASGI 3); without a host, also serve the lifespan protocol."""
         if scope["type"] == "lifespan":
             await Router(lifespan=self.lifespan).lifespan(scope, receive, send)
             return
-        if not self._relay.running and not self._relay.leaving:
+        if not self._relay.running and not self._relay.stopping:
             log.warning(
-                "the feed starts with its first client; FastAPI(lifespan=feed.lifespan) starts and ends it"
-                " with the application"
+                "starting the feed with its first client; use FastAPI(lifespan=feed.lifespan) to start"
+                " and stop it with the application"
             )
             self._relay.start()
-        refused = self._refused(scope)
-        if refused is not None:
-            await reject(refused, scope, receive, send)
+        error = self._check_available(scope)
+        if error is not None:
+            await reject(error, scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._feed(scope, receive, send)
+            await self._serve_feed(scope, receive, send)
         else:
-            await self._page(scope, receive, send)
+            await self._serve_http(scope, receive, send)
 
     # Requests.
 
-    async def _feed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _path_within(scope)
-        if path not in _FEEDS:
-            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at / and /ws")
+    async def _serve_feed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = _path_below_mount(scope)
+        if path not in _FEED_PATHS:
+            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; connect to / or /ws")
             await reject(error, scope, receive, send, 404)
             return
-        components = await self._relay.opened(START_PATIENCE)
+        components = await self._relay.wait_until_open(START_TIMEOUT)
         if components is None:
-            await reject(_ended(), scope, receive, send)
+            await reject(_shutdown_error(), scope, receive, send)
             return
         await AsgiConnection(components.connections, scope, receive, send).serve()
 
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         components = self._relay.components
         assert components is not None
         admission, now = components.connections.admission, components.connections.clock
-        client_slot = admission.accept(request_peer(scope), _Page(), now())
+        client_slot = admission.accept(request_peer(scope), _HttpRequest(), now())
         if isinstance(client_slot, Limit):
             code = ErrorCode.UNAVAILABLE if client_slot in SERVER_LIMITS else ErrorCode.TOO_MANY
-            await reject(ProtocolError(code, "too many requests; try again later"), scope, receive, send)
+            await reject(ProtocolError(code, "too many requests; retry later"), scope, receive, send)
             return
         try:
             state = {**(scope.get("state") or {}), "client_slot": client_slot}
-            await self._relay.pages({**scope, "state": state}, receive, send)
+            await self._relay.http_app({**scope, "state": state}, receive, send)
         finally:
             admission.release(client_slot)
 
-    def _refused(self, scope: Scope) -> ProtocolError | None:
-        """Refuse everybody after the end, and where others can come in though no token is asked for."""
+    def _check_available(self, scope: Scope) -> ProtocolError | None:
+        """Return an error if the feed has stopped, or is reachable from other hosts without
+        authentication."""
         if self._relay.components is None:
-            return _ended()
+            return _shutdown_error()
         server = scope.get("server")
-        if not self._open_to_all or (server is not None and is_loopback(server[0])):
+        if not self._unprotected or (server is not None and is_loopback(server[0])):
             return None
-        message = "auth 'none' lets anybody in; use auth='jwt', or say insecure=True if it is meant"
-        if not self._said_exposed:
-            self._said_exposed = True
-            log.error("the feed is closed on %s, which others reach: %s", server and server[0], message)
+        message = (
+            "auth='none' serves loopback addresses only; use auth='jwt', or allow all with insecure=True"
+        )
+        if not self._exposure_logged:
+            self._exposure_logged = True
+            log.error(
+                "the feed is closed on %s, which is not a loopback address: %s", server and server[0], message
+            )
         return ProtocolError(ErrorCode.FORBIDDEN, message)
 
 
-def _ended() -> ProtocolError:
-    return ProtocolError(ErrorCode.UNAVAILABLE, "the application shuts down")
+def _shutdown_error() -> ProtocolError:
+    return ProtocolError(ErrorCode.UNAVAILABLE, "the application is shutting down")
 
 
-class _Page:
-    """A request over HTTP, as admission knows it."""
+class _HttpRequest:
+    """HTTP request that occupies a client slot."""
 
     def abort(self) -> None:
-        """Answers of ours end by themselves."""
+        """Do nothing: responses are bounded and finish on their own."""
 
 
 def tickertape_app(
@@ -208,30 +220,31 @@ def tickertape_app(
 ) -> TickertapeApp:
     """Build a feed to mount in an application: ``app.mount("/feed", feed)``.
 
-    What is not given is taken from ``TICKERTAPE_<NAME>``, as ``tickertape serve`` does it.
+    Arguments that are not given are read from ``TICKERTAPE_<NAME>``, as by ``tickertape serve``.
 
     Args:
-        nats_url: of NATS; ``nats://127.0.0.1:4222`` by default.
-        subjects: patterns that are taken in; all by default.
-        subject_prefix: first tokens of every subject in NATS; clients never see it.
-        client_rate: log events per second and client; 100 by default, 0 means no limit.
-        allowed_origins: pages that may connect, beside the host's own.
-        auth: who may connect: ``none`` lets anybody in, on a loopback address; ``jwt`` asks for a token.
-        jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, jwt_issuer, jwt_audience: how tokens are verified.
-        insecure: with ``auth="none"``, on addresses that others reach too.
-        settings: all that can be set, instead of the arguments above.
+        nats_url: URL of NATS; ``nats://127.0.0.1:4222`` by default.
+        subjects: subject patterns to relay; all by default.
+        subject_prefix: first tokens of every subject in NATS, which clients never see.
+        client_rate: log events per second and client; 100 by default, 0 disables the limit.
+        allowed_origins: origins of pages that may connect, in addition to the host's own.
+        auth: ``none`` accepts all clients, on loopback addresses only; ``jwt`` requires a token.
+        jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, jwt_issuer, jwt_audience: settings for verifying
+            tokens.
+        insecure: allow ``auth="none"`` on addresses that other hosts can reach.
+        settings: complete settings, instead of the arguments above.
 
     Raises:
-        ValueError: something that was set is not legal.
-        TypeError: both ``settings`` and another argument.
+        ValueError: a setting is invalid.
+        TypeError: both ``settings`` and another argument are given.
         KeysError: the key cannot be used.
     """
     given: Mapping[str, Any] = {
         "nats_url": nats_url,
-        "subjects": _joined(subjects),
+        "subjects": _join(subjects),
         "subject_prefix": subject_prefix,
         "client_rate": client_rate,
-        "allowed_origins": _joined(allowed_origins),
+        "allowed_origins": _join(allowed_origins),
         "auth": auth,
         "jwt_algorithm": jwt_algorithm,
         "jwt_key": jwt_key,
@@ -243,16 +256,16 @@ def tickertape_app(
     }
     given = {name: value for name, value in given.items() if value is not None}
     if settings is not None and given:
-        raise TypeError(f"settings and {', '.join(given)} are given; put all of it into the settings")
+        raise TypeError(f"both settings and {', '.join(given)} are given; pass everything in settings")
     return TickertapeApp(RelaySettings(**given) if settings is None else settings)
 
 
-def _joined(values: str | Iterable[str] | None) -> str | None:
+def _join(values: str | Iterable[str] | None) -> str | None:
     return values if values is None or isinstance(values, str) else ",".join(values)
 
 
-def _path_within(scope: Scope) -> str:
-    """Path below where the application is mounted."""
+def _path_below_mount(scope: Scope) -> str:
+    """Return the path below the mount point."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     rest = path[len(root) :]
     return rest if path.startswith(root) and rest[:1] in ("", "/") else path

@@ -1,15 +1,16 @@
-"""One client of a mounted feed: a session over ASGI's ``receive`` and ``send``.
+"""WebSocket connection of a mounted feed: a session over ASGI's ``receive`` and ``send``.
 
-ASGI has no write that does not wait, and takes messages, not frames. So each client has a task and a bounded
-outbox here, and its server frames, compresses and pings on its own.
+ASGI has no non-blocking write, and takes messages instead of frames. So each client has a task and a bounded
+outbox here; the host's server frames, compresses and pings.
 
 Invariants:
 
-1. The outbox is bounded: a client whose socket is full is paused, becomes a cursor in the log, and holds
-   nobody up; it goes on when the outbox has room again.
-2. What was said before ``close`` goes out before it; a client that does not take it in time is given up.
-3. Every client that came in leaves once; every connection that was counted as opened is counted as closed.
-4. An exception ends this connection, and nothing else; the host is told of none.
+1. The outbox is bounded: a client whose socket is full is paused and keeps only a cursor into the log,
+   without delaying other clients; it resumes when the outbox has drained.
+2. Messages queued before ``close`` are sent before it; a client that does not read them in time is
+   disconnected.
+3. Every admitted client is released once; every connection that was counted as opened is counted as closed.
+4. An exception ends this connection, and nothing else; it never reaches the host.
 """
 
 import asyncio
@@ -43,15 +44,15 @@ from tickertape.text import truncate
 log = logging.getLogger("tickertape.asgi")
 
 BURST_HIGH: Final = 4 * BUFFER_HIGH
-"""Bytes that may wait while the server still takes what it is given: all of it goes out within a turn of the
-loop, and pausing for every large batch would only cost."""
+"""Bytes that may wait while no send is blocked: they are sent within one event loop iteration, so pausing for
+every large batch would only add overhead."""
 
 
 class TextBatch:
-    """Text messages, for a server that frames them itself; their length is in bytes.
+    """Batch of text messages for a server that frames them itself; its length is in bytes.
 
     Args:
-        texts: in their order, UTF-8.
+        texts: messages in order, as UTF-8.
     """
 
     __slots__ = ("_size", "texts")
@@ -65,10 +66,10 @@ class TextBatch:
 
 
 class TextEncoding:
-    """Messages as texts."""
+    """Encoding of messages as texts, for servers that frame them."""
 
     def encode(self, messages: Sequence[Outgoing]) -> TextBatch:
-        """Return the texts of messages, in their order."""
+        """Return the texts of messages, in order."""
         return TextBatch([encode_message(message).join() for message in messages])
 
 
@@ -76,11 +77,11 @@ TEXT: Final = TextEncoding()
 
 
 class AsgiConnection:
-    """A connection; also the ``Link`` of its session.
+    """Connection of one client, and the ``Link`` of its session.
 
     Args:
-        connections: of the feed.
-        scope, receive, send: of ASGI.
+        connections: connections of the feed.
+        scope, receive, send: ASGI arguments.
     """
 
     encoding = TEXT
@@ -94,96 +95,96 @@ class AsgiConnection:
         self._session: Session | None = None
         self._client_slot: ClientSlot | None = None
         self._outbox: deque[TextBatch] = deque()
-        self._waiting = 0  # bytes in it, and on their way
+        self._unsent = 0  # bytes in the outbox and in the current send
         self._wake = asyncio.Event()
         self._sending = False
         self._paused = False
         self._closing: tuple[int, str] | None = None
-        self._patience: asyncio.Timeout | None = None  # while it is served
-        self._code = 1006
-        self._most = MAX_MESSAGE_BYTES
+        self._timeout: asyncio.Timeout | None = None  # set while the connection is served
+        self._code = 1006  # close code if the client disconnects
+        self._max_size = MAX_MESSAGE_BYTES
         self._rate = MessageRate()
 
     def __repr__(self) -> str:
-        return f"AsgiConnection({self._session!r}, {self._waiting} bytes wait)"
+        return f"AsgiConnection({self._session!r}, {self._unsent} bytes unsent)"
 
     async def serve(self) -> None:
-        """Serve the connection from its handshake to its end."""
+        """Serve the connection from the handshake until it is closed."""
         await self._receive()  # websocket.connect
         connections, address = self._connections, request_peer(self._scope)
-        arrived = connections.admission.accept(address, self, connections.clock())
-        if isinstance(arrived, Limit):
-            code = ErrorCode.UNAVAILABLE if arrived in SERVER_LIMITS else ErrorCode.TOO_MANY
-            await self._refuse(ProtocolError(code, "too many connections; try again later"))
+        admitted = connections.admission.accept(address, self, connections.clock())
+        if isinstance(admitted, Limit):
+            code = ErrorCode.UNAVAILABLE if admitted in SERVER_LIMITS else ErrorCode.TOO_MANY
+            await self._reject(ProtocolError(code, "too many connections; retry later"))
             return
-        self._client_slot = arrived
+        self._client_slot = admitted
         try:
             await self._handshake(address)
         except OSError:
-            log.debug("a client left before its handshake was answered")
+            log.debug("client disconnected before its handshake was answered")
         except Exception as error:
-            self._fault(error)
-            await self._end_failed()
+            self._fail(error)
+            await self._answer_failed()
         finally:
             session, self._session = self._session, None
             awaiting_auth = session is not None and session.state is State.WAITING
             if session is not None:
                 connections.hub.sessions.remove(session)
-            connections.release(arrived, awaiting_auth=awaiting_auth)
+            connections.release(admitted, awaiting_auth=awaiting_auth)
             if self.ping_slot >= 0:
                 connections.discard(self)
                 connections.close_counts[self._closing[0] if self._closing is not None else self._code] += 1
 
     @property
     def sent(self) -> bool:
-        """True when all that was written is with the host's server."""
-        return self._waiting == 0
+        """Whether the host's server has accepted all messages."""
+        return self._unsent == 0
 
     # From the session.
 
     def send(self, data: TextBatch) -> None:
-        """Put messages into the outbox."""
+        """Append messages to the outbox."""
         self._outbox.append(data)
-        self._waiting += len(data)
+        self._unsent += len(data)
         self._wake.set()
         self._pause_if_full()
 
     def admit(self, grant: Grant) -> bool:
-        """Count it as one of its token's subject; False when that has connections enough."""
+        """Bind the client to its token's subject; return False if the subject is at its connection limit."""
         if not self._connections.admit(self._client_slot, grant):
             return False
-        self._most = MAX_MESSAGE_BYTES
+        self._max_size = MAX_MESSAGE_BYTES
         return True
 
     def close(self, code: int, reason: str) -> None:
-        """Close the connection when the outbox has gone out; not later than ``CLOSE_TIMEOUT``."""
+        """Close the connection once the outbox is sent, at the latest after ``CLOSE_TIMEOUT``."""
         session = self._session.id if self._session is not None else ""
         self._connections.record_close(self._client_slot, code, session)
         if self._closing is None:
             self._closing = code, truncate(reason, MAX_REASON_BYTES)
             self._session = None
             self._wake.set()
-            self._give_up(CLOSE_TIMEOUT)
+            self._abort_after(CLOSE_TIMEOUT)
 
     def abort(self) -> None:
-        """End it, whatever is still to be said; the server cuts the connection."""
-        self._give_up(0.0)
+        """End the connection immediately and discard unsent messages; the server closes the socket."""
+        self._abort_after(0.0)
 
     def ping(self) -> None:
-        """ASGI servers ping on their own."""
+        """Do nothing: ASGI servers send pings themselves."""
 
-    # Inside.
+    # Internals.
 
-    def _fault(self, error: Exception) -> None:
-        """End it on an internal error; ``bye`` goes out with the outbox, if anything still does."""
+    def _fail(self, error: Exception) -> None:
+        """Close the connection after an internal error; ``bye`` is sent with the outbox, if possible."""
         if self._session is not None:
             self._connections.hub.sessions.fail(self._session, error)
         elif self._closing is None:
             self._connections.record_request_error("a handshake", error)
             self._closing = CloseCode.INTERNAL_ERROR, REASON
 
-    async def _end_failed(self) -> None:
-        """Answer what is left without an answer."""
+    async def _answer_failed(self) -> None:
+        """Answer a handshake or connection that failed before it was answered or closed."""
         try:
             if self.ping_slot < 0:
                 await reject(
@@ -194,7 +195,7 @@ class AsgiConnection:
                     {"type": "websocket.close", "code": CloseCode.INTERNAL_ERROR, "reason": REASON}
                 )
         except (OSError, RuntimeError):
-            log.debug("%r had been answered or was gone", self)
+            log.debug("%r was already answered or closed", self)
 
     async def _handshake(self, address: str) -> None:
         scope, connections = self._scope, self._connections
@@ -202,54 +203,54 @@ class AsgiConnection:
         secure = scope["scheme"] == "wss"
         decision = connections.decide(self._client_slot, address, headers, query, secure=secure)
         offered = scope.get("subprotocols") or ()
-        refused = decision.rejection
-        if refused is None and offered and SUBPROTOCOL not in offered:
-            # Without what they are called: one may hold a token.
-            message = f"none of the {len(offered)} subprotocols offered is {SUBPROTOCOL}"
-            refused = ProtocolError(ErrorCode.BAD_MESSAGE, message)
-        if refused is not None and not decision.after_upgrade:
-            await self._refuse(refused)
+        rejection = decision.rejection
+        if rejection is None and offered and SUBPROTOCOL not in offered:
+            # The names are left out of the error: one of them may contain a token.
+            message = f"none of the {len(offered)} offered subprotocols is {SUBPROTOCOL}"
+            rejection = ProtocolError(ErrorCode.BAD_MESSAGE, message)
+        if rejection is not None and not decision.after_upgrade:
+            await self._reject(rejection)
             return
         await self._send(
             {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in offered else None}
         )
         connections.add(self)
-        if refused is None:
+        if rejection is None:
             connections.record_open(self._client_slot)
         else:
             connections.handshake_results["rejected"] += 1
         try:
-            async with asyncio.timeout(None) as self._patience, Tasks() as tasks:
+            async with asyncio.timeout(None) as self._timeout, Tasks() as tasks:
                 tasks.start(self._write(), "tickertape-client")
                 self._open(decision)
                 await tasks.until(self._read())
         except TimeoutError:
-            log.debug("%r did not take its close in time, or was cut", self)
+            log.debug("%r did not read its close in time, or was aborted", self)
         finally:
-            self._patience = None
+            self._timeout = None
 
     def _open(self, decision: Decision) -> None:
         hub = self._connections.hub
         if decision.rejection is not None:
-            # A browser cannot see the status of a failed upgrade, so it is told inside.
+            # A browser cannot see the status of a failed upgrade, so the reason is sent in the WebSocket.
             code = close_code(decision.rejection)
             hub.sessions.reject_link(self, decision.rejection, code)
             return
         if decision.grant is None:
-            self._most = MAX_AUTH_BYTES
+            self._max_size = MAX_AUTH_BYTES
         session = hub.sessions.open(
             self, decision.request, self._connections.clock(), decision.grant, decision.filter
         )
         if self._closing is None:
             self._session = session
-            self._pause_if_full()  # the snapshot came before there was a session to tell
+            self._pause_if_full()  # the snapshot was queued before the session was assigned
 
-    async def _refuse(self, error: ProtocolError) -> None:
+    async def _reject(self, error: ProtocolError) -> None:
         self._connections.handshake_results["rejected"] += 1
         await reject(error, self._scope, self._receive, self._send)
 
     async def _read(self) -> None:
-        """Hand on what the client says, until it is gone."""
+        """Pass messages of the client to its session until it disconnects."""
         while True:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
@@ -257,7 +258,7 @@ class AsgiConnection:
                 return
             session = self._session
             if session is None:
-                continue  # it is on its way out
+                continue  # the connection is closing
             try:
                 self._handle_message(session, message)
             except Exception as error:
@@ -268,21 +269,21 @@ class AsgiConnection:
         data = message.get("bytes") or b"" if text is None else text.encode()
         now = connections.clock()
         self._rate.record_message(now, len(data))
-        allowed = max_frames(connections.message_rate, authenticated=session.state is not State.WAITING)
-        if self._rate.frames > allowed:
+        limit = max_frames(connections.message_rate, authenticated=session.state is not State.WAITING)
+        if self._rate.frames > limit:
             connections.admission.rejected[Limit.MESSAGE_RATE] += 1
-            reason = f"more than {allowed} messages in a second"
+            reason = f"more than {limit} messages per second"
             connections.hub.sessions.close(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
             connections.hub.sessions.close(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
-        elif len(data) > self._most:
-            reason = f"a message of {len(data)} bytes; at most {self._most}"
+        elif len(data) > self._max_size:
+            reason = f"message of {len(data)} bytes; the limit is {self._max_size}"
             connections.hub.sessions.close(session, CloseCode.MESSAGE_TOO_BIG, reason)
         else:
             connections.hub.sessions.receive(session, data, now)
 
     async def _write(self) -> None:
-        """Send what is in the outbox, as fast as the server takes it."""
+        """Send the outbox as fast as the server accepts it, then close."""
         try:
             try:
                 while self._closing is None or self._outbox:
@@ -292,12 +293,12 @@ class AsgiConnection:
             except OSError:
                 raise
             except Exception as error:
-                self._fault(error)
+                self._fail(error)
                 self._outbox.clear()
             code, reason = self._closing or (CloseCode.INTERNAL_ERROR, REASON)
             await self._put({"type": "websocket.close", "code": code, "reason": reason})
         except OSError as error:
-            log.debug("%r is gone: %s", self, error)
+            log.debug("%r disconnected: %s", self, error)
             self.abort()
 
     async def _send_outbox(self) -> None:
@@ -306,8 +307,8 @@ class AsgiConnection:
             data = self._outbox.popleft()
             for text in data.texts:
                 await self._put({"type": "websocket.send", "text": text})
-            self._waiting -= len(data)
-            if self._paused and self._waiting <= BUFFER_LOW:
+            self._unsent -= len(data)
+            if self._paused and self._unsent <= BUFFER_LOW:
                 self._paused = False
                 if self._session is not None:
                     self._connections.hub.sessions.resume(self._session)
@@ -317,31 +318,31 @@ class AsgiConnection:
         try:
             await self._send(message)
         except RuntimeError as error:
-            # What some servers say of a connection that they closed; in ASGI's own words it is an OSError.
+            # Some servers raise this for a connection that they have closed; ASGI specifies an OSError.
             raise ConnectionError(str(error)) from error
 
     def _pause_if_full(self) -> None:
-        # Whoever is met in the middle of a send waits for its socket.
+        # A send in progress means that the client is waiting for its socket.
         high = BUFFER_HIGH if self._sending else BURST_HIGH
-        if self._waiting > high and not self._paused and self._session is not None:
+        if self._unsent > high and not self._paused and self._session is not None:
             self._paused = True
             self._connections.hub.sessions.pause(self._session)
 
-    def _give_up(self, after: float) -> None:
-        patience = self._patience
-        if patience is not None and not patience.expired():
-            patience.reschedule(asyncio.get_running_loop().time() + after)
+    def _abort_after(self, seconds: float) -> None:
+        timeout = self._timeout
+        if timeout is not None and not timeout.expired():
+            timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 async def reject(
     error: ProtocolError, scope: Scope, receive: Receive, send: Send, status: int | None = None
 ) -> None:
-    """Refuse a request, or a handshake that was not accepted, as well as the server can.
+    """Reject a request or a pending handshake, with an HTTP response if the server supports that.
 
     Args:
-        error: why.
-        scope, receive, send: of ASGI.
-        status: of the answer; None takes the one that goes with the error's close code.
+        error: reason for the rejection.
+        scope, receive, send: ASGI arguments.
+        status: HTTP status; None selects the status of the error's close code.
     """
     if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
         await error_response(error, status)(scope, receive, send)

@@ -1,8 +1,9 @@
-"""Hearing of a shutdown before the host's server closes the connections.
+"""Signal handlers that learn of a shutdown before the host's server closes the connections.
 
-uvicorn closes every WebSocket (1012) as soon as it was told to stop, and runs the end of the lifespan only
-afterwards: too late to say goodbye. A signal is heard first, and does what it did before once that was said:
-left to the event loop, the two could come in either order.
+uvicorn closes every WebSocket (1012) as soon as it receives a signal, and runs the end of the lifespan only
+afterwards: too late to send ``bye``. These handlers intercept the signal, and forward it to the original
+    handler once
+``bye`` is sent. Event loop callbacks would not do: the two could run in either order.
 """
 
 import signal
@@ -13,54 +14,54 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object]
 
 
-def hear(heard: Callable[[Callable[[], None]], None]) -> Callable[[], None]:
-    """Be told of SIGINT and SIGTERM, for as long as another handles them too.
+def intercept(on_signal: Callable[[Callable[[], None]], None]) -> Callable[[], None]:
+    """Intercept SIGINT and SIGTERM in front of the handlers that the host has installed.
 
     Args:
-        heard: called in the main thread, within what runs there, at the first signal; it has to call, soon,
-            what it is given: that does what the signal did before.
+        on_signal: called on the first signal, in the main thread, interrupting the code that runs there. It
+            receives a callback that forwards the signal to the original handler, and must call that soon.
 
     Returns:
-        ends it; what was there before is back, unless somebody else has put something on top.
+        a function that restores the original handlers, unless other handlers were installed on top.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    undo = [
-        _put_before(number, before, heard)
+    restore = [
+        _install(number, original, on_signal)
         for number in (signal.SIGINT, signal.SIGTERM)
-        # Without a handler the process ends at once, and nobody may change that.
-        if callable(before := signal.getsignal(number))
+        # Without a handler, the signal ends the process immediately, which must stay so.
+        if callable(original := signal.getsignal(number))
     ]
 
-    def end() -> None:
-        for one in undo:
-            one()
+    def restore_all() -> None:
+        for restore_one in restore:
+            restore_one()
 
-    return end
+    return restore_all
 
 
-def _put_before(
-    number: int, before: Handler, heard: Callable[[Callable[[], None]], None]
+def _install(
+    number: int, original: Handler, on_signal: Callable[[Callable[[], None]], None]
 ) -> Callable[[], None]:
-    ended = told = False
+    removed = received = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if ended or told:
-            before(number, frame)  # the second one waits for nothing
+        nonlocal received
+        if removed or received:
+            original(number, frame)  # a second signal is forwarded immediately
             return
-        told = True
+        received = True
 
-        def then() -> None:
-            before(number, frame)
+        def forward() -> None:
+            original(number, frame)
 
-        heard(then)
+        on_signal(forward)
 
-    def end() -> None:
-        nonlocal ended
-        ended = True
+    def restore() -> None:
+        nonlocal removed
+        removed = True
         if signal.getsignal(number) is handle:
-            signal.signal(number, before)
+            signal.signal(number, original)
 
     signal.signal(number, handle)
-    return end
+    return restore

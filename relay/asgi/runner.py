@@ -1,6 +1,6 @@
-"""A relay that lives in a host's event loop: started, kept running, and stopped with it.
+"""Relay in the event loop of a host: starts, restarts after errors, and stops with the host.
 
-Nothing here may end the host, and nothing may be left when it ends.
+Invariants: no error here stops the host, and no task remains after ``stop``.
 """
 
 import asyncio
@@ -32,193 +32,199 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape.asgi")
 
 RETRY_DELAY: Final = 5.0
-"""Seconds after which a relay that could not run is started again."""
+"""Seconds before a relay that failed is restarted."""
 
 ABORT_TIMEOUT: Final = 1.0
-"""Seconds that the tasks of clients have to end when they were cut."""
+"""Seconds that the tasks of aborted clients have to end."""
 
-GOODBYE_TIMEOUT: Final = 1.0
-"""Seconds that the host's shutdown waits at most for clients to take their goodbye."""
+BYE_TIMEOUT: Final = 1.0
+"""Maximum seconds by which the host's shutdown is delayed so that clients receive ``bye``."""
 
-_LOOK: Final = 0.02
+_POLL_INTERVAL: Final = 0.02
+"""Seconds between two checks whether clients have disconnected or messages are sent."""
 
 
 class MountedRelay:
-    """A relay's parts, for as long as the host runs.
+    """Relay that runs as long as its host, and is rebuilt after an error.
 
     Args:
-        settings: what was set.
-        origins: pages that may connect.
+        settings: relay settings.
+        origins: origins of pages that may connect.
 
     Attributes:
-        components: those of the relay that runs; None before ``start`` and after ``stop``.
-        leaving: True once the host shuts down.
+        components: components of the running relay; None before ``start`` and after ``stop``.
+        http_app: ASGI application for HTTP requests; set by ``start``.
+        stopping: whether the host is shutting down.
 
     Raises:
-        ConfigurationError: with these settings no token can be verified.
+        ConfigurationError: tokens cannot be verified with these settings.
         KeysError: the key cannot be used.
         RevocationsError: the list of revoked tokens cannot be read.
     """
 
-    pages: ASGIApp
+    http_app: ASGIApp
 
     def __init__(self, settings: RelaySettings, origins: Origins) -> None:
         if settings.auth == "jwt" and (problem := token_settings_error(settings)) is not None:
             raise problem
         self.components: Components | None = None
-        self.leaving = False
+        self.stopping = False
         self._settings = settings
         self._origins = origins
-        self._authority()  # a key that cannot be used is said where it was given
-        self._keeper: asyncio.Task[None] | None = None
-        self._opened = asyncio.Event()
-        self._deaf: Callable[[], None] | None = None
-        self._going: asyncio.Task[None] | None = None
+        self._token_service()  # fail early: an unusable key is an error of the caller
+        self._task: asyncio.Task[None] | None = None
+        self._open_event = asyncio.Event()
+        self._restore_signals: Callable[[], None] | None = None
+        self._bye_task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"MountedRelay({redact_url(self._url)}, {self.components and self.components.connections!r})"
 
     @property
     def running(self) -> bool:
-        """True from ``start`` to ``stop``, or to the end of the event loop."""
-        return self._keeper is not None and not self._keeper.done()
+        """Whether the relay is started and not stopped, and its event loop is running."""
+        return self._task is not None and not self._task.done()
 
     def start(self) -> None:
-        """Start in this event loop; whether NATS is there shows later."""
+        """Start the relay in the running event loop, without waiting for NATS."""
         loop = asyncio.get_running_loop()
-        self.leaving = False
-        self._opened = asyncio.Event()
-        self._keeper = loop.create_task(self._keep(self._build()), name="tickertape")
+        self.stopping = False
+        self._open_event = asyncio.Event()
+        self._task = loop.create_task(self._run(self._build()), name="tickertape")
 
-        def heard(then: Callable[[], None]) -> None:
-            def leave() -> None:
-                self._going = loop.create_task(self._say_goodbye(then), name="tickertape-goodbye")
+        def on_signal(forward: Callable[[], None]) -> None:
+            def start_bye() -> None:
+                self._bye_task = loop.create_task(self._send_bye(forward), name="tickertape-bye")
 
             try:
-                loop.call_soon_threadsafe(leave)
+                loop.call_soon_threadsafe(start_bye)
             except RuntimeError:
-                then()  # the loop has ended
+                forward()  # the event loop is closed
 
-        self._deaf = host_signals.hear(heard)
+        self._restore_signals = host_signals.intercept(on_signal)
 
-    async def opened(self, patience: float) -> Components | None:
-        """The components, once clients are let in, or after so many seconds; None when the host has ended."""
+    async def wait_until_open(self, timeout: float) -> Components | None:  # noqa: ASYNC109 - returns on timeout
+        """Wait until the relay accepts clients, and return its components; None if the host has stopped.
+
+        Args:
+            timeout: maximum seconds to wait; after that, the components reject the client themselves.
+        """
         try:
-            async with asyncio.timeout(patience):
-                await self._opened.wait()
+            async with asyncio.timeout(timeout):
+                await self._open_event.wait()
         except TimeoutError:
-            log.debug("a client is sent away: NATS is not there, or not ready yet")
+            log.debug("rejecting a client: NATS is unreachable, or the feed is not ready yet")
         return self.components
 
-    async def _say_goodbye(self, then: Callable[[], None]) -> None:
-        """Let ``bye`` go out, as far as clients take it soon, before the host closes their sockets."""
+    async def _send_bye(self, forward: Callable[[], None]) -> None:
+        """Send ``bye`` to all clients, then forward the signal, upon which the host closes their sockets."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + GOODBYE_TIMEOUT
+        deadline = loop.time() + BYE_TIMEOUT
         try:
-            self.leave()
-            while self.components is not None and _unsent(self.components) and loop.time() < until:  # noqa: ASYNC110 - no event for all
-                await asyncio.sleep(_LOOK)
+            self.begin_shutdown()
+            while self.components is not None and _has_unsent(self.components) and loop.time() < deadline:  # noqa: ASYNC110 - no event covers all clients
+                await asyncio.sleep(_POLL_INTERVAL)
         finally:
-            then()
+            forward()
 
-    def leave(self) -> None:
-        """The host shuts down: let nobody in any more, and say ``bye`` to those who are there."""
-        self.leaving = True
+    def begin_shutdown(self) -> None:
+        """Stop accepting clients, and send ``bye`` to all sessions."""
+        self.stopping = True
         if self.components is not None:
-            self._shut(self.components)
-        self._opened.set()  # whoever waits need not wait any longer
+            self._close_all(self.components)
+        self._open_event.set()  # wake up the clients in wait_until_open
 
     async def stop(self) -> None:
-        """Say ``bye``, wait until it is read, and end everything."""
-        self.leave()
-        if self._deaf is not None:
-            self._deaf()
+        """Send ``bye``, wait until clients have disconnected, and stop all tasks."""
+        self.begin_shutdown()
+        if self._restore_signals is not None:
+            self._restore_signals()
         if self.components is not None:
-            await _emptied(self.components, CLOSE_TIMEOUT)
-            for member in self.components.connections.all():
-                member.abort()
-            await _emptied(self.components, ABORT_TIMEOUT)
-        if self._keeper is not None:
-            await cancel_and_wait(self._keeper)
-        self._keeper = self.components = None
+            await _wait_for_disconnects(self.components, CLOSE_TIMEOUT)
+            for client in self.components.connections.all():
+                client.abort()
+            await _wait_for_disconnects(self.components, ABORT_TIMEOUT)
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+        self._task = self.components = None
 
-    # Inside.
+    # Internals.
 
     @property
     def _url(self) -> str:
         return self._settings.nats_url or connection.DEFAULT_URL
 
-    def _authority(self) -> TokenService | None:
+    def _token_service(self) -> TokenService | None:
         return TokenService(self._settings) if self._settings.auth == "jwt" else None
 
     def _build(self) -> Components:
         capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
-        components = assemble(self._settings, self._url, self._origins, capacity, self._authority())
-        self.components, self.pages = components, mounted_app(components.connections, components.history)
+        components = assemble(self._settings, self._url, self._origins, capacity, self._token_service())
+        self.components, self.http_app = components, mounted_app(components.connections, components.history)
         return components
 
-    async def _keep(self, components: Components) -> None:
-        """Keep a relay running until cancelled; what ends one is said, and another is started."""
+    async def _run(self, components: Components) -> None:
+        """Run a relay until cancelled; log the error that ends it, and start a new relay."""
         while True:
             loaded = asyncio.Event()
             opening = asyncio.create_task(self._open(components, loaded), name="tickertape-open")
             try:
                 await components.run(loaded)
             except (StreamsError, AccessError) as error:
-                log.error("the feed is closed, and tried again in %g s: %s", RETRY_DELAY, error)
+                log.error("the feed is closed, retrying in %g s: %s", RETRY_DELAY, error)
             except Exception:
-                log.exception("a fault ends the feed; it starts again in %g s", RETRY_DELAY)
+                log.exception("the feed failed with an internal error, restarting in %g s", RETRY_DELAY)
             finally:
                 await cancel_and_wait(opening)
-                self._shut(components)
+                self._close_all(components)
             await asyncio.sleep(RETRY_DELAY)
             components = self._build()
 
     async def _open(self, components: Components, loaded: asyncio.Event) -> None:
         await loaded.wait()
-        if not self.leaving:
+        if not self.stopping:
             components.connections.start_accepting()
-            self._opened.set()
+            self._open_event.set()
             log.info("the feed is ready")
 
-    def _shut(self, components: Components) -> None:
-        self._opened.clear()
+    def _close_all(self, components: Components) -> None:
+        self._open_event.clear()
         components.connections.stop_accepting()
         components.connections.send_bye(list(components.hub.sessions))
 
 
 class MountedCollector(Collector):
-    """Metrics of the relay that runs now, for a registry of the host's; none while there is none.
+    """Collector for a registry of the host, with the metrics of the running relay.
 
     Args:
-        relay: that they are of.
+        relay: relay whose metrics are collected.
     """
 
     def __init__(self, relay: MountedRelay) -> None:
         self._relay = relay
 
     def describe(self) -> Iterable[Metric]:
-        """One name for all: a registry that has it must refuse a second feed, whose names are the same."""
+        """Return one name for all metrics, so that a registry rejects a second feed with the same names."""
         return [InfoMetricFamily("tickertape_build", "Version of the relay")]
 
     def collect(self) -> Iterable[Metric]:
-        """All that ``/metrics`` of a relay says of itself; of the process the host's registry tells."""
+        """Return the relay's metrics; those of the process are left to the host's registry."""
         components = self._relay.components
         if components is None:
             return []
         return RelayCollector(components.metrics_snapshot).collect()
 
 
-def _unsent(components: Components) -> bool:
-    """Tell whether something that was said to a client is not yet with the host's server."""
+def _has_unsent(components: Components) -> bool:
+    """Return whether the host's server has not yet accepted all messages to clients."""
     return not all(
         client.sent for client in components.connections.all() if isinstance(client, AsgiConnection)
     )
 
 
-async def _emptied(components: Components, seconds: float) -> None:
-    """Wait until all clients are gone, but not longer."""
+async def _wait_for_disconnects(components: Components, seconds: float) -> None:
+    """Wait until all clients have disconnected, for at most the given seconds."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while len(components.connections) and loop.time() < until:  # noqa: ASYNC110 - no client knows whether it is the last
-        await asyncio.sleep(_LOOK)
+    deadline = loop.time() + seconds
+    while len(components.connections) and loop.time() < deadline:  # noqa: ASYNC110 - no event for the last disconnect
+        await asyncio.sleep(_POLL_INTERVAL)

@@ -1,4 +1,4 @@
-"""``GET /events``: history as JSON, from the log and the same readers that serve clients who come back."""
+"""``GET /events``: history as JSON, from the event log and the replay readers that also serve reconnects."""
 
 import re
 from dataclasses import dataclass
@@ -22,28 +22,29 @@ from tickertape.relay.ingest.replay_readers import ReplayReaders
 
 MAX_LIMIT: Final = 1_000
 DEFAULT_LIMIT: Final = 100
+"""Events in one page."""
+
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of events in one page, from which it ends early; ``more`` says so."""
+"""Maximum bytes of events in one page; if the page ends early, ``more`` is true."""
 
 MAX_CHUNKS: Final = 32
-"""Stretches that one request may read; ``more`` and ``cursor`` let the client go on."""
-
+"""Replay chunks that one request may read; the client continues with ``more`` and ``cursor``."""
 
 PAGE_KEYS: Final = ("until", "limit", "order")
-"""Parameters beside those of the feed."""
+"""Query parameters in addition to those of the feed."""
 
 _LIMIT: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for.
+    """Parsed query of ``/events``.
 
     Attributes:
-        request: filter and start, as for the feed.
-        until: last position; None means the newest.
-        limit: most events.
-        newest_first: whether they are taken from the end; they are in stream order all the same.
+        request: filter and start position, as for the feed.
+        until: last position to return; None means the newest event.
+        limit: maximum number of events.
+        newest_first: read from the end of the range; the page is in stream order nevertheless.
     """
 
     request: Request
@@ -53,10 +54,10 @@ class Query:
 
 
 def parse(query: str) -> Query:
-    """Read the query of ``/events``.
+    """Parse the query string of ``/events``.
 
     Raises:
-        ProtocolError: a value is not legal.
+        ProtocolError: a parameter is unknown or invalid.
     """
     values = read_query(query, (*QUERY_KEYS, *PAGE_KEYS))
     limit, order = values.get("limit", str(DEFAULT_LIMIT)), values.get("order", "oldest")
@@ -72,126 +73,141 @@ def parse(query: str) -> Query:
 
 
 class _Page:
-    """What was gathered; ``place`` is where the next page begins, or ends when it is read backwards."""
+    """Page under construction.
 
-    def __init__(self, place: int) -> None:
-        self.place = place
-        self.found: list[Record] = []
-        self.room = MAX_PAGE_BYTES
+    Attributes:
+        position: sequence up to which events were read: the next page continues there.
+        records: matching events in stream order.
+        bytes_left: bytes until the page is full.
+        gap: range that the stream no longer has; None if the page is complete.
+    """
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.records: list[Record] = []
+        self.bytes_left = MAX_PAGE_BYTES
         self.gap: Gap | None = None
 
-    def add(self, some: list[Record], *, at_end: bool) -> None:
-        self.found = self.found + some if at_end else some + self.found
-        self.room -= sum(len(record.encoded) for record in some)
+    def add(self, records: list[Record], *, at_end: bool) -> None:
+        self.records = self.records + records if at_end else records + self.records
+        self.bytes_left -= sum(len(record.encoded) for record in records)
 
-    def lost(self, start: int, end: int) -> None:
-        """Note that events in a range are gone; ranges are merged, since nobody can count them anyway."""
+    def add_gap(self, start: int, end: int) -> None:
+        """Record a range of deleted events; ranges are merged, since the number of lost events is unknown
+        anyway."""
         if self.gap is not None:
             start, end = min(start, self.gap.start), max(end, self.gap.end)
         self.gap = Gap(start, end, "retention")
 
-    def note_holes(self, log: EventLog, after: int, upto: int) -> None:
-        for hole in log.missing_ranges_between(after, upto):
-            self.lost(max(after, hole.start), min(upto, hole.end))
+    def add_missing_ranges(self, log: EventLog, after: int, upto: int) -> None:
+        for missing_range in log.missing_ranges_between(after, upto):
+            self.add_gap(max(after, missing_range.start), min(upto, missing_range.end))
 
 
 class History:
-    """Pages through the stream.
+    """Paged history of the stream.
 
     Args:
-        hub: its log and epoch.
-        readers: for what is older.
+        hub: hub with the event log and the epoch.
+        readers: readers of events that are older than the log.
     """
 
     def __init__(self, hub: Hub, readers: ReplayReaders) -> None:
         self._hub = hub
         self._readers = readers
 
-    async def page(self, query: Query, wanted: Filter, now: float) -> bytes:
-        """One page, as JSON: ``events``, ``cursor`` to go on from (or ``until``, newest first), ``more``.
+    async def page(self, query: Query, filter: Filter, now: float) -> bytes:
+        """Return one page as JSON with ``events``, ``cursor`` and ``more``.
 
-        Where the stream has let go of events in the page's range, it also has ``gap``, as on the feed.
+        The client passes ``cursor`` as the cursor of its next request, or as ``until`` if it reads the newest
+        events first. If the stream no longer has events in the range of the page, the page has a ``gap``, as
+        on the feed.
 
         Args:
-            query: what is asked for.
-            wanted: its filter, cut to what the client may see.
+            query: parsed query.
+            filter: filter of the query, restricted to the client's grant.
             now: UNIX seconds.
 
         Raises:
-            ProtocolError: a cursor of another stream, or ahead of it.
+            ProtocolError: a cursor does not belong to this stream.
             StreamsError: NATS is unreachable.
         """
         hub = self._hub
-        end = hub.log.head if query.until is None else min(await self._own(query.until), hub.log.head)
+        end = hub.log.head if query.until is None else min(await self._resolve(query.until), hub.log.head)
         if query.request.cursor is not None:
-            start = await self._own(query.request.cursor)
+            start = await self._resolve(query.request.cursor)
         elif query.request.since is not None:
             moment = query.request.since.at(now)
-            reaches = hub.log.reaches(moment)
-            start = hub.log.after_time(moment) if reaches else await self._readers.position_at(moment)
+            in_log = hub.log.reaches(moment)
+            start = hub.log.after_time(moment) if in_log else await self._readers.position_at(moment)
         else:
             start = await self._readers.position_at(0)
         if query.newest_first:
-            page = await self._backward(wanted, start, end, query.limit)
-            more = page.place > start
+            page = await self._read_backward(filter, start, end, query.limit)
+            more = page.position > start
         else:
-            page = await self._forward(wanted, start, end, query.limit)
-            more = page.place < end
+            page = await self._read_forward(filter, start, end, query.limit)
+            more = page.position < end
         gap = None if page.gap is None else page.gap.message(hub.epoch)
-        events = [record.encoded for record in page.found]
-        return encode.encode_history_page(events, hub.fanout.cursor(page.place), more=more, gap=gap)
+        events = [record.encoded for record in page.records]
+        return encode.encode_history_page(events, hub.fanout.cursor(page.position), more=more, gap=gap)
 
-    async def _own(self, cursor: Cursor) -> int:
-        """Return the sequence of a cursor of this stream.
+    async def _resolve(self, cursor: Cursor) -> int:
+        """Return the sequence of a cursor.
 
         Raises:
-            ProtocolError: it is of another stream, or of a part that this one has lost.
+            ProtocolError: the cursor belongs to another stream, or to a part that the stream has lost.
             StreamsError: NATS is unreachable.
         """
         if cursor.epoch != self._hub.epoch:
-            raise ProtocolError(ErrorCode.BAD_CURSOR, f"cursor {cursor} is of another stream")
+            raise ProtocolError(ErrorCode.BAD_CURSOR, f"cursor {cursor} belongs to another stream")
         if cursor.sequence <= self._hub.log.head:
             valid = self._hub.sessions.knows(cursor)
             if valid is None:
                 valid = not await self._readers.is_stale_cursor(cursor, {})
             if not valid:
                 raise ProtocolError(
-                    ErrorCode.BAD_CURSOR, f"cursor {cursor} is of a part that the stream lost"
+                    ErrorCode.BAD_CURSOR, f"cursor {cursor} belongs to a part that the stream has lost"
                 )
         return cursor.sequence
 
-    async def _forward(self, wanted: Filter, place: int, end: int, limit: int) -> "_Page":
-        page = _Page(place)
+    async def _read_forward(self, filter: Filter, start: int, end: int, limit: int) -> "_Page":
+        page = _Page(start)
         for _ in range(MAX_CHUNKS):
-            if page.place >= end or len(page.found) >= limit or page.room <= 0:
+            if page.position >= end or len(page.records) >= limit or page.bytes_left <= 0:
                 break
-            log = await self._source(page.place)
-            if page.place < log.floor:
-                page.lost(page.place, min(log.floor, end))
-                page.place = min(log.floor, end)
+            log = await self._log_after(page.position)
+            if page.position < log.floor:
+                page.add_gap(page.position, min(log.floor, end))
+                page.position = min(log.floor, end)
                 continue
-            before, upto = page.place, min(end, log.head)
-            some, page.place = log.select(wanted, before, upto, limit - len(page.found), page.room)
-            page.add(some, at_end=True)
-            page.note_holes(log, before, page.place)
+            before, upto = page.position, min(end, log.head)
+            records, page.position = log.select(
+                filter, before, upto, limit - len(page.records), page.bytes_left
+            )
+            page.add(records, at_end=True)
+            page.add_missing_ranges(log, before, page.position)
         return page
 
-    async def _backward(self, wanted: Filter, start: int, end: int, limit: int) -> "_Page":
+    async def _read_backward(self, filter: Filter, start: int, end: int, limit: int) -> "_Page":
         page = _Page(end)
         for _ in range(MAX_CHUNKS):
-            if page.place <= start or len(page.found) >= limit or page.room <= 0:
+            if page.position <= start or len(page.records) >= limit or page.bytes_left <= 0:
                 break
-            log = await self._source(page.place - 1)
-            if log.floor >= page.place:
-                page.lost(start, page.place)  # the stream has let go of what lies further back
-                page.place = start
+            log = await self._log_after(page.position - 1)
+            if log.floor >= page.position:
+                page.add_gap(start, page.position)  # the stream no longer has older events
+                page.position = start
                 break
-            before, begin = page.place, max(start, log.floor)
-            some, page.place = log.select_last(wanted, begin, before, limit - len(page.found), page.room)
-            page.add(some, at_end=False)
-            page.note_holes(log, page.place, before)
+            before, begin = page.position, max(start, log.floor)
+            records, page.position = log.select_last(
+                filter, begin, before, limit - len(page.records), page.bytes_left
+            )
+            page.add(records, at_end=False)
+            page.add_missing_ranges(log, page.position, before)
         return page
 
-    async def _source(self, place: int) -> EventLog:
+    async def _log_after(self, position: int) -> EventLog:
+        """Return a log with the events after a position: the event log, or a replay chunk."""
         log = self._hub.log
-        return log if place >= log.floor else await self._readers.chunk_after(place)
+        return log if position >= log.floor else await self._readers.chunk_after(position)

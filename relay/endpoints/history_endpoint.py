@@ -1,4 +1,4 @@
-"""``GET /events``: a page of history for whoever may see it."""
+"""ASGI endpoint of ``GET /events``: authentication, limits and errors around a page of history."""
 
 from collections import Counter
 from typing import Final
@@ -24,15 +24,15 @@ from tickertape.relay.transport.http_errors import (
 from tickertape.nats.streams import StreamsError
 
 MAX_CONCURRENT_PAGES: Final = 4
-"""Pages on their way to one client; each holds up to 4 MiB until it is read."""
+"""Pages that one client may read simultaneously; each holds up to 4 MiB until it is sent."""
 
 
 class HistoryEndpoint:
-    """The page, as an ASGI application.
+    """Endpoint of ``/events`` as an ASGI application.
 
     Args:
-        connections: who may come in.
-        history: what is read.
+        connections: connections whose authentication and limits apply.
+        history: history to read.
     """
 
     def __init__(self, connections: Connections, history: History) -> None:
@@ -43,25 +43,29 @@ class HistoryEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = request_headers(scope)
         if scope["method"] == "OPTIONS":
-            answer = Response(status_code=204, headers=cors_headers(self._connections.request_auth, headers))
-            await answer(scope, receive, send)
+            preflight = Response(
+                status_code=204, headers=cors_headers(self._connections.request_auth, headers)
+            )
+            await preflight(scope, receive, send)
             return
         try:
             query = parse(scope["query_string"].decode("latin-1"))
             grant = self._connections.request_auth.grant(headers)
             if grant is None:
-                raise ProtocolError(ErrorCode.UNAUTHORIZED, "a token is needed; send 'Authorization: Bearer'")
-            wanted = grant.intersect(query.request.subjects, query.request.level)
+                raise ProtocolError(
+                    ErrorCode.UNAUTHORIZED, "token required; send it as 'Authorization: Bearer'"
+                )
+            filter = grant.intersect(query.request.subjects, query.request.level)
             client_key = self._client_key(scope, grant)
             if self._in_flight[client_key] >= MAX_CONCURRENT_PAGES:
                 message = f"{MAX_CONCURRENT_PAGES} pages are already being read; wait for one to finish"
                 raise ProtocolError(ErrorCode.TOO_MANY, message)
         except ProtocolError as error:
-            await self._refuse(error, scope, receive, send)
+            await self._send_error(error, scope, receive, send)
             return
         self._in_flight[client_key] += 1
         try:
-            page = await self._page(query, wanted)
+            page = await self._page(query, filter)
             found = StreamedResponse(
                 page,
                 media_type="application/json",
@@ -69,39 +73,40 @@ class HistoryEndpoint:
             )
             await found(scope, receive, send)
         except ProtocolError as error:
-            await self._refuse(error, scope, receive, send)
+            await self._send_error(error, scope, receive, send)
         finally:
             self._in_flight[client_key] -= 1
             if not self._in_flight[client_key]:
                 del self._in_flight[client_key]
 
-    async def _page(self, query: Query, wanted: Filter) -> bytes:
-        """Read the page.
+    async def _page(self, query: Query, filter: Filter) -> bytes:
+        """Read a page.
 
         Raises:
-            ProtocolError: it cannot be read.
+            ProtocolError: the page cannot be read.
         """
         try:
-            return await self._history.page(query, wanted, self._connections.clock())
+            return await self._history.page(query, filter, self._connections.clock())
         except ProtocolError:
             raise
         except (StreamsError, NatsError, OSError) as error:
             raise ProtocolError(
-                ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; try again"
+                ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; retry later"
             ) from None
         except Exception as error:
             self._connections.record_request_error("a request for /events", error)
             raise ProtocolError(ErrorCode.INTERNAL, REASON) from None
 
     def _client_key(self, scope: Scope, grant: Grant) -> str:
+        """Return the key that a client's concurrent pages are counted by: token subject or address."""
         return grant.subject or self._connections.request_auth.client_address(
             request_peer(scope), request_headers(scope)
         )
 
-    async def _refuse(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send_error(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         client_slot = scope["state"].get("client_slot")
         if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
             self._connections.admission.penalize(client_slot.address, self._connections.clock())
-        answer = error_response(error)
-        answer.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
-        await answer(scope, receive, send)
+        response = error_response(error)
+        response.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
+        await response(scope, receive, send)

@@ -1,6 +1,6 @@
-"""What the two ports serve beside the feed: the dashboard and health; metrics, probes and status.
+"""HTTP routes: dashboard, history and health on the main port; metrics, probes and status on the ops port.
 
-And what a feed within another application serves beside itself.
+A mounted feed serves the routes of the main port without the dashboard.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -35,7 +35,7 @@ from tickertape.relay.transport.http_errors import (
 
 DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
 
-_SECURITY: Final = [
+_SECURITY_HEADERS: Final = [
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -44,36 +44,38 @@ _SECURITY: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    # A new relay comes with a new page; without this a browser may keep the old one for days.
+    # A relay upgrade changes the page; without this header, browsers may cache the old page for days.
     (b"cache-control", b"no-cache"),
 ]
 
 
 class _SecurityHeaders:
+    """Middleware that adds the security headers to every response."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SECURITY]
+                message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 class _Guard:
-    """Names that lead here, the rate of requests, and pages of other sites, before any page is made."""
+    """Middleware that rejects requests by host name, origin and request rate before they are routed."""
 
     def __init__(self, app: ASGIApp, connections: Connections) -> None:
         self._app = app
         self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._refused(scope) if scope["type"] == "http" else None
-        await (refused or self._app)(scope, receive, send)
+        rejection = self._check(scope) if scope["type"] == "http" else None
+        await (rejection or self._app)(scope, receive, send)
 
-    def _refused(self, scope: Scope) -> Response | None:
+    def _check(self, scope: Scope) -> Response | None:
         connections, headers, address = self._connections, request_headers(scope), request_peer(scope)
         try:
             connections.request_auth.check_origin(address, headers, secure=scope["scheme"] == "https")
@@ -85,35 +87,34 @@ class _Guard:
             client_slot, client, connections.clock()
         ):
             return error_response(
-                ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; try again later")
+                ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; retry later")
             )
         return None
 
 
 def main_app(connections: Connections, history: History) -> ASGIApp:
-    """Pages of the main port: ``/``, its assets, ``/events`` and ``/health``."""
-
+    """Build the application of the main port: ``/``, its assets, ``/events`` and ``/health``."""
     assets = Assets(directory=DASHBOARD)
 
     async def dashboard(request: Request) -> Response:
         return await assets.get_response("built/index.html", request.scope)
 
-    return _guarded(
+    return _guard(
         connections,
         [
             Route("/", dashboard),
-            *_beside_the_feed(connections, history),
+            *_common_routes(connections, history),
             Mount("/assets", assets),
         ],
     )
 
 
 def mounted_app(connections: Connections, history: History) -> ASGIApp:
-    """Pages of a feed within another application: ``/events`` and ``/health``."""
-    return _guarded(connections, [Route("/", _upgrade_required), *_beside_the_feed(connections, history)])
+    """Build the HTTP application of a mounted feed: ``/events`` and ``/health``."""
+    return _guard(connections, [Route("/", _upgrade_required), *_common_routes(connections, history)])
 
 
-def _beside_the_feed(connections: Connections, history: History) -> list[BaseRoute]:
+def _common_routes(connections: Connections, history: History) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
         return JSONResponse(connections.health(), status_code=200 if connections.healthy else 503)
 
@@ -126,40 +127,40 @@ def _beside_the_feed(connections: Connections, history: History) -> list[BaseRou
 
 async def _upgrade_required(request: Request) -> Response:
     path = request.url.path
-    return http_error_response(426, f"{path} is a WebSocket: connect with ws:// or wss://", UPGRADE_HEADERS)
+    return http_error_response(426, f"{path} is a WebSocket; connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
-def _guarded(connections: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
-    # The headers are outside of Starlette, so that its answer to a fault has them too.
+def _guard(connections: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
+    # Wrapped around Starlette, so that its response to an internal error has the headers too.
     return _SecurityHeaders(
-        json_app(routes, [Middleware(_Guard, connections=connections)], _counted(connections))
+        json_app(routes, [Middleware(_Guard, connections=connections)], _count_errors(connections))
     )
 
 
-def _counted(connections: Connections) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def counted(request: Request, error: Exception) -> Response:
+def _count_errors(connections: Connections) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def count_and_answer(request: Request, error: Exception) -> Response:
         connections.hub.stats.errors["request"] += 1
         return await handle_internal_error(request, error)
 
-    return counted
+    return count_and_answer
 
 
 def json_app(
     routes: Sequence[BaseRoute],
     middleware: Sequence[Middleware] = (),
-    failed: Callable[[Request, Exception], Awaitable[Response]] = handle_internal_error,
+    on_error: Callable[[Request, Exception], Awaitable[Response]] = handle_internal_error,
 ) -> ASGIApp:
-    """Build pages whose errors are JSON, as all of ours are.
+    """Build an application whose errors are JSON.
 
     Args:
-        routes: of the pages.
-        middleware: around them.
-        failed: answers a request that ends in an exception.
+        routes: routes of the application.
+        middleware: middleware around the routes.
+        on_error: answers a request that raised an exception.
     """
     return Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={HTTPException: handle_http_exception, Exception: failed},
+        exception_handlers={HTTPException: handle_http_exception, Exception: on_error},
     )
 
 
@@ -169,17 +170,17 @@ def relay_ops_app(
     lag: Callable[[], int],
     reading: Callable[[], MetricsSnapshot],
 ) -> ASGIApp:
-    """Pages of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
+    """Build the application of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
     Args:
-        connections: the connections.
-        ready: whether clients should be sent here.
-        lag: events that are in the stream and not taken in yet.
-        reading: all numbers of the relay, for ``/metrics``.
+        connections: connections of the relay.
+        ready: returns whether clients should be sent here.
+        lag: returns the number of events in the stream that are not ingested yet.
+        reading: returns all numbers of the relay, for ``/metrics``.
     """
     registry = metrics.make_registry(reading)
 
-    async def whole() -> CollectorRegistry:
+    async def current_registry() -> CollectorRegistry:
         return registry
 
     async def is_ready() -> bool:
@@ -188,7 +189,7 @@ def relay_ops_app(
     async def status() -> dict[str, Any]:
         return _status(connections, ready(), lag())
 
-    return ops_app(whole, is_ready, status)
+    return ops_app(current_registry, is_ready, status)
 
 
 def ops_app(
@@ -196,12 +197,12 @@ def ops_app(
     ready: Callable[[], Awaitable[bool]],
     status: Callable[[], Awaitable[dict[str, Any]]],
 ) -> ASGIApp:
-    """Build the pages of the ops port of one relay, or of all workers together.
+    """Build the application of the ops port for one relay, or for all workers together.
 
     Args:
-        registry: makes the metrics.
-        ready: whether clients should be sent here.
-        status: makes ``/statusz``.
+        registry: returns the metrics.
+        ready: returns whether clients should be sent here.
+        status: returns the response body of ``/statusz``.
     """
 
     async def all_metrics(request: Request) -> Response:

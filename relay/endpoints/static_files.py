@@ -1,7 +1,7 @@
-"""The dashboard's files over HTTP: packed for whoever takes that, and not sent again while they are the same.
+"""Static files of the dashboard, with gzip compression and conditional requests.
 
-Invariants: a file is packed once, not once per visitor; a change of the file is seen by the next request;
-what is packed and what is not have different tags, and a cache on the way is told which header decides.
+Invariants: a file is compressed once, not once per request; the next request sees a changed file; compressed
+and uncompressed responses have different ETags, and ``Vary`` tells caches which header selects them.
 """
 
 import gzip
@@ -14,15 +14,15 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Receive, Scope, Send
 
-_PACKED_FILES: Final = 256
-"""Versions of files that are kept packed; the page has some fifty."""
+_MAX_COMPRESSED_FILES: Final = 256
+"""File versions that are kept compressed; the dashboard has about fifty files."""
 
-_TEXT: Final = ("text/", "image/svg+xml", "application/javascript", "application/json")
-"""Media types that get smaller by packing."""
+_COMPRESSIBLE: Final = ("text/", "image/svg+xml", "application/javascript", "application/json")
+"""Prefixes of media types that compress well."""
 
 
 class Assets(StaticFiles):
-    """Files of a folder, with gzip."""
+    """Static files of a folder, with gzip compression."""
 
     def file_response(
         self,
@@ -31,49 +31,53 @@ class Assets(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
-        """Answer with a file, packed where the request allows that (RFC 9110, 12.5.3)."""
-        asked = Headers(scope=scope)
-        whole = _WholeFile(full_path, status_code=status_code, stat_result=stat_result)
-        whole.headers["accept-ranges"] = "none"
-        answer: Response = whole
-        if whole.headers["content-type"].startswith(_TEXT):
-            if _takes_gzip(asked.get("accept-encoding", "")):
-                answer = _packed_response(whole, stat_result)
-            answer.headers["vary"] = "Accept-Encoding"
-        return NotModifiedResponse(answer.headers) if self.is_not_modified(answer.headers, asked) else answer
+        """Return a file, compressed if the request accepts gzip (RFC 9110, 12.5.3)."""
+        request_headers = Headers(scope=scope)
+        file = _CompleteFile(full_path, status_code=status_code, stat_result=stat_result)
+        file.headers["accept-ranges"] = "none"
+        response: Response = file
+        if file.headers["content-type"].startswith(_COMPRESSIBLE):
+            if _accepts_gzip(request_headers.get("accept-encoding", "")):
+                response = _compressed_response(file, stat_result)
+            response.headers["vary"] = "Accept-Encoding"
+        if self.is_not_modified(response.headers, request_headers):
+            return NotModifiedResponse(response.headers)
+        return response
 
 
-class _WholeFile(FileResponse):
-    """A file that is sent whole: Starlette refuses a range that it does not understand, and not in JSON."""
+class _CompleteFile(FileResponse):
+    """Response that ignores ranges, since Starlette rejects invalid ones with an error that is not JSON."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [one for one in scope["headers"] if one[0] != b"range"]  # as RFC 9110, 14.2 allows
+        headers = [
+            header for header in scope["headers"] if header[0] != b"range"
+        ]  # allowed by RFC 9110, 14.2
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-def _packed_response(whole: FileResponse, stat_result: os.stat_result) -> Response:
+def _compressed_response(file: FileResponse, stat_result: os.stat_result) -> Response:
     headers = {
         "content-encoding": "gzip",
-        "content-type": whole.headers["content-type"],
-        "last-modified": whole.headers["last-modified"],
-        "etag": f'{whole.headers["etag"].removesuffix(chr(34))}-gzip"',
+        "content-type": file.headers["content-type"],
+        "last-modified": file.headers["last-modified"],
+        "etag": f'{file.headers["etag"].removesuffix(chr(34))}-gzip"',
     }
     return Response(
-        _packed(str(whole.path), stat_result.st_mtime_ns, stat_result.st_size), whole.status_code, headers
+        _compress(str(file.path), stat_result.st_mtime_ns, stat_result.st_size), file.status_code, headers
     )
 
 
-@lru_cache(_PACKED_FILES)
-def _packed(path: str, modified: int, size: int) -> bytes:
-    """The file, packed; ``modified`` and ``size`` only say which version it is."""
+@lru_cache(_MAX_COMPRESSED_FILES)
+def _compress(path: str, modified: int, size: int) -> bytes:
+    """Return the compressed file; ``modified`` and ``size`` identify its version in the cache."""
     with open(path, "rb") as file:
         return gzip.compress(file.read(), mtime=0)
 
 
-def _takes_gzip(accepted: str) -> bool:
-    """Whether an ``Accept-Encoding`` has gzip with a weight above zero, or leaves it open with ``*``."""
+def _accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether an ``Accept-Encoding`` gives gzip, or else ``*``, a weight above zero."""
     weights: dict[str, float] = {}
-    for part in accepted.lower().split(","):
+    for part in accept_encoding.lower().split(","):
         name, _, weight = part.partition(";")
         try:
             weights[name.strip()] = float(weight.strip().removeprefix("q=") or 1)

@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
     def _handshake(self, request: Request) -> None:
         path, _, query = request.path.partition("?")
         if unquote(path) != "/ws":
-            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; it is at /ws")
+            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; connect to /ws")
             self._reject(rejection_response(error, HTTPStatus.NOT_FOUND))
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message, Scope
 from tickertape.relay import relay as assembly
 from tickertape.relay.asgi import connection as asgi_client
-from tickertape.relay.asgi.app import _path_within
+from tickertape.relay.asgi.app import _path_below_mount
 from tickertape.relay.asgi.connection import TEXT, AsgiConnection
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
@@ -282,4 +282,4 @@ def test_messages_are_texts_for_the_server() -> None:
 )
 def test_where_it_is_mounted_does_not_matter(path: str, root: str, rest: str) -> None:
     """``root_path`` is what lies above."""
-    assert _path_within({"path": path, "root_path": root}) == rest
+    assert _path_below_mount({"path": path, "root_path": root}) == rest

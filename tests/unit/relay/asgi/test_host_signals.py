@@ -19,7 +19,7 @@ def done() -> Iterator[list[str]]:
 def test_the_host_waits_until_goodbye_is_said(done: list[str]) -> None:
     """Its handler runs when it is told to; at a second signal it waits for nothing."""
     told: list[Callable[[], None]] = []
-    end = host_signals.hear(told.append)
+    end = host_signals.intercept(told.append)
     try:
         signal.raise_signal(signal.SIGTERM)
         assert (len(told), done) == (1, [])
