@@ -20,7 +20,7 @@ from pydantic import BeforeValidator
 from tickertape.errors import ConfigurationError
 from tickertape.text import printable
 
-ROOT: Final = "tickertape"
+ROOT_LOGGER: Final = "tickertape"
 """Parent of all Tickertape loggers."""
 
 LIBRARIES: Final = ("uvicorn", "websockets", "nats", "asyncio")
@@ -28,18 +28,18 @@ LIBRARIES: Final = ("uvicorn", "websockets", "nats", "asyncio")
 
 TEXT_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 LEVELS: Final = ("debug", "info", "warning", "error")
-MAX_LEVEL_FILE: Final = 1_000
+MAX_LEVEL_FILE_BYTES: Final = 1_000
 """Bytes read from a log level file; a valid one is much shorter."""
 
 _STANDARD_FIELDS: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def _lower(value: Any) -> Any:
+def _lowercase(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-Format = Annotated[Literal["auto", "json", "text"], BeforeValidator(_lower)]
-Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+Format = Annotated[Literal["auto", "json", "text"], BeforeValidator(_lowercase)]
+Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
 
 
 class LogLevelError(ConfigurationError):
@@ -59,22 +59,22 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line of JSON."""
-        when = datetime.fromtimestamp(record.created, UTC)
+        created = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
-            "time": f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}Z",
+            "time": f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": _printable(record.getMessage()),
+            "message": _escape_surrogates(record.getMessage()),
         }
         line |= self._slot_field
         if record.exc_info:
-            line["exception"] = _printable(self.formatException(record.exc_info))
+            line["exception"] = _escape_surrogates(self.formatException(record.exc_info))
         extras = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
         try:
             return _dumps(line | extras)
         except TypeError:
             # orjson rejects integers over 64 bits and lone surrogates; log such extras as text.
-            return _dumps(line | {name: _plain(value) for name, value in extras.items()})
+            return _dumps(line | {name: _to_text(value) for name, value in extras.items()})
 
 
 class TextFormatter(logging.Formatter):
@@ -111,7 +111,7 @@ def configure(log_format: Format, level: Level, slot: int | None = None) -> None
 
 def set_level(level: Level) -> None:
     """Set the minimum level of Tickertape's own loggers."""
-    logging.getLogger(ROOT).setLevel(level.upper())
+    logging.getLogger(ROOT_LOGGER).setLevel(level.upper())
 
 
 def read_level(path: Path) -> Level:
@@ -122,7 +122,7 @@ def read_level(path: Path) -> Level:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_LEVEL_FILE).decode("utf-8", "replace").strip().lower()
+            content = file.read(MAX_LEVEL_FILE_BYTES).decode("utf-8", "replace").strip().lower()
     except OSError as error:
         raise LogLevelError(
             f"log level file {path} cannot be read: {error.strerror}", "create it, or remove the setting"
@@ -143,14 +143,14 @@ def _is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def _printable(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     # Lone surrogates, as in undecodable file names, cannot be encoded in JSON.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _dumps(record: dict[str, Any]) -> str:
-    return orjson.dumps(record, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    return orjson.dumps(record, default=_to_text, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _plain(value: Any) -> str:
-    return _printable(str(value))
+def _to_text(value: Any) -> str:
+    return _escape_surrogates(str(value))

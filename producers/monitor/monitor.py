@@ -154,7 +154,7 @@ class Monitor:
 
     def _add_all(self, stored_statuses: dict[str, StoredStatus]) -> None:
         now = time.time()
-        for gateway in self._config.resolved():
+        for gateway in self._config.resolve_gateways():
             stored = stored_statuses.get(gateway.subject)
             if stored is not None:
                 self.status_publisher.record_sequence(gateway.subject, stored.sequence)
@@ -199,7 +199,7 @@ class Monitor:
             return
         now = time.time()
         self._config = config
-        configured = {gateway.subject: gateway for gateway in config.resolved()}
+        configured = {gateway.subject: gateway for gateway in config.resolve_gateways()}
         for subject, current in list(self._monitored.items()):
             gateway = configured.pop(subject, None)
             if gateway == current.gateway:

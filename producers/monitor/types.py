@@ -25,7 +25,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _positive(value: float) -> float:
+def _check_positive(value: float) -> float:
     if value <= 0:
         raise ValueError("must be greater than 0")
     return value
@@ -42,7 +42,7 @@ Pattern = Annotated[str, AfterValidator(subjects.check_pattern)]
 Command = Annotated[list[str], Field(min_length=1)]
 Id = Annotated[str, checked_by(subjects.escape)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-PositiveDuration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_positive)]
+PositiveDuration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_check_positive)]
 Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 

@@ -15,7 +15,7 @@ from tickertape import logging_setup as logs
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("", logs.ROOT, *logs.LIBRARIES)]
+    loggers = [logging.getLogger(name) for name in ("", logs.ROOT_LOGGER, *logs.LIBRARIES)]
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
     yield
     for logger, (level, handlers) in zip(loggers, before, strict=True):

@@ -125,9 +125,9 @@ class MonitorConfig(Settings):
     exchanges: dict[str, ExchangeSettings] = Field(default={})
     gateways: Annotated[list[GatewaySettings], Field(min_length=1, max_length=MAX_GATEWAYS)]
 
-    def resolved(self) -> list[Gateway[ProbeSettings]]:
+    def resolve_gateways(self) -> list[Gateway[ProbeSettings]]:
         """Return the gateways with complete schedules; the innermost setting of each value applies."""
-        return [self._resolve(gateway) for gateway in self.gateways]
+        return [self._resolve_gateway(gateway) for gateway in self.gateways]
 
     def connectivity_checks(self) -> list[Check[ProbeSettings]]:
         """Return the checks of the monitor's own connectivity; empty if the file has none."""
@@ -135,7 +135,7 @@ class MonitorConfig(Settings):
             return []
         return [_check(probe, self.connectivity, self.defaults) for probe in self.connectivity.probes]
 
-    def _resolve(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
+    def _resolve_gateway(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
         dwell = gateway.dwell if gateway.dwell is not None else self.defaults.dwell
         return Gateway(
             id=gateway.id,

@@ -34,15 +34,15 @@ MIN_SERVER_VERSION: Final = (2, 12)
 
 def armed_subject(gateway: Gateway[Probe]) -> str:
     """Return the subject of a gateway's scheduled message, without the deployment's prefix."""
-    return f"watchdog.armed.{_tokens(gateway.type, gateway.id)}"
+    return f"watchdog.armed.{_subject_tokens(gateway.type, gateway.id)}"
 
 
 def fired_subject(gateway: Gateway[Probe]) -> str:
     """Return the subject that NATS publishes on; EVENTS stores the message as the gateway's status."""
-    return f"watchdog.fired.{_tokens(gateway.type, gateway.id)}"
+    return f"watchdog.fired.{_subject_tokens(gateway.type, gateway.id)}"
 
 
-def _tokens(gateway_type: str, gateway_id: str) -> str:
+def _subject_tokens(gateway_type: str, gateway_id: str) -> str:
     return f"{subjects.escape(gateway_type)}.{subjects.escape(gateway_id)}"
 
 
@@ -103,7 +103,7 @@ class DeadMansSwitch:
         """
         if not self.supported:
             return
-        subject = self._names.subject(f"watchdog.armed.{_tokens(gateway_type, gateway_id)}")
+        subject = self._names.subject(f"watchdog.armed.{_subject_tokens(gateway_type, gateway_id)}")
         await self._client.jetstream().publish(
             subject, b"", timeout=DISARM_TIMEOUT, headers={"Nats-TTL": "1s"}
         )

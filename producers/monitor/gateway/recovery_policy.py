@@ -77,7 +77,7 @@ class Recovery:
             return None
         self.active, self.attempt = True, 0
         self._due = now + self._settings.after
-        return self._event("started", now)
+        return self._make_event("started", now)
 
     def due(self) -> float | None:
         """Return the time of the next attempt or of the failure, UNIX seconds; None if nothing is due."""
@@ -95,7 +95,7 @@ class Recovery:
             )
         self.attempt += 1
         self._due = None  # until the attempt has finished
-        return self._event("attempt", now)
+        return self._make_event("attempt", now)
 
     def finish_attempt(self, now: float) -> None:
         """Schedule what follows an attempt, whether it worked or not; the probes decide if it helped."""
@@ -120,12 +120,12 @@ class Recovery:
         self.active, self._owned, self._due = False, True, None
 
     def _end(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
-        event = self._event(phase, now, **metadata)
+        event = self._make_event(phase, now, **metadata)
         # A failed recovery stays active, so that a new one starts only after the gateway has been healthy.
         self.active, self._due = phase == "failed", None
         return event
 
-    def _event(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
+    def _make_event(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
         return GatewayRecovery.model_validate(
             {
                 "timestamp": format_time(now),

@@ -76,7 +76,7 @@ class GatewayState(Generic[AnyProbe]):
 
     def initial_event(self, now: float) -> GatewayStatusChange | None:
         """Return the event that announces the gateway; None if its status is stored already."""
-        return self._event(self._previous, now) if self.unpublished else None
+        return self._make_event(self._previous, now) if self.unpublished else None
 
     def record_result(
         self, index: int, result: Result, now: float, started: float | None = None
@@ -102,8 +102,8 @@ class GatewayState(Generic[AnyProbe]):
         flapping_changed = self._flapping.record_result(healthy)
         status = combine_statuses(self.status, (probe.status for probe in self.probes))
         if status is not self.status and not self._is_held_by_dwell(status, now):
-            return self._change(status, now)
-        return self._event(self.status, now) if flapping_changed else None
+            return self._change_status(status, now)
+        return self._make_event(self.status, now) if flapping_changed else None
 
     def adopt(self, stored: StoredStatus, now: float) -> GatewayStatusChange | None:
         """Adopt a status that a peer monitor, the gateway itself or NATS has published.
@@ -121,11 +121,11 @@ class GatewayState(Generic[AnyProbe]):
             # NATS was unreachable but this monitor kept probing, so its own results count.
             before, self.status = self.status, stored.status
             status = before if before is Status.OFF_SESSION else self._status_of_probes()
-            return self._change(status, now, MONITOR_BACK)
+            return self._change_status(status, now, MONITOR_BACK)
         if stored.status is Status.REMOVED:
             # The gateway was removed from the file of another monitor, but is still in the file of this one.
             status, self.status = self.status, stored.status
-            return self._change(status, now)
+            return self._change_status(status, now)
         self._adopted_at = now
         self.since = stored.since
         self._published_silenced = stored.silenced
@@ -140,14 +140,14 @@ class GatewayState(Generic[AnyProbe]):
         if self.status is Status.OFF_SESSION:
             return None
         self._reset()
-        return self._change(Status.OFF_SESSION, now, SESSION_CLOSED)
+        return self._change_status(Status.OFF_SESSION, now, SESSION_CLOSED)
 
     def open_session(self, now: float) -> GatewayStatusChange | None:
         """Change to UNKNOWN because the exchange has opened; the next results decide the status."""
         if self.status is not Status.OFF_SESSION:
             return None
         self._reset()
-        return self._change(Status.UNKNOWN, now, SESSION_OPEN)
+        return self._change_status(Status.UNKNOWN, now, SESSION_OPEN)
 
     def discard_results(self) -> None:
         """Discard the latest results because the monitor is offline and they are out of date."""
@@ -162,7 +162,9 @@ class GatewayState(Generic[AnyProbe]):
         self.silence = silence
         # Publish only if the latest event differs: another monitor may have published the silence already.
         return (
-            self._event(self.status, now) if (silence is not None) is not self._published_silenced else None
+            self._make_event(self.status, now)
+            if (silence is not None) is not self._published_silenced
+            else None
         )
 
     def _record_first_result(self, index: int, result: Result, now: float) -> GatewayStatusChange | None:
@@ -172,7 +174,7 @@ class GatewayState(Generic[AnyProbe]):
         if self._awaiting_first:
             return None
         status = self._status_of_probes()
-        return None if status is self.status else self._change(status, now, MONITOR_BACK)
+        return None if status is self.status else self._change_status(status, now, MONITOR_BACK)
 
     def _status_of_probes(self) -> Status:
         return combine_statuses(Status.UNKNOWN, (probe.status for probe in self.probes))
@@ -184,11 +186,11 @@ class GatewayState(Generic[AnyProbe]):
         # A status that began in the future came from a host whose clock is ahead; it must not delay a change.
         return 0 <= now - parse_time(self.since).timestamp() < self.gateway.dwell
 
-    def _change(self, status: Status, now: float, reason: str | None = None) -> GatewayStatusChange:
+    def _change_status(self, status: Status, now: float, reason: str | None = None) -> GatewayStatusChange:
         before, self.status, self.since = self.status, status, format_time(now)
         self._reason = reason
         self._awaiting_first.clear()
-        return self._event(before, now)
+        return self._make_event(before, now)
 
     def _restore(self, stored: StoredStatus) -> None:
         names = [check.probe.name for check in self.gateway.checks]
@@ -201,7 +203,7 @@ class GatewayState(Generic[AnyProbe]):
         self.results = [None] * len(self.gateway.checks)
         self._flapping.reset()
 
-    def _event(self, before: Status, now: float) -> GatewayStatusChange:
+    def _make_event(self, before: Status, now: float) -> GatewayStatusChange:
         self._published_silenced = self.silence is not None
         return GatewayStatusChange(
             timestamp=format_time(now),

@@ -17,7 +17,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-NIGHT_FROM: Final = time(18, 0)
+NIGHT_START: Final = time(18, 0)
 """Earliest beginning of a night span."""
 
 MAX_HOLIDAY_DAYS: Final = 400
@@ -77,7 +77,7 @@ class Sessions:
         if day.weekday() not in self.days or day in self.holidays:
             return
         for span in self.spans:
-            if span.begin >= NIGHT_FROM and not self.night_before_holiday and self._is_holiday_eve(day):
+            if span.begin >= NIGHT_START and not self.night_before_holiday and self._is_holiday_eve(day):
                 continue
             end_day = day if span.end > span.begin else day + timedelta(days=1)
             begin = datetime.combine(day, span.begin, self.zone).timestamp()

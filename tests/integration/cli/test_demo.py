@@ -346,7 +346,7 @@ def test_the_monitor_accepts_the_configuration(tmp_path: Path) -> None:
     names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
     file = tmp_path / "gateways.yaml"
     file.write_text(template.substitute({name: str(20_000 + i) for i, name in enumerate(names)}))
-    gateways = load(file).resolved()
+    gateways = load(file).resolve_gateways()
     assert {gateway.id for gateway in gateways} == {member.id for member in FLEET}
     assert {gateway.group for gateway in gateways} == {"futures", "equities", "crypto", "internal"}
 

@@ -43,7 +43,7 @@ gateways:
 def test_a_whole_file(tmp_path: Path) -> None:
     """Every kind and every setting, with the nearest default."""
     config = load(written(tmp_path, FULL))
-    gateway = config.resolved()[0]
+    gateway = config.resolve_gateways()[0]
     assert gateway.subject == "gateway.status.ctp.ctp=2Emain=20=E4=B8=8A=E6=B5=B7"
     names = [check.probe.name for check in gateway.checks]
     assert names == [

@@ -39,7 +39,7 @@ def faults(folder: Path, text: str) -> list[str]:
 def test_the_nearest_setting_counts(tmp_path: Path) -> None:
     """A probe's own setting goes before the gateway's, that before the defaults."""
     config: MonitorConfig = load(written(tmp_path, GOOD))
-    (gateway,) = config.resolved()
+    (gateway,) = config.resolve_gateways()
     tcp, http = gateway.checks
     assert (tcp.interval, http.interval) == (60.0, 10.0)
     assert (tcp.timeout, tcp.unhealthy_after, tcp.healthy_after) == (2.0, 3, 2)

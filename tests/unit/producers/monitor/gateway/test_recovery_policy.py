@@ -17,7 +17,7 @@ def recovery(**settings: object) -> Recovery:
             ]
         }
     )
-    gateway = config.resolved()[0]
+    gateway = config.resolve_gateways()[0]
     assert gateway.recovery is not None
     metadata = {"monitor": "m1", "labels": gateway.labels}
     return Recovery(gateway.recovery, gateway.type, gateway.id, metadata)

@@ -33,7 +33,7 @@ def watch(newest: StoredStatus | None = None, probes: int = 1) -> GatewayState[P
             ],
         }
     )
-    return GatewayState(config.resolved()[0], "m1", newest, 0.0)
+    return GatewayState(config.resolve_gateways()[0], "m1", newest, 0.0)
 
 
 def newest(status: Status, probes: dict[str, str] | None = None) -> StoredStatus:
@@ -124,7 +124,7 @@ def gateway(**settings: object) -> GatewayState[ProbeSettings]:
     body = {"id": "main", "type": "ctp", "probes": [{"kind": "tcp", "address": "h:1"}], **settings}
     defaults = {"unhealthy_after": 2, "healthy_after": 2}
     config = MonitorConfig.model_validate({"defaults": defaults, "gateways": [body]})
-    return GatewayState(config.resolved()[0], "m1", newest(Status.HEALTHY), 0.0)
+    return GatewayState(config.resolve_gateways()[0], "m1", newest(Status.HEALTHY), 0.0)
 
 
 def said(status: Status, **more: object) -> StoredStatus:

@@ -66,7 +66,7 @@ def written(folder: Path, *settings: str) -> Path:
 @pytest.mark.usefixtures("door")
 def test_a_new_kind_runs_a_gateway(tmp_path: Path) -> None:
     """From the file to the events and the metrics of its gateway."""
-    (gateway,) = load(written(tmp_path, "door: front")).resolved()
+    (gateway,) = load(written(tmp_path, "door: front")).resolve_gateways()
     watched = MonitoredGateway(gateway, "m1", None, 0.0)
     changes: list[GatewayStatusChange] = []
 
