@@ -1,4 +1,4 @@
-"""The contract: subjects, events, messages and close codes; pure, and no program's bookkeeping.
+"""The contract between producers, relay and clients: subjects, events, messages and close codes. Pure.
 
 Every other package imports from here; this one imports ``tickertape.errors`` alone.
 """

@@ -1,4 +1,4 @@
-"""Close and error codes: the one table, with what a client should do next."""
+"""Close codes and error codes, and how a client reacts to each."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -6,17 +6,20 @@ from typing import Final
 
 
 class Reconnect(StrEnum):
-    """What a client does after a close."""
+    """How a client reconnects after a close."""
 
     NEVER = "never"
+    """Not at all: the same request would fail again."""
     BACKOFF = "backoff"
+    """With exponential backoff and jitter."""
     AFTER_RETRY_MS = "after_retry_ms"
-    """After the ``retry_after_ms`` that ``bye`` named."""
+    """After the ``retry_after_ms`` of ``bye``."""
     NEW_TOKEN = "new_token"
+    """With a new token."""
 
 
 MAX_REASON_BYTES: Final = 120
-"""Bytes of UTF-8 in the reason of a close; a close frame has room for 123."""
+"""Bytes of UTF-8 in a close reason; a close frame holds at most 123 (RFC 6455, 5.5)."""
 
 
 class CloseCode(IntEnum):
@@ -40,13 +43,13 @@ class CloseCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CloseRule:
-    """One row of the table.
+    """Meaning of a close code, and the reaction of a client.
 
     Attributes:
-        meaning: for people.
-        reconnect: what a client does next.
-        http_status: status of the same refusal before the upgrade, where there is one.
-        client_at_fault: whether it is a stranger's fault, which makes its address wait.
+        meaning: short description, for logs and users.
+        reconnect: how a client reconnects.
+        http_status: HTTP status if the same condition rejects the handshake; None if it cannot.
+        client_at_fault: whether the client caused it, so that new connections from its address are delayed.
     """
 
     meaning: str
@@ -56,31 +59,36 @@ class CloseRule:
 
 
 CLOSE_CODES: Final[dict[CloseCode, CloseRule]] = {
-    CloseCode.NORMAL: CloseRule("done", Reconnect.NEVER),
-    CloseCode.GOING_AWAY: CloseRule("relay shuts down", Reconnect.AFTER_RETRY_MS),
-    CloseCode.PROTOCOL_ERROR: CloseRule("broken frame", Reconnect.NEVER, client_at_fault=True),
-    CloseCode.UNSUPPORTED_DATA: CloseRule("binary message", Reconnect.NEVER, client_at_fault=True),
-    CloseCode.INVALID_DATA: CloseRule("bad UTF-8", Reconnect.NEVER, client_at_fault=True),
+    CloseCode.NORMAL: CloseRule("closed normally", Reconnect.NEVER),
+    CloseCode.GOING_AWAY: CloseRule("relay is shutting down", Reconnect.AFTER_RETRY_MS),
+    CloseCode.PROTOCOL_ERROR: CloseRule("invalid WebSocket frame", Reconnect.NEVER, client_at_fault=True),
+    CloseCode.UNSUPPORTED_DATA: CloseRule(
+        "binary messages are not supported", Reconnect.NEVER, client_at_fault=True
+    ),
+    CloseCode.INVALID_DATA: CloseRule("invalid UTF-8", Reconnect.NEVER, client_at_fault=True),
     CloseCode.MESSAGE_TOO_BIG: CloseRule("message too large", Reconnect.NEVER, client_at_fault=True),
     CloseCode.INTERNAL_ERROR: CloseRule("internal error of the relay", Reconnect.BACKOFF, 500),
-    CloseCode.MISUSE: CloseRule("protocol misuse", Reconnect.NEVER, 400, client_at_fault=True),
+    CloseCode.MISUSE: CloseRule("invalid message or query", Reconnect.NEVER, 400, client_at_fault=True),
     CloseCode.UNAUTHORIZED: CloseRule(
-        "no, bad or expired token", Reconnect.NEW_TOKEN, 401, client_at_fault=True
+        "missing, invalid or expired token", Reconnect.NEW_TOKEN, 401, client_at_fault=True
     ),
-    CloseCode.FORBIDDEN: CloseRule("nothing granted", Reconnect.NEVER, 403, client_at_fault=True),
+    CloseCode.FORBIDDEN: CloseRule("access denied", Reconnect.NEVER, 403, client_at_fault=True),
     CloseCode.TIMEOUT: CloseRule(
-        "no auth in time, or no answer to pings", Reconnect.BACKOFF, client_at_fault=True
+        "no token in time, or no reply to a ping", Reconnect.BACKOFF, client_at_fault=True
     ),
-    CloseCode.BAD_FILTER: CloseRule("bad filter, mode or cursor", Reconnect.NEVER, 400, client_at_fault=True),
+    CloseCode.BAD_FILTER: CloseRule(
+        "invalid filter, mode or cursor", Reconnect.NEVER, 400, client_at_fault=True
+    ),
     CloseCode.TOO_MANY: CloseRule(
         "too many connections or messages from this client", Reconnect.BACKOFF, 429
     ),
-    CloseCode.UNAVAILABLE: CloseRule("relay cannot serve", Reconnect.BACKOFF, 503),
+    CloseCode.UNAVAILABLE: CloseRule("relay is unavailable", Reconnect.BACKOFF, 503),
 }
+"""Rule of each close code, in the order of the codes."""
 
 
 class ErrorCode(StrEnum):
-    """``code`` of an ``error`` message."""
+    """Value of ``code`` in an ``error`` message."""
 
     BAD_JSON = "bad_json"
     BAD_MESSAGE = "bad_message"

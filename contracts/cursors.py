@@ -1,4 +1,4 @@
-"""Positions in the stream, as clients keep them and send them back."""
+"""Cursors: positions in the stream, which clients store and send back to resume."""
 
 import re
 from typing import Final, NamedTuple
@@ -13,11 +13,11 @@ class Cursor(NamedTuple):
     """A position in the stream; opaque to clients.
 
     Attributes:
-        epoch: tells one stream from another that has taken its name.
-        sequence: of the last message before the position.
-        stored_ns: when the stream stored that message, UNIX nanoseconds. A server that lost its newest
-            messages in a power failure gives their sequences to others; this tells which of them was meant.
-            None where there is no message, where the time is not known, and in cursors of 0.1.0.
+        epoch: identifies the stream; a stream that is deleted and recreated has another epoch.
+        sequence: sequence of the last message before the position.
+        stored_ns: time at which the stream stored that message, in UNIX nanoseconds. A server that lost its
+            newest messages in a power failure assigns their sequences again; this tells the messages apart.
+            None if there is no such message, if the time is unknown, and in cursors of version 0.1.0.
     """
 
     epoch: str
@@ -29,17 +29,17 @@ class Cursor(NamedTuple):
 
 
 def format_cursor(epoch: str, sequence: int, stored_ns: int | None = None) -> str:
-    """Write a position in the stream: ``<epoch>-<sequence>[-<stored_ns>]``."""
+    """Return the text of a cursor: ``<epoch>-<sequence>[-<stored_ns>]``."""
     return f"{epoch}-{sequence}-{stored_ns}" if stored_ns else f"{epoch}-{sequence}"
 
 
 def parse_cursor(text: str) -> Cursor:
-    """Read a cursor.
+    """Parse the text of a cursor.
 
     Raises:
         ValueError: it is malformed.
     """
-    found = _CURSOR.fullmatch(text)
-    if found is None or int(found[2]) > _MAX_SEQUENCE:
-        raise ValueError(f"{text[:60]!r} is not a cursor; send back one that the relay gave")
-    return Cursor(found[1], int(found[2]), int(found[3]) if found[3] else None)
+    match = _CURSOR.fullmatch(text)
+    if match is None or int(match[2]) > _MAX_SEQUENCE:
+        raise ValueError(f"{text[:60]!r} is not a cursor; send back a cursor received from the relay")
+    return Cursor(match[1], int(match[2]), int(match[3]) if match[3] else None)

@@ -1,18 +1,17 @@
-"""The check of a message of a stream against the contract.
+"""Validation of a stream message against the contract.
 
 Invariants:
 
-1. What ``decode`` accepts, every strict JSON parser and every browser accepts, and reads alike.
-2. An accepted payload travels byte for byte; only a level's spelling is rewritten.
-3. What the subject says, the body says.
+1. Every strict JSON parser and every browser accepts what ``decode`` accepts, and parses the same value.
+2. An accepted payload is delivered byte for byte; only the spelling of a level is rewritten.
+3. The fields in the subject equal those in the payload.
 """
 
 from functools import lru_cache
 
 import orjson
 from pydantic import ValidationError
-from tickertape.contracts import strict_json as json_text
-from tickertape.contracts import subjects
+from tickertape.contracts import strict_json, subjects
 from tickertape.contracts.events import (
     LEVEL_SPELLINGS,
     MAX_EVENT_BYTES,
@@ -21,7 +20,7 @@ from tickertape.contracts.events import (
     Event,
     Rejection,
     RejectionReason,
-    seconds_of,
+    unix_seconds,
 )
 from tickertape.contracts.subjects import IllegalSubject, Subject, SubjectError
 
@@ -29,39 +28,40 @@ from tickertape.validation import describe_first_error
 
 
 def decode(subject: str, payload: bytes) -> Event | Rejection:
-    """Check a message against the contract.
+    """Validate a message against the contract.
 
     Args:
-        subject: without the deployment's prefix; may hold whatever a server stores.
-        payload: the body of the message.
+        subject: subject, without the deployment's prefix; may be any subject that a NATS server stores.
+        payload: payload of the message.
     """
-    place = _place(subject)
-    if type(place) is IllegalSubject:
-        return Rejection(RejectionReason.BAD_SUBJECT, str(place))
+    parsed = _parse(subject)
+    if type(parsed) is IllegalSubject:
+        return Rejection(RejectionReason.BAD_SUBJECT, str(parsed))
     if len(payload) > MAX_EVENT_BYTES:
-        return Rejection(RejectionReason.TOO_LARGE, f"{len(payload)} bytes; at most {MAX_EVENT_BYTES}")
+        return Rejection(
+            RejectionReason.TOO_LARGE, f"{len(payload)} bytes exceed the limit of {MAX_EVENT_BYTES}"
+        )
     try:
         body = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         return Rejection(RejectionReason.BAD_JSON, str(error))
     if type(body) is not dict:
-        return Rejection(
-            RejectionReason.NOT_AN_OBJECT, f"a JSON {type(body).__name__}; an event is an object"
-        )
-    if json_text.is_deeper(payload, MAX_EVENT_DEPTH):
+        json_type = type(body).__name__
+        return Rejection(RejectionReason.NOT_AN_OBJECT, f"JSON {json_type}; an event must be an object")
+    if strict_json.is_deeper(payload, MAX_EVENT_DEPTH):
         return Rejection(RejectionReason.BAD_JSON, f"nested deeper than {MAX_EVENT_DEPTH} levels")
-    twice = json_text.duplicate_key(payload, body)
-    if twice is not None:
-        return Rejection(RejectionReason.DUPLICATE_KEY, f"the key {twice[:80]!r} stands twice in one object")
+    duplicate = strict_json.duplicate_key(payload, body)
+    if duplicate is not None:
+        return Rejection(RejectionReason.DUPLICATE_KEY, f"key {duplicate[:80]!r} occurs twice in an object")
 
     event_type = body.get("event_type")
     if type(event_type) is not str or not event_type:
         return Rejection(RejectionReason.BAD_EVENT_TYPE, "event_type is missing or not a string")
-    text = body.get("timestamp")
-    if type(text) is not str:
+    timestamp_text = body.get("timestamp")
+    if type(timestamp_text) is not str:
         return Rejection(RejectionReason.BAD_TIMESTAMP, "timestamp is missing or not a string")
     try:
-        timestamp = seconds_of(text)
+        timestamp = unix_seconds(timestamp_text)
     except (ValueError, OverflowError) as error:
         return Rejection(RejectionReason.BAD_TIMESTAMP, str(error))
     model = MODELS.get(event_type)
@@ -72,48 +72,50 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
         model.__pydantic_validator__.validate_python(body)
     except ValidationError as error:
         return Rejection(RejectionReason.BAD_FIELD, describe_first_error(error))
-    if isinstance(place, SubjectError):
-        return Rejection(RejectionReason.BAD_SUBJECT, str(place))
-    if place.event_type != event_type:
-        return Rejection(RejectionReason.SUBJECT_MISMATCH, f"{event_type} does not belong on {subject!r}")
+    if isinstance(parsed, SubjectError):
+        return Rejection(RejectionReason.BAD_SUBJECT, str(parsed))
+    if parsed.event_type != event_type:
+        return Rejection(
+            RejectionReason.SUBJECT_MISMATCH, f"{event_type} is not allowed on subject {subject!r}"
+        )
     if event_type == "system_log":
         level = body["level"]
         name = LEVEL_SPELLINGS[level]
         if name != level:
-            payload = json_text.replace_string(payload, "level", name)
+            payload = strict_json.replace_string(payload, "level", name)
             body["level"] = name
-    for field, token in place.fields.items():
+    for field, token in parsed.fields.items():
         if body.get(field) != token:
             return Rejection(
                 RejectionReason.SUBJECT_MISMATCH,
-                f"{field} is {str(body.get(field))[:80]!r}, but the subject says {token!r}",
+                f"{field} is {str(body.get(field))[:80]!r}, but {token!r} in the subject",
             )
     optional = model.SUBJECT.optional
-    if optional and body.get(optional) is not None and optional not in place.fields:
-        return Rejection(RejectionReason.SUBJECT_MISMATCH, f"{optional} is given, but the subject names none")
+    if optional and body.get(optional) is not None and optional not in parsed.fields:
+        return Rejection(RejectionReason.SUBJECT_MISMATCH, f"{optional} is set, but missing in the subject")
     status = model.STATUS
     return Event(payload, timestamp, status is not None, status is not None and body[status] == "REMOVED")
 
 
 def parse_subject(subject: str) -> Subject:
-    """Tell which event of the contract belongs on a subject.
+    """Return the event type of a subject, and the fields in it.
 
     Args:
-        subject: without the deployment's prefix.
+        subject: subject, without the deployment's prefix.
 
     Raises:
-        SubjectError: no event of the contract belongs there.
+        SubjectError: it is not a subject of the contract.
     """
     for event_type, model in MODELS.items():
-        if (fields := model.SUBJECT.read(subject)) is not None:
+        if (fields := model.SUBJECT.parse(subject)) is not None:
             return Subject(event_type, fields)
-    raise SubjectError(subject, "is no subject of the contract")
+    raise SubjectError(subject, "is not a subject of the contract")
 
 
 @lru_cache(maxsize=65_536)
-def _place(subject: str) -> Subject | SubjectError:
-    if (why := subjects.find_subject_error(subject)) is not None:
-        return IllegalSubject(subjects.escape_subject(subject), why)
+def _parse(subject: str) -> Subject | SubjectError:
+    if (problem := subjects.find_subject_error(subject)) is not None:
+        return IllegalSubject(subjects.escape_subject(subject), problem)
     try:
         return parse_subject(subject)
     except SubjectError as error:

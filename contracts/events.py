@@ -1,7 +1,7 @@
-"""The event types: a model for each, which says its subjects, its fields, and whether it is state or log.
+"""Event types: a model for each declares its subjects, its fields, and whether it is a state or a log event.
 
-Invariant: a type is declared in its model and named in ``MODELS``, and nowhere else; subjects, streams,
-schemas and TypeScript follow from there.
+Invariant: an event type is declared in its model and listed in ``MODELS``, and nowhere else; streams, schemas
+and TypeScript types are derived from these.
 """
 
 import re
@@ -16,19 +16,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from tickertape.contracts.subjects import LEVELS, EventSubject
 
 MAX_EVENT_BYTES: Final = 256 * 1024
-"""Largest payload of an event."""
+"""Maximum payload of an event in bytes."""
 
 MAX_EVENT_DEPTH: Final = 60
-"""Objects and arrays within each other, the event itself included. Strict parsers stop somewhere, the lowest
-common default is 64 (.NET), and a frame puts three more around an event."""
+"""Maximum nesting of objects and arrays, including the event itself. Parsers limit nesting; the lowest common
+default is 64 (.NET), and a WebSocket message adds three levels around an event."""
 
-FIRST_MOMENT: Final = -62_135_596_800.0
-"""UNIX seconds of 0001-01-01T00:00:00Z, the first moment that RFC 3339 and Python can write."""
+MIN_TIME: Final = -62_135_596_800.0
+"""UNIX seconds of 0001-01-01T00:00:00Z, the earliest time that both RFC 3339 and Python can represent."""
 
-LAST_MOMENT: Final = 253_402_300_799.9995
-"""UNIX seconds of 9999-12-31T23:59:59.999Z, the last one; a double has steps of 30 us there."""
+MAX_TIME: Final = 253_402_300_799.9995
+"""UNIX seconds of 9999-12-31T23:59:59.999Z, the latest one; a double has a resolution of 30 us there."""
 
-# Hour 24 is legal for later versions of Python, and would be the year 10000 at the end of the calendar.
+# No hour 24: later versions of Python accept it, and on the last day of 9999 it would be in the year 10000.
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d+)?"
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
@@ -42,54 +42,57 @@ LEVEL_SPELLINGS: Final = {
     "FATAL": "CRITICAL",
     "fatal": "CRITICAL",
 }
+"""Level by each spelling that producers may use."""
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time with a zone.
+    """Parse an RFC 3339 time with a UTC offset.
 
-    Near the ends of the calendar its moment in UTC can lie in the year 0 or 10000: compare it and take its
-    ``timestamp()``, but do not convert it to another zone.
+    Near the limits of the calendar, the time in UTC can be in the year 0 or 10000: compare the result and use
+    its ``timestamp()``, but do not convert it to another time zone.
 
     Raises:
-        ValueError: it is not one; a leap second is refused, since browsers refuse it too.
+        ValueError: the text is not such a time. A leap second is rejected, because browsers reject it too.
     """
     if not _RFC3339.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is not an RFC 3339 time with a zone, as in 2025-06-24T10:30:45.123Z")
+        raise ValueError(
+            f"{text[:40]!r} is not an RFC 3339 time with a UTC offset, such as 2025-06-24T10:30:45.123Z"
+        )
     return datetime.fromisoformat(text.upper())
 
 
 def format_time(seconds: float) -> str:
-    """Write UNIX seconds as RFC 3339 in UTC with milliseconds, the contract's written form.
+    """Format UNIX seconds as RFC 3339 in UTC with milliseconds, the canonical form in the contract.
 
-    A moment outside of the years 1 to 9999 is written as the nearest one within them.
+    A time outside the years 1 to 9999 is clamped to them.
 
     Raises:
-        ValueError: it is not a number.
+        ValueError: ``seconds`` is NaN.
     """
-    moment = datetime.fromtimestamp(min(max(seconds, FIRST_MOMENT), LAST_MOMENT), UTC)
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    time = datetime.fromtimestamp(min(max(seconds, MIN_TIME), MAX_TIME), UTC)
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _written(value: object) -> object:
+def _format_datetime(value: object) -> object:
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError("a time needs a zone; use datetime.now(UTC)")
+            raise ValueError("the datetime has no time zone; use datetime.now(UTC)")
         return format_time(value.timestamp())
     return value
 
 
 @lru_cache(maxsize=16)
-def seconds_of(text: str) -> float:
-    """Read an RFC 3339 time into UNIX seconds; asked twice for each event, by the model and by decode."""
+def unix_seconds(text: str) -> float:
+    """Parse an RFC 3339 time into UNIX seconds; cached, since both model and ``decode`` parse it."""
     return parse_time(text).timestamp()
 
 
-def _checked(text: str) -> str:
-    seconds_of(text)
+def _check_time(text: str) -> str:
+    unix_seconds(text)
     return text
 
 
-def _level(value: object) -> object:
+def _normalize_level(value: object) -> object:
     return LEVEL_SPELLINGS.get(value, value) if isinstance(value, str) else value
 
 
@@ -99,15 +102,15 @@ def _now() -> str:
 
 Timestamp = Annotated[
     str,
-    BeforeValidator(_written),
-    AfterValidator(_checked),
+    BeforeValidator(_format_datetime),
+    AfterValidator(_check_time),
     Field(json_schema_extra={"format": "date-time"}),
 ]
-Level = Annotated[Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"], BeforeValidator(_level)]
+Level = Annotated[Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"], BeforeValidator(_normalize_level)]
 
 
 class Status(StrEnum):
-    """Status of a gateway or a component; ``REMOVED`` means no longer watched, and leaves snapshots."""
+    """Status of a gateway or component; ``REMOVED`` means no longer monitored, and absent from snapshots."""
 
     UNKNOWN = "UNKNOWN"
     HEALTHY = "HEALTHY"
@@ -118,44 +121,44 @@ class Status(StrEnum):
     REMOVED = "REMOVED"
 
 
-# Strict mode wants an instance of the enum; JSON brings its text.
+# Strict mode accepts only members of the enum, but JSON has their text.
 StatusText = Annotated[Status, Field(strict=False)]
 Id = Annotated[str, Field(min_length=1)]
 
 
 class EventModel(BaseModel):
-    """What all events share: a type, a time, and fields that others may add."""
+    """Base of all events: a type, a timestamp, and any additional fields."""
 
-    # Built at the first event of a type, so that a program that imports us does not wait for it.
+    # Validators are built on first use, so that importing this module stays fast.
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
     SUBJECT: ClassVar[EventSubject]
-    """The subjects that it belongs on; types of others may say theirs in ``subject``."""
+    """Subjects of the event type. A model of your own may override ``subject`` instead."""
 
     STATUS: ClassVar[str | None] = None
-    """For a state, of which only the newest event of a subject matters: the field with its status, of which
-    ``REMOVED`` takes it out of snapshots. None for a log event."""
+    """Name of the status field of a state event, of which only the newest per subject matters; the status
+    ``REMOVED`` removes it from snapshots. None for a log event."""
 
     event_type: str
     timestamp: Timestamp = Field(default_factory=_now)
-    """RFC 3339 with a zone; ``2025-06-24T10:30:45.123Z`` is the written form."""
+    """RFC 3339 time with a UTC offset; the canonical form is ``2025-06-24T10:30:45.123Z``."""
 
     @property
     def subject(self) -> str:
-        """Subject that the event belongs on, without the deployment's prefix."""
-        return _subjects_of(type(self)).write(self.__dict__)
+        """Subject of the event, without the deployment's prefix."""
+        return _subjects_of(type(self)).build(self.__dict__)
 
     @classmethod
     def subject_of(cls, **fields: Any) -> str:
-        """Write the subject of events with these fields, without the deployment's prefix.
+        """Return the subject of events with these fields, without the deployment's prefix.
 
         Raises:
-            SubjectError: a field cannot stand in a subject.
+            SubjectError: the value of a field cannot be encoded as a token.
         """
-        return _subjects_of(cls).write(fields)
+        return _subjects_of(cls).build(fields)
 
     def encode(self) -> bytes:
-        """Write the event as the payload of a message."""
+        """Return the event as JSON, the payload of its message."""
         return orjson.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
@@ -163,11 +166,11 @@ def _subjects_of(model: type[EventModel]) -> EventSubject:
     try:
         return model.SUBJECT
     except AttributeError:
-        raise NotImplementedError(f"{model.__name__} does not say its subject") from None
+        raise NotImplementedError(f"{model.__name__} defines neither SUBJECT nor subject") from None
 
 
 class GatewayStatusChange(EventModel):
-    """A gateway's status changed; on ``gateway.status.<type>.<id>``."""
+    """Change of a gateway's status, on ``gateway.status.<type>.<id>``."""
 
     SUBJECT = EventSubject(
         "gateway.status.{gateway_type}.{gateway_id}",
@@ -178,14 +181,19 @@ class GatewayStatusChange(EventModel):
 
     event_type: Literal["gateway_status_change"] = "gateway_status_change"
     gateway_id: Id
+    """Id of the gateway; equals its token in the subject after unescaping."""
     gateway_type: Id
+    """Type of the gateway, such as ``ctp`` or ``ib``; equals its token in the subject."""
     previous_status: StatusText
+    """Status before the change; ``UNKNOWN`` for a gateway without an earlier event."""
     current_status: StatusText
+    """Status from now on; ``REMOVED`` if the gateway is no longer monitored."""
     metadata: dict[str, Any] = {}
+    """Details such as the reason of the change; no fixed fields."""
 
 
 class GatewayRecovery(EventModel):
-    """A step of a gateway's recovery; on ``gateway.recovery.<type>.<id>``."""
+    """Step of a gateway's recovery, on ``gateway.recovery.<type>.<id>``."""
 
     SUBJECT = EventSubject(
         "gateway.recovery.{gateway_type}.{gateway_id}",
@@ -195,32 +203,41 @@ class GatewayRecovery(EventModel):
 
     event_type: Literal["gateway_recovery"] = "gateway_recovery"
     gateway_id: Id
+    """Id of the gateway; equals its token in the subject after unescaping."""
     gateway_type: Id
+    """Type of the gateway; equals its token in the subject after unescaping."""
     phase: Literal["started", "attempt", "succeeded", "failed"]
+    """Step of the recovery: it started, an attempt was made, or it ended."""
     attempt: Annotated[int, Field(ge=0)]
+    """Number of the attempt, from 1; 0 before the first one."""
     metadata: dict[str, Any] = {}
+    """Details such as the error of a failed attempt; no fixed fields."""
 
 
 class SystemLog(EventModel):
-    """A line of a log; on ``log.<level>.<source>``."""
+    """Log entry, on ``log.<level>.<source>``."""
 
     SUBJECT = EventSubject(
         "log.{level}.{source}",
-        words={"level": LEVELS},
+        choices={"level": LEVELS},
         level="Level of the log event",
         source="Source of the log event",
     )
 
     event_type: Literal["system_log"] = "system_log"
     level: Level
-    """Published as ``WARNING``, ``FATAL`` or in lower case too; delivered under these names."""
+    """Level of the log entry. Producers may also write ``WARNING``, ``FATAL`` or lower case, which the relay
+    rewrites."""
     message: str
+    """Text of the log entry."""
     source: Id
+    """Name of the program or component that logged it; equals its token in the subject after unescaping."""
     metadata: dict[str, Any] = {}
+    """Structured fields of the log entry, such as ``exception``; no fixed fields."""
 
 
 class SystemHealth(EventModel):
-    """Health of a component; on ``system.health.<component>[.<instance>]``."""
+    """Health of a component, on ``system.health.<component>[.<instance>]``."""
 
     SUBJECT = EventSubject(
         "system.health.{component}[.{instance}]",
@@ -231,10 +248,15 @@ class SystemHealth(EventModel):
 
     event_type: Literal["system_health"] = "system_health"
     component: Id
+    """Name of the component; equals its token in the subject after unescaping."""
     instance: Id | None = None
+    """Instance of the component, if it has several; absent if the subject has no such token."""
     status: StatusText
+    """Current status; ``REMOVED`` if the component no longer exists."""
     checks: dict[str, Any] | list[Any] = {}
+    """Results of the individual checks behind the status; no fixed fields."""
     metadata: dict[str, Any] = {}
+    """Further details; no fixed fields."""
 
 
 MODELS: Final[dict[str, type[EventModel]]] = {
@@ -243,7 +265,7 @@ MODELS: Final[dict[str, type[EventModel]]] = {
 }
 
 STATE_SUBJECTS: Final = tuple(f"{model.SUBJECT.prefix}.>" for model in MODELS.values() if model.STATUS)
-"""Subjects of which the newest event is the state; all others are log events."""
+"""Subjects of state events, whose newest event is the current state; all others have log events."""
 
 STREAM_SUBJECTS: Final = tuple(
     dict.fromkeys(
@@ -251,11 +273,11 @@ STREAM_SUBJECTS: Final = tuple(
         for model in sorted(MODELS.values(), key=lambda model: not model.STATUS)
     )
 )
-"""What clients can ever see; ``checkpoint.>`` lies in the same stream and is never shown."""
+"""Subjects that clients can receive; ``checkpoint.>`` is in the same stream and is never delivered."""
 
 
 class RejectionReason(StrEnum):
-    """Why an event was rejected; also the label of a metric, hence few."""
+    """Reason why an event was rejected; a label value of a metric, hence few."""
 
     TOO_LARGE = "too_large"
     BAD_JSON = "bad_json"
@@ -271,11 +293,11 @@ class RejectionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An event that breaks the contract.
+    """Result of validating an event that breaks the contract.
 
     Attributes:
-        reason: the kind of fault.
-        detail: what is wrong, for the one who has to mend it.
+        reason: rule that the event breaks.
+        detail: what is wrong, for the developer of the producer.
     """
 
     reason: RejectionReason
@@ -286,13 +308,13 @@ class Rejection:
 
 
 class Event(NamedTuple):
-    """An event that keeps the contract, ready to travel.
+    """An event that satisfies the contract.
 
     Attributes:
-        payload: the JSON text, as it came but for the level's spelling.
-        timestamp: the event's own time, UNIX seconds.
-        state: True when only the newest of its subject matters.
-        removed: True for a state that leaves snapshots.
+        payload: JSON text as received, except for the spelling of a level.
+        timestamp: timestamp of the event, in UNIX seconds.
+        state: whether it is a state event, of which only the newest per subject matters.
+        removed: whether it removes its subject from snapshots.
     """
 
     payload: bytes

@@ -18,15 +18,22 @@ from tickertape.errors import TickertapeError
 from tickertape.validation import describe_first_error
 
 SUBPROTOCOL: Final = "tickertape.v1"
+"""WebSocket subprotocol that clients offer and the relay selects."""
+
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
-"""Largest text message in either direction."""
+"""Maximum size of a text message in bytes, in either direction."""
 
 MAX_SUBJECTS: Final = 64
-"""Patterns in one filter."""
+"""Maximum number of patterns in a filter."""
 
 MAX_QUERY_BYTES: Final = 4 * 1024
+"""Maximum size of the query string in bytes; larger filters are sent with ``subscribe``."""
+
 HEARTBEAT_MS: Final = 15_000
+"""Default of ``heartbeat_ms`` in ``welcome``, in milliseconds."""
+
 DEFAULT_INTERVAL_MS: Final = 1_000
+"""Default of ``interval_ms`` in mode ``latest``, in milliseconds."""
 
 Mode = Literal["live", "complete", "latest"]
 LevelName = Literal["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]
@@ -34,49 +41,54 @@ GapReason = Literal["rate", "slow", "retention", "reset"]
 
 CursorText = Annotated[str, Field(pattern=CURSOR_PATTERN)]
 
-# Any text is parsed, so that the relay can answer a wrong one with the error code that fits; the schema tells
-# what is right.
-LevelAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(LevelName))})]
-ModeAsked = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(Mode))})]
-CursorAsked = Annotated[str, WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})]
+# Any text is parsed, so that the relay can reject an invalid value with its own error code; the schema lists
+# the valid values.
+RequestedLevel = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(LevelName))})]
+RequestedMode = Annotated[str, WithJsonSchema({"type": "string", "enum": list(get_args(Mode))})]
+RequestedCursor = Annotated[str, WithJsonSchema({"type": "string", "pattern": CURSOR_PATTERN})]
 
 
 class Message(BaseModel):
-    """One text frame, routed by ``type``."""
+    """One text message, routed by ``type``."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Auth(Message):
-    """A token, first or to renew."""
+    """Authenticates the session with a token, or renews its token."""
 
     type: Literal["auth"]
     token: Annotated[str, Field(max_length=16_384)]
+    """JWT in compact serialization."""
 
 
 class Subscribe(Message):
-    """Replaces the filter; what is omitted takes its default."""
+    """Replaces the session's filter; an omitted field takes its default."""
 
     type: Literal["subscribe"]
     subjects: list[str] | None = None
-    """NATS patterns, at most 64; omitted means everything that the grant allows."""
-    level: LevelAsked | None = None
-    """The least level; applies to ``log.<level>.*`` subjects only."""
-    mode: ModeAsked | None = None
-    """``live`` when omitted."""
-    cursor: CursorAsked | None = None
-    """Go on after this place."""
+    """NATS patterns, at most 64. Default: every subject that the grant allows."""
+    level: RequestedLevel | None = None
+    """Minimum level; applies only to subjects ``log.<level>.*``. Default: ``DEBUG``."""
+    mode: RequestedMode | None = None
+    """``live`` (default) stays close to the newest event and reports skipped events in a ``gap``.
+    ``complete`` delivers every event once and in order, for as long as the stream retains it.
+    ``latest`` delivers the newest event of each subject, at most once per ``interval_ms``."""
+    cursor: RequestedCursor | None = None
+    """Position to resume after, as received from a relay; cannot be combined with ``since``."""
     since: str | None = None
-    """``earliest``, a duration such as ``10m``, or an RFC 3339 time."""
+    """Time to start from: ``earliest``, a duration such as ``10m`` before now, or an RFC 3339 time; cannot be
+    combined with ``cursor``."""
     interval_ms: int | None = None
-    """In mode ``latest``: milliseconds between two events of one subject, 1000 when omitted."""
+    """Minimum milliseconds between two events of a subject in mode ``latest``: 1 to 60000. Default: 1000."""
 
 
 class Ping(Message):
-    """Answered by ``pong`` with the same ``id``."""
+    """Asks for a ``pong`` with the same ``id``."""
 
     type: Literal["ping"]
     id: str | int | None = None
+    """Any value, to match the reply to the request."""
 
 
 ClientMessage = Auth | Subscribe | Ping
@@ -88,12 +100,12 @@ _CLIENT: Final[dict[str, type[Auth] | type[Subscribe] | type[Ping]]] = {
 
 
 class ProtocolError(TickertapeError):
-    """A client's message or query breaks the protocol.
+    """A message or query of a client violates the protocol.
 
     Args:
-        code: what an ``error`` message says.
-        message: what is wrong and what would be right.
-        ref: ``type`` of the offending message, where it is known.
+        code: code of the ``error`` message.
+        message: what is wrong, and what is valid.
+        ref: ``type`` of the rejected message, if known.
     """
 
     def __init__(self, code: ErrorCode, message: str, ref: str | None = None) -> None:
@@ -107,23 +119,25 @@ class ProtocolError(TickertapeError):
 
 
 def parse_client_message(text: bytes) -> ClientMessage:
-    """Read a client's message.
+    """Parse a message of a client.
 
     Raises:
-        ProtocolError: it is not JSON, not an object, of no known type, or a field has the wrong type.
+        ProtocolError: it is not a JSON object, its ``type`` is unknown, or a field has the wrong type.
     """
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ProtocolError(ErrorCode.BAD_JSON, f"not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, "a message is a JSON object with a 'type'")
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, "a message must be a JSON object with a 'type'")
     kind = body.get("type")
     if not isinstance(kind, str):
         raise ProtocolError(ErrorCode.BAD_MESSAGE, "'type' is missing or not a string")
     model = _CLIENT.get(kind)
     if model is None:
-        raise ProtocolError(ErrorCode.UNKNOWN_TYPE, f"type {kind[:40]!r} is none of auth, subscribe, ping")
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_TYPE, f"unknown type {kind[:40]!r}; use auth, subscribe or ping"
+        )
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -131,13 +145,15 @@ def parse_client_message(text: bytes) -> ClientMessage:
 
 
 def check_subjects(patterns: list[str]) -> tuple[str, ...]:
-    """Return the patterns of a filter, each legal, without repeats, in the order asked.
+    """Return the patterns of a filter without duplicates, in the order given.
 
     Raises:
-        ProtocolError: too many patterns, or one that is not legal.
+        ProtocolError: there are too many patterns, or one is illegal.
     """
     if len(patterns) > MAX_SUBJECTS:
-        raise ProtocolError(ErrorCode.BAD_SUBJECTS, f"{len(patterns)} patterns; at most {MAX_SUBJECTS}")
+        raise ProtocolError(
+            ErrorCode.BAD_SUBJECTS, f"{len(patterns)} patterns exceed the limit of {MAX_SUBJECTS}"
+        )
     try:
         return tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
     except SubjectError as error:
@@ -145,143 +161,185 @@ def check_subjects(patterns: list[str]) -> tuple[str, ...]:
 
 
 class Limits(Message):
-    """What the relay holds a client to."""
+    """Limits that the relay enforces on the session."""
 
     rate: float
-    """Log events per second; 0 means no limit."""
+    """Log events per second in mode ``live``; a ``gap`` reports those beyond it. 0 means no limit."""
     max_message_bytes: int
+    """Maximum size of a message in bytes, in either direction."""
     max_subjects: int
+    """Maximum number of patterns in a filter."""
 
 
 class Grant(Message):
-    """What a client may see, and how fast."""
+    """Events that the client may receive, and how fast."""
 
     subjects: list[str]
+    """Patterns of the allowed subjects."""
     deny: list[str]
+    """Patterns of subjects that are not allowed, even if ``subjects`` matches them."""
     level: LevelName
+    """Minimum level; applies only to subjects ``log.<level>.*``."""
     rate: float
+    """Log events per second in mode ``live``; 0 means no limit."""
 
 
 class Welcome(Message):
-    """First message of a session."""
+    """First message of a session, sent once the client is authenticated."""
 
     type: Literal["welcome"]
     protocol: Literal["tickertape.v1"]
+    """Version of the protocol, equal to the subprotocol."""
     relay: str
+    """Name of the relay."""
     session: str
+    """Id of the session, for support and logs."""
     heartbeat_ms: int
+    """Maximum milliseconds between two messages from the relay. Allow a few seconds more before treating the
+    connection as dead."""
     limits: Limits
+    """Limits of this session."""
     grant: Grant
+    """Permissions of this session."""
     expires_at: Timestamp | None
+    """Expiry of the token; null if there is none."""
 
 
 class Subscribed(Message):
-    """What the session follows from here on."""
+    """Confirms the filter in effect: at the start, after each ``subscribe``, and when a token is renewed."""
 
     type: Literal["subscribed"]
     subjects: list[str]
-    """What was granted of what was asked."""
+    """Patterns in effect: the requested ones, restricted to the grant."""
     level: LevelName
+    """Minimum level in effect."""
     mode: Mode
+    """Delivery mode in effect."""
     interval_ms: int
+    """Minimum milliseconds between two events of a subject; used only in mode ``latest``."""
     cursor: CursorText
-    """Where it starts."""
+    """Position after which the filter applies."""
     resumed: bool
+    """Whether delivery continues after a position of the client; if not, a ``snapshot`` follows."""
     expires_at: Timestamp | None = None
-    """End of the token; it moves when ``auth`` renews it."""
+    """Expiry of the token, which ``auth`` can extend; absent if there is none."""
 
 
 class Item(Message):
-    """An event with its place."""
+    """An event with its subject and sequence."""
 
     subject: str
+    """Subject of the event, without the deployment's prefix."""
     seq: int
+    """Sequence of the event in the stream."""
     event: dict[str, Any]
+    """The event as published."""
 
 
 class Snapshot(Message):
-    """Newest event per state subject; several frames if large, ``done`` on the last.
+    """Newest event of each state subject; split into several messages if it is large.
 
-    It comes at the start, after a ``reset``, and when states were among events that the stream deleted.
+    Sent when a session starts without resuming, after a ``gap`` with reason ``reset``, and after state events
+    were deleted from the stream.
     """
 
     type: Literal["snapshot"]
     events: list[Item]
+    """State events in stream order."""
     done: bool
+    """Whether this is the last message of the snapshot."""
 
 
 class Events(Message):
-    """Events in stream order, and the place reached."""
+    """Events in stream order, and the position after them."""
 
     type: Literal["events"]
     events: list[Item]
+    """Events in stream order."""
     cursor: CursorText
+    """Position after these events; send it back to resume here."""
     conflated: int | None = None
-    """Mode ``latest`` only: events that a newer one of their subject replaced."""
+    """Number of events replaced by a newer one of the same subject; only in mode ``latest``."""
 
 
 class Gap(Message):
-    """Events after ``from``, up to and with ``to``, that will not come."""
+    """Range of the stream, after ``from`` and up to ``to``, with events that will not be delivered."""
 
     type: Literal["gap"]
     from_: Annotated[CursorText, Field(alias="from")]
+    """Position before the range."""
     to: CursorText
+    """Position of the last event in the range."""
     dropped: int | None
-    """Events of this filter in the range that will not come; null where that cannot be known."""
+    """Number of events of the filter in the range that will not be delivered; null if unknown."""
     by: dict[str, int]
-    """The same by the first two tokens of the subject: ``{"log.info": 12}``."""
+    """The same number by the first two tokens of the subject: ``{"log.info": 12}``; empty if unknown."""
     reason: GapReason
+    """``rate``: the rate limit was exceeded. ``slow``: the client fell too far behind. ``retention``: the
+    stream no longer has the events. ``reset``: the position does not exist in the stream, such as after the
+    stream was recreated."""
 
 
 class Heartbeat(Message):
-    """The link is alive, and this is the place reached."""
+    """Shows that the connection is alive while there are no events, and the position reached."""
 
     type: Literal["heartbeat"]
     cursor: CursorText
+    """Position that the session has reached; send it back to resume here."""
     time: Timestamp
+    """Current time of the relay."""
 
 
 class Upstream(Message):
-    """Whether the relay hears from NATS."""
+    """State of the relay's connection to NATS; while disconnected, states may be outdated."""
 
     type: Literal["upstream"]
     state: Literal["connected", "disconnected"]
+    """Whether the relay receives events from NATS."""
     since: Timestamp
+    """Time at which this state began."""
 
 
 class TokenExpiring(Message):
-    """The token ends soon; send ``auth`` with a new one."""
+    """Warns that the token expires soon; send ``auth`` with a new one to keep the session."""
 
     type: Literal["token_expiring"]
     expires_at: Timestamp
+    """Expiry of the token; the relay then closes the session with code 4401."""
 
 
 class Pong(Message):
-    """Answer to ``ping``."""
+    """Answers a ``ping``."""
 
     type: Literal["pong"]
     id: str | int | None
+    """``id`` of the ``ping``; null if it had none."""
 
 
 class Error(Message):
-    """Something was refused."""
+    """Rejects a message or query of the client; a ``bye`` follows unless the session can continue."""
 
     type: Literal["error"]
     code: str
-    """One of ``ErrorCode``; more may come."""
+    """Machine-readable code, one of ``ErrorCode``; later versions may add codes."""
     message: str
+    """Description of the error and of what is valid, for developers."""
     retry: bool
+    """Whether a retry can succeed: later, or with a new token."""
     ref: str | None
-    """``type`` of the offending message."""
+    """``type`` of the rejected message; null for the query or if unknown."""
 
 
 class Bye(Message):
-    """The relay closes after this."""
+    """Last message of a session; the relay closes the connection after it."""
 
     type: Literal["bye"]
     code: int
+    """Close code of the WebSocket close frame that follows."""
     reason: str
+    """Reason of the close, for users."""
     retry_after_ms: int | None
+    """Minimum milliseconds to wait before reconnecting; null if the client chooses its own backoff."""
 
 
 RelayMessage = Annotated[
@@ -300,4 +358,4 @@ RelayMessage = Annotated[
 ]
 
 relay_message: Final[TypeAdapter[RelayMessage]] = TypeAdapter(RelayMessage)
-"""Reads what a relay sent; for clients in Python and for tests."""
+"""Parser of messages from a relay, for clients in Python and for tests."""

@@ -1,7 +1,7 @@
-"""What a JSON text tells and its parsed value does not: keys that came twice, depth, where a value stands.
+"""Checks and edits of JSON text for which its parsed value is not enough: duplicate keys, depth, replacement.
 
-Every function takes a text that a strict parser has accepted. All run in time linear in the text, since a
-hostile producer chooses it, and cost next to nothing for the events that are common.
+Every function expects text that a strict parser has accepted. All run in time linear in the text, because a
+hostile producer can choose it, and cost next to nothing for common events.
 """
 
 import json
@@ -10,69 +10,69 @@ from typing import Any, Final
 
 import orjson
 
-# A string, with the colon that makes it a key, or a bracket: all that tells where in the text one is.
+# A string, with the colon that makes it a key, or a bracket: enough to track the position in the text.
 _TOKEN: Final = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")([ \t\r\n]*:)?|[{\[]|[}\]]')
 
 
 def duplicate_key(text: bytes, value: Any) -> str | None:
-    """Return a key that stands twice in one object, at any depth; None when there is none.
+    """Return a key that occurs twice in an object, at any depth; None if there is none.
 
     Args:
-        text: not nested so deep that ``json`` gives up; ask ``is_deeper`` first.
-        value: what a parser made of it, of which it kept one of the two.
+        text: JSON text; check ``is_deeper`` first, since ``json`` raises on deep nesting.
+        value: value parsed from the text, in which one pair of each duplicate is lost.
     """
-    # Every pair has one colon outside of strings: the value written anew has as many, unless a pair was
-    # dropped. An escaped colon would upset the count, hence the second test. The exact answer costs more.
+    # A fast check before the exact one: every pair has one colon outside of strings, so the serialized value
+    # has as many colons as the text, unless a pair was lost. An escaped colon would distort the count.
     if text.count(b":") == orjson.dumps(value).count(b":") and b"\\u" not in text:
         return None
-    found: list[str] = []
+    duplicates: list[str] = []
 
     def check(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                found.append(key)
+                duplicates.append(key)
             seen.add(key)
 
     json.loads(text, object_pairs_hook=check)
-    return found[0] if found else None
+    return duplicates[0] if duplicates else None
 
 
 def is_deeper(text: bytes, limit: int) -> bool:
-    """Tell whether more than ``limit`` objects and arrays lie within each other."""
-    # Counting is cheap, and most events have far fewer brackets than may lie within each other.
+    """Return whether objects and arrays are nested more than ``limit`` deep."""
+    # Counting is cheap, and most events have fewer brackets than the limit.
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
     depth = 0
     for token in _TOKEN.finditer(text):
-        mark = text[token.start()]
-        if mark in b"{[":
+        first_byte = text[token.start()]
+        if first_byte in b"{[":
             depth += 1
             if depth > limit:
                 return True
-        elif mark in b"}]":
+        elif first_byte in b"}]":
             depth -= 1
     return False
 
 
-def replace_string(text: bytes, key: str, wanted: str) -> bytes:
-    """Replace the string that the outermost object has under ``key``; all other bytes stay.
+def replace_string(text: bytes, key: str, value: str) -> bytes:
+    """Replace the string under ``key`` in the outermost object, and leave all other bytes unchanged.
 
     Args:
-        text: an object that has the key, once, with a string as its value.
-        key: the unescaped key; the text may write it with escapes.
-        wanted: the new value.
+        text: a JSON object that has the key exactly once, with a string as its value.
+        key: unescaped key; the text may escape it.
+        value: new string.
     """
     depth = 0
-    current = None
+    current_key = None
     for token in _TOKEN.finditer(text):
-        mark = text[token.start()]
-        if mark in b"{[":
+        first_byte = text[token.start()]
+        if first_byte in b"{[":
             depth += 1
-        elif mark in b"}]":
+        elif first_byte in b"}]":
             depth -= 1
         elif depth == 1 and token[2]:
-            current = orjson.loads(token[1])
-        elif depth == 1 and current == key:
-            return text[: token.start(1)] + orjson.dumps(wanted) + text[token.end(1) :]
+            current_key = orjson.loads(token[1])
+        elif depth == 1 and current_key == key:
+            return text[: token.start(1)] + orjson.dumps(value) + text[token.end(1) :]
     raise KeyError(key)

@@ -1,13 +1,13 @@
-"""The grammar of subjects and of the patterns that select them.
+"""Grammar of subjects, and of the patterns that match them.
 
 Invariants:
 
-1. A token is 1 to 128 characters of ``A-Z a-z 0-9 _ -`` and the escape ``=XX``.
-2. An id has exactly one written form: ``escape(unescape(token)) == token`` for every legal token.
-3. ``covers(wide, narrow)`` holds exactly when every subject that ``narrow`` matches, ``wide`` matches too.
-4. ``intersection(one, other)`` matches exactly what both match.
+1. A token has 1 to 128 characters: ``A-Z a-z 0-9 _ -`` and the escape ``=XX``.
+2. An id has exactly one encoding: ``escape(unescape(token)) == token`` for every legal token.
+3. ``covers(wide, narrow)`` holds if and only if ``wide`` matches every subject that ``narrow`` matches.
+4. ``intersect(first, second)`` matches exactly the subjects that both match.
 
-A pattern is NATS': ``*`` stands for one token, a last ``>`` for one or more.
+Patterns are those of NATS: ``*`` matches one token, a trailing ``>`` one or more.
 """
 
 import re
@@ -19,16 +19,16 @@ from typing import Any, Final
 from tickertape.errors import TickertapeError
 
 MAX_TOKEN_LENGTH: Final = 128
-"""Characters of one token as it stands in the subject, after escaping."""
+"""Characters of a token in a subject, after escaping."""
 
 MAX_PATTERN_LENGTH: Final = 280
-"""Characters of one pattern; the longest subject of the contract has 274."""
+"""Characters of a pattern; the longest subject of the contract has 274."""
 
 MAX_SUBJECT_LENGTH: Final = 1024
-"""Characters of a subject that the relay takes in; other services may use longer ones than the contract."""
+"""Characters of a subject that the relay ingests; other services may use longer ones than the contract."""
 
 LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
-"""Levels of a log event, least first."""
+"""Levels of a log event, from lowest to highest."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPED_BYTE = re.compile(r"=([0-9A-F]{2})")
@@ -39,34 +39,34 @@ _PLAIN_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 
 class SubjectError(TickertapeError, ValueError):
-    """A subject, token or pattern is not legal.
+    """A subject, token or pattern is illegal.
 
     Args:
-        what: the offending text.
-        why: what is wrong with it, as the end of a sentence.
+        text: the illegal subject, token or pattern.
+        problem: what is wrong with it; completes a sentence that starts with the text.
     """
 
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(what, why)
-        self.what = what
-        self.why = why
+    def __init__(self, text: str, problem: str) -> None:
+        super().__init__(text, problem)
+        self.text = text
+        self.problem = problem
 
     def __str__(self) -> str:
-        shown = self.what if len(self.what) <= 80 else self.what[:77] + "..."
-        return f"{shown!r} {self.why}"
+        shortened = self.text if len(self.text) <= 80 else self.text[:77] + "..."
+        return f"{shortened!r} {self.problem}"
 
 
 class IllegalSubject(SubjectError):
-    """A subject that no event may be on, of whatever type; a NATS server stores it all the same."""
+    """A subject on which no event of any type is allowed, although a NATS server stores it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a subject of the contract says.
+    """A parsed subject of the contract.
 
     Attributes:
-        event_type: the type of event that belongs on it.
-        fields: unescaped tokens by the name of the body's field that must equal them.
+        event_type: type of the events on this subject.
+        fields: unescaped tokens, keyed by the name of the event's field that must equal them.
     """
 
     event_type: str
@@ -74,10 +74,10 @@ class Subject:
 
 
 def escape(text: str) -> str:
-    """Write an id as one token: bytes outside ``A-Za-z0-9_-`` become ``=XX``.
+    """Encode an id as one token: bytes outside ``A-Za-z0-9_-`` become ``=XX``.
 
     Raises:
-        SubjectError: the id is empty, is not valid Unicode, or its token is over 128 characters.
+        SubjectError: the id is empty, is not valid Unicode, or makes a token of more than 128 characters.
     """
     if _PLAIN.fullmatch(text):
         token = text
@@ -95,18 +95,18 @@ def escape(text: str) -> str:
 
 
 def unescape(token: str) -> str:
-    """Read a token back into the id that it was made from.
+    """Decode a token into the id that it encodes.
 
     Raises:
-        SubjectError: the token is not the canonical form of any id.
+        SubjectError: the token is not the canonical encoding of an id.
     """
     if len(token) > MAX_TOKEN_LENGTH:
         raise SubjectError(token, f"has {len(token)} characters; a token has at most {MAX_TOKEN_LENGTH}")
     if _PLAIN.fullmatch(token):
         return token
     if not _LEGAL_TOKEN.fullmatch(token):
-        raise SubjectError(token, "is not a token: letters, digits, '_', '-' and '=XX' in upper-case hex")
-    data = _ESCAPED_BYTE.sub(lambda found: chr(int(found[1], 16)), token).encode("latin-1")
+        raise SubjectError(token, "is not a token; use letters, digits, '_', '-' and '=XX' (upper-case hex)")
+    data = _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), token).encode("latin-1")
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -117,84 +117,88 @@ def unescape(token: str) -> str:
 
 
 class EventSubject:
-    """The subjects of one event type, by the fields of the body that they name.
+    """Subjects of one event type, whose tokens are fields of the event.
 
     Args:
-        template: tokens, such as ``gateway.status.{gateway_type}.{gateway_id}``; a last ``[.{instance}]``
-            may be left out.
-        words: the values of a field that has only these; they stand in the subject in lower case.
-        about: each field in words, for the documents.
+        template: tokens, such as ``gateway.status.{gateway_type}.{gateway_id}``; a trailing
+            ``[.{instance}]`` is optional.
+        choices: allowed values of the fields that have a fixed set; lower case in the subject.
+        descriptions: description of each field, for the generated documents.
 
     Attributes:
-        addresses: the template without, then with what may be left out.
-        optional: the field that may be left out.
-        prefix: the tokens before the first field.
+        templates: the template without the optional token, then with it.
+        optional: name of the optional field; None if there is none.
+        prefix: tokens before the first field.
     """
 
     def __init__(
-        self, template: str, *, words: Mapping[str, tuple[str, ...]] = MappingProxyType({}), **about: str
+        self,
+        template: str,
+        *,
+        choices: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+        **descriptions: str,
     ) -> None:
         short, _, last = template.removesuffix("]").partition("[.")
-        self.addresses = (short, f"{short}.{last}") if last else (short,)
+        self.templates = (short, f"{short}.{last}") if last else (short,)
         self.optional = last.strip("{}") or None
         self.prefix = template.partition(".{")[0]
-        self.words = words
-        self.about = about
-        # Each token with the name of its field; a plain token has none.
+        self.choices = choices
+        self.descriptions = descriptions
+        # Each token with the name of its field; None for a literal token.
         self._tokens = [
-            (token, token[1:-1] if token[0] == "{" else None) for token in self.addresses[-1].split(".")
+            (token, token[1:-1] if token[0] == "{" else None) for token in self.templates[-1].split(".")
         ]
 
-    def write(self, fields: Mapping[str, Any]) -> str:
-        """Write the subject of an event with these fields.
+    def build(self, fields: Mapping[str, Any]) -> str:
+        """Return the subject of an event with these fields.
 
         Raises:
-            SubjectError: a field cannot stand in a subject.
+            SubjectError: the value of a field cannot be encoded as a token.
         """
-        known = self._tokens
+        template = self._tokens
         if self.optional and fields.get(self.optional) is None:
-            known = known[:-1]
-        return ".".join([self._written(field, fields[field]) if field else token for token, field in known])
+            template = template[:-1]
+        return ".".join([self._encode(field, fields[field]) if field else token for token, field in template])
 
-    def _written(self, field: str, value: str) -> str:
-        words = self.words.get(field)
-        if words is None:
+    def _encode(self, field: str, value: str) -> str:
+        choices = self.choices.get(field)
+        if choices is None:
             return escape(value)
-        if value.upper() not in words:
-            raise SubjectError(value, f"is not a {field}; one of {', '.join(words)}")
+        if value.upper() not in choices:
+            raise SubjectError(value, f"is not a {field}; use one of {', '.join(choices)}")
         return value.lower()
 
-    def read(self, subject: str) -> dict[str, str] | None:
-        """Read the fields that a subject names; None for a subject of another type.
+    def parse(self, subject: str) -> dict[str, str] | None:
+        """Return the fields in a subject; None if it belongs to another event type.
 
         Raises:
-            SubjectError: it is one of this type, but for a token that is not legal.
+            SubjectError: it belongs to this event type, but has an illegal token.
         """
         tokens = subject.split(".")
         missing = len(self._tokens) - len(tokens)
         if missing and not (missing == 1 and self.optional):
             return None
-        known = list(zip(self._tokens, tokens, strict=False))
-        if any(field is None and token != plain for (plain, field), token in known):
+        pairs = list(zip(self._tokens, tokens, strict=False))
+        if any(field is None and token != literal for (literal, field), token in pairs):
             return None
-        return {field: self._value(subject, field, token) for (_, field), token in known if field}
+        return {field: self._decode(subject, field, token) for (_, field), token in pairs if field}
 
-    def _value(self, subject: str, field: str, token: str) -> str:
-        words = self.words.get(field)
-        if words is None:
+    def _decode(self, subject: str, field: str, token: str) -> str:
+        choices = self.choices.get(field)
+        if choices is None:
             return unescape(token)
-        if token.upper() not in words or not token.islower():
-            raise SubjectError(subject, f"names no {field}; one of {', '.join(words).lower()}")
+        if token.upper() not in choices or not token.islower():
+            raise SubjectError(subject, f"has no valid {field}; use one of {', '.join(choices).lower()}")
         return token.upper()
 
 
 def checkpoint_subject(host: str, file: str) -> str:
-    """Subject of a shipper's checkpoint: ``checkpoint.<host>.<file>``; never shown to clients."""
+    """Return the subject of a shipper's checkpoint: ``checkpoint.<host>.<file>``, never sent to clients."""
     return f"checkpoint.{escape(host)}.{escape(file)}"
 
 
 def level_of(subject: str) -> str | None:
-    """Level that a subject names (``log.<level>.*``), or None when it names none."""
+    """Return the level in a subject (``log.<level>.*``); None if it has none."""
     head, _, rest = subject.partition(".")
     if head != "log":
         return None
@@ -203,13 +207,14 @@ def level_of(subject: str) -> str | None:
 
 
 def find_subject_error(subject: str) -> str | None:
-    """Tell why a subject is illegal, as the end of a sentence; None for a legal one.
+    """Return what makes a subject illegal, to complete a sentence; None if it is legal.
 
-    A NATS server stores all subjects without spaces, tabs and line ends. Legal is what a pattern can name:
-    UTF-8, without white space and control characters, no token empty or a wildcard.
+    A NATS server stores any subject without spaces, tabs and line breaks. A legal subject is one that a
+    pattern can name: UTF-8 without white space and control characters, and no token that is empty or a
+    wildcard.
 
     Args:
-        subject: as the client has it, with bytes that are not UTF-8 as lone surrogates.
+        subject: subject from the NATS client, where bytes that are not UTF-8 are lone surrogates.
     """
     try:
         subject.encode()
@@ -221,7 +226,7 @@ def find_subject_error(subject: str) -> str | None:
 
 
 def escape_subject(subject: str) -> str:
-    """Write any subject as a legal one.
+    """Convert any subject into a legal one.
 
     Bytes outside ``A-Za-z0-9_-`` and ``.`` become ``=XX``, and an empty token a single ``=``.
     """
@@ -233,68 +238,71 @@ def escape_subject(subject: str) -> str:
 
 
 def check_pattern(pattern: str) -> str:
-    """Return a legal pattern as it is.
+    """Return the pattern unchanged if it is legal.
 
     Raises:
-        SubjectError: empty, too long, an empty token, ``>`` before the end, or a wildcard within a token.
+        SubjectError: it is empty or too long, or has an empty token, a ``>`` before the end, or a wildcard
+            within a token.
     """
     if not pattern:
-        raise SubjectError(pattern, "is empty; a pattern such as 'log.error.>' is needed")
+        raise SubjectError(pattern, "is empty; use a pattern such as 'log.error.>'")
     if len(pattern) > MAX_PATTERN_LENGTH:
         raise SubjectError(pattern, f"has {len(pattern)} characters; at most {MAX_PATTERN_LENGTH}")
     tokens = pattern.split(".")
-    for place, token in enumerate(tokens):
+    for position, token in enumerate(tokens):
         if token == "*" or _PATTERN_TOKEN.fullmatch(token):
             continue
         if token == ">":
-            if place != len(tokens) - 1:
-                raise SubjectError(pattern, "has '>' before its end; only the last token can be '>'")
+            if position != len(tokens) - 1:
+                raise SubjectError(pattern, "has '>' before its end; only the last token may be '>'")
         elif not token:
             raise SubjectError(pattern, "has an empty token")
         else:
-            raise SubjectError(pattern, f"has an illegal token {token!r}; a wildcard stands alone")
+            raise SubjectError(
+                pattern, f"has an illegal token {token!r}; a wildcard must be a token of its own"
+            )
     return pattern
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Tell whether a legal pattern selects a subject."""
-    wanted = pattern.split(".")
-    given = subject.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(given) <= len(wanted):
+    """Return whether a legal pattern matches a subject."""
+    pattern_tokens = pattern.split(".")
+    tokens = subject.split(".")
+    if pattern_tokens[-1] == ">":
+        pattern_tokens.pop()
+        if len(tokens) <= len(pattern_tokens):
             return False
-        given = given[: len(wanted)]
-    elif len(wanted) != len(given):
+        tokens = tokens[: len(pattern_tokens)]
+    elif len(pattern_tokens) != len(tokens):
         return False
-    return all(want in ("*", token) for want, token in zip(wanted, given, strict=True))
+    return all(expected in ("*", token) for expected, token in zip(pattern_tokens, tokens, strict=True))
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Tell whether every subject that ``narrow`` matches is matched by ``wide`` too."""
+    """Return whether ``wide`` matches every subject that ``narrow`` matches."""
     outer = wide.split(".")
     inner = narrow.split(".")
     open_ended = outer[-1] == ">"
     if open_ended:
         outer.pop()
-        # 'a.>' needs one token more; 'a.*' and 'a.>' both bring at least one.
+        # 'a.>' requires one more token, which both 'a.*' and 'a.>' guarantee.
         if len(inner) <= len(outer):
             return False
     elif inner[-1] == ">" or len(inner) != len(outer):
         return False
-    return all(want in ("*", inside) for want, inside in zip(outer, inner, strict=False))
+    return all(expected in ("*", token) for expected, token in zip(outer, inner, strict=False))
 
 
-def intersect(one: str, other: str) -> str | None:
-    """The pattern that matches exactly what two legal patterns both match; None when nothing does."""
-    first, second = one.split("."), other.split(".")
-    both: list[str] = []
-    for place, (a, b) in enumerate(zip(first, second, strict=False)):
+def intersect(first: str, second: str) -> str | None:
+    """Return the pattern that matches exactly what two legal patterns both match; None if there is none."""
+    first_tokens, second_tokens = first.split("."), second.split(".")
+    common: list[str] = []
+    for position, (a, b) in enumerate(zip(first_tokens, second_tokens, strict=False)):
         if a == ">":
-            return ".".join(both + second[place:])
+            return ".".join(common + second_tokens[position:])
         if b == ">":
-            return ".".join(both + first[place:])
+            return ".".join(common + first_tokens[position:])
         if a != b and "*" not in (a, b):
             return None
-        both.append(b if a == "*" else a)
-    return ".".join(both) if len(first) == len(second) else None
+        common.append(b if a == "*" else a)
+    return ".".join(common) if len(first_tokens) == len(second_tokens) else None

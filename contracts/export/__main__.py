@@ -1,7 +1,7 @@
-"""Writes the contract for other languages: JSON Schema, AsyncAPI and TypeScript.
+"""Export of the contract to other languages: JSON Schema, AsyncAPI and TypeScript.
 
-``python -m tickertape.contracts.export`` writes the files; ``--check`` exits 1 and names those that are
-stale. What is written depends on the models alone, so that a difference is always a change of the contract.
+``python -m tickertape.contracts.export`` writes the files; with ``--check`` it names those that are stale and
+exits with 1. The output depends only on the models, so that every difference is a change of the contract.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from tickertape.contracts.export.asyncapi import asyncapi
 from tickertape.contracts.export.json_schema import schemas
 from tickertape.contracts.export.typescript import typescript
 
-HOME = Path(__file__).parents[1]
-"""Where the files are kept."""
+ROOT = Path(__file__).parents[1]
+"""Folder of the contract, below which the files are written."""
 
 
 def files() -> dict[str, str]:
-    """Return the text of each generated file by its path below the folder."""
+    """Return the text of each generated file, keyed by its path relative to the folder."""
     documents: dict[str, dict[str, Any]] = {
         f"{name}.schema": document for name, document in schemas().items()
     }
@@ -31,8 +31,8 @@ def files() -> dict[str, str]:
     return {**texts, "typescript/src/types.ts": typescript()}
 
 
-def write(folder: Path = HOME) -> list[Path]:
-    """Write the files below a folder; return those that changed."""
+def write(folder: Path = ROOT) -> list[Path]:
+    """Write the files below a folder, and return the paths of those that changed."""
     changed = []
     for name, text in files().items():
         path = folder / name
@@ -43,8 +43,8 @@ def write(folder: Path = HOME) -> list[Path]:
     return changed
 
 
-def stale(folder: Path = HOME) -> list[str]:
-    """Name the files below a folder that are absent or not what the models say."""
+def stale(folder: Path = ROOT) -> list[str]:
+    """Return the names of the files below a folder that are missing or differ from the models."""
     return [name for name, text in files().items() if _read(folder / name) != text.encode()]
 
 
@@ -56,17 +56,18 @@ def _read(path: Path) -> bytes | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or with ``--check`` tell which are stale; return the exit code."""
+    """Write the files, or report stale files with ``--check``; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tickertape.contracts.export", description="Write the contract's files."
+        prog="python -m tickertape.contracts.export",
+        description="Generate JSON Schema, AsyncAPI and TypeScript files from the contract.",
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
     if parser.parse_args(arguments).check:
-        names = stale(HOME)
+        names = stale(ROOT)
         for name in names:
             print(f"contracts/{name} is stale; run 'python -m tickertape.contracts.export'", file=sys.stderr)
         return 1 if names else 0
-    for path in write(HOME):
+    for path in write(ROOT):
         print(f"wrote {path}")
     return 0
 
@@ -75,4 +76,4 @@ if __name__ == "__main__":
     sys.exit(main())
 
 
-__all__ = ["HOME", "asyncapi", "files", "main", "schemas", "stale", "typescript", "write"]
+__all__ = ["ROOT", "asyncapi", "files", "main", "schemas", "stale", "typescript", "write"]

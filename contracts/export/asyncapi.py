@@ -1,7 +1,7 @@
-"""The contract as an AsyncAPI 3.0 document: the feed over WebSocket, and the subjects in NATS.
+"""AsyncAPI 3.0 document of the contract: the feed over WebSocket, and the subjects in NATS.
 
-Written from the relay's side: it ``receive``s events from NATS and messages from clients, and ``send``s
-messages to clients and rejected events to NATS.
+It describes the relay, which receives events from NATS and messages from clients, and sends messages to
+clients and rejected events to NATS.
 """
 
 import re
@@ -18,7 +18,7 @@ from tickertape.contracts.subjects import LEVELS, EventSubject
 _SCHEMAS: Final = "#/components/schemas/"
 
 _TOKEN: Final = (
-    "escaped: bytes outside A-Z a-z 0-9 _ - are written =XX (upper-case hex); at most 128 characters."
+    "Escaped: bytes outside A-Z a-z 0-9 _ - are written as =XX (upper-case hex); at most 128 characters."
 )
 
 
@@ -29,8 +29,8 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Tickertape",
             "version": wire.SUBPROTOCOL.rpartition(".v")[2],
-            "description": "Events from NATS JetStream to paced WebSocket feeds. In a deployment with a "
-            "subject prefix every subject in NATS starts with it; clients never see it.",
+            "description": "Relay of events from NATS JetStream to WebSocket clients. In a deployment with a "
+            "subject prefix, every subject in NATS starts with it; clients receive subjects without it.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
@@ -38,14 +38,15 @@ def asyncapi() -> dict[str, Any]:
         "channels": _channels(),
         "operations": _operations(),
         "components": {
-            "schemas": _moved(json_schema.schemas()["messages"]["$defs"]),
+            "schemas": _with_moved_references(json_schema.schemas()["messages"]["$defs"]),
             "messages": _messages(),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A header, the subprotocol bearer.<JWT>, or a first message auth.",
+                    "description": "In the Authorization header, in the subprotocol bearer.<JWT>, or in "
+                    "a first message auth.",
                 }
             },
         },
@@ -57,13 +58,13 @@ def _servers() -> dict[str, Any]:
         "relay": {
             "host": "localhost:8080",
             "protocol": "ws",
-            "description": "A relay; wss where it has a certificate.",
+            "description": "A relay; wss if it has a certificate.",
             "security": [{"$ref": "#/components/securitySchemes/bearer"}],
         },
         "nats": {
             "host": "localhost:4222",
             "protocol": "nats",
-            "description": "NATS with JetStream; all subjects but rejected are those of the stream EVENTS.",
+            "description": "NATS with JetStream; all subjects are in the stream EVENTS, except rejected.>.",
         },
     }
 
@@ -73,8 +74,8 @@ def _channels() -> dict[str, Any]:
     channels: dict[str, Any] = {
         "feed": {
             "address": "/ws",
-            "title": "The feed",
-            "description": f"Subprotocol {wire.SUBPROTOCOL}; text frames, one JSON object each.",
+            "title": "Feed",
+            "description": f"WebSocket subprotocol {wire.SUBPROTOCOL}; each text message is one JSON object.",
             "servers": [{"$ref": "#/servers/relay"}],
             "messages": _refs(model.__name__ for model in models),
             "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
@@ -89,7 +90,7 @@ def _channels() -> dict[str, Any]:
         **_nats_channel(
             "",
             "OtherEvent",
-            f"Types that others add, on any subject below {', '.join(roots)} and {last}.",
+            f"Events of other types, on any subject below {', '.join(roots)} and {last}.",
             {},
         ),
         "address": None,
@@ -97,17 +98,17 @@ def _channels() -> dict[str, Any]:
     channels["rejected"] = _nats_channel(
         "rejected.{subject}",
         "RejectedEvent",
-        "What broke the contract, as it came; in the stream REJECTED.",
-        {"subject": {"description": "The subject on which the event was published; has dots."}},
+        "Messages that break the contract, unchanged; in the stream REJECTED.",
+        {"subject": {"description": "Subject on which the message was published; contains dots."}},
     )
     return channels
 
 
 def _event_channels() -> Iterator[tuple[str, str, type[events.EventModel]]]:
-    """Yield name, address and model of the channels that each event type has."""
+    """Yield the name, address and model of each channel of the event types."""
     for model in events.MODELS.values():
         name = _camel(model.SUBJECT.prefix)
-        for number, address in enumerate(model.SUBJECT.addresses):
+        for number, address in enumerate(model.SUBJECT.templates):
             yield f"{name}{_camel(f'_of_{model.SUBJECT.optional}')}" if number else name, address, model
 
 
@@ -120,10 +121,10 @@ def _fields(address: str) -> list[str]:
 
 
 def _parameter(subject: EventSubject, field: str) -> dict[str, Any]:
-    about = subject.about[field]
-    if (words := subject.words.get(field)) is None:
-        return {"description": f"{about}, {_TOKEN}"}
-    return {"description": f"{about} in lower case.", "enum": [word.lower() for word in words]}
+    description = subject.descriptions[field]
+    if (choices := subject.choices.get(field)) is None:
+        return {"description": f"{description}. {_TOKEN}"}
+    return {"description": f"{description}, in lower case.", "enum": [choice.lower() for choice in choices]}
 
 
 def _nats_channel(address: str, message: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -140,25 +141,28 @@ def _nats_channel(address: str, message: str, description: str, parameters: dict
 
 def _query() -> dict[str, Any]:
     fields = wire.Subscribe.model_json_schema()["properties"]
-    about = {name: field.get("description", "") for name, field in fields.items()}
+    descriptions = {name: field.get("description", "") for name, field in fields.items()}
     return {
         "type": "object",
-        "description": f"All optional; at most {wire.MAX_QUERY_BYTES} bytes. A token here is refused.",
+        "description": f"Optional parameters; at most {wire.MAX_QUERY_BYTES} bytes. Tokens are rejected.",
         "properties": {
-            "subjects": {"type": "string", "description": f"Separated by commas. {about['subjects']}"},
-            "level": {"type": "string", "enum": list(LEVELS), "description": about["level"]},
+            "subjects": {
+                "type": "string",
+                "description": f"Comma-separated list. {descriptions['subjects']}",
+            },
+            "level": {"type": "string", "enum": list(LEVELS), "description": descriptions["level"]},
             "mode": {
                 "type": "string",
                 "enum": ["live", "complete", "latest"],
                 "default": "live",
-                "description": about["mode"],
+                "description": descriptions["mode"],
             },
-            "cursor": {"type": "string", "pattern": CURSOR_PATTERN, "description": about["cursor"]},
-            "since": {"type": "string", "description": about["since"]},
+            "cursor": {"type": "string", "pattern": CURSOR_PATTERN, "description": descriptions["cursor"]},
+            "since": {"type": "string", "description": descriptions["since"]},
             "interval_ms": {
                 "type": "integer",
                 "default": wire.DEFAULT_INTERVAL_MS,
-                "description": about["interval_ms"],
+                "description": descriptions["interval_ms"],
             },
         },
     }
@@ -200,52 +204,55 @@ def _messages() -> dict[str, Any]:
         }
     messages["OtherEvent"] = {
         "name": "other_event",
-        "summary": "An event of a type that others added to the contract.",
+        "summary": "An event of a type that is not part of the contract.",
         "payload": {"$ref": f"{_SCHEMAS}OtherEvent"},
     }
     messages["RejectedEvent"] = {
         "name": "rejected_event",
-        "summary": "The original bytes, whatever they are.",
+        "summary": "The original payload, which can be any bytes.",
         "contentType": "application/octet-stream",
         "headers": {
             "type": "object",
             "properties": {
                 "Tickertape-Reason": {
                     "type": "string",
-                    "description": "The kind of fault, and what is wrong.",
+                    "description": "Rule that the event breaks, and what is wrong with it.",
                 },
                 "Tickertape-Sequence": {
                     "type": "string",
-                    "description": "Its sequence in the stream EVENTS.",
+                    "description": "Sequence of the message in the stream EVENTS.",
                 },
-                "Nats-Msg-Id": {"type": "string", "description": "<epoch>-<sequence>: filed once."},
+                "Nats-Msg-Id": {
+                    "type": "string",
+                    "description": "<epoch>-<sequence>, so that each message is stored only once.",
+                },
                 "Tickertape-Raw-Subject": {
                     "type": "string",
                     "contentEncoding": "base64",
-                    "description": "The original subject as NATS has it, when it is illegal; the address "
-                    "then has =XX for each byte outside A-Za-z0-9_- and the dot, and = for an empty token. "
-                    "It cannot be replayed.",
+                    "description": "Original subject, if it is illegal. The address then has =XX for each "
+                    "byte outside A-Za-z0-9_- and the dot, and = for an empty token; the message cannot be "
+                    "replayed.",
                 },
                 "Tickertape-Raw-Headers": {
                     "type": "string",
                     "contentEncoding": "base64",
-                    "description": "The original header block, beside Tickertape-Raw-Subject.",
+                    "description": "Original header block, if there is a Tickertape-Raw-Subject.",
                 },
                 "Tickertape-Raw-Headers-Size": {
                     "type": "string",
-                    "description": "Bytes of the original header block, when not all of it had room.",
+                    "description": "Size of the original header block in bytes, if it was truncated.",
                 },
                 "Tickertape-Subject": {
                     "type": "string",
-                    "description": "The address in full, when it is too long for a subject.",
+                    "description": "Complete address, if it is too long for a subject.",
                 },
                 "Tickertape-Size": {
                     "type": "string",
-                    "description": "Bytes of the original body, when not all of it had room.",
+                    "description": "Size of the original payload in bytes, if it was truncated.",
                 },
                 "Tickertape-Body": {
                     "const": "unavailable",
-                    "description": "The original bytes could not be read; the body is empty.",
+                    "description": "The original payload could not be read; the payload is empty.",
                 },
             },
             "required": ["Tickertape-Reason", "Tickertape-Sequence", "Nats-Msg-Id"],
@@ -258,13 +265,13 @@ def _refs(names: Any) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
 
 
-def _moved(value: Any) -> Any:
-    """Point the references of a JSON Schema document to where its definitions are in this one."""
+def _with_moved_references(value: Any) -> Any:
+    """Replace the references of a JSON Schema document by references into this document."""
     if isinstance(value, dict):
         return {
-            key: item.replace("#/$defs/", _SCHEMAS) if key == "$ref" else _moved(item)
+            key: item.replace("#/$defs/", _SCHEMAS) if key == "$ref" else _with_moved_references(item)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_moved(item) for item in value]
+        return [_with_moved_references(item) for item in value]
     return value

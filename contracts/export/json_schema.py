@@ -1,8 +1,8 @@
-"""The contract as JSON Schema (draft 2020-12), made from the pydantic models.
+"""JSON Schema (draft 2020-12) of the contract, generated from the pydantic models.
 
-Two documents, each complete in itself: ``events`` (payloads of NATS messages) and ``messages`` (text frames
-between relay and client). They describe what is written and delivered; the spellings of a level that a relay
-rewrites on their way in are no part of them.
+Two self-contained documents: ``events`` (payloads of NATS messages) and ``messages`` (WebSocket messages
+between relay and client). They describe the canonical form; the other spellings of a level, which the relay
+accepts and rewrites, are not part of them.
 """
 
 import ast
@@ -18,19 +18,19 @@ from tickertape.contracts import messages as wire
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 CLIENT_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(wire.ClientMessage)
-"""What a client sends."""
+"""Messages that a client sends."""
 
 RELAY_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(get_args(wire.RelayMessage)[0])
-"""What a relay sends."""
+"""Messages that a relay sends."""
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Return both documents by name, ``events`` and ``messages``."""
+    """Return both documents, keyed by their names: ``events`` and ``messages``."""
     return {"events": _events(), "messages": _messages()}
 
 
 def message_type(model: type[wire.Message]) -> str:
-    """The ``type`` by which a message is routed."""
+    """Return the ``type`` of a message."""
     (name,) = get_args(model.model_fields["type"].annotation)
     return str(name)
 
@@ -40,8 +40,8 @@ def _events() -> dict[str, Any]:
         "$schema": DIALECT,
         "$id": "urn:tickertape:v1:events",
         "title": "Tickertape events",
-        "description": "Payload of a message in NATS: one UTF-8 JSON object of at most "
-        f"{events.MAX_EVENT_BYTES} bytes, nested at most {events.MAX_EVENT_DEPTH} deep, no key twice.",
+        "description": "Payload of a NATS message: a JSON object in UTF-8 without duplicate keys, of at most "
+        f"{events.MAX_EVENT_BYTES} bytes, nested at most {events.MAX_EVENT_DEPTH} deep.",
         "$ref": "#/$defs/Event",
         "$defs": _event_definitions(),
     }
@@ -51,18 +51,18 @@ def _messages() -> dict[str, Any]:
     definitions = _definitions([*CLIENT_MESSAGES, *RELAY_MESSAGES])
     definitions["Item"]["properties"]["event"] = {"$ref": "#/$defs/Event"}
     definitions["ClientMessage"] = {
-        "description": "What a client sends.",
+        "description": "Message from a client, routed by its type.",
         "oneOf": [_ref(model.__name__) for model in CLIENT_MESSAGES],
     }
     definitions["RelayMessage"] = {
-        "description": "What a relay sends. Types and fields may be added; ignore what you do not know.",
+        "description": "Message from a relay. Ignore unknown types and fields; later versions may add them.",
         "oneOf": [_ref(model.__name__) for model in RELAY_MESSAGES],
     }
     return {
         "$schema": DIALECT,
         "$id": "urn:tickertape:v1:messages",
         "title": "Tickertape messages",
-        "description": f"Text frames of the WebSocket subprotocol {wire.SUBPROTOCOL}: one JSON object each, "
+        "description": f"Text messages of the WebSocket subprotocol {wire.SUBPROTOCOL}: a JSON object each, "
         f"of at most {wire.MAX_MESSAGE_BYTES} bytes, routed by its type.",
         "oneOf": [_ref("ClientMessage"), _ref("RelayMessage")],
         "$defs": dict(sorted({**definitions, **_event_definitions()}.items())),
@@ -73,11 +73,11 @@ def _event_definitions() -> dict[str, Any]:
     definitions = _definitions(list(events.MODELS.values()))
     for name, model in events.MODELS.items():
         definition = definitions[model.__name__]
-        # The models fill these two in for producers; on the wire they are there.
+        # Optional for producers, which get them from the model; always present on the wire.
         definition["required"] = ["event_type", "timestamp", *definition["required"]]
         definition["properties"]["event_type"] = {"const": str(name), "type": "string"}
     definitions["OtherEvent"] = {
-        "description": "An event of a type that others added to the contract; travels like a log event.",
+        "description": "An event of a type that is not part of the contract; delivered like a log event.",
         "type": "object",
         "properties": {
             "event_type": {
@@ -92,7 +92,7 @@ def _event_definitions() -> dict[str, Any]:
     }
     known = [_ref(model.__name__) for model in events.MODELS.values()]
     definitions["Event"] = {
-        "description": "Any event. Unknown fields travel along.",
+        "description": "Any event; additional fields are delivered unchanged.",
         "oneOf": [*known, _ref("OtherEvent")],
     }
     return dict(sorted(definitions.items()))
@@ -102,7 +102,7 @@ def _definitions(models: list[Any]) -> dict[str, Any]:
     _, document = models_json_schema([(model, "validation") for model in models])
     definitions: dict[str, Any] = document["$defs"]
     for definition in definitions.values():
-        # Titles only repeat the names.
+        # pydantic's titles only repeat the names.
         definition.pop("title", None)
         for field in definition.get("properties", {}).values():
             field.pop("title", None)
@@ -114,8 +114,11 @@ def _definitions(models: list[Any]) -> dict[str, Any]:
 
 
 def _descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstrings of a model's fields, which a producer that imports the model need not look up."""
-    found: dict[str, str] = {}
+    """Return the docstrings of a model's fields, keyed by their names on the wire.
+
+    They are read from the source here, so that a program that imports the models does not spend time on it.
+    """
+    descriptions: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
             continue
@@ -129,8 +132,9 @@ def _descriptions(model: type[BaseModel]) -> dict[str, str]:
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
-                found[field.target.id] = inspect.cleandoc(str(text.value.value))
-    return found
+                name = base.model_fields[field.target.id].alias or field.target.id
+                descriptions[name] = inspect.cleandoc(str(text.value.value))
+    return descriptions
 
 
 def _ref(name: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ class OrderEvent(EventModel):
 
     SUBJECT = EventSubject(
         "order.event.{side}.{order_id}",
-        words={"side": ("BUY", "SELL")},
+        choices={"side": ("BUY", "SELL")},
         side="Side of the order",
         order_id="Id of the order",
     )
@@ -129,7 +129,7 @@ def test_all_follows_from_the_declaration(event_type: str) -> None:
     """State or log, subjects, streams, schema and TypeScript of each type."""
     model = MODELS[event_type]
     kind, addresses = TABLE[event_type]
-    assert model.SUBJECT.addresses == addresses
+    assert model.SUBJECT.templates == addresses
     pattern = f"{model.SUBJECT.prefix}.>"
     latest = next(one for one in stream_configs(Names()) if one["name"] == "LATEST")
     kept = {transform["src"] for transform in latest["sources"][0]["subject_transforms"]}
@@ -155,8 +155,8 @@ def test_a_type_more_is_a_state_or_a_log_event(extended: dict[str, Any]) -> None
     assert extended["judged"] == [
         [True, False],
         [True, True],
-        "subject_mismatch: line is given, but the subject names none",
-        "subject_mismatch: venue is 'shfe', but the subject says 'dce'",
+        "subject_mismatch: line is set, but missing in the subject",
+        "subject_mismatch: venue is 'shfe', but 'dce' in the subject",
         [False, False],
     ]
 
@@ -184,6 +184,6 @@ def test_a_type_more_is_in_all_documents(extended: dict[str, Any]) -> None:
     channels = document["channels"]
     assert channels["feedStatusOfLine"]["address"] == "feed.status.{venue}.{line}"
     side = channels["orderEvent"]["parameters"]["side"]
-    assert side == {"description": "Side of the order in lower case.", "enum": ["buy", "sell"]}
+    assert side == {"description": "Side of the order, in lower case.", "enum": ["buy", "sell"]}
     assert "receiveOrderEvent" in document["operations"]
     assert set(json.loads(files()["schema/asyncapi.json"])["channels"]) < set(channels)

@@ -82,7 +82,7 @@ def test_every_moment_can_be_written(seconds: float) -> None:
     """Outside of the calendar it is the nearest moment in it; what is written is read again."""
     text = events.format_time(seconds)
     assert len(text) == 24
-    within = min(max(seconds, events.FIRST_MOMENT), events.LAST_MOMENT)
+    within = min(max(seconds, events.MIN_TIME), events.MAX_TIME)
     assert events.parse_time(text).timestamp() == pytest.approx(within, abs=0.002)
 
 
@@ -117,7 +117,7 @@ def test_producers_can_give_a_datetime() -> None:
     given_time: Any = moment
     assert SystemLog(level="INFO", message="", source="a", timestamp=given_time).timestamp == TIME
     naive: Any = moment.replace(tzinfo=None)
-    with pytest.raises(ValidationError, match="a time needs a zone"):
+    with pytest.raises(ValidationError, match="the datetime has no time zone"):
         SystemLog(level="INFO", message="", source="a", timestamp=naive)
 
 
@@ -152,5 +152,5 @@ def test_producers_may_add_fields_and_types() -> None:
     assert orjson.loads(extended.encode()) == {**LOG, "level": "WARN", "metadata": {}, "host": "h1"}
     own = EventModel(event_type="order_filled")
     assert isinstance(decode("gateway.orders.x", own.encode()), Event)
-    with pytest.raises(NotImplementedError, match="EventModel does not say its subject"):
+    with pytest.raises(NotImplementedError, match="EventModel defines neither SUBJECT nor subject"):
         _ = own.subject

@@ -67,7 +67,7 @@ def test_the_check_names_stale_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With --check it exits 1, one line for each stale file, and writes nothing."""
-    monkeypatch.setattr(export, "HOME", tmp_path)
+    monkeypatch.setattr(export, "ROOT", tmp_path)
     assert export.main(["--check"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 4
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +184,7 @@ def test_asyncapi_is_complete() -> None:
     of_events = [
         re.sub("_([a-z])", lambda letter: letter[1].upper(), address)
         for model in MODELS.values()
-        for address in model.SUBJECT.addresses
+        for address in model.SUBJECT.templates
     ]
     assert "gateway.status.{gatewayType}.{gatewayId}" in of_events
     assert addresses == ["/ws", *of_events, None, "rejected.{subject}"]
