@@ -1,10 +1,11 @@
-"""What one client was told over all its connections, and the judgement over it: the conservation law.
+"""What one client received over all its connections, checked against the stream: the conservation law.
 
 Invariants:
 
-1. The cursor is what the protocol says: the last one of ``subscribed``, ``events`` and ``heartbeat``, and
-   the end of a gap only after a ``reset``. A gap that no cursor has passed yet is void with its connection.
-2. The truth comes from the stream alone; what the client was told is never its own proof.
+1. The cursor is the one that the protocol defines: the last of ``subscribed``, ``events`` and ``heartbeat``,
+   and the end of a gap only after a ``reset``. A gap that no cursor has passed is void when its connection
+   ends.
+2. The truth comes from the stream alone; what the client received is never its own proof.
 """
 
 from bisect import bisect_right
@@ -16,7 +17,7 @@ from tickertape.contracts.cursors import parse_cursor
 
 
 class Told(NamedTuple):
-    """A gap: events after ``start``, up to ``end``; ``dropped`` is None when nobody can count them."""
+    """A gap: events after ``start``, up to ``end``; ``dropped`` is None if their number is unknown."""
 
     start: int
     end: int
@@ -25,7 +26,7 @@ class Told(NamedTuple):
 
 @dataclass
 class Counts:
-    """Breaches of the law, over some clients; all zero when it holds."""
+    """Violations of the law over several clients; all zero if it holds."""
 
     delivered: int = 0
     dropped: int = 0
@@ -42,22 +43,22 @@ class Counts:
 
     @property
     def breaches(self) -> dict[str, int]:
-        """Those that must be zero, and are not."""
+        """Counts that must be zero and are not."""
         names = ("lost", "repeated", "disordered", "foreign", "resets")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
 @dataclass
 class Ledger:
-    """Keeps what came.
+    """Record of what a client received.
 
     Attributes:
         start: sequence after which the client began; -1 until it is known.
-        cursor: to come back with; empty until it is known.
-        delivered: sequence and number of each event, as they came.
-        gaps: as they came.
-        conflated: events that newer ones replaced.
-        resets: times that another stream was announced.
+        cursor: cursor to resume from; empty until it is known.
+        delivered: sequence and number of each event, in order of arrival.
+        gaps: gaps in order of arrival.
+        conflated: number of events that newer ones replaced.
+        resets: number of times that another stream was announced.
     """
 
     start: int = -1
@@ -69,11 +70,11 @@ class Ledger:
 
     @property
     def last(self) -> int:
-        """Sequence of the newest event that came."""
+        """Sequence of the newest event received."""
         return self.delivered[-1][0] if self.delivered else -1
 
     def note(self, message: dict[str, Any]) -> None:
-        """Take in a message of the relay."""
+        """Record a message of the relay."""
         kind = message["type"]
         if kind == "events":
             self.delivered += [(item["seq"], number_of(item["event"])) for item in message["events"]]
@@ -90,24 +91,24 @@ class Ledger:
             self.cursor = message["cursor"]
 
     def leave(self) -> None:
-        """The connection is gone: what its cursor has not passed will be told again."""
+        """Record the end of a connection: gaps that its cursor has not passed will be reported again."""
         if not self.cursor:
             return
         place = parse_cursor(self.cursor)[1]
         kept = [gap for gap in self.gaps if gap.end <= place]
-        # Cut in the middle: how many of the drops lie before the place was not said.
+        # A gap cut by the cursor: how many of its drops lie before the cursor is unknown.
         kept += [Told(gap.start, place, None) for gap in self.gaps if gap.start < place < gap.end]
         self.gaps = kept
 
     def judge(self, truth: dict[int, int], upto: int) -> Counts:
-        """Hold what came against the stream.
+        """Compare what was received with the stream.
 
         Args:
             truth: sequence and number of each event that the client's filter matches, in order.
             upto: last sequence that the client must account for.
 
         Returns:
-            breaches; a gap that counts one too few or too many is one lost.
+            violations; a gap that is off by one counts as one lost event.
         """
         seqs = [seq for seq, _ in self.delivered]
         had = set(seqs)
@@ -136,5 +137,5 @@ class Ledger:
 
 
 def number_of(event: dict[str, Any]) -> int:
-    """The unique number that the publisher gave an event."""
+    """Return the unique number that the publisher gave an event."""
     return int(event["metadata"]["n"])

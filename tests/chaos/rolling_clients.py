@@ -1,7 +1,7 @@
-"""Many clients in a process of their own that stay connected through restarts, and account for what they got.
+"""Many clients in a process of their own that reconnect through restarts and account for every event.
 
-Each follows all events in mode ``complete``, waits after a ``bye`` for exactly as long as that says (real
-clients add chance of their own, which only spreads them more), and comes back with its last cursor.
+Each follows all events in mode ``complete``, waits after a ``bye`` for exactly the delay that it names (real
+clients add jitter, which only spreads them further), and resumes from its last cursor.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from tests.bench.measures.sequence import Sequence
 from tests.support.patience import PATIENCE
 
 CONNECTING: Final = 50
-"""Handshakes under way at the start."""
+"""Concurrent handshakes at the start."""
 
 RETRY: Final = 1.0
-"""Seconds until a client that was refused or cut tries again, more or less."""
+"""Seconds, with jitter, before a client whose connection was rejected or closed retries."""
 
 _CURSOR: Final = b'"cursor":"'
 
@@ -35,7 +35,7 @@ class Socket(asyncio.Protocol):
     def __init__(self, client: "Client", request: bytes) -> None:
         self._client = client
         self._request = request
-        self._reader: MessageReader | None = None  # once it is upgraded
+        self._reader: MessageReader | None = None  # set once the connection is upgraded
         self._head = b""
         self._transport: asyncio.Transport
         self.over = asyncio.get_running_loop().create_future()
@@ -70,14 +70,14 @@ class Socket(asyncio.Protocol):
 
 
 class Client:
-    """One client, whatever it is connected to.
+    """One client over all its connections.
 
     Attributes:
-        check: what it got; None before it was told where it begins.
-        tries: when it tried to come back.
-        outages: seconds for which it was not subscribed, one for each time.
-        refused: tries that led nowhere.
-        cut: connections that ended without a goodbye.
+        check: record of what it received; None before its first cursor.
+        tries: times of its reconnection attempts.
+        outages: seconds without a subscription, one entry per outage.
+        refused: number of attempts that failed.
+        cut: number of connections that ended without a ``bye``.
     """
 
     def __init__(self, port: int) -> None:
@@ -93,7 +93,7 @@ class Client:
         self._retry_after: float | None = None
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow the feed until cancelled."""
         while True:
             self.subscribed.clear()
             self._retry_after = None
@@ -118,7 +118,7 @@ class Client:
             self.tries.append(time.monotonic())
 
     def take(self, message: bytes) -> None:
-        """Read one message."""
+        """Process one message."""
         if (place := message.rfind(_CURSOR)) >= 0:
             begin = place + len(_CURSOR)
             self._cursor = message[begin : message.index(b'"', begin)].decode()
@@ -137,7 +137,7 @@ class Client:
 
 
 def largest_share(times: list[float], clients: int) -> float:
-    """Largest part of the clients that came within any one second."""
+    """Return the largest share of the clients that reconnected within any one second."""
     times = sorted(times)
     most = first = 0
     for last, when in enumerate(times):
@@ -148,7 +148,7 @@ def largest_share(times: list[float], clients: int) -> float:
 
 
 async def main(port: int, count: int) -> None:
-    """Connect all, follow, and report once all have the event that the parent names as the last."""
+    """Connect all clients, follow, and report once all have the event that the parent names as the last."""
     clients = [Client(port) for _ in range(count)]
     slots = asyncio.Semaphore(CONNECTING)
     async with asyncio.TaskGroup() as group:
@@ -178,7 +178,7 @@ async def main(port: int, count: int) -> None:
 
 
 def account(clients: list[Client], behind: int) -> dict[str, Any]:
-    """What became of all."""
+    """Summarize the results of all clients."""
     checks = [client.check for client in clients if client.check is not None]
     times = [when for client in clients for when in client.tries]
     outages = [seconds for client in clients for seconds in client.outages]

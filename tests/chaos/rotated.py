@@ -1,4 +1,4 @@
-"""Writers of logs that rotate, with numbered lines, each in a way of its own."""
+"""Writers of rotating logs with numbered lines, each with its own kind of rotation."""
 
 import os
 import random
@@ -12,15 +12,15 @@ PADDING: Final = "x" * 100
 
 
 class Writer:
-    """Writes numbered lines into a file, and rotates it by renaming or by copying and truncating.
+    """Writer of numbered lines that rotates its file by renaming, or by copying and truncating.
 
     Args:
-        path: of the log.
-        limit: bytes after which it is rotated.
+        path: path of the log.
+        limit: size in bytes at which it rotates.
         rate: lines per second.
-        choose: where chance comes from.
-        copies: rotates by copying and truncating.
-        keep: older files that stay.
+        choose: source of randomness.
+        copies: whether it copies and truncates.
+        keep: number of older files to keep.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Writer:
         self.stop()
 
     def stop(self) -> None:
-        """End after the line that is being written."""
+        """Stop after the current line."""
         self._stop.set()
         self._thread.join()
 
@@ -64,7 +64,7 @@ class Writer:
             while self.written < due and not self._stop.is_set():
                 self.written += 1
                 line = f"{self.path.stem} {self.written} {PADDING}\n".encode()
-                # Now and then a line comes in two writes.
+                # Occasionally write a line in two parts.
                 half = self._choose.randrange(len(line)) if self._choose.random() < 0.05 else 0
                 if half:
                     os.write(handle, line[:half])
@@ -95,7 +95,7 @@ def shift(path: Path, keep: int) -> None:
 
 
 def copy_and_truncate(path: Path, keep: int) -> None:
-    """Rotate as logrotate's copytruncate does."""
+    """Rotate like logrotate's copytruncate."""
     shift(path, keep)
     shutil.copyfile(path, path.with_name(f"{path.name}.1"))
     os.truncate(path, 0)

@@ -1,7 +1,7 @@
 """The leader of EVENTS is killed in a cluster of three: clients miss nothing and wait seconds.
 
-``TICKERTAPE_CHAOS=full`` kills 20 times under 200 clients instead of once under 20;
-``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+``TICKERTAPE_CHAOS=full`` kills 20 times with 200 clients instead of once with 20; ``TICKERTAPE_CHAOS_SEED``
+repeats a run.
 """
 
 import asyncio
@@ -36,23 +36,24 @@ RATE: Final = 500.0
 """Events per second."""
 
 SILENCE: Final = 20.0
-"""Seconds that no client may be without an event; a cluster elects in 4 to 9."""
+"""Maximum seconds without an event for any client; a cluster elects a leader in 4 to 9."""
 
 MEDIAN: Final = 10.0
-"""Seconds, of the longest silence of each kill."""
+"""Maximum seconds of the median over the longest interruption of each kill."""
 
 SETTLE: Final = 2 * PATIENCE
-"""Seconds for clients to arrive somewhere; only a failing test takes so long."""
+"""Seconds for clients to reach an event; only a failing test takes this long."""
 
 
 class Client:
-    """Follows everything in mode complete, and comes back with its cursor; none may miss or come twice.
+    """Client that follows everything in mode complete and resumes with its cursor; no event may be lost or
+    repeated.
 
     Attributes:
         last: sequence of the newest event.
-        seen: events that came.
-        numbers: what the publisher numbered them, if they are kept.
-        silence: longest time between two messages with events since it was last set to 0.
+        seen: number of events received.
+        numbers: the publisher's numbers of these events, if they are kept.
+        silence: longest time between two messages with events since it was last reset to 0.
     """
 
     def __init__(self, relays: list[str], number: int) -> None:
@@ -66,7 +67,7 @@ class Client:
         self._turn = number
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow the feed until cancelled."""
         while True:
             relay = self._relays[self._turn % len(self._relays)]
             self._turn += 1
@@ -96,7 +97,7 @@ class Client:
             self._hear(time.monotonic())
             for item in message["events"]:  # type: ignore[attr-defined]
                 seq = item["seq"]
-                # The stream holds nothing that the filter does not match, so that sequences have no holes.
+                # All messages of the stream match the filter, so the sequences are contiguous.
                 if seq <= self.last:
                     self.repeated += 1
                     continue
@@ -118,13 +119,13 @@ class Client:
 
 
 class Source:
-    """Publishes numbered events through the SDK at a steady rate, and makes up for what an outage held back.
+    """Publisher of numbered events at a steady rate that catches up after an outage.
 
     Attributes:
-        made: numbers that were given.
-        stored: of them, those that the stream acknowledged.
-        failures: what was said of the others.
-        silence: longest time between two acknowledgements since it was last set to 0.
+        made: numbers that were assigned.
+        stored: numbers that the stream acknowledged.
+        failures: errors of the others.
+        silence: longest time between two acknowledgements since it was last reset to 0.
     """
 
     def __init__(self, url: str) -> None:
@@ -172,7 +173,7 @@ async def arrive(clients: list[Client], seq: int) -> None:
 async def haunt(
     nodes: NatsCluster, clients: list[Client], source: Source, choose: random.Random
 ) -> list[float]:
-    """Kill the leader so many times; the longest silence that each cost."""
+    """Kill the leader repeatedly; return the longest interruption of each kill."""
     silences = []
     nc = await asker(nodes.url)
     try:
@@ -186,7 +187,7 @@ async def haunt(
             killed, stored = time.monotonic(), source.stored
             await asyncio.sleep(choose.uniform(0.0, 6.0))
             await asyncio.to_thread(nodes.servers[leader].start)
-            # Everything that was acknowledged by then, and some that came after the election.
+            # Wait for everything acknowledged so far, and for events published after the election.
             while source.stored < stored + RATE:
                 assert time.monotonic() < killed + SETTLE, "the publisher is not heard any more"
                 await asyncio.sleep(0.05)
@@ -207,7 +208,7 @@ async def haunt(
 async def unleash(
     nodes: NatsCluster, relays: list[Relay], choose: random.Random
 ) -> tuple[list[Client], Source, list[float], int]:
-    """Run publisher and clients while the leader is killed; at the end all have arrived at the last event."""
+    """Run publisher and clients while the leader is killed, until all have received the last event."""
     addresses = [relay.ws_url for relay in relays]
     clients = [Client(addresses, number) for number in range(CLIENTS)]
     source = Source(nodes.url)
@@ -237,7 +238,7 @@ async def _prepare(nodes: NatsCluster) -> None:
 
 
 def test_killing_the_leader_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    """Whichever server leads is killed with -9: every event arrives once."""
+    """Every event arrives exactly once, whichever server is the leader that is killed with -9."""
     seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"seed {seed}: TICKERTAPE_CHAOS_SEED={seed} repeats the choices")
     with ExitStack() as stack:
@@ -264,7 +265,7 @@ def test_killing_the_leader_loses_and_repeats_nothing(tmp_path: Path) -> None:
     )
     assert [c for c in clients if c.lost or c.repeated or c.gaps] == []
     assert {c.seen for c in clients} == {last}
-    if FULL:  # a measurement, for a machine that does nothing else
+    if FULL:  # a measurement, which needs an otherwise idle machine
         assert max(silences) <= SILENCE
-        # One election alone may take as long as elections do.
+        # A single election can take the maximum.
         assert KILLS < 5 or statistics.median(silences) <= MEDIAN

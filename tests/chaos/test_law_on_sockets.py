@@ -1,9 +1,9 @@
 """The conservation law on real sockets.
 
-Relays and NATS are killed at random, clients come back with cursors, and the stream deletes events meanwhile,
-read or not.
+Relays and NATS are killed at random, clients resume with cursors, and the stream deletes events meanwhile,
+whether or not they have been read.
 
-``TICKERTAPE_CHAOS=full`` kills 50 times instead of 6; ``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+``TICKERTAPE_CHAOS=full`` kills 50 times instead of 6; ``TICKERTAPE_CHAOS_SEED`` repeats a run.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ from tests.support.servers.nats_server import NatsServer
 
 CLIENTS: Final = 100
 BURST: Final = 10
-"""Events that are published at once."""
+"""Number of events in a burst."""
 
 PAUSE: Final = 0.06
 """Seconds between two bursts."""
 
 SETTLE: Final = 2 * PATIENCE
-"""Seconds that all clients have to catch up at the end; only a failing test takes so long."""
+"""Seconds for all clients to catch up at the end; only a failing test takes this long."""
 
 FILTERS: Final = (
     ((">",), "DEBUG"),
@@ -50,16 +50,16 @@ FILTERS: Final = (
     ((">",), "WARN"),
     (("log.*.a", "log.*.b", "log.critical.>"), "INFO"),
 )
-"""All of them match the last event, a critical line."""
+"""Filters of the clients; all of them match the last event, a critical line."""
 
 LEVELS: Final = ("DEBUG", "INFO", "INFO", "INFO", "WARN", "ERROR")
 
 
 class Publisher:
-    """Publishes events with numbers of their own, each until it is acknowledged, through any outage.
+    """Publisher of numbered events that retries each one until it is acknowledged, through any outage.
 
     Attributes:
-        acknowledged: sequence, subject and number of them.
+        acknowledged: sequence, subject and number of each acknowledged event.
     """
 
     def __init__(self, url: str, choose: random.Random) -> None:
@@ -69,10 +69,10 @@ class Publisher:
         self._number = 0
 
     async def run(self, over: asyncio.Event) -> None:
-        """Publish until told to stop, then one last critical line."""
+        """Publish until told to stop, then publish one last critical line."""
 
         async def silent(error: Exception) -> None:
-            """An outage is what this is about."""
+            """Ignore connection errors: this test causes outages."""
 
         nc = await nats.connect(
             self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=silent
@@ -119,13 +119,13 @@ class Publisher:
 
 
 class Client:
-    """Follows either relay, and comes back with its cursor after any disconnect.
+    """Client that follows either relay and resumes with its cursor after any disconnection.
 
     Args:
-        relays: addresses of the feeds.
-        mode: of the protocol.
+        relays: URLs of the feeds.
+        mode: mode of the subscription.
         wanted: patterns and level.
-        choose: its own source of chance.
+        choose: source of randomness.
     """
 
     def __init__(
@@ -143,9 +143,9 @@ class Client:
         return f"<{self.mode} {self._query['subjects']} {self._query['level']} at {self.ledger.cursor}>"
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow the feed until cancelled."""
         while True:
-            # OSError: nobody listens; the others: the relay went away, or is not ready to serve.
+            # OSError: the port is closed; the others: the relay stopped, or is not ready yet.
             with contextlib.suppress(OSError, ConnectionClosed, InvalidHandshake, EOFError):
                 await self._follow(self._choose.choice(self._relays))
             self.ledger.leave()
@@ -155,7 +155,7 @@ class Client:
         query = dict(self._query)
         if self.ledger.cursor:
             query["cursor"] = self.ledger.cursor
-        # One in four hangs up by itself, at the border of any two messages.
+        # One in four clients disconnects on its own, between two messages.
         patience = self._choose.randrange(5, 200) if self._choose.random() < 0.25 else None
         async with connect(
             f"{relay}?{urlencode(query)}",
@@ -175,7 +175,9 @@ class Client:
 
 
 class Chaos:
-    """Kills with -9 and starts again, each process by itself, until the kills are used up."""
+    """Process that kills the others with -9 and restarts them, independently of each other, a fixed number of
+    times.
+    """
 
     def __init__(
         self, nats_server: NatsServer, relays: list[Relay], kills: int, choose: random.Random
@@ -190,7 +192,7 @@ class Chaos:
             self._victims.append((f"relay {number}", relay.kill, partial(relay.start, ready=False)))
 
     async def run(self) -> None:
-        """Kill until all is done; at the end every process runs."""
+        """Kill until the budget is used up; at the end every process is running."""
         async with asyncio.TaskGroup() as tasks:
             for victim in self._victims:
                 tasks.create_task(self._haunt(*victim))
@@ -208,11 +210,11 @@ class Chaos:
 
 
 class Evictions:
-    """Deletes events of the stream, as retention, a purge, an age of their own and an operator do.
+    """Process that deletes events of the stream by retention, purge, TTL and single deletions.
 
     Args:
-        url: of NATS.
-        choose: its own source of chance.
+        url: URL of NATS.
+        choose: source of randomness.
     """
 
     def __init__(self, url: str, choose: random.Random) -> None:
@@ -228,10 +230,10 @@ class Evictions:
         return f"purged up to {self._purged}, {len(self._deleted)} deleted"
 
     async def run(self, over: asyncio.Event) -> None:
-        """Delete until told to stop; what was asked for counts as deleted, whether an answer came or not."""
+        """Delete until told to stop; a requested deletion counts as done even without a response."""
 
         async def silent(error: Exception) -> None:
-            """An outage is what this is about."""
+            """Ignore connection errors: this test causes outages."""
 
         nc = await nats.connect(
             self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.02, error_cb=silent
@@ -260,7 +262,7 @@ class Evictions:
 
 
 async def read_stream(url: str) -> list[tuple[int, str, int]]:
-    """All that EVENTS holds: sequence, subject, number."""
+    """Return sequence, subject and number of everything in EVENTS."""
     nc = await nats.connect(url)
     try:
         js = nc.jetstream()
@@ -280,7 +282,7 @@ async def read_stream(url: str) -> list[tuple[int, str, int]]:
 async def unleash(
     nats_server: NatsServer, relays: list[Relay], kills: int, choose: random.Random
 ) -> tuple[list[Client], Publisher, Chaos, Evictions, list[tuple[int, str, int]]]:
-    """Run clients and publisher while everything is killed; what the stream holds at the end."""
+    """Run clients and publisher while everything is killed; return what the stream holds at the end."""
     addresses = [relay.ws_url for relay in relays]
     modes = ("complete", "live", "complete", "live", "complete", "live", "latest")
     clients = [
@@ -320,13 +322,13 @@ async def unleash(
 
 
 def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: NatsServer) -> None:
-    """Nothing is lost, repeated or out of order, but for what the clients were told of."""
+    """Every event that is lost, repeated or out of order was reported to the client in a gap."""
     full = os.environ.get("TICKERTAPE_CHAOS") == "full"
     kills = 50 if full else 6
     seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"seed {seed}: TICKERTAPE_CHAOS_SEED={seed} repeats the choices")
     began = time.monotonic()
-    # A short memory and a short patience with laggards, so that all ways of coming back are taken.
+    # A small event log and a low catch-up limit exercise every way of resuming.
     options = ("--client-rate", "0", "--log-size", "400", "--max-catch-up", "100")
     with Relay(nats_server.url, *options) as one, Relay(nats_server.url, *options) as other:
         work = unleash(nats_server, [one, other], kills, random.Random(seed))
@@ -375,7 +377,7 @@ def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: N
     ],
 )
 def test_the_judgement_sees_each_breach(messages: list[tuple[object, ...]], breaches: dict[str, int]) -> None:
-    """The law's own measure is measured."""
+    """The ledger detects each kind of violation."""
     ledger = Ledger(start=0)
     for kind, *rest in messages:
         if kind == "events":

@@ -1,6 +1,6 @@
-"""Two relays behind haproxy are restarted one after the other under load, as an upgrade does it.
+"""Two relays behind haproxy are restarted one after the other under load, as in an upgrade.
 
-``TICKERTAPE_CHAOS=full`` has 1 000 clients instead of 100, and times how they come back.
+``TICKERTAPE_CHAOS=full`` uses 1 000 clients instead of 100 and times how they reconnect.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ EVENTS_EVERY: Final = 0.05
 DRAIN: Final = 10.0 if FULL else 5.0
 NOTICE: Final = 2.0
 MOST_AT_ONCE: Final = 0.20
-"""Part of all clients that may come back within a second."""
+"""Maximum share of the clients that may reconnect within one second."""
 
 SETTLE: Final = 3 * PATIENCE
 
@@ -43,8 +43,8 @@ class Balancer:
     """A running haproxy.
 
     Args:
-        port: of the feed.
-        state_port: where it tells what it thinks of its relays.
+        port: port of the feed.
+        state_port: port that reports the health of its relays.
     """
 
     def __init__(self, port: int, state_port: int) -> None:
@@ -52,7 +52,7 @@ class Balancer:
         self._state = f"http://127.0.0.1:{state_port}/;csv"
 
     def up(self) -> int:
-        """How many relays it sends clients to."""
+        """Return the number of relays that receive clients."""
         try:
             with urlopen(self._state, timeout=PATIENCE) as answer:
                 rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
@@ -65,7 +65,7 @@ class Balancer:
 
 @contextmanager
 def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[Balancer]:
-    """haproxy in front of two relays, once it has found both."""
+    """Run haproxy in front of two relays; it has found both healthy."""
     program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if program is None:
         missing("needs haproxy; 'apt-get install haproxy' brings it")
@@ -98,7 +98,7 @@ def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[Balancer]:
 
 
 async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
-    """Publish at an even rate while the relays are restarted in turn; the last event's sequence."""
+    """Publish at an even rate while the relays are restarted in turn; return the last event's sequence."""
     async with jetstream(nats_url) as js:
         over = asyncio.Event()
         last = 0
@@ -118,7 +118,7 @@ async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
                     code = await asyncio.to_thread(relay.stop)
                     assert code == 0, relay.log
                     await asyncio.to_thread(relay.start)
-                    # As an orchestrator waits before it goes on to the next.
+                    # Wait like an orchestrator before restarting the next one.
                     await asyncio.to_thread(
                         eventually, lambda: front.up() == 2, "haproxy knows that it is back"
                     )
@@ -128,7 +128,9 @@ async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
 
 
 def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Every client gets every event once, none is refused or cut, and they come back at an even rate."""
+    """Every client receives every event once, none is rejected or cut off, and they reconnect at an even
+    rate.
+    """
     options = ("--drain", str(DRAIN), "--drain-delay", str(NOTICE))
     with (
         Relay(nats_server.url, *options) as first,
@@ -148,12 +150,12 @@ def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServ
         assert found["returns"] >= CLIENTS, "each had to come back at least once"
         assert found["refused"] == 0
         assert found["cut"] == 0
-        if FULL:  # a measurement, for a machine that does nothing else
+        if FULL:  # a measurement, which needs an otherwise idle machine
             assert found["largest_share"] <= MOST_AT_ONCE
 
 
 def clients_command(port: int) -> list[str]:
-    """What runs the clients."""
+    """Return the command that runs the clients."""
     spec: dict[str, Any] = {"port": port, "clients": CLIENTS}
     return [sys.executable, "-m", "tests.chaos.rolling_clients", orjson.dumps(spec).decode()]
 
@@ -165,5 +167,5 @@ def clients_command(port: int) -> list[str]:
 def test_the_share_within_a_second_is_counted_wherever_that_second_begins(
     times: list[float], share: float
 ) -> None:
-    """Not by full seconds, between which a wave could hide."""
+    """The window may start anywhere; full seconds could split a wave in two."""
     assert largest_share(times, 4) == share

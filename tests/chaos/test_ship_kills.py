@@ -1,7 +1,7 @@
 """Every line exactly once: shipper and NATS are killed at random while five files rotate.
 
 ``TICKERTAPE_CHAOS=full`` kills 200 times instead of 12, and two files rotate by copying;
-``TICKERTAPE_CHAOS_SEED`` repeats a run's choices.
+``TICKERTAPE_CHAOS_SEED`` repeats a run.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ RATE: Final = 500.0
 """Lines per second of each file."""
 
 LIMIT: Final = (256 if FULL else 85) * 1024
-"""Bytes after which a file rotates: so often that a short run, too, has several rotations for each kill."""
+"""Size in bytes at which a file rotates, small enough for several rotations between two kills."""
 
 SETTLE: Final = 2 * PATIENCE
-"""Seconds for the rest at the end; only a failing test takes so long."""
+"""Seconds to ship the rest at the end; only a failing test takes this long."""
 
 
 class Shipper:
-    """``tickertape ship`` in a process of its own, which is killed and started again."""
+    """``tickertape ship`` as a process that is killed and restarted."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self._argv = [
@@ -74,11 +74,12 @@ def shipping(url: str, folder: Path) -> Iterator[Shipper]:
 
 
 async def lines_of(url: str) -> dict[str, list[int]]:
-    """Numbers of all lines in the stream, in its order, by file."""
+    """Return the numbers of all lines in the stream, in order, by file."""
     client = await nats.connect(url)
     try:
         js = client.jetstream()
-        # A busy machine may ask it less often than every five seconds, after which the server would drop it.
+        # A busy machine may poll less often than every five seconds, after which the server would drop the
+        # consumer.
         config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=SETTLE)
         consumer = await js.pull_subscribe("log.>", stream="EVENTS", config=config)
         found: dict[str, list[int]] = defaultdict(list)
@@ -118,7 +119,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    """After any number of kills every line of every file is in the stream, once, in its file's order."""
+    """After any number of kills every line of every file is in the stream exactly once, in order."""
     seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.randrange(10**6))
     choose = random.Random(seed)
     (tmp_path / "logs").mkdir()
@@ -138,7 +139,9 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
             )
             for number in range(1, 6)
         ]
-        until(lambda: asyncio.run(count(server.url)) > 0)  # what nobody ever saw is nobody's to find
+        until(
+            lambda: asyncio.run(count(server.url)) > 0
+        )  # files that were deleted before the shipper saw them do not count
         for _ in range(KILLS):
             time.sleep(choose.uniform(0.05, 2.0))
             if choose.random() < 0.5:
@@ -156,7 +159,7 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
             assert shipper.process.poll() is None, (tmp_path / "ship.txt").read_text()
             time.sleep(0.5)
             there = asyncio.run(count(server.url))
-        time.sleep(1.5)  # what would come twice comes now
+        time.sleep(1.5)  # repeated lines would arrive now
         found = asyncio.run(lines_of(server.url))
     said = (tmp_path / "ship.txt").read_text()
     wrong = {}

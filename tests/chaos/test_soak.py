@@ -1,8 +1,9 @@
-"""A relay under steady events and clients that come and go: after it has warmed up, its memory stays flat.
+"""A relay under steady load with clients that connect and disconnect: after the warm-up its memory stays
+flat.
 
-``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for as many; else it is left
-out, since nothing short says much of memory: ``tests/integration/transport/test_churn.py``
-counts what is left instead.
+``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for another time; otherwise it
+is skipped, because a short run says little about memory. ``tests/integration/transport/test_churn.py`` counts
+leaked objects instead.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ MINUTES: Final = float(
     os.environ.get("TICKERTAPE_SOAK_MINUTES") or (30 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 0)
 )
 WARM: Final = 300.0
-"""Seconds after which memory has to be flat; by then the log in memory is full several times over."""
+"""Seconds of warm-up, in which the event log has been filled several times."""
 
 CHURN: Final = 50.0
 EVENTS: Final = 200.0
 STEADY: Final = 20
-"""Clients that stay."""
+"""Number of clients that stay connected."""
 
 SAMPLE: Final = 10.0
 MIB: Final = 1024 * 1024
@@ -41,7 +42,7 @@ async def stay(client: FeedClient) -> None:
 
 
 async def soak(relay: Relay, nats_url: str, seconds: float) -> tuple[list[tuple[float, int, int]], Churn]:
-    """Samples of time, resident bytes and descriptors."""
+    """Return samples of time, resident bytes and descriptors."""
     samples: list[tuple[float, int, int]] = []
     began = time.monotonic()
     over = asyncio.Event()
@@ -65,7 +66,7 @@ async def soak(relay: Relay, nats_url: str, seconds: float) -> tuple[list[tuple[
 
 @pytest.mark.skipif(MINUTES <= WARM / 60, reason="a soak takes half an hour: TICKERTAPE_CHAOS=full")
 def test_memory_stays_flat(nats_server: NatsServer) -> None:
-    """After five minutes the relay's memory moves within 5 MiB, whatever comes and goes."""
+    """After five minutes the relay's memory stays within 5 MiB."""
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "20000") as relay:
         samples, churn = asyncio.run(soak(relay, nats_server.url, MINUTES * 60))
     warm = [resident for at, resident, _ in samples if at >= WARM]

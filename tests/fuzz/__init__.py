@@ -1,4 +1,4 @@
-"""A fuzzer for whatever a stranger can send to the main port: heads, frames and messages.
+"""Fuzzer for everything that an untrusted client can send to the main port: heads, frames and messages.
 
-``make fuzz`` runs a million cases; ``python -m tests.fuzz --seed N`` runs the one that failed.
+``make fuzz`` runs a million cases; ``python -m tests.fuzz --seed N`` repeats one of them.
 """

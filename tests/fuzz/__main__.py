@@ -1,7 +1,8 @@
-"""``python -m tests.fuzz``: run many cases, or the one that failed.
+"""``python -m tests.fuzz``: run many cases, or repeat one.
 
-``FUZZ_CASES`` says how many (a million), ``FUZZ_SEED`` where the seeds begin (0). One case in two hundred
-also goes to a real relay over real sockets. Ends with status 1 at the first case that does what it must not.
+``FUZZ_CASES`` is their number (one million by default), ``FUZZ_SEED`` the first seed (0). One case in two
+hundred is also sent to a real relay over real sockets. Exits with 1 at the first case that violates an
+invariant.
 """
 
 import argparse
@@ -26,14 +27,14 @@ _REPORT_EVERY: Final = 10.0
 _FILES_EVERY: Final = 50
 _SOCKETS_EVERY: Final = 200
 _WARM: Final = 2_000
-"""Cases after which memory is no longer to grow."""
+"""Number of cases after which memory must no longer grow."""
 
 _OWN: Final = 2  # the honest client's
 _MOST_GROWTH: Final = 64 * 1024 * 1024
 
 
 def cases(first: int, count: int) -> Iterator[Case]:
-    """The cases of so many seeds; some ask for files."""
+    """Return the cases of a range of seeds; some of them request files."""
     for seed in range(first, first + count):
         yield case(seed, files=seed % _FILES_EVERY == 0)
 
@@ -42,7 +43,7 @@ def inside(some: Iterable[Case]) -> Inside:
     """Run cases in this process.
 
     Raises:
-        FoundError: one of them does what it must not.
+        FoundError: a case violated an invariant.
     """
     loop = StandingLoop()
     try:
@@ -74,10 +75,10 @@ async def _run(some: Iterable[Case]) -> Inside:
 
 
 def outside(some: list[Case]) -> int:
-    """Run cases over sockets against a relay that is started for it; returns how many events the honest got.
+    """Run cases over sockets against a new relay; return how many events the honest client received.
 
     Raises:
-        FoundError: one of them does what it must not.
+        FoundError: a case violated an invariant.
     """
     with (
         tempfile.TemporaryDirectory(prefix="tickertape-fuzz-") as name,
@@ -94,7 +95,7 @@ def _rss() -> int:
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the cases that the command line selects."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one case, and show it")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Cases: what one stranger does, from its seed alone."""
+"""Cases: the actions of one untrusted client, derived from a seed."""
 
 import random
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ ROOM: Final = "room"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one stranger does.
+    """Actions of one untrusted client.
 
     Attributes:
-        seed: that it is made from.
-        steps: bytes to be received in one read; or ``wait`` some seconds, ``end`` its side, be ``full``, or
-            have ``room`` again.
-        stays: whether it waits for the relay to get rid of it, instead of going.
+        seed: seed from which the case was generated.
+        steps: bytes to receive in one read; or ``wait`` some seconds, ``end`` the client's side, become
+        ``full``, or have ``room`` again.
+        stays: whether the client waits until the relay closes the connection.
     """
 
     seed: int
@@ -47,7 +47,7 @@ class Case:
 
 
 def verifier() -> Verifier:
-    """What tokens of these cases are verified with."""
+    """Return the verifier of the tokens in these cases."""
     return Verifier(
         "HS256", FixedKeys(Keys("HS256", (Key(None, SECRET),))), expected=ExpectedClaims(), wall=lambda: NOW
     )
@@ -75,11 +75,11 @@ PLAIN: Final = [token for token in TOKENS if token.isascii()]
 
 
 def case(seed: int, *, files: bool = False) -> Case:
-    """The case of a seed.
+    """Return the case of a seed.
 
     Args:
         seed: any number.
-        files: whether it may ask for files.
+        files: whether the case may request files.
     """
     rng = random.Random(seed)
     way = rng.random()

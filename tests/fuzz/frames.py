@@ -1,4 +1,4 @@
-"""Frames as a stranger may write them, around messages that are right, odd or spoiled."""
+"""Frames as an untrusted client may write them, around valid, unusual and corrupted messages."""
 
 import random
 import zlib
@@ -13,7 +13,7 @@ _CONTROL: Final = (0x8, 0x9, 0xA)
 
 
 def message(rng: random.Random, tokens: list[str]) -> bytes:
-    """The text of a message."""
+    """Return the text of a message."""
     way = rng.randrange(12)
     if way < 4:
         body: dict[str, Any] = {"type": "auth", "token": rng.choice(tokens)}
@@ -31,7 +31,7 @@ def message(rng: random.Random, tokens: list[str]) -> bytes:
 
 
 def frame(rng: random.Random, first: int, payload: bytes) -> bytes:
-    """One frame, mostly right: masked, with the shortest length."""
+    """Return one frame, usually valid: masked, with the shortest length encoding."""
     odd = rng.random()
     mask = 0 if odd < 0.02 else 0x80
     size = len(payload)
@@ -52,7 +52,7 @@ def frame(rng: random.Random, first: int, payload: bytes) -> bytes:
 
 
 def deflated(rng: random.Random, payload: bytes) -> bytes:
-    """A payload as permessage-deflate has it; or much more than it looks, or no such thing."""
+    """Return a payload compressed with permessage-deflate, a decompression bomb, or invalid data."""
     odd = rng.random()
     if odd < 0.1:
         return rng.randbytes(rng.choice((1, 10, 100)))
@@ -65,7 +65,7 @@ def deflated(rng: random.Random, payload: bytes) -> bytes:
 
 
 def frames(rng: random.Random, tokens: list[str]) -> bytes:
-    """Some frames, one behind the other."""
+    """Return several consecutive frames."""
     found = []
     for _ in range(rng.choice((1, 1, 2, 3, 6))):
         way = rng.randrange(20)

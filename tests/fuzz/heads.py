@@ -1,4 +1,4 @@
-"""Requests as a stranger may write them: right ones, odd ones, and spoiled ones."""
+"""Requests as an untrusted client may write them: valid, unusual and corrupted."""
 
 import random
 from typing import Final
@@ -50,12 +50,12 @@ _ODD: Final = (
 
 
 def head(rng: random.Random, tokens: list[str], *, files: bool = False) -> bytes:
-    """A request.
+    """Return a request.
 
     Args:
-        rng: decides.
-        tokens: good and bad ones.
-        files: whether it may ask for files, which takes threads.
+        rng: source of randomness.
+        tokens: valid and invalid tokens.
+        files: whether it may request files, which takes threads.
     """
     if rng.random() < 0.5:
         lines = upgrade(rng, tokens, rng.choice(_TARGETS))
@@ -77,7 +77,7 @@ def head(rng: random.Random, tokens: list[str], *, files: bool = False) -> bytes
 
 
 def upgrade(rng: random.Random, tokens: list[str], target: str) -> list[str]:
-    """Lines of a right handshake, with a token in one place or none."""
+    """Return the lines of a valid handshake, with a token in one place or none."""
     lines = [
         f"GET {target} HTTP/1.1",
         "Host: 127.0.0.1",

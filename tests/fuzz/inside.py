@@ -1,7 +1,7 @@
-"""The relay's door, HTTP and WebSocket in this process, on transports without sockets: fast.
+"""The relay's acceptor, HTTP and WebSocket protocols in this process, on transports without sockets.
 
-What must hold after each case: nothing was raised or logged as a fault, all counts are where they were, what
-was written is legal, no case took long, and the honest client beside it gets its events.
+Invariants after each case: no exception was raised or logged, all counts are back at their values, the bytes
+written are legal, no case took long, and the honest client beside it receives its events.
 """
 
 import asyncio
@@ -40,25 +40,25 @@ from tests.support.clients.fake_link import log_event, nanoseconds, status_event
 from tickertape.nats.streams import StreamsError
 
 CPU_SECONDS: Final = 0.25
-"""Most that one case may take."""
+"""Maximum CPU seconds of one case."""
 
 THREAD_SECONDS: Final = 5.0
-"""Most that reading a file may take."""
+"""Maximum CPU seconds of reading a file."""
 
 MOST_WRITTEN: Final = 4 * 1024 * 1024
 PATIENCE: Final = (6.0, 6.0, 20.0, RESPONSE_TIMEOUT)
-"""Seconds after which the relay has to have got rid of whoever has no session."""
+"""Seconds after which the relay must have closed every connection without a session."""
 
 _EVERY: Final = 50
 _DEFLATE: Final = [PerMessageDeflate(True, True, 15, 15)]
 
 
 class FoundError(AssertionError):
-    """A case that does what it must not; the text says which."""
+    """A violated invariant; the text describes it."""
 
 
 class _Faults(logging.Handler):
-    """Keeps what is logged as a fault."""
+    """Handler that keeps everything that is logged as an error."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -69,10 +69,10 @@ class _Faults(logging.Handler):
 
 
 class Inside:
-    """A relay without sockets; to be used within a running ``StandingLoop``.
+    """A relay without sockets, for use within a running ``StandingLoop``.
 
     Attributes:
-        cases: run so far.
+        cases: number of cases run so far.
         slowest: CPU seconds of the slowest case, and its seed.
     """
 
@@ -117,12 +117,12 @@ class Inside:
         self._calm = self._counts()
 
     def close(self) -> None:
-        """Take back what was changed in the process."""
+        """Undo the changes to the process."""
         logging.getLogger().removeHandler(self._faults)
         self._honest.lose()
 
     def open(self) -> FakeTransport:
-        """A stranger that says nothing yet."""
+        """Open a connection that has not sent anything yet."""
         transport = FakeTransport(self.loop)
         transport.open(self._protocol())
         return transport
@@ -131,7 +131,7 @@ class Inside:
         """Run a case.
 
         Raises:
-            FoundError: something does not hold.
+            FoundError: an invariant is violated.
         """
         began = time.thread_time()
         self.cases += 1
@@ -183,7 +183,7 @@ class Inside:
         await self._settle(transport)
 
     async def _settle(self, transport: FakeTransport) -> None:
-        """Let requests be answered, unless their client does not read."""
+        """Wait until requests are answered, unless their client does not read."""
         await asyncio.sleep(0)
         for _ in range(100):
             if not self._state.tasks or (transport.full and not transport.lost):
@@ -205,7 +205,7 @@ class Inside:
         await asyncio.sleep(0)
 
     async def _beside(self) -> str:
-        """Look whether the honest client gets what is published; "" when it does."""
+        """Check that the honest client receives what is published; return "" if it does."""
         del self._honest.written[:]
         self._publish()
         await self._pass(1.0, self._honest)
@@ -260,7 +260,7 @@ class Inside:
 
 
 class NoReaders:
-    """What is older than the relay's memory cannot be had now."""
+    """Readers that cannot read events older than the relay's memory."""
 
     async def position_at(self, moment: float) -> int:
         raise StreamsError("the stream does not answer", "try again")
@@ -270,12 +270,12 @@ class NoReaders:
 
 
 def upgrade_lines() -> list[str]:
-    """A right handshake without a token."""
+    """Return a valid handshake without a token."""
     return upgrade(random.Random(), PLAIN, "/ws")[:6]
 
 
 def illegal(written: bytes) -> str:
-    """Say what is wrong with what a relay wrote; "" when nothing is."""
+    """Describe what is illegal in the bytes that a relay wrote; return "" if they are legal."""
     if not written:
         return ""
     if not written.startswith(b"HTTP/1.1 "):
@@ -293,7 +293,7 @@ def illegal(written: bytes) -> str:
 
 
 def living() -> int:
-    """Connections and requests in memory; those too that wait for the garbage collector, when that is off."""
+    """Return the connections and requests in memory, including those that await garbage collection."""
     if gc.isenabled():
         gc.collect()
     return sum(isinstance(one, Connection | GuardedHttp | ServerProtocol) for one in gc.get_objects())

@@ -1,4 +1,4 @@
-"""Ways to spoil what was right: bytes, and JSON values. Everything comes from a ``Random`` with a seed."""
+"""Ways to corrupt valid bytes and JSON values. All randomness comes from a seeded ``Random``."""
 
 import random
 from typing import Any, Final
@@ -10,7 +10,7 @@ BYTES: Final = (
     b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"..", b"/", b"?", b"#", b"HTTP/1.1", b"0", b"-1", b"\x7f",
     b"\xef\xbb\xbf", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
 )  # fmt: skip
-"""Pieces that parsers stumble over."""
+"""Byte sequences that are known to trip parsers."""
 
 VALUES: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, -(2**63), 2**64 - 1, 1e308, -0.0, 1e-300, 0.5,
@@ -19,11 +19,11 @@ VALUES: Final[tuple[Any, ...]] = (
     "9999-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z", "e-0", "e-99999999999999999999", "e--1", "x-5", "0-0",
     [], {}, [[]], [None], {"a": None}, ["log.>"] * 65, [">"], ["log.>", "log.>"],
 )  # fmt: skip
-"""Values that checks stumble over."""
+"""Values that are known to trip validation."""
 
 
 def spoiled(rng: random.Random, data: bytes) -> bytes:
-    """The same with one to three things wrong."""
+    """Return the data with one to three corruptions."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         at = rng.randint(0, len(data))
         to = min(len(data), at + rng.choice((1, 2, 4, 16, 64)))
@@ -47,7 +47,7 @@ def spoiled(rng: random.Random, data: bytes) -> bytes:
 
 
 def pieces(rng: random.Random, data: bytes) -> list[bytes]:
-    """The same, as a network may cut it."""
+    """Return the data cut into pieces, as a network may deliver it."""
     way = rng.randrange(30)
     if way < 20 or len(data) < 2:
         return [data]
@@ -58,7 +58,7 @@ def pieces(rng: random.Random, data: bytes) -> list[bytes]:
 
 
 def value(rng: random.Random, depth: int = 3) -> Any:
-    """Any JSON value."""
+    """Return any JSON value."""
     way = rng.randrange(8)
     if way == 0 and depth:
         return [value(rng, depth - 1) for _ in range(rng.randrange(4))]
@@ -72,7 +72,7 @@ def value(rng: random.Random, depth: int = 3) -> Any:
 
 
 def text(rng: random.Random) -> str:
-    """Any text that JSON can hold."""
+    """Return any text that JSON can hold."""
     return "".join(
         chr(rng.choice((rng.randrange(128), rng.randrange(0xD800), 0x10FFFF)))
         for _ in range(rng.randrange(9))
@@ -80,7 +80,9 @@ def text(rng: random.Random) -> str:
 
 
 def spoiled_object(rng: random.Random, body: dict[str, Any]) -> bytes:
-    """An object as JSON, with a field changed, gone, doubled, renamed or added, or its text spoiled."""
+    """Return an object as JSON, with a field changed, removed, duplicated, renamed or added, or its text
+    corrupted.
+    """
     body = dict(body)
     for _ in range(rng.choice((0, 1, 1, 2, 3))):
         name = rng.choice(list(body)) if body else "type"

@@ -1,4 +1,4 @@
-"""The same cases against a real relay, over real sockets, with an honest client that must notice nothing."""
+"""The same cases against a real relay over real sockets, with an honest client that must not be affected."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.support.programs.relay_process import Relay, eventually
 
 AT_ONCE: Final = 32
 ANSWER_WAIT: Final = 1.0
-"""Seconds that a stranger waits for an answer to its last word."""
+"""Seconds that an untrusted client waits for a response to its last bytes."""
 
 CPU_SECONDS: Final = 0.25
 MOST_GROWTH: Final = 64 * 1024 * 1024
@@ -29,17 +29,17 @@ _FAULTS: Final = re.compile(
 
 
 def options(folder: Path) -> list[str]:
-    """Command line of a relay that these cases are for."""
+    """Return the options of the relay that these cases are for."""
     key = folder / "key"
     key.write_bytes(SECRET)
     return ["--auth", "jwt", "--jwt-algorithm", "HS256", "--jwt-key-file", str(key)]
 
 
 class Outside:
-    """A real relay under fire.
+    """A real relay under attack.
 
     Args:
-        relay: started with ``options``.
+        relay: relay started with ``options``.
     """
 
     def __init__(self, relay: Relay) -> None:
@@ -48,10 +48,10 @@ class Outside:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, cases: list[Case]) -> None:
-        """Run cases, many at once, beside an honest client.
+        """Run many cases concurrently, beside an honest client.
 
         Raises:
-            FoundError: something does not hold.
+            FoundError: an invariant is violated.
         """
         headers = {"Authorization": f"Bearer {PLAIN[0]}"}
         async with (
@@ -85,7 +85,7 @@ class Outside:
             await asyncio.to_thread(self._calm, files, memory)
 
     def _calm(self, files: int, memory: int) -> None:
-        """Wait until nothing is left of the strangers."""
+        """Wait until all attackers are gone."""
         try:
             eventually(lambda: self._metric("tickertape_sockets") == 1, "the honest client is alone")
             eventually(lambda: self._files() <= files, "the files of strangers are closed")
@@ -136,7 +136,7 @@ async def _play(case: Case, reader: asyncio.StreamReader, writer: asyncio.Stream
             if isinstance(step, bytes):
                 writer.write(step)
                 await writer.drain()
-                await asyncio.sleep(0.002)  # or the network would make one read of all
+                await asyncio.sleep(0.002)  # otherwise the network would merge everything into one read
             elif step == WAIT:
                 await asyncio.sleep(0.2)
             elif step == END:

@@ -1,4 +1,4 @@
-"""A few thousand cases of the fuzzer, always the same; ``make fuzz`` runs a million."""
+"""A few thousand fuzzer cases with fixed seeds; ``make fuzz`` runs a million."""
 
 import asyncio
 import gc
@@ -17,24 +17,24 @@ OUTSIDE = 320
 
 
 def test_nothing_is_found_in_the_process() -> None:
-    """Door, requests and feed stand whatever comes, and leave nothing behind."""
+    """Acceptor, requests and feed survive every case and leak nothing."""
     assert inside(cases(0, INSIDE)).cases == INSIDE
 
 
 def test_nothing_is_found_over_sockets() -> None:
-    """A real relay stands it, too, and its honest client gets every event."""
+    """A real relay survives every case, and its honest client receives every event."""
     assert outside(list(cases(0, OUTSIDE))) == OUTSIDE / AT_ONCE
 
 
 def test_an_upgrade_behind_an_unanswered_request_leaves_no_task_behind() -> None:
-    """The answer's task would wait for ever for room in a socket that it is not told of any more."""
+    """The task that answers the request ends although its socket no longer reports free capacity."""
     lines = [*upgrade_lines(), f"Authorization: Bearer {PLAIN[0]}", "", ""]
     both = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + "\r\n".join(lines).encode()
     inside([Case(0, (FULL, both, ROOM), stays=False)])
 
 
 def test_a_flood_of_pings_in_one_read_is_not_parsed_to_its_end() -> None:
-    """Forty thousand of them would take the event loop a third of a second."""
+    """Parsing stops at the message rate; forty thousand pings would take the event loop a third of a second."""
     lines = [*upgrade_lines(), f"Authorization: Bearer {PLAIN[0]}", "", ""]
     pings = b"\x89\x80\0\0\0\0" * 40_000
     relay = inside([Case(0, ("\r\n".join(lines).encode(), pings, pings), stays=False)])
@@ -42,13 +42,13 @@ def test_a_flood_of_pings_in_one_read_is_not_parsed_to_its_end() -> None:
 
 
 def test_a_broken_frame_behind_a_flood_ends_the_connection() -> None:
-    """Both in one read: what the first has begun is not left half done by the second."""
+    """A broken frame in the same read as a flood closes the connection completely."""
     flood = b"\x89\x80\0\0\0\0" * 60 + b"\xff\xff" * 20
     inside([Case(0, ("\r\n".join([*upgrade_lines(), "", ""]).encode(), flood), stays=True)])
 
 
 def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
-    """It comes seldom in a relay, and a thousand of them a second would be tens of megabytes by then."""
+    """Closed connections are freed by reference counting; garbage collection is rare in a relay."""
     some = [
         Case(0, tuple(filter(None, (kind.first, kind.again))), stays=False)
         for kind in kinds(SECRET, NOW)
@@ -63,7 +63,7 @@ def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
 
 
 def test_a_case_comes_from_its_seed_alone() -> None:
-    """So that what was found can be looked at again."""
+    """A seed determines its case, so that a failure can be repeated."""
     assert case(7) == case(7)
     assert case(7) != case(8)
     assert "--seed 7" in str(case(7))
@@ -74,12 +74,12 @@ def test_a_case_comes_from_its_seed_alone() -> None:
     [b"\x81\x02hi", b"HTTP/1.1 101 x\r\n\r\n\x91\x00", b"HTTP/1.1 101 x\r\n\r\n\x81\x80\0\0\0\0"],
 )
 def test_what_is_no_legal_answer_is_seen(written: bytes) -> None:
-    """Frames before the answer, reserved bits, and masked frames of a server."""
+    """Frames before the response, reserved bits and masked server frames are detected."""
     assert illegal(written)
 
 
 def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is raised behind the socket is logged, which is how the fuzzer learns of it."""
+    """An exception in the connection is logged, which is how the fuzzer detects it."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("broken on purpose")
@@ -91,7 +91,7 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_whoever_is_cut_to_make_room_leaves_no_timer_behind() -> None:
-    """It would hold the request's memory for as long as the stranger could have stayed."""
+    """Evicting a connection cancels its timer, which would otherwise keep its memory alive."""
 
     async def check() -> None:
         relay = Inside()

@@ -1,6 +1,6 @@
-"""A request head gets one answer, however it is cut into reads: every kind, on both ports and the feed.
+"""A request head has one outcome however it is cut into reads, on both ports and the feed.
 
-On transports without sockets, where each read is exactly one piece.
+The transports have no sockets, so each read is exactly one piece.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from tests.support.clients.request_heads import ROWS, Place
 
 PLACES = {"main port": Place("/health"), "feed": Place("/ws", feed=True), "ops port": Place("/livez")}
 EVERY_BYTE = 600
-"""Bytes up to which a head is cut at each of its bytes, and into single ones."""
+"""Size in bytes up to which a head is cut at each byte, and into single bytes."""
 
 CHANCES = 15
-"""Cuts of a larger head, at random."""
+"""Number of random cuts of a larger head."""
 
 
 class Ports:
-    """A relay's main and ops port; within a running ``StandingLoop``."""
+    """Main port and ops port of a relay, within a running ``StandingLoop``."""
 
     def __init__(self) -> None:
         self.relay = Inside()
@@ -40,7 +40,7 @@ class Ports:
         self._config.load()
 
     async def answer(self, place: Place, pieces: Sequence[bytes]) -> tuple[str, str]:
-        """Send a head in pieces; the status, and the code and message of a refusal."""
+        """Send a head in pieces; return the status, and the code and message of a rejection."""
         transport = self._open() if place.target == "/livez" else self.relay.open()
         for piece in pieces:
             if not transport.is_closing():
@@ -70,7 +70,7 @@ async def _live(request: Request) -> Response:
 
 
 def play(part: Callable[[Ports], Any]) -> None:
-    """Play a part against both ports."""
+    """Run a test body against both ports."""
 
     async def played() -> None:
         ports = Ports()
@@ -86,7 +86,7 @@ def play(part: Callable[[Ports], Any]) -> None:
 
 
 def cuts(head: bytes) -> list[list[bytes]]:
-    """Ways to cut a head."""
+    """Return ways to cut a head."""
     if len(head) <= EVERY_BYTE:
         return [[head[:at], head[at:]] for at in range(1, len(head))] + [[bytes([one]) for one in head]]
     rng = random.Random(len(head))
@@ -100,7 +100,7 @@ def cuts(head: bytes) -> list[list[bytes]]:
 
 @pytest.mark.parametrize("where", PLACES)
 def test_a_head_has_one_answer_however_it_is_cut(where: str) -> None:
-    """The one that the table has, and the same words."""
+    """Every cut has the status and message of the table."""
     place = PLACES[where]
 
     async def part(ports: Ports) -> None:
@@ -115,7 +115,7 @@ def test_a_head_has_one_answer_however_it_is_cut(where: str) -> None:
 
 
 def test_a_head_is_counted_alone() -> None:
-    """Of two in one read each has the whole size, and what is behind the first does not count for it."""
+    """Each of two heads in one read may have the full size; bytes after the first do not count towards it."""
     row = ROWS["the largest head"]
     place = PLACES["main port"]
     head = row.head(place)
@@ -136,7 +136,7 @@ def test_a_head_is_counted_alone() -> None:
 
 
 def test_frames_right_behind_an_upgrade_are_read() -> None:
-    """A client that does not wait for the answer is heard, wherever its bytes are cut."""
+    """Frames that a client sends before it has read the response are processed, wherever its bytes are cut."""
     head = ROWS["ordinary"].head(PLACES["feed"])
     ping = b"\x89\x82\0\0\0\0hi"
 

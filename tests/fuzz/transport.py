@@ -1,4 +1,4 @@
-"""A socket without a socket: what a protocol writes is kept, and time goes on only when it is told to."""
+"""A transport without a socket: it records what a protocol writes, and time advances only on request."""
 
 import asyncio
 from typing import Any, Final
@@ -8,7 +8,7 @@ _OWN: Final = ("127.0.0.1", 8080)
 
 
 class StandingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock is set by hand."""
+    """Event loop whose clock is set by hand."""
 
     now = 1_000.0
 
@@ -16,23 +16,23 @@ class StandingLoop(asyncio.SelectorEventLoop):
         return self.now
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass, and what is due then happen."""
+        """Advance the clock and run the timers that are due."""
         self.now += seconds
         for _ in range(3):
             await asyncio.sleep(0)
 
     def timers(self) -> int:
-        """Timers that wait."""
+        """Return the pending timers."""
         return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
 
 
 class FakeTransport(asyncio.Transport):
-    """One socket's server side.
+    """Server side of one socket.
 
     Attributes:
-        written: by the protocol, so far.
-        lost: True once the protocol was told that the connection is gone.
-        reading: False while the protocol has paused it.
+        written: bytes that the protocol has written so far.
+        lost: True once the protocol has been told that the connection is closed.
+        reading: False while the protocol has paused reading.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,39 +46,39 @@ class FakeTransport(asyncio.Transport):
         self._ended = False
         self._protocol: Any = None
 
-    # For the fuzzer.
+    # Methods for the fuzzer.
 
     def open(self, protocol: Any) -> None:
-        """Begin."""
+        """Open the connection."""
         self._protocol = protocol
         protocol.connection_made(self)
 
     def receive(self, data: bytes) -> None:
-        """Hand over what came in one read."""
+        """Deliver the bytes of one read."""
         if self._closing:
             return
         self._protocol.data_received(data)
 
     def end(self) -> None:
-        """The peer has ended its side."""
+        """Deliver the end of the peer's stream."""
         if not self._closing and not self._protocol.eof_received():
             self.close()
 
     def fill(self, *, full: bool) -> None:
-        """Let the peer stop reading, or go on."""
+        """Let the peer stop reading, or resume."""
         if self.full != full and not self._closing:
             self.full = full
             (self._protocol.pause_writing if full else self._protocol.resume_writing)()
 
     def lose(self) -> None:
-        """The connection is gone."""
+        """Close the connection."""
         self._closing = True
         if not self.lost:
             self.lost = True
             self._protocol.connection_lost(None)
             self._protocol = None  # as uvloop does
 
-    # For the protocol.
+    # Methods for the protocol.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": PEER, "sockname": _OWN}.get(name, default)
