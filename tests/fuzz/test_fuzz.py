@@ -34,7 +34,7 @@ def test_an_upgrade_behind_an_unanswered_request_leaves_no_task_behind() -> None
 
 
 def test_a_flood_of_pings_in_one_read_is_not_parsed_to_its_end() -> None:
-    """Parsing stops at the message rate; forty thousand pings would take the event loop a third of a second."""
+    """Parsing stops at the message rate; forty thousand pings would block the event loop for 300 ms."""
     lines = [*upgrade_lines(), f"Authorization: Bearer {PLAIN[0]}", "", ""]
     pings = b"\x89\x80\0\0\0\0" * 40_000
     relay = inside([Case(0, ("\r\n".join(lines).encode(), pings, pings), stays=False)])

@@ -136,7 +136,7 @@ def test_a_head_is_counted_alone() -> None:
 
 
 def test_frames_right_behind_an_upgrade_are_read() -> None:
-    """Frames that a client sends before it has read the response are processed, wherever its bytes are cut."""
+    """Frames sent before the client has read the response are processed, wherever the bytes are cut."""
     head = ROWS["ordinary"].head(PLACES["feed"])
     ping = b"\x89\x82\0\0\0\0hi"
 
