@@ -1,14 +1,14 @@
-"""Lines of logs become events, whatever their bytes are: the way from a file's lines to what is published.
+"""Parser that turns the lines of a log file, whatever their bytes are, into events that can be published.
 
 Invariants:
 
-1. Every event is legal, at worst with the text of its lines as its message, shortened to fit.
-2. No control character and no terminal escape reaches an event, in its message, its source or its metadata.
-3. No secret that ``redact`` knows reaches an event or its subject.
+1. Every event is valid, at worst with the text of its lines as its message, shortened to fit.
+2. No control character and no terminal escape sequence reaches the message, source or metadata of an event.
+3. No secret that the redactor recognizes reaches an event or its subject.
 4. Every line that is not blank is in exactly one event, in order, however the lines are split into blocks.
 
-A block of lines is searched once for what needs care, as bytes; only the lines found there are looked at
-one by one, which is what makes the others cheap.
+A block of lines is searched once, as bytes, for anything that needs sanitizing; only the lines with a match
+are processed individually, which makes all other lines cheap.
 """
 
 from bisect import bisect_right
@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from tickertape.contracts import strict_json as json_text
 from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog, format_time
-from tickertape.producers.shipper import sanitize as cleaning
+from tickertape.producers.shipper import sanitize as sanitizing
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
@@ -45,25 +45,25 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_LINE_BYTES: Final = MAX_BYTES
-"""Bytes of a line that travel; the rest is cut, and ``metadata.truncated`` says so. Quoting can double it,
-and bytes that are no UTF-8 treble it: either way an event stays within its 256 KiB."""
+"""Bytes of a line that are shipped; ``metadata.truncated`` marks longer lines. Quoting can double the size,
+and replacing invalid UTF-8 can triple it: either way an event stays within 256 KiB."""
 
 _SHORT_MESSAGE: Final = 32 * 1024
-"""Characters of a message that fit into an event, whatever they are."""
+"""Characters of a message that fit into an event, however they are encoded."""
 
-_SUSPECT: Final = secret_patterns.compile_bytes(cleaning.SUSPECT + b"|" + secret_patterns.SUSPECT)
+_SUSPECT: Final = secret_patterns.compile_bytes(sanitizing.SUSPECT + b"|" + secret_patterns.SUSPECT)
 
 
 @dataclass(frozen=True, slots=True)
 class ParseSettings:
-    """How the lines of files are read.
+    """Settings of a parser.
 
     Attributes:
         format: one of ``FORMATS``.
-        fields: keys to look for in JSON lines and logfmt.
-        zone: of times that name none; None means this host's.
-        multiline: "auto", "off", or an expression for the first line of an event.
-        redact: more secrets, as their kind and an expression for them.
+        fields: keys of JSON and logfmt lines.
+        zone: time zone of timestamps that do not name one; None means the zone of this host.
+        multiline: "auto", "off", or an RE2 expression for the first line of an event.
+        redact: additional secrets, as pairs of kind and RE2 expression.
     """
 
     format: str = "auto"
@@ -75,13 +75,13 @@ class ParseSettings:
 
 @dataclass(slots=True)
 class ParserCounts:
-    """What the parsers of a process have seen.
+    """Counters shared by the parsers of a process.
 
     Attributes:
-        lines: lines.
-        invalid: lines with bytes that are no text.
-        cut: lines longer than the limit.
-        redacted: secrets by their kind.
+        lines: lines that were read.
+        invalid: lines that are not valid text.
+        truncated: lines longer than the limit.
+        redacted: redacted secrets by kind.
     """
 
     lines: int = 0
@@ -92,11 +92,11 @@ class ParserCounts:
 
 @dataclass(slots=True)
 class ParsedEvent:
-    """One event, ready to be published.
+    """Event that is ready to be published.
 
     Attributes:
         timestamp: RFC 3339 in UTC.
-        end: offset in the file after its last line.
+        end: offset in the file after the last line of the event.
     """
 
     level: str
@@ -108,23 +108,23 @@ class ParsedEvent:
 
     @property
     def subject(self) -> str:
-        """Where it goes, without the deployment's prefix."""
+        """Subject of the event, without the deployment's prefix."""
         return _subject(self.level, self.source)
 
     def encode(self) -> bytes:
-        """Write it as the payload of a message; what does not fit into an event is left out."""
+        """Encode the event as a message payload, shortened if it is too large or too deep."""
         metadata = self.metadata
         try:
-            payload = self._body(self.message, metadata)
+            payload = self._encode_body(self.message, metadata)
         except orjson.JSONEncodeError:
-            return self._short()
+            return self._encode_short()
         if len(payload) > MAX_EVENT_BYTES:
-            return self._short()
+            return self._encode_short()
         if metadata and json_text.is_deeper(payload, MAX_EVENT_DEPTH):
-            return self._short()
+            return self._encode_short()
         return payload
 
-    def _body(self, message: str, metadata: dict[str, Any]) -> bytes:
+    def _encode_body(self, message: str, metadata: dict[str, Any]) -> bytes:
         return orjson.dumps(
             {
                 "event_type": "system_log",
@@ -136,8 +136,8 @@ class ParsedEvent:
             }
         )
 
-    def _short(self) -> bytes:
-        return self._body(self.message[:_SHORT_MESSAGE], {"truncated": True})
+    def _encode_short(self) -> bytes:
+        return self._encode_body(self.message[:_SHORT_MESSAGE], {"truncated": True})
 
 
 @lru_cache(maxsize=4096)
@@ -146,15 +146,15 @@ def _subject(level: str, source: str) -> str:
 
 
 class Parser:
-    """Lines of one file become events.
+    """Parser for the lines of one file.
 
     Args:
-        settings: how they are read.
-        source: of lines that name none.
-        counts: may be shared by parsers.
+        settings: format, fields and other options.
+        source: source of lines that do not name one.
+        counts: counters, which parsers may share.
 
     Raises:
-        ValueError: a setting is not legal.
+        ValueError: a setting is not valid.
     """
 
     def __init__(self, settings: ParseSettings, source: str, counts: ParserCounts) -> None:
@@ -168,13 +168,13 @@ class Parser:
     def feed(
         self, lines: list[bytes], ends: list[int], now: float, truncated: frozenset[int] = frozenset()
     ) -> list[ParsedEvent]:
-        """Take complete lines, in order; return the events that are complete.
+        """Add complete lines, in order; return the events that they complete.
 
         Args:
-            lines: without their line breaks.
-            ends: offsets in the file after each line and its break.
-            now: UNIX seconds, for lines that say no time.
-            cut: indexes of lines that were cut at the limit.
+            lines: lines without line breaks.
+            ends: offset in the file after each line and its line break.
+            now: UNIX seconds, for lines without a timestamp.
+            truncated: indexes of lines that were truncated at the limit.
         """
         if not lines:
             return []
@@ -185,27 +185,27 @@ class Parser:
             truncated |= {index for index, size in enumerate(sizes) if size > MAX_LINE_BYTES}
             lines = [line[:MAX_LINE_BYTES] for line in lines]
             sizes = list(map(len, lines))
-        flags = dict.fromkeys(truncated, TRUNCATED)
+        line_flags = dict.fromkeys(truncated, TRUNCATED)
         counts.truncated += len(truncated)
-        texts, block = self._texts(lines, truncated)
-        self._flag(texts, block, flags)
-        return self._events(self._joiner.feed(texts, sizes, ends, flags), now)
+        texts, block = self._decode_lines(lines, truncated)
+        self._flag_suspects(texts, block, line_flags)
+        return self._parse_events(self._joiner.feed(texts, sizes, ends, line_flags), now)
 
     def flush(self, now: float) -> list[ParsedEvent]:
-        """Return the event that waits for more lines, if there is one: its rest did not come in time."""
-        return self._events(self._joiner.flush(), now)
+        """Return the event that waits for continuation lines, if there is one: none arrived in time."""
+        return self._parse_events(self._joiner.flush(), now)
 
     @property
     def has_partial(self) -> bool:
-        """True while an event waits for more lines."""
+        """True while an event waits for continuation lines."""
         return self._joiner.has_partial
 
     def reset(self) -> None:
-        """Forget what waits; its lines will come again."""
+        """Discard the event that waits for continuation lines; its lines will be fed again."""
         self._joiner.reset()
 
-    def _texts(self, lines: list[bytes], truncated: frozenset[int]) -> tuple[list[str], bytes]:
-        """The lines as text, and all of them in UTF-8 with a line break between each two."""
+    def _decode_lines(self, lines: list[bytes], truncated: frozenset[int]) -> tuple[list[str], bytes]:
+        """Decode the lines; return the texts, and one UTF-8 block of them separated by line breaks."""
         block = b"\n".join(lines)
         if not truncated:
             try:
@@ -223,47 +223,52 @@ class Parser:
             texts.append(text.replace("\n", " "))
         return texts, "\n".join(texts).encode()
 
-    def _flag(self, texts: list[str], block: bytes, flags: dict[int, int]) -> None:
-        """Mark the lines that need care, and clean them."""
+    def _flag_suspects(self, texts: list[str], block: bytes, line_flags: dict[int, int]) -> None:
+        """Flag and clean the lines that need sanitizing."""
         if self._redactor.checks_all_lines:
             for index, text in enumerate(texts):
-                flags[index] = flags.get(index, 0) | NEEDS_SANITIZING
+                line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
                 texts[index] = clean(text)
             return
-        found = _SUSPECT.search(block)
-        if found is None:
+        match = _SUSPECT.search(block)
+        if match is None:
             return
         starts = list(accumulate((len(line) + 1 for line in block.split(b"\n")), initial=0))
-        while found is not None:
-            # What is found may begin with the line break before it.
-            index = bisect_right(starts, found.end() - 1) - 1
-            flags[index] = flags.get(index, 0) | NEEDS_SANITIZING
+        while match is not None:
+            # A match may begin with the line break before its line.
+            index = bisect_right(starts, match.end() - 1) - 1
+            line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
             texts[index] = clean(texts[index])
             if starts[index + 1] >= len(block):
                 break
-            found = _SUSPECT.search(block, starts[index + 1])
+            match = _SUSPECT.search(block, starts[index + 1])
 
-    def _events(self, joined: list[JoinedEvent], now: float) -> list[ParsedEvent]:
+    def _parse_events(self, joined: list[JoinedEvent], now: float) -> list[ParsedEvent]:
         events = []
         self._timestamps.set_reference_time(now)
         formats = self._formats
-        own = self._source
+        default_source = self._source
         now_text = format_time(now)
-        for text, end, flag_bits in joined:
-            if flag_bits & NEEDS_SANITIZING:
-                if flag_bits & IN_KEY:
+        for text, end, flags in joined:
+            if flags & NEEDS_SANITIZING:
+                if flags & IN_KEY:
                     text = secret_patterns.KEY_BEGIN + text
                 fields = formats.read(text.strip(), self._redactor.redact_value)
             else:
                 fields = formats.read(text.strip())
             level, message, source, timestamp, metadata = fields
-            if source is not None and flag_bits & NEEDS_SANITIZING:
+            if source is not None and flags & NEEDS_SANITIZING:
                 source = legal_source(source)
-            if flag_bits & TRUNCATED:
+            if flags & TRUNCATED:
                 metadata["truncated"] = True
             events.append(
                 ParsedEvent(
-                    level or DEFAULT_LEVEL, message, source or own, timestamp or now_text, metadata, end
+                    level or DEFAULT_LEVEL,
+                    message,
+                    source or default_source,
+                    timestamp or now_text,
+                    metadata,
+                    end,
                 )
             )
         return events
@@ -272,14 +277,14 @@ class Parser:
 def parse(
     line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, truncated: bool = False
 ) -> ParsedEvent:
-    """Read one line, without its line break, as an event of its own.
+    """Parse one line, without its line break, as an event of its own.
 
     Args:
         line: any bytes.
-        source: for a line that names none.
-        now: UNIX seconds, for a line that says no time.
-        fields: keys to look for in a JSON line.
-        cut: the line was longer than its limit.
+        source: source of a line that does not name one.
+        now: UNIX seconds, for a line without a timestamp.
+        fields: keys of a JSON line.
+        truncated: the line was longer than its limit.
     """
     parser = Parser(ParseSettings(fields=fields, multiline="off"), source, ParserCounts())
     for event in parser.feed([line], [len(line) + 1], now, frozenset({0} if truncated else ())):

@@ -1,9 +1,9 @@
-"""Times as loggers write them become RFC 3339 in UTC, with milliseconds or better.
+"""Conversion of timestamps as loggers write them to RFC 3339 in UTC, with milliseconds or better.
 
 Invariants:
 
-1. Every answer is a time that ``contracts.events.parse_time`` reads, ending in ``Z``; else it is None.
-2. The date and hour of a time are worked out once a minute of it: lines of one minute share them.
+1. Every result is a time that ``contracts.events.parse_time`` accepts, ending in ``Z``, or None.
+2. Date, hour and time zone are resolved once per minute: lines of the same minute share the result.
 """
 
 import re
@@ -15,12 +15,14 @@ STAMP: Final = (
     r"(\d{4}[-/.]?\d\d[-/.]?\d\d[Tt _-]\d\d:\d\d)(:[0-5]\d)(?:[.,](\d{1,9})\d*)?"
     r"(?: ?([Zz]|UTC|GMT|[+-]\d\d:?\d\d)(?![A-Za-z0-9]))?(?!\d)"
 )
-"""Expression with the groups minute, second, fraction and zone; ASCII only."""
+"""Regular expression for a timestamp, with the groups minute, second, fraction and zone; ASCII only."""
 
 _STAMP = re.compile(STAMP, re.ASCII)
 _MINUTE = re.compile(r"(\d{4})\D?(\d\d)\D?(\d\d)\D(\d\d):(\d\d)", re.ASCII)
 _NUMBER = re.compile(r"\d{9,19}(?:\.\d{1,9})?", re.ASCII)
 _CACHED_MINUTES: Final = 2048
+"""Resolved minutes that are kept; the cache is cleared when it is full."""
+
 _MONTHS: Final = {
     name: number
     for number, name in enumerate(
@@ -30,10 +32,10 @@ _MONTHS: Final = {
 
 
 class TimestampParser:
-    """Reads times.
+    """Parser of timestamps in many formats.
 
     Args:
-        zone: of times that name none; None means this host's.
+        zone: time zone of timestamps that do not name one; None means the zone of this host.
     """
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
@@ -42,43 +44,43 @@ class TimestampParser:
         self._minutes: dict[Any, str] = {}
 
     def set_reference_time(self, now: float) -> None:
-        """Read times without a year as those next to a moment in UNIX seconds."""
+        """Set the time, in UNIX seconds, to which timestamps without a year are closest."""
         self._now = now
 
-    def join(self, minute: str, second: str, fraction: str | None, zone: str | None) -> str | None:
-        """Write a time from the groups of ``STAMP``.
+    def from_groups(self, minute: str, second: str, fraction: str | None, zone: str | None) -> str | None:
+        """Convert the groups of a ``STAMP`` match.
 
         Args:
             minute: date, hour and minute.
-            second: with its colon.
+            second: seconds with the colon before them.
             fraction: digits, or None.
-            zone: as it stands there; None for a time that names none.
+            zone: time zone as written; None if the timestamp does not name one.
 
         Returns:
-            The time; None when there is no such moment.
+            The time, or None if it does not exist.
         """
-        known = self._minutes.get((minute, zone))
-        if known is None:
-            known = self._keep((minute, zone), self._resolve(minute, zone))
-        if not known:
+        resolved = self._minutes.get((minute, zone))
+        if resolved is None:
+            resolved = self._cache((minute, zone), self._resolve(minute, zone))
+        if not resolved:
             return None
         if fraction is None:
-            return f"{known}{second}.000Z"
+            return f"{resolved}{second}.000Z"
         if len(fraction) < 3:
             fraction = f"{fraction:0<3}"
-        return f"{known}{second}.{fraction}Z"
+        return f"{resolved}{second}.{fraction}Z"
 
     def parse_text(self, text: str) -> str | None:
-        """Time that a text begins with, or UNIX time in digits; None when it is neither."""
-        found = _STAMP.match(text)
-        if found is not None:
-            return self.join(*found.groups())
+        """Convert the timestamp at the start of a text, or UNIX time in digits; return None for others."""
+        match = _STAMP.match(text)
+        if match is not None:
+            return self.from_groups(*match.groups())
         if _NUMBER.fullmatch(text):
             return self.parse_number(float(text) if "." in text else int(text))
         return None
 
     def parse_value(self, value: object) -> str | None:
-        """Time that a JSON value means; None when it means none."""
+        """Convert a JSON value; return None if it is not a timestamp."""
         if isinstance(value, str):
             return self.parse_text(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -86,85 +88,88 @@ class TimestampParser:
         return None
 
     def parse_number(self, number: float) -> str | None:
-        """Time from UNIX seconds, milliseconds, microseconds or nanoseconds."""
-        # Each is 1 000 times the one before, and logs are from after 1973.
+        """Convert UNIX seconds, milliseconds, microseconds or nanoseconds; return None for others."""
+        # The units differ by a factor of 1 000, and no log is older than 1973, so the ranges do not overlap.
         for digits, unit in ((9, 1), (6, 10**3), (3, 10**6), (0, 10**9)):
             if 10**8 <= number / unit < 10**10:
                 if isinstance(number, int):
                     nanoseconds = number * 10**digits
                 else:
-                    # A double tells microseconds apart, no more.
+                    # A double has a precision of microseconds at best.
                     nanoseconds = round(number / unit * 10**6) * 1000
-                return self._of_nanoseconds(nanoseconds)
+                return self._format_nanoseconds(nanoseconds)
         return None
 
     def from_yearless_groups(
         self, month: str, day: str, minute: str, second: str, fraction: str | None
     ) -> str | None:
-        """Write a time that says no year: that of all its years that is nearest to now.
+        """Convert a timestamp without a year, in the year that brings it closest to the reference time.
 
         Args:
             month: name or number.
             day: number.
             minute: ``hh:mm``.
-            second: with its colon.
+            second: seconds with the colon before them.
             fraction: digits, or None.
+
+        Returns:
+            The time, or None if it does not exist.
         """
         key = (month, day, minute, int(self._now // 86_400))
-        known = self._minutes.get(key)
-        if known is None:
-            known = self._keep(key, self._nearest(month, day, minute))
-        if not known:
+        resolved = self._minutes.get(key)
+        if resolved is None:
+            resolved = self._cache(key, self._resolve_nearest(month, day, minute))
+        if not resolved:
             return None
-        return f"{known}{second}.{fraction or '':0<3}Z"
+        return f"{resolved}{second}.{fraction or '':0<3}Z"
 
-    def _keep(self, key: Any, known: str) -> str:
+    def _cache(self, key: Any, resolved: str) -> str:
         if len(self._minutes) >= _CACHED_MINUTES:
             self._minutes.clear()
-        self._minutes[key] = known
-        return known
+        self._minutes[key] = resolved
+        return resolved
 
-    def _of_nanoseconds(self, nanoseconds: int) -> str:
+    def _format_nanoseconds(self, nanoseconds: int) -> str:
         seconds, rest = divmod(nanoseconds, 10**9)
         key = seconds // 60
-        known = self._minutes.get(key)
-        if known is None:
-            known = self._keep(key, datetime.fromtimestamp(key * 60, UTC).isoformat()[:16])
+        resolved = self._minutes.get(key)
+        if resolved is None:
+            resolved = self._cache(key, datetime.fromtimestamp(key * 60, UTC).isoformat()[:16])
         if rest % 10**6 == 0:
-            return f"{known}:{seconds % 60:02d}.{rest // 10**6:03d}Z"
+            return f"{resolved}:{seconds % 60:02d}.{rest // 10**6:03d}Z"
         if rest % 1000 == 0:
-            return f"{known}:{seconds % 60:02d}.{rest // 1000:06d}Z"
-        return f"{known}:{seconds % 60:02d}.{rest:09d}Z"
+            return f"{resolved}:{seconds % 60:02d}.{rest // 1000:06d}Z"
+        return f"{resolved}:{seconds % 60:02d}.{rest:09d}Z"
 
-    def _nearest(self, month: str, day: str, minute: str) -> str:
+    def _resolve_nearest(self, month: str, day: str, minute: str) -> str:
         number = _MONTHS.get(month.title()) or (int(month) if month.isdigit() else 0)
         this_year = datetime.fromtimestamp(self._now, UTC).year
         best, distance = "", float("inf")
         for year in (this_year - 1, this_year, this_year + 1):
             text = self._resolve(f"{year:04d}-{number:02d}-{int(day):02d} {minute}", None)
             if text:
-                away = abs(datetime.fromisoformat(f"{text}:00+00:00").timestamp() - self._now)
-                if away < distance:
-                    best, distance = text, away
+                difference = abs(datetime.fromisoformat(f"{text}:00+00:00").timestamp() - self._now)
+                if difference < distance:
+                    best, distance = text, difference
         return best
 
     def _resolve(self, minute: str, zone: str | None) -> str:
-        """The minute in UTC, without seconds; empty when there is no such moment."""
-        found = _MINUTE.fullmatch(minute)
-        if found is None:
+        """Return the minute in UTC, without seconds; empty if it does not exist."""
+        match = _MINUTE.fullmatch(minute)
+        if match is None:
             return ""
         try:
-            moment = datetime(*map(int, found.groups()))  # type: ignore[arg-type]
+            moment = datetime(*map(int, match.groups()))  # type: ignore[arg-type]
             if zone is None:
                 if self._zone is not None:
                     moment = moment.replace(tzinfo=self._zone)
             else:
                 moment = moment.replace(tzinfo=_offset(zone))
-            # A datetime without a zone is taken for this host's local time.
+            # A naive datetime is interpreted in the zone of this host.
             moment = moment.astimezone(UTC)
         except (ValueError, OverflowError, OSError):
             return ""
-        # Before time zones, places were ahead of each other by odd seconds; no log is that old.
+        # Local mean times before time zones had offsets with seconds; no log is that old.
         return "" if moment.second else moment.isoformat()[:16]
 
 
@@ -173,6 +178,6 @@ def _offset(zone: str) -> timezone:
         return UTC
     hours, minutes = int(zone[1:3]), int(zone[-2:])
     if hours > 23 or minutes > 59:
-        raise ValueError(f"{zone} is no offset")
+        raise ValueError(f"{zone} is not a UTC offset")
     offset = timedelta(hours=hours, minutes=minutes)
     return timezone(-offset if zone[0] == "-" else offset)

@@ -1,10 +1,10 @@
-"""Card numbers in bytes of text.
+"""Detection of payment card numbers in text.
 
 Invariants:
 
-1. A card number has 13 to 19 digits, begins as issuers' numbers do, and passes the check of Luhn.
-2. It stands alone: not within a longer run of digits, a word, an id or a decimal number.
-3. Its groups, if it is written in groups, have three to six digits, and one space or dash between them.
+1. A card number has 13 to 19 digits, begins with an issuer's digit, and passes the Luhn check.
+2. It is not part of a longer run of digits, a word, an ID or a decimal number.
+3. If it is written in groups, they have three to six digits and are separated by one space or dash.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from typing import Any, Final
 import re2
 
 SUSPECT: Final = rb"(?:^|[^0-9A-Za-z]|\\[nrtbf]|\\u[0-9A-Fa-f]{4})[2-6](?:[ -]?[0-9]){12}"
-"""Expression for where a card number could be, with the character before it."""
+"""Expression for a possible card number, with the character before it."""
 
 _RUN: Final = re2.compile(rb"[0-9]+(?:[ -][0-9]+)*")
-# Lengths of the numbers that begin with a digit: Mastercard and Mir; American Express, Diners and JCB; Visa;
-# Mastercard and Maestro; UnionPay, Discover and Maestro. Times in milliseconds and such begin with a 1.
+# Lengths by first digit: Mastercard and Mir; American Express, Diners and JCB; Visa; Mastercard and Maestro;
+# UnionPay, Discover and Maestro. None begins with a 1, as UNIX times in milliseconds do.
 _LENGTHS: Final = {
     ord("2"): frozenset({16}),
     ord("3"): frozenset({14, 15, 16, 17, 18, 19}),
@@ -29,14 +29,14 @@ _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
 def luhn(digits: bytes) -> bool:
-    """Tell whether digits pass the check of Luhn, which catches any one digit that is wrong."""
+    """Return whether digits pass the Luhn check, which detects any single wrong digit."""
     total = sum(digit - 48 for digit in digits[-1::-2])
     total += sum(_DOUBLED[digit - 48] for digit in digits[-2::-2])
     return total % 10 == 0
 
 
 def is_card(digits: bytes) -> bool:
-    """Tell whether digits, without separators, can be a card number."""
+    """Return whether digits without separators can be a card number."""
     return len(digits) in _LENGTHS.get(digits[0], ()) and luhn(digits)
 
 
@@ -45,21 +45,21 @@ def replace(text: bytes, replacement: Callable[[], bytes]) -> bytes:
 
     Args:
         text: UTF-8.
-        give_way: called for each; returns what stands there instead.
+        replacement: called for each card number; returns its replacement.
     """
 
-    def run(found: Any) -> bytes:
-        digits: bytes = found.group()
+    def replace_run(match: Any) -> bytes:
+        digits: bytes = match.group()
         if len(digits) < 13:
             return digits
-        begin, end = found.span()
-        return _within(digits, _stands_after(text, begin), _stands_before(text, end), replacement)
+        start, end = match.span()
+        return _replace_in_run(digits, _can_start_at(text, start), _can_end_at(text, end), replacement)
 
-    replaced: bytes = _RUN.sub(run, text)
+    replaced: bytes = _RUN.sub(replace_run, text)
     return replaced
 
 
-def _stands_after(text: bytes, position: int) -> bool:
+def _can_start_at(text: bytes, position: int) -> bool:
     before = text[max(0, position - 2) : position]
     if not before or before in (b"\\n", b"\\r", b"\\t"):
         return True
@@ -67,46 +67,53 @@ def _stands_after(text: bytes, position: int) -> bool:
     return not (last.isalnum() or last == b"_" or (last == b"." and before[:1].isdigit()))
 
 
-def _stands_before(text: bytes, position: int) -> bool:
+def _can_end_at(text: bytes, position: int) -> bool:
     after = text[position : position + 2]
     return not (after[:1].isalnum() or after[:1] == b"_" or (after[:1] == b"." and after[1:].isdigit()))
 
 
-def _within(run: bytes, free: bool, ends: bool, replacement: Callable[[], bytes]) -> bytes:
-    """Replace the card numbers among groups of digits, the first of which stands free or not."""
+def _replace_in_run(run: bytes, can_start: bool, can_end: bool, replacement: Callable[[], bytes]) -> bytes:
+    """Replace the card numbers among groups of digits.
+
+    Args:
+        run: groups of digits with one separator between them.
+        can_start: a number can begin with the first group.
+        can_end: a number can end with the last group.
+        replacement: called for each card number; returns its replacement.
+    """
     pieces: list[bytes] = []
-    begin = 0
-    while begin < len(run):
-        stop = _card_end(run, begin, ends) if free or begin else 0
+    start = 0
+    while start < len(run):
+        stop = _card_end(run, start, can_end) if can_start or start else 0
         if stop:
             pieces.append(replacement())
         else:
-            stop = begin
+            stop = start
             while stop < len(run) and run[stop] >= 48:
                 stop += 1
-            pieces.append(run[begin:stop])
+            pieces.append(run[start:stop])
         pieces.append(run[stop : stop + 1])
-        begin = stop + 1
+        start = stop + 1
     return b"".join(pieces)
 
 
-def _card_end(run: bytes, begin: int, ends: bool) -> int:
-    """End of the card number that begins with a group; 0 when none does. The longest counts."""
+def _card_end(run: bytes, start: int, can_end: bool) -> int:
+    """Return the end of the longest card number that begins with a group, or 0."""
     digits = b""
     groups = 0
-    best = 0
-    position = begin
+    longest = 0
+    position = start
     while position < len(run) and len(digits) <= 19:
         stop = position
         while stop < len(run) and run[stop] >= 48 and stop - position <= 19:
             stop += 1
         digits += run[position:stop]
         groups += 1
-        alone = stop == len(run) or run[stop] < 48
-        if alone and (ends or stop < len(run)) and len(digits) >= 13 and is_card(digits):
-            best = stop
+        is_group = stop == len(run) or run[stop] < 48
+        if is_group and (can_end or stop < len(run)) and len(digits) >= 13 and is_card(digits):
+            longest = stop
         # A number in groups has no long group, and only its last can be short.
-        if not alone or not 3 <= stop - position <= 6:
+        if not is_group or not 3 <= stop - position <= 6:
             break
         position = stop + 1
-    return best
+    return longest

@@ -1,9 +1,7 @@
-"""What secrets look like: the expressions of the redactor, all for RE2 over the bytes of UTF-8.
+"""Patterns of secrets: the redactor's RE2 expressions over the bytes of UTF-8.
 
-Invariants:
-
-1. ``SUSPECT`` finds something in every line that holds what one of the other expressions would redact,
-   also where the line writes its text in JSON's escapes.
+Invariant: ``SUSPECT`` matches in every line in which another expression would redact something, even if the
+text is written as JSON escapes.
 """
 
 from functools import lru_cache
@@ -15,7 +13,7 @@ from tickertape.producers.shipper.sanitize import ESCAPED
 
 
 def compile_bytes(pattern: bytes) -> Any:
-    """Compile an expression over bytes."""
+    """Compile an RE2 expression over bytes."""
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
@@ -23,7 +21,8 @@ def compile_bytes(pattern: bytes) -> Any:
     return re2.compile(pattern, options)
 
 
-# 'tokens=12' counts tokens, but 'passwords' are passwords. The last four are how Chinese writes them.
+# 'tokens=12' is a count, but 'passwords' are passwords. The last four are password, passphrase, key and token
+# in Chinese.
 _WORDS: Final = (
     rb"(?:passw(?:or)?ds?|passwd|passphrases?|passcode|pwds?|[_-]pass|secrets?|token|credentials?|jwt|otp"
     rb"|(?:api|access|private|secret|encryption|signing|shared|account|auth|session|master|ssh|license)"
@@ -34,7 +33,7 @@ _WORDS: Final = (
 _MARK: Final = rb"(?:=>|[:=]+|\xef\xbc\x9a|%3[ad])"
 _QUOTED: Final = (
     rb'[bur]?"(?:[^"\\]|\\.)*"|[bur]?\'(?:[^\'\\]|\\.)*\''
-    # Quotes that are escaped themselves: JSON within JSON.
+    # Escaped quotes: JSON within JSON.
     rb'|\\+"(?:[^"\\]|\\\\+.|\\[^"\\])*|\\+\'(?:[^\'\\]|\\\\+.|\\[^\'\\])*'
 )
 
@@ -44,7 +43,7 @@ PAIR: Final = compile_bytes(
     rb"(%s|\w*[\[{(][^\]})]*[\]})]?[^\s,;\"'&]*|\"[^\n]*|(?:(?:bearer|basic|token|digest)[ \t]+)?\S+)"
     % (_WORDS, _MARK, _WORDS, _QUOTED)
 )
-"""Groups: the name with all up to the value, and the value."""
+"""Groups: everything up to the value, and the value."""
 
 _FIELD: Final = rb"[\w-]+=(?:\\*\"[^\"]*\"|[^\s,\"']+)"
 AUTHORIZATION: Final = compile_bytes(
@@ -64,14 +63,14 @@ BASIC: Final = compile_bytes(rb"(?i)(\bbasic[ \t]+)([a-z0-9+/]{6,}={0,2})")
 _URL: Final = rb"[a-z][a-z0-9+.-]*:\\?/\\?/[^\s/?#:@\"'<>\[\]]*:"
 URL: Final = compile_bytes(rb"(?i)(%s)([^\s/?#\"'<>]+)@" % _URL)
 URL_SLASH: Final = compile_bytes(rb"(?i)(%s)([^\s/?#\"'<>@]*[/?#][^\s\"'<>@]*)@" % _URL)
-"""The same with a slash in the password, which is wrong but happens."""
+"""URL with an unescaped slash in the password, which is invalid but occurs."""
 
 PRIVATE_KEY: Final = compile_bytes(
     rb"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?"
     rb"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)"
 )
 KEY_BEGIN: Final = "-----BEGIN PRIVATE KEY-----\n"
-"""What makes of a text the inside of a private key."""
+"""Prefix that makes the redactor treat a text as the inside of a private key."""
 
 TOKENS: Final = (
     ("jwt", rb"eyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*){0,3}"),
@@ -89,7 +88,7 @@ TOKENS: Final = (
     ("sendgrid_key", rb"SG\.[\w-]{16,}\.[\w-]{16,}"),
     ("aliyun_key", rb"LTAI[A-Za-z0-9]{12,}"),
 )
-"""Secrets that are known by their form alone; no two of them begin alike."""
+"""Secrets with a recognizable form, by kind; no two have the same prefix."""
 
 TOKEN: Final = compile_bytes(b"|".join(b"(%s)" % pattern for _, pattern in TOKENS))
 SK_KEY: Final = compile_bytes(rb"((?:^|[^A-Za-z0-9_-]|\\[nrt])sk-)([A-Za-z0-9_-]{20,})")
@@ -98,7 +97,7 @@ _BETWEEN: Final = rb"(?:\\[tnr]|[\\\"' \t])*"
 SUSPECT: Final = b"|".join(
     (
         ESCAPED,
-        # The Chinese names, as JSON in ASCII writes them.
+        # The Chinese words as JSON escapes.
         rb"(?i:\\u(?:5bc6\\u(?:7801|94a5)|53e3\\u4ee4|4ee4\\u724c))",
         rb"(?i:%s%s(?:%s|[,>\"']))" % (_WORDS, _BETWEEN, _MARK),
         rb"(?i:(?:%s|cookie|authorization)[\"'\\])" % _WORDS,
@@ -115,39 +114,46 @@ SUSPECT: Final = b"|".join(
         cards.SUSPECT,
     )
 )
-"""Expression for a line that may hold a secret. Meant to be rare in logs, and never to miss one."""
+"""Expression for a line that may contain a secret: it must match rarely, and never miss one."""
 
 _KEY_NAME: Final = compile_bytes(rb"(?i)(?:%s|authorization|cookie|(?:^|[_.-])pass)\z" % _WORDS)
 
 
 def kind_of(name: bytes) -> str:
-    """Kind of the secret that stands behind a name."""
-    low = name.lower()
-    if b"authorization" in low or b"cookie" in low:
-        return "cookie" if b"cookie" in low else "authorization"
-    if b"pass" in low or b"pwd" in low or b"\xe5\xaf\x86\xe7\xa0\x81" in low or b"\xe5\x8f\xa3" in low:
+    """Return the kind of the secret that a name denotes."""
+    lowered = name.lower()
+    if b"authorization" in lowered or b"cookie" in lowered:
+        return "cookie" if b"cookie" in lowered else "authorization"
+    if (
+        b"pass" in lowered
+        or b"pwd" in lowered
+        or b"\xe5\xaf\x86\xe7\xa0\x81" in lowered
+        or b"\xe5\x8f\xa3" in lowered
+    ):
         return "password"
     for kind in ("secret", "token", "credential"):
-        if kind.encode() in low:
+        if kind.encode() in lowered:
             return kind
-    return "token" if b"jwt" in low or b"otp" in low or b"\xe4\xbb\xa4\xe7\x89\x8c" in low else "key"
+    return (
+        "token" if b"jwt" in lowered or b"otp" in lowered or b"\xe4\xbb\xa4\xe7\x89\x8c" in lowered else "key"
+    )
 
 
 @lru_cache(maxsize=4096)
 def kind_of_key(key: str) -> str | None:
-    """Kind of the secret that a field of this name holds; None when it holds none."""
+    """Return the kind of the secret in a field with this name, or None."""
     data = key.encode("utf-8", "replace")
     return kind_of(data) if _KEY_NAME.search(data) is not None else None
 
 
 def opens_key(text: str) -> bool:
-    """Tell whether a text ends within a private key."""
-    begin = text.rfind("-----BEGIN ")
-    return begin >= 0 and "PRIVATE KEY" in text[begin:] and "-----END " not in text[begin:]
+    """Return whether a text ends within a private key."""
+    start = text.rfind("-----BEGIN ")
+    return start >= 0 and "PRIVATE KEY" in text[start:] and "-----END " not in text[start:]
 
 
 def is_in_key(text: str) -> bool:
-    """Tell whether a line can be one of a private key that began before it."""
+    """Return whether a line can be part of a private key that started in an earlier line."""
     bare = text.strip(" \t|>\"'+,-\\)")
     if "-----END " in text or text.startswith(("Proc-Type:", "DEK-Info:", "Version:", "Comment:")):
         return True

@@ -1,10 +1,11 @@
-"""Secrets in text and in values give way to ``[redacted:kind]``.
+"""Redactor that replaces secrets in text and JSON values with ``[redacted:kind]``.
 
 Invariants:
 
-1. The time is linear in the text: text of others meets only RE2, or what RE2 found of it.
-2. What was redacted once is not redacted again, nor counted again.
-3. The name of a secret stays; its value goes.
+1. Time is linear in the size of the text: only RE2 matches untrusted text; other expressions are applied to
+   RE2's matches.
+2. Redacted text is not redacted or counted again.
+3. The name of a secret is kept; its value is replaced.
 4. Text is cleaned first, since control characters within a word would hide it.
 """
 
@@ -22,11 +23,11 @@ from tickertape.producers.shipper.sanitize import clean
 from tickertape.producers.shipper.user_regex import compile_pattern
 
 _SUSPECT: Final = patterns.compile_bytes(patterns.SUSPECT)
-_DONE: Final = re.compile(rb"\[redacted:[\w-]+\]")
+_REDACTED: Final = re.compile(rb"\[redacted:[\w-]+\]")
 _KIND: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _OPENING: Final = re.compile(rb"[bBuUrR]?\\*[\"']")
 _BRACKET: Final = re.compile(rb"\w*[\[{(]")
-# Where an unquoted value ends: a quote, or a separator with the next pair behind it.
+# End of an unquoted value: a quote, or a separator before the next pair.
 _VALUE_END: Final = re.compile(
     rb"\"|'(?![A-Za-z0-9])|[,;&|](?=\\*[\"']?[A-Za-z_][\w.-]*\\*[\"']?(?:[=:]|%3[aAdD]))"
 )
@@ -36,194 +37,194 @@ _NO_SECRET: Final = frozenset(
 
 
 class Redactor:
-    """Takes secrets out.
+    """Redactor of built-in and additional kinds of secrets.
 
     Args:
-        counts: counts what was redacted by its kind; may be shared.
-        extra: more kinds, each with an expression of RE2: what it finds is redacted, or only what its first
-            group finds, if it has one.
+        counts: counter of redacted secrets by kind, which redactors may share.
+        extra: additional kinds with an RE2 expression each; its first group is redacted, or the match if
+            it has no group.
 
     Raises:
-        ValueError: a kind or an expression is not legal.
+        ValueError: a kind or an expression is not valid.
     """
 
     def __init__(self, counts: Counter[str], extra: Iterable[tuple[str, str]] = ()) -> None:
         self._counts = counts
-        self._extra = [(kind, _checked(kind, pattern)) for kind, pattern in extra]
+        self._extra = [(kind, _compile_extra(kind, pattern)) for kind, pattern in extra]
 
     @property
     def checks_all_lines(self) -> bool:
-        """True when there are kinds that ``secret_patterns.SUSPECT`` does not know."""
+        """True if there are kinds that ``patterns.SUSPECT`` does not cover."""
         return bool(self._extra)
 
     def redact_text(self, text: str) -> str:
-        """Clean a text and take the secrets out."""
+        """Clean a text and redact its secrets."""
         text = clean(text)
         if len(text) >= 4:
             data = text.encode()
             if _SUSPECT.search(data) is not None:
-                text = self._built_in(data).decode("utf-8", "replace")
+                text = self._redact_built_in(data).decode("utf-8", "replace")
         for kind, pattern in self._extra:
-            text = pattern.sub(lambda found, kind=kind: self._found(found, kind), text)
+            text = pattern.sub(lambda match, kind=kind: self._redact_match(match, kind), text)
         return text
 
     def redact_value(self, value: Any, kind: str | None = None) -> Any:
-        """Clean a JSON value and take the secrets out, also by the names of fields.
+        """Clean a JSON value and redact its secrets, including those that field names denote.
 
         Args:
-            value: nested at most as deep as an event may be.
-            kind: the value is a secret of this kind.
+            value: value that is nested no deeper than an event may be.
+            kind: redact the value as a secret of this kind.
         """
         if isinstance(value, str):
-            return self.redact_text(value) if kind is None else self._whole(clean(value), kind)
+            return self.redact_text(value) if kind is None else self._redact_secret(clean(value), kind)
         if isinstance(value, dict):
-            return self._fields(value, kind)
+            return self._redact_fields(value, kind)
         if isinstance(value, list):
             if kind is None and len(value) == 2 and isinstance(value[0], str):
-                # A header, as some write it.
-                kind_of_second = kind_of_key(clean(value[0]))
-                return [self.redact_text(value[0]), self.redact_value(value[1], kind_of_second)]
+                # A pair such as a header and its value.
+                value_kind = kind_of_key(clean(value[0]))
+                return [self.redact_text(value[0]), self.redact_value(value[1], value_kind)]
             return [self.redact_value(item, kind) for item in value]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if kind is not None:
-                return self._mark(kind)
+                return self._placeholder(kind)
             if value >= 10**12 and value == int(value) and cards.is_card(b"%d" % int(value)):
-                return self._mark("card")
+                return self._placeholder("card")
         return value
 
-    def _fields(self, fields: dict[str, Any], kind: str | None) -> dict[str, Any]:
-        named = None
+    def _redact_fields(self, fields: dict[str, Any], kind: str | None) -> dict[str, Any]:
+        named_kind = None
         for name in ("name", "key", "field", "header", "Name", "Key"):
             label = fields.get(name)
             if isinstance(label, str):
-                named = named or kind_of_key(clean(label))
+                named_kind = named_kind or kind_of_key(clean(label))
         result: dict[str, Any] = {}
         for key, item in fields.items():
-            shown = clean(key)
-            own = kind or kind_of_key(shown)
-            if own is None and named is not None and shown.lower() in ("value", "val", "data"):
-                own = named
-            result[self.redact_text(key)] = self.redact_value(item, own)
+            clean_key = clean(key)
+            item_kind = kind or kind_of_key(clean_key)
+            if item_kind is None and named_kind is not None and clean_key.lower() in ("value", "val", "data"):
+                item_kind = named_kind
+            result[self.redact_text(key)] = self.redact_value(item, item_kind)
         return result
 
-    def _whole(self, text: str, kind: str) -> str:
+    def _redact_secret(self, text: str, kind: str) -> str:
         data = text.strip().encode()
-        if data.lower() in _NO_SECRET or _DONE.fullmatch(data):
+        if data.lower() in _NO_SECRET or _REDACTED.fullmatch(data):
             return text
-        return self._mark(kind)
+        return self._placeholder(kind)
 
-    def _mark(self, kind: str) -> str:
+    def _placeholder(self, kind: str) -> str:
         self._counts[kind] += 1
         return f"[redacted:{kind}]"
 
-    def _bytes(self, kind: str) -> bytes:
-        return self._mark(kind).encode()
+    def _placeholder_bytes(self, kind: str) -> bytes:
+        return self._placeholder(kind).encode()
 
-    def _found(self, found: Any, kind: str) -> str:
-        whole: str = found.group()
-        group = 1 if found.re.groups and found.group(1) is not None else 0
-        secret = found.group(group)
-        if not secret or _DONE.fullmatch(secret.encode()):
-            return whole
-        begin = found.start(group) - found.start()
-        return whole[:begin] + self._mark(kind) + whole[begin + len(secret) :]
+    def _redact_match(self, match: Any, kind: str) -> str:
+        text: str = match.group()
+        group = 1 if match.re.groups and match.group(1) is not None else 0
+        secret = match.group(group)
+        if not secret or _REDACTED.fullmatch(secret.encode()):
+            return text
+        start = match.start(group) - match.start()
+        return text[:start] + self._placeholder(kind) + text[start + len(secret) :]
 
-    def _built_in(self, data: bytes) -> bytes:
-        low = data.lower()
+    def _redact_built_in(self, data: bytes) -> bytes:
+        lowered = data.lower()
         if b"PRIVATE KEY" in data:
-            data = patterns.PRIVATE_KEY.sub(lambda _: self._bytes("private_key"), data)
-        if b"authorization" in low:
-            data = patterns.AUTHORIZATION.sub(self._behind("authorization"), data)
-        if b"cookie" in low:
-            data = patterns.COOKIE.sub(self._behind("cookie"), data)
-        data = patterns.PAIR.sub(self._pair, data)
+            data = patterns.PRIVATE_KEY.sub(lambda _: self._placeholder_bytes("private_key"), data)
+        if b"authorization" in lowered:
+            data = patterns.AUTHORIZATION.sub(self._replace_value("authorization"), data)
+        if b"cookie" in lowered:
+            data = patterns.COOKIE.sub(self._replace_value("cookie"), data)
+        data = patterns.PAIR.sub(self._replace_pair, data)
         if b"<" in data:
-            data = patterns.ELEMENT.sub(self._named, data)
+            data = patterns.ELEMENT.sub(self._replace_named, data)
         if b"-" in data:
-            data = patterns.OPTION.sub(self._named, data)
+            data = patterns.OPTION.sub(self._replace_named, data)
         if b"@" in data:
-            data = patterns.URL.sub(self._behind("url_password", b"@"), data)
-            data = patterns.URL_SLASH.sub(self._url_slash, data)
-        if b"bearer" in low:
-            data = patterns.BEARER.sub(self._bearer, data)
-        if b"basic" in low:
-            data = patterns.BASIC.sub(self._basic, data)
-        data = patterns.TOKEN.sub(self._token, data)
+            data = patterns.URL.sub(self._replace_value("url_password", b"@"), data)
+            data = patterns.URL_SLASH.sub(self._replace_url_slash, data)
+        if b"bearer" in lowered:
+            data = patterns.BEARER.sub(self._replace_bearer, data)
+        if b"basic" in lowered:
+            data = patterns.BASIC.sub(self._replace_basic, data)
+        data = patterns.TOKEN.sub(self._replace_token, data)
         if b"sk-" in data:
-            data = patterns.SK_KEY.sub(self._sk_key, data)
-        return cards.replace(data, lambda: self._bytes("card"))
+            data = patterns.SK_KEY.sub(self._replace_sk_key, data)
+        return cards.replace(data, lambda: self._placeholder_bytes("card"))
 
-    def _behind(self, kind: str, end: bytes = b"") -> Callable[[Any], bytes]:
-        def replace(found: Any) -> bytes:
-            head, secret = found.group(1), found.group(2)
-            if _DONE.match(secret):
-                return bytes(found.group())
-            return bytes(head + self._bytes(kind) + end)
+    def _replace_value(self, kind: str, end: bytes = b"") -> Callable[[Any], bytes]:
+        def replace(match: Any) -> bytes:
+            head, secret = match.group(1), match.group(2)
+            if _REDACTED.match(secret):
+                return bytes(match.group())
+            return bytes(head + self._placeholder_bytes(kind) + end)
 
         return replace
 
-    def _named(self, found: Any) -> bytes:
-        head, secret = found.group(1), found.group(2)
-        if secret.strip(b" \t\r\n\"'").lower() in _NO_SECRET or _DONE.match(secret):
-            return bytes(found.group())
-        return bytes(head + self._bytes(kind_of(head)))
+    def _replace_named(self, match: Any) -> bytes:
+        head, secret = match.group(1), match.group(2)
+        if secret.strip(b" \t\r\n\"'").lower() in _NO_SECRET or _REDACTED.match(secret):
+            return bytes(match.group())
+        return bytes(head + self._placeholder_bytes(kind_of(head)))
 
-    def _pair(self, found: Any) -> bytes:
-        head, value = found.group(1), found.group(2)
+    def _replace_pair(self, match: Any) -> bytes:
+        head, value = match.group(1), match.group(2)
         opening = _OPENING.match(value)
         if opening is not None:
-            begin = opening[0]
-            quote = begin.lstrip(b"bBuUrR")
-            inner = value[len(begin) :]
+            opener = opening[0]
+            quote = opener.lstrip(b"bBuUrR")
+            inner = value[len(opener) :]
             closing = quote if inner.endswith(quote) else b""
             secret, rest = inner.removesuffix(closing), closing
         else:
-            begin = b""
+            opener = b""
             secret = value
             if _BRACKET.match(value) is None:
                 end = _VALUE_END.search(value)
                 secret = value[: end.start()] if end is not None else value
                 secret = secret.rstrip(b",;.)]}>\\'`")
             rest = value[len(secret) :]
-        if secret.lower() in _NO_SECRET or _DONE.fullmatch(secret.rstrip(b",;.")):
-            return bytes(found.group())
-        return bytes(head + begin + self._bytes(kind_of(head)) + rest)
+        if secret.lower() in _NO_SECRET or _REDACTED.fullmatch(secret.rstrip(b",;.")):
+            return bytes(match.group())
+        return bytes(head + opener + self._placeholder_bytes(kind_of(head)) + rest)
 
-    def _url_slash(self, found: Any) -> bytes:
-        secret = found.group(2)
-        # 'host:80/a@b' is a port and a path.
-        if re.split(rb"[/?#]", secret, maxsplit=1)[0].isdigit() or _DONE.match(secret):
-            return bytes(found.group())
-        return bytes(found.group(1) + self._bytes("url_password") + b"@")
+    def _replace_url_slash(self, match: Any) -> bytes:
+        secret = match.group(2)
+        # 'host:80/a@b' has a port and a path.
+        if re.split(rb"[/?#]", secret, maxsplit=1)[0].isdigit() or _REDACTED.match(secret):
+            return bytes(match.group())
+        return bytes(match.group(1) + self._placeholder_bytes("url_password") + b"@")
 
-    def _bearer(self, found: Any) -> bytes:
-        secret = found.group(2)
+    def _replace_bearer(self, match: Any) -> bytes:
+        secret = match.group(2)
         if len(secret) < 24 and not any(48 <= byte < 58 for byte in secret):
-            return bytes(found.group())
-        return bytes(found.group(1) + self._bytes("authorization"))
+            return bytes(match.group())
+        return bytes(match.group(1) + self._placeholder_bytes("authorization"))
 
-    def _basic(self, found: Any) -> bytes:
-        secret = found.group(2)
+    def _replace_basic(self, match: Any) -> bytes:
+        secret = match.group(2)
         try:
-            shown = b64decode(secret + b"=" * (-len(secret) % 4))
+            credentials = b64decode(secret + b"=" * (-len(secret) % 4))
         except (Error, ValueError):
-            return bytes(found.group())
-        if b":" not in shown:
-            return bytes(found.group())
-        return bytes(found.group(1) + self._bytes("authorization"))
+            return bytes(match.group())
+        if b":" not in credentials:
+            return bytes(match.group())
+        return bytes(match.group(1) + self._placeholder_bytes("authorization"))
 
-    def _token(self, found: Any) -> bytes:
-        index = next(index for index, group in enumerate(found.groups()) if group is not None)
-        return self._bytes(patterns.TOKENS[index][0])
+    def _replace_token(self, match: Any) -> bytes:
+        index = next(index for index, group in enumerate(match.groups()) if group is not None)
+        return self._placeholder_bytes(patterns.TOKENS[index][0])
 
-    def _sk_key(self, found: Any) -> bytes:
-        secret = found.group(2)
+    def _replace_sk_key(self, match: Any) -> bytes:
+        secret = match.group(2)
         if not any(48 <= byte < 58 for byte in secret):
-            return bytes(found.group())
-        return bytes(found.group(1) + self._bytes("api_key"))
+            return bytes(match.group())
+        return bytes(match.group(1) + self._placeholder_bytes("api_key"))
 
 
-def _checked(kind: str, pattern: str) -> Any:
+def _compile_extra(kind: str, pattern: str) -> Any:
     if not _KIND.fullmatch(kind):
-        raise ValueError(f"{kind!r} is no kind of secret: 1 to 32 letters, digits, '_' and '-'")
-    return compile_pattern(pattern, f"the pattern {pattern!r} of {kind}")
+        raise ValueError(f"{kind!r} is not a valid kind of secret; use 1 to 32 letters, digits, '_' and '-'")
+    return compile_pattern(pattern, f"pattern {pattern!r} of {kind}")

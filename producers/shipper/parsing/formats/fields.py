@@ -1,9 +1,9 @@
-"""What a reader returns, and how the keys of a structured line become the fields of an event.
+"""Fields that a reader returns, and their mapping from the keys of a structured line.
 
 Invariants:
 
-1. A field is taken from the first key whose value means something; keys that mean nothing stay in metadata.
-2. A source that is returned is one that a subject can carry.
+1. A field is taken from the first key with a usable value; all other keys stay in metadata.
+2. A returned source can always be part of a subject.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from tickertape.producers.shipper.parsing.levels import level_of
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 Fields = tuple[str | None, str, str | None, str | None, dict[str, Any]]
-"""Level, message, source, timestamp and metadata; None where the line does not say."""
+"""Level, message, source, timestamp and metadata; None where the line does not contain the field."""
 
 Sanitizer = Callable[[Any], Any]
-"""Cleans and redacts a value, or all within it."""
+"""Function that cleans and redacts a value, recursively."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Keys of a JSON line that are looked for, the first that is there counts; dots lead into objects."""
+    """Keys of a structured line in order of preference; a dot descends into an object."""
 
     level: tuple[str, ...] = (
         "level", "severity", "levelname", "lvl", "log.level", "loglevel", "severity_text", "levelno",
@@ -41,11 +41,11 @@ _Names = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class FieldMapping:
-    """Takes the fields of an event out of the values of a line.
+    """Mapping from the keys of a structured line to the fields of an event.
 
     Args:
-        names: keys to look for.
-        times: reads times.
+        names: keys of each field.
+        timestamps: parser of timestamps.
     """
 
     def __init__(self, names: FieldNames, timestamps: TimestampParser) -> None:
@@ -56,7 +56,7 @@ class FieldMapping:
         self._timestamps = timestamps
 
     def take(self, body: dict[str, Any]) -> tuple[str | None, str | None, str | None, str | None]:
-        """Take level, message, source and timestamp out of a body, which keeps the rest."""
+        """Remove level, message, source and timestamp from a body, and return them."""
         level = _take(body, self._level, level_of)
         message = _take(body, self._message, _message)
         timestamp = _take(body, self._timestamp, self._time)
@@ -99,7 +99,7 @@ def _source(value: object, _: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def legal_source(text: str) -> str | None:
-    """The text without spaces around it, when a subject can carry it; else None."""
+    """Strip a text; return None if it cannot be part of a subject."""
     text = text.strip()
     try:
         subjects.escape(text)

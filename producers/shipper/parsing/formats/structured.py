@@ -1,10 +1,10 @@
-"""Lines of names and values: JSON objects and logfmt.
+"""Readers of structured lines: JSON objects and logfmt.
 
 Invariants:
 
-1. What a line says beyond level, message, time and source is kept in metadata.
-2. A line without a message is shown whole, so that nobody sees an empty line.
-3. Whatever care there is has seen every value before it is read.
+1. Fields other than level, message, timestamp and source are kept in metadata.
+2. The message of a line without one is the complete line, so that no event is empty.
+3. If a sanitizer is given, every value passes through it before it is read.
 """
 
 import re
@@ -15,8 +15,8 @@ from tickertape.contracts import strict_json as json_text
 from tickertape.contracts.events import MAX_EVENT_DEPTH
 from tickertape.producers.shipper.parsing.formats.fields import FieldMapping, Fields, Sanitizer
 
-_DEEPEST: Final = MAX_EVENT_DEPTH - 2
-"""Levels of a body that still fit into the metadata of an event."""
+_MAX_DEPTH: Final = MAX_EVENT_DEPTH - 2
+"""Nesting depth of a body that still fits into the metadata of an event."""
 
 _PAIR = re.compile(r'([^\s="]+)=(?:"((?:[^"\\]|\\.)*)"(?!\S)|([^\s"]*)(?!\S))|(\S+)')
 _KEY = re.compile(r"[A-Za-z_@][\w.@/-]*=", re.ASCII)
@@ -25,17 +25,17 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 class JsonReader:
-    """JSON lines."""
+    """Reader of JSON lines."""
 
     def __init__(self, mapping: FieldMapping) -> None:
         self._mapping = mapping
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
-        """Read an object; None for everything else, and for objects too deep for an event."""
+        """Read a JSON object; return None for anything else, and for objects too deep for an event."""
         start = text[:1]
         if start != "{" and not (start.isspace() and text.lstrip()[:1] == "{"):
             return None
-        if text.count("{") + text.count("[") > _DEEPEST and json_text.is_deeper(text.encode(), _DEEPEST):
+        if text.count("{") + text.count("[") > _MAX_DEPTH and json_text.is_deeper(text.encode(), _MAX_DEPTH):
             return None
         try:
             body = orjson.loads(text)
@@ -45,12 +45,12 @@ class JsonReader:
             return None
         if sanitize is not None:
             body = sanitize(body)
-        whole = body.copy()
+        original = body.copy()
         if body.get("event_type") == "system_log":
             del body["event_type"]
         level, message, source, timestamp = self._mapping.take(body)
         if message is None:
-            return level, orjson.dumps(whole).decode(), source, timestamp, {}
+            return level, orjson.dumps(original).decode(), source, timestamp, {}
         nested = body.pop("metadata", None)
         if isinstance(nested, dict):
             body = {**nested, **body}
@@ -60,23 +60,23 @@ class JsonReader:
 
 
 class LogfmtReader:
-    """Lines of ``name=value``, where values with spaces are in double quotes."""
+    """Reader of ``name=value`` lines, in which values with spaces are in double quotes."""
 
     def __init__(self, mapping: FieldMapping) -> None:
         self._mapping = mapping
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
-        """Read a line of at least two pairs and nothing else; lines after the first belong to the message."""
+        """Read a line of two or more pairs and nothing else; further lines belong to the message."""
         if _KEY.match(text) is None:
             return None
         line, _, rest = text.partition("\n")
         body: dict[str, Any] = {}
         count = 0
-        for name, quoted, bare, other in _PAIR.findall(line):
-            if other:
+        for name, quoted, bare, unmatched in _PAIR.findall(line):
+            if unmatched:
                 return None
             count += 1
-            body[name] = bare or (_unescaped(quoted) if "\\" in quoted else quoted)
+            body[name] = bare or (_unescape(quoted) if "\\" in quoted else quoted)
         if count < 2:
             return None
         if sanitize is not None:
@@ -91,14 +91,14 @@ class LogfmtReader:
         return level, message, source, timestamp, body
 
 
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(_character, text)
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(_unescape_match, text)
 
 
-def _character(found: re.Match[str]) -> str:
-    code = found[1]
+def _unescape_match(match: re.Match[str]) -> str:
+    code = match[1]
     if len(code) == 5:
         character = chr(int(code[1:], 16))
-        # Half of a pair is no character of its own.
+        # A lone surrogate is not a character.
         return "\ufffd" if "\ud800" <= character <= "\udfff" else character
     return _ESCAPES.get(code, code)

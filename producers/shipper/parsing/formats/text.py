@@ -1,9 +1,9 @@
-"""Lines that begin with a head and end with a message: plain text, Python's logging, loguru and glog.
+"""Readers of lines with a header and a message: plain text, Python's logging, loguru and glog.
 
 Invariants:
 
-1. The message does not repeat what the head says and the event says in fields of its own.
-2. A head that only looks like one of a format leaves the line to the plain reader.
+1. The message does not repeat what the event has as fields.
+2. A line whose header only resembles a format is left to the plain reader.
 """
 
 import re
@@ -17,7 +17,7 @@ _BEFORE_MESSAGE: Final = " \t|]:-"
 _PLAIN = re.compile(
     rf"[\[(]?{STAMP}(?:[\])]?[ \t|:-]*[\[<(]?([A-Z]{{3,11}})(?![A-Za-z0-9_])[\])>]?)?", re.ASCII
 )
-_BROKEN = ("Traceback (most recent call last)", "Exception in thread ", "panic: ")
+_ERROR_STARTS = ("Traceback (most recent call last)", "Exception in thread ", "panic: ")
 
 # asctime - name - LEVEL - message, and asctime LEVEL name message with or without marks around them.
 _PYTHON = re.compile(
@@ -26,7 +26,7 @@ _PYTHON = re.compile(
     re.ASCII,
 )
 _BASIC = re.compile(r"([A-Z]{3,11}):([A-Za-z_][\w.$/-]*):(?!//)", re.ASCII)
-_NO_NAME = re.compile(r"(?:Error|Exception|Warning)$")
+_NOT_A_LOGGER = re.compile(r"(?:Error|Exception|Warning)$")
 
 _LOGURU = re.compile(rf"{STAMP} \| ([A-Z][A-Za-z]*)[ ]* \| ([^\s:|]+):([^\s:|]+):(\d+) - ", re.ASCII)
 _GLOG = re.compile(
@@ -36,43 +36,43 @@ _GLOG = re.compile(
 
 
 class PlainReader:
-    """Any text, with a time and a level near its beginning, or without."""
+    """Reader of any text, with or without a timestamp and a level near its beginning."""
 
     def __init__(self, timestamps: TimestampParser) -> None:
         self._timestamps = timestamps
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
-        """Read a text."""
-        head = _PLAIN.match(text)
-        if head is None:
-            known = levels.find(text)
-            if known is not None:
-                return known[0], text, None, None, {}
-            return ("ERROR" if text.startswith(_BROKEN) else None), text, None, None, {}
-        minute, second, fraction, zone, word = head.groups()
-        timestamp = self._timestamps.join(minute, second, fraction, zone)
-        level = levels.IN_TEXT.get(word) if word is not None else None
+        """Read a text; every text is accepted."""
+        header = _PLAIN.match(text)
+        if header is None:
+            match = levels.find(text)
+            if match is not None:
+                return match[0], text, None, None, {}
+            return ("ERROR" if text.startswith(_ERROR_STARTS) else None), text, None, None, {}
+        minute, second, fraction, zone, level_name = header.groups()
+        timestamp = self._timestamps.from_groups(minute, second, fraction, zone)
+        level = levels.IN_TEXT.get(level_name) if level_name is not None else None
         if level is not None:
             if timestamp is None:
                 return level, text, None, None, {}
-            return level, text[head.end() :].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
-        found = levels.find(text)
-        if found is not None:
-            level = found[0]
+            return level, text[header.end() :].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
+        match = levels.find(text)
+        if match is not None:
+            level = match[0]
         if timestamp is None:
             return level, text, None, None, {}
-        end = _stamp_end(head)
-        if found is not None and not text[end : found[1]].strip(" \t|[]-"):
-            end = found[2]
+        end = _timestamp_end(header)
+        if match is not None and not text[end : match[1]].strip(" \t|[]-"):
+            end = match[2]
         return level, text[end:].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
 
 
 class PythonReader:
-    """The usual forms of Python's logging.
+    """Reader of the common formats of Python's logging.
 
     Args:
-        times: reads times.
-        strict: the name must be marked as one, since a word behind the level may begin the message.
+        timestamps: parser of timestamps.
+        strict: require a recognizable logger name, since a word after the level may begin the message.
     """
 
     def __init__(self, timestamps: TimestampParser, *, strict: bool) -> None:
@@ -80,82 +80,93 @@ class PythonReader:
         self._strict = strict
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
-        """Read a text; None when it has no such head."""
-        head = _PYTHON.match(text)
-        if head is None:
+        """Read a text; return None if it has no such header."""
+        header = _PYTHON.match(text)
+        if header is None:
             basic = _BASIC.match(text)
             level = levels.IN_TEXT.get(basic[1]) if basic is not None else None
             name = legal_source(basic[2]) if basic is not None else None
             if basic is None or level is None or name is None:
                 return None
             return level, text[basic.end() :].strip(" \t") or text, name, None, {}
-        minute, second, fraction, zone, dashed, word, other, inner, name, mark = head.groups()
-        level = levels.IN_TEXT.get(word or other)
+        (
+            minute,
+            second,
+            fraction,
+            zone,
+            dashed_name,
+            dashed_level,
+            other_level,
+            bracketed_name,
+            name,
+            separator,
+        ) = header.groups()
+        level = levels.IN_TEXT.get(dashed_level or other_level)
         if level is None:
             return None
-        if name is not None and self._strict and not mark and "." not in name and name != "root":
+        if name is not None and self._strict and not separator and "." not in name and name != "root":
             return None
-        # Only Python writes a comma; 'ERROR timeout: 30 s' of others names no logger.
-        if self._strict and not dashed and (fraction is None or text[head.start(3) - 1] != ","):
+        # Only Python writes a comma before milliseconds; in 'ERROR timeout: 30 s' the word is no logger name.
+        if self._strict and not dashed_name and (fraction is None or text[header.start(3) - 1] != ","):
             return None
-        source = legal_source(dashed or inner or name)
-        if source is None or _NO_NAME.search(source):
+        source = legal_source(dashed_name or bracketed_name or name)
+        if source is None or _NOT_A_LOGGER.search(source):
             return None
-        timestamp = self._timestamps.join(minute, second, fraction, zone)
+        timestamp = self._timestamps.from_groups(minute, second, fraction, zone)
         if timestamp is None:
             return None
-        return level, text[head.end() :].lstrip(" \t") or text, source, timestamp, {}
+        return level, text[header.end() :].lstrip(" \t") or text, source, timestamp, {}
 
 
 class LoguruReader:
-    """Loguru's own form: time, level and place between bars, then the message."""
+    """Reader of loguru's default format: timestamp, level and location between bars, then the message."""
 
     def __init__(self, timestamps: TimestampParser) -> None:
         self._timestamps = timestamps
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
-        """Read a text; None when it has no such head."""
-        head = _LOGURU.match(text)
-        if head is None:
+        """Read a text; return None if it has no such header."""
+        header = _LOGURU.match(text)
+        if header is None:
             return None
-        minute, second, fraction, zone, word, module, function, line = head.groups()
-        timestamp = self._timestamps.join(minute, second, fraction, zone)
+        minute, second, fraction, zone, level_name, module, function, line = header.groups()
+        timestamp = self._timestamps.from_groups(minute, second, fraction, zone)
         if timestamp is None:
             return None
         metadata = {"function": function, "line": int(line[:9])}
-        message = text[head.end() :] or text
-        # Levels can be added to loguru; one of those is told in the metadata.
-        level = levels.WORDS.get(word)
+        message = text[header.end() :] or text
+        # Applications can define custom levels, which are kept in metadata.
+        level = levels.WORDS.get(level_name)
         if level is None:
-            metadata["level"] = word
+            metadata["level"] = level_name
         return level, message, legal_source(module), timestamp, metadata
 
 
 class GlogReader:
-    """Lines of glog, absl and klog: a letter for the level, a time without a year, a thread and a place."""
+    """Reader of glog, absl and klog lines: level letter, timestamp without a year, thread and location."""
 
     def __init__(self, timestamps: TimestampParser) -> None:
         self._timestamps = timestamps
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
-        """Read a text; None when it has no such head."""
-        head = _GLOG.match(text)
-        if head is None:
+        """Read a text; return None if it has no such header."""
+        header = _GLOG.match(text)
+        if header is None:
             return None
-        letter, year, month, day, minute, second, fraction, thread, file, line = head.groups()
+        letter, year, month, day, minute, second, fraction, thread, file, line = header.groups()
         if year is None:
             timestamp = self._timestamps.from_yearless_groups(month, day, minute, second, fraction)
         else:
-            timestamp = self._timestamps.join(f"{year}-{month}-{day} {minute}", second, fraction, None)
+            timestamp = self._timestamps.from_groups(f"{year}-{month}-{day} {minute}", second, fraction, None)
         if timestamp is None:
             return None
         metadata = {"thread": int(thread[:18]), "file": file, "line": int(line[:9])}
-        return levels.WORDS[letter], text[head.end() :] or text, None, timestamp, metadata
+        return levels.WORDS[letter], text[header.end() :] or text, None, timestamp, metadata
 
 
-def _stamp_end(head: re.Match[str]) -> int:
-    """End of the time, without what was tried behind it."""
+def _timestamp_end(header: re.Match[str]) -> int:
+    """Return the end of the timestamp, without optional groups that did not match."""
     for group in (4, 3, 2):
-        if head.end(group) >= 0:
-            return head.end(group)
-    raise AssertionError("a stamp has seconds")
+        if header.end(group) >= 0:
+            return header.end(group)
+    raise AssertionError("a timestamp has seconds")

@@ -158,5 +158,5 @@ def test_every_format_has_a_case() -> None:
 def test_an_unknown_format_is_refused() -> None:
     """The error tells which there are."""
     assert "auto" in FORMATS
-    with pytest.raises(ValueError, match=r"'xml' is no format; one of auto, json"):
+    with pytest.raises(ValueError, match=r"'xml' is not a format; use one of auto, json"):
         read([], "xml")
