@@ -288,9 +288,9 @@ class Monitor:
                     "probes_total": self.scheduler.probes_run,
                     "latest_probe_lag_ms": round(lag * 1000, 1),
                     "event_loop_lag_ms": round(self.loop_lag * 1000, 1),
-                    "pending_changes": self.status_publisher.pending,
-                    "refused_files": self.config_errors,
-                    "reaches": self.scheduler.online,
+                    "pending_transitions": self.status_publisher.pending,
+                    "config_errors": self.config_errors,
+                    "online": self.scheduler.online,
                 },
             )
             try:

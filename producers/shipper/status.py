@@ -53,7 +53,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
             "redacted": dict(counts.redacted),
             "invalid_lines": counts.invalid,
             "truncated_lines": counts.truncated,
-            "refused": shipper.rejected,
+            "rejected": shipper.rejected,
             "conflicts": shipper.conflicts,
             "by_file": files[:SHOWN_FILES],
         },
@@ -100,7 +100,7 @@ class ShipCollector(Collector):
                 "Events that a rate limit suppressed.",
                 sum(stream.throttle.suppressed for stream in streams),
             ),
-            "refused": ("Events that NATS does not accept.", shipper.rejected),
+            "rejected": ("Events that NATS does not accept.", shipper.rejected),
             "conflicts": ("Batches that another shipper committed first.", shipper.conflicts),
         }
         for name, (text, number) in counters.items():
@@ -140,7 +140,7 @@ async def print_status(client: Client, names: Names, host: str, console: Console
     parts = [f"{checks.get('shipped', 0):,} events shipped"]
     for key, text in (
         ("suppressed", "suppressed"),
-        ("refused", "rejected"),
+        ("rejected", "rejected"),
         ("truncated_lines", "lines truncated"),
     ):
         if checks.get(key):
