@@ -1,6 +1,6 @@
 """The contract between producers, relay and clients: subjects, events, messages and close codes. Pure.
 
-Every other package imports from here; this one imports ``tickertape.errors`` alone.
+Other packages import from here; this one imports only ``tickertape.errors`` and ``tickertape.validation``.
 """
 
 if __name__ != "tickertape.contracts":

@@ -140,6 +140,7 @@ class EventModel(BaseModel):
     ``REMOVED`` removes it from snapshots. None for a log event."""
 
     event_type: str
+    """Type of the event; an event type of your own may have any name that ``MODELS`` does not use."""
     timestamp: Timestamp = Field(default_factory=_now)
     """RFC 3339 time with a UTC offset; the canonical form is ``2025-06-24T10:30:45.123Z``."""
 
@@ -280,15 +281,25 @@ class RejectionReason(StrEnum):
     """Reason why an event was rejected; a label value of a metric, hence few."""
 
     TOO_LARGE = "too_large"
+    """The payload exceeds ``MAX_EVENT_BYTES``."""
     BAD_JSON = "bad_json"
+    """The payload is not strict JSON in UTF-8, or is nested too deeply."""
     DUPLICATE_KEY = "duplicate_key"
+    """An object has a key twice, which parsers resolve differently."""
     NOT_AN_OBJECT = "not_an_object"
+    """The payload is JSON, but not an object."""
     BAD_EVENT_TYPE = "bad_event_type"
+    """``event_type`` is missing or not a string."""
     BAD_TIMESTAMP = "bad_timestamp"
+    """``timestamp`` is missing or not an RFC 3339 time."""
     BAD_FIELD = "bad_field"
+    """A field of a known event type is missing or has an invalid value."""
     BAD_SUBJECT = "bad_subject"
+    """The subject is illegal, or does not belong to a known event type."""
     SUBJECT_MISMATCH = "subject_mismatch"
+    """The subject belongs to another event type, or its tokens differ from the fields."""
     UNREADABLE = "unreadable"
+    """The relay cannot read the message from the stream."""
 
 
 @dataclass(frozen=True, slots=True)

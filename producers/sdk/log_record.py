@@ -87,9 +87,8 @@ def encode_record(record: logging.LogRecord, source: str, formatter: logging.For
         bare.exc_info = bare.exc_text = bare.stack_info = None
         message = formatter.format(bare)
     traceback = record.exc_text
-    if (
-        traceback == _LOGURU_MARK
-    ):  # loguru appends the traceback to the message, unless a formatter replaced it
+    if traceback == _LOGURU_MARK:
+        # loguru has appended the traceback to the message, unless a formatter replaced the message.
         traceback = None
         if formatter is None and exc_info:
             message = _without_traceback(message, exc_info)

@@ -103,7 +103,7 @@ class TickertapeHandler(logging.Handler):
         self._late_records = 0  # records emitted after close
         self._emitted = 0
         self._timed_out_at = -1  # value of _emitted at the last flush that timed out
-        self._closed = False
+        self._stopped = False
         _handlers.add(self)
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class TickertapeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, without waiting for the network."""
         try:
-            if self._closed:
+            if self._stopped:
                 self._late_records += 1
                 return
             payload = encode_record(record, self.source, self.formatter)
@@ -138,7 +138,7 @@ class TickertapeHandler(logging.Handler):
     def flush(self) -> None:
         """Wait until every record is in the stream or has failed, for at most ``flush_timeout`` seconds."""
         background = self._background
-        if background is None or self._closed or in_background():
+        if background is None or self._stopped or in_background():
             return
         emitted = self._emitted
         if not background.flush(self.flush_timeout):
@@ -147,11 +147,11 @@ class TickertapeHandler(logging.Handler):
     def close(self) -> None:
         """Flush, and end the thread; later records are counted as dropped."""
         background = self._background
-        if background is not None and not self._closed and not in_background():
-            self._closed = True
+        if background is not None and not self._stopped and not in_background():
+            self._stopped = True
             # logging.shutdown() calls flush() first: if that timed out, a second wait would be pointless.
             background.close(0.0 if self._timed_out_at == self._emitted else self.flush_timeout)
-        self._closed = True
+        self._stopped = True
         _handlers.discard(self)
         super().close()
 
