@@ -101,12 +101,12 @@ export class Access {
     const token = this.#tab.read();
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     try {
-      const answer = await fetch("/events?limit=1&order=newest&since=1s", { headers, cache: "no-store" });
-      const { message } = answer.ok ? {} : await answer.json().catch(() => ({}));
-      const said = typeof message === "string" ? message : "";
-      return { status: answer.status, reason: answer.ok ? STRINGS.link.httpOnly : STRINGS.link.answers(answer.status, said) };
+      const response = await fetch("/events?limit=1&order=newest&since=1s", { headers, cache: "no-store" });
+      const { message } = response.ok ? {} : await response.json().catch(() => ({}));
+      const detail = typeof message === "string" ? message : "";
+      return { status: response.status, reason: response.ok ? STRINGS.link.httpOnly : STRINGS.link.httpError(response.status, detail) };
     } catch {
-      return { status: 0, reason: STRINGS.link.noAnswer };
+      return { status: 0, reason: STRINGS.link.noResponse };
     }
   }
 

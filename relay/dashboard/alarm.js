@@ -2,7 +2,7 @@
  * Desktop notifications and a sound when a gateway goes down.
  *
  * Invariants: both are off until the user enables them, and the choice is stored; a silenced gateway raises no
- * alarm; gateways that go down together raise one alarm; if the browser blocks notifications, the page says so.
+ * alarm; gateways that go down together raise single alarm; if the browser blocks notifications, the page says so.
  */
 
 import { byId, setAttribute } from "/assets/dom.js";
@@ -11,7 +11,7 @@ import { STRINGS } from "/assets/strings.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
-/** Gateways that go down within this time share one alarm, and the minimum interval between two alarms. */
+/** Gateways that go down within this time share single alarm, and the minimum interval between two alarms. */
 const TOGETHER_MS = 400;
 const APART_MS = 3_000;
 
@@ -96,11 +96,11 @@ export class Alarm {
 
   #showNotification(gateways) {
     const [first] = gateways;
-    const one = gateways.length === 1;
+    const single = gateways.length === 1;
     const names = gateways.slice(0, NAMED).map(({ id }) => id);
     const more = gateways.length - names.length;
-    const title = one ? STRINGS.controls.oneDown(first.id) : STRINGS.controls.manyDown(gateways.length);
-    const body = one ? first.fault : [...names, ...(more > 0 ? [STRINGS.controls.more(more)] : [])].join(", ");
+    const title = single ? STRINGS.controls.oneDown(first.id) : STRINGS.controls.manyDown(gateways.length);
+    const body = single ? first.fault : [...names, ...(more > 0 ? [STRINGS.controls.more(more)] : [])].join(", ");
     try {
       const shown = new Notification(title, { body, tag: "tickertape", icon: "/assets/favicon-down.svg" });
       shown.onclick = () => {
@@ -118,8 +118,8 @@ export class Alarm {
       this.#set(this.#notify, "notify", false);
       return;
     }
-    const answer = this.#permission === "default" ? await Notification.requestPermission() : this.#permission;
-    if (answer === "granted") this.#set(this.#notify, "notify", true);
+    const permission = this.#permission === "default" ? await Notification.requestPermission() : this.#permission;
+    if (permission === "granted") this.#set(this.#notify, "notify", true);
     else this.#refused();
   }
 

@@ -72,9 +72,9 @@ new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter
  * @returns {number}
  */
 export function roundUp(value, least) {
-  const wanted = Math.max(value, least);
-  const power = 10 ** Math.floor(Math.log10(wanted));
-  return power * [1, 2, 4, 6, 8, 10].find((step) => step * power >= wanted - 1e-9 * power);
+  const target = Math.max(value, least);
+  const power = 10 ** Math.floor(Math.log10(target));
+  return power * [1, 2, 4, 6, 8, 10].find((step) => step * power >= target - 1e-9 * power);
 }
 
 export class Chart {

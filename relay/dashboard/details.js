@@ -84,9 +84,9 @@ export function details(line, { link, only, close }) {
   const { item } = line;
   const { event, subject, seq } = item;
   const inside = document.createDocumentFragment();
-  const place = element("span", "number", `#${seq}`);
-  place.id = "details-seq";
-  const tools = element("div", "detail-tools", element("code", "", subject), place);
+  const sequence = element("span", "number", `#${seq}`);
+  sequence.id = "details-seq";
+  const tools = element("div", "detail-tools", element("code", "", subject), sequence);
   tools.append(button("copy-line", STRINGS.line.copy, () => copy(lineText(line))));
   if (link) tools.append(button("copy-link", STRINGS.line.copyLink, () => copy(link())));
   if (line.source) tools.append(button("only-source", STRINGS.line.only, only));

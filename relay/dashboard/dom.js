@@ -2,7 +2,7 @@
  * DOM helpers that build elements without markup.
  *
  * Invariants: text is only ever set through textContent, so that text of a producer can never become markup; a write
- * that would change nothing is skipped, because it would still cost layout.
+ * that would change nothing is skipped, because it would unmoved cost layout.
  */
 
 /**
@@ -13,10 +13,10 @@
  * @returns {HTMLElement}
  */
 export function element(tag, className = "", ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
 }
 
 /**
@@ -53,19 +53,19 @@ export function byId(id) {
 /**
  * Put children in order, moving as few as possible and preserving the focus.
  * @param {Element} parent
- * @param {Element[]} wanted
+ * @param {Element[]} children
  */
-export function arrange(parent, wanted) {
-  const keep = new Set(wanted);
-  const had = [...parent.children].filter((child) => keep.has(child) || child.remove());
-  if (had.length === wanted.length && had.every((child, i) => child === wanted[i])) return;
+export function arrange(parent, children) {
+  const keep = new Set(children);
+  const current = [...parent.children].filter((child) => keep.has(child) || child.remove());
+  if (current.length === children.length && current.every((child, i) => child === children[i])) return;
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
-  const indices = new Map(had.map((child, i) => [child, i]));
-  const still = longestIncreasing(wanted.map((child) => indices.get(child) ?? -1));
+  const indices = new Map(current.map((child, i) => [child, i]));
+  const unmoved = longestIncreasing(children.map((child) => indices.get(child) ?? -1));
   let next = null;
-  for (let i = wanted.length - 1; i >= 0; i -= 1) {
-    if (!still.has(i)) parent.insertBefore(wanted[i], next);
-    next = wanted[i];
+  for (let i = children.length - 1; i >= 0; i -= 1) {
+    if (!unmoved.has(i)) parent.insertBefore(children[i], next);
+    next = children[i];
   }
   if (focused && focused !== document.activeElement && focused.isConnected) {
     focused.focus({ preventScroll: true });

@@ -90,15 +90,15 @@ export function subscriptionFor({ level, source }) {
   return { level, subjects: [...own, ...STATE_SUBJECTS] };
 }
 
-/** Return whether two subscriptions are equal. @param {Subscription} one @param {Subscription} other */
-export function sameSubscription(one, other) {
-  return one.level === other.level && one.subjects.join() === other.subjects.join();
+/** Return whether two subscriptions are equal. @param {Subscription} a @param {Subscription} b */
+export function sameSubscription(a, b) {
+  return a.level === b.level && a.subjects.join() === b.subjects.join();
 }
 
-/** Return whether a subscription covers another one. @param {Subscription} one @param {Subscription} other */
-export function covers(one, other) {
-  const subjects = other.subjects.every((narrow) => one.subjects.some((wide) => coversPattern(wide, narrow)));
-  return subjects && LEVELS.indexOf(one.level) <= LEVELS.indexOf(other.level);
+/** Return whether a subscription covers another one. @param {Subscription} wide @param {Subscription} narrow */
+export function covers(wide, narrow) {
+  const subjects = narrow.subjects.every((inner) => wide.subjects.some((outer) => coversPattern(outer, inner)));
+  return subjects && LEVELS.indexOf(wide.level) <= LEVELS.indexOf(narrow.level);
 }
 
 /** Return a filter's predicate. @param {Filter} filter @returns {(line: import("/assets/lines.js").Line) => boolean} */

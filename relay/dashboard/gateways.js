@@ -26,7 +26,7 @@ export const HISTORY = 50;
  * @property {[string, string][]} probes name and status of each probe
  * @property {number} latency milliseconds; NaN if the metadata has none
  * @property {boolean} flapping
- * @property {{until: number, why: string, by: string}|null} silence alerts are suppressed until then
+ * @property {{until: number, reason: string, by: string}|null} silence alerts are suppressed until then
  * @property {State[]} history oldest first
  * @property {{seq: number, value: number}[]} latencies milliseconds, oldest first
  * @property {number} seq
@@ -74,7 +74,7 @@ export function readLatency(metadata) {
 function readSilence(metadata) {
   if (!metadata.silenced) return null;
   const { until, reason, by } = object(metadata.silenced);
-  return { until: parseTime(until, Infinity), why: text(reason), by: text(by) };
+  return { until: parseTime(until, Infinity), reason: text(reason), by: text(by) };
 }
 
 /** Format a latency with its unit. @param {number} millis @returns {string} empty for NaN */
@@ -102,7 +102,7 @@ export class Gateways {
   /** Keys of gateways that changed or were forgotten since the last `takeChanged`. @type {Set<string>} */
   #changed = new Set();
 
-  /** Rank of each gateway by name; null after one was added. @type {Map<string, number>|null} */
+  /** Rank of each gateway by name; null after gateway was added. @type {Map<string, number>|null} */
   #order = null;
 
   get size() {
@@ -193,7 +193,7 @@ export class Gateways {
   }
 
   /**
-   * Apply one message of a snapshot.
+   * Apply gateway message of a snapshot.
    * @param {{subject: string, seq: number, event: Record<string, any>}[]} items
    * @param {boolean} done whether it is the last message
    * @param {number} start sequence up to which the snapshot is complete
@@ -247,9 +247,9 @@ export class Gateways {
     );
     if (by === "none") return [{ name: "", members: all }];
     const groups = new Map();
-    for (const one of all) {
-      if (!groups.has(one[by])) groups.set(one[by], []);
-      groups.get(one[by]).push(one);
+    for (const gateway of all) {
+      if (!groups.has(gateway[by])) groups.set(gateway[by], []);
+      groups.get(gateway[by]).push(gateway);
     }
     return [...groups]
       .map(([name, members]) => ({ name: name || STRINGS.gateways.without[by], members }))

@@ -233,15 +233,15 @@ export class History {
     try {
       const token = this.#token();
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
-      const answer = await fetch(`/events?${query}`, { signal, headers, cache: "no-store" });
-      const page = await answer.json();
+      const response = await fetch(`/events?${query}`, { signal, headers, cache: "no-store" });
+      const page = await response.json();
       if (signal.aborted) return;
-      if (!answer.ok) throw new Error(page.message);
+      if (!response.ok) throw new Error(page.message);
       this.#addPage(key, page);
     } catch (error) {
       if (signal.aborted) return;
       this.#older.hidden = false;
-      const reason = error instanceof TypeError ? STRINGS.link.noAnswer : error.message;
+      const reason = error instanceof TypeError ? STRINGS.link.noResponse : error.message;
       setText(this.#state, STRINGS.history.failed(sentence(reason)));
     }
   }

@@ -20,7 +20,7 @@ const BANNER_AFTER_MS = 700;
 
 export class LinkBar {
   #state = byId("link");
-  #word = byId("link-word");
+  #phase = byId("link-word");
   #wait = byId("link-wait");
   #banner = byId("banner");
   #headline = byId("banner-headline");
@@ -58,7 +58,7 @@ export class LinkBar {
     this.#link = link.phase === "connecting" && prompt ? { ...link, reason: "", prompt } : link;
     const shown = this.#link.prompt ? "no-token" : link.phase;
     setAttribute(this.#state, "data-phase", shown);
-    setText(this.#word, STRINGS.link.phases[shown]);
+    setText(this.#phase, STRINGS.link.phases[shown]);
     this.tick(now);
     if (link.prompt) this.#token.focus();
   }

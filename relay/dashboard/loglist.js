@@ -194,8 +194,8 @@ export class LogList {
     const grown = this.#height !== height;
     if (grown) this.#space.style.height = this.#height = height;
     const { order, offset } = this.#anchor;
-    const wanted = this.#following ? total - this.#view : this.#y(indexOfOrder(this.#lines, order)) + offset;
-    const top = Math.max(0, Math.min(total - this.#view, wanted));
+    const target = this.#following ? total - this.#view : this.#y(indexOfOrder(this.#lines, order)) + offset;
+    const top = Math.max(0, Math.min(total - this.#view, target));
     const moved = Math.abs(top - this.#top) >= 0.5;
     if (inFrame ? moved && !grown : moved || this.#following) this.#box.scrollTop = top;
     this.#top = top;
@@ -231,7 +231,7 @@ export class LogList {
     for (let i = first; i < last; i += 1) {
       const line = lines[i];
       const row = (rows[i - first] ??= this.#acquireRow(line));
-      row.place(i, line.order === selected, i === open, line.order === marked);
+      row.setState(i, line.order === selected, i === open, line.order === marked);
       if (line.order === selected) chosen ??= row.root.id;
       put(row.root);
       if (i === open) put(this.#detail);

@@ -186,7 +186,7 @@ export class Logs {
     if (out === 0) return;
     this.#bytes -= bytes;
     this.total -= countEvents(this.#lines.splice(0, out));
-    const gone = this.shown.splice(0, indexOfOrder(this.shown, this.#lines[0].order));
-    this.matching -= countEvents(gone);
+    const removed = this.shown.splice(0, indexOfOrder(this.shown, this.#lines[0].order));
+    this.matching -= countEvents(removed);
   }
 }

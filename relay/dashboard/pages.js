@@ -33,24 +33,24 @@ async function read(query) {
   const token = window.tickertapeToken.read();
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   for (let attempt = 1; ; attempt += 1) {
-    let answer;
+    let response;
     try {
-      answer = await fetch(`/events?${new URLSearchParams(given)}`, { headers, cache: "no-store" });
+      response = await fetch(`/events?${new URLSearchParams(given)}`, { headers, cache: "no-store" });
     } catch {
-      throw new Error(STRINGS.link.noAnswer);
+      throw new Error(STRINGS.link.noResponse);
     }
-    if (answer.ok) return answer.json();
-    const busy = answer.status === 429 || answer.status === 503;
-    if (!busy || attempt === ATTEMPTS) throw new Error(await reason(answer));
-    const wait = Number(answer.headers.get("Retry-After")) || attempt;
+    if (response.ok) return response.json();
+    const busy = response.status === 429 || response.status === 503;
+    if (!busy || attempt === ATTEMPTS) throw new Error(await reason(response));
+    const wait = Number(response.headers.get("Retry-After")) || attempt;
     await new Promise((resolve) => setTimeout(resolve, 1_000 * Math.min(LONGEST_WAIT_S, wait)));
   }
 }
 
-async function reason(answer) {
+async function reason(response) {
   try {
-    return (await answer.json()).message;
+    return (await response.json()).message;
   } catch {
-    return STRINGS.link.answers(answer.status, "");
+    return STRINGS.link.httpError(response.status, "");
   }
 }

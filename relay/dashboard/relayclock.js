@@ -32,6 +32,6 @@ export function setRelayTime(time) {
 
 /** Fetch the relay's current time. */
 export async function fetchRelayTime() {
-  const answer = await fetch("/health", { cache: "no-store" }).catch(() => null);
-  setRelayTime(answer?.headers.get("Date"));
+  const response = await fetch("/health", { cache: "no-store" }).catch(() => null);
+  setRelayTime(response?.headers.get("Date"));
 }

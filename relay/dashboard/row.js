@@ -12,9 +12,9 @@ import { clock, fullTime } from "/assets/times.js";
 let made = 0;
 
 const cell = (tag, name) => {
-  const one = element(tag, name);
-  one.setAttribute("role", "gridcell");
-  return one;
+  const node = element(tag, name);
+  node.setAttribute("role", "gridcell");
+  return node;
 };
 
 export class Row {
@@ -61,7 +61,7 @@ export class Row {
    * @param {boolean} open
    * @param {boolean} marked
    */
-  place(index, selected, open, marked) {
+  setState(index, selected, open, marked) {
     setAttribute(this.root, "aria-rowindex", String(index + 1));
     setAttribute(this.root, "aria-selected", String(selected));
     setAttribute(this.root, "aria-expanded", this.line.item ? String(open) : null);

@@ -51,9 +51,9 @@ export const STRINGS = {
     asOf: (time) => `Data is as of ${time}.`,
     upstreamDown: "NATS unreachable",
     noEvents: (since) => `The relay has received no events${since ? ` since ${since}` : ""}. Data may be out of date.`,
-    noAnswer: "the relay does not respond",
+    noResponse: "the relay does not respond",
     httpOnly: "the relay responds, but WebSocket connections fail: check the proxy in front of it",
-    answers: (status, message) => `the relay responded with HTTP ${status}${message ? `: ${message}` : ""}`,
+    httpError: (status, message) => `the relay responded with HTTP ${status}${message ? `: ${message}` : ""}`,
     clockOff: (length, ahead) => `this device’s clock is ${length} ${ahead ? "ahead" : "behind"}`,
     denied: "The token does not grant what the filter selects: filtering received events only.",
     outOfDate: "(out of date)",
@@ -139,8 +139,8 @@ export const STRINGS = {
     firstSeen: "first seen",
     flapping: "flapping",
     silenced: "silenced",
-    silence: (until, by, why) =>
-      `Silenced${until ? ` until ${until}` : ""}${by ? ` by ${by}` : ""}${why ? `: ${why}` : ""}`,
+    silence: (until, by, reason) =>
+      `Silenced${until ? ` until ${until}` : ""}${by ? ` by ${by}` : ""}${reason ? `: ${reason}` : ""}`,
     latency: (number, min, max) => `Latency in ${number} reports: ${min} to ${max}`,
     millis: (number) => `${number} ms`,
   },

@@ -16,9 +16,9 @@ import { clock, duration, fullTime } from "/assets/times.js";
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
 /** Format a silence as a sentence. @param {Gateway["silence"]} silence */
-export function silenceText({ until, why, by }) {
+export function silenceText({ until, reason, by }) {
   const end = Number.isFinite(until) ? fullTime(until).slice(0, 16) : "";
-  return STRINGS.gateways.silence(end, by, why);
+  return STRINGS.gateways.silence(end, by, reason);
 }
 
 /** Format a time as short as possible: with the date only if it is not today. */

@@ -40,7 +40,7 @@ class GroupHeader {
   show(name, members) {
     setText(this.#name, name);
     setAttribute(this.root, "data-group", name);
-    const numbers = STATUSES.map((status) => members.filter((one) => one.status === status).length);
+    const numbers = STATUSES.map((status) => members.filter((member) => member.status === status).length);
     const key = numbers.join();
     if (this.root.dataset.key === key) return;
     this.root.dataset.key = key;
@@ -256,13 +256,13 @@ export class Tiles {
 
   #setNear(from, to) {
     const near = new Set(this.#ordered.slice(from, to));
-    const [come, gone] = [[...near].filter((tile) => !tile.near), [...this.#near].filter((tile) => !near.has(tile))];
+    const [entered, left] = [[...near].filter((tile) => !tile.near), [...this.#near].filter((tile) => !near.has(tile))];
     [this.#near, this.#from, this.#to] = [near, from, to];
-    for (const tile of [...come, ...gone]) {
+    for (const tile of [...entered, ...left]) {
       tile.near = !tile.near;
       this.#dirty.add(tile);
     }
-    if (come.length === 0) return;
+    if (entered.length === 0) return;
     // Do not delay scrolling. New content may change the height of rows.
     this.#writtenAt = -WRITE_MS;
     this.#invalidateView();

@@ -218,7 +218,7 @@ def test_the_server_renders_the_page(built: Path, tmp_path: Path) -> None:
             )
             assert '<section aria-label="Gateways">' in html
             assert '<section aria-label="Logs">' in html
-            assert '<output id="seen"></output>' in html
+            assert '<output id="received"></output>' in html
             assert ("127.0.0.1:9" in html) == (place == "/")
 
 
@@ -284,7 +284,7 @@ def test_three_tabs_survive_a_relay_that_is_killed(
             await lines(LINES)
             for tab in tabs:
                 await expect_phase(tab, "live")
-                await expect(tab.locator("#seen")).to_have_text(" ".join(map(str, published)))
+                await expect(tab.locator("#received")).to_have_text(" ".join(map(str, published)))
                 await expect(tab.locator(".lines li")).to_have_count(LINES)
                 await expect(tab.locator("[data-gap]")).to_have_count(0)
                 await expect(tab.locator('[data-gateway="ctp.main"]')).to_have_text("ctp.main: DEGRADED")

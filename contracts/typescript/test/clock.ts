@@ -1,4 +1,4 @@
-/** A client on a clock, a device and a socket of the test's own. */
+/** Client tests with a fake clock, a fake device and fake sockets. */
 
 import { afterEach, beforeEach, expect, vi } from "vitest";
 
@@ -7,28 +7,28 @@ import { FakeSocket } from "./fake.js";
 
 const open: Client[] = [];
 
-/** Follow a relay that is a `FakeSocket`. */
-export async function follow(options: Options = {}): Promise<Client> {
+/** Connect a client through `FakeSocket`; it is closed after the test. */
+export async function connectClient(options: Options = {}): Promise<Client> {
   const client = connect("ws://relay.example/ws", { WebSocket: FakeSocket, subjects: ["log.>"], ...options });
   open.push(client);
   await vi.advanceTimersByTimeAsync(0);
   return client;
 }
 
-/** Let time pass. */
-export const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
+/** Advance the fake clock. */
+export const advance = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
 
-/** When the next attempt starts, from now. */
+/** Return the delay until the next attempt in milliseconds. */
 export function wait(client: Client): number {
-  if (client.state.phase !== "reconnecting") throw new Error(`it is ${client.state.phase}`);
+  if (client.state.phase !== "reconnecting") throw new Error(`the client is ${client.state.phase}, not reconnecting`);
   return (client.state.retryAt ?? NaN) - Date.now();
 }
 
-/** What tells the client of the network and the reader. */
+/** Source of network and visibility events. */
 export const device = new EventTarget() as EventTarget & { visibilityState?: string };
 
-/** Give each test of a file a clock and a device of its own; nothing may be left of it. */
-export function ownTime(): void {
+/** Set up a fake clock and device for each test of a file, and check that no timer is left. */
+export function useFakeTime(): void {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance", "Date"] });
     vi.stubGlobal("addEventListener", device.addEventListener.bind(device));

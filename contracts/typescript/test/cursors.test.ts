@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 
-/** The place of a page that is loaded again. */
+/** Cursor of a page across reloads. */
 
 import { afterEach, expect, it, vi } from "vitest";
 
@@ -13,12 +13,12 @@ async function visit(): Promise<void> {
   const cursorStore = sessionCursors("page");
   const client = connect("/ws", { WebSocket: FakeSocket, subjects: ["log.>"], cursorStore });
   await new Promise((resolve) => setTimeout(resolve, 0));
-  FakeSocket.last.begins("e-5");
-  FakeSocket.last.says(events("e-7-1795905117258956742", 6, 7));
+  FakeSocket.last.startSession("e-5");
+  FakeSocket.last.receive(events("e-7-1795905117258956742", 6, 7));
   client.close();
 }
 
-it("is that of the page before it, in this tab", async () => {
+it("a reloaded page resumes from the cursor in sessionStorage", async () => {
   await visit();
   expect(sessionStorage.length).toBe(1);
   expect(FakeSocket.last.query["cursor"]).toBeUndefined();
@@ -26,7 +26,7 @@ it("is that of the page before it, in this tab", async () => {
   expect(FakeSocket.last.query["cursor"]).toBe("e-7-1795905117258956742");
 });
 
-it("is none where storage is off, which stops nobody", async () => {
+it("a page without storage connects without a cursor", async () => {
   const off = (): never => {
     throw new DOMException("denied", "SecurityError");
   };

@@ -1,4 +1,4 @@
-/** A real relay, or a host with a feed mounted, and a real NATS server; see tests/support/programs/relay_desk.py. */
+/** A real relay, or a FastAPI host with a mounted feed, and a real NATS server, driven through relay_desk.py. */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -13,21 +13,21 @@ function python(): string {
   return process.env["TICKERTAPE_PYTHON"] ?? (existsSync(own) ? own : "python3");
 }
 
-interface Said {
+interface Reply {
   id: number;
   answer?: unknown;
   error?: string;
 }
 
-/** Starts, stops and kills; publishes and mints. */
+/** Controller of the relay_desk process: it starts, stops and kills relays, publishes events and mints tokens. */
 export class Desk {
   url = "";
   readonly #process: ChildProcessByStdio<Writable, Readable, null>;
-  readonly #waiting = new Map<number, (said: Said) => void>();
+  readonly #waiting = new Map<number, (reply: Reply) => void>();
   #count = 0;
   #ended = false;
 
-  /** Open one; the relay comes with `relay`. */
+  /** Start the process with a NATS server; `relay` starts the relay. */
   constructor() {
     this.#process = spawn(python(), ["-m", "tests.support.programs.relay_desk"], {
       cwd: ROOT,
@@ -35,9 +35,9 @@ export class Desk {
       stdio: ["pipe", "pipe", "inherit"],
     });
     createInterface(this.#process.stdout).on("line", (line) => {
-      const said = JSON.parse(line) as Said;
-      this.#waiting.get(said.id)?.(said);
-      this.#waiting.delete(said.id);
+      const reply = JSON.parse(line) as Reply;
+      this.#waiting.get(reply.id)?.(reply);
+      this.#waiting.delete(reply.id);
     });
     this.#process.on("exit", () => {
       this.#ended = true;
@@ -45,19 +45,19 @@ export class Desk {
     });
   }
 
-  /** Have a wish granted. */
-  async do<T = null>(wish: string, fields: Record<string, unknown> = {}): Promise<T> {
+  /** Run a command of the process, and return its result. */
+  async do<T = null>(command: string, fields: Record<string, unknown> = {}): Promise<T> {
     const id = ++this.#count;
     if (this.#ended) throw new Error("the desk ended");
-    const said = await new Promise<Said>((resolve) => {
+    const reply = await new Promise<Reply>((resolve) => {
       this.#waiting.set(id, resolve);
-      this.#process.stdin.write(`${JSON.stringify({ id, do: wish, ...fields })}\n`);
+      this.#process.stdin.write(`${JSON.stringify({ id, do: command, ...fields })}\n`);
     });
-    if (said.error !== undefined) throw new Error(said.error);
-    return said.answer as T;
+    if (reply.error !== undefined) throw new Error(reply.error);
+    return reply.answer as T;
   }
 
-  /** Start a relay in place of the one that there is. */
+  /** Start a relay, replacing the current one. */
   async relay(options: { auth?: boolean; options?: string[] } = {}): Promise<void> {
     const { url } = await this.do<{ url: string }>("relay", {
       ...options,
@@ -66,7 +66,7 @@ export class Desk {
     this.url = url;
   }
 
-  /** Start a FastAPI application with a feed mounted, in place of the relay; its own `/health`. */
+  /** Start a FastAPI application with a mounted feed instead of the relay, and return the URL of its `/health`. */
   async host(options: Record<string, unknown> = {}): Promise<string> {
     const started = await this.do<{ url: string; health: string }>("host", {
       options: { client_rate: 0, ...options },
@@ -75,12 +75,12 @@ export class Desk {
     return started.health;
   }
 
-  /** Publish lines; the sequences of the first and the last. */
+  /** Publish log lines, and return the sequences of the first and the last. */
   lines(count: number, fields: Record<string, unknown> = {}): Promise<[number, number]> {
     return this.do("lines", { count, ...fields });
   }
 
-  /** End all of it. */
+  /** Stop the process with everything it started. */
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#process.once("exit", resolve));
     this.#process.stdin.end();
@@ -88,7 +88,7 @@ export class Desk {
   }
 }
 
-/** Wait until something holds. */
+/** Wait until a condition holds. */
 export async function until(condition: () => boolean, what = String(condition), ms = 120_000): Promise<void> {
   const end = performance.now() + ms;
   while (!condition()) {

@@ -1,9 +1,10 @@
-/** A WebSocket without a network: a test says what the relay says, and sees what the client sends. */
+/** WebSocket without a network: the test plays the relay. */
 
 import type { ByeMessage, ClientMessage, WebSocketLike } from "../src/index.js";
 
-/** All that were opened since the last `forget`, in order. */
+/** Fake WebSocket that records what the client sends. */
 export class FakeSocket implements WebSocketLike {
+  /** All sockets opened in this test, in order. */
   static all: FakeSocket[] = [];
 
   readyState = 0;
@@ -35,8 +36,8 @@ export class FakeSocket implements WebSocketLike {
     this.readyState = 3;
   }
 
-  /** The relay sends messages, or text as it is. */
-  says(...messages: (object | string)[]): void {
+  /** Receive messages from the relay; a string is received unchanged. */
+  receive(...messages: (object | string)[]): void {
     this.readyState = 1;
     for (const message of messages) {
       const data = typeof message === "string" ? message : JSON.stringify(message);
@@ -44,19 +45,19 @@ export class FakeSocket implements WebSocketLike {
     }
   }
 
-  /** The connection ends. */
-  ends(code = 1006, reason = ""): void {
+  /** Close the connection from the relay's side. */
+  disconnect(code = 1006, reason = ""): void {
     this.readyState = 3;
     (this.onclose as ((event: object) => void) | null)?.({ code, reason });
   }
 
-  /** The relay begins a session. */
-  begins(cursor = "e-1", resumed = false): void {
-    this.says(welcome(), subscribed(cursor, resumed));
-    if (!resumed) this.says({ type: "snapshot", events: [], done: true });
+  /** Start a session: welcome, subscribed and, unless it resumes, an empty snapshot. */
+  startSession(cursor = "e-1", resumed = false): void {
+    this.receive(welcome(), subscribed(cursor, resumed));
+    if (!resumed) this.receive({ type: "snapshot", events: [], done: true });
   }
 
-  /** The query of its address. */
+  /** Query parameters of the URL. */
   get query(): Record<string, string> {
     return Object.fromEntries(new URL(this.url).searchParams);
   }

@@ -1,4 +1,4 @@
-/** The client with a feed that is mounted in a FastAPI application, which is killed and started again. */
+/** Client with a feed mounted in a FastAPI application that is killed and restarted. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
@@ -17,7 +17,7 @@ const desk = new Desk();
 const open: Client[] = [];
 let page = "";
 
-function follow(options: Options = {}): Client {
+function connectClient(options: Options = {}): Client {
   const client = connect(desk.url, { WebSocket, ...options });
   open.push(client);
   return client;
@@ -29,12 +29,12 @@ function collect(client: Client, pattern: string): Received[] {
   return events;
 }
 
-const seqs = (events: Received[]): number[] => events.filter((one) => !one.snapshot).map((one) => one.seq);
+const seqs = (events: Received[]): number[] => events.filter(({ snapshot }) => !snapshot).map(({ seq }) => seq);
 const range = ([first, last]: [number, number]): number[] =>
-  Array.from({ length: last - first + 1 }, (_, place) => first + place);
+  Array.from({ length: last - first + 1 }, (_, index) => first + index);
 const live = (client: Client): Promise<void> => until(() => client.state.phase === "live", "live");
 
-/** What the application's own page says of the feed; it answers 200 however the feed is. */
+/** Fetch the feed's health from the application's health page, which always responds with 200. */
 async function health(): Promise<Health | undefined> {
   const answer = await fetch(page);
   expect(answer.status).toBe(200);
@@ -53,10 +53,10 @@ afterEach(() => {
 });
 afterAll(() => desk.close());
 
-describe("a feed in a FastAPI application", () => {
-  it("gives each handler what its pattern selects, a snapshot first", async () => {
+describe("a feed mounted in a FastAPI application", () => {
+  it("delivers to each handler what its pattern selects, starting with a snapshot", async () => {
     const standing = await desk.do<number>("status", { gateway: "standing", current: "HEALTHY" });
-    const client = follow();
+    const client = connectClient();
     const phases: State["phase"][] = [];
     client.onState((state) => phases.push(state.phase));
     const errors = collect(client, "log.error.>");
@@ -75,8 +75,8 @@ describe("a feed in a FastAPI application", () => {
     expect(phases).toEqual(["connecting", "live"]);
   });
 
-  it("loses nothing and repeats nothing when the application is killed, again and again", async () => {
-    const client = follow({ mode: "complete" });
+  it("neither loses nor repeats an event when the application is killed twice", async () => {
+    const client = connectClient({ mode: "complete" });
     const phases: State["phase"][] = [];
     const gaps: unknown[] = [];
     client.onState((state) => phases.push(state.phase));
@@ -86,16 +86,16 @@ describe("a feed in a FastAPI application", () => {
     const publishing = desk.lines(6_000, { pause: 0.2 });
     for (const kill of [1, 2]) {
       const before = events.length;
-      await until(() => events.length > before + 500, `events come before kill ${kill}`);
+      await until(() => events.length > before + 500, `events arrive before kill ${kill}`);
       await desk.do("kill");
-      await until(() => client.state.phase === "reconnecting", "the loss is seen");
+      await until(() => client.state.phase === "reconnecting", "the client notices");
       await desk.do("start");
     }
     const missed = await publishing;
     await until(() => events.at(-1)?.seq === missed[1], "the last event");
     await live(client);
     const after = await desk.lines(5);
-    await until(() => events.at(-1)?.seq === after[1], "an event after all of it");
+    await until(() => events.at(-1)?.seq === after[1], "an event after the restarts");
     expect(seqs(events)).toEqual([...range(missed), ...range(after)]);
     expect(gaps).toEqual([]);
     expect(phases.slice(0, 3)).toEqual(["connecting", "live", "reconnecting"]);
@@ -103,24 +103,24 @@ describe("a feed in a FastAPI application", () => {
     expect(phases).not.toContain("closed");
   }, 60_000);
 
-  it("is asked by the application's own health page", async () => {
+  it("reports its state to the application's health page", async () => {
     await untilHealth({ status: "ok", upstream: "connected", connections: 0, ready: true });
-    const client = follow({ subjects: ["log.>"] });
+    const client = connectClient({ subjects: ["log.>"] });
     await live(client);
     await untilHealth({ status: "ok", connections: 1 });
     await desk.do("nats_stop");
-    await until(() => !client.upstream.connected, "the client hears of it");
+    await until(() => !client.upstream.connected, "the client reports the outage");
     await untilHealth({ upstream: "disconnected", connections: 1, ready: false });
     await desk.do("nats_start");
-    await until(() => client.upstream.connected, "the client hears of the end of it");
+    await until(() => client.upstream.connected, "the client reports the recovery");
     await untilHealth({ status: "ok", upstream: "connected", connections: 1, ready: true });
     expect(client.state.phase).toBe("live");
     client.close();
     await untilHealth({ connections: 0 });
   });
 
-  it("comes back after an orderly end of the application", async () => {
-    const client = follow();
+  it("is resumed after a graceful shutdown of the application", async () => {
+    const client = connectClient();
     const events = collect(client, "log.>");
     await live(client);
     const codes: number[] = [];
@@ -129,7 +129,7 @@ describe("a feed in a FastAPI application", () => {
     expect(client.state.phase).toBe("reconnecting");
     const missed = await desk.lines(3);
     await desk.do("start");
-    await until(() => events.length === 3, "what was missed");
+    await until(() => events.length === 3, "the missed events");
     expect(seqs(events)).toEqual(range(missed));
     expect(codes).toEqual([1001]);
   });

@@ -1,4 +1,4 @@
-/** The package as others get it: packed, installed, imported, compiled against, bundled. */
+/** The packed npm package: installed, imported, compiled against and bundled. */
 
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ const HOME = fileURLToPath(new URL("..", import.meta.url));
 const MODULES = join(HOME, "node_modules");
 const consumer = mkdtempSync(join(tmpdir(), "tickertape-consumer-"));
 
-/** Run a command without standing still: vitest gives a process up that it has not heard of for a minute. */
+/** Run a command asynchronously: vitest kills a worker that blocks for a minute. */
 async function run(command: string, args: string[], cwd: string): Promise<string> {
   const { stdout } = await promisify(execFile)(command, args, { cwd, timeout: 240_000 });
   return stdout;
@@ -30,7 +30,7 @@ beforeAll(async () => {
     ["install", "--offline", "--no-audit", "--no-fund", "--omit=peer", `./${packed.filename}`],
     consumer,
   );
-  // What such a project has beside it.
+  // The other dependencies of the consumer.
   mkdirSync(join(consumer, "node_modules/@types"), { recursive: true });
   for (const name of ["ws", "react", "csstype", "@types/ws", "@types/react", "@types/node", "undici-types"]) {
     symlinkSync(join(MODULES, name), join(consumer, "node_modules", name));
@@ -38,7 +38,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(consumer, { recursive: true, force: true }));
 
-/** Bytes of what a page loads for these imports, compressed. */
+/** Return the compressed size of a bundle in bytes. */
 async function size(contents: string, external: string[] = []): Promise<number> {
   const { outputFiles } = await build({
     stdin: { contents, resolveDir: consumer },
@@ -53,7 +53,7 @@ async function size(contents: string, external: string[] = []): Promise<number> 
 }
 
 describe("the package", () => {
-  it("has what it needs, and no more", async () => {
+  it("contains only the compiled files and the metadata", async () => {
     const listed = JSON.parse(await run("npm", ["pack", "--json", "--dry-run"], HOME)) as [
       { files: { path: string }[] },
     ];
@@ -67,7 +67,7 @@ describe("the package", () => {
     expect(manifest["dependencies"]).toBeUndefined();
   });
 
-  it("is imported by Node, on a server too", async () => {
+  it("can be imported in Node", async () => {
     const script = `
       import * as tickertape from "tickertape";
       import * as react from "tickertape/react";
@@ -87,7 +87,7 @@ describe("the package", () => {
     ]);
   });
 
-  it("keeps the directive that Next.js looks for", () => {
+  it("keeps the 'use client' directive for Next.js", () => {
     expect(readFileSync(join(consumer, "node_modules/tickertape/dist/react.js"), "utf8")).toMatch(
       /^"use client";/,
     );
@@ -97,17 +97,17 @@ describe("the package", () => {
     ["ESNext", "bundler"],
     ["Node16", "node16"],
   ] as const) {
-    it(`is compiled against with moduleResolution ${moduleResolution}`, async () => {
+    it(`compiles with moduleResolution ${moduleResolution}`, async () => {
       const text = `
         import { connect, type TickertapeEvent } from "tickertape";
         import { useGateways } from "tickertape/react";
         import { WebSocket } from "ws";
         declare module "tickertape" { interface EventTypes { mine: { event_type: "mine"; price: number } } }
-        export const told = (event: TickertapeEvent): string =>
+        export const describe = (event: TickertapeEvent): string =>
           event.event_type === "system_log" ? event.message
           : event.event_type === "mine" ? event.price.toFixed() : event.event_type;
         const client = connect("ws://relay.example/ws", { WebSocket, token: async () => "a.b.c" });
-        client.on("log.>", ({ event }) => told(event));
+        client.on("log.>", ({ event }) => describe(event));
         export const first = (): string | undefined => useGateways()[0]?.event.gateway_id;`;
       writeFileSync(join(consumer, "use.ts"), text);
       const strict = {
@@ -124,24 +124,24 @@ describe("the package", () => {
     });
   }
 
-  it("lets a process end by itself once it is closed, also while it reconnects", async () => {
+  it("lets the process exit once the client is closed, even while it reconnects", async () => {
     const script = `
       import { WebSocket, WebSocketServer } from "ws";
       import { connect } from "tickertape";
-      const away = connect("ws://127.0.0.1:1/ws", { WebSocket, subjects: [">"] });
-      away.onState((state) => state.phase === "reconnecting" && away.close());
+      const unreachable = connect("ws://127.0.0.1:1/ws", { WebSocket, subjects: [">"] });
+      unreachable.onState((state) => state.phase === "reconnecting" && unreachable.close());
       const server = new WebSocketServer({ port: 0 }, () => {
         const client = connect("ws://127.0.0.1:" + server.address().port, { WebSocket, subjects: [">"] });
         client.onMessage((message) => { client.close(); server.close(); });
-        const never = connect("ws://127.0.0.1:" + server.address().port, { WebSocket, subjects: [">"] });
-        never.close();
+        const unused = connect("ws://127.0.0.1:" + server.address().port, { WebSocket, subjects: [">"] });
+        unused.close();
       });
       server.on("connection", (socket) => socket.send(JSON.stringify(
         { type: "welcome", protocol: "tickertape.v1", heartbeat_ms: 15000 })));`;
     await run("node", ["--input-type=module", "-e", script], consumer);
   });
 
-  it("is small: 5 KB for the client, compressed", async () => {
+  it("is at most 5 KB for the client, compressed", async () => {
     const client = await size('export { connect, sessionCursors } from "tickertape"');
     const hooks = await size('export * from "tickertape/react"', ["react"]);
     console.log(`client ${client} bytes, client and hooks ${hooks} bytes`);
@@ -149,7 +149,7 @@ describe("the package", () => {
     expect(hooks).toBeLessThanOrEqual(7_000);
   });
 
-  it("asks for the address in words that Next.js replaces, and lives without process", async () => {
+  it("contains the expression that Next.js replaces, and works without process", async () => {
     const bundle = async (define: Record<string, string>): Promise<string> => {
       const stdin = { contents: 'export * from "tickertape/react"', resolveDir: consumer };
       const { outputFiles } = await build({

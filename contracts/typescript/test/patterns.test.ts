@@ -1,12 +1,12 @@
-/** Patterns: which subjects they select, and what is asked for on behalf of many. */
+/** Subject patterns: matching, validation and union. */
 
 import { describe, expect, it } from "vitest";
 
 import { covers, isPattern, union } from "../src/patterns.js";
 
 describe("a pattern", () => {
-  it("selects as NATS has it", () => {
-    const selected: [pattern: string, subject: string, is: boolean][] = [
+  it("matches like a NATS subscription", () => {
+    const cases: [pattern: string, subject: string, matches: boolean][] = [
       ["log.>", "log.info.x", true],
       ["log.>", "log", false],
       ["log.*", "log.info.x", false],
@@ -16,17 +16,17 @@ describe("a pattern", () => {
       ["log.info.x", "log.info.x", true],
       ["log.info.x", "log.info.y", false],
     ];
-    for (const [pattern, subject, is] of selected) expect(covers(pattern, subject), pattern).toBe(is);
+    for (const [pattern, subject, matches] of cases) expect(covers(pattern, subject), pattern).toBe(matches);
   });
 
-  it("covers another when it selects all that the other does", () => {
+  it("covers another one if it selects all of its subjects", () => {
     expect(covers("log.>", "log.*.x")).toBe(true);
     expect(covers("log.*", "log.>")).toBe(false);
     expect(covers("log.*.x", "log.info.*")).toBe(false);
     expect(covers("log.*", "log.*")).toBe(true);
   });
 
-  it("is told from what is none", () => {
+  it("is distinguished from invalid text", () => {
     for (const text of [">", "*", "log.>", "log.*.x", "gateway.status.ctp.a=2Eb"])
       expect(isPattern(text)).toBe(true);
     for (const text of ["", ".", "log.", ".log", "log..x", "log.>.x", "lo*", "log.a b", "log.>>"]) {
@@ -36,12 +36,12 @@ describe("a pattern", () => {
 });
 
 describe("the union", () => {
-  it("has the least patterns, in an order of its own", () => {
+  it("is minimal and sorted", () => {
     expect(union(["log.info.x", "log.>", "gateway.>", "log.>"])).toEqual(["gateway.>", "log.>"]);
     expect(union([])).toEqual([]);
   });
 
-  it("is wider where the patterns are too many or too long, and as little as it takes", () => {
+  it("is widened only as far as needed if the patterns are too many or too long", () => {
     const gateways = Array.from({ length: 1_000 }, (_, n) => `gateway.status.ctp.g${n}`);
     expect(union([...gateways, "log.error.x"])).toEqual(["gateway.status.ctp.>", "log.error.x"]);
     const long = Array.from({ length: 40 }, (_, n) => `log.error.${"x".repeat(100)}${n}`);
@@ -50,6 +50,6 @@ describe("the union", () => {
     expect(union(wild)).toEqual([">"]);
     const all = [...gateways, ...long, "system.health.*"];
     const wide = union(all);
-    for (const pattern of all) expect(wide.some((one) => covers(one, pattern))).toBe(true);
+    for (const pattern of all) expect(wide.some((other) => covers(other, pattern))).toBe(true);
   });
 });

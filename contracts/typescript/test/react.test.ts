@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 
-/** The hooks, in a page without a browser; the socket is the test's own. */
+/** React hooks in a simulated DOM, with fake sockets. */
 
 import { act, createElement, Profiler, StrictMode, type ReactNode } from "react";
 import { createRoot, hydrateRoot, type Root } from "react-dom/client";
@@ -23,7 +23,7 @@ let commits = 0;
 let frames: (() => void)[] = [];
 let page = 0;
 
-/** Each test has an address, and so a feed, of its own. */
+/** A unique URL per test, so that tests do not share a feed. */
 let url = "";
 
 const element = (children: ReactNode): ReactNode =>
@@ -42,7 +42,7 @@ async function render(children: ReactNode, root = createRoot(host)): Promise<Roo
   return root;
 }
 
-/** The browser paints. */
+/** Run the callbacks of an animation frame. */
 const frame = (): Promise<void> =>
   act(async () => {
     for (const run of frames.splice(0)) run();
@@ -60,7 +60,7 @@ const Gateways = (): ReactNode =>
     .join("");
 const Logs = ({ limit }: { limit: number }): ReactNode =>
   useLogs({ limit })
-    .map((row) => (row.kind === "line" ? row.event.message : `${row.gap.dropped ?? "some"} missing`))
+    .map((row) => (row.kind === "line" ? row.event.message : `${row.gap.dropped ?? "unknown"} missing`))
     .join(", ");
 const Phase = (): ReactNode => useTickertape().state.phase;
 
@@ -75,7 +75,7 @@ beforeEach(() => {
 afterEach(async () => {
   await act(() => roots.forEach((root) => root.unmount()));
   await vi.advanceTimersByTimeAsync(300);
-  // Nobody uses it any more: nothing is left of it.
+  // All components are unmounted: no socket, frame or timer may be left.
   expect(FakeSocket.all.filter((socket) => !socket.closed && socket.onclose)).toEqual([]);
   for (const run of frames.splice(0)) run();
   expect(vi.getTimerCount()).toBe(0);
@@ -87,13 +87,13 @@ afterEach(async () => {
 });
 
 describe("the hooks", () => {
-  it("render once a frame, however much comes", async () => {
+  it("render once per frame, regardless of the number of events", async () => {
     await render([createElement(Logs, { key: 1, limit: 5 }), createElement(Gateways, { key: 2 })]);
-    FakeSocket.last.begins("e-1");
+    FakeSocket.last.startSession("e-1");
     await frame();
     const before = commits;
-    for (let seq = 2; seq < 500; seq++) FakeSocket.last.says(events(`e-${seq}`, seq));
-    FakeSocket.last.says({ type: "events", cursor: "e-500", events: [gateway(500, "main", "HEALTHY")] });
+    for (let seq = 2; seq < 500; seq++) FakeSocket.last.receive(events(`e-${seq}`, seq));
+    FakeSocket.last.receive({ type: "events", cursor: "e-500", events: [gateway(500, "main", "HEALTHY")] });
     expect(commits).toBe(before);
     await frame();
     expect(commits).toBe(before + 1);
@@ -102,20 +102,20 @@ describe("the hooks", () => {
     expect(commits).toBe(before + 1);
   });
 
-  it("render now and then in a hidden tab, where nothing is painted", async () => {
+  it("render at a fixed interval in a hidden tab", async () => {
     vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
     await render(createElement(Logs, { limit: 5 }));
-    FakeSocket.last.begins("e-1");
-    FakeSocket.last.says(events("e-2", 2));
+    FakeSocket.last.startSession("e-1");
+    FakeSocket.last.receive(events("e-2", 2));
     expect(frames.length).toBe(0);
     await act(() => vi.advanceTimersByTimeAsync(250));
     expect(host.textContent).toBe("line 2");
     vi.restoreAllMocks();
   });
 
-  it("keep the newest status of each gateway, and let the removed ones go", async () => {
+  it("keep the latest status of each gateway and drop removed gateways", async () => {
     await render(createElement(Gateways));
-    FakeSocket.last.says(welcome(), {
+    FakeSocket.last.receive(welcome(), {
       type: "subscribed",
       subjects: [">"],
       level: "DEBUG",
@@ -125,51 +125,51 @@ describe("the hooks", () => {
       resumed: false,
     });
     const snapshot = [gateway(3, "b", "HEALTHY"), gateway(4, "a", "DEGRADED"), gateway(5, "c", "HEALTHY")];
-    FakeSocket.last.says({ type: "snapshot", events: snapshot, done: true });
+    FakeSocket.last.receive({ type: "snapshot", events: snapshot, done: true });
     const after = [gateway(10, "b", "UNHEALTHY"), gateway(11, "c", "REMOVED")];
-    FakeSocket.last.says({ type: "events", cursor: "e-11", events: after });
-    // A snapshot of an earlier moment changes nothing.
-    FakeSocket.last.says({ type: "snapshot", events: snapshot.slice(0, 2), done: true });
+    FakeSocket.last.receive({ type: "events", cursor: "e-11", events: after });
+    // An older snapshot changes nothing.
+    FakeSocket.last.receive({ type: "snapshot", events: snapshot.slice(0, 2), done: true });
     await frame();
     expect(host.textContent).toBe("a:DEGRADED b:UNHEALTHY ");
-    // Another stream: only what it has is left.
-    FakeSocket.last.says({ type: "gap", from: "e-11", to: "f-0", dropped: null, by: {}, reason: "reset" });
-    FakeSocket.last.says({ type: "snapshot", events: [gateway(1, "b", "HEALTHY")], done: true });
+    // The stream was recreated: only its gateways remain.
+    FakeSocket.last.receive({ type: "gap", from: "e-11", to: "f-0", dropped: null, by: {}, reason: "reset" });
+    FakeSocket.last.receive({ type: "snapshot", events: [gateway(1, "b", "HEALTHY")], done: true });
     await frame();
     expect(host.textContent).toBe("b:HEALTHY ");
   });
 
-  it("show gaps between the lines, and at most as many rows as asked for", async () => {
+  it("show gaps between the lines, and no more rows than the limit", async () => {
     await render(createElement(Logs, { limit: 3 }));
-    FakeSocket.last.begins("e-1");
+    FakeSocket.last.startSession("e-1");
     const gap = { type: "gap", from: "e-3", to: "e-9", reason: "rate" };
-    FakeSocket.last.says(events("e-3", 2, 3), { ...gap, dropped: 6, by: { "log.info": 6 } });
-    FakeSocket.last.says({ ...gap, dropped: 2, by: { "gateway.status": 2 } }, events("e-10", 10));
+    FakeSocket.last.receive(events("e-3", 2, 3), { ...gap, dropped: 6, by: { "log.info": 6 } });
+    FakeSocket.last.receive({ ...gap, dropped: 2, by: { "gateway.status": 2 } }, events("e-10", 10));
     await frame();
     expect(host.textContent).toBe("line 3, 6 missing, line 10");
   });
 
-  it("share one connection, and say how it stands", async () => {
-    const heard: number[] = [];
+  it("share one connection and return its state", async () => {
+    const received: number[] = [];
     const Listener = (): ReactNode => {
-      useEvents("log.>", ({ seq }) => heard.push(seq));
+      useEvents("log.>", ({ seq }) => received.push(seq));
       return null;
     };
-    await render([Gateways, Phase, Listener].map((one, key) => createElement(one, { key })));
+    await render([Gateways, Phase, Listener].map((component, key) => createElement(component, { key })));
     expect(FakeSocket.all.length).toBe(1);
     expect(FakeSocket.last.query).toEqual({ subjects: "gateway.status.>,log.>" });
     await frame();
     expect(host.textContent).toBe("connecting");
-    FakeSocket.last.begins();
-    FakeSocket.last.says(events("e-7", 7));
+    FakeSocket.last.startSession();
+    FakeSocket.last.receive(events("e-7", 7));
     await frame();
     expect(host.textContent).toBe("live");
-    expect(heard).toEqual([7]);
+    expect(received).toEqual([7]);
   });
 
-  it("survive StrictMode and a component that comes back with one connection, and leave none", async () => {
+  it("use one connection across StrictMode and remounts, and close it in the end", async () => {
     const root = await render(createElement(StrictMode, null, createElement(Gateways)));
-    FakeSocket.last.begins();
+    FakeSocket.last.startSession();
     await render(null, root);
     await render(createElement(StrictMode, null, createElement(Gateways), createElement(Phase)), root);
     await vi.advanceTimersByTimeAsync(1_000);
@@ -181,25 +181,25 @@ describe("the hooks", () => {
   });
 
   it("use the token function of the latest render", async () => {
-    const asked: string[] = [];
+    const users: string[] = [];
     const Page = ({ user }: { user: string }): ReactNode => {
       const token = (): string => {
-        asked.push(user);
+        users.push(user);
         return `h.${user}.s`;
       };
       return useTickertape(url, { ...options, subjects: [">"], token }).state.phase;
     };
     const root = await render(createElement(Page, { user: "one" }));
     await render(createElement(Page, { user: "two" }), root);
-    FakeSocket.last.ends(4401);
+    FakeSocket.last.disconnect(4401);
     await vi.advanceTimersByTimeAsync(500);
-    expect(asked).toEqual(["one", "two"]);
+    expect(users).toEqual(["one", "two"]);
   });
 });
 
 describe("on a server", () => {
-  it("render what there is before anything came, open nothing, and are hydrated from it", async () => {
-    const page = element([Gateways, Phase].map((one, key) => createElement(one, { key })));
+  it("render the initial state, open no connection, and hydrate without errors", async () => {
+    const page = element([Gateways, Phase].map((component, key) => createElement(component, { key })));
     vi.stubGlobal("window", undefined);
     const html = renderToString(page);
     vi.unstubAllGlobals();
@@ -207,20 +207,20 @@ describe("on a server", () => {
     expect(html).toBe("connecting");
     expect(FakeSocket.all).toEqual([]);
     host.innerHTML = html;
-    const said = vi.spyOn(console, "error");
+    const consoleError = vi.spyOn(console, "error");
     await act(async () => {
       roots.push(hydrateRoot(host, page));
       await vi.advanceTimersByTimeAsync(0);
     });
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "events", cursor: "e-2", events: [gateway(2, "main", "HEALTHY")] });
+    FakeSocket.last.startSession();
+    FakeSocket.last.receive({ type: "events", cursor: "e-2", events: [gateway(2, "main", "HEALTHY")] });
     await frame();
     expect(host.textContent).toBe("main:HEALTHY live");
-    expect(said).not.toHaveBeenCalled();
+    expect(consoleError).not.toHaveBeenCalled();
   });
 });
 
-it("without an address NEXT_PUBLIC_WS_URL counts, and without that the page's own /ws", async () => {
+it("the URL defaults to NEXT_PUBLIC_WS_URL, and then to /ws on the page's origin", async () => {
   const Page = (): ReactNode => useTickertape(undefined, { ...options, subjects: [">"] }).state.phase;
   vi.stubEnv("NEXT_PUBLIC_WS_URL", "wss://configured.example/ws");
   const show = async (): Promise<string> => {

@@ -1,4 +1,4 @@
-/** What the client does after each way in which a server can end a connection, or refuse one. */
+/** How the client reacts to each way in which a server can close or reject a connection. */
 
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -15,11 +15,11 @@ afterEach(() => {
   for (const end of ends.splice(0)) end();
 });
 
-/** A server on a port of its own; says what to do with each connection, of which it is told the number. */
-async function serve(meet: (socket: WebSocket, count: number, url: string) => void): Promise<string> {
+/** Start a WebSocket server; `onConnection` gets each socket with its number, from 1. */
+async function serve(onConnection: (socket: WebSocket, count: number, url: string) => void): Promise<string> {
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
   let count = 0;
-  server.on("connection", (socket, request) => meet(socket, ++count, request.url ?? ""));
+  server.on("connection", (socket, request) => onConnection(socket, ++count, request.url ?? ""));
   await new Promise((resolve) => server.once("listening", resolve));
   ends.push(() => {
     for (const socket of server.clients) socket.terminate();
@@ -28,7 +28,8 @@ async function serve(meet: (socket: WebSocket, count: number, url: string) => vo
   return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
 }
 
-async function refuse(status: number): Promise<string> {
+/** Start an HTTP server that rejects every WebSocket handshake. */
+async function reject(status: number): Promise<string> {
   const server: Server = createServer((_, response) => response.end());
   server.on("upgrade", (_, socket) => socket.end(`HTTP/1.1 ${status} No\r\ncontent-length: 0\r\n\r\n`));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -36,7 +37,7 @@ async function refuse(status: number): Promise<string> {
   return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
 }
 
-function follow(url: string, options: Options = {}): { client: Client; states: State[] } {
+function connectClient(url: string, options: Options = {}): { client: Client; states: State[] } {
   const client = connect(url, { WebSocket, subjects: [">"], ...options });
   ends.push(() => client.close());
   const states: State[] = [];
@@ -44,11 +45,11 @@ function follow(url: string, options: Options = {}): { client: Client; states: S
   return { client, states };
 }
 
-const say = (socket: WebSocket, ...messages: object[]): void =>
+const send = (socket: WebSocket, ...messages: object[]): void =>
   messages.forEach((message) => socket.send(JSON.stringify(message)));
 
-const begin = (socket: WebSocket): void =>
-  say(socket, welcome(), subscribed("e-1"), { type: "snapshot", events: [], done: true });
+const startSession = (socket: WebSocket): void =>
+  send(socket, welcome(), subscribed("e-1"), { type: "snapshot", events: [], done: true });
 
 const jwt = (name: number): string => `h.${name}.s`;
 
@@ -58,19 +59,19 @@ describe("each close code of the table", () => {
     it(`${code} ${rule.name}: ${rule.reconnect}`, async () => {
       const given: string[] = [];
       const url = await serve((socket, count) => {
-        begin(socket);
+        startSession(socket);
         if (count > 1) return;
-        say(socket, bye(Number(code), `because of ${code}`, code === "1001" ? 40 : null));
+        send(socket, bye(Number(code), `because of ${code}`, code === "1001" ? 40 : null));
         socket.close(Number(code), `because of ${code}`);
       });
       const token = (): string => {
         given.push(jwt(given.length));
         return given.at(-1) ?? "";
       };
-      const { client, states } = follow(url, { token });
+      const { client, states } = connectClient(url, { token });
       await until(() => states.some((state) => state.reason === `because of ${code}`));
-      const [told] = states.filter((state) => state.reason === `because of ${code}`);
-      expect(told?.phase).toBe(returns ? "reconnecting" : "closed");
+      const [reported] = states.filter((state) => state.reason === `because of ${code}`);
+      expect(reported?.phase).toBe(returns ? "reconnecting" : "closed");
       if (returns) await until(() => client.state.phase === "live");
       else await new Promise((resolve) => setTimeout(resolve, 20));
       expect(client.state.phase).toBe(returns ? "live" : "closed");
@@ -78,58 +79,58 @@ describe("each close code of the table", () => {
     });
   }
 
-  it("a code that is not in it is the network's: it comes back", async () => {
+  it("an unknown code counts as a lost connection and is retried", async () => {
     const url = await serve((socket, count) => {
-      begin(socket);
+      startSession(socket);
       if (count === 1) socket.close(4999);
     });
-    const { client, states } = follow(url);
+    const { client, states } = connectClient(url);
     await until(() => states.some((state) => state.phase === "reconnecting"));
     await until(() => client.state.phase === "live");
     expect(states.find((state) => state.phase === "reconnecting")?.reason).toBe("connection lost");
   });
 
-  it("a bye counts more than what becomes of the connection after it", async () => {
+  it("a bye takes precedence over how the connection is closed after it", async () => {
     const url = await serve((socket) => {
-      say(socket, welcome(), bye(4403, "nothing granted"));
+      send(socket, welcome(), bye(4403, "nothing granted"));
       setTimeout(() => socket.terminate(), 20);
     });
-    const { client } = follow(url);
+    const { client } = connectClient(url);
     await until(() => client.state.phase === "closed");
     expect(client.state.reason).toBe("nothing granted");
   });
 });
 
-describe("an answer that is no session", () => {
+describe("a failed handshake", () => {
   for (const status of [401, 403, 429, 503]) {
-    it(`HTTP ${status}: comes back, and says which`, async () => {
-      const { states, client } = follow(await refuse(status));
+    it(`HTTP ${status}: is retried, and the reason contains the status`, async () => {
+      const { states, client } = connectClient(await reject(status));
       await until(() => states.filter((state) => state.phase === "reconnecting").length >= 3);
       expect(client.state.reason).toContain(String(status));
     });
   }
 
-  it("nobody there: comes back, and says so", async () => {
-    const { client } = follow("ws://127.0.0.1:1/ws");
+  it("connection refused: is retried, and reported as the reason", async () => {
+    const { client } = connectClient("ws://127.0.0.1:1/ws");
     await until(() => client.state.phase === "reconnecting");
     expect(client.state.reason).toContain("ECONNREFUSED");
   });
 
-  it("another version: gives up", async () => {
-    const { client } = follow(await serve((socket) => say(socket, welcome({ protocol: "tickertape.v2" }))));
+  it("another protocol version: the client gives up", async () => {
+    const { client } = connectClient(await serve((socket) => send(socket, welcome({ protocol: "tickertape.v2" }))));
     await until(() => client.state.phase === "closed");
     expect(client.state.reason).toBe("the relay speaks tickertape.v2; this client speaks tickertape.v1");
   });
 
-  it("something else than JSON: comes back, and says so", async () => {
-    const { client } = follow(await serve((socket) => socket.send("hello")));
+  it("invalid JSON: is retried, and reported as the reason", async () => {
+    const { client } = connectClient(await serve((socket) => socket.send("hello")));
     await until(() => client.state.phase === "reconnecting");
     expect(client.state.reason).toBe("the relay sent invalid JSON");
   });
 
-  it("no address, no protocol of ours, no WebSocket: gives up", async () => {
+  it("an invalid URL, another scheme, or no WebSocket: the client gives up", async () => {
     for (const url of ["nowhere", "ftp://relay.example/ws"]) {
-      const { client } = follow(url);
+      const { client } = connectClient(url);
       await until(() => client.state.phase === "closed");
       expect(client.state.reason).toMatch(/\S/);
     }
@@ -140,14 +141,14 @@ describe("an answer that is no session", () => {
   });
 });
 
-describe("in between", () => {
-  it("messages of types that it does not know, and what is no message, are passed over", async () => {
-    const { client } = follow(
+describe("during a session", () => {
+  it("messages of unknown types, and JSON that is no message, are ignored", async () => {
+    const { client } = connectClient(
       await serve((socket) => {
-        begin(socket);
+        startSession(socket);
         socket.send("null");
         socket.send("[]");
-        say(socket, { type: "news", text: "of a later version" }, {}, events("e-2", 2));
+        send(socket, { type: "news", text: "from a later version" }, {}, events("e-2", 2));
       }),
     );
     const seqs: number[] = [];
@@ -156,43 +157,43 @@ describe("in between", () => {
     expect(client.state.phase).toBe("live");
   });
 
-  it("a proxy that cuts idle connections costs nothing but a return to its place", async () => {
-    const asked: string[] = [];
+  it("connections cut by a proxy are resumed from the cursor", async () => {
+    const cursors: string[] = [];
     const url = await serve((socket, count, path) => {
-      asked.push(new URLSearchParams(path.split("?")[1]).get("cursor") ?? "");
-      say(socket, welcome(), subscribed(`e-${count}`, count > 1), events(`e-${count + 1}`, count + 1));
+      cursors.push(new URLSearchParams(path.split("?")[1]).get("cursor") ?? "");
+      send(socket, welcome(), subscribed(`e-${count}`, count > 1), events(`e-${count + 1}`, count + 1));
       if (count < 4) setTimeout(() => socket.terminate(), 20);
     });
-    const { client } = follow(url);
+    const { client } = connectClient(url);
     const seqs: number[] = [];
     client.on(">", (event) => seqs.push(event.seq));
     await until(() => seqs.length === 4);
     expect(seqs).toEqual([2, 3, 4, 5]);
-    expect(asked).toEqual(["", "e-2", "e-3", "e-4"]);
+    expect(cursors).toEqual(["", "e-2", "e-3", "e-4"]);
   });
 
-  it("a handler that throws hides no event from the others", async () => {
-    const heard: unknown[] = [];
+  it("a handler that throws does not affect other handlers", async () => {
+    const uncaught: unknown[] = [];
     const before = process.listeners("uncaughtException");
     process.removeAllListeners("uncaughtException");
-    process.on("uncaughtException", (error) => heard.push(error.message));
+    process.on("uncaughtException", (error) => uncaught.push(error.message));
     ends.push(() => {
       process.removeAllListeners("uncaughtException");
       for (const listener of before) process.on("uncaughtException", listener);
     });
-    const { client } = follow(
+    const { client } = connectClient(
       await serve((socket) => {
-        begin(socket);
-        say(socket, events("e-3", 2, 3));
+        startSession(socket);
+        send(socket, events("e-3", 2, 3));
       }),
     );
     const seqs: number[] = [];
     client.on(">", () => {
-      throw new Error("of the handler");
+      throw new Error("handler failed");
     });
     client.on(">", (event) => seqs.push(event.seq));
-    await until(() => seqs.length === 2 && heard.length === 2);
-    expect(heard).toEqual(["of the handler", "of the handler"]);
+    await until(() => seqs.length === 2 && uncaught.length === 2);
+    expect(uncaught).toEqual(["handler failed", "handler failed"]);
     expect(client.cursor).toBe("e-3");
   });
 });

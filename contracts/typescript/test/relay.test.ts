@@ -1,4 +1,4 @@
-/** The client with a real relay, which is killed, restarted and cut off from NATS. */
+/** Client with a real relay that is killed, restarted and disconnected from NATS. */
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
@@ -23,7 +23,7 @@ class Counted extends WebSocket {
   }
 }
 
-function follow(url: string, options: Options = {}): Client {
+function connectClient(url: string, options: Options = {}): Client {
   const client = connect(url, { WebSocket: Counted, ...options });
   open.push(client);
   return client;
@@ -35,9 +35,9 @@ function collect(client: Client, pattern: string): Received[] {
   return events;
 }
 
-const seqs = (events: Received[]): number[] => events.filter((one) => !one.snapshot).map((one) => one.seq);
+const seqs = (events: Received[]): number[] => events.filter(({ snapshot }) => !snapshot).map(({ seq }) => seq);
 const range = ([first, last]: [number, number]): number[] =>
-  Array.from({ length: last - first + 1 }, (_, place) => first + place);
+  Array.from({ length: last - first + 1 }, (_, index) => first + index);
 const live = (client: Client): Promise<void> => until(() => client.state.phase === "live", "live");
 
 beforeEach(() => {
@@ -55,8 +55,8 @@ describe("without tokens", () => {
   });
   afterAll(() => desk.close());
 
-  it("serves many handlers over one socket, each with what its pattern selects", async () => {
-    const client = follow(desk.url);
+  it("serves many handlers over one socket, each according to its pattern", async () => {
+    const client = connectClient(desk.url);
     const errors = collect(client, "log.error.>");
     const all = collect(client, "log.>");
     const gateways = collect(client, "gateway.status.>");
@@ -73,10 +73,10 @@ describe("without tokens", () => {
     expect(sockets).toBe(1);
   });
 
-  it("adds and removes handlers in mid-session without losing its place", async () => {
-    const client = follow(desk.url);
-    const asked: string[][] = [];
-    client.onMessage((message) => message.type === "subscribed" && asked.push(message.subjects));
+  it("adds and removes handlers during a session without losing events", async () => {
+    const client = connectClient(desk.url);
+    const subscriptions: string[][] = [];
+    client.onMessage((message) => message.type === "subscribed" && subscriptions.push(message.subjects));
     const infos = collect(client, "log.info.>");
     await live(client);
     const publishing = desk.lines(3_000, { text: "busy" });
@@ -91,34 +91,34 @@ describe("without tokens", () => {
     await until(() => infos.at(-1)?.seq === sent[1]);
     expect(seqs(infos)).toEqual(range(sent));
     expect(sockets).toBe(1);
-    // Once for each turn of the event loop: first on, then off and on together, and the last off.
-    expect(asked.length).toBeLessThanOrEqual(22);
-    expect(asked.at(-1)).toEqual(["gateway.status.>", "log.info.>"]);
+    // One per turn of the event loop: the first addition, then a removal and an addition at a time, and the last removal.
+    expect(subscriptions.length).toBeLessThanOrEqual(22);
+    expect(subscriptions.at(-1)).toEqual(["gateway.status.>", "log.info.>"]);
     for (const events of changes)
-      expect(events.map((one) => one.subject)).toContain("gateway.status.ctp.standing");
+      expect(events.map(({ subject }) => subject)).toContain("gateway.status.ctp.standing");
   });
 
-  it("follows something else from the same place on, when the filter changes", async () => {
-    const client = follow(desk.url, { subjects: ["log.>"], level: "WARN" });
+  it("changes the filter without losing or repeating events", async () => {
+    const client = connectClient(desk.url, { subjects: ["log.>"], level: "WARN" });
     const events = collect(client, "log.>");
     await live(client);
     await desk.lines(1);
     const errors = await desk.lines(1, { level: "ERROR" });
-    await until(() => events.length === 1, "what passes the first filter is there");
-    const asked: string[] = [];
-    client.onMessage((message) => message.type === "subscribed" && asked.push(message.level));
+    await until(() => events.length === 1, "the event that passes the first filter");
+    const levels: string[] = [];
+    client.onMessage((message) => message.type === "subscribed" && levels.push(message.level));
     client.setFilter({ subjects: ["log.info.>"] });
     client.setFilter({ subjects: ["log.>"], level: "INFO" });
-    await until(() => asked.length === 1, "the relay answers the last filter");
+    await until(() => levels.length === 1, "the answer to the last filter");
     const infos = await desk.lines(2);
     await until(() => events.length === 3);
     expect(seqs(events)).toEqual([...range(errors), ...range(infos)]);
-    expect(asked).toEqual(["INFO"]);
+    expect(levels).toEqual(["INFO"]);
     expect(sockets).toBe(1);
   });
 
-  it("shows a late handler how things stand, also when its pattern was asked for already", async () => {
-    const client = follow(desk.url);
+  it("sends a snapshot to a late handler, even if its pattern is subscribed already", async () => {
+    const client = connectClient(desk.url);
     const first = collect(client, "gateway.status.>");
     await until(() => first.length > 0);
     const second = collect(client, "gateway.status.>");
@@ -126,8 +126,8 @@ describe("without tokens", () => {
     expect(second[0]).toMatchObject({ snapshot: true });
   });
 
-  it("loses nothing and repeats nothing when the relay is killed, again and again", async () => {
-    const client = follow(desk.url, { mode: "complete" });
+  it("neither loses nor repeats an event when the relay is killed twice", async () => {
+    const client = connectClient(desk.url, { mode: "complete" });
     const phases: State["phase"][] = [];
     client.onState((state) => phases.push(state.phase));
     const events = collect(client, "log.>");
@@ -135,10 +135,10 @@ describe("without tokens", () => {
     const publishing = desk.lines(6_000, { pause: 0.2 });
     for (const kills of [1, 2]) {
       const before = events.length;
-      await until(() => events.length > before + 500, `events come before kill ${kills}`);
+      await until(() => events.length > before + 500, `events arrive before kill ${kills}`);
       await desk.do("kill");
       await desk.do("start");
-      // What the handlers want changes in the middle of it, too.
+      // The set of handlers changes during the outage, too.
       client.on("gateway.status.>", () => {});
     }
     const sent = await publishing;
@@ -149,8 +149,8 @@ describe("without tokens", () => {
     expect(phases.slice(-2)).toEqual(["catching-up", "live"]);
   });
 
-  it("comes back after an orderly end, at the time that the relay named", async () => {
-    const client = follow(desk.url);
+  it("reconnects after a graceful shutdown, after the delay that the relay set", async () => {
+    const client = connectClient(desk.url);
     const events = collect(client, "log.>");
     await live(client);
     let retryAfter: number | null = null;
@@ -159,7 +159,7 @@ describe("without tokens", () => {
     });
     const reasons: string[] = [];
     client.onState((state) => reasons.push(state.reason));
-    const said = performance.now();
+    const stoppedAt = performance.now();
     await desk.do("stop");
     expect(retryAfter).toBeTypeOf("number");
     expect(client.state.phase).toBe("reconnecting");
@@ -168,20 +168,20 @@ describe("without tokens", () => {
     await desk.do("start");
     await until(() => events.length === 3);
     expect(seqs(events)).toEqual(range(sent));
-    expect(performance.now() - said).toBeGreaterThan(Number(retryAfter));
+    expect(performance.now() - stoppedAt).toBeGreaterThan(Number(retryAfter));
   });
 
-  it("goes on where the client before it ended, with a store; and shows how things stand", async () => {
+  it("resumes from the stored cursor of a previous client, and gets a snapshot", async () => {
     let kept: string | null = null;
     const cursorStore = { load: () => kept, save: (cursor: string) => void (kept = cursor) };
-    const before = follow(desk.url, { cursorStore });
+    const before = connectClient(desk.url, { cursorStore });
     const events = collect(before, "log.>");
     await live(before);
     const first = await desk.lines(5);
     await until(() => events.length === 5 && kept !== null && before.cursor === kept);
     before.close();
     const second = await desk.lines(5);
-    const after = follow(desk.url, { cursorStore });
+    const after = connectClient(desk.url, { cursorStore });
     const rest = collect(after, "log.>");
     const gateways = collect(after, "gateway.>");
     await until(() => rest.length === 5 && gateways.length > 0);
@@ -190,8 +190,8 @@ describe("without tokens", () => {
     expect(gateways[0]?.snapshot).toBe(true);
   });
 
-  it("begins in the past with since, and says when it has caught up", async () => {
-    const client = follow(desk.url, { since: "earliest", mode: "complete" });
+  it("starts in the past with since, and reports when it has caught up", async () => {
+    const client = connectClient(desk.url, { since: "earliest", mode: "complete" });
     const phases: string[] = [];
     client.onState((state) => phases.push(state.phase));
     const events = collect(client, ">");
@@ -200,22 +200,22 @@ describe("without tokens", () => {
     expect(events[0]?.seq).toBe(1);
   });
 
-  it("says when the relay loses NATS, and when it is back", async () => {
-    const client = follow(desk.url, { subjects: ["log.>"] });
+  it("reports when the relay loses and regains its connection to NATS", async () => {
+    const client = connectClient(desk.url, { subjects: ["log.>"] });
     await live(client);
-    const heard: boolean[] = [];
-    client.onUpstream(({ connected }) => heard.push(connected));
+    const reported: boolean[] = [];
+    client.onUpstream(({ connected }) => reported.push(connected));
     await desk.do("nats_stop");
-    await until(() => heard.length === 1);
+    await until(() => reported.length === 1);
     expect(client.upstream.connected).toBe(false);
     await desk.do("nats_start");
-    await until(() => heard.length === 2);
-    expect(heard).toEqual([false, true]);
+    await until(() => reported.length === 2);
+    expect(reported).toEqual([false, true]);
     expect(client.state.phase).toBe("live");
   });
 
-  it("hands on an event of a type that it does not know", async () => {
-    const client = follow(desk.url);
+  it("delivers an event of an unknown type", async () => {
+    const client = connectClient(desk.url);
     const events = collect(client, "system.>");
     await live(client);
     const body = { event_type: "my_own", timestamp: "2025-06-24T10:30:45.123Z", price: 1.5 };
@@ -224,8 +224,8 @@ describe("without tokens", () => {
     expect(events[0]?.event).toEqual(body);
   });
 
-  it("takes 100 000 events without growing", async () => {
-    const client = follow(desk.url, { mode: "complete" });
+  it("receives 100 000 events without leaking memory", async () => {
+    const client = connectClient(desk.url, { mode: "complete" });
     let count = 0;
     let last = 0;
     let ordered = true;
@@ -251,13 +251,13 @@ describe("without tokens", () => {
   });
 });
 
-describe("with a slow rate", () => {
+describe("with a low rate limit", () => {
   const desk = new Desk();
   beforeAll(() => desk.relay({ options: ["--client-rate", "10"] }));
   afterAll(() => desk.close());
 
-  it("tells of gaps, and what came and what is missing make the whole", async () => {
-    const client = follow(desk.url);
+  it("reports gaps: received and missing events add up to the published ones", async () => {
+    const client = connectClient(desk.url);
     const gaps: GapMessage[] = [];
     client.onGap((gap) => gaps.push(gap));
     const events = collect(client, "log.>");
@@ -275,35 +275,35 @@ describe("with tokens", () => {
   beforeAll(() => desk.relay({ auth: true, options: ["--jwt-leeway", "0"] }));
   afterAll(() => desk.close());
 
-  it("renews its token on the running socket", async () => {
+  it("renews its token within the session", async () => {
     const ends: (string | null | undefined)[] = [];
-    let asked = 0;
-    // A token with less than a minute left is warned of at once.
-    const token = (): Promise<string> => desk.do<string>("token", { life: asked++ ? 3600 : 30 });
-    const client = follow(desk.url, { token });
+    let calls = 0;
+    // The relay immediately warns of a token that expires in less than a minute.
+    const token = (): Promise<string> => desk.do<string>("token", { life: calls++ ? 3600 : 30 });
+    const client = connectClient(desk.url, { token });
     client.onMessage((message) => message.type === "subscribed" && ends.push(message.expires_at));
     const events = collect(client, "log.>");
     await until(() => ends.length === 2);
     const sent = await desk.lines(3);
     await until(() => events.length === 3);
     expect(seqs(events)).toEqual(range(sent));
-    expect(asked).toBe(2);
+    expect(calls).toBe(2);
     expect(sockets).toBe(1);
     expect(Date.parse(ends[1] ?? "") - Date.parse(ends[0] ?? "")).toBeGreaterThan(3_000_000);
   });
 
-  it("comes back with another token when one has ended, and loses nothing", async () => {
-    let asked = 0;
+  it("reconnects with another token when one has expired, without losing events", async () => {
+    let calls = 0;
     const given: string[] = [];
     const phases: string[] = [];
     const token = async (): Promise<string> => {
-      // Whatever is to renew the first while it lasts comes to nothing.
-      if (++asked > 1 && !phases.includes("reconnecting")) throw new Error("no");
-      const one = await desk.do<string>("token", { life: asked === 1 ? 8 : 3600 });
-      given.push(one);
-      return one;
+      // Renewals of the first token fail while it is valid.
+      if (++calls > 1 && !phases.includes("reconnecting")) throw new Error("no");
+      const jwt = await desk.do<string>("token", { life: calls === 1 ? 8 : 3600 });
+      given.push(jwt);
+      return jwt;
     };
-    const client = follow(desk.url, { token });
+    const client = connectClient(desk.url, { token });
     const events = collect(client, "log.>");
     client.onState((state) => phases.push(state.phase)); // from the start: a busy machine may take longer than the token
     await live(client);
@@ -315,24 +315,24 @@ describe("with tokens", () => {
     expect(new Set(given).size).toBe(2);
   });
 
-  it("gives up when it is given a refused token again", async () => {
+  it("gives up when token() returns a rejected token again", async () => {
     const token = await desk.do<string>("token", { life: -100 });
-    const client = follow(desk.url, { token: () => token, subjects: [">"] });
+    const client = connectClient(desk.url, { token: () => token, subjects: [">"] });
     await until(() => client.state.phase === "closed");
     expect(client.state.reason).toMatch(/rejected the token \(.+\) and token\(\) returned the same one again/);
     expect(client.state.reason).not.toContain(token);
     expect(sockets).toBe(1);
   });
 
-  it("gives up without a token, and says what is wanted", async () => {
-    const client = follow(desk.url, { subjects: [">"] });
+  it("gives up without a token option, and names the reason", async () => {
+    const client = connectClient(desk.url, { subjects: [">"] });
     await until(() => client.state.phase === "closed");
     expect(client.state.reason).toMatch(/^the relay requires a token/);
   });
 
-  it("gives up where nothing is granted", async () => {
+  it("gives up if the token grants none of the subjects", async () => {
     const token = (): Promise<string> => desk.do("token", { subjects: ["log.>"] });
-    const client = follow(desk.url, { token, subjects: ["gateway.>"] });
+    const client = connectClient(desk.url, { token, subjects: ["gateway.>"] });
     await until(() => client.state.phase === "closed");
     expect(client.state.reason).toMatch(/\S/);
   });

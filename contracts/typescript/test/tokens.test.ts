@@ -1,243 +1,243 @@
-/** When the client asks for a token, which one it uses, and when it gives up. */
+/** When the client calls token(), which token it uses, and when it gives up. */
 
 import { describe, expect, it, vi } from "vitest";
 
-import { follow, ownTime, pass, wait } from "./clock.js";
+import { connectClient, useFakeTime, advance, wait } from "./clock.js";
 import { bye, FakeSocket, subscribed } from "./fake.js";
 
 const JWT = (name: string): string => `h.${name}.s`;
 
-ownTime();
+useFakeTime();
 
 describe("a token", () => {
-  it("goes with the first request, beside the protocol, and never into the address", async () => {
-    await follow({ token: () => Promise.resolve(JWT("one")) });
+  it("is sent as a subprotocol and never in the URL", async () => {
+    await connectClient({ token: () => Promise.resolve(JWT("one")) });
     expect(FakeSocket.last.protocols).toEqual(["tickertape.v1", "bearer.h.one.s"]);
     expect(FakeSocket.last.url).not.toContain("h.one.s");
   });
 
-  it("is asked for again after a refusal, with a wait", async () => {
-    let asked = 0;
-    const client = await follow({ token: () => Promise.resolve(JWT(String(asked++))) });
-    FakeSocket.last.says(bye(4401, "expired"));
-    FakeSocket.last.ends(4401);
+  it("is requested again after a rejection, with a backoff", async () => {
+    let calls = 0;
+    const client = await connectClient({ token: () => Promise.resolve(JWT(String(calls++))) });
+    FakeSocket.last.receive(bye(4401, "expired"));
+    FakeSocket.last.disconnect(4401);
     expect(client.state).toMatchObject({ phase: "reconnecting", reason: "expired" });
     expect(wait(client)).toBeLessThanOrEqual(500);
-    await pass(500);
+    await advance(500);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.1.s");
-    FakeSocket.last.begins();
+    FakeSocket.last.startSession();
     expect(client.state.phase).toBe("live");
   });
 
-  it("is refused five times at most", async () => {
+  it("can be rejected five times at most", async () => {
     vi.spyOn(Math, "random").mockReturnValue(0);
-    let asked = 0;
-    const client = await follow({ token: () => Promise.resolve(JWT(String(asked++))) });
+    let calls = 0;
+    const client = await connectClient({ token: () => Promise.resolve(JWT(String(calls++))) });
     for (let n = 0; n < 5; n++) {
-      FakeSocket.last.ends(4401, "wrong key");
-      await pass(0);
+      FakeSocket.last.disconnect(4401, "wrong key");
+      await advance(0);
     }
     vi.mocked(Math.random).mockRestore();
     expect(client.state).toEqual({ phase: "closed", reason: "the relay rejected every token: wrong key" });
-    expect(asked).toBe(5);
+    expect(calls).toBe(5);
   });
 
-  it("that was taken makes up for those that were refused before", async () => {
+  it("that is accepted resets the count of rejections", async () => {
     vi.spyOn(Math, "random").mockReturnValue(0);
-    let asked = 0;
-    const client = await follow({ token: () => Promise.resolve(JWT(String(asked++))) });
+    let calls = 0;
+    const client = await connectClient({ token: () => Promise.resolve(JWT(String(calls++))) });
     for (const round of [1, 2, 3]) {
       for (let n = 0; n < 4; n++) {
-        FakeSocket.last.ends(4401, `in round ${round}`);
-        await pass(0);
+        FakeSocket.last.disconnect(4401, `in round ${round}`);
+        await advance(0);
       }
-      FakeSocket.last.begins("e-1");
+      FakeSocket.last.startSession("e-1");
       expect(client.state.phase).toMatch(/live|catching-up/);
     }
     vi.mocked(Math.random).mockRestore();
   });
 
-  it("that cannot be had is asked for a few times, and the reason told", async () => {
-    let asked = 0;
+  it("that cannot be obtained is requested five times, and the reason is reported", async () => {
+    let calls = 0;
     const token = (): Promise<string> => {
-      asked++;
+      calls++;
       return Promise.reject(new Error("no one is logged in"));
     };
-    const client = await follow({ token });
+    const client = await connectClient({ token });
     expect(client.state).toMatchObject({
       phase: "reconnecting",
       reason: "token() failed: no one is logged in",
     });
-    await pass(60_000);
+    await advance(60_000);
     expect(client.state).toEqual({ phase: "closed", reason: "token() failed: no one is logged in" });
-    expect(asked).toBe(5);
+    expect(calls).toBe(5);
     client.reconnect();
-    await pass(60_000);
-    expect(asked).toBe(10);
+    await advance(60_000);
+    expect(calls).toBe(10);
   });
 
-  it("that is none ends it, without the text", async () => {
-    const client = await follow({ token: () => "secret words" });
+  it("that is not a JWT closes the client, and is not part of the reason", async () => {
+    const client = await connectClient({ token: () => "secret words" });
     expect(client.state).toEqual({
       phase: "closed",
       reason: "token() did not return a JWT: expected three parts separated by dots",
     });
   });
 
-  it("is asked for until there is a new one, when it ends soon", async () => {
+  it("that expires soon is requested until there is a new one", async () => {
     let now = JWT("old");
-    const client = await follow({ token: () => now });
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(5_000);
+    const client = await connectClient({ token: () => now });
+    FakeSocket.last.startSession();
+    FakeSocket.last.receive({ type: "token_expiring", expires_at: "" });
+    await advance(5_000);
     expect(FakeSocket.last.sent).toEqual([]);
     now = JWT("new");
-    await pass(10_000);
+    await advance(10_000);
     expect(FakeSocket.last.sent).toEqual([{ type: "auth", token: JWT("new") }]);
-    // It cannot be looked at now: the same once more, later.
-    FakeSocket.last.says({ type: "error", code: "unavailable", message: "keys", retry: true, ref: "auth" });
-    await pass(5_000);
+    // The relay cannot verify it now: the client sends it again later.
+    FakeSocket.last.receive({ type: "error", code: "unavailable", message: "keys", retry: true, ref: "auth" });
+    await advance(5_000);
     expect(FakeSocket.last.sent.length).toBe(2);
-    FakeSocket.last.says(subscribed("e-1", true));
-    FakeSocket.last.ends();
-    await pass(1_000);
+    FakeSocket.last.receive(subscribed("e-1", true));
+    FakeSocket.last.disconnect();
+    await advance(1_000);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.new.s");
     expect(client.state.phase).toBe("reconnecting");
   });
 
-  it("in use is used on when the next one is refused; when it ended itself, the next one is", async () => {
+  it("stays in use if the next one is rejected; if it expired itself, the next one is used", async () => {
     const given = [JWT("a"), JWT("b"), JWT("c")];
-    await follow({ token: () => given.shift() ?? JWT("d") });
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(0);
-    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
-    FakeSocket.last.ends(4401);
-    await pass(500);
+    await connectClient({ token: () => given.shift() ?? JWT("d") });
+    FakeSocket.last.startSession();
+    FakeSocket.last.receive({ type: "token_expiring", expires_at: "" });
+    await advance(0);
+    FakeSocket.last.receive({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.disconnect(4401);
+    await advance(500);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.a.s");
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(0);
-    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: null });
-    FakeSocket.last.ends(4401);
-    await pass(1_000);
+    FakeSocket.last.startSession();
+    FakeSocket.last.receive({ type: "token_expiring", expires_at: "" });
+    await advance(0);
+    FakeSocket.last.receive({ type: "error", code: "unauthorized", message: "", retry: true, ref: null });
+    FakeSocket.last.disconnect(4401);
+    await advance(1_000);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.c.s");
   });
 
-  it("that there is none of lets the relay say whether it needs one", async () => {
+  it("that is null lets the relay decide whether it requires one", async () => {
     let given: string | null = null;
-    const client = await follow({ token: () => given });
+    const client = await connectClient({ token: () => given });
     expect(FakeSocket.last.protocols).toEqual(["tickertape.v1"]);
-    FakeSocket.last.begins();
-    FakeSocket.last.ends();
-    await pass(500);
-    FakeSocket.last.says(bye(4401, "a token is needed"));
-    FakeSocket.last.ends(4401);
+    FakeSocket.last.startSession();
+    FakeSocket.last.disconnect();
+    await advance(500);
+    FakeSocket.last.receive(bye(4401, "a token is needed"));
+    FakeSocket.last.disconnect(4401);
     expect(client.state).toMatchObject({ phase: "reconnecting", reason: "a token is needed" });
     given = JWT("late");
-    await pass(1_000);
+    await advance(1_000);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.late.s");
   });
 
-  it("is renewed when the page says so", async () => {
+  it("is renewed on renew()", async () => {
     let now: string | null = JWT("old");
-    const client = await follow({ token: () => now });
+    const client = await connectClient({ token: () => now });
     client.renew();
-    await pass(0);
+    await advance(0);
     expect(FakeSocket.last.sent).toEqual([]);
-    FakeSocket.last.begins();
+    FakeSocket.last.startSession();
     now = JWT("new");
     client.renew();
-    await pass(0);
+    await advance(0);
     expect(FakeSocket.last.sent).toEqual([{ type: "auth", token: JWT("new") }]);
   });
 
-  it("is not taken by the answer to a filter, and costs the one in use nothing when it is refused", async () => {
+  it("is not accepted by the answer to a filter; its rejection does not affect the current one", async () => {
     let now = JWT("good");
-    const client = await follow({ token: () => now });
-    const taken: string[] = [];
-    client.onRenewal((token) => taken.push(token));
-    FakeSocket.last.begins();
+    const client = await connectClient({ token: () => now });
+    const accepted: string[] = [];
+    client.onRenewal((token) => accepted.push(token));
+    FakeSocket.last.startSession();
     client.setFilter({ subjects: ["gateway.>"] });
-    await pass(0);
+    await advance(0);
     now = JWT("bad");
     client.renew();
-    await pass(0);
+    await advance(0);
     expect(FakeSocket.last.sent.map(({ type }) => type)).toEqual(["subscribe", "auth"]);
-    FakeSocket.last.says(subscribed("e-1"));
-    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
-    FakeSocket.last.ends(4401);
-    await pass(500);
+    FakeSocket.last.receive(subscribed("e-1"));
+    FakeSocket.last.receive({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.disconnect(4401);
+    await advance(500);
     expect(client.state.phase).toBe("reconnecting");
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.good.s");
-    expect(taken).toEqual([]);
+    expect(accepted).toEqual([]);
   });
 
-  it("is taken in the order in which it was sent, and the one after it may be refused", async () => {
+  it("is accepted in the order of sending, even if the following one is rejected", async () => {
     let now = JWT("a");
-    const client = await follow({ token: () => now });
-    const taken: string[] = [];
-    client.onRenewal((token) => taken.push(token));
-    FakeSocket.last.begins();
+    const client = await connectClient({ token: () => now });
+    const accepted: string[] = [];
+    client.onRenewal((token) => accepted.push(token));
+    FakeSocket.last.startSession();
     for (const name of ["b", "c"]) {
       now = JWT(name);
       client.renew();
-      await pass(0);
+      await advance(0);
     }
     client.setFilter({ subjects: ["gateway.>"] });
-    await pass(0);
-    FakeSocket.last.says(subscribed("e-1", true));
-    expect(taken).toEqual([JWT("b")]);
-    FakeSocket.last.says({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
-    FakeSocket.last.ends(4401);
-    await pass(500);
+    await advance(0);
+    FakeSocket.last.receive(subscribed("e-1", true));
+    expect(accepted).toEqual([JWT("b")]);
+    FakeSocket.last.receive({ type: "error", code: "unauthorized", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.disconnect(4401);
+    await advance(500);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.b.s");
   });
 
-  it("that cannot be looked at is not taken by the answer to a filter", async () => {
+  it("that the relay cannot verify is not accepted by the answer to a filter", async () => {
     let now = JWT("a");
-    const client = await follow({ token: () => now });
-    FakeSocket.last.begins();
+    const client = await connectClient({ token: () => now });
+    FakeSocket.last.startSession();
     now = JWT("b");
     client.renew();
-    await pass(0);
+    await advance(0);
     client.setFilter({ subjects: ["gateway.>"] });
-    await pass(0);
-    FakeSocket.last.says({ type: "error", code: "unavailable", message: "", retry: true, ref: "auth" });
-    FakeSocket.last.says(subscribed("e-1"));
-    FakeSocket.last.ends();
-    await pass(500);
+    await advance(0);
+    FakeSocket.last.receive({ type: "error", code: "unavailable", message: "", retry: true, ref: "auth" });
+    FakeSocket.last.receive(subscribed("e-1"));
+    FakeSocket.last.disconnect();
+    await advance(500);
     expect(FakeSocket.last.protocols[1]).toBe("bearer.h.a.s");
   });
 
-  it("is not asked for any more once the relay took the next one", async () => {
+  it("is not requested any more once the relay accepted the next one", async () => {
     let now = JWT("old");
-    let asked = 0;
+    let calls = 0;
     let answer: ((token: string) => void) | null = null;
     let slow = false;
-    const client = await follow({
+    const client = await connectClient({
       token: () => {
-        asked++;
+        calls++;
         return slow ? new Promise((resolve) => (answer = resolve)) : now;
       },
     });
-    FakeSocket.last.begins();
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    await pass(0);
+    FakeSocket.last.startSession();
+    FakeSocket.last.receive({ type: "token_expiring", expires_at: "" });
+    await advance(0);
     now = JWT("new");
     client.renew();
-    await pass(0);
-    // Asked once more before the answer is there.
+    await advance(0);
+    // Another request is in progress before the relay's answer arrives.
     slow = true;
-    FakeSocket.last.says({ type: "token_expiring", expires_at: "" });
-    FakeSocket.last.says(subscribed("e-1", true));
+    FakeSocket.last.receive({ type: "token_expiring", expires_at: "" });
+    FakeSocket.last.receive(subscribed("e-1", true));
     (answer as unknown as (token: string) => void)(now);
-    asked = 0;
+    calls = 0;
     for (let n = 0; n < 12; n++) {
-      await pass(5_000);
-      FakeSocket.last.says({ type: "heartbeat", cursor: "e-1", time: "" });
+      await advance(5_000);
+      FakeSocket.last.receive({ type: "heartbeat", cursor: "e-1", time: "" });
     }
-    expect(asked).toBe(0);
+    expect(calls).toBe(0);
     expect(client.state.phase).toBe("live");
   });
 });

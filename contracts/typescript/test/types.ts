@@ -1,4 +1,4 @@
-/** What the types promise; read by tsc alone. */
+/** Compile-time tests of the types. */
 
 import {
   connect,
@@ -20,7 +20,7 @@ import { useGateways, useLogs } from "../src/react.js";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 
-/** Holds when both types are one and the same. */
+/** Compiles only if both types are identical. */
 function same<A, B>(_: Same<A, B>): void {}
 
 interface OrderFilled {
@@ -78,13 +78,13 @@ export function routes(message: RelayMessage): unknown {
     case "gap":
       return message.dropped;
     default:
-      // @ts-expect-error: not all of the others have one
+      // @ts-expect-error: not all of the other messages have a cursor
       return message.cursor;
   }
 }
 
 export function states(state: State): number | null {
-  // @ts-expect-error: only while it reconnects
+  // @ts-expect-error: only in phase reconnecting
   void state.retryAt;
   return state.phase === "reconnecting" ? state.retryAt : 0;
 }

@@ -1,12 +1,12 @@
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
-// This app is a project of its own, whatever lock files lie above it.
+// Set the root explicitly: Next.js would infer it from lock files in parent folders.
 const root = dirname(fileURLToPath(import.meta.url));
 
 export default {
   outputFileTracingRoot: root,
-  // It runs where it was built: to look for what a copy elsewhere would need takes as long as all else of the build.
+  // The app runs where it was built: tracing the files for a deployment would double the build time.
   outputFileTracingExcludes: { "next-server": ["**/*"] },
   turbopack: { root },
 };

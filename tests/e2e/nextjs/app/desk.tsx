@@ -10,7 +10,7 @@ export function Desk({ url }: { url?: string }) {
         <Connection />
         <Gateways />
         <Logs />
-        <Seen />
+        <Received />
       </main>
     </TickertapeProvider>
   );
@@ -25,10 +25,10 @@ function Connection() {
         <b>{state.phase}</b> <span id="reason">{state.reason}</span>
       </p>
       {state.phase === "reconnecting" && client?.cursor === null && (
-        // A browser does not tell a page which of the two it is.
-        <p role="alert">Never connected: the relay is away, or does not allow this page.</p>
+        // A browser does not tell a page which of the two applies.
+        <p role="alert">Never connected: the relay is unreachable or does not allow this origin.</p>
       )}
-      {!upstream.connected && <p role="alert">The relay does not hear from NATS.</p>}
+      {!upstream.connected && <p role="alert">The relay has no connection to NATS.</p>}
     </header>
   );
 }
@@ -45,7 +45,7 @@ function Gateways() {
           </li>
         ))}
       </ul>
-      {gateways.length === 0 && <p>None yet.</p>}
+      {gateways.length === 0 && <p>No gateways yet.</p>}
     </section>
   );
 }
@@ -63,7 +63,7 @@ function Logs() {
             </li>
           ) : (
             <li key={row.key} data-gap={row.gap.reason}>
-              {row.gap.dropped ?? "some"} events will not come: {row.gap.reason}
+              {row.gap.dropped ?? "unknown number of"} events dropped: {row.gap.reason}
             </li>
           ),
         )}
@@ -72,15 +72,15 @@ function Logs() {
   );
 }
 
-/** The numbers of all that happened since the page is up, as they came: one that is missing, or there twice, shows. */
-function Seen() {
+/** Show the sequences of all events in the order of arrival, so that a test detects lost and repeated ones. */
+function Received() {
   const [seqs, setSeqs] = useState<readonly number[]>([]);
   useEvents(">", ({ seq, snapshot }) => {
-    if (!snapshot) setSeqs((before) => [...before, seq]);
+    if (!snapshot) setSeqs((previous) => [...previous, seq]);
   });
   return (
     <p>
-      Seen: <output id="seen">{seqs.join(" ")}</output>
+      Received: <output id="received">{seqs.join(" ")}</output>
     </p>
   );
 }

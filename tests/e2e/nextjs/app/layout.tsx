@@ -6,7 +6,7 @@ import "./page.css";
 
 export const metadata: Metadata = {
   title: "Desk",
-  // No icon: a browser would ask for one that is not there, and say so in its console.
+  // An empty icon, because a request for a missing one would log an error in the console.
   icons: { icon: "data:," },
 };
 
@@ -15,7 +15,7 @@ export default function Layout({ children }: { children: ReactNode }) {
     <html lang="en">
       <body>
         <nav>
-          <Link href="/">Address of the request</Link> <Link href="/public">Address of the build</Link>
+          <Link href="/">URL set per request</Link> <Link href="/public">URL set at build time</Link>
         </nav>
         {children}
       </body>

@@ -1,6 +1,6 @@
 import { Desk } from "../desk";
 
-/** Rendered once, by the build: where the relay is, is what NEXT_PUBLIC_WS_URL was then. */
+/** Render at build time, with the relay's URL from NEXT_PUBLIC_WS_URL. */
 export default function Page() {
   return <Desk />;
 }
