@@ -1,9 +1,10 @@
-"""The hub: events go in, batches come out. It owns log, snapshot, fan-out and sessions.
+"""Hub: receives events, sends batches, and owns the event log, the snapshot, the fan-out and the sessions.
 
 Invariants:
 
-1. Events are published in stream order, each once; the ingest sees to it.
-2. What the stream loses is told to every session that would have had it, before any later cursor.
+1. Events are published in stream order, each once; the ingest guarantees it.
+2. Every session that would have received an event that the stream lost gets a gap for it, before any later
+   cursor.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,25 +25,25 @@ TICK: Final = 1.0
 """Seconds between two calls of ``tick``."""
 
 
-def _unreported(session: str, error: Exception) -> None:
-    """Raise the error, so that it does not pass unseen where no log is read."""
+def _raise(session: str, error: Exception) -> None:
+    """Raise an internal error, so that it cannot go unnoticed without a reporter."""
     raise error
 
 
 class Hub:
-    """One log, many cursors.
+    """Hub of one event log and many cursors.
 
     Args:
-        settings: what an operator sets.
-        wake: called when there is something to flush and nothing was before.
-        fetch: called when a replay chunk of the stream is wanted; None when the stream cannot be read.
-        ask: called with a session whose position only the stream can tell; ``sessions.located`` answers. Its
-            ``locating`` says what it wants: a cursor that is ahead of the relay, or a time before the log.
-        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
-        report: called once with the id of a session that an internal error ends, and that error.
+        settings: settings of the hub.
+        wake: called when a flush is needed; not called again before that flush.
+        fetch: called when a replay chunk is requested; None if the stream cannot be read.
+        locate: called with a session whose position only the stream knows: ``locating`` has a cursor ahead of
+            the relay, or a time before the log. The caller answers with ``sessions.located``.
+        verify: returns the grant of a token, or raises ProtocolError; None without authentication.
+        report: called once for a session that an internal error ends, with its id and the error.
 
     Attributes:
-        begun: how often it began in a stream, or in what a failure left of one.
+        generation: number of calls of ``begin``; it changes when the stream is replaced or has lost events.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class Hub:
         settings: HubSettings,
         wake: Callable[[], None],
         fetch: Callable[[], None] | None = None,
-        ask: Callable[[Session], None] | None = None,
+        locate: Callable[[Session], None] | None = None,
         verify: Callable[[str], Grant] | None = None,
-        report: Callable[[str, Exception], None] = _unreported,
+        report: Callable[[str, Exception], None] = _raise,
     ) -> None:
         self.settings = settings
         self.stats = Stats()
@@ -60,7 +61,7 @@ class Hub:
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
         self.sessions = Sessions(
-            settings, self.log, self.snapshot, self.fanout, self.stats, ask, verify, report
+            settings, self.log, self.snapshot, self.fanout, self.stats, locate, verify, report
         )
         self.generation = 0
         self._heartbeat_at = 0.0
@@ -74,38 +75,38 @@ class Hub:
         return self.fanout.epoch
 
     def cursor(self) -> str:
-        """Return the newest position that the relay has reached."""
+        """Return the cursor of the newest position that the relay has reached."""
         return self.fanout.cursor(self.log.head)
 
     def begin(self, epoch: str, head: int, stored_ns: int | None = None) -> None:
-        """Say in which stream, and after which sequence, events will come; first of all calls.
+        """Start at a position of a stream; call this before anything else.
 
-        When it is called again, the stream is another one, or has lost what the relay had of it: sessions are
-        told of a ``reset``, and get a fresh snapshot with ``restart_sessions``.
+        Call it again if the stream was replaced, or has lost events that the relay had read: sessions get a
+        ``reset`` gap now, and a new snapshot with ``restart_sessions``.
 
         Args:
-            epoch: of all cursors.
-            head: sequence of the stream's last message.
-            stored_ns: when the stream stored it, UNIX nanoseconds; None when that is not known.
+            epoch: epoch of all cursors.
+            head: sequence of the last message in the stream.
+            stored_ns: time at which the stream stored that message, UNIX nanoseconds; None if unknown.
         """
         self.generation += 1
-        before = self.sessions.positions()
+        cursors = self.sessions.cursors()
         self.log.reset(head, stored_ns)
         self.snapshot.clear()
         self.fanout.reset(epoch)
-        self.sessions.reset(before)
+        self.sessions.reset(cursors)
 
     def restart_sessions(self) -> None:
-        """Send all sessions a fresh snapshot, once the newest states of the other stream are loaded."""
+        """Send all sessions a new snapshot, once the newest states of the new stream are loaded."""
         self.sessions.send_snapshots()
 
     def refresh_sessions(self, now: float) -> None:
-        """Send all sessions the newest states, as of where they stand; some were among deleted events."""
+        """Send all sessions the newest states as of their positions, since deleted events included some."""
         self.fanout.flush_live(now)
         self.sessions.send_snapshots()
 
     def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> bool:
-        """Put an event of the stream's newest states into the snapshot; False when it is there already."""
+        """Put a state event into the snapshot; return False if the snapshot has it already."""
         return event.state and self.snapshot.put(self.make_record(seq, subject, event, stored_ns))
 
     def warm(
@@ -114,16 +115,16 @@ class Hub:
         floor: int,
         missing: Iterable[tuple[int, int]] = (),
     ) -> int:
-        """Fill the log backwards with what the stream held at the start.
+        """Fill the log backwards with events that the stream had before the relay started.
 
         Args:
-            events: sequence, subject, event and when it was stored (UNIX nanoseconds); all that follow
+            events: sequence, subject, event and time of storage (UNIX nanoseconds) of all events after
                 ``floor``, in order.
             floor: position before the first of them.
-            missing: ranges of sequences after ``floor``, first to last, that the stream holds no more.
+            missing: ranges of deleted sequences (first, last) after ``floor``.
 
         Returns:
-            how many were kept.
+            The number of events that fit into the log.
         """
         records = [
             self.make_record(seq, subject, event, stored_ns, stored_ns / 1e9)
@@ -143,18 +144,18 @@ class Hub:
         now: float,
         traceparent: str | None = None,
     ) -> None:
-        """Take in the next event of the stream.
+        """Publish the next event of the stream.
 
         Args:
-            seq: its sequence, greater than all before.
-            subject: as clients see it.
-            event: decoded.
-            stored_ns: when the stream stored it, UNIX nanoseconds.
+            seq: sequence of the event, greater than all before.
+            subject: subject as clients see it.
+            event: decoded event.
+            stored_ns: time at which the stream stored it, UNIX nanoseconds.
             now: UNIX seconds.
-            traceparent: header of its message, if it had one.
+            traceparent: ``traceparent`` header of its message, if it has one.
         """
         record = self.make_record(seq, subject, event, stored_ns, now, traceparent)
-        before = self.log.head
+        head = self.log.head
         self.log.append(record)
         if event.state:
             self.snapshot.put(record)
@@ -162,7 +163,7 @@ class Hub:
         else:
             self.stats.received["log"] += 1
         if record.route.feeds:
-            self.fanout.offer(record, before)
+            self.fanout.offer(record, head)
 
     def make_record(
         self,
@@ -173,7 +174,7 @@ class Hub:
         received: float | None = None,
         traceparent: str | None = None,
     ) -> Record:
-        """Make the record of an event; ``received`` is when the relay took it in, if it just did."""
+        """Build the record of an event; ``received`` is when the relay received it, UNIX seconds, if live."""
         route = self.fanout.route(subject)
         encoded = encode_event(route.prefix, seq, event.payload)
         received = stored_ns / 1e9 if received is None else received
@@ -182,12 +183,12 @@ class Hub:
         )
 
     def reject(self, seq: int, reason: str, stored_ns: int | None = None) -> None:
-        """Pass over an event of the stream that breaks the contract."""
+        """Count an event that breaks the contract, and advance past it."""
         self.log.advance(seq, stored_ns)
         self.stats.rejected[reason] = self.stats.rejected.get(reason, 0) + 1
 
     def tick(self, now: float) -> None:
-        """Do what is due, heartbeats too when they would be late at the next call; called every ``TICK``."""
+        """Run timers, and send heartbeats that would be late at the next call; call this every ``TICK``."""
         self.sessions.tick(now)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)

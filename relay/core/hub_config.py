@@ -1,4 +1,4 @@
-"""What an operator sets for the hub."""
+"""Settings of the hub."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,17 @@ from tickertape.relay.core.grants import Grant
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """What an operator sets.
+    """Settings of the hub.
 
     Attributes:
-        relay: name in ``welcome``.
-        rate: log events per second and client; 0 means no limit.
-        log_events: most events in the log.
-        log_bytes: most bytes in the log.
-        complete_rate: most log events per second and client in mode ``complete``, under a grant with a rate.
-        max_catch_up: most matching events that a session of mode ``live`` gets when it catches up.
-        heartbeat_ms: longest silence.
+        relay: relay name in ``welcome``.
+        rate: maximum log events per second for each client; 0 means no limit.
+        complete_rate: maximum log events per second that a grant can set for mode ``complete``; 0 means no
+            limit.
+        log_events: maximum number of events in the log.
+        log_bytes: maximum bytes of events in the log.
+        max_catch_up: maximum number of missed events that a session in mode ``live`` is sent.
+        heartbeat_ms: maximum milliseconds between two messages to a client.
     """
 
     relay: str = "relay"
@@ -29,7 +30,7 @@ class HubSettings:
     heartbeat_ms: int = HEARTBEAT_MS
 
     def rate_for(self, mode: Mode, grant: Grant) -> float:
-        """Log events per second that a client gets; 0 means no limit."""
+        """Return the maximum log events per second of a client; 0 means no limit."""
         if mode == "live":
             return self.rate if grant.rate is None else grant.rate
         if mode == "complete" and grant.rate:

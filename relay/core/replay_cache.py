@@ -1,10 +1,11 @@
-"""What is older than the log: stretches of the stream, read again on demand and shared by all who need them.
+"""Cache of replay chunks: parts of the stream older than the log, read on demand and shared by all members.
 
 Invariants:
 
-1. A stretch is asked for once, however many sessions wait for it; the longest-waiting one is read next.
-2. Stretches in memory stay within a bound of bytes; the one that was used longest ago leaves first.
-3. No waiter is left behind: a session that leaves or stalls is forgotten here.
+1. A chunk is requested once, however many members wait for it; the request that has waited longest is read
+   next.
+2. The chunks in memory are bounded in bytes; the least recently used one is evicted first.
+3. No waiter is leaked: a member that disconnects or stalls is removed from here.
 """
 
 from collections import OrderedDict
@@ -16,16 +17,17 @@ from tickertape.relay.core.event_log import EventLog
 W = TypeVar("W")
 
 CHUNK_SEQUENCES: Final = 4096
-"""Sequences in one stretch: a hundred milliseconds of reading, a megabyte or two."""
+"""Sequences in one chunk: about 100 ms of reading and 1 to 2 MB."""
 
-AHEAD: Final = 2
-"""Stretches read ahead of whoever reads on, so that none waits while the next is asked for."""
+PREFETCH_CHUNKS: Final = 2
+"""Chunks requested ahead of a member that reads on, so that it does not wait between two chunks."""
 
 MAX_BYTES: Final = 64 * 1024 * 1024
+"""Maximum bytes of encoded events in the cache."""
 
 
 class ChunkRequest(NamedTuple):
-    """A stretch to read: sequences ``first`` to ``last``."""
+    """Request for a chunk: sequences ``first`` to ``last``."""
 
     number: int
     first: int
@@ -33,124 +35,124 @@ class ChunkRequest(NamedTuple):
 
 
 class ReplayCache(Generic[W]):
-    """Stretches of the stream, and those that wait for them.
+    """Chunks of the stream, and the waiters for chunks that are not cached.
 
     Args:
-        fetch: called when there is something to read; None when nobody can read.
-        max_bytes: most bytes of items kept.
+        fetch: called when there is a chunk to read; None if the stream cannot be read.
+        max_bytes: maximum bytes of encoded events in the cache.
     """
 
     def __init__(self, fetch: Callable[[], None] | None, max_bytes: int = MAX_BYTES) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
-        self._stretches: OrderedDict[int, EventLog] = OrderedDict()
-        self._wanted: dict[int, None] = {}
+        self._chunks: OrderedDict[int, EventLog] = OrderedDict()
+        self._requested: dict[int, None] = {}
         self._reading: set[int] = set()
-        self._waiting: dict[int, dict[W, None]] = {}
-        self._where: dict[W, int] = {}
+        self._waiters: dict[int, dict[W, None]] = {}
+        self._chunk_of: dict[W, int] = {}
 
     def __repr__(self) -> str:
-        return f"ReplayCache({len(self._stretches)} stretches, {len(self._where)} waiting)"
+        return f"ReplayCache({len(self._chunks)} chunks, {len(self._chunk_of)} waiting)"
 
     def __contains__(self, waiter: object) -> bool:
-        return waiter in self._where
+        return waiter in self._chunk_of
 
     @property
     def available(self) -> bool:
-        """True when somebody can read the stream."""
+        """Whether the stream can be read."""
         return self._fetch is not None
 
     @property
     def waiting(self) -> int:
-        """How many wait for a stretch."""
-        return len(self._where)
+        """Number of waiters."""
+        return len(self._chunk_of)
 
     def waiters(self) -> list[W]:
-        """Return those that wait."""
-        return list(self._where)
+        """Return all waiters."""
+        return list(self._chunk_of)
 
-    def get(self, place: int) -> EventLog | None:
-        """The stretch that leads on from a place, when it is here."""
-        number = place // CHUNK_SEQUENCES
-        stretch = self._stretches.get(number)
-        if stretch is None:
+    def get(self, position: int) -> EventLog | None:
+        """Return the chunk that continues from a position, or None if it is not cached."""
+        number = position // CHUNK_SEQUENCES
+        chunk = self._chunks.get(number)
+        if chunk is None:
             return None
-        if stretch.head <= place:
-            # It was read when the stream ended here; there may be more by now.
-            del self._stretches[number]
+        if chunk.head <= position:
+            # The chunk was read when the stream ended here; it may have grown since.
+            del self._chunks[number]
             return None
-        self._stretches.move_to_end(number)
-        return stretch
+        self._chunks.move_to_end(number)
+        return chunk
 
-    def wait(self, waiter: W, place: int) -> None:
-        """Let one wait for the stretch that leads on from a place."""
-        number = place // CHUNK_SEQUENCES
-        self._where[waiter] = number
-        self._waiting.setdefault(number, {})[waiter] = None
-        self._want(number)
+    def wait(self, waiter: W, position: int) -> None:
+        """Add a waiter for the chunk that continues from a position, and request the chunk."""
+        number = position // CHUNK_SEQUENCES
+        self._chunk_of[waiter] = number
+        self._waiters.setdefault(number, {})[waiter] = None
+        self._request(number)
 
-    def prefetch(self, place: int, upto: int) -> None:
-        """Have the stretches after a place's read ahead, those that lie before ``upto`` and are not here."""
-        here = place // CHUNK_SEQUENCES
-        for number in range(here + 1, here + 1 + AHEAD):
-            if number * CHUNK_SEQUENCES < upto and number not in self._stretches:
-                self._want(number)
+    def prefetch(self, position: int, upto: int) -> None:
+        """Request the chunks after that of a position, as far as they start before ``upto``."""
+        current = position // CHUNK_SEQUENCES
+        for number in range(current + 1, current + 1 + PREFETCH_CHUNKS):
+            if number * CHUNK_SEQUENCES < upto and number not in self._chunks:
+                self._request(number)
 
     def forget(self, waiter: W) -> None:
-        """Let one wait no longer."""
-        number = self._where.pop(waiter, None)
+        """Remove a waiter, and its request if no other member waits for the chunk."""
+        number = self._chunk_of.pop(waiter, None)
         if number is None:
             return
-        waiting = self._waiting[number]
-        del waiting[waiter]
-        if not waiting:
-            del self._waiting[number]
-            self._wanted.pop(number, None)
+        waiters = self._waiters[number]
+        del waiters[waiter]
+        if not waiters:
+            del self._waiters[number]
+            self._requested.pop(number, None)
 
     def next_request(self) -> ChunkRequest | None:
-        """The stretch to read next; ``loaded`` or ``failed`` must follow."""
-        for number in self._wanted:
-            del self._wanted[number]
+        """Return the next chunk to read, or None; the caller answers with ``add``, ``retry`` or ``abandon``."""
+        for number in self._requested:
+            del self._requested[number]
             self._reading.add(number)
             return ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
         return None
 
-    def add(self, number: int, stretch: EventLog) -> list[W]:
-        """Take in a stretch; returns who waited for it."""
+    def add(self, number: int, chunk: EventLog) -> list[W]:
+        """Add a chunk, and return the waiters for it."""
         self._reading.discard(number)
-        self._stretches[number] = stretch
-        self._stretches.move_to_end(number)
-        size = sum(kept.bytes for kept in self._stretches.values())
-        while size > self._max_bytes and len(self._stretches) > 1:
-            _, gone = self._stretches.popitem(last=False)
-            size -= gone.bytes
-        return self._released(number)
+        self._chunks[number] = chunk
+        self._chunks.move_to_end(number)
+        size = sum(cached.bytes for cached in self._chunks.values())
+        while size > self._max_bytes and len(self._chunks) > 1:
+            _, evicted = self._chunks.popitem(last=False)
+            size -= evicted.bytes
+        return self._pop_waiters(number)
 
     def retry(self, number: int) -> None:
-        """A stretch could not be read: it is wanted again while somebody waits."""
+        """Request a chunk that could not be read again, if members still wait for it."""
         self._reading.discard(number)
-        if number in self._waiting:
-            self._want(number)
+        if number in self._waiters:
+            self._request(number)
 
     def abandon(self, number: int) -> list[W]:
-        """Give up a stretch that no retry can read; returns those that waited for it."""
+        """Give up a chunk that no retry can read, and return the waiters for it."""
         self._reading.discard(number)
-        self._wanted.pop(number, None)
-        return self._released(number)
+        self._requested.pop(number, None)
+        return self._pop_waiters(number)
 
     def clear(self) -> list[W]:
-        """Forget everything: the stream is another one; returns who waited."""
-        self._stretches.clear()
-        self._wanted.clear()
-        return [waiter for number in list(self._waiting) for waiter in self._released(number)]
+        """Remove all chunks and requests, since the stream was replaced, and return all waiters."""
+        self._chunks.clear()
+        self._requested.clear()
+        return [waiter for number in list(self._waiters) for waiter in self._pop_waiters(number)]
 
-    def _released(self, number: int) -> list[W]:
-        waiters = list(self._waiting.pop(number, ()))
+    def _pop_waiters(self, number: int) -> list[W]:
+        waiters = list(self._waiters.pop(number, ()))
         for waiter in waiters:
-            del self._where[waiter]
+            del self._chunk_of[waiter]
         return waiters
 
-    def _want(self, number: int) -> None:
-        if number not in self._reading and number not in self._wanted and self._fetch is not None:
-            self._wanted[number] = None
+    def _request(self, number: int) -> None:
+        if number not in self._reading and number not in self._requested and self._fetch is not None:
+            self._requested[number] = None
             self._fetch()

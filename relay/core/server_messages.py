@@ -1,4 +1,4 @@
-"""What the relay says to one client: each message built from its model, in this place and no other."""
+"""Messages from the relay to one client; this is the only module that builds them from their models."""
 
 from typing import cast
 
@@ -32,11 +32,11 @@ def welcome(relay: str, session: str, heartbeat_ms: int, grant: Grant, rate: flo
     """Build the first message of a session.
 
     Args:
-        relay: its name.
-        session: its id.
-        heartbeat_ms: longest silence.
-        grant: what the client may see.
-        rate: log events per second that it gets in mode ``live``.
+        relay: name of the relay.
+        session: id of the session.
+        heartbeat_ms: maximum milliseconds between two messages.
+        grant: grant of the client.
+        rate: maximum log events per second in mode ``live``.
     """
     return Welcome(
         type="welcome",
@@ -56,23 +56,29 @@ def welcome(relay: str, session: str, heartbeat_ms: int, grant: Grant, rate: flo
 
 
 def subscribed(
-    wanted: Filter, mode: Mode, interval_ms: int, cursor: str, *, resumed: bool, expires_at: float | None
+    event_filter: Filter,
+    mode: Mode,
+    interval_ms: int,
+    cursor: str,
+    *,
+    resumed: bool,
+    expires_at: float | None,
 ) -> Subscribed:
-    """Build the answer to a subscription.
+    """Build the reply to a subscription.
 
     Args:
-        wanted: its filter, cut to its grant.
-        mode: how gaps and speed are traded.
-        interval_ms: least time between two batches in mode ``latest``.
-        cursor: where it starts.
-        resumed: whether it continues from there, without a snapshot.
-        expires_at: end of the client's token, UNIX seconds; None without one.
+        event_filter: filter of the session, after intersection with its grant.
+        mode: delivery mode.
+        interval_ms: minimum milliseconds between two batches in mode ``latest``.
+        cursor: position that the session starts from.
+        resumed: whether the session continues from there, without a snapshot.
+        expires_at: expiry of the client's token, UNIX seconds; None without a token.
     """
     token = {} if expires_at is None else {"expires_at": format_time(expires_at)}
     return Subscribed(
         type="subscribed",
-        subjects=list(wanted.subjects),
-        level=cast(LevelName, wanted.level),
+        subjects=list(event_filter.subjects),
+        level=cast(LevelName, event_filter.level),
         mode=mode,
         interval_ms=interval_ms,
         cursor=cursor,
@@ -85,10 +91,10 @@ def gap(start: str, end: str, reason: GapReason, by: dict[str, int] | None = Non
     """Build a gap.
 
     Args:
-        start: cursor before the events that will not come.
+        start: cursor before the events that are not delivered.
         end: cursor of the last of them.
-        reason: why they will not come.
-        by: how many, by the first two tokens of their subjects; None when that cannot be known.
+        reason: why they are not delivered.
+        by: number of events by the first two tokens of their subjects; None if unknown.
     """
     dropped = None if by is None else sum(by.values())
     bounds = {"from": start, "to": end}
@@ -96,14 +102,14 @@ def gap(start: str, end: str, reason: GapReason, by: dict[str, int] | None = Non
 
 
 def token_expiring(expires_at: float) -> TokenExpiring:
-    """Build the notice that a token ends soon, at a time in UNIX seconds."""
+    """Build the notice that a token expires soon; ``expires_at`` is in UNIX seconds."""
     return TokenExpiring(type="token_expiring", expires_at=format_time(expires_at))
 
 
-def error(what: ProtocolError, code: CloseCode) -> Error:
-    """Build the answer to a client's error; ``code`` is that of the close which goes with it."""
+def error(failure: ProtocolError, code: CloseCode) -> Error:
+    """Build the reply to an error of the client; ``code`` is the close code that goes with it."""
     retry = CLOSE_CODES[code].reconnect is not Reconnect.NEVER
-    return Error(type="error", code=what.code, message=what.message, retry=retry, ref=what.ref)
+    return Error(type="error", code=failure.code, message=failure.message, retry=retry, ref=failure.ref)
 
 
 def bye(code: CloseCode, reason: str, retry_after_ms: int | None) -> Bye:
@@ -112,17 +118,17 @@ def bye(code: CloseCode, reason: str, retry_after_ms: int | None) -> Bye:
 
 
 def upstream(connected: bool, since: float) -> Upstream:
-    """Build the news of the connection to NATS; ``since`` is in UNIX seconds."""
+    """Build a report on the connection to NATS; ``since`` is in UNIX seconds."""
     return Upstream(
         type="upstream", state="connected" if connected else "disconnected", since=format_time(since)
     )
 
 
 def heartbeat(cursor: str, time: str) -> Heartbeat:
-    """Build a heartbeat; ``time`` is as ``format_time`` writes it."""
+    """Build a heartbeat; ``time`` is formatted by ``format_time``."""
     return Heartbeat(type="heartbeat", cursor=cursor, time=time)
 
 
 def pong(id: str | int | None) -> Pong:
-    """Build the answer to a ``ping``."""
+    """Build the reply to a ``ping``."""
     return Pong(type="pong", id=id)

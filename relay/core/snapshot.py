@@ -1,4 +1,4 @@
-"""The newest event of each state subject: what a client that starts afresh is shown first."""
+"""Snapshot: the newest event of each state subject, which a client without a cursor receives first."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.filters import Filter
 
 MAX_SUBJECTS: Final = 100_000
-"""State subjects remembered; past it the one that was first seen earliest leaves."""
+"""Maximum number of state subjects; beyond it the one added first is evicted."""
 
 _sequence = attrgetter("seq")
 
 
 class Snapshot:
-    """Newest record per state subject.
+    """Newest record of each state subject.
 
-    A removed gateway stays as a tombstone, so that older news of it, arriving late, does not bring it back.
+    A removed gateway leaves a tombstone, so that an older event that arrives late does not bring it back.
     """
 
     def __init__(self) -> None:
         self._newest: dict[str, Record] = {}
-        self.version = 0  # changes with the content; lets frames made from it be kept
+        self.version = 0  # changes with the content, so that encoded snapshots can be cached
         self._ordered: list[Record] = []  # in stream order, as of ``_ordered_at``
         self._ordered_at = 0
 
@@ -33,16 +33,17 @@ class Snapshot:
         return f"Snapshot({len(self)} subjects)"
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all records."""
         self._newest.clear()
         self.version += 1
 
     def put(self, record: Record) -> bool:
-        """Note a state event, in any order; False when it or a newer one of its subject is known."""
+        """Add a state event, in any order; return False if it or a newer one of its subject is known."""
         subject = record.route.subject
         known = self._newest.get(subject)
         if known is not None:
-            # An equal one was loaded ahead of the stream, and is shown from its place on: that is a change.
+            # An equal record was loaded ahead of the stream; it becomes visible now that the stream reaches it,
+            # so the version changes.
             if known.seq > record.seq:
                 return False
         elif len(self._newest) >= MAX_SUBJECTS:
@@ -52,26 +53,26 @@ class Snapshot:
         return known is None or known.seq < record.seq
 
     def is_newest(self, record: Record) -> bool:
-        """True when no newer event of the record's subject is known."""
+        """Return whether no newer event of the record's subject is known."""
         known = self._newest.get(record.route.subject)
         return known is None or known.seq <= record.seq
 
-    def select(self, wanted: Filter, upto: int) -> list[Record]:
-        """Newest states that a filter matches and whose sequence is not after ``upto``, in stream order."""
+    def select(self, event_filter: Filter, upto: int) -> list[Record]:
+        """Return the newest states that a filter matches, up to a sequence, in stream order."""
         return sorted(
-            (record for record in self._matching(wanted) if record.seq <= upto and not record.removed),
+            (record for record in self._matching(event_filter) if record.seq <= upto and not record.removed),
             key=lambda record: record.seq,
         )
 
-    def changed(self, wanted: Filter, after: int, upto: int) -> list[Record]:
-        """Newest states in ``after < sequence <= upto``, removals too, in stream order."""
+    def changed(self, event_filter: Filter, after: int, upto: int) -> list[Record]:
+        """Return the newest states in ``after < sequence <= upto``, including removals, in stream order."""
         if self._ordered_at != self.version:
-            # A member that catches up asks for each gap, and thousands of gaps may lie behind each other.
+            # Sorted once for all gaps of members that catch up; there can be thousands in a row.
             self._ordered = sorted(self._newest.values(), key=_sequence)
             self._ordered_at = self.version
         begin = bisect_right(self._ordered, after, key=_sequence)
         end = bisect_right(self._ordered, upto, lo=begin, key=_sequence)
-        return [record for record in self._ordered[begin:end] if wanted.matches(record.route.subject)]
+        return [record for record in self._ordered[begin:end] if event_filter.matches(record.route.subject)]
 
-    def _matching(self, wanted: Filter) -> Iterator[Record]:
-        return (record for subject, record in self._newest.items() if wanted.matches(subject))
+    def _matching(self, event_filter: Filter) -> Iterator[Record]:
+        return (record for subject, record in self._newest.items() if event_filter.matches(subject))

@@ -1,7 +1,7 @@
-"""The trace that an event belongs to, read only when somebody asks: of a sample of events, not of all.
+"""Trace ids of events, read on demand for a sample of events only.
 
-Two forms count, in the event or in its ``metadata``: ``trace_id``, and W3C's ``traceparent``, which may be a
-header of its message too.
+An event names its trace as ``trace_id`` or as W3C ``traceparent``, at its top level or in ``metadata``, or in
+the ``traceparent`` header of its message.
 """
 
 import re
@@ -11,16 +11,16 @@ import orjson
 from tickertape.relay.core.event_log import Record
 
 _MAX_BYTES: Final = 16 * 1024
-"""Of an event that is looked into: one in each flush, so that the largest would be dear."""
+"""Maximum size of an event to parse for its trace id, since parsing delays the flush."""
 
 _ID: Final = re.compile(r"[0-9A-Fa-f-]{8,64}")
-"""Hexadecimal as in W3C and Jaeger, or a UUID; anything else could be free text."""
+"""Hexadecimal ids as in W3C and Jaeger, and UUIDs; anything else could be free text."""
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 def may_be_traced(record: Record) -> bool:
-    """Tell, in a fraction of a microsecond, whether it pays to ask for an event's trace."""
+    """Return whether an event may name a trace; takes a fraction of a microsecond."""
     encoded = record.encoded
     if len(encoded) > _MAX_BYTES:
         return False
@@ -28,24 +28,24 @@ def may_be_traced(record: Record) -> bool:
 
 
 def trace_id(record: Record) -> str | None:
-    """Id of the trace that an event belongs to; None when it names none."""
-    if record.traceparent is not None and (found := _of_traceparent(record.traceparent)) is not None:
-        return found
+    """Return the trace id of an event, or None."""
+    if record.traceparent is not None and (trace := _parse_traceparent(record.traceparent)) is not None:
+        return trace
     event = orjson.loads(record.encoded)["event"]
-    for place in (event.get("metadata"), event):
-        if isinstance(place, dict) and (found := _named(place)) is not None:
-            return found
+    for fields in (event.get("metadata"), event):
+        if isinstance(fields, dict) and (trace := _read_trace(fields)) is not None:
+            return trace
     return None
 
 
-def _named(place: dict[str, Any]) -> str | None:
-    named = place.get("trace_id")
-    if isinstance(named, str) and _ID.fullmatch(named):
-        return named
-    parent = place.get("traceparent")
-    return _of_traceparent(parent) if isinstance(parent, str) else None
+def _read_trace(fields: dict[str, Any]) -> str | None:
+    trace = fields.get("trace_id")
+    if isinstance(trace, str) and _ID.fullmatch(trace):
+        return trace
+    parent = fields.get("traceparent")
+    return _parse_traceparent(parent) if isinstance(parent, str) else None
 
 
-def _of_traceparent(text: str) -> str | None:
-    found = _TRACEPARENT.fullmatch(text)
-    return found[1] if found is not None and int(found[1], 16) else None
+def _parse_traceparent(text: str) -> str | None:
+    match = _TRACEPARENT.fullmatch(text)
+    return match[1] if match is not None and int(match[1], 16) else None

@@ -1,9 +1,10 @@
-"""What a feed hands to its members: events, a gap, or both; encoded once for each encoding.
+"""Batches of a feed: events, a gap, or both; encoded once for each encoding.
 
 Invariants:
 
-1. A batch is written whole to a member or not at all; after it, the member stands at ``batch.reached``.
-2. No cursor of a batch passes an untold drop: a gap goes first, and counts only what that batch passes over.
+1. A batch is written to a member completely or not at all; afterwards the member is at ``batch.reached``.
+2. No cursor of a batch passes an unreported drop: the gap comes first, and counts only events that this batch
+   skips.
 """
 
 from collections import Counter
@@ -19,19 +20,19 @@ from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.event_log import EventLog, Record
 
 MESSAGE_BYTES: Final = 64 * 1024
-"""Bytes of events put into one message before the next is begun; an event larger than this goes alone."""
+"""Maximum bytes of events in one message; a larger event gets a message of its own."""
 
 
 class Encoding(Protocol):
-    """How a transport writes messages; one object serves all sessions that are written to alike."""
+    """Encoding of messages by a transport; sessions with the same encoding share one object."""
 
     def encode(self, messages: Sequence[Outgoing]) -> Sized:
-        """Return what the ``send`` of a session takes; its length is in bytes."""
+        """Return the encoded messages, for the ``send`` of a session; their length is in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events after ``start``, up to ``end``, that will not come; without ``by`` they cannot be counted."""
+    """Range of events that are not delivered: after ``start``, up to ``end``; without ``by``, their number is unknown."""
 
     start: int
     end: int
@@ -40,29 +41,29 @@ class Gap:
 
     @property
     def dropped(self) -> int:
-        """How many, as far as it is known."""
+        """Number of dropped events, as far as known."""
         return sum(self.by.values()) if self.by else 0
 
     def message(self, epoch: str) -> GapMessage:
-        """Build what clients are told of it."""
+        """Build the message for clients."""
         return messages.gap(
             format_cursor(epoch, self.start), format_cursor(epoch, self.end), self.reason, self.by
         )
 
 
 class Batch:
-    """A gap, events, or both.
+    """Batch of events, a gap, or both.
 
     Args:
-        epoch: of cursors.
-        reached: position in the stream after it.
-        records: events in it, in order.
-        gap: what it passes over, told before them.
-        conflated: in mode ``latest``, events replaced by newer ones of their subject.
-        stored_ns: when the stream stored the message at ``reached``, UNIX nanoseconds, if that is known.
+        epoch: epoch of cursors.
+        reached: position in the stream after the batch.
+        records: events in the batch, in order.
+        gap: gap, reported before the events.
+        conflated: in mode ``latest``, number of events replaced by newer ones of their subject.
+        stored_ns: time at which the stream stored the message at ``reached``, UNIX nanoseconds, if known.
 
     Attributes:
-        count: of its messages, once it was encoded.
+        count: number of messages, set when the batch is encoded.
     """
 
     __slots__ = ("_encoded", "_epoch", "_stored_ns", "conflated", "count", "gap", "reached", "records")
@@ -90,56 +91,56 @@ class Batch:
 
     @property
     def complete(self) -> bool:
-        """True when nothing was passed over or replaced."""
+        """Whether no event was dropped or replaced."""
         return self.gap is None and self.conflated is None
 
     @property
     def empty(self) -> bool:
-        """True when there is nothing to write: only the position moves."""
+        """Whether there is nothing to write and only the position changes."""
         return not self.records and self.gap is None
 
     def encoded(self, encoding: Encoding) -> Sized:
-        """Return its messages in an encoding; made once, however many members get them."""
+        """Return the encoded messages; each encoding is computed once, however many members receive it."""
         data = self._encoded.get(encoding)
         if data is None:
-            made = self.messages()
-            self.count = len(made)
-            data = self._encoded[encoding] = encoding.encode(made)
+            messages = self.messages()
+            self.count = len(messages)
+            data = self._encoded[encoding] = encoding.encode(messages)
         return data
 
     def messages(self) -> list[Outgoing]:
-        """Return its messages: the gap first, then the events, the last with the cursor of ``reached``."""
-        found: list[Outgoing] = [] if self.gap is None else [self.gap.message(self._epoch)]
+        """Return the messages: the gap first, then the events; the last one has the cursor of ``reached``."""
+        outgoing: list[Outgoing] = [] if self.gap is None else [self.gap.message(self._epoch)]
         if not self.records:
-            return found
+            return outgoing
         *parts, last = _split(self.records)
         conflated = self.conflated
         for part in parts:
             cursor = format_cursor(self._epoch, part[-1].seq, part[-1].stored_ns)
-            found.append(EncodedEvents([record.encoded for record in part], cursor, conflated))
-            conflated = None if conflated is None else 0  # told in the first, before any cursor passes them
+            outgoing.append(EncodedEvents([record.encoded for record in part], cursor, conflated))
+            conflated = None if conflated is None else 0  # reported in the first, before a cursor passes them
         cursor = format_cursor(self._epoch, self.reached, self._stored_ns)
-        found.append(EncodedEvents([record.encoded for record in last], cursor, conflated))
-        return found
+        outgoing.append(EncodedEvents([record.encoded for record in last], cursor, conflated))
+        return outgoing
 
 
 def snapshot(records: Sequence[Record]) -> list[Outgoing]:
-    """Return the messages of a snapshot, the last with ``done``; one empty message when there is no state."""
+    """Return the messages of a snapshot, the last with ``done``; without records, one empty message."""
     *parts, last = _split(records)
-    found: list[Outgoing] = [EncodedSnapshot([record.encoded for record in part], False) for part in parts]
-    found.append(EncodedSnapshot([record.encoded for record in last], True))
-    return found
+    outgoing: list[Outgoing] = [EncodedSnapshot([record.encoded for record in part], False) for part in parts]
+    outgoing.append(EncodedSnapshot([record.encoded for record in last], True))
+    return outgoing
 
 
 def lost_batch(epoch: str, start: int, end: int, reason: GapReason, states: Sequence[Record] = ()) -> Batch:
-    """Return the batch that tells of a range whose events cannot be counted.
+    """Return a batch that reports a range with an unknown number of events as lost.
 
     Args:
-        epoch: of cursors.
+        epoch: epoch of cursors.
         start: position before the range.
-        end: its last sequence.
-        reason: why its events will not come.
-        states: the newest that lie in it.
+        end: last sequence of the range.
+        reason: why its events are not delivered.
+        states: newest states in the range, which are delivered.
     """
     return Batch(epoch, end, states, Gap(start, end, reason))
 
@@ -148,33 +149,33 @@ def batch_with_gap(
     epoch: str,
     start: int,
     reached: int,
-    passed: list[Record],
-    over: list[Record],
+    delivered: list[Record],
+    dropped: list[Record],
     reason: GapReason,
     log: EventLog,
 ) -> Batch:
-    """Return the batch of some events, and of a gap that counts the others.
+    """Return a batch with the delivered events, and a gap that counts the dropped ones.
 
     Args:
-        epoch: of cursors.
-        start: position before all of them.
-        reached: position after all of them.
-        passed: events that are delivered.
-        over: events that are not.
-        reason: why not.
-        log: knows when the message at ``reached`` was stored.
+        epoch: epoch of cursors.
+        start: position before all of these events.
+        reached: position after all of these events.
+        delivered: events to deliver.
+        dropped: events to drop.
+        reason: why they are dropped.
+        log: log that knows when the message at ``reached`` was stored.
     """
     stored_ns = log.stored_at(reached)
-    if not over:
-        return Batch(epoch, reached, passed, stored_ns=stored_ns)
-    end = over[-1].seq
-    gap = Gap(start, end, reason, dict(Counter(record.route.bucket for record in over)))
-    # A gap alone brings its client to its end and no further.
-    return Batch(epoch, reached if passed else end, passed, gap, stored_ns=stored_ns)
+    if not dropped:
+        return Batch(epoch, reached, delivered, stored_ns=stored_ns)
+    end = dropped[-1].seq
+    gap = Gap(start, end, reason, dict(Counter(record.route.bucket for record in dropped)))
+    # A gap alone advances its client to the end of the gap and no further.
+    return Batch(epoch, reached if delivered else end, delivered, gap, stored_ns=stored_ns)
 
 
 def newest_per_subject(records: Sequence[Record]) -> tuple[list[Record], int]:
-    """Return the newest event of each subject, in stream order, and how many they replace."""
+    """Return the newest event of each subject, in stream order, and the number of events they replace."""
     newest = {record.route.subject: record for record in records}
     if len(newest) == len(records):
         return list(records), 0
@@ -182,7 +183,7 @@ def newest_per_subject(records: Sequence[Record]) -> tuple[list[Record], int]:
 
 
 def split_by_bytes(records: list[Record], max_bytes: int) -> tuple[list[Record], list[Record]]:
-    """Split records after as many as have ``max_bytes`` together; at least one is on the left."""
+    """Split records so that the first part has at most ``max_bytes``, but at least one record."""
     size = 0
     for index, record in enumerate(records):
         size += len(record.encoded)
@@ -192,7 +193,7 @@ def split_by_bytes(records: list[Record], max_bytes: int) -> tuple[list[Record],
 
 
 def _split(records: Sequence[Record]) -> list[Sequence[Record]]:
-    """Split records into those of one message each."""
+    """Split records into one part for each message."""
     size = sum(len(record.encoded) + 1 for record in records)
     if size <= MESSAGE_BYTES or len(records) <= 1:
         return [records]

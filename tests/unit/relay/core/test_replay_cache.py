@@ -202,4 +202,4 @@ def test_it_says_what_it_is() -> None:
     shelf = Shelf()
     shelf.load(0)
     shelf.wait(CHUNK_SEQUENCES)
-    assert repr(shelf.replay_cache) == "ReplayCache(1 stretches, 1 waiting)"
+    assert repr(shelf.replay_cache) == "ReplayCache(1 chunks, 1 waiting)"
