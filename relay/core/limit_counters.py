@@ -29,10 +29,10 @@ class LimitCounters(Protocol):
     """Counts and token buckets, by key."""
 
     def acquire(self, key: str, limit: int) -> bool:
-        """Count one under a key; return False if the count has reached ``limit`` (0 means no limit)."""
+        """Increment the count of a key; return False if it has reached ``limit`` (0 means no limit)."""
 
     def release(self, key: str) -> None:
-        """Discount one that ``acquire`` counted."""
+        """Decrement the count of a key that ``acquire`` incremented."""
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
         """Spend tokens of a key.
@@ -74,14 +74,14 @@ class LocalLimitCounters:
         return list(self._buckets)
 
     def acquire(self, key: str, limit: int) -> bool:
-        """Count one under a key, unless the count has reached the limit."""
+        """Increment the count of a key; return False if it has reached the limit."""
         if limit and self._counts[key] >= limit:
             return False
         self._counts[key] += 1
         return True
 
     def release(self, key: str) -> None:
-        """Discount one under a key."""
+        """Decrement the count of a key."""
         if self._counts[key] > 1:
             self._counts[key] -= 1
         else:
@@ -97,7 +97,7 @@ class LocalLimitCounters:
             key, bucket = next(iter(self._buckets.items()))
             bucket.refill(now)
             if bucket.tokens < bucket.burst:
-                break  # buckets used later are examined no later than this one is full
+                break  # full buckets behind it are pruned once this one is full
             del self._buckets[key]
 
     def _bucket(self, key: str, rate: float, now: float) -> TokenBucket:

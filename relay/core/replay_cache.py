@@ -110,7 +110,7 @@ class ReplayCache(Generic[W]):
             self._requested.pop(number, None)
 
     def next_request(self) -> ChunkRequest | None:
-        """Return the next chunk to read, or None; the caller answers with ``add``, ``retry`` or ``abandon``."""
+        """Return the next chunk to read, or None; call ``add``, ``retry`` or ``abandon`` afterwards."""
         for number in self._requested:
             del self._requested[number]
             self._reading.add(number)

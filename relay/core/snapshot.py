@@ -42,8 +42,8 @@ class Snapshot:
         subject = record.route.subject
         known = self._newest.get(subject)
         if known is not None:
-            # An equal record was loaded ahead of the stream; it becomes visible now that the stream reaches it,
-            # so the version changes.
+            # An equal record was loaded ahead of the stream. It becomes visible now that the stream reaches
+            # it, so the version changes.
             if known.seq > record.seq:
                 return False
         elif len(self._newest) >= MAX_SUBJECTS:

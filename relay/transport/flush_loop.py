@@ -83,7 +83,7 @@ class FlushLoop:
         now, pacer = self._now(), self._fanout.pacer
         self._stats.flush.observe(now - started)
         # CPU time, not wall time: on a busy machine flushes do not cost more, they only run later.
-        pacer.flushed(started, time.thread_time() - cpu)
+        pacer.record_flush(started, time.thread_time() - cpu)
         if (wait := pacer.earliest() - now) > MIN_READ_PAUSE:
             self._pause_reading(wait)
 

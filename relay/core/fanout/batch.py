@@ -32,7 +32,7 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Range of events that are not delivered: after ``start``, up to ``end``; without ``by``, their number is unknown."""
+    """Undelivered events after ``start``, up to ``end``; without ``by`` their number is unknown."""
 
     start: int
     end: int
@@ -103,9 +103,9 @@ class Batch:
         """Return the encoded messages; each encoding is computed once, however many members receive it."""
         data = self._encoded.get(encoding)
         if data is None:
-            messages = self.messages()
-            self.count = len(messages)
-            data = self._encoded[encoding] = encoding.encode(messages)
+            outgoing = self.messages()
+            self.count = len(outgoing)
+            data = self._encoded[encoding] = encoding.encode(outgoing)
         return data
 
     def messages(self) -> list[Outgoing]:

@@ -1,13 +1,14 @@
-"""Those behind the head: whose turn it is, where each reads on, and the batches that it gets alone.
+"""Catch-up of the members behind the head of their feed: turns, sources, and batches for one member each.
 
 Invariants:
 
-1. A member that is behind is in exactly one place: among those with a turn, those whose pace holds them, or
-   those that wait for a replay chunk of the stream. One that cannot be written to is in none.
+1. A member behind the head is in exactly one set: members that await a turn, members that their own rate
+   limit holds back, or members that wait for a replay chunk. A member that cannot be written to is in none.
 2. A turn is bounded: a bounded number of members get a bounded number of batches.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from tickertape.contracts.messages import GapReason
@@ -18,40 +19,40 @@ from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 
 TURN_MEMBERS: Final = 32
-"""Members that may catch up in one turn; the others wait for the next, so that the head stays prompt."""
+"""Maximum number of members that catch up in one turn; more would delay the live members."""
 
 TURN_BATCHES: Final = 12
-"""Batches that one of them may get in one turn."""
+"""Maximum number of batches for one member in one turn."""
 
-PACED_TURN: Final = 0.05
-"""Seconds between two batches of a member that has a pace of its own."""
+PACED_INTERVAL: Final = 0.05
+"""Minimum seconds between two batches of a member with a rate limit of its own."""
 
 CATCH_UP_BYTES: Final = 60 * 1024
-"""Most bytes of events in one batch of a member that catches up; after each its socket may be full."""
+"""Maximum bytes of events in one catch-up batch; the socket of the member may be full after each batch."""
 
 CATCH_UP_EVENTS: Final = 1_000
-"""Most events in one such batch."""
+"""Maximum number of events in one catch-up batch."""
 
 BLOCK: Final = 128
-"""Sequences in a block: what members that catch up share; about as many bytes as one of their batches has."""
+"""Sequences in a block, which members share while they catch up; about as large as a catch-up batch."""
 
 MAX_BLOCKS: Final = 32
-"""Blocks that one feed keeps, from one heartbeat to the next."""
+"""Maximum number of blocks that one feed caches, from one heartbeat to the next."""
 
 _DENSE: Final = BLOCK // 4
-"""Events in a block from which sharing it pays."""
+"""Number of events in a block above which sharing it is worthwhile."""
 
 
 class CatchUp:
-    """The members behind the head.
+    """Catch-up of the members behind the head.
 
     Args:
-        log: what cursors point into.
-        snapshot: newest states, for what the log has let go or a member passes over.
-        replay_cache: replay chunks of the stream, for what is older than the log.
-        max_behind: most matching events that a member of mode ``live`` gets one by one.
+        log: event log.
+        snapshot: newest states, for events that the log has evicted or a member skips.
+        replay_cache: chunks of the stream, for events older than the log.
+        max_behind: maximum number of missed events that a member in mode ``live`` is sent.
         deliver: writes a batch to a member, and counts it.
-        arrived: called after a member's turn: it may have arrived at the head.
+        reposition: called after the turn of a member, which may have reached the head.
     """
 
     def __init__(
@@ -61,90 +62,90 @@ class CatchUp:
         replay_cache: ReplayCache[Member],
         max_behind: int,
         deliver: Callable[[Member, Batch], None],
-        arrived: Callable[[Member], None],
+        reposition: Callable[[Member], None],
     ) -> None:
         self.replay_cache = replay_cache
         self._log = log
         self._snapshot = snapshot
         self._max_behind = max_behind
         self._deliver = deliver
-        self._arrived = arrived
-        self._turns: dict[Member, None] = {}
-        self._paced: dict[Member, float] = {}  # when its pace lets it move, UNIX seconds
+        self._reposition = reposition
+        self._ready: dict[Member, None] = {}
+        self._paced: dict[Member, float] = {}  # when the rate limit allows the next batch, UNIX seconds
 
     def __repr__(self) -> str:
         waiting = self.replay_cache.waiting
-        return f"CatchUp({len(self._turns)} in turn, {len(self._paced)} paced, {waiting} waiting)"
+        return f"CatchUp({len(self._ready)} ready, {len(self._paced)} paced, {waiting} waiting)"
 
     def add(self, member: Member) -> bool:
-        """Take in a member that is behind; True when a flush would move it."""
+        """Add a member that is behind; return whether a flush would advance it."""
         if member.bucket is not None:
             self._paced.setdefault(member, 0.0)
         else:
-            self._turns[member] = None
-        return self.can_move(member)  # one that is ahead moves with the events that it waits for
+            self._ready[member] = None
+        return self.can_advance(member)  # a member ahead of the head waits until events reach its cursor
 
     def remove(self, member: Member) -> None:
-        """Forget a member."""
-        self._turns.pop(member, None)
+        """Remove a member."""
+        self._ready.pop(member, None)
         self._paced.pop(member, None)
         self.replay_cache.forget(member)
 
     def resume(self, members: list[Member]) -> bool:
-        """Give members that waited for the stream a turn; True when there is any with a turn."""
-        self._turns.update(dict.fromkeys(members))
-        return bool(self._turns)
+        """Queue members that waited for a chunk; return whether any member awaits a turn."""
+        self._ready.update(dict.fromkeys(members))
+        return bool(self._ready)
 
     def members(self) -> list[Member]:
         """Return all members behind the head that can be written to."""
-        return [*self._turns, *self._paced, *self.replay_cache.waiters()]
+        return [*self._ready, *self._paced, *self.replay_cache.waiters()]
 
-    def can_move(self, member: Member) -> bool:
-        """Tell whether a member is behind its feed."""
+    def can_advance(self, member: Member) -> bool:
+        """Return whether a member is behind its feed."""
         return member.feed is not None and member.cursor < member.feed.position(self._log.head)
 
     @property
     def held(self) -> int:
-        """Members that nothing but their own pace holds back."""
-        return sum(self.can_move(member) for member in list(self._paced))
+        """Number of members held back only by their own rate limit."""
+        return sum(self.can_advance(member) for member in list(self._paced))
 
     @property
     def idle(self) -> int:
-        """Members with a pace of their own that are at their feed's position."""
-        return sum(not self.can_move(member) for member in list(self._paced))
+        """Number of members with a rate limit of their own that are at the position of their feed."""
+        return sum(not self.can_advance(member) for member in list(self._paced))
 
     def next_at(self) -> float | None:
-        """Return when a pace lets the next member move, UNIX seconds; None when none is held back."""
-        return min((at for member, at in self._paced.items() if self.can_move(member)), default=None)
+        """Return when a rate limit allows the next batch, UNIX seconds; None if no member is held back."""
+        return min((at for member, at in self._paced.items() if self.can_advance(member)), default=None)
 
     def serve(self, epoch: str, now: float) -> bool:
-        """Give some members their turn.
+        """Give a bounded number of members their turn.
 
         Args:
-            epoch: of cursors.
+            epoch: epoch of cursors.
             now: UNIX seconds.
 
         Returns:
-            True when there are more who can move.
+            Whether more members can advance.
         """
         if self._paced:
-            for member in [one for one, at in self._paced.items() if at <= now and self.can_move(one)]:
+            for member in [m for m, at in self._paced.items() if at <= now and self.can_advance(m)]:
                 del self._paced[member]
-                self._turns[member] = None
-        for member in [one for _, one in zip(range(TURN_MEMBERS), self._turns, strict=False)]:
-            self._turns.pop(member, None)
+                self._ready[member] = None
+        for member in list(islice(self._ready, TURN_MEMBERS)):
+            self._ready.pop(member, None)
             if member.feed is None:
                 continue
             try:
                 self._serve(member, member.feed, epoch, now)
-                self._arrived(member)
+                self._reposition(member)
             except Exception as error:
                 member.fail(error)
-        return any(self.can_move(member) for member in self._turns)
+        return any(self.can_advance(member) for member in self._ready)
 
     def _serve(self, member: Member, feed: Feed, epoch: str, now: float) -> None:
         for _ in range(TURN_BATCHES):
-            if not member.writable or not self._in_pace(member, now):
+            if not member.writable or not self._within_rate(member, now):
                 break
             source = self._source(member, feed)
             if source is None:
@@ -157,7 +158,7 @@ class CatchUp:
                 log,
                 self._snapshot,
                 epoch,
-                # What the log has comes from the log: the stream may have let it go already.
+                # Events in the log are read from the log, since the stream may have deleted them already.
                 upto if log is self._log else min(upto, log.head, self._log.floor),
                 self._max_behind if log is self._log else self._capacity(feed),
                 reason,
@@ -170,50 +171,50 @@ class CatchUp:
             if not batch.empty:
                 self._deliver(member, batch)
 
-    def _in_pace(self, member: Member, now: float) -> bool:
-        """Tell whether a member's own pace, if it has one, lets it move; else note when it will."""
+    def _within_rate(self, member: Member, now: float) -> bool:
+        """Return whether a member's own rate limit allows a batch; otherwise record when it will."""
         bucket = member.bucket
         if bucket is None:
             return True
         bucket.refill(now)
         if bucket.available:
             return True
-        self._paced[member] = now + max(PACED_TURN, 1 / bucket.rate)
+        self._paced[member] = now + max(PACED_INTERVAL, 1 / bucket.rate)
         return False
 
     def _source(self, member: Member, feed: Feed) -> tuple[EventLog, GapReason] | None:
-        """Return where a member reads on, and why what lies before that is lost to it.
+        """Return the source of a member's next batch, and the gap reason for events before that source.
 
         Returns:
-            the log, or a replay chunk of the stream; None when it has to wait for a chunk.
+            The log, or a replay chunk; None if the member has to wait for a chunk.
         """
         log = self._log
-        place = member.cursor
-        if place >= log.floor:
+        position = member.cursor
+        if position >= log.floor:
             return log, "slow"
         if not self.replay_cache.available:
-            return log, "slow" if member.arrived else "retention"
+            return log, "slow" if member.reached_head else "retention"
         if feed.key.mode != "complete":
-            # It is moved forward anyway: the chunk before the log is read again for it, and no more.
-            if member.arrived or self._capacity(feed) == 0:
+            # The member skips events anyway, so at most one chunk before the log is read for it.
+            if member.reached_head or self._capacity(feed) == 0:
                 return log, "slow"
             begin = (log.floor - 1) // CHUNK_SEQUENCES * CHUNK_SEQUENCES
-            if place < begin:
+            if position < begin:
                 skipped = EventLog(1, 1)
                 skipped.reset(begin)
                 return skipped, "slow"
-        found = self.replay_cache.get(place)
-        if found is None:
-            self.replay_cache.wait(member, place)
+        chunk = self.replay_cache.get(position)
+        if chunk is None:
+            self.replay_cache.wait(member, position)
             return None
-        self.replay_cache.prefetch(place, log.floor)
-        return found, "retention"
+        self.replay_cache.prefetch(position, log.floor)
+        return chunk, "retention"
 
     def _capacity(self, feed: Feed) -> int:
-        """Return how many events before the log a member may get one by one, beside those in the log."""
+        """Return how many events before the log a member may be sent, in addition to those in the log."""
         log = self._log
         if feed.counted_at != log.head:
-            # Asked for each batch of each member that comes back; counted once for all of them.
+            # Needed for each batch of each returning member, so the count is cached for all of them.
             found, _ = log.select(feed.filter, log.floor, log.head, self._max_behind, log.max_bytes)
             feed.counted_at, feed.counted = log.head, len(found)
         return max(0, self._max_behind - feed.counted)
@@ -229,59 +230,61 @@ def next_batch(
     max_behind: int,
     reason: GapReason = "slow",
 ) -> Batch | None:
-    """Make the next batch for a member that is behind the head, from a log.
+    """Build the next batch for a member behind the head, from a log.
 
     Args:
-        member: where it stands.
-        feed: its feed.
-        log: what is remembered, or a replay chunk of the stream.
-        snapshot: newest states, for what the log has let go or the member passes over.
-        epoch: of cursors.
+        member: member to catch up.
+        feed: feed of the member.
+        log: event log, or a replay chunk.
+        snapshot: newest states, for events that the log has evicted or the member skips.
+        epoch: epoch of cursors.
         upto: position of the feed's head, or the end of the chunk.
-        max_behind: most matching events that it still gets one by one in mode ``live``.
-        reason: why events before the log are lost to it.
+        max_behind: maximum number of missed events to send in mode ``live``.
+        reason: gap reason for events before the log.
 
     Returns:
-        None when it has arrived, or is ahead.
+        The batch; None if the member is at ``upto`` or ahead.
     """
     start = member.cursor
     if start >= upto:
         return None
-    wanted = feed.filter
+    event_filter = feed.filter
     if start < log.floor:
-        end = min(log.floor, upto)  # not beyond the head, where what is pending is still to come
-        return lost_batch(epoch, start, end, reason, snapshot.changed(wanted, start, end))
-    if log.missing_ranges and (hole := log.next_missing_range(start, upto)) is not None:
-        if hole.start <= start:
-            return lost_batch(epoch, start, hole.end, "retention", snapshot.changed(wanted, start, hole.end))
-        upto = hole.start
+        end = min(log.floor, upto)  # not beyond the feed's head: pending events follow it
+        return lost_batch(epoch, start, end, reason, snapshot.changed(event_filter, start, end))
+    if log.missing_ranges and (missing := log.next_missing_range(start, upto)) is not None:
+        if missing.start <= start:
+            return lost_batch(
+                epoch, start, missing.end, "retention", snapshot.changed(event_filter, start, missing.end)
+            )
+        upto = missing.start
     if feed.key.mode == "latest":
-        found, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
-        records, gone = newest_per_subject(found)
-        return Batch(epoch, upto, records, conflated=gone, stored_ns=log.stored_at(upto))
+        found, _ = log.select(event_filter, start, upto, len(log), log.max_bytes)
+        records, replaced = newest_per_subject(found)
+        return Batch(epoch, upto, records, conflated=replaced, stored_ns=log.stored_at(upto))
     if feed.key.mode == "live" and log.count_after(start) > max_behind:
-        matching, _ = log.select(wanted, start, upto, len(log), log.max_bytes)
+        matching, _ = log.select(event_filter, start, upto, len(log), log.max_bytes)
         if len(matching) > max_behind:
-            cut = matching[: len(matching) - max_behind]
-            kept = [record for record in cut if record.state and snapshot.is_newest(record)]
-            keep = set(map(id, kept))
-            over = [record for record in cut if id(record) not in keep]
-            if over:
-                return batch_with_gap(epoch, start, cut[-1].seq, kept, over, "slow", log)
+            excess = matching[: len(matching) - max_behind]
+            kept = [record for record in excess if record.state and snapshot.is_newest(record)]
+            kept_ids = set(map(id, kept))
+            dropped = [record for record in excess if id(record) not in kept_ids]
+            if dropped:
+                return batch_with_gap(epoch, start, excess[-1].seq, kept, dropped, "slow", log)
     if member.bucket is not None:
-        found, reached = log.select(wanted, start, upto, member.bucket.available, CATCH_UP_BYTES)
+        found, reached = log.select(event_filter, start, upto, member.bucket.available, CATCH_UP_BYTES)
         return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
     if feed.members > 1 and feed.dense and (end := (start // BLOCK + 1) * BLOCK) <= upto:
         return _block(feed, log, epoch, start, end)
-    found, reached = log.select(wanted, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
+    found, reached = log.select(event_filter, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
     return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
 
 
 def _block(feed: Feed, log: EventLog, epoch: str, start: int, end: int) -> Batch:
-    """Make the batch up to the end of a block, the same one for all who stand at its beginning."""
+    """Build the batch up to the end of a block; members at the start of the block share it."""
     complete = end - start == BLOCK
-    if complete and (known := feed.blocks.get(start)) is not None:
-        return known
+    if complete and (cached := feed.blocks.get(start)) is not None:
+        return cached
     found, reached = log.select(feed.filter, start, end, BLOCK, CATCH_UP_BYTES)
     batch = Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
     if complete and reached == end:

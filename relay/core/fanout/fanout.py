@@ -1,15 +1,16 @@
-"""From one log to many cursors: which feeds an event goes to, and when it goes.
+"""Fan-out from one event log to many cursors: which feeds receive an event, and when.
 
 Invariants:
 
-1. A member that follows is at its feed's head, or its cursor says where it is; never both or neither. One
-   with a pace of its own is never at the head: it walks alone.
-2. An event is offered to the feeds of its subject only; matching was paid when subject and feed first met.
-3. One flush is bounded: each feed gets a batch, and a bounded number of those behind a bounded share.
-4. An exception ends the member on whose behalf it was raised, through its ``fault``; one in the making of a
-   batch ends those at the feed's head. The other feeds are served.
+1. The position of a member is either the head of its feed or its own cursor, never both. A member with a rate
+   limit of its own is never at the head.
+2. An event is offered only to the feeds of its subject, which were matched when subject and feed first met.
+3. A flush is bounded: each feed gets one batch, and a bounded number of members behind catch up by a bounded
+   number of batches.
+4. An exception raised on behalf of a member fails that member; one raised while a batch is built fails the
+   live members of the feed. All other feeds are served.
 
-The caller flushes when ``wake`` asks for it, not before ``pacer.earliest()``, and at ``held_until()``.
+The caller flushes when ``wake`` requests it, not before ``pacer.earliest()``, and at ``held_until()``.
 """
 
 from collections.abc import Callable, Sized
@@ -32,19 +33,19 @@ from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.core.trace_context import may_be_traced
 
 MAX_TRACE_CHECKS: Final = 16
-"""Events of one flush that are looked at for their trace, as examples of a delay; most feeds share them."""
+"""Maximum number of events per flush that are checked for a trace, as exemplars of the delay histogram."""
 
 
 class Fanout:
-    """The feeds, and the members in them.
+    """Feeds and their members.
 
     Args:
-        log: what cursors point into.
-        snapshot: newest states, for those who fell behind.
-        stats: where to count.
-        max_catch_up: most matching events that a member of mode ``live`` gets when it catches up.
-        wake: called when there is something to flush and nothing was before.
-        fetch: called when a replay chunk of the stream is wanted; None when the stream cannot be read.
+        log: event log.
+        snapshot: newest states, for members that fell behind.
+        stats: statistics to update.
+        max_catch_up: maximum number of missed events that a member in mode ``live`` is sent.
+        wake: called when a flush is needed; not called again before that flush.
+        fetch: called when a replay chunk is requested; None if the stream cannot be read.
     """
 
     def __init__(
@@ -65,57 +66,57 @@ class Fanout:
         self._stats = stats
         self._wake = wake
         self._flush_requested = False
-        self._looks = 0  # at events for their traces, in this flush
-        self._looked_at: Record | None = None
-        self._exemplar: Exemplar | None = None  # that one, if it may be traced
-        self._dirty: list[Feed] = []  # feeds with something pending
+        self._trace_checks = 0  # left in this flush
+        self._checked: Record | None = None  # the event checked last
+        self._exemplar: Exemplar | None = None  # for that event, if it may belong to a trace
+        self._dirty: list[Feed] = []  # feeds with pending events
 
     def __repr__(self) -> str:
         return f"Fanout({len(self.feeds)} feeds, {len(self._dirty)} dirty, {self._behind!r})"
 
     @property
     def feeds(self) -> dict[FeedKey, Feed]:
-        """All feeds, by what their members share."""
+        """All feeds by key."""
         return self._index.feeds
 
     # Events.
 
     def route(self, subject: str) -> Route:
-        """Return what a subject means; made when it is first seen."""
+        """Return the route of a subject, created when the subject is first seen."""
         return self._index.route(subject)
 
     def offer(self, record: Record, before: int) -> None:
-        """Hand an event to the feeds that want it.
+        """Add an event to the pending events of all matching feeds.
 
         Args:
-            record: in the log already.
-            before: the log's head before it came.
+            record: event, already in the log.
+            before: head of the log before the event.
         """
         for feed in record.route.feeds:
             if not feed.pending:
                 feed.cursor = before
                 self._dirty.append(feed)
             feed.pending.append(record)
-        if not self._flush_requested:  # asked here too: a call for each event would be dear
+        if not self._flush_requested:  # also checked here, to save a call for each event
             self._request_flush()
 
     def publish_missing(self, end: int, now: float) -> None:
-        """Tell all members, in order, that events after the log's head, up to ``end``, will never come."""
+        """Report to all members, in order, that events after the log's head, up to ``end``, are missing."""
         self.flush_live(now)
-        hole = self._log.append_missing(end)
-        batch = lost_batch(self.epoch, hole.start, hole.end, "retention")
-        for feed in list(self.feeds.values()):  # a member that fails may be the last of its feed
+        missing = self._log.append_missing(end)
+        batch = lost_batch(self.epoch, missing.start, missing.end, "retention")
+        for feed in list(self.feeds.values()):  # a copy: a failing member may remove its feed
             self._write_live(feed, batch, now)
 
     def flush_live(self, now: float) -> None:
-        """Hand all that is pending to the live members, whatever the pacing would hold back."""
+        """Send all pending events to the live members, ignoring intervals and hold times."""
         for feed in list(self.feeds.values()):
-            while batch := self._taken(feed, now, hold=False):
+            while batch := self._take_batch(feed, now, hold=False):
                 self._write_live(feed, batch, now)
         self._dirty.clear()
 
     def reset(self, epoch: str) -> None:
-        """Forget what is pending: the log starts again with another epoch, and all members at its head."""
+        """Discard pending events, after the log restarted with another epoch."""
         self.epoch = epoch
         for feed in self.feeds.values():
             feed.reset()
@@ -123,53 +124,53 @@ class Fanout:
         if self._behind.resume(self.replay_cache.clear()):
             self._request_flush()
 
-    def add_chunk(self, number: int, stretch: EventLog) -> None:
-        """Take in a replay chunk of the stream: those that waited for it get their turn."""
-        if self._behind.resume(self.replay_cache.add(number, stretch)):
+    def add_chunk(self, number: int, chunk: EventLog) -> None:
+        """Add a replay chunk, and queue the members that waited for it."""
+        if self._behind.resume(self.replay_cache.add(number, chunk)):
             self._request_flush()
 
     # Members.
 
     def position(self, member: Member) -> int:
-        """Return where a member stands."""
+        """Return the position of a member."""
         feed = member.feed
         return feed.position(self._log.head) if feed is not None and member in feed.live else member.cursor
 
     def cursor(self, position: int) -> str:
-        """Return the cursor of a place, with the time of the message there when the log knows it."""
+        """Return the cursor of a position, with the time of the message there if the log knows it."""
         return format_cursor(self.epoch, position, self._log.stored_at(position))
 
     def set_position(self, member: Member, position: int) -> None:
-        """Say where a member begins that has no feed yet, or whose log starts again."""
+        """Set the position of a member that has no feed yet, or whose log restarted."""
         member.cursor = position
 
     def attach(
-        self, member: Member, wanted: Filter, mode: Mode, rate: float, interval_ms: int, now: float
+        self, member: Member, event_filter: Filter, mode: Mode, rate: float, interval_ms: int, now: float
     ) -> Feed:
-        """Put a member into the feed of its filter, mode and pace; ``start`` comes next.
+        """Add a member to the feed of its filter, mode and rate; call ``start`` next.
 
         Args:
-            member: its ``cursor`` says where it begins.
-            wanted: its filter.
-            mode: how gaps and speed are traded.
-            rate: log events per second; 0 means no limit, and always does so in mode ``latest``.
-            interval_ms: least time between two batches in mode ``latest``.
+            member: member, whose ``cursor`` is its start position.
+            event_filter: filter of the member.
+            mode: delivery mode.
+            rate: maximum log events per second; 0 means no limit, as always in mode ``latest``.
+            interval_ms: minimum milliseconds between two batches in mode ``latest``.
             now: UNIX seconds.
         """
-        key = FeedKey(wanted.key, mode, rate, interval_ms if mode == "latest" else 0)
-        feed = self._index.feed(key, wanted, now)
+        key = FeedKey(event_filter.key, mode, rate, interval_ms if mode == "latest" else 0)
+        feed = self._index.feed(key, event_filter, now)
         feed.members += 1
         member.feed = feed
         if mode != "complete" or rate == 0:
             member.bucket = None
         elif member.bucket is None or member.bucket.rate != rate:
-            # Otherwise it keeps the one it has: to subscribe again would bring a new burst.
+            # An unchanged rate keeps the bucket: subscribing again must not grant a new burst.
             member.bucket = TokenBucket(rate, now)
-        member.arrived = False
+        member.reached_head = False
         return feed
 
     def detach(self, member: Member) -> None:
-        """Take a member out of its feed, if it has one; its cursor says where it stood."""
+        """Remove a member from its feed, if it has one; its cursor keeps the position."""
         feed = member.feed
         if feed is None:
             return
@@ -180,25 +181,25 @@ class Fanout:
             self._index.remove(feed)
 
     def start(self, member: Member) -> None:
-        """Let a member continue from its cursor: at the head if it stands there, else behind it."""
+        """Continue a member from its cursor: as a live member at the head, otherwise by catching up."""
         feed = member.feed
         if feed is None or not member.writable or member in feed.live or member in self.replay_cache:
             return
         at_head = member.cursor == feed.position(self._log.head)
         if at_head:
-            member.arrived = True
+            member.reached_head = True
         if at_head and member.bucket is None:
             feed.join(member)
         elif self._behind.add(member):
             self._request_flush()
 
     def pause(self, member: Member) -> None:
-        """Leave a member where it is: its socket takes no more."""
+        """Stop delivery to a member whose send buffer is full."""
         member.writable = False
         self._stall(member)
 
     def resume(self, member: Member) -> None:
-        """Let a member continue: its socket takes data again."""
+        """Continue delivery to a member whose send buffer has drained."""
         member.writable = True
         self.start(member)
 
@@ -210,89 +211,92 @@ class Fanout:
 
     @property
     def behind(self) -> int:
-        """Members that are not at their feed's head, and should be."""
-        # Copies: a host may ask from a thread of its own, while the loop lets members come and go.
+        """Number of members that lag behind the head of their feed."""
+        # Copies, since an ASGI host may read this from another thread while members come and go.
         return sum(feed.members - len(feed.live) for feed in list(self.feeds.values())) - self._behind.idle
 
     @property
     def paced(self) -> int:
-        """Members that nothing but their own pace holds back."""
+        """Number of members held back only by their own rate limit."""
         return self._behind.held
 
     # Time.
 
     def flush(self, now: float) -> None:
-        """Hand what is pending to the live members, then let some of those behind catch up."""
+        """Send pending events to the live members, then let a bounded number of members behind catch up."""
         self._flush_requested = False
-        self._looks, self._looked_at, self._exemplar = MAX_TRACE_CHECKS, None, None
+        self._trace_checks, self._checked, self._exemplar = MAX_TRACE_CHECKS, None, None
         dirty, self._dirty = self._dirty, []
-        alike: dict[tuple[int, int], Batch] = {}  # by first sequence and number of records
+        batches: dict[tuple[int, int], Batch] = {}  # by first sequence and number of records
         for feed in dirty:
-            wanted = (feed.pending[0].seq, len(feed.pending)) if feed.pending else (0, 0)
-            batch = self._taken(feed, now, alike=alike.get(wanted))
+            key = (feed.pending[0].seq, len(feed.pending)) if feed.pending else (0, 0)
+            batch = self._take_batch(feed, now, shared=batches.get(key))
             if batch is not None:
-                alike.setdefault(wanted, batch)
+                batches.setdefault(key, batch)
                 self._write_live(feed, batch, now)
             if feed.pending:
                 self._dirty.append(feed)
-        behind = self.serve_behind(now)
-        if behind or any(feed.held_until <= now for feed in self._dirty):
+        more_behind = self.serve_behind(now)
+        if more_behind or any(feed.held_until <= now for feed in self._dirty):
             self._request_flush()
 
     def serve_behind(self, now: float) -> bool:
-        """Let some of those behind catch up, between two flushes too; True when there are more who can."""
+        """Let a bounded number of members behind catch up; return whether more can advance.
+
+        This may also be called between two flushes.
+        """
         return self._behind.serve(self.epoch, now)
 
     def held_until(self) -> float | None:
-        """Return when a feed that holds back must be flushed, or a pace lets a member move; None if never."""
+        """Return when the next held feed or rate-limited member is due, UNIX seconds; None without one."""
         held = [feed.held_until for feed in self._dirty]
         paced = self._behind.next_at()
         return min(held if paced is None else [*held, paced], default=None)
 
     def heartbeat(self, now: float) -> None:
-        """Tell every member that can be written to where it stands."""
+        """Send a heartbeat with its position to every member that can be written to."""
         time = format_time(now)
         for feed in list(self.feeds.values()):
-            feed.blocks.clear()  # those who needed them have read them
+            feed.blocks.clear()  # the members that shared them have read them by now
             message = messages.heartbeat(self.cursor(feed.position(self._log.head)), time)
             for encoding, senders in feed.writers().items():
                 self._send(feed, senders, encoding.encode([message]))
-        for member in self._behind.members():  # a write can fill a socket, and that changes who catches up
+        for member in self._behind.members():  # a copy: a write may fill a socket and pause its member
             try:
                 message = messages.heartbeat(self.cursor(member.cursor), time)
                 member.send(member.encoding.encode([message]))
             except Exception as error:
                 member.fail(error)
 
-    # Inside.
+    # Internals.
 
-    def _taken(
-        self, feed: Feed, now: float, *, hold: bool = True, alike: Batch | None = None
+    def _take_batch(
+        self, feed: Feed, now: float, *, hold: bool = True, shared: Batch | None = None
     ) -> Batch | None:
-        """Take the next batch of a feed; None, and the end of its live members, where that fails."""
+        """Return the next batch of a feed; if building it fails, fail its live members and return None."""
         try:
-            return feed.take_batch(self._log, self.epoch, now, hold=hold, alike=alike)
+            return feed.take_batch(self._log, self.epoch, now, hold=hold, shared=shared)
         except Exception as error:
             self._fail(feed, error)
             return None
 
     def _fail(self, feed: Feed, error: Exception) -> None:
-        """End the live members of a feed; those behind have a turn of their own."""
+        """Fail the live members of a feed; members behind are not affected."""
         feed.clear()
         for member in list(feed.live):
             member.fail(error)
 
     def _send(self, feed: Feed, senders: list[Callable[[Any], None]], data: Sized) -> None:
-        """Write to live members of a feed; one whose write fails ends alone."""
-        rest = iter(senders)
+        """Write to live members of a feed; a failed write fails only its own member."""
+        remaining = iter(senders)
         done = False
         while not done:
             try:
-                for send in rest:  # the tightest loop of all: what guards it is outside
+                for send in remaining:  # the hottest loop of the relay, so the try is outside
                     send(data)
                 done = True
             except Exception as error:
-                for member in [one for one in feed.live if one.send is send]:
+                for member in [m for m in feed.live if m.send is send]:
                     member.fail(error)
 
     def _write_live(self, feed: Feed, batch: Batch, now: float) -> None:
@@ -310,13 +314,13 @@ class Fanout:
         finally:
             feed.writing = False
         if batch.records:
-            # The oldest stands for its batch: one look for all of them, and never a flattering one.
+            # The oldest event stands for its batch: one observation per batch, never too low.
             oldest, delivered = batch.records[0], members * len(batch.records)
-            if oldest is not self._looked_at and self._looks:
-                self._looks -= 1
-                self._looked_at = oldest
+            if oldest is not self._checked and self._trace_checks:
+                self._trace_checks -= 1
+                self._checked = oldest
                 self._exemplar = Exemplar(oldest, now) if may_be_traced(oldest) else None
-            exemplar = self._exemplar if oldest is self._looked_at else None
+            exemplar = self._exemplar if oldest is self._checked else None
             self._stats.delay.observe(now - oldest.received, delivered, exemplar)
             self._stats.observe_age(now - oldest.timestamp, delivered, exemplar)
 

@@ -1,7 +1,7 @@
-"""The clients that share filter, mode and rate, and what they all get now.
+"""Feeds: members that share filter, mode and rate, and the events pending for them.
 
-Invariant: every live member (one at the feed's head) has been sent everything up to the feed's position, or
-told of it in a gap.
+Invariant: every live member (at the head of the feed) has been sent every matching event up to the position
+of the feed, or a gap for it.
 """
 
 from collections.abc import Callable, Sized
@@ -23,56 +23,56 @@ from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
 
 BATCH_BYTES: Final = 1024 * 1024
-"""Most bytes of events in one batch of a feed; the rest follows with the next flush."""
+"""Maximum bytes of events in one batch of a feed; the rest follows with the next flush."""
 
 _CONFLATE_FROM: Final = 256
-"""Events pending in a feed of mode ``latest`` from which those that were replaced are let go."""
+"""Number of pending events in mode ``latest`` at which replaced ones are discarded."""
 
 Writers = dict[Encoding, list[Callable[[Any], None]]]
-"""The ``send`` of members, by encoding."""
+"""``send`` callables of members, by encoding."""
 
 
 class Member:
-    """One client, as the fan-out knows it: a position in the log, and a way to write.
+    """Client from the view of the fan-out: a position in the log, and a way to write.
 
-    The fan-out alone changes these fields once the member is attached to a feed; until then ``cursor`` says
-    where it will begin.
+    Once the member is attached to a feed, only the fan-out changes these fields; before that, ``cursor`` is
+    the start position.
 
     Args:
-        send: writes what ``encoding`` makes; never blocks.
-        encoding: how it is written to.
-        fault: called with it, and with an exception that was raised on its behalf; ends it.
+        send: writes what ``encoding`` encodes; never blocks.
+        encoding: encoding of messages to the client.
+        on_failure: called with the member and an exception raised on its behalf; ends the member.
 
     Attributes:
-        feed: that it belongs to; None before it follows one and after it ended.
-        cursor: its position while it is behind the head; at the head, the feed's position counts.
-        arrived: True once it has been at the head; before, it catches up with a past that it asked for.
-        writable: False while its socket takes no more.
-        bucket: its own pace, in mode ``complete`` under a grant that sets a rate.
+        feed: feed of the member; None before it follows one and after it ended.
+        cursor: position while the member is behind the head; at the head, the position of the feed counts.
+        reached_head: whether the member has been at the head; before, it catches up on requested history.
+        writable: False while the send buffer of its socket is full.
+        bucket: rate limit of its own, in mode ``complete`` under a grant with a rate.
     """
 
-    __slots__ = ("_fault", "arrived", "bucket", "cursor", "encoding", "feed", "send", "writable")
+    __slots__ = ("_on_failure", "bucket", "cursor", "encoding", "feed", "reached_head", "send", "writable")
 
     def __init__(
-        self, send: Callable[[Any], None], encoding: Encoding, fault: Callable[[Any, Exception], None]
+        self, send: Callable[[Any], None], encoding: Encoding, on_failure: Callable[[Any, Exception], None]
     ) -> None:
         self.send = send
         self.encoding = encoding
         self.feed: Feed | None = None
         self.cursor = 0
-        self.arrived = False
+        self.reached_head = False
         self.writable = True
         self.bucket: TokenBucket | None = None
-        self._fault = fault
+        self._on_failure = on_failure
 
     def fail(self, error: Exception) -> None:
-        """End it: an exception was raised on its behalf."""
-        self._fault(self, error)
+        """End the member, since an exception was raised on its behalf."""
+        self._on_failure(self, error)
 
 
 @dataclass(frozen=True, slots=True)
 class FeedKey:
-    """What members of one feed have in common."""
+    """Key of a feed: what its members have in common."""
 
     filter: tuple[tuple[str, ...], str, tuple[str, ...]]
     mode: Mode
@@ -81,11 +81,11 @@ class FeedKey:
 
 
 class Feed:
-    """Clients with one filter, mode and rate.
+    """Feed of the members with one filter, mode and rate.
 
     Args:
-        key: what they share.
-        wanted: their filter.
+        key: key of the feed.
+        event_filter: filter of the members.
         now: UNIX seconds.
     """
 
@@ -95,23 +95,23 @@ class Feed:
         "pending", "routes", "writing",
     )  # fmt: skip
 
-    def __init__(self, key: FeedKey, wanted: Filter, now: float) -> None:
+    def __init__(self, key: FeedKey, event_filter: Filter, now: float) -> None:
         self.key = key
-        self.filter = wanted
+        self.filter = event_filter
         self.bucket = TokenBucket(key.rate, now) if key.rate > 0 and key.mode == "live" else None
-        self.live: dict[Member, None] = {}  # at the head
-        self.members = 0  # at the head and behind
+        self.live: dict[Member, None] = {}  # members at the head
+        self.members = 0  # number of members, live and behind
         self.pending: list[Record] = []
-        self.cursor = 0  # place of the head while there is something pending; else the log's head is
+        self.cursor = 0  # position of the head while events are pending; otherwise the log's head counts
         self.writing = False
         self.held_until = 0.0
-        self.counted = 0  # matching events in the log, up to a bound, when its head was at ``counted_at``
+        self.counted = 0  # matching events in the log, up to a bound, when its head was ``counted_at``
         self.counted_at = -1
-        self.routes: dict[Route, None] = {}  # that lead here
-        self.blocks: dict[int, Batch] = {}  # by the position before them
-        self.dense = True  # until a block shows otherwise
+        self.routes: dict[Route, None] = {}  # routes that lead to this feed
+        self.blocks: dict[int, Batch] = {}  # shared catch-up batches by start position
+        self.dense = True  # whether blocks are worth sharing; until one shows otherwise
         self._snapshot_version = -1
-        self._snapshots: dict[Encoding, tuple[Sized, int]] = {}  # as of that version
+        self._snapshots: dict[Encoding, tuple[Sized, int]] = {}  # encoded snapshots of that version
         self._writers: Writers | None = None
         self._conflated = 0
         self._conflate_at = _CONFLATE_FROM
@@ -121,16 +121,16 @@ class Feed:
         return f"Feed({self.filter!r}, {self.key.mode}, {at_head}, {len(self.pending)} pending)"
 
     def position(self, head: int) -> int:
-        """Where members at the head stand, given the log's head."""
+        """Return the position of the live members, given the head of the log."""
         return self.cursor if self.pending or self.writing else head
 
     def join(self, member: Member) -> None:
-        """Put a member at the head."""
+        """Add a live member."""
         self.live[member] = None
         self._writers = None
 
     def leave(self, member: Member) -> bool:
-        """Take a member from the head; False when it was not there."""
+        """Remove a live member; return False if the member is not live."""
         if member not in self.live:
             return False
         del self.live[member]
@@ -138,7 +138,7 @@ class Feed:
         return True
 
     def writers(self) -> Writers:
-        """Return the ``send`` of all live members; new lists after each change, safe to iterate."""
+        """Return the ``send`` of all live members; changes create new lists, so iteration is safe."""
         if self._writers is None:
             self._writers = {}
             for member in self.live:
@@ -146,41 +146,41 @@ class Feed:
         return self._writers
 
     def snapshot(self, snapshot: Snapshot, head: int, encoding: Encoding) -> tuple[Sized, int]:
-        """Encode the newest states that the members want, as of the log's head, once for all of them.
+        """Encode the newest states that match the filter, as of the log's head, once for all members.
 
         Returns:
-            what their ``send`` takes, and the number of messages in it.
+            The encoded messages, and their number.
         """
         if self._snapshot_version != snapshot.version:
             self._snapshot_version = snapshot.version
             self._snapshots.clear()
-        made = self._snapshots.get(encoding)
-        if made is None:
+        encoded = self._snapshots.get(encoding)
+        if encoded is None:
             messages = snapshot_messages(snapshot.select(self.filter, head))
-            made = self._snapshots[encoding] = encoding.encode(messages), len(messages)
-        return made
+            encoded = self._snapshots[encoding] = encoding.encode(messages), len(messages)
+        return encoded
 
     def reset(self) -> None:
-        """Let go of all that was made from the log, which starts again."""
+        """Discard everything derived from the log, which restarts."""
         self.clear()
         self.blocks.clear()
         self._snapshot_version = -1
 
     def take_batch(
-        self, log: EventLog, epoch: str, now: float, *, hold: bool = True, alike: Batch | None = None
+        self, log: EventLog, epoch: str, now: float, *, hold: bool = True, shared: Batch | None = None
     ) -> Batch | None:
-        """Take the next batch for the head out of what is pending.
+        """Take the next batch for the live members from the pending events.
 
         Args:
-            log: for its head.
-            epoch: of cursors.
+            log: event log.
+            epoch: epoch of cursors.
             now: UNIX seconds.
-            hold: whether a batch may be put off: until the interval of mode ``latest`` is over, or so that
-                gaps come merged.
-            alike: what another feed took in this flush; used when it is what this one would make.
+            hold: whether to delay a batch: until the interval of mode ``latest`` ends, or to merge gaps.
+            shared: batch of another feed in this flush, returned if it equals the batch of this feed.
 
         Returns:
-            None when nothing is to be sent now; ``held_until`` then says until when, if something is pending.
+            The batch; None if there is nothing to send now. If events are pending then, ``held_until`` is the
+            time of the next attempt.
         """
         pending = self.pending
         if not pending:
@@ -190,21 +190,21 @@ class Feed:
             return None
         if self.key.mode == "latest":
             return self._take_latest(log, epoch, now, hold)
-        if self.bucket is None and alike is not None and alike.complete and alike.records == pending:
-            # Different filters often want the same events: encoded once, and found equal by identity.
+        if self.bucket is None and shared is not None and shared.complete and shared.records == pending:
+            # Different filters often match the same events; comparing the same objects is cheap.
             self.pending = []
-            return alike
-        some, rest = split_by_bytes(pending, BATCH_BYTES)
-        reached = some[-1].seq if rest else log.head
+            return shared
+        records, rest = split_by_bytes(pending, BATCH_BYTES)
+        reached = records[-1].seq if rest else log.head
         if self.bucket is None:
             self.pending = rest
-            return Batch(epoch, reached, some, stored_ns=log.stored_at(reached))
-        return self._take_limited(self.bucket, some, rest, log, epoch, now, hold)
+            return Batch(epoch, reached, records, stored_ns=log.stored_at(reached))
+        return self._take_limited(self.bucket, records, rest, log, epoch, now, hold)
 
     def _take_limited(
         self,
         bucket: TokenBucket,
-        some: list[Record],
+        records: list[Record],
         rest: list[Record],
         log: EventLog,
         epoch: str,
@@ -212,35 +212,35 @@ class Feed:
         hold: bool,
     ) -> Batch | None:
         bucket.refill(now)
-        passed: list[Record] = []
-        over: list[Record] = []
-        for record in some:
-            (passed if record.state or bucket.take(record.route.rank) else over).append(record)
-        if hold and not passed:
-            self.held_until = some[0].received + GAP_HOLD
+        delivered: list[Record] = []
+        dropped: list[Record] = []
+        for record in records:
+            (delivered if record.state or bucket.take(record.route.rank) else dropped).append(record)
+        if hold and not delivered:
+            self.held_until = records[0].received + GAP_HOLD
             if now < self.held_until:
                 return None
         self.pending = rest
-        reached = some[-1].seq if rest else log.head
-        return batch_with_gap(epoch, self.cursor, reached, passed, over, "rate", log)
+        reached = records[-1].seq if rest else log.head
+        return batch_with_gap(epoch, self.cursor, reached, delivered, dropped, "rate", log)
 
     def _take_latest(self, log: EventLog, epoch: str, now: float, hold: bool) -> Batch | None:
         if hold and now < self.held_until:
             if len(self.pending) >= self._conflate_at:
-                # Bounded by the subjects that there are, not by the events of an interval.
-                self.pending, gone = newest_per_subject(self.pending)
-                self._conflated += gone
+                # Bounds the pending events by the number of subjects instead of the events of an interval.
+                self.pending, replaced = newest_per_subject(self.pending)
+                self._conflated += replaced
                 self._conflate_at = max(_CONFLATE_FROM, 2 * len(self.pending))
             return None
-        records, gone = newest_per_subject(self.pending)
+        records, replaced = newest_per_subject(self.pending)
         stored_ns = log.stored_at(log.head)
-        batch = Batch(epoch, log.head, records, conflated=self._conflated + gone, stored_ns=stored_ns)
+        batch = Batch(epoch, log.head, records, conflated=self._conflated + replaced, stored_ns=stored_ns)
         self.clear()
         self.held_until = now + self.key.interval_ms / 1000
         return batch
 
     def clear(self) -> None:
-        """Let go of what is pending."""
+        """Discard pending events."""
         self.pending = []
         self._conflated = 0
         self._conflate_at = _CONFLATE_FROM

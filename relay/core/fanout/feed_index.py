@@ -1,4 +1,4 @@
-"""Which feeds an event goes to: paid when a subject and a feed first meet, not for each event."""
+"""Index from subjects to feeds: matching is done when a subject and a feed first meet, not for each event."""
 
 from tickertape.relay.core.fanout.feed import Feed, FeedKey
 from tickertape.relay.core.fanout.subject_index import PatternTrie, SubjectTrie
@@ -6,7 +6,7 @@ from tickertape.relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
 
 
 class FeedIndex:
-    """The feeds by what they share, and the routes that lead to them."""
+    """Feeds by key, and the routes that lead to them."""
 
     def __init__(self) -> None:
         self.feeds: dict[FeedKey, Feed] = {}
@@ -18,7 +18,7 @@ class FeedIndex:
         return f"FeedIndex({len(self.feeds)} feeds, {len(self._routes)} subjects)"
 
     def route(self, subject: str) -> Route:
-        """Return what a subject means; made when it is first seen."""
+        """Return the route of a subject, created when the subject is first seen."""
         route = self._routes.get(subject)
         if route is None:
             if len(self._routes) >= MAX_KNOWN_SUBJECTS:
@@ -31,21 +31,21 @@ class FeedIndex:
                     feed.routes[route] = None
         return route
 
-    def feed(self, key: FeedKey, wanted: Filter, now: float) -> Feed:
-        """Return the feed of a key; made, and routes led to it, when it is first asked for."""
+    def feed(self, key: FeedKey, event_filter: Filter, now: float) -> Feed:
+        """Return the feed of a key, created with the routes that lead to it when first requested."""
         feed = self.feeds.get(key)
         if feed is None:
-            feed = self.feeds[key] = Feed(key, wanted, now)
-            for pattern in wanted.subjects:
+            feed = self.feeds[key] = Feed(key, event_filter, now)
+            for pattern in event_filter.subjects:
                 self._patterns.add(pattern, feed)
                 for route in self._subjects.matching(pattern):
-                    if wanted.passes(route):
+                    if event_filter.passes(route):
                         route.feeds[feed] = None
                         feed.routes[route] = None
         return feed
 
     def remove(self, feed: Feed) -> None:
-        """Forget a feed without members."""
+        """Remove a feed without members."""
         del self.feeds[feed.key]
         feed.clear()
         for pattern in feed.filter.subjects:

@@ -1,4 +1,4 @@
-"""How fast a cursor may move: the token bucket of a feed, and the flush that tunes itself."""
+"""Rate control: the token bucket of a feed, and the self-tuning interval between flushes."""
 
 from typing import Final
 
@@ -6,37 +6,38 @@ from tickertape.rate_limit import ROUNDING
 from tickertape.rate_limit import TokenBucket as PlainBucket
 
 MAX_DELAY: Final = 0.25
-"""Seconds that an event waits at most for the next flush; it comes to that when a flush takes 65 ms."""
+"""Maximum seconds that an event waits for the next flush; reached when a flush takes 65 ms."""
 
 GAP_HOLD: Final = 0.1
-"""Seconds that a gap is held back at most, to be told merged with what follows."""
+"""Maximum seconds that a gap is held back, so that it is merged with the following ones."""
 
 FLUSH_SHARE: Final = 0.35
-"""Most of the time that may go into short flushes before they are spread: bigger batches, fewer sends."""
+"""Maximum share of time spent in short flushes; beyond it flushes are spaced out to send fewer, larger
+batches."""
 
 MIN_FLUSH_SHARE: Final = 0.26
-"""The same for long flushes. The larger the audience, the more a larger batch saves, and the better it
-compresses; to a small one promptness is worth more. With less, a burst could make flushes so long, and so
-rare, that what gathers in between keeps them long."""
+"""Minimum of that share, for long flushes. With many clients, larger batches save more and compress better;
+with few, low latency matters more. With a smaller share, a burst could make flushes so long and rare that the
+events pending in between keep them long."""
 
 SHORT_FLUSH: Final = 0.005
-"""Seconds up to which a flush is short."""
+"""Seconds up to which a flush counts as short."""
 
 LONG_FLUSH: Final = 0.015
-"""Seconds beyond that which would halve the share, were there no least one."""
+"""Seconds beyond ``SHORT_FLUSH`` that halve the share, down to ``MIN_FLUSH_SHARE``."""
 
-_UNUSUAL: Final = 1.5
-"""Times the usual length of a flush up to which one counts in full."""
+_OUTLIER_FACTOR: Final = 1.5
+"""Multiple of the usual duration up to which a flush counts in full; the excess of an outlier is ignored."""
 
 RESERVES: Final = (0.50, 0.25, 0.10, 0.0, 0.0)
-"""Share of the burst that DEBUG, INFO, WARN, ERROR and CRITICAL leave for those above them."""
+"""Share of the burst that DEBUG, INFO, WARN, ERROR and CRITICAL leave for higher levels."""
 
-_LEAST_BURST: Final = 2.0
-"""With less, the reserves would hold back DEBUG and INFO for ever."""
+_MIN_BURST: Final = 2.0
+"""Minimum burst in events; with a smaller one, the reserves would block DEBUG and INFO permanently."""
 
 
 class TokenBucket(PlainBucket):
-    """Log events per second, with a last part of the burst kept for higher levels.
+    """Token bucket for log events, with a part of the burst reserved for higher levels.
 
     Args:
         rate: tokens per second.
@@ -46,20 +47,20 @@ class TokenBucket(PlainBucket):
     __slots__ = ("_levels",)
 
     def __init__(self, rate: float, now: float) -> None:
-        super().__init__(rate, max(rate, _LEAST_BURST), now)
+        super().__init__(rate, max(rate, _MIN_BURST), now)
         self._levels = tuple(1.0 + reserve * self.burst - ROUNDING for reserve in RESERVES)
 
     @property
     def available(self) -> int:
-        """Whole tokens that are there, at the last ``refill``."""
+        """Number of whole tokens at the last ``refill``."""
         return int(self.tokens + ROUNDING)
 
     def spend(self, tokens: int) -> None:
-        """Take tokens that are ``available``, whatever they are for."""
+        """Take ``available`` tokens, regardless of levels."""
         self.tokens -= tokens
 
     def take(self, rank: int) -> bool:
-        """Take one token for an event of a level's rank, unless that would touch the reserve above it."""
+        """Take a token for an event of a rank; return False if only the reserve of higher levels is left."""
         if self.tokens < self._levels[rank]:
             return False
         self.tokens -= 1.0
@@ -67,11 +68,11 @@ class TokenBucket(PlainBucket):
 
 
 class FlushPacer:
-    """When the next flush may begin.
+    """Scheduler of flushes.
 
-    Flushes at once when idle. After a flush that took ``d`` seconds the next one waits until flushing takes
-    no more than ``share`` of the time, less when it took long, and never longer than ``max_delay``. One that
-    took much longer than they usually do counts for less: a hiccup is no load, several in a row are.
+    When idle, it allows a flush immediately. After a flush, the next one waits until flushes take at most
+    ``share`` of the time (less if they are long), but never longer than ``max_delay``. A flush that takes
+    much longer than usual counts less, since a single hiccup is not load, but several in a row are.
     """
 
     __slots__ = ("_earliest", "_usual", "max_delay", "share")
@@ -86,14 +87,14 @@ class FlushPacer:
         return f"FlushPacer(not before {self._earliest:.3f})"
 
     def earliest(self) -> float:
-        """Time of the next flush, if there is anything to flush; UNIX seconds, may be past."""
+        """Return the earliest time of the next flush, UNIX seconds; may be in the past."""
         return self._earliest
 
-    def flushed(self, started: float, took: float) -> None:
-        """Say when a flush began, and how many seconds of the processor it took, with its writes."""
-        usual = took if self._usual is None else self._usual
-        self._usual = usual + (took - usual) / 4
-        cost = min(took, _UNUSUAL * usual)
-        longer = max(0.0, cost - SHORT_FLUSH)
-        share = max(self.share / (1 + longer / LONG_FLUSH), min(self.share, MIN_FLUSH_SHARE))
-        self._earliest = started + max(took, min(cost / share, self.max_delay))
+    def record_flush(self, started_at: float, duration: float) -> None:
+        """Record when a flush started, and how many seconds of CPU it took, including its writes."""
+        usual = duration if self._usual is None else self._usual
+        self._usual = usual + (duration - usual) / 4
+        cost = min(duration, _OUTLIER_FACTOR * usual)
+        excess = max(0.0, cost - SHORT_FLUSH)
+        share = max(self.share / (1 + excess / LONG_FLUSH), min(self.share, MIN_FLUSH_SHARE))
+        self._earliest = started_at + max(duration, min(cost / share, self.max_delay))

@@ -1,11 +1,11 @@
-"""Which patterns match a subject, and which subjects match a pattern, without asking each pair.
+"""Tries that find the patterns that match a subject, and the subjects that match a pattern.
 
-Both are tries by token, as in NATS servers: a look-up costs what matches, not what there is.
+They branch by token, as in NATS servers: the cost of a lookup depends on the matches, not on the entries.
 
 Invariants:
 
-1. Both ``matching`` agree with ``tickertape.contracts.subjects.matches`` for every legal pattern and subject.
-2. A node without values and children is taken out, so a trie holds no more than what was put in.
+1. Both ``matching`` agree with ``tickertape.contracts.subjects.matches`` for every valid pattern and subject.
+2. A node without values and children is removed, so the size of a trie is bounded by its entries.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    """What lies at a token: values whose last token this is, and what comes below."""
+    """Node of a token: values that end with the token, and child nodes by their tokens."""
 
     __slots__ = ("children", "values")
 
@@ -25,30 +25,30 @@ class _Node(Generic[T]):
 
 
 class _Trie(Generic[T]):
-    """Values by the tokens of a dotted text."""
+    """Trie of values by the tokens of a pattern or subject."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def add(self, text: str, value: T) -> None:
-        """Put a value at a pattern or subject; several may lie there."""
+        """Add a value at a pattern or subject; several values can share it."""
         node = self._root
         for token in text.split("."):
-            children = node.children.get(token)
-            if children is None:
-                children = node.children[token] = _Node()
-            node = children
+            child = node.children.get(token)
+            if child is None:
+                child = node.children[token] = _Node()
+            node = child
         node.values[value] = None
 
     def discard(self, text: str, value: T) -> None:
-        """Take a value out; nothing happens when it is not there."""
+        """Remove a value, if present."""
         path = [self._root]
         tokens = text.split(".")
         for token in tokens:
-            children = path[-1].children.get(token)
-            if children is None:
+            child = path[-1].children.get(token)
+            if child is None:
                 return
-            path.append(children)
+            path.append(child)
         path[-1].values.pop(value, None)
         for token in reversed(tokens):
             node = path.pop()
@@ -61,34 +61,34 @@ class _Trie(Generic[T]):
 
 
 class PatternTrie(_Trie[T]):
-    """Values by pattern; ``matching`` takes a subject."""
+    """Trie of values by pattern; ``matching`` takes a subject."""
 
     def matching(self, subject: str) -> Iterable[T]:
-        """Values of all patterns that match a subject, each once."""
+        """Return the values of all patterns that match a subject, each once."""
         found: dict[T, None] = {}
         nodes = [self._root]
         for token in subject.split("."):
-            following = []
+            next_nodes = []
             for node in nodes:
                 children = node.children
-                following += [child for wanted in (token, "*") if (child := children.get(wanted)) is not None]
+                next_nodes += [child for key in (token, "*") if (child := children.get(key)) is not None]
                 if (rest := children.get(">")) is not None:
                     found |= rest.values
-            nodes = following
+            nodes = next_nodes
         for node in nodes:
             found |= node.values
         return found
 
 
 class SubjectTrie(_Trie[T]):
-    """Values by subject; ``matching`` takes a pattern."""
+    """Trie of values by subject; ``matching`` takes a pattern."""
 
     def matching(self, pattern: str) -> list[T]:
-        """Values of all subjects that a pattern matches."""
+        """Return the values of all subjects that a pattern matches."""
         nodes = [self._root]
         for token in pattern.split("."):
             if token == ">":
-                nodes = _below(nodes)
+                nodes = _descendants(nodes)
                 break
             if token == "*":
                 nodes = [child for node in nodes for child in node.children.values()]
@@ -97,8 +97,8 @@ class SubjectTrie(_Trie[T]):
         return [value for node in nodes for value in node.values]
 
 
-def _below(nodes: list[_Node[T]]) -> list[_Node[T]]:
-    """All nodes below these, without them."""
+def _descendants(nodes: list[_Node[T]]) -> list[_Node[T]]:
+    """Return all descendants of nodes."""
     found: list[_Node[T]] = []
     while nodes:
         nodes = [child for node in nodes for child in node.children.values()]

@@ -1,20 +1,18 @@
-"""Our own faults: an exception that is raised on behalf of a session ends that session, and nothing else.
+"""Containment of internal errors: an exception raised on behalf of a session ends only that session.
 
-Code runs on behalf of one session in these places, and each is guarded at its outermost call:
+Code runs on behalf of a session in these places, and each is guarded at its outermost call:
 
-- what a client does: the methods of ``Sessions`` and ``SessionRegistry`` that are marked ``contained``; what
-  happens before and around them, in ``relay/transport/websocket.py`` and ``relay/asgi/connection.py``, by the
-  same means there;
-- what its feed does for all members (``Fanout.flush``, ``hole``, ``heartbeat``): each write is one session's,
-  the making of a batch is that of all live members;
-- catching up (``Fanout.serve_behind``): one session's turn;
-- the clock (``Sessions.tick``: tokens that end, signs of life; ``Connections.ping_batch``): each is one
-  session's;
-- what only the stream can tell (``relay/ingest/replay_readers.py``): a session's place; a stretch of the
-  stream is that of all sessions that wait for it;
-- the upstream's state, another stream, revoked tokens, the farewell: one session's each.
+- client actions: the methods of ``Sessions`` and ``SessionRegistry`` marked ``contained``; the code around
+  them, in ``relay/transport/websocket.py`` and ``relay/asgi/connection.py``, has guards of its own;
+- delivery to a feed (``Fanout.flush``, ``publish_missing``, ``heartbeat``): a failed write ends one session,
+  a failure to build a batch ends the live members of the feed;
+- catching up (``Fanout.serve_behind``): the session whose turn it is;
+- timers (``Sessions.tick``: tokens, heartbeats; ``Connections.ping_batch``): one session each;
+- reading the stream (``relay/ingest/replay_readers.py``): the session to locate, or all sessions that wait
+  for a replay chunk;
+- upstream reports, a replaced stream, revoked tokens, the drain: one session each.
 
-A request over HTTP has no session; ``history_endpoint.py`` and ``routes.py`` in ``relay/endpoints`` answer it
+An HTTP request has no session; ``history_endpoint.py`` and ``routes.py`` in ``relay/endpoints`` answer it
 with 500.
 """
 
@@ -25,7 +23,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from tickertape.relay.core.fanout.feed import Member
 
 REASON: Final = "internal error of the relay"
-"""What the client is told; the rest is in the relay's log, under the session's id."""
+"""Reason sent to the client; the details are in the relay's log, under the session id."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Member)
@@ -35,10 +33,10 @@ P = ParamSpec("P")
 def contained(
     method: Callable[Concatenate[T, S, P], None],
 ) -> Callable[Concatenate[T, S, P], None]:
-    """Let an exception end the session that a method is called for, and nothing else.
+    """Make an exception in a method end only the session that the method is called for.
 
     Args:
-        method: its first argument is the session.
+        method: method whose first argument is the session.
     """
 
     @wraps(method)

@@ -1,4 +1,4 @@
-"""The sessions that there are, what is said to them, and how each ends."""
+"""Registry of sessions: sends messages to them and closes them."""
 
 import contextlib
 import secrets
@@ -15,12 +15,12 @@ from tickertape.relay.core.session.subscription import Request
 
 
 class SessionRegistry:
-    """All sessions by their ids.
+    """Registry of all sessions by id.
 
     Args:
-        fanout: lets go of those that end.
-        stats: where to count.
-        report: called once with the id of a session that an internal error ends, and that error.
+        fanout: fan-out that the sessions are members of.
+        stats: statistics to update.
+        report: called once for a session that an internal error ends, with its id and the error.
     """
 
     def __init__(self, fanout: Fanout, stats: Stats, report: Callable[[str, Exception], None]) -> None:
@@ -28,7 +28,7 @@ class SessionRegistry:
         self._stats = stats
         self._report = report
         self._sessions: dict[str, Session] = {}
-        self._failed = self.fail  # one bound method for all sessions
+        self._on_failure = self.fail  # one bound method object for all sessions, to save memory
 
     def __repr__(self) -> str:
         return f"SessionRegistry({len(self)} sessions)"
@@ -37,38 +37,38 @@ class SessionRegistry:
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._sessions.values()))  # what is done for one of them may end it, or another
+        return iter(list(self._sessions.values()))  # a copy, since the loop body may end sessions
 
     def add(self, link: Link, request: Request) -> Session:
-        """Begin a session."""
-        session = Session(secrets.token_urlsafe(9), link, request, self._failed)
+        """Create a session without a grant."""
+        session = Session(secrets.token_urlsafe(9), link, request, self._on_failure)
         self._sessions[session.id] = session
         return session
 
-    def send(self, session: Session, *messages: Message) -> None:
-        """Send messages to a session, in one write."""
+    def send(self, session: Session, *outgoing: Message) -> None:
+        """Send messages to a session in one write."""
         if session.state is not State.CLOSING:
-            self.write(session, session.encoding.encode(messages), len(messages))
+            self.write(session, session.encoding.encode(outgoing), len(outgoing))
 
     def write(self, session: Session, data: Sized, count: int = 1) -> None:
-        """Send what its encoding made of ``count`` messages to a session."""
+        """Write ``count`` encoded messages to a session."""
         if session.state is not State.CLOSING:
             session.send(data)
             self._stats.frames += count
             self._stats.bytes += len(data)
 
     @contained
-    def notify(self, session: Session, said: Message) -> None:
-        """Send a message to one of many sessions."""
-        self.send(session, said)
+    def notify(self, session: Session, message: Message) -> None:
+        """Send a message to one of many sessions; a failure ends only that session."""
+        self.send(session, message)
 
     def reject_link(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
-        """Say ``error`` and ``bye`` to a client that gets no session, and close."""
+        """Send ``error`` and ``bye`` to a client that gets no session, and close its link."""
         self.reject(Session("", link, Request(), self.fail), error, code)
 
     @contained
     def reject(self, session: Session, error: ProtocolError, code: CloseCode | None = None) -> None:
-        """Answer a client's error, say ``bye`` and close; ``code`` is the error's own unless given."""
+        """Send ``error`` and ``bye``, and close a session; ``code`` overrides the error's close code."""
         code = close_code(error) if code is None else code
         self.send(session, messages.error(error, code))
         self.close(session, code, error.message, RETRY_AFTER_MS.get(code))
@@ -77,7 +77,7 @@ class SessionRegistry:
     def close(
         self, session: Session, code: CloseCode, reason: str, retry_after_ms: int | None = None
     ) -> None:
-        """Say ``bye`` and close a session."""
+        """Send ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
         try:
@@ -89,25 +89,25 @@ class SessionRegistry:
 
     @contained
     def remove(self, session: Session) -> None:
-        """Forget a session whose connection is gone, or ends: nothing is written to it from here on."""
+        """Remove a session whose connection is closed or closing; nothing is written to it afterwards."""
         session.locating = None
         self._sessions.pop(session.id, None)
         self._fanout.detach(session)
         session.state = State.CLOSING
 
     def fail(self, session: Session, error: Exception) -> None:
-        """End a session on whose behalf an exception was raised, and report it once.
+        """End a session on whose behalf an exception was raised, and report the exception once.
 
-        A session that was ending already, or whose end fails too, is cut.
+        If the session is closing already, or closing it fails too, abort its connection.
         """
-        ending = session.failed or session.state is State.CLOSING
+        closing = session.failed or session.state is State.CLOSING
         if not session.failed:
             session.failed = True
             self._stats.errors["session"] += 1
             self._report(session.id, error)
-        if not ending:
+        if not closing:
             self.close(session, CloseCode.INTERNAL_ERROR, REASON)
             return
-        # What cannot be cut either is gone; why the session ends has been reported.
+        # The first error has been reported; nothing more can be done if the abort fails too.
         with contextlib.suppress(Exception):
             session.link.abort()

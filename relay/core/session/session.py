@@ -1,6 +1,6 @@
-"""One client's side of the protocol: what it may say in which state, and how it is answered.
+"""Session of one client: its state, and the table of actions for each client message in each state.
 
-The table at the end is the whole of it; ``sessions.py`` carries out what the table decides.
+The table at the end defines the protocol; ``sessions.py`` performs its actions.
 """
 
 import math
@@ -29,27 +29,27 @@ _FILTER_ERRORS: Final = frozenset(
 
 
 class Link(Protocol):
-    """What a session writes to; no call blocks."""
+    """Connection that a session writes to; no method blocks."""
 
     @property
     def encoding(self) -> Encoding:
-        """How it is written to."""
+        """Encoding of messages to the client."""
 
     def send(self, data: Any) -> None:
-        """Write what ``encoding`` made."""
+        """Write data that ``encoding`` encoded."""
 
     def admit(self, grant: Grant) -> bool:
-        """Count it as one of its token's subject; False when that has connections enough."""
+        """Count the connection under the token subject; return False if its connection limit is reached."""
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
 
     def abort(self) -> None:
-        """Cut the connection, whatever is still to be said."""
+        """Abort the connection without sending pending data."""
 
 
 RETRY_AFTER_MS: Final = {CloseCode.TOO_MANY: 5_000, CloseCode.UNAVAILABLE: 1_000}
-"""Milliseconds after which whoever is refused with such a code may try again, at the earliest."""
+"""Minimum milliseconds before a client that was rejected with one of these codes may reconnect."""
 
 _CLOSE_CODES: Final = {
     ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
@@ -62,56 +62,57 @@ _CLOSE_CODES: Final = {
 
 
 def close_code(error: ProtocolError) -> CloseCode:
-    """Code with which a session ends after a client's error."""
+    """Return the close code for an error of the client."""
     return _CLOSE_CODES.get(error.code, CloseCode.MISUSE)
 
 
 class State(Enum):
-    """Where a session is in its life."""
+    """Lifecycle state of a session."""
 
     WAITING = auto()
-    """It has not shown a token yet; nothing is sent to it but ``error`` and ``bye``."""
+    """The client has not sent a token yet; nothing is sent to it but ``error`` and ``bye``."""
     FOLLOWING = auto()
-    """It has a filter and a place in the log."""
+    """The session has a filter and a position in the log."""
     CLOSING = auto()
-    """``bye`` was sent; nothing goes out any more."""
+    """``bye`` was sent; nothing is sent after it."""
 
 
 class Action(Enum):
-    """What the hub does about a message."""
+    """Action on a client message."""
 
     PONG = auto()
     START = auto()
     ADMIT = auto()
     RENEW = auto()
-    REFUSE = auto()
+    REJECT = auto()
     IGNORE = auto()
 
 
 class Session(Member):
-    """One client: a filter, and a cursor in the log.
+    """Session of one client: a filter, and a cursor in the log.
 
     Args:
-        id: for logs and ``welcome``.
-        link: where it writes to.
-        asked: what it wants to follow.
-        fault: called with it, and with an exception that was raised on its behalf.
+        id: id in logs and in ``welcome``.
+        link: connection that the session writes to.
+        request: request of the client.
+        on_failure: called with the session and an exception raised on its behalf.
 
     Attributes:
-        asked: what it asked for last, before its grant narrowed it.
-        wanted: what its grant leaves of that; None until it has shown a token.
-        grant: what it may see; None until it has shown a token.
-        due: when its token, or its time to show one, has to be looked at; UNIX seconds, infinite without one.
-        failed: True once code that ran on its behalf has raised; it is ended then, and only then.
-        locating: what it asked for, while the stream is asked where that begins.
+        request: latest request of the client, before intersection with its grant.
+        filter: filter of the request after intersection with the grant; None before authentication.
+        grant: grant of the client; None before authentication.
+        deadline: time at which the token expires, is about to expire, or must have been sent; UNIX seconds,
+            infinite without one.
+        failed: whether code that ran on behalf of the session has raised; the session is ended then.
+        locating: request whose start position is being read from the stream; otherwise None.
     """
 
     __slots__ = ("deadline", "failed", "filter", "grant", "id", "link", "locating", "request", "state")
 
     def __init__(
-        self, id: str, link: Link, request: Request, fault: Callable[["Session", Exception], None]
+        self, id: str, link: Link, request: Request, on_failure: Callable[["Session", Exception], None]
     ) -> None:
-        super().__init__(link.send, link.encoding, fault)
+        super().__init__(link.send, link.encoding, on_failure)
         self.id = id
         self.link = link
         self.request = request
@@ -127,8 +128,8 @@ class Session(Member):
 
 
 TABLE: Final[dict[tuple[State, type], Action]] = {
-    (State.WAITING, Ping): Action.REFUSE,
-    (State.WAITING, Subscribe): Action.REFUSE,
+    (State.WAITING, Ping): Action.REJECT,
+    (State.WAITING, Subscribe): Action.REJECT,
     (State.WAITING, Auth): Action.ADMIT,
     (State.FOLLOWING, Ping): Action.PONG,
     (State.FOLLOWING, Subscribe): Action.START,
@@ -140,5 +141,5 @@ TABLE: Final[dict[tuple[State, type], Action]] = {
 
 
 def decide(state: State, message: ClientMessage) -> Action:
-    """What a message means in a state."""
+    """Return the action on a message in a state."""
     return TABLE[state, type(message)]

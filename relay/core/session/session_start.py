@@ -1,4 +1,4 @@
-"""Where a session begins: at its cursor, at a time, at the head, or where only the stream can tell."""
+"""Start positions of sessions: a cursor, a time, the head, or a position that only the stream knows."""
 
 from collections.abc import Callable
 
@@ -18,16 +18,16 @@ from tickertape.relay.core.snapshot import Snapshot
 
 
 class SessionStart:
-    """Gives sessions their position and their feed.
+    """Procedure that gives a session its position and its feed.
 
     Args:
-        settings: what an operator sets.
-        log: what cursors point into.
+        settings: settings of the hub.
+        log: event log.
         snapshot: newest states.
-        fanout: the feeds.
-        stats: where to count.
-        registry: writes to sessions.
-        ask: called with a session whose position only the stream can tell; ``located`` answers.
+        fanout: fan-out with the feeds.
+        stats: statistics to update.
+        registry: registry that writes to sessions.
+        locate: called with a session whose position only the stream knows; ``located`` is the answer.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SessionStart:
         fanout: Fanout,
         stats: Stats,
         registry: SessionRegistry,
-        ask: Callable[[Session], None] | None,
+        locate: Callable[[Session], None] | None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -46,75 +46,75 @@ class SessionStart:
         self._fanout = fanout
         self._stats = stats
         self._registry = registry
-        self._ask = ask
+        self._request_position = locate
 
-    def start(self, session: Session, place: int, now: float) -> None:
-        """Find out where a session begins, and let it; ``place`` is where, when it does not say."""
+    def start(self, session: Session, default: int, now: float) -> None:
+        """Start a session where its request says, or at a default position."""
         request = session.request
         session.locating = None
         if request.cursor is not None:
-            here = self.knows(request.cursor)
-            if here is None:
+            known = self.knows(request.cursor)
+            if known is None:
                 self._locate(session, request)
-            elif here:
+            elif known:
                 seq = request.cursor.sequence
-                past = "stream" if self._fanout.replay_cache.available else "gap"
-                self._stats.resumes["log" if seq >= self._log.floor else past] += 1
+                older = "stream" if self._fanout.replay_cache.available else "gap"
+                self._stats.resumes["log" if seq >= self._log.floor else older] += 1
                 self.begin(session, seq, now, resumed=True)
             else:
                 self._begin_reset(session, request.cursor, now)
         elif request.since is not None:
             moment = request.since.at(now)
-            if self._ask is not None and not self._log.reaches(moment):
+            if self._request_position is not None and not self._log.reaches(moment):
                 self._locate(session, request)
             else:
                 self.begin(session, self._log.after_time(moment), now)
         else:
-            self.begin(session, place, now)
+            self.begin(session, default, now)
 
     def knows(self, cursor: Cursor) -> bool | None:
-        """Tell whether a cursor is one of this stream as it is now; None where only the stream can tell.
+        """Return whether a cursor points into the present stream; None if only the stream knows.
 
-        A cursor that names the time of its message is of a part that the stream has lost, when another
-        message has that sequence now. One that names none cannot be disproved.
+        A cursor with the time of its message belongs to a lost part of the stream if another message has that
+        sequence now. A cursor without a time is taken as valid.
         """
         if cursor.epoch != self._fanout.epoch:
             return False
         if cursor.sequence > self._log.head:
-            return None if self._ask is not None else False
+            return None if self._request_position is not None else False
         if cursor.stored_ns is None:
             return True
         stored_ns = self._log.stored_at(cursor.sequence)
         if stored_ns is None:
-            return None if self._ask is not None else True
+            return None if self._request_position is not None else True
         return stored_ns == cursor.stored_ns
 
     def _locate(self, session: Session, request: Request) -> None:
-        assert self._ask is not None
+        assert self._request_position is not None
         session.locating = request
         self._fanout.set_position(session, self._log.head)
-        self._ask(session)
+        self._request_position(session)
 
-    def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
-        """Answer ``ask``.
+    def located(self, session: Session, request: Request, position: int | None, now: float) -> None:
+        """Start a session at the position that was read from the stream.
 
         Args:
-            session: which one.
-            request: its ``locating`` at that time; when it asked for something else since, this is too late.
-            place: where it begins; None when the stream has no such position any more.
+            session: session to start.
+            request: request that was located; if the session has a newer one, the result is ignored.
+            position: start position; None if the stream no longer has it.
             now: UNIX seconds.
         """
         if session.locating is not request or session.state is State.CLOSING:
             return
         session.locating = None
         if request.cursor is None:
-            assert place is not None
-            self.begin(session, min(place, self._log.head), now)
-        elif place is None:
+            assert position is not None
+            self.begin(session, min(position, self._log.head), now)
+        elif position is None:
             self._begin_reset(session, request.cursor, now)
         else:
             self._stats.resumes["stream"] += 1
-            self.begin(session, place, now, resumed=True)
+            self.begin(session, position, now, resumed=True)
 
     def _begin_reset(self, session: Session, cursor: Cursor, now: float) -> None:
         self._stats.resumes["gap"] += 1
@@ -123,12 +123,12 @@ class SessionStart:
         self.begin(session, self._log.head, now, gap=gap)
 
     def begin(
-        self, session: Session, place: int, now: float, *, resumed: bool = False, gap: Gap | None = None
+        self, session: Session, position: int, now: float, *, resumed: bool = False, gap: Gap | None = None
     ) -> None:
-        """Give a session its feed and its position, and say so."""
+        """Attach a session to its feed at a position, and send ``subscribed`` and a snapshot."""
         assert session.grant is not None
         assert session.filter is not None
-        self._fanout.set_position(session, place)
+        self._fanout.set_position(session, position)
         feed = self._fanout.attach(
             session,
             session.filter,
@@ -137,39 +137,39 @@ class SessionStart:
             session.request.interval_ms,
             now,
         )
-        session.filter = feed.filter  # an equal one, of which there is one for all members
-        subscribed = self.subscribed(session, feed, place, resumed=resumed)
+        session.filter = feed.filter  # an equal filter, shared by all members to save memory
+        subscribed = self.subscribed(session, feed, position, resumed=resumed)
         self._registry.send(session, subscribed, *([] if gap is None else [gap]))
         if not resumed:
-            self.send_snapshot(session, feed, place)
+            self.send_snapshot(session, feed, position)
         self._fanout.start(session)
 
-    def subscribed(self, session: Session, feed: Feed, place: int, *, resumed: bool) -> Subscribed:
-        """Build what is said when a session follows a feed from a position on."""
+    def subscribed(self, session: Session, feed: Feed, position: int, *, resumed: bool) -> Subscribed:
+        """Build the reply to a session that follows a feed from a position."""
         assert session.grant is not None
-        cursor, asked = self._fanout.cursor(place), session.request
-        known = self._log.stored_at(place) is not None
+        cursor, request = self._fanout.cursor(position), session.request
+        known = self._log.stored_at(position) is not None
         if (
             resumed
             and not known
-            and asked.cursor is not None
-            and asked.cursor[:2] == (self._fanout.epoch, place)
+            and request.cursor is not None
+            and request.cursor[:2] == (self._fanout.epoch, position)
         ):
-            cursor = str(asked.cursor)  # with the time that it brought
+            cursor = str(request.cursor)  # keeps the time in the client's cursor, which the log does not know
         return messages.subscribed(
             feed.filter,
-            asked.mode,
-            asked.interval_ms,
+            request.mode,
+            request.interval_ms,
             cursor,
             resumed=resumed,
             expires_at=session.grant.expires_at,
         )
 
-    def send_snapshot(self, session: Session, feed: Feed, place: int) -> None:
-        """Send the newest states that a feed wants, as of a position; at the head made once for all."""
-        if place == self._log.head:
-            data, count = feed.snapshot(self._snapshot, place, session.encoding)
+    def send_snapshot(self, session: Session, feed: Feed, position: int) -> None:
+        """Send the newest states that match a feed's filter as of a position; at the head it is cached."""
+        if position == self._log.head:
+            data, count = feed.snapshot(self._snapshot, position, session.encoding)
         else:
-            messages = snapshot_messages(self._snapshot.select(feed.filter, place))
+            messages = snapshot_messages(self._snapshot.select(feed.filter, position))
             data, count = session.encoding.encode(messages), len(messages)
         self._registry.write(session, data, count)

@@ -1,11 +1,11 @@
-"""What clients do, and what time and the stream do to them.
+"""Sessions of a hub: client messages, tokens, timers and changes of the stream.
 
 Invariants:
 
-1. Whatever a client did is answered to that client alone.
-2. After ``bye`` nothing more is written to a session, nor after ``closed``.
+1. The reply to a client message goes to that client only.
+2. Nothing is written to a session after ``bye``, or after ``remove``.
 3. A session without a grant is sent nothing but ``error`` and ``bye``, and never has a feed.
-4. An exception that is raised on behalf of a session ends that session alone; ``faults.py`` lists the places.
+4. An exception raised on behalf of a session ends only that session; ``faults.py`` lists the places.
 """
 
 import math
@@ -39,28 +39,28 @@ from tickertape.relay.core.session.subscription import Request, request_from_sub
 from tickertape.relay.core.snapshot import Snapshot
 
 AUTH_TIMEOUT: Final = 5.0
-"""Seconds that a client has to send ``auth``."""
+"""Seconds within which a client has to send ``auth``."""
 
 EXPIRY_NOTICE: Final = 60.0
-"""Seconds before the end of a token at which its client is told."""
+"""Seconds before the expiry of a token at which its client gets ``token_expiring``."""
 
 
 class Sessions(SessionRegistry):
-    """The sessions of a hub.
+    """Sessions of a hub.
 
     Args:
-        settings: what an operator sets.
-        log: what cursors point into.
+        settings: settings of the hub.
+        log: event log.
         snapshot: newest states.
-        fanout: the feeds.
-        stats: where to count.
-        ask: called with a session whose position only the stream can tell; ``located`` answers. Its
-            ``locating`` says what it wants: a cursor that is ahead of the relay, or a time before the log.
-        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
-        report: called once with the id of a session that an internal error ends, and that error.
+        fanout: fan-out with the feeds.
+        stats: statistics to update.
+        locate: called with a session whose position only the stream knows: ``locating`` has a cursor ahead of
+            the relay, or a time before the log. The caller answers with ``located``.
+        verify: returns the grant of a token, or raises ProtocolError; None without authentication.
+        report: called once for a session that an internal error ends, with its id and the error.
 
     Attributes:
-        upstream_connected: whether the relay hears from NATS.
+        upstream_connected: whether the relay is connected to NATS.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Sessions(SessionRegistry):
         snapshot: Snapshot,
         fanout: Fanout,
         stats: Stats,
-        ask: Callable[[Session], None] | None,
+        locate: Callable[[Session], None] | None,
         verify: Callable[[str], Grant] | None,
         report: Callable[[str, Exception], None],
     ) -> None:
@@ -80,9 +80,9 @@ class Sessions(SessionRegistry):
         self._settings = settings
         self._log = log
         self._verify = verify
-        self._start = SessionStart(settings, log, snapshot, fanout, stats, self, ask)
+        self._start = SessionStart(settings, log, snapshot, fanout, stats, self, locate)
 
-    # What comes from clients.
+    # Client messages.
 
     def open(
         self,
@@ -90,34 +90,34 @@ class Sessions(SessionRegistry):
         request: Request,
         now: float,
         grant: Grant | None = EVERYTHING,
-        wanted: Filter | None = None,
+        event_filter: Filter | None = None,
     ) -> Session:
-        """Begin a session; it is welcomed and started, once it has a grant.
+        """Open a session; if it has a grant, send ``welcome`` and start it.
 
         Args:
-            link: where it writes to.
-            request: what it follows first.
+            link: connection that the session writes to.
+            request: first request of the client.
             now: UNIX seconds.
-            grant: what it may see; None when it has yet to show a token.
-            wanted: what the grant leaves of the request; None when that is yet to be computed.
+            grant: grant of the client; None if the client has to send a token first.
+            event_filter: intersection of request and grant; computed if None.
         """
         session = self.add(link, request)
         if grant is None:
             session.deadline = now + AUTH_TIMEOUT
         else:
-            self._enter(session, grant, wanted, now)
+            self._try_admit(session, grant, event_filter, now)
         return session
 
     @contained
-    def _enter(self, session: Session, grant: Grant, wanted: Filter | None, now: float) -> None:
+    def _try_admit(self, session: Session, grant: Grant, event_filter: Filter | None, now: float) -> None:
         try:
-            self._admit(session, grant, wanted, now)
+            self._admit(session, grant, event_filter, now)
         except ProtocolError as error:
             self.reject(session, error)
 
     @contained
     def receive(self, session: Session, text: bytes, now: float) -> None:
-        """Handle one text message of a client."""
+        """Handle a text message of a client."""
         message = None
         try:
             message = parse_client_message(text)
@@ -135,10 +135,8 @@ class Sessions(SessionRegistry):
             elif action is Action.RENEW:
                 assert isinstance(message, Auth)
                 self._renew(session, message, now)
-            elif action is Action.REFUSE:
-                raise ProtocolError(
-                    ErrorCode.UNAUTHORIZED, "no token yet; the first message has to be 'auth'"
-                )
+            elif action is Action.REJECT:
+                raise ProtocolError(ErrorCode.UNAUTHORIZED, "no token received; send 'auth' first")
         except ProtocolError as error:
             if message is not None:
                 error.ref = message.type
@@ -146,12 +144,12 @@ class Sessions(SessionRegistry):
 
     @contained
     def pause(self, session: Session) -> None:
-        """Leave a session where it is: its socket takes no more."""
+        """Stop delivery to a session whose send buffer is full."""
         self._fanout.pause(session)
 
     @contained
     def resume(self, session: Session) -> None:
-        """Let a session continue: its socket takes data again."""
+        """Continue delivery to a session whose send buffer has drained."""
         self._fanout.resume(session)
 
     def _subscribe(self, session: Session, request: Request, now: float) -> None:
@@ -163,12 +161,13 @@ class Sessions(SessionRegistry):
 
     # Tokens.
 
-    def _admit(self, session: Session, grant: Grant, wanted: Filter | None, now: float) -> None:
-        """Welcome a session and start it."""
-        asked = session.request
-        if wanted is None:
-            wanted = grant.intersect(asked.subjects, asked.level)  # before anything is said
-        self._hold(session, grant, wanted)
+    def _admit(self, session: Session, grant: Grant, event_filter: Filter | None, now: float) -> None:
+        """Send ``welcome`` to a session and start it."""
+        request = session.request
+        if event_filter is None:
+            # Before anything is sent, since it may raise.
+            event_filter = grant.intersect(request.subjects, request.level)
+        self._apply_grant(session, grant, event_filter)
         session.state = State.FOLLOWING
         settings = self._settings
         rate = settings.rate_for("live", grant)
@@ -176,26 +175,27 @@ class Sessions(SessionRegistry):
         self.send(session, welcome)
         self._start.start(session, self._log.head, now)
         if not self.upstream_connected:
-            self.send(session, self._upstream())
+            self.send(session, self._upstream_message())
         if session.deadline <= now:
-            self._due(session, now)
+            self._check_deadline(session, now)
 
-    def _hold(self, session: Session, grant: Grant, wanted: Filter) -> None:
-        """Give a session a grant, and see to its end.
+    def _apply_grant(self, session: Session, grant: Grant, event_filter: Filter) -> None:
+        """Set the grant and filter of a session, and the deadline of its token.
 
         Raises:
             ProtocolError: the connection limit of the grant's subject is reached.
         """
         if not session.link.admit(grant):
             raise ProtocolError(
-                ErrorCode.TOO_MANY, f"too many connections of {grant.subject[:80]!r}; close one, or wait"
+                ErrorCode.TOO_MANY,
+                f"connection limit of {grant.subject[:80]!r} reached; close a connection or wait",
             )
         session.grant = grant
-        session.filter = wanted
+        session.filter = event_filter
         session.deadline = math.inf if grant.expires_at is None else grant.expires_at - EXPIRY_NOTICE
 
     def _renew(self, session: Session, message: Auth, now: float) -> None:
-        """Continue a session under another grant; where that changes what it gets, from a fresh snapshot."""
+        """Continue a session under a new grant, from a new snapshot if the filter or the rate changes."""
         if self._verify is None:
             return
         try:
@@ -203,42 +203,44 @@ class Sessions(SessionRegistry):
         except ProtocolError as error:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
-            # Keys are being fetched; until they are here, the token that it has stays good.
+            # The keys are still being fetched; until then, the previous token stays valid.
             error.ref = message.type
             self.send(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
-        feed, asked = session.feed, session.request
-        wanted = grant.intersect(asked.subjects, asked.level)
-        self._hold(session, grant, wanted)
-        pace = self._settings.rate_for(asked.mode, grant)
-        if feed is not None and (wanted.key, pace) == (feed.filter.key, feed.key.rate):
+        feed, request = session.feed, session.request
+        event_filter = grant.intersect(request.subjects, request.level)
+        self._apply_grant(session, grant, event_filter)
+        rate = self._settings.rate_for(request.mode, grant)
+        if feed is not None and (event_filter.key, rate) == (feed.filter.key, feed.key.rate):
             session.filter = feed.filter
-            place = self._fanout.position(session)
-            self.send(session, self._start.subscribed(session, feed, place, resumed=True))
+            position = self._fanout.position(session)
+            self.send(session, self._start.subscribed(session, feed, position, resumed=True))
         elif feed is not None:
             self._fanout.detach(session)
             self._start.begin(session, session.cursor, now)
-        # Otherwise its position is still asked for, and it begins under this grant.
+        # Without a feed, its position is still being located, and it starts under this grant.
         if session.deadline <= now:
-            self._due(session, now)
+            self._check_deadline(session, now)
 
     @contained
-    def _due(self, session: Session, now: float) -> None:
-        """Look after a session whose time has come: no token yet, one that ends soon, or one that ended."""
+    def _check_deadline(self, session: Session, now: float) -> None:
+        """Act on a session past its deadline: no token received, token expires soon, or token expired."""
         if session.grant is None:
-            error = ProtocolError(ErrorCode.TIMEOUT, f"no token within {AUTH_TIMEOUT:g} s; send 'auth' first")
+            error = ProtocolError(
+                ErrorCode.TIMEOUT, f"no token received within {AUTH_TIMEOUT:g} s; send 'auth' first"
+            )
             self.reject(session, error)
             return
-        ends = session.grant.expires_at
-        assert ends is not None
-        if now >= ends:
+        expires_at = session.grant.expires_at
+        assert expires_at is not None
+        if now >= expires_at:
             self.reject(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token has expired"))
         else:
-            self.send(session, messages.token_expiring(ends))
-            session.deadline = ends
+            self.send(session, messages.token_expiring(expires_at))
+            session.deadline = expires_at
 
     def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
-        """End the sessions whose token was revoked; returns how many."""
+        """End the sessions whose token was revoked, and return their number."""
         before = len(self)
         for session in self:
             self._end_if(session, revoked)
@@ -249,72 +251,73 @@ class Sessions(SessionRegistry):
         if session.grant is not None and revoked(session.grant):
             self.reject(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token was revoked"))
 
-    # Time, and the stream.
+    # Timers and the stream.
 
     def tick(self, now: float) -> None:
-        """Look after tokens and times that end; called once a second."""
-        for session in [one for one in self if one.deadline <= now]:
-            self._due(session, now)
+        """Check the deadlines of all sessions; call this once per second."""
+        for session in [session for session in self if session.deadline <= now]:
+            self._check_deadline(session, now)
 
     def heartbeat(self, now: float) -> None:
-        """Give a sign of life to sessions whose position is still asked for."""
+        """Send a keepalive to sessions whose position is still being located."""
         for session in self:
             if session.locating is not None:
-                self.notify(session, self._alive(session.locating, now))
+                self.notify(session, self._keepalive(session.locating, now))
 
-    def _alive(self, request: Request, now: float) -> Heartbeat | Upstream:
-        """Build a sign of life.
+    def _keepalive(self, request: Request, now: float) -> Heartbeat | Upstream:
+        """Build a keepalive message.
 
-        A session's own cursor is the one position from which it loses nothing. With ``since`` there is none
-        yet, and any cursor would make it skip or repeat; so it is told once more how the upstream is.
+        With a cursor, that cursor is the only position from which the session loses nothing. With ``since``
+        there is no position yet, and any cursor would make the client skip or repeat events, so the keepalive
+        repeats the upstream state.
         """
         if request.cursor is None:
-            return self._upstream()
+            return self._upstream_message()
         return messages.heartbeat(str(request.cursor), format_time(now))
 
     def set_upstream(self, connected: bool, now: float) -> None:
-        """Take in whether the relay hears from NATS; clients are told of changes."""
+        """Set whether the relay is connected to NATS, and report changes to the clients."""
         if connected == self.upstream_connected and self._upstream_since:
             return
         self.upstream_connected = connected
         self._upstream_since = now
-        said = self._upstream()
+        message = self._upstream_message()
         for session in self:
             if session.grant is not None:
-                self.notify(session, said)
+                self.notify(session, message)
 
     @contained
-    def located(self, session: Session, request: Request, place: int | None, now: float) -> None:
-        """Answer ``ask``, as ``SessionStart.located`` has it."""
-        self._start.located(session, request, place, now)
+    def located(self, session: Session, request: Request, position: int | None, now: float) -> None:
+        """Start a session at the position that was read from the stream; see ``SessionStart.located``."""
+        self._start.located(session, request, position, now)
 
     def knows(self, cursor: Cursor) -> bool | None:
-        """Tell whether a cursor is one of this stream, as ``SessionStart.knows`` has it."""
+        """Return whether a cursor points into the present stream; see ``SessionStart.knows``."""
         return self._start.knows(cursor)
 
-    def positions(self) -> list[tuple[Session, str]]:
-        """Return the cursors of all sessions that follow."""
+    def cursors(self) -> list[tuple[Session, str]]:
+        """Return all sessions that follow a feed, with their cursors."""
         return [
             (session, self._fanout.cursor(self._fanout.position(session)))
             for session in self
             if session.feed is not None
         ]
 
-    def reset(self, before: list[tuple[Session, str]]) -> None:
-        """Tell sessions that all between their positions and the head of a log that started again is lost.
+    def reset(self, cursors: list[tuple[Session, str]]) -> None:
+        """Report to sessions that everything between their cursors and the head of the new log is lost.
 
         Args:
-            before: their ``positions`` in the log as it was.
+            cursors: result of ``cursors`` before the log was restarted.
         """
         for session in self:
-            self._fanout.set_position(session, self._log.head)  # also those whose position is still asked for
-        after = self._fanout.cursor(self._log.head)
-        for session, place in before:
-            self.notify(session, messages.gap(place, after, "reset"))
+            self._fanout.set_position(session, self._log.head)  # also sessions that are still being located
+        head = self._fanout.cursor(self._log.head)
+        for session, cursor in cursors:
+            self.notify(session, messages.gap(cursor, head, "reset"))
             self._stats.gaps["reset"] += 1
 
     def send_snapshots(self) -> None:
-        """Send all sessions the newest states, as of where they stand."""
+        """Send all sessions the newest states as of their positions."""
         for session in self:
             self._send_snapshot(session)
 
@@ -323,5 +326,5 @@ class Sessions(SessionRegistry):
         if session.feed is not None:
             self._start.send_snapshot(session, session.feed, self._fanout.position(session))
 
-    def _upstream(self) -> Upstream:
+    def _upstream_message(self) -> Upstream:
         return messages.upstream(self.upstream_connected, self._upstream_since)

@@ -1,4 +1,4 @@
-"""What a client asks to follow, read from a query or from ``subscribe``, and checked."""
+"""Subscription requests of clients, parsed from a query or a ``subscribe`` message, and validated."""
 
 import re
 from collections.abc import Collection
@@ -24,8 +24,10 @@ from tickertape.durations import is_duration, parse_duration
 
 MODES: Final = get_args(Mode)
 MAX_INTERVAL_MS: Final = 60_000
+"""Maximum interval between two batches in mode ``latest``, in milliseconds."""
+
 QUERY_KEYS: Final = ("subjects", "level", "mode", "cursor", "since", "interval_ms")
-"""Parameters of the feed's query; history has some more."""
+"""Query parameters of the feed; the history endpoint has additional ones."""
 
 _MAX_QUERY_FIELDS: Final = 32
 _TOKEN_KEYS: Final = frozenset({"token", "access_token", "jwt", "authorization"})
@@ -33,15 +35,15 @@ _TOKEN_KEYS: Final = frozenset({"token", "access_token", "jwt", "authorization"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks to follow, checked.
+    """Validated subscription request.
 
     Attributes:
-        subjects: legal patterns; all of them, when the client named none.
-        level: least level.
-        mode: how gaps and speed are traded.
-        interval_ms: least time between two batches in mode ``latest``.
-        cursor: position to go on from.
-        since: ``earliest``, or seconds back from now, or a time as UNIX seconds.
+        subjects: valid patterns; ``>`` if the client named none.
+        level: minimum level.
+        mode: delivery mode.
+        interval_ms: minimum milliseconds between two batches in mode ``latest``.
+        cursor: position to continue from.
+        since: start time.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -54,32 +56,33 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """A place in time: ``ago`` seconds before now, or at a moment; neither means the earliest there is."""
+    """Start time: ``ago`` seconds before now, or ``moment`` in UNIX seconds; both None mean the earliest."""
 
     ago: float | None = None
     moment: float | None = None
 
     def at(self, now: float) -> float:
-        """The place as UNIX seconds."""
+        """Return the time as UNIX seconds."""
         if self.ago is not None:
             return now - self.ago
         return 0.0 if self.moment is None else self.moment
 
 
 def read_query(query: str, allowed: Collection[str]) -> dict[str, str]:
-    """Read a query into its parameters.
+    """Parse a query into its parameters.
 
     Args:
-        query: of the request, undecoded.
-        allowed: parameters that the endpoint has. Any other is refused: a misspelt filter would select
-            everything.
+        query: undecoded query of the request.
+        allowed: parameters of the endpoint. Others are rejected, since a misspelled filter would select all.
 
     Raises:
-        ProtocolError: too long, not UTF-8, a token in it, or a parameter that is unknown or stands twice.
+        ProtocolError: the query is too long, is not UTF-8 or contains a token, or a parameter is unknown or
+            repeated.
     """
     if len(query) > MAX_QUERY_BYTES:
         raise ProtocolError(
-            ErrorCode.BAD_QUERY, f"a query of {len(query)} bytes; at most {MAX_QUERY_BYTES}: use 'subscribe'"
+            ErrorCode.BAD_QUERY,
+            f"the query has {len(query)} bytes, more than {MAX_QUERY_BYTES}; use 'subscribe'",
         )
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
@@ -90,42 +93,42 @@ def read_query(query: str, allowed: Collection[str]) -> dict[str, str]:
         if key.lower() in _TOKEN_KEYS:
             raise ProtocolError(
                 ErrorCode.BAD_QUERY,
-                "a token in the address ends in logs; send 'Authorization: Bearer', a subprotocol or 'auth'",
+                "tokens in URLs end up in logs; send 'Authorization: Bearer', a subprotocol or 'auth'",
             )
         if key not in allowed:
             raise ProtocolError(ErrorCode.BAD_QUERY, _unknown(key, allowed))
         if key in values:
-            raise ProtocolError(ErrorCode.BAD_QUERY, f"{key} stands twice in the query")
+            raise ProtocolError(ErrorCode.BAD_QUERY, f"query parameter {key} is repeated")
         values[key] = value
     return values
 
 
 def _unknown(key: str, allowed: Collection[str]) -> str:
-    close = get_close_matches(key[:40].lower(), allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown query parameter {key[:40]!r}; {hint}legal are {', '.join(allowed)}"
+    similar = get_close_matches(key[:40].lower(), allowed, n=1, cutoff=0.5)
+    hint = f"did you mean {similar[0]!r}? " if similar else ""
+    return f"unknown query parameter {key[:40]!r}; {hint}allowed are {', '.join(allowed)}"
 
 
 def parse_query(query: str) -> Request:
-    """Read the query of ``/ws``.
+    """Parse the query of ``/ws``.
 
     Raises:
-        ProtocolError: as ``read_query``, or a value is not legal.
+        ProtocolError: as ``read_query``, or a value is invalid.
     """
     return request_from_parameters(read_query(query, QUERY_KEYS))
 
 
 def request_from_parameters(values: dict[str, str]) -> Request:
-    """Read the parameters of a query that say what to follow; others are left to the caller.
+    """Build a request from query parameters; other parameters are left to the caller.
 
     Raises:
-        ProtocolError: a value is not legal.
+        ProtocolError: a value is invalid.
     """
     interval = values.get("interval_ms")
     if interval is not None and not re.fullmatch(r"\d{1,9}", interval, re.ASCII):
-        raise ProtocolError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval[:40]!r} is not a whole number")
+        raise ProtocolError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval[:40]!r} is not an integer")
     subjects = values.get("subjects")
-    return _checked(
+    return _validate(
         subjects.split(",") if subjects is not None else None,
         values.get("level"),
         values.get("mode"),
@@ -136,17 +139,17 @@ def request_from_parameters(values: dict[str, str]) -> Request:
 
 
 def request_from_subscribe(message: Subscribe) -> Request:
-    """Read a ``subscribe``.
+    """Build a request from a ``subscribe`` message.
 
     Raises:
-        ProtocolError: a value is not legal.
+        ProtocolError: a value is invalid.
     """
-    return _checked(
+    return _validate(
         message.subjects, message.level, message.mode, message.cursor, message.since, message.interval_ms
     )
 
 
-def _checked(
+def _validate(
     subjects: list[str] | None,
     level: str | None,
     mode: str | None,
@@ -157,21 +160,21 @@ def _checked(
     patterns = check_subjects(subjects) if subjects is not None else (">",)
     if not patterns:
         raise ProtocolError(
-            ErrorCode.BAD_SUBJECTS, "subjects: an empty list selects nothing; omit it for all"
+            ErrorCode.BAD_SUBJECTS, "subjects: an empty list selects nothing; omit it to select all"
         )
     name = "DEBUG" if level is None else level.upper()
     if name not in LEVELS:
-        raise ProtocolError(ErrorCode.BAD_LEVEL, f"level {level!r:.40} is none of {', '.join(LEVELS)}")
+        raise ProtocolError(ErrorCode.BAD_LEVEL, f"level {level!r:.40} is not one of {', '.join(LEVELS)}")
     if mode is not None and mode not in MODES:
-        raise ProtocolError(ErrorCode.BAD_MODE, f"mode {mode!r:.40} is none of {', '.join(MODES)}")
+        raise ProtocolError(ErrorCode.BAD_MODE, f"mode {mode!r:.40} is not one of {', '.join(MODES)}")
     if interval_ms is not None and not 0 < interval_ms <= MAX_INTERVAL_MS:
         raise ProtocolError(
             ErrorCode.BAD_INTERVAL, f"interval_ms {interval_ms} is not in 1..{MAX_INTERVAL_MS}"
         )
     if cursor is not None and since is not None:
-        raise ProtocolError(ErrorCode.BAD_CURSOR, "cursor and since are two places to start from; send one")
+        raise ProtocolError(ErrorCode.BAD_CURSOR, "cursor and since exclude each other; send only one")
     try:
-        place = None if cursor is None else parse_cursor(cursor)
+        position = None if cursor is None else parse_cursor(cursor)
     except ValueError as error:
         raise ProtocolError(ErrorCode.BAD_CURSOR, str(error)) from None
     return Request(
@@ -179,12 +182,12 @@ def _checked(
         level=name,
         mode="live" if mode is None else cast(Mode, mode),
         interval_ms=DEFAULT_INTERVAL_MS if interval_ms is None else interval_ms,
-        cursor=place,
-        since=None if since is None else _since(since),
+        cursor=position,
+        since=None if since is None else _parse_since(since),
     )
 
 
-def _since(text: str) -> Since:
+def _parse_since(text: str) -> Since:
     if text == "earliest":
         return Since()
     if is_duration(text):

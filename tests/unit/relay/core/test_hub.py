@@ -267,7 +267,7 @@ def test_it_says_what_it_is() -> None:
     stage = Stage(head=4)
     stage.follow()
     assert repr(stage.hub) == (
-        "Hub(e-4, 1 sessions, Fanout(1 feeds, 0 dirty, CatchUp(0 in turn, 0 paced, 0 waiting)), "
+        "Hub(e-4, 1 sessions, Fanout(1 feeds, 0 dirty, CatchUp(0 ready, 0 paced, 0 waiting)), "
         "EventLog(4 < 0 records <= 4, 0 bytes))"
     )
 

@@ -3,7 +3,7 @@
 import pytest
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.messages import Heartbeat, Subscribed
-from tickertape.relay.core.fanout.catch_up import PACED_TURN
+from tickertape.relay.core.fanout.catch_up import PACED_INTERVAL
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
 
@@ -116,7 +116,7 @@ def test_it_is_woken_by_what_it_wants() -> None:
     woken = here.woken
     here.flush(10.0)
     assert here.woken == woken
-    assert session.arrived
+    assert session.reached_head
     here.log(1)
     assert here.woken > woken
     here.flush()
@@ -137,7 +137,7 @@ def test_it_is_told_where_it_stands() -> None:
     assert [message.cursor for message in only(link.read(), Heartbeat)] == ["e-5"]
     at = here.hub.fanout.held_until()
     assert at is not None
-    assert at - here.now == pytest.approx(max(PACED_TURN, 1 / 5.0))
+    assert at - here.now == pytest.approx(max(PACED_INTERVAL, 1 / 5.0))
     assert here.hub.fanout.behind == 1
 
 

@@ -131,7 +131,7 @@ class TestStart:
         stage = Stage()
         stage.log(1)
         link, session = stage.open(Request(cursor=Cursor("e", 1)))
-        assert session.arrived
+        assert session.reached_head
         assert link.kinds() == ["welcome", "subscribed"]
 
     @pytest.mark.parametrize("cursor", [Cursor("other", 4), Cursor("e", 99)])

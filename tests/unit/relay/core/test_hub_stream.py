@@ -29,7 +29,7 @@ class TestStream:
         messages = link.read()
         assert gaps(messages) == []
         assert seqs(messages) == list(range(6, last + 1))
-        assert session.arrived
+        assert session.reached_head
         assert stage.hub.stats.resumes == {"log": 0, "stream": 1, "gap": 0}
         stage.log(last + 1)
         stage.settle()

@@ -543,7 +543,7 @@ class Law(RuleBasedStateMachine):
             assert session.state is State.FOLLOWING
             assert session.feed is not None
             at_head = session in session.feed.live
-            catching = session in self.hub.fanout._behind._turns
+            catching = session in self.hub.fanout._behind._ready
             waiting = session in self.hub.fanout.replay_cache
             paced = session in self.hub.fanout._behind._paced
             assert at_head + catching + waiting + paced + (not session.writable) == 1

@@ -131,7 +131,7 @@ def test_a_fault_does_not_end_it(
     async def part(stand: Stand) -> None:
         stand.wanted.set()
         await stand.flushed(1)
-        stand.fanout.pacer.flushed(stand.now() - 0.01, 0.02)  # so that the time between flushes is used
+        stand.fanout.pacer.record_flush(stand.now() - 0.01, 0.02)  # so that the time between flushes is used
         stand.fanout.broken = {place}
         before = len(stand.fanout.flushes)
         stand.wanted.set()

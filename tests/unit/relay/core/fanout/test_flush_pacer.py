@@ -89,21 +89,21 @@ def test_an_idle_pacer_flushes_at_once() -> None:
 def test_flushing_takes_no_more_than_its_share(took: float, earliest: float) -> None:
     """The next waits more than in proportion, at most 100 ms, and never begins before the last one ended."""
     pacer = FlushPacer(share=0.5, max_delay=0.1)
-    pacer.flushed(50.0, took)
+    pacer.record_flush(50.0, took)
     assert pacer.earliest() == pytest.approx(earliest)
 
 
 def test_a_hiccup_is_no_load() -> None:
     """A flush that took eight times the usual counts as one and a half; a lasting load counts in full."""
     pacer = FlushPacer(share=0.5, max_delay=10.0)
-    pacer.flushed(50.0, 0.001)
+    pacer.record_flush(50.0, 0.001)
     usual = pacer.earliest() - 50.0
-    pacer.flushed(51.0, 0.008)
+    pacer.record_flush(51.0, 0.008)
     assert pacer.earliest() == 51.008  # it took longer than it would have waited
-    pacer.flushed(52.0, 0.001)
+    pacer.record_flush(52.0, 0.001)
     assert pacer.earliest() - 52.0 == pytest.approx(usual)
     for _ in range(20):
-        pacer.flushed(53.0, 0.008)
+        pacer.record_flush(53.0, 0.008)
     assert pacer.earliest() - 53.0 > 8 * usual
 
 
