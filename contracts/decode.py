@@ -20,7 +20,7 @@ from tickertape.contracts.events import (
     Event,
     Rejection,
     RejectionReason,
-    unix_seconds,
+    parse_unix_seconds,
 )
 from tickertape.contracts.subjects import IllegalSubject, Subject, SubjectError
 
@@ -50,7 +50,7 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
         return Rejection(RejectionReason.NOT_AN_OBJECT, f"JSON {json_type}; an event must be an object")
     if strict_json.is_deeper(payload, MAX_EVENT_DEPTH):
         return Rejection(RejectionReason.BAD_JSON, f"nested deeper than {MAX_EVENT_DEPTH} levels")
-    duplicate = strict_json.duplicate_key(payload, body)
+    duplicate = strict_json.find_duplicate_key(payload, body)
     if duplicate is not None:
         return Rejection(RejectionReason.DUPLICATE_KEY, f"key {duplicate[:80]!r} occurs twice in an object")
 
@@ -61,7 +61,7 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
     if type(timestamp_text) is not str:
         return Rejection(RejectionReason.BAD_TIMESTAMP, "timestamp is missing or not a string")
     try:
-        timestamp = unix_seconds(timestamp_text)
+        timestamp = parse_unix_seconds(timestamp_text)
     except (ValueError, OverflowError) as error:
         return Rejection(RejectionReason.BAD_TIMESTAMP, str(error))
     model = MODELS.get(event_type)

@@ -82,13 +82,13 @@ def _format_datetime(value: object) -> object:
 
 
 @lru_cache(maxsize=16)
-def unix_seconds(text: str) -> float:
+def parse_unix_seconds(text: str) -> float:
     """Parse an RFC 3339 time into UNIX seconds; cached, since both model and ``decode`` parse it."""
     return parse_time(text).timestamp()
 
 
 def _check_time(text: str) -> str:
-    unix_seconds(text)
+    parse_unix_seconds(text)
     return text
 
 

@@ -14,7 +14,7 @@ import orjson
 _TOKEN: Final = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")([ \t\r\n]*:)?|[{\[]|[}\]]')
 
 
-def duplicate_key(text: bytes, value: Any) -> str | None:
+def find_duplicate_key(text: bytes, value: Any) -> str | None:
     """Return a key that occurs twice in an object, at any depth; None if there is none.
 
     Args:

@@ -22,7 +22,7 @@ _TOKEN: Final = (
 )
 
 
-def asyncapi() -> dict[str, Any]:
+def generate_asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI document."""
     return {
         "asyncapi": "3.0.0",
@@ -38,7 +38,7 @@ def asyncapi() -> dict[str, Any]:
         "channels": _channels(),
         "operations": _operations(),
         "components": {
-            "schemas": _with_moved_references(json_schema.schemas()["messages"]["$defs"]),
+            "schemas": _with_moved_references(json_schema.generate_schemas()["messages"]["$defs"]),
             "messages": _messages(),
             "securitySchemes": {
                 "bearer": {

@@ -24,7 +24,7 @@ RELAY_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(get_args(wire.R
 """Messages that a relay sends."""
 
 
-def schemas() -> dict[str, dict[str, Any]]:
+def generate_schemas() -> dict[str, dict[str, Any]]:
     """Return both documents, keyed by their names: ``events`` and ``messages``."""
     return {"events": _events(), "messages": _messages()}
 

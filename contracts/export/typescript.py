@@ -44,9 +44,9 @@ _ALIASES: Final[dict[tuple[str, ...], str]] = {
 _WIDTH: Final = 110
 
 
-def typescript() -> str:
+def generate_typescript() -> str:
     """Return the text of ``types.ts``."""
-    definitions = json_schema.schemas()["messages"]["$defs"]
+    definitions = json_schema.generate_schemas()["messages"]["$defs"]
     client = [model.__name__ for model in json_schema.CLIENT_MESSAGES]
     relay = [model.__name__ for model in json_schema.RELAY_MESSAGES]
     known = [model.__name__ for model in events.MODELS.values()]

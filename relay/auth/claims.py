@@ -11,7 +11,7 @@ import orjson
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import ProtocolError
-from tickertape.contracts.strict_json import duplicate_key, is_deeper
+from tickertape.contracts.strict_json import find_duplicate_key, is_deeper
 
 MAX_DEPTH: Final = 32
 """Objects and arrays within each other, in header and claims."""
@@ -144,7 +144,7 @@ def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
         raise TokenError("malformed", f"{what} is no JSON object")
     if is_deeper(text, MAX_DEPTH):
         raise TokenError("malformed", f"{what} is nested deeper than {MAX_DEPTH}")
-    if duplicate_key(text, value) is not None:
+    if find_duplicate_key(text, value) is not None:
         raise TokenError("malformed", f"{what} has a key twice")
     return value
 

@@ -26,8 +26,12 @@ def run(settings: SchemaSettings) -> int:
         0.
     """
     if settings.form == "typescript":
-        print(export.typescript(), end="")
+        print(export.generate_typescript(), end="")
         return 0
-    document = export.asyncapi() if settings.form == "asyncapi" else export.schemas()[settings.form]
+    document = (
+        export.generate_asyncapi()
+        if settings.form == "asyncapi"
+        else export.generate_schemas()[settings.form]
+    )
     print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     return 0

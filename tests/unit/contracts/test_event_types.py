@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tickertape.contracts.events import MODELS, STATE_SUBJECTS, STREAM_SUBJECTS
-from tickertape.contracts.export.__main__ import files
+from tickertape.contracts.export.__main__ import generate_files
 
 import tickertape
 from tests.support.paths import ROOT
@@ -64,7 +64,7 @@ from pathlib import Path
 from tickertape.contracts import events
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import FeedStatus, OrderEvent, Rejection
-from tickertape.contracts.export.__main__ import files
+from tickertape.contracts.export.__main__ import generate_files
 from tickertape.names import Names
 from tickertape.nats.streams import stream_configs
 from tickertape.producers.sdk.publisher import validated
@@ -91,7 +91,7 @@ print(json.dumps({
     ],
     "streams": {stream["name"]: stream for stream in stream_configs(Names())},
     "carried": RelaySettings(subjects="feed.>,order.>").patterns(),
-    "files": files(),
+    "files": generate_files(),
 }))
 """
 
@@ -135,7 +135,7 @@ def test_all_follows_from_the_declaration(event_type: str) -> None:
     kept = {transform["src"] for transform in latest["sources"][0]["subject_transforms"]}
     assert (kind == "state") == (pattern in STATE_SUBJECTS) == (pattern in kept)
     assert f"{pattern.partition('.')[0]}.>" in STREAM_SUBJECTS
-    texts = files()
+    texts = generate_files()
     assert f'"const": "{event_type}"' in texts["schema/events.schema.json"]
     assert f'  event_type: "{event_type}";' in texts["typescript/src/types.ts"]
     assert f"  {event_type}: {model.__name__};" in texts["typescript/src/types.ts"]
@@ -186,4 +186,4 @@ def test_a_type_more_is_in_all_documents(extended: dict[str, Any]) -> None:
     side = channels["orderEvent"]["parameters"]["side"]
     assert side == {"description": "Side of the order, in lower case.", "enum": ["buy", "sell"]}
     assert "receiveOrderEvent" in document["operations"]
-    assert set(json.loads(files()["schema/asyncapi.json"])["channels"]) < set(channels)
+    assert set(json.loads(generate_files()["schema/asyncapi.json"])["channels"]) < set(channels)

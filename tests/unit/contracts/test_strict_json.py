@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tickertape.contracts.strict_json import duplicate_key, is_deeper, replace_string
+from tickertape.contracts.strict_json import find_duplicate_key, is_deeper, replace_string
 
 # Few keys, so that repeats are common; colons and escapes, which the quick test has to see through.
 _words = st.sampled_from(["a", "b", ":", "a:b", "\\", '"', "::", "u003a", "\\u003a", "é", ""])
@@ -49,7 +49,7 @@ def _has_duplicate(text: str) -> bool:
 def test_no_duplicate_is_missed(text: str) -> None:
     """The answer, quick or exact, is the one that looking at every pair gives."""
     payload = text.encode()
-    assert (duplicate_key(payload, orjson.loads(payload)) is not None) == _has_duplicate(text)
+    assert (find_duplicate_key(payload, orjson.loads(payload)) is not None) == _has_duplicate(text)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_no_duplicate_is_missed(text: str) -> None:
 )
 def test_the_key_is_named(text: bytes, key: str | None) -> None:
     """The first key that closes an object with a repeat is the one that is told."""
-    assert duplicate_key(text, orjson.loads(text)) == key
+    assert find_duplicate_key(text, orjson.loads(text)) == key
 
 
 def _depth(value: Any) -> int:

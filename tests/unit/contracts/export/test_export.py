@@ -20,14 +20,14 @@ from tickertape.contracts.export.json_schema import CLIENT_MESSAGES, RELAY_MESSA
 TIME = "2025-06-24T10:30:45.123Z"
 
 
-schemas = cache(export.schemas)
-files = cache(export.files)
+schemas = cache(export.generate_schemas)
+files = cache(export.generate_files)
 
 
 @pytest.fixture
 def generated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Generate the files' texts once for all tests that are about the files alone."""
-    monkeypatch.setattr(export, "files", files)
+    monkeypatch.setattr(export, "generate_files", files)
 
 
 @cache
@@ -41,7 +41,7 @@ def _validator(name: str, definition: str = "") -> Draft202012Validator:
 @pytest.mark.usefixtures("generated_once")
 def test_the_files_are_up_to_date() -> None:
     """What is committed is what the models say; else run 'python -m tickertape.contracts.export'."""
-    assert export.stale() == []
+    assert export.find_stale() == []
 
 
 @pytest.mark.usefixtures("generated_once")
@@ -53,13 +53,13 @@ def test_stale_files_are_named_and_written(tmp_path: Path) -> None:
         "schema/asyncapi.json",
         "typescript/src/types.ts",
     ]
-    assert export.stale(tmp_path) == names
-    assert export.write(tmp_path) == [tmp_path / name for name in names]
-    assert export.stale(tmp_path) == []
+    assert export.find_stale(tmp_path) == names
+    assert export.write_files(tmp_path) == [tmp_path / name for name in names]
+    assert export.find_stale(tmp_path) == []
     (tmp_path / names[3]).write_text("old")
-    assert export.stale(tmp_path) == [names[3]]
-    assert export.write(tmp_path) == [tmp_path / names[3]]
-    assert export.write(tmp_path) == []
+    assert export.find_stale(tmp_path) == [names[3]]
+    assert export.write_files(tmp_path) == [tmp_path / names[3]]
+    assert export.write_files(tmp_path) == []
 
 
 @pytest.mark.usefixtures("generated_once")
@@ -79,7 +79,7 @@ def test_the_check_names_stale_files(
 
 def test_the_output_is_the_same_each_time() -> None:
     """Two runs give the same bytes."""
-    assert export.files() == files()
+    assert export.generate_files() == files()
 
 
 @pytest.mark.parametrize("name", ["events", "messages"])
@@ -171,7 +171,7 @@ def _references(value: Any) -> Iterator[str]:
 
 def test_asyncapi_is_complete() -> None:
     """Both directions and all subjects are there, and every reference leads somewhere."""
-    document = export.asyncapi()
+    document = export.generate_asyncapi()
     for reference in _references(document):
         place: Any = document
         for step in reference.removeprefix("#/").split("/"):
@@ -195,7 +195,7 @@ def test_asyncapi_is_complete() -> None:
 
 def test_typescript_has_everything() -> None:
     """Each message, event, status and close code has its type or its row."""
-    text = export.typescript()
+    text = export.generate_typescript()
     for model in (*CLIENT_MESSAGES, *RELAY_MESSAGES):
         assert f'export interface {model.__name__}Message {{\n  type: "{message_type(model)}";' in text
     for name, event in MODELS.items():
