@@ -197,6 +197,7 @@ class Monitor:
             self._file_rejected = True
             print_notice(PROGRAM, f"the changed file is rejected, the previous one stays in effect: {error}")
             return
+        self._file_rejected = False
         now = time.time()
         self._config = config
         configured = {gateway.subject: gateway for gateway in config.resolve_gateways()}

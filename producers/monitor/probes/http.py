@@ -30,12 +30,16 @@ _ABSENT: Final = object()
 Code = Annotated[int, Field(ge=100, le=599, strict=True)]
 
 
+Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT"]
+"""Methods of requests, all sent without a body; recoveries make them, too."""
+
+
 class HttpProbe(UrlProbe):
     """HTTP request whose response must have the given status, body text and JSON values."""
 
     kind: Literal["http"]
     url: HttpUrl
-    method: Literal["GET", "HEAD", "POST", "OPTIONS"] = "GET"
+    method: Method = "GET"
     status: Code | Annotated[list[Code], Field(min_length=1)] = 200
     headers: dict[str, str] = Field(default={}, repr=False)
     body: str | None = None
@@ -89,7 +93,7 @@ async def _request(
     http = h11.Connection(h11.CLIENT)
     headers = {"Host": url.netloc, "User-Agent": "tickertape-monitor", "Accept": "*/*", **probe.headers}
     headers["Connection"] = "close"
-    if probe.method == "POST":
+    if probe.method in ("POST", "PUT"):
         headers["Content-Length"] = "0"
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     write(

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from tickertape.contracts.events import parse_time
 
 from tests.integration.monitor.test_monitor import Statuses, hold, listening, serving
+from tests.support.clients.feed_client import jetstream
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
@@ -219,6 +220,16 @@ def test_nats_away_for_longer_than_the_switch(nats_server: NatsServer, tmp_path:
     asyncio.run(main())
 
 
+async def own_status(url: str, monitor: str, expected: str) -> None:
+    """Wait until a monitor's own health event has a status."""
+    async with asyncio.timeout(PATIENCE), jetstream(url) as js:
+        while True:
+            message = await js.get_last_msg("LATEST", f"system.health.monitor.{monitor}")
+            if orjson.loads(message.data or b"{}").get("status") == expected:
+                return
+            await asyncio.sleep(0.05)
+
+
 def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_path: Path) -> None:
     """A bad one is refused and the old one stays; a good one keeps what it can, adds and removes."""
 
@@ -226,10 +237,11 @@ def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_pat
         async with listening(nats_server.url) as statuses, serving(hold) as port:
             config = written(tmp_path, port)
             good = config.read_text()
-            async with started(nats_server.url, config, "m1") as program:
+            async with started(nats_server.url, config, "m1", "--health-interval", "0.1") as program:
                 await statuses.until("main", "HEALTHY")
                 config.write_text(good.replace("type: ctp", "type: ctp, tpye: ctp"))
                 await program.says("the changed file is rejected, the previous one stays in effect")
+                await own_status(nats_server.url, "m1", "DEGRADED")
                 assert "gateways.yaml:4: gateways[0].tpye: is not a setting" in program.said
                 other = (
                     f'  - {{id: other, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{port}"}}]}}\n'
@@ -237,6 +249,7 @@ def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_pat
                 config.write_text(good + other)
                 await statuses.until("other", "UNKNOWN", "HEALTHY")
                 assert statuses.of("main") == ["UNKNOWN", "HEALTHY"]
+                await own_status(nats_server.url, "m1", "HEALTHY")
                 config.write_text(good.split("  - ")[0] + other)
                 await statuses.until("main", "REMOVED")
                 program.process.send_signal(signal.SIGHUP)
