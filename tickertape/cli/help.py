@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 
 _POSITIONAL: Final = get_args(CliPositionalArg[str])[1]
 
-OWN: Final = "Options"
+DEFAULT_GROUP: Final = "Options"
 """The group of options that belong to one command alone."""
 
 GROUPS: Final = (
@@ -68,10 +68,10 @@ INDENT: Final = 2
 COLUMN: Final = 28
 """Where descriptions begin."""
 
-WIDEST: Final = 100
+MAX_WIDTH: Final = 100
 
 
-def render(name: str, does: str, model: type[BaseSettings], examples: tuple[str, ...] = ()) -> str:
+def format_help(name: str, does: str, model: type[BaseSettings], examples: tuple[str, ...] = ()) -> str:
     """Return the help of a command.
 
     Args:
@@ -80,18 +80,18 @@ def render(name: str, does: str, model: type[BaseSettings], examples: tuple[str,
         model: of its options.
         examples: command lines, without the program.
     """
-    width = min(WIDEST, shutil.get_terminal_size().columns)
-    fields = list(options(model))
+    width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
+    fields = list(iter_options(model))
     arguments = [one for one in fields if one.positional]
     usage = " ".join([f"usage: tickertape {name} [OPTIONS]", *(one.usage for one in arguments)])
     parts = [usage, textwrap.fill(f"{does[0].upper()}{does[1:]}.", width)]
     if arguments:
         parts.append("\n".join(["Arguments:", *(one.line(width) for one in arguments)]))
-    groups = [OWN, *(group for group, _ in GROUPS)]
+    groups = [DEFAULT_GROUP, *(group for group, _ in GROUPS)]
     for group in groups:
         lines = [one.line(width) for one in fields if one.group == group and not one.positional]
-        if group == OWN:
-            lines.append(_line("-h, --help", "show this help", width))
+        if group == DEFAULT_GROUP:
+            lines.append(_format_line("-h, --help", "show this help", width))
         if lines:
             parts.append("\n".join([f"{group}:", *lines]))
     prefix = model.model_config.get("env_prefix", "")
@@ -112,12 +112,13 @@ class Option:
     def __init__(self, name: str, field: FieldInfo) -> None:
         self.name = field.alias or name
         self.positional = _POSITIONAL in field.metadata
-        self.description = _phrase(field.description or "")
-        self._kind, self._many = _kind(field.annotation)
+        self.description = _normalize(field.description or "")
+        self._kind, self._many = _value_type(field.annotation)
         self._default = None if field.is_required() else field.get_default(call_default_factory=True)
         self._required = field.is_required()
         self.group = next(
-            (group for group, patterns in GROUPS if any(fnmatchcase(self.name, one) for one in patterns)), OWN
+            (group for group, patterns in GROUPS if any(fnmatchcase(self.name, one) for one in patterns)),
+            DEFAULT_GROUP,
         )
 
     @property
@@ -159,16 +160,16 @@ class Option:
         text = self.description
         if self._default not in (None, "", False, [], ()) and not self.positional:
             text += f" [default: {self._default}]"
-        return _line(head, text, width)
+        return _format_line(head, text, width)
 
 
-def options(model: type[BaseSettings]) -> Iterator[Option]:
+def iter_options(model: type[BaseSettings]) -> Iterator[Option]:
     """Yield the options and arguments of a settings model, in the order of its fields."""
     for name, field in model.model_fields.items():
         yield Option(name, field)
 
 
-def _phrase(text: str) -> str:
+def _normalize(text: str) -> str:
     """Return a description as all of them stand in the help: no full stop, and no capital to begin with."""
     words = text.split()
     if words and (words[0][1:].islower() or words[0] == "A"):
@@ -176,18 +177,18 @@ def _phrase(text: str) -> str:
     return " ".join(words).removesuffix(".")
 
 
-def _kind(annotation: Any) -> tuple[Any, bool]:
+def _value_type(annotation: Any) -> tuple[Any, bool]:
     """Return the type of a value without what stands around it, and whether there may be several."""
     if get_origin(annotation) is Annotated:
-        return _kind(get_args(annotation)[0])
+        return _value_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return _kind(next(one for one in get_args(annotation) if one is not type(None)))
+        return _value_type(next(one for one in get_args(annotation) if one is not type(None)))
     if get_origin(annotation) is list:
-        return _kind(get_args(annotation)[0])[0], True
+        return _value_type(get_args(annotation)[0])[0], True
     return annotation, False
 
 
-def _line(head: str, text: str, width: int) -> str:
+def _format_line(head: str, text: str, width: int) -> str:
     indent = " " * COLUMN
     wrapped = textwrap.wrap(text, max(30, width - COLUMN), break_on_hyphens=False, break_long_words=False)
     first = " " * INDENT + head
@@ -197,4 +198,4 @@ def _line(head: str, text: str, width: int) -> str:
     return "\n".join([f"{first:<{COLUMN}}{wrapped[0]}".rstrip(), *(indent + one for one in wrapped[1:])])
 
 
-__all__ = ["GROUPS", "Option", "options", "render"]
+__all__ = ["GROUPS", "Option", "format_help", "iter_options"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-USAGE: Final = 2
-FAILURE: Final = 1
-INTERRUPTED: Final = 130
+EXIT_USAGE: Final = 2
+EXIT_FAILURE: Final = 1
+EXIT_INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Command:
         run: ``module:function`` that takes them; what it returns is the exit code.
         extra: of the package, which the command needs.
         examples: command lines for its help, without the program.
-        early: ``module:function`` that sees the arguments first, for what must be fast: it returns the exit
-            code, or None to go on.
+        fast_path: ``module:function`` that sees the arguments first, for commands that must start fast: it returns the
+            exit code, or None to continue.
     """
 
     does: str
@@ -37,7 +37,7 @@ class Command:
     run: str
     extra: str = "relay"
     examples: tuple[str, ...] = ()
-    early: str = ""
+    fast_path: str = ""
 
 
 COMMANDS: Final = {
@@ -109,7 +109,7 @@ COMMANDS: Final = {
         "tickertape.cli.check.command:run",
         "relay",
         ("check", "check gateways.yaml", "check --json"),
-        "tickertape.cli.check.health_probe:early",
+        "tickertape.cli.check.health_probe:fast_path",
     ),
     "schema": Command(
         "print the contract: JSON Schema, AsyncAPI, TypeScript",
@@ -137,14 +137,14 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output is gone, as with `tickertape tail | head`. What is still buffered must not
         # be written when the interpreter ends, which would print a traceback.
-        os._exit(FAILURE)
+        os._exit(EXIT_FAILURE)
 
 
 def _main(arguments: list[str]) -> int:
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("", "-h", "--help"):
         print(_overview())
-        return 0 if name else USAGE
+        return 0 if name else EXIT_USAGE
     if name in ("-V", "--version"):
         from importlib.metadata import version
 
@@ -152,7 +152,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     command = COMMANDS.get(name)
     if command is None:
-        return _usage(f"there is no command {name!r}; one of {', '.join(COMMANDS)}")
+        return _print_usage_error(f"there is no command {name!r}; one of {', '.join(COMMANDS)}")
     try:
         return _command(name, command, rest)
     except ModuleNotFoundError as error:
@@ -162,22 +162,22 @@ def _main(arguments: list[str]) -> int:
             f"tickertape {name}: {error.name} is not installed; pip install 'tickertape[{command.extra}]'",
             file=sys.stderr,
         )
-        return FAILURE
+        return EXIT_FAILURE
 
 
 def _command(name: str, command: Command, arguments: list[str]) -> int:
-    if command.early and (code := _load(command.early)(arguments)) is not None:
+    if command.fast_path and (code := _load(command.fast_path)(arguments)) is not None:
         return int(code)
     model = _load(command.settings)
     if "-h" in arguments or "--help" in arguments:
-        from tickertape.cli.help import render
+        from tickertape.cli.help import format_help
 
-        print(render(name, command.does, model, command.examples))
+        print(format_help(name, command.does, model, command.examples))
         return 0
     try:
         settings = _parse(name, model, arguments)
     except _UsageError as error:
-        return _usage(f"{name}: {error}")
+        return _print_usage_error(f"{name}: {error}")
     from tickertape import logging_setup as logs
 
     logs.configure("text", "info")
@@ -197,12 +197,12 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
             return int(result or 0)
         return run_async(result)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         raise
     except (TickertapeError, OSError) as error:
         print_notice(name, str(error))
-        return FAILURE
+        return EXIT_FAILURE
 
 
 class _UsageError(Exception):
@@ -249,9 +249,9 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _usage(message: str) -> int:
+def _print_usage_error(message: str) -> int:
     print(f"tickertape {message}", file=sys.stderr)
-    return USAGE
+    return EXIT_USAGE
 
 
 if __name__ == "__main__":

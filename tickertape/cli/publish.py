@@ -39,7 +39,7 @@ _STANDARD_INPUT: Final = "-"
 STOP_GRACE: Final = 1.0
 """Seconds after Ctrl-C for what is on its way."""
 
-_QUEUED: Final = 1024
+_MAX_PENDING_ACKS: Final = 1024
 """Lines whose acknowledgement is not told yet."""
 
 
@@ -55,7 +55,7 @@ class PublishSettings(NatsSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _PendingAck:
     line: int
     subject: str
     ticket: AckFuture
@@ -111,7 +111,7 @@ class _Command:
     def __init__(self, settings: PublishSettings, publisher: Publisher) -> None:
         self._settings = settings
         self._publisher = publisher
-        self._sent: asyncio.Queue[_Sent | None] = asyncio.Queue(_QUEUED)
+        self._sent: asyncio.Queue[_PendingAck | None] = asyncio.Queue(_MAX_PENDING_ACKS)
         self._failures = 0
 
     async def run(self) -> int:
@@ -146,14 +146,14 @@ class _Command:
         if not line.strip():
             return
         try:
-            subject, payload = complete(self._settings.subject, line, time.time())
+            subject, payload = complete_event(self._settings.subject, line, time.time())
             ticket = await self._publisher.submit(subject, payload)
         except (_BadLine, SubjectError) as error:
             self._fail(number, str(error))
         except InvalidEvent as error:
             self._fail(number, str(error.rejection))
         else:
-            await self._sent.put(_Sent(number, subject, ticket))
+            await self._sent.put(_PendingAck(number, subject, ticket))
 
     async def _tell(self) -> None:
         while (sent := await self._sent.get()) is not None:
@@ -170,7 +170,7 @@ class _Command:
         print(f"line {number}: {join_lines(reason)}", file=sys.stderr, flush=True)
 
 
-def complete(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
+def complete_event(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
     """Make an event of JSON text by filling in what its subject says already.
 
     Args:
@@ -197,15 +197,15 @@ def complete(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
         if subject == _STANDARD_INPUT:
             subject = body["subject"]
         body, whole = body["event"], None
-    missing = _missing(subject, body, now)
+    missing = _missing_fields(subject, body, now)
     if subject == _STANDARD_INPUT:
-        subject = _subject({**missing, **body})
+        subject = _subject_of({**missing, **body})
     if missing or whole is None:
         return subject, orjson.dumps({**missing, **body})
     return subject, whole
 
 
-def _missing(subject: str, body: dict[str, Any], now: float) -> dict[str, Any]:
+def _missing_fields(subject: str, body: dict[str, Any], now: float) -> dict[str, Any]:
     filled: dict[str, Any] = {"timestamp": format_time(now)}
     if subject != _STANDARD_INPUT:
         with contextlib.suppress(SubjectError):  # a subject of others names no fields
@@ -218,7 +218,7 @@ def _missing(subject: str, body: dict[str, Any], now: float) -> dict[str, Any]:
     return {name: value for name, value in filled.items() if name not in body}
 
 
-def _subject(body: dict[str, Any]) -> str:
+def _subject_of(body: dict[str, Any]) -> str:
     model = MODELS.get(str(body.get("event_type")))
     if model is None:
         known = ", ".join(MODELS)

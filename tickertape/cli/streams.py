@@ -31,7 +31,7 @@ from tickertape.text import printable
 PROGRAM: Final = "streams"
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -44,7 +44,7 @@ class StreamsSettings(NatsSettings):
     """Show the streams, apply what the contract wants, or list rejected events."""
     replicas: Annotated[int, Field(ge=1, le=5)] | None = None
     """apply: servers of a cluster that hold each stream; else what is there stays, and new ones have one."""
-    max_bytes: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
+    max_bytes: Annotated[list[str], NoDecode, BeforeValidator(_as_list)] = Field(
         [],
         description="apply: largest size of a stream, as in EVENTS=256MiB; several with commas, or the "
         "option again. Counts before --streams-max-bytes. A stream that shrinks lets its oldest messages go",
@@ -129,7 +129,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
             PROGRAM, f"event {seq} is not in {rejected}; 'tickertape streams rejected' lists what is"
         )
         return 1
-    if (obstacle := _obstacle(seq, found, names)) is not None:
+    if (obstacle := _replay_obstacle(seq, found, names)) is not None:
         print_notice(PROGRAM, printable(obstacle))
         return 1
     subject = _subject(found, names)
@@ -146,7 +146,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     return 0
 
 
-def _obstacle(seq: int, letter: Delivery, names: Names) -> str | None:
+def _replay_obstacle(seq: int, letter: Delivery, names: Names) -> str | None:
     """Say why a dead letter cannot be replayed; None when it can."""
     headers, subject = letter.headers or {}, _subject(letter, names)
     if "Tickertape-Raw-Subject" in headers or find_subject_error(subject) is not None:

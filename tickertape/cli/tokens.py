@@ -31,24 +31,24 @@ from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous_subject
 from tickertape.relay.core.grants import CLAIM, grant_of
 
-MAX_LIFE: Final = 366 * 86_400
+MAX_LIFETIME: Final = 366 * 86_400
 """Seconds that a token may be good for; a longer one is a password that nobody changes."""
 
 
-def _life(text: str) -> str:
-    if not 1 <= parse_duration(text) <= MAX_LIFE:
-        raise ValueError(f"{text} is not within 1s and {MAX_LIFE // 86_400}d")
+def _validate_lifetime(text: str) -> str:
+    if not 1 <= parse_duration(text) <= MAX_LIFETIME:
+        raise ValueError(f"{text} is not within 1s and {MAX_LIFETIME // 86_400}d")
     return text
 
 
-def _begin(text: str) -> str:
+def _validate_start(text: str) -> str:
     if not is_duration(text):
         parse_time(text)
     return text
 
 
-def _patterns(text: str) -> str:
-    for pattern in _split(text):
+def _validate_patterns(text: str) -> str:
+    for pattern in _split_patterns(text):
         check_pattern(pattern)
     return text
 
@@ -70,19 +70,19 @@ class TokenCommandSettings(TokenSettings):
     )
     token: CliPositionalArg[str] = Field("-", description="inspect: the token, or - for standard input")
     subject: str | None = Field(None, description="mint: whose token it is (sub)")
-    subjects: Annotated[str | None, AfterValidator(lambda text: text and _patterns(text))] = Field(
+    subjects: Annotated[str | None, AfterValidator(lambda text: text and _validate_patterns(text))] = Field(
         None, description="mint: patterns that it grants, with commas; '>' grants everything"
     )
-    deny: Annotated[str, AfterValidator(_patterns)] = Field(
+    deny: Annotated[str, AfterValidator(_validate_patterns)] = Field(
         "", description="mint: patterns that it takes away again"
     )
     level: LevelName | None = Field(None, description="mint: least level that it grants")
     rate: NonNegativeFloat | None = Field(None, description="mint: log events per second; 0: no limit")
     connections: PositiveInt | None = Field(None, description="mint: most connections at once")
-    expires: Annotated[str, AfterValidator(_life)] = Field(
+    expires: Annotated[str, AfterValidator(_validate_lifetime)] = Field(
         "1h", description="mint: how long it is good for, as in 30m, 1h or 7d"
     )
-    not_before: Annotated[str | None, AfterValidator(lambda text: text and _begin(text))] = Field(
+    not_before: Annotated[str | None, AfterValidator(lambda text: text and _validate_start(text))] = Field(
         None, description="mint: when it begins, as in 5m (from now) or an RFC 3339 time"
     )
     issuer: str | None = Field(None, description="mint: its iss; TICKERTAPE_JWT_ISSUER by default")
@@ -125,7 +125,7 @@ async def run(settings: TokenCommandSettings) -> int:
     """
     try:
         if settings.do == "mint":
-            print(_minted(settings))
+            print(_mint(settings))
             return 0
         if settings.do == "keygen":
             return _keygen(settings)
@@ -137,7 +137,7 @@ async def run(settings: TokenCommandSettings) -> int:
     return 1
 
 
-def _minted(settings: TokenCommandSettings) -> str:
+def _mint(settings: TokenCommandSettings) -> str:
     assert settings.jwt_algorithm is not None
     assert settings.subjects is not None
     if settings.key_file is not None:
@@ -150,8 +150,8 @@ def _minted(settings: TokenCommandSettings) -> str:
     key = read_signing_key(settings.jwt_algorithm, data, origin)
     now = int(time.time())
     grant = {
-        "subjects": _split(settings.subjects),
-        "deny": _split(settings.deny) or None,
+        "subjects": _split_patterns(settings.subjects),
+        "deny": _split_patterns(settings.deny) or None,
         "level": settings.level,
         "rate": settings.rate,
         "connections": settings.connections,
@@ -162,11 +162,11 @@ def _minted(settings: TokenCommandSettings) -> str:
         "sub": settings.subject,
         "jti": settings.id,
         "iat": now,
-        "nbf": None if settings.not_before is None else _moment(settings.not_before, now),
+        "nbf": None if settings.not_before is None else _parse_moment(settings.not_before, now),
         "exp": now + int(parse_duration(settings.expires)),
-        CLAIM: _given(grant),
+        CLAIM: _without_none(grant),
     }
-    return mint(settings.jwt_algorithm, key, _given(claims), settings.kid)
+    return mint(settings.jwt_algorithm, key, _without_none(claims), settings.kid)
 
 
 def _keygen(settings: TokenCommandSettings) -> int:
@@ -193,12 +193,12 @@ async def _inspect(settings: TokenCommandSettings) -> int:
         )
     header = parse_json_object(decode_base64url(parts[0], MAX_TOKEN, "the header"), "the header")
     claims = parse_json_object(decode_base64url(parts[1], MAX_TOKEN, "the claims"), "the claims")
-    good, result = await _verdict(settings, token)
+    good, result = await _verify(settings, token)
     answer = {
         "header": header,
         "claims": claims,
-        "times": _times(claims),
-        "grant": _grant(claims, token),
+        "times": _describe_times(claims),
+        "grant": _describe_grant(claims, token),
         "verified": good,
         "result": result,
     }
@@ -206,7 +206,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
     return 0 if good else 1
 
 
-async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, str]:
+async def _verify(settings: TokenCommandSettings, token: str) -> tuple[bool, str]:
     problem = token_settings_error(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
@@ -219,7 +219,7 @@ async def _verdict(settings: TokenCommandSettings, token: str) -> tuple[bool, st
     return True, "verified"
 
 
-def _grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
+def _describe_grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
     subject = claims.get("sub")
     try:
         # Its end is no part of what it grants, and may be missing here.
@@ -238,7 +238,7 @@ def _grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
     }
 
 
-def _times(claims: dict[str, Any]) -> dict[str, str]:
+def _describe_times(claims: dict[str, Any]) -> dict[str, str]:
     now = time.time()
     times: dict[str, str] = {}
     for name in ("iat", "nbf", "exp"):
@@ -253,13 +253,13 @@ def _times(claims: dict[str, Any]) -> dict[str, str]:
     return times
 
 
-def _moment(text: str, now: int) -> int:
+def _parse_moment(text: str, now: int) -> int:
     return int(now + parse_duration(text) if is_duration(text) else parse_time(text).timestamp())
 
 
-def _split(text: str) -> list[str]:
+def _split_patterns(text: str) -> list[str]:
     return [pattern.strip() for pattern in text.split(",")] if text else []
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -58,10 +58,8 @@ def test_a_relay_that_runs_is_recognised(relay: Relay) -> None:
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
     assert all(line[:7] in ("ok     ", "warn   ") for line in lines)
-    assert any(
-        "main port" in line and "a relay that runs already, with 0 connections" in line for line in lines
-    )
-    assert any("ops port" in line and "says: ready" in line for line in lines)
+    assert any("main port" in line and "a running relay with 0 connections" in line for line in lines)
+    assert any("ops port" in line and "reports: ready" in line for line in lines)
     found = checks(run("check", "--json", *here(relay)))
     assert found["main_port"]["state"] == found["ops_port"]["state"] == found["streams"]["state"] == "ok"
 
@@ -72,7 +70,7 @@ def test_a_relay_without_nats_is_told(relay: Relay, nats_server: NatsServer) -> 
     eventually(lambda: run("check", "--ready", *here(relay)[4:]).returncode == 1, "the relay is not ready")
     found = checks(run("check", "--json", *here(relay)))
     assert found["nats"]["state"] == found["ops_port"]["state"] == "error"
-    assert "says: not ready" in found["ops_port"]["text"]
+    assert "reports: not ready" in found["ops_port"]["text"]
     assert found["main_port"]["state"] == "ok"
 
 
@@ -100,7 +98,7 @@ def test_a_container_asks_whether_it_lives(relay: Relay) -> None:
     relay.signal(signal.SIGSTOP)
     done = run("check", "--live", "--ops-port", ops)
     assert done.returncode == 1
-    assert "no answer within 2 s" in done.stdout
+    assert "no response within 2 s" in done.stdout
     relay.kill()
     done = run("check", "--live", "--ops-port", ops)
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (1, 1, "")
@@ -117,7 +115,7 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
         eventually(lambda: run("check", "--live", *ops).returncode == 0, "the relay lives")
         done = run("check", "--ready", *ops)
         assert done.returncode == 1
-        assert "says: not ready" in done.stdout
+        assert "reports: not ready" in done.stdout
     finally:
         relay.close()
 
@@ -127,7 +125,7 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
     [
         (["--live", "--ready"], "live and ready are different questions"),
         (["--live", "gateways.yaml"], "file and live are different questions"),
-        (["--json", "--live"], "leave --json out"),
+        (["--json", "--live"], "omit --json"),
         (["--live", "--ops-port", "x"], "--ops-port: "),
         (["--origin", "app.example.com"], "--origin: 'app.example.com' is no origin"),
     ],

@@ -12,7 +12,7 @@ from tickertape.relay.settings import RelaySettings
 
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.check.finding import NAMES, Finding
-from tickertape.cli.check.nats import nats
+from tickertape.cli.check.nats import check_nats
 from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.streams import apply, request
@@ -22,7 +22,7 @@ SECRET = "hunter-2-and-more"
 
 def found(url: str | None, now: Callable[[], float] = time.time, **values: Any) -> list[Finding]:
     """What is found at an address."""
-    result = asyncio.run(nats(RelaySettings(nats_url=url, **values), now))
+    result = asyncio.run(check_nats(RelaySettings(nats_url=url, **values), now))
     assert {one.name for one in result} <= NAMES
     assert SECRET not in str(result)
     return result
@@ -70,7 +70,7 @@ def test_all_is_well(nats_server: NatsServer) -> None:
         ("clock", "ok"),
         ("round_trip", "ok"),
     ]
-    assert f"answers at {nats_server.url}: server N" in result[0].text
+    assert f"at {nats_server.url}: connected to server N" in result[0].text
     assert "may grow by 1,472 MiB" in only(result, "storage").text
 
 
@@ -79,7 +79,8 @@ def test_absent_streams_are_noted(nats_server: NatsServer) -> None:
     for _ in range(2):
         result = found(nats_server.url)
         assert [one.text for one in named(result, "streams")] == [
-            f"stream {name} is absent" for name in ("WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED")
+            f"stream {name} does not exist"
+            for name in ("WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED")
         ]
         assert only(result, "clock").state == "warn"
         assert "error" not in {one.state for one in result}
@@ -91,7 +92,7 @@ def test_streams_that_are_otherwise_are_told(nats_server: NatsServer) -> None:
     breaks, sized = sorted(named(found(nats_server.url), "streams"), key=lambda one: one.state)
     assert (breaks.state, breaks.hint) == ("error", "run 'tickertape streams apply'")
     assert "EVENTS has allow_direct" in breaks.text
-    assert (sized.state, sized.hint) == ("warn", "kept as it is")
+    assert (sized.state, sized.hint) == ("warn", "left unchanged")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_rejected_events_are_told(nats_server: NatsServer) -> None:
     asyncio.run(reject())
     one = only(found(nats_server.url), "rejected")
     assert one.state == "warn"
-    assert one.text.startswith("1 rejected events are kept, the newest from ")
+    assert one.text.startswith("1 rejected events, the last ")
     assert "streams rejected" in one.hint
     later = only(found(nats_server.url, lambda: time.time() + 7200), "rejected")
     assert (later.state, later.hint) == ("ok", "")
@@ -200,7 +201,7 @@ def test_two_servers_that_are_no_cluster_are_told(nats_server: NatsServer, tmp_p
     with NatsServer(tmp_path / "other") as other:
         result = named(found(f"{nats_server.url},{other.url}"), "nats")
         assert [one.state for one in result] == ["ok", "ok", "error"]
-        assert "2 servers answer that are no cluster" in result[2].text
+        assert "2 servers do not form a cluster" in result[2].text
 
 
 def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_the_relays_own_nats_need_not_run() -> None:
     port = free_port()
     one = only(found(None, nats_port=port), "nats")
     assert one.state == "ok"
-    assert "which is free" in one.text
+    assert "which is available" in one.text
     assert "free port" in only(found(None, nats_port=0), "nats").text
 
 
@@ -234,7 +235,7 @@ def test_another_nats_on_the_port_of_the_relays_own_is_told(nats_server: NatsSer
     """The relay would not start."""
     one = only(found(None, nats_port=nats_server.port), "nats")
     assert one.state == "error"
-    assert one.hint == f"connect to it with --nats-url {nats_server.url}, or give another --nats-port"
+    assert one.hint == f"connect to it with --nats-url {nats_server.url}, or choose another --nats-port"
 
 
 def test_another_program_on_that_port_is_told() -> None:

@@ -79,8 +79,8 @@ def test_each_command_works(folder: Path) -> None:
         said, _ = checked.communicate(timeout=PATIENCE)
         assert checked.returncode == 0, said
         assert "error" not in said
-        assert "--token-file alice.jwt is good: alice may see gateway.>,log.>, without log.*.payroll" in said
-        assert f"0.0.0.0:{port} is served by a relay that runs already" in said
+        assert "--token-file alice.jwt is valid: alice may read gateway.>,log.>, except log.*.payroll" in said
+        assert f"0.0.0.0:{port} is in use by a running relay" in said
         client = start(tail, folder, "--url", f"wss://127.0.0.1:{port}/ws", "--ca", "ca.pem", "--since 1h")
         event = start(
             """tickertape publish log.error.risk '{"message": "margin call"}'""",

@@ -50,7 +50,7 @@ def port_of(url: str) -> int:
 
 def told(code: int, *arguments: str, **env: str) -> str:
     """Run ``serve`` that cannot run; its one line."""
-    call = refuse if code == cli.USAGE else run_command
+    call = refuse if code == cli.EXIT_USAGE else run_command
     done = call("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line and " WARNING " not in line]

@@ -138,7 +138,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
             while not (await streams.stream_info(client, "REJECTED") or {})["state"]["messages"]:
                 await asyncio.sleep(0.02)
         assert f"{seq}  log.info.x  bad_json" in await in_thread("operator", "streams", "rejected")
-        assert "all streams are as the contract has them" in await in_thread("operator", "check")
+        assert "all streams match the contract" in await in_thread("operator", "check")
         assert "shipper of web1" in await in_thread(SHIPPER, "ship", "--status", "--host", "web1")
 
         async with follow(relay.ws_url) as feed:

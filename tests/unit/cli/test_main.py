@@ -14,7 +14,7 @@ from tickertape.relay.settings import ServeSettings
 
 from tests.support.patience import PATIENCE
 from tickertape.cli import main as cli
-from tickertape.cli.help import GROUPS, options
+from tickertape.cli.help import GROUPS, iter_options
 from tickertape.cli.main import COMMANDS, Command, main
 
 ORIGINAL = dict(COMMANDS)
@@ -184,7 +184,7 @@ def test_help_describes_every_option(
     assert main([name, argument]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: tickertape {name} [OPTIONS]")
-    for option in options(model):
+    for option in iter_options(model):
         assert option.description, option.name
         assert option.flag or re.fullmatch(r"[A-Z=]+|[\w|]+", option.metavar), option.name
         assert option.positional or f"\n  --{option.name.replace('_', '-')}" in out

@@ -7,7 +7,7 @@ from tickertape.contracts.events import Rejection
 from tickertape.producers.sdk.errors import InvalidEvent, PublishRejected
 from tickertape.producers.sdk.publisher import validated
 
-from tickertape.cli.publish import complete
+from tickertape.cli.publish import complete_event
 
 NOW = 1_750_000_000.0
 
@@ -25,7 +25,7 @@ NOW = 1_750_000_000.0
 )
 def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
     """A short event becomes a legal one."""
-    place, payload = complete(subject, text.encode(), NOW)
+    place, payload = complete_event(subject, text.encode(), NOW)
     assert place == subject
     assert not isinstance(decode(place, payload), Rejection)
 
@@ -33,7 +33,7 @@ def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
 def test_a_whole_event_travels_as_it_is() -> None:
     """Nothing is rewritten where nothing is missing."""
     text = b'{ "event_type":"mine", "timestamp":"2025-06-24T10:30:45Z", "a":1.0 }'
-    assert complete("log.x", text, NOW) == ("log.x", text)
+    assert complete_event("log.x", text, NOW) == ("log.x", text)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_whole_event_travels_as_it_is() -> None:
 )
 def test_the_event_tells_its_subject(text: str, subject: str) -> None:
     """Without a subject the body of a contract's event says it."""
-    place, payload = complete("-", text.encode(), NOW)
+    place, payload = complete_event("-", text.encode(), NOW)
     assert place == subject
     assert not isinstance(decode(place, payload), Rejection)
 
@@ -64,7 +64,7 @@ def test_the_event_tells_its_subject(text: str, subject: str) -> None:
 def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:
     """The reason is one line for the one who has to mend it."""
     with pytest.raises(ValueError, match=says):
-        complete("-", text.encode(), NOW)
+        complete_event("-", text.encode(), NOW)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_subject_that_no_stream_carries_is_refused(subject: str) -> None:
 
 def test_a_level_is_rewritten_before_it_travels() -> None:
     """The stream holds the names of the contract."""
-    _, event = complete("log.warn.a", b'{"level":"warning","message":"m"}', NOW)
+    _, event = complete_event("log.warn.a", b'{"level":"warning","message":"m"}', NOW)
     assert orjson.loads(validated("log.warn.a", event))["level"] == "WARN"
 
 

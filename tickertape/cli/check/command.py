@@ -1,22 +1,22 @@
-"""``tickertape check``: say what is wrong with a configuration, or with what the relay would meet here.
+"""``tickertape check``: validate a configuration and the environment of the relay.
 
-Each finding is a line: ``ok``, ``warn`` (possibly intended) or ``error``, and a hint. With ``--json`` there
-is one object on standard output instead, whose names stay::
+Each finding is a line: ``ok``, ``warn`` (possibly intended) or ``error``, and a hint. With ``--json``, the
+output is a single object with stable names instead::
 
     {"ok": bool, "checks": [{"name": str, "state": "ok" | "warn" | "error", "text": str, "hint": str}]}
 
-* of NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
+* NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
   ``rejected``, ``clock``, ``round_trip``;
-* of this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``data_dir``,
+* this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``data_dir``,
   ``nats_program``;
-* of who may connect: ``token_keys``, ``revocations``, ``token`` (of ``--token-file``), ``origin`` (of
+* clients: ``token_keys``, ``revocations``, ``token`` (for ``--token-file``), ``origin`` (for
   ``--origin``);
-* of the settings, only where something is to be said: ``settings``, ``readers``, ``ops_host``,
+* settings, only if there is a finding: ``settings``, ``readers``, ``ops_host``,
   ``token_rules``, ``tls``, ``origins``, ``networks``, ``limits``, ``nats_access``, ``secret_files``;
-* of a monitor's file: ``monitor_file``.
+* a monitor's configuration file: ``monitor_file``.
 
-The exit code is 0 without an error, 1 otherwise, 2 for bad usage. ``--live`` and ``--ready`` only
-ask the relay of these settings, and are 0 when it says yes; ``health_probe.py`` does that.
+The exit code is 0 if no finding is an error, 1 otherwise, and 2 for bad usage. ``--live`` and ``--ready``
+(``health_probe.py``) only probe a running relay; their exit code is 0 if it is live or ready.
 """
 
 import asyncio
@@ -29,83 +29,88 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from tickertape.cli.check import health_probe as alive
-from tickertape.cli.check.files import files
+from tickertape.cli.check import health_probe
+from tickertape.cli.check.files import check_files
 from tickertape.cli.check.finding import Finding
-from tickertape.cli.check.nats import nats
-from tickertape.cli.check.ports import ports
-from tickertape.cli.check.report import Sections, as_json, passed, show
-from tickertape.cli.check.settings import findings
-from tickertape.cli.check.tokens import checked_origin, origin, tokens
+from tickertape.cli.check.nats import check_nats
+from tickertape.cli.check.ports import check_ports
+from tickertape.cli.check.report import Sections, passed, print_report, to_json
+from tickertape.cli.check.settings import check_settings
+from tickertape.cli.check.tokens import check_origin, check_tokens, validate_origin
 from tickertape.relay.settings import MAX_WORKERS, RelaySettings
 
 with warnings.catch_warnings():
-    # `json` is what flag and variable must be called; the method that it hides is deprecated.
+    # The option must be called `json`; the method of BaseModel that the field hides is deprecated.
     warnings.filterwarnings("ignore", 'Field name "json"', UserWarning)
 
     class CheckSettings(RelaySettings):
-        """Checks a monitor's file when one is given, else the relay's settings, NATS and this machine."""
+        """Options of ``tickertape check``, in addition to those of the relay."""
 
         file: CliPositionalArg[Path | None] = Field(
-            None, description="a monitor's file; without one, the relay's settings are checked"
+            None,
+            description="configuration file of a monitor; without it, the settings of the relay are checked",
         )
-        workers: int = Field(1, ge=1, le=MAX_WORKERS, description="as for serve, whose settings these are")
-        json: bool = Field(False, description="one JSON object on standard output, for programs")  # type: ignore[assignment]
-        live: bool = Field(False, description="only ask the relay on its ops port whether it lives")
-        ready: bool = Field(False, description="only ask it whether clients should be sent there")
+        workers: int = Field(1, ge=1, le=MAX_WORKERS, description="number of worker processes, as for serve")
+        json: bool = Field(False, description="print the findings as one JSON object")  # type: ignore[assignment]
+        live: bool = Field(False, description="only probe whether the relay on the ops port is live")
+        ready: bool = Field(
+            False, description="only probe whether the relay on the ops port is ready for clients"
+        )
         token_file: Path | None = Field(
-            None, description="a file with a token: is it good, what does it grant"
+            None, description="file with a token to verify; shows what the token grants"
         )
-        origin: Annotated[str | None, AfterValidator(lambda text: text and checked_origin(text))] = Field(
-            None, description="a page's origin, as https://app.example.com: would it be let in"
+        origin: Annotated[str | None, AfterValidator(lambda text: text and validate_origin(text))] = Field(
+            None, description="origin of a page to check, such as https://app.example.com"
         )
 
         @model_validator(mode="after")
-        def _one_question(self) -> Self:
-            asked = [name for name in ("file", "live", "ready") if getattr(self, name)]
-            if len(asked) > 1:
-                raise ValueError(f"{' and '.join(asked)} are different questions; ask one")
+        def _check_mode(self) -> Self:
+            modes = [name for name in ("file", "live", "ready") if getattr(self, name)]
+            if len(modes) > 1:
+                raise ValueError(f"{' and '.join(modes)} exclude each other; choose one")
             if self.json and (self.live or self.ready):
-                raise ValueError(f"json: {asked[0]} says yes or no with its exit code; leave --json out")
+                raise ValueError(f"json: {modes[0]} reports its result as the exit code; omit --json")
             return self
 
 
 async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> int:
-    """Check, a line for each thing.
+    """Run the checks and print the findings.
 
     Args:
-        settings: what is checked.
-        now: UNIX seconds of this machine.
+        settings: settings to check.
+        now: clock of this machine, in UNIX seconds.
 
     Returns:
-        0 when no finding is an error, 1 otherwise.
+        0 if no finding is an error, 1 otherwise.
     """
     if settings.live or settings.ready:
-        return alive.run(settings.ops_host, settings.ops_port, ready=settings.ready)
-    found = _monitor(settings.file) if settings.file is not None else await _relay(settings, now)
+        return health_probe.probe(settings.ops_host, settings.ops_port, ready=settings.ready)
+    found = _check_monitor(settings.file) if settings.file is not None else await _check_relay(settings, now)
     if settings.json:
-        print(as_json(found))
+        print(to_json(found))
     else:
-        show(found)
+        print_report(found)
     return 0 if passed(found) else 1
 
 
-async def _relay(settings: CheckSettings, now: Callable[[], float]) -> Sections:
-    # What waits for others is asked at the same time.
+async def _check_relay(settings: CheckSettings, now: Callable[[], float]) -> Sections:
+    # The checks that wait for other processes run concurrently.
     upstream, local, clients = await asyncio.gather(
-        nats(settings, now), asyncio.to_thread(ports, settings), tokens(settings, settings.token_file)
+        check_nats(settings, now),
+        asyncio.to_thread(check_ports, settings),
+        check_tokens(settings, settings.token_file),
     )
     if settings.origin is not None:
-        clients.append(origin(settings, settings.origin))
+        clients.append(check_origin(settings, settings.origin))
     return {
         "NATS": upstream,
-        "This machine": [*local, *files(settings, now())],
-        "Who may connect": clients,
-        "Settings": findings(settings),
+        "This machine": [*local, *check_files(settings, now())],
+        "Clients": clients,
+        "Settings": check_settings(settings),
     }
 
 
-def _monitor(file: Path) -> Sections:
+def _check_monitor(file: Path) -> Sections:
     from tickertape.producers.monitor.config.validate import check
 
     problems = [Finding.error("monitor_file", line) for line in check(file)]

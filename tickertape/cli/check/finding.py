@@ -1,6 +1,6 @@
-"""One line of ``tickertape check``: what was looked at, how it stands, and what to do.
+"""Finding of ``tickertape check``: what was checked, the result, and a hint.
 
-Invariants: no finding holds a secret; a name in ``NAMES`` stays what it is, since programs read it.
+Invariants: no finding contains a secret; the names in ``NAMES`` are stable, because programs read them.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ State = Literal["ok", "warn", "error"]
 
 NAMES: Final = frozenset(
     {
-        # What the settings say, without asking anybody.
+        # Settings; checked without any I/O except file permissions.
         "settings",
         "readers",
         "ops_host",
@@ -39,12 +39,12 @@ NAMES: Final = frozenset(
         "certificate",
         "data_dir",
         "nats_program",
-        # Who may connect.
+        # Clients.
         "token_keys",
         "revocations",
         "token",
         "origin",
-        # A monitor's file.
+        # Configuration file of a monitor.
         "monitor_file",
     }
 )
@@ -52,13 +52,13 @@ NAMES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one thing.
+    """Result of one check.
 
     Attributes:
-        name: one of ``NAMES``; several findings may share it, as the servers of a cluster do.
-        state: ``error`` when it is wrong or weak, ``warn`` when it may be intended, ``ok`` otherwise.
-        text: what it is.
-        hint: what to do about it; empty when there is nothing to do.
+        name: one of ``NAMES``; several findings may share it, for example one per server of a cluster.
+        state: ``error`` if something is broken or insecure, ``warn`` if it may be intended, ``ok`` otherwise.
+        text: description of the result.
+        hint: what the operator can do; empty if nothing is needed.
     """
 
     name: str
@@ -71,20 +71,20 @@ class Finding:
 
     @classmethod
     def ok(cls, name: str, text: str) -> Self:
-        """Make a finding of what is as it should be."""
+        """Return a finding for a check that passed."""
         return cls(name, "ok", text)
 
     @classmethod
     def warn(cls, name: str, text: str, hint: str = "") -> Self:
-        """Return a finding that may be intended."""
+        """Return a finding for a condition that may be intended."""
         return cls(name, "warn", text, hint)
 
     @classmethod
     def error(cls, name: str, text: str, hint: str = "") -> Self:
-        """Make a finding that needs action."""
+        """Return a finding that requires action."""
         return cls(name, "error", text, hint)
 
     @classmethod
-    def of(cls, name: str, error: OperatorError) -> Self:
-        """Make a finding of an error."""
+    def from_error(cls, name: str, error: OperatorError) -> Self:
+        """Return the finding for an exception."""
         return cls.error(name, error.message, error.hint)

@@ -1,10 +1,10 @@
-"""Whether a relay answers on its ops port, for a container's health check: ``check --live``, ``--ready``.
+"""Probe of a relay's ops port for container health checks: ``check --live`` and ``check --ready``.
 
 Invariants:
 
-1. It starts fast: nothing is imported but a part of the standard library, and no settings are read that
-   it does not need. An option that is not known here leaves all of it to the whole command line.
-2. An answer is there within ``DEADLINE`` once the host's name is looked up; NATS is never asked.
+1. It starts fast: it imports only parts of the standard library, and reads only the settings that it needs.
+   If the command line has any other option, the regular command line parser takes over.
+2. It finishes within ``DEADLINE`` after the host name is resolved, and does not connect to NATS.
 """
 
 import errno
@@ -21,145 +21,142 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEADLINE = 2.0
-"""Seconds; health checks of containers wait 3 and more."""
+"""Seconds for a probe; health checks of containers usually time out after 3 or more."""
 
 OPS_HOST = "127.0.0.1"
 OPS_PORT = 9464
-"""As in ``RelaySettings``; a test compares them."""
+"""Default port. Both defaults are duplicated from ``RelaySettings``; a test compares them."""
 
-MAX_ANSWER = 64 * 1024
-"""Bytes of an answer that are read."""
+MAX_RESPONSE_BYTES = 64 * 1024
+"""Maximum bytes of a response that are read."""
 
-_REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (where it is reached)
+_CONNECT_HOSTS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (connect addresses)
 
 
-def early(arguments: "Sequence[str]") -> int | None:
-    """Do it without the whole command line, if these arguments ask for nothing else.
+def fast_path(arguments: "Sequence[str]") -> int | None:
+    """Run the probe without the regular command line parser if the arguments are simple enough.
 
     Returns:
-        the exit code, or None when the command line has to be read in full.
+        the exit code, or None if the regular parser must handle the arguments.
     """
-    known = {name.upper(): value for name, value in os.environ.items()}
+    environment = {name.upper(): value for name, value in os.environ.items()}
     options = {
-        "--ops-host": known.get("TICKERTAPE_OPS_HOST", OPS_HOST),
-        "--ops-port": known.get("TICKERTAPE_OPS_PORT", str(OPS_PORT)),
+        "--ops-host": environment.get("TICKERTAPE_OPS_HOST", OPS_HOST),
+        "--ops-port": environment.get("TICKERTAPE_OPS_PORT", str(OPS_PORT)),
     }
-    asked = []
+    probes = []
     rest = list(arguments)
     while rest:
         name, mark, value = rest.pop(0).partition("=")
         if name in ("--live", "--ready") and not mark:
-            asked.append(name)
+            probes.append(name)
         elif name in options and (mark or rest):
             options[name] = value if mark else rest.pop(0)
         else:
             return None
     port = options["--ops-port"]
-    if len(asked) != 1 or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+    if len(probes) != 1 or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
         return None
-    return run(options["--ops-host"], int(port), ready=asked == ["--ready"])
+    return probe(options["--ops-host"], int(port), ready=probes == ["--ready"])
 
 
-def run(host: str, port: int, *, ready: bool) -> int:
-    """Ask, and say in one line what is wrong.
+def probe(host: str, port: int, *, ready: bool) -> int:
+    """Probe a relay, and print one line if it fails.
 
     Args:
-        host, port: of the ops port.
-        ready: whether clients should be sent there; else whether it lives.
+        host, port: address of the ops port.
+        ready: whether to probe readiness instead of liveness.
 
     Returns:
-        0 when the relay says yes, 1 otherwise.
+        0 if the relay is ready or live, 1 otherwise.
     """
-    where = f"{connect_host(host)}:{port}"
+    address = f"{connect_host(host)}:{port}"
     if port == 0:
-        print("error  --ops-port 0 takes a free port, which is not known here; give it a port")
+        print("error  --ops-port 0 picks a random port, which cannot be probed; set --ops-port")
         return 1
     path = "/readyz" if ready else "/livez"
     try:
         status, body = http_get(host, port, path)
     except OSError as error:
         print(
-            f"error  no relay answers at {where}: {reason(error)}; "
-            "see whether it runs, and with this --ops-host and --ops-port"
+            f"error  no response from a relay at {address}: {describe_error(error)}; "
+            "check that it is running with this --ops-host and --ops-port"
         )
         return 1
     if status == 200:
         return 0
-    said = first_line(body)
     if ready and status == 503:
-        print(f"error  the relay at {where} says: {said}; its log says what it waits for")
+        print(f"error  relay at {address} is not ready: {first_line(body)}; check its log")
     else:
-        print(
-            f"error  {where} answers {path} with {status}; see whether it is a relay that has this --ops-port"
-        )
+        print(f"error  {address} responded to {path} with {status}; check that a relay uses this --ops-port")
     return 1
 
 
 def http_get(
     host: str, port: int, path: str, tls: "ssl.SSLContext | None" = None, timeout: float = DEADLINE
 ) -> tuple[int, bytes]:
-    """Get a page of a relay.
+    """Send a GET request to a relay.
 
     Args:
-        host, port: that it listens on; an address that stands for all is asked on loopback.
-        path: of the page.
-        tls: to encrypt with.
-        timeout: seconds for all of it.
+        host, port: address that the relay listens on; wildcard addresses are replaced by loopback.
+        path: path of the request.
+        tls: TLS context; None for plain HTTP.
+        timeout: total seconds for the request.
 
     Returns:
-        status and body.
+        status code and body.
 
     Raises:
-        OSError: there is no answer, or none in HTTP; TimeoutError when it takes too long.
+        OSError: there is no valid HTTP response; TimeoutError if the request takes too long.
     """
-    ends = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     host = connect_host(host)
     try:
-        link = socket.create_connection((host, port), timeout)
+        sock = socket.create_connection((host, port), timeout)
     except UnicodeError as error:
         raise OSError(errno.EINVAL, f"{host} is not a host name") from error
     try:
-        link.settimeout(_left(ends))
+        sock.settimeout(_remaining(deadline))
         if tls is not None:
-            link = tls.wrap_socket(link)
+            sock = tls.wrap_socket(sock)
         name = host_port(host, port)
-        link.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode("latin-1"))
         data = b""
-        while len(data) < MAX_ANSWER:
-            link.settimeout(_left(ends))
-            block = link.recv(16_384)
+        while len(data) < MAX_RESPONSE_BYTES:
+            sock.settimeout(_remaining(deadline))
+            block = sock.recv(16_384)
             if not block:
                 break
             data += block
     finally:
-        link.close()
+        sock.close()
     head, _, body = data.partition(b"\r\n\r\n")
-    words = head.split(None, 2)
-    if not head.startswith(b"HTTP/1.") or len(words) < 2 or not words[1].isdigit():
-        raise OSError("what answers there is no HTTP")
-    return int(words[1]), body
+    fields = head.split(None, 2)
+    if not head.startswith(b"HTTP/1.") or len(fields) < 2 or not fields[1].isdigit():
+        raise OSError("invalid HTTP response")
+    return int(fields[1]), body
 
 
 def connect_host(host: str) -> str:
-    """Address by which this machine reaches what listens on ``host``."""
-    return _REACHED_AT.get(host, host)
+    """Return the address to connect to for a server on this machine that listens on ``host``."""
+    return _CONNECT_HOSTS.get(host, host)
 
 
-def reason(error: OSError) -> str:
-    """Why there is no answer, in a few words."""
+def describe_error(error: OSError) -> str:
+    """Return a short description of a failed request."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {DEADLINE:.0f} s"
+        return f"no response within {DEADLINE:.0f} s"
     return (error.strerror or str(error)).lower()
 
 
 def first_line(body: bytes) -> str:
-    """What a page says first, for one line of ours."""
+    """Return the first line of a body, shortened and printable."""
     text = body.decode("utf-8", "replace").strip().partition("\n")[0][:100]
-    return printable(text) or "nothing"
+    return printable(text) or "(empty response)"
 
 
-def _left(ends: float) -> float:
-    left = ends - time.monotonic()
-    if left <= 0:
+def _remaining(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError
-    return left
+    return seconds

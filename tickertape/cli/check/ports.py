@@ -1,4 +1,4 @@
-"""The ports that a relay listens on: free, with a relay that runs, or with somebody else; and descriptors."""
+"""Checks of the ports that a relay listens on, and of the limit on file descriptors."""
 
 import contextlib
 import os
@@ -17,22 +17,35 @@ from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.http_server import listen, same_port_error
 
 
-def ports(settings: RelaySettings) -> list[Finding]:
-    """Look at the main and the ops port; who has one is asked over HTTP, for at most 2 s each question."""
-    with contextlib.ExitStack() as held:  # the main port while the other is looked at: they may be the same
-        main = _port(held, "main_port", "--port", settings.host, settings.port, lambda: _main(settings))
-        own = settings.port if main.state == "ok" and settings.port else -1
-        ops = _port(
-            held, "ops_port", "--ops-port", settings.ops_host, settings.ops_port, lambda: _ops(settings), own
+def check_ports(settings: RelaySettings) -> list[Finding]:
+    """Check the main port, the ops port and the descriptor limit.
+
+    If a port is in use, a running relay is probed over HTTP, for at most 2 s per request.
+    """
+    with (
+        contextlib.ExitStack() as held
+    ):  # keeps the main port bound during the check of the ops port, which may be the same
+        main = _check_port(
+            held, "main_port", "--port", settings.host, settings.port, lambda: _probe_main_port(settings)
         )
-    return [main, ops, _descriptors(settings)]
+        main_port = settings.port if main.state == "ok" and settings.port else -1
+        ops = _check_port(
+            held,
+            "ops_port",
+            "--ops-port",
+            settings.ops_host,
+            settings.ops_port,
+            lambda: _probe_ops_port(settings),
+            main_port,
+        )
+    return [main, ops, _check_descriptors(settings)]
 
 
 def program_on(port: int) -> str:
-    """Name and pid of the program that listens on a port; empty when this user may not see it."""
+    """Return name and PID of the program that listens on a port; empty if this user cannot see it."""
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in _lines(Path(table))[1:]:
+        for line in _read_lines(Path(table))[1:]:
             fields = line.split()
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                 sockets.add(f"socket:[{fields[9]}]")
@@ -40,77 +53,82 @@ def program_on(port: int) -> str:
         return ""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(one) in sockets for one in (process / "fd").iterdir()):
+            if any(os.readlink(fd) in sockets for fd in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()}, pid {process.name}"
         except OSError:
-            continue  # it ended, or is somebody else's
+            continue  # exited, or owned by another user
     return ""
 
 
-def _port(
+def _check_port(
     held: contextlib.ExitStack,
     name: str,
     option: str,
     host: str,
     port: int,
-    served: Callable[[], Finding | None],
-    own: int = -1,
+    probe: Callable[[], Finding | None],
+    main_port: int = -1,
 ) -> Finding:
     try:
         held.enter_context(contextlib.closing(listen(host, port, option)))
     except ListenError as error:
-        both = same_port_error(error, port, own)
-        if both is not error:
-            return Finding.error(name, both.message, both.hint)
-        found = served()
-        if found is not None:
-            return found
-        who = program_on(port)
-        return Finding.error(name, f"{_what(name)} {error.message}{f' ({who})' if who else ''}", error.hint)
+        same_port = same_port_error(error, port, main_port)
+        if same_port is not error:
+            return Finding.error(name, same_port.message, same_port.hint)
+        finding = probe()
+        if finding is not None:
+            return finding
+        program = program_on(port)
+        return Finding.error(
+            name, f"{_label(name)} {error.message}{f' ({program})' if program else ''}", error.hint
+        )
     return Finding.ok(
-        name, f"{_what(name)} {host}:{port} is free" if port else f"{option} 0: a free port is taken"
+        name, f"{_label(name)} {host}:{port} is available" if port else f"{option} 0: a free port is picked"
     )
 
 
-def _what(name: str) -> str:
+def _label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _main(settings: RelaySettings) -> Finding | None:
-    where = f"main port {settings.host}:{settings.port}"
-    status, body = _answer(settings.host, settings.port, "/health", tls=settings.tls_cert is not None)
+def _probe_main_port(settings: RelaySettings) -> Finding | None:
+    status, body = _get(settings.host, settings.port, "/health", tls=settings.tls_cert is not None)
     try:
-        said: Any = orjson.loads(body)
+        health: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    if status not in (200, 503) or not isinstance(said, dict) or not {"status", "upstream"} <= said.keys():
+    if (
+        status not in (200, 503)
+        or not isinstance(health, dict)
+        or not {"status", "upstream"} <= health.keys()
+    ):
         return None
-    clients = said.get("connections")
+    connections = health.get("connections")
     return Finding.ok(
         "main_port",
-        f"{where} is served by a relay that runs already"
-        + (f", with {clients} connections" if isinstance(clients, int) else ""),
+        f"main port {settings.host}:{settings.port} is in use by a running relay"
+        + (f" with {connections} connections" if isinstance(connections, int) else ""),
     )
 
 
-def _ops(settings: RelaySettings) -> Finding | None:
+def _probe_ops_port(settings: RelaySettings) -> Finding | None:
     host, port = settings.ops_host, settings.ops_port
-    status, body = _answer(host, port, "/livez")
+    status, body = _get(host, port, "/livez")
     if status != 200 or body.strip() != b"ok":
         return None
-    status, body = _answer(host, port, "/readyz")
-    text = f"ops port {host}:{port} is served by a relay that runs already and says: {first_line(body)}"
+    status, body = _get(host, port, "/readyz")
+    text = f"ops port {host}:{port} is in use by a running relay, which reports: {first_line(body)}"
     if status == 200:
         return Finding.ok("ops_port", text)
     return Finding.error(
-        "ops_port", text, "see its log; it gets no clients until NATS is there and it has started"
+        "ops_port", text, "check its log; it is ready when it is connected to NATS and has finished starting"
     )
 
 
-def _answer(host: str, port: int, path: str, *, tls: bool = False) -> tuple[int, bytes]:
+def _get(host: str, port: int, path: str, *, tls: bool = False) -> tuple[int, bytes]:
     context = None
     if tls:
-        # Whom its certificate names is looked at in its file; here it only matters who listens.
+        # The certificate is checked as a file; the probe only determines which program listens.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -120,22 +138,26 @@ def _answer(host: str, port: int, path: str, *, tls: bool = False) -> tuple[int,
         return 0, b""
 
 
-def _descriptors(settings: RelaySettings) -> Finding:
+def _check_descriptors(settings: RelaySettings) -> Finding:
     _, hard = descriptor_limits()
-    asked = settings.max_connections
-    needed = asked + RESERVED_DESCRIPTORS
+    limit = settings.max_connections
+    needed = limit + RESERVED_DESCRIPTORS
     if hard < needed:
         return Finding.error(
             "descriptors",
-            f"{f'--max-connections {asked}' if asked else 'a relay'}: only {hard} descriptors, "
-            f"and {needed} are needed",
+            f"{f'--max-connections {limit}' if limit else 'a relay'}: only {hard} file descriptors, "
+            f"but {needed} are needed",
             "raise the limit (ulimit -Hn, LimitNOFILE)",
         )
-    fits = f"--max-connections {asked} fits" if asked else f"up to {hard - RESERVED_DESCRIPTORS} connections"
-    return Finding.ok("descriptors", f"{hard} descriptors: {fits}")
+    capacity = (
+        f"enough for --max-connections {limit}"
+        if limit
+        else f"enough for {hard - RESERVED_DESCRIPTORS} connections"
+    )
+    return Finding.ok("descriptors", f"{hard} file descriptors, {capacity}")
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except OSError:

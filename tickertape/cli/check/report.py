@@ -1,4 +1,4 @@
-"""How findings are shown: a line each for pipes, one JSON object for programs, a page for people."""
+"""Output of findings: one line each for pipes, a JSON object for programs, a table for terminals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -11,74 +11,76 @@ from rich.text import Text
 from tickertape.cli.check.finding import Finding, State
 
 Sections = Mapping[str, Sequence[Finding]]
-"""Findings under the heading that people see."""
+"""Findings by heading of their section."""
 
 _COLOURS: Final[dict[State, str]] = {"ok": "green", "warn": "yellow", "error": "bold red"}
 _MARKS: Final[dict[State, str]] = {"ok": "✓", "warn": "•", "error": "✗"}
 _PLAIN_MARKS: Final[dict[State, str]] = {"ok": " ", "warn": "-", "error": "!"}
-"""For terminals that have no such characters."""
+"""Marks for terminals whose encoding lacks the characters of ``_MARKS``."""
 
-_WIDEST: Final = 110
-"""Columns; longer lines are hard to read, however wide the window is."""
+_MAX_WIDTH: Final = 110
+"""Maximum columns of the output; longer lines are hard to read even on wide terminals."""
 
 
 def passed(sections: Sections) -> bool:
-    """Tell whether no finding is an error."""
-    return not any(one.state == "error" for findings in sections.values() for one in findings)
+    """Return whether no finding is an error."""
+    return not any(finding.state == "error" for findings in sections.values() for finding in findings)
 
 
-def as_json(sections: Sections) -> str:
-    """``{"ok", "checks": [{"name", "state", "text", "hint"}]}`` on one line."""
+def to_json(sections: Sections) -> str:
+    """Return the findings as ``{"ok", "checks": [{"name", "state", "text", "hint"}]}`` on one line."""
     checks = [
-        {"name": one.name, "state": one.state, "text": one.text, "hint": one.hint}
+        {"name": finding.name, "state": finding.state, "text": finding.text, "hint": finding.hint}
         for findings in sections.values()
-        for one in findings
+        for finding in findings
     ]
     return orjson.dumps({"ok": passed(sections), "checks": checks}).decode()
 
 
-def show(sections: Sections, console: Console | None = None) -> None:
-    """Print for whoever is there: a page on a terminal, else a line for each finding.
+def print_report(sections: Sections, console: Console | None = None) -> None:
+    """Print the findings: as tables on a terminal, else one line each.
 
     Args:
-        sections: all findings.
-        console: standard output without it.
+        sections: findings by section.
+        console: output; None uses standard output.
     """
     console = console or Console()
     if not console.is_terminal:
         for findings in sections.values():
-            for one in findings:
-                print(one, file=console.file)
+            for finding in findings:
+                print(finding, file=console.file)
         return
     marks = _MARKS if console.encoding.lower().startswith("utf") else _PLAIN_MARKS
-    console = Console(file=console.file, width=min(console.width, _WIDEST), force_terminal=True)
+    console = Console(file=console.file, width=min(console.width, _MAX_WIDTH), force_terminal=True)
     for heading, findings in sections.items():
         if findings:
             console.print(Text(heading, style="bold"))
             console.print(_table(findings, marks, "→" if marks is _MARKS else "->"))
             console.print()
-    console.print(_sum([one for findings in sections.values() for one in findings]))
+    console.print(_summary([finding for findings in sections.values() for finding in findings]))
 
 
 def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=7, no_wrap=True, justify="left")
     table.add_column(ratio=1, overflow="fold")
-    for one in findings:
-        table.add_row(Text(f"{marks[one.state]} {one.state}", style=_COLOURS[one.state]), Text(one.text))
-        if one.hint:
-            # The hint of a warning is dimmer than that of an error.
+    for finding in findings:
+        table.add_row(
+            Text(f"{marks[finding.state]} {finding.state}", style=_COLOURS[finding.state]), Text(finding.text)
+        )
+        if finding.hint:
+            # Hints of warnings are dimmed, so that hints of errors stand out.
             hint = Table.grid(padding=(0, 1))
             hint.add_column(no_wrap=True)
             hint.add_column(ratio=1, overflow="fold")
-            style = "bold" if one.state == "error" else "dim"
-            hint.add_row(Text(arrow, style=style), Text(one.hint, style=style))
+            style = "bold" if finding.state == "error" else "dim"
+            hint.add_row(Text(arrow, style=style), Text(finding.hint, style=style))
             table.add_row("", hint)
     return table
 
 
-def _sum(findings: Sequence[Finding]) -> Text:
-    counts = {state: sum(one.state == state for one in findings) for state in _COLOURS}
+def _summary(findings: Sequence[Finding]) -> Text:
+    counts = {state: sum(finding.state == state for finding in findings) for state in _COLOURS}
     if counts["error"]:
         line = Text(
             f"{counts['error']} {'error' if counts['error'] == 1 else 'errors'}", style=_COLOURS["error"]

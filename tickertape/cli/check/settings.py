@@ -1,6 +1,6 @@
-"""What is insecure about a relay's settings: one line for each, with what to do about it.
+"""Security checks of a relay's settings.
 
-Nothing is connected to and nothing is changed; of files it is only looked who may read and write them.
+The checks open no connections and change nothing; of files, they read only the permissions.
 """
 
 import stat
@@ -15,164 +15,179 @@ from tickertape.relay.settings import RelaySettings
 from tickertape.urls import is_loopback, redact_url
 
 _WIDE_PREFIX: Final = {4: 8, 6: 32}
-"""Lengths of prefixes below which a network is no list of proxies any more."""
+"""Prefix lengths below which a network is too large to consist of proxies."""
 
 _LONG_LEEWAY: Final = 60.0
+"""Seconds of ``--jwt-leeway`` above which a warning is reported."""
 
 
-def findings(settings: RelaySettings) -> list[Finding]:
-    """Look at all settings of a relay.
+def check_settings(settings: RelaySettings) -> list[Finding]:
+    """Check the settings of a relay.
 
     Args:
-        settings: as ``tickertape serve`` would read them.
+        settings: settings as ``tickertape serve`` reads them.
     """
-    found = list(_who_may_read(settings))
-    found += _tokens(settings)
-    found += _transport(settings)
-    found += _pages_and_proxies(settings)
-    found += _limits(settings)
-    found += _nats(settings)
-    found += _files(settings)
+    found = list(_check_access(settings))
+    found += _check_token_rules(settings)
+    found += _check_tls(settings)
+    found += _check_origins_and_networks(settings)
+    found += _check_limits(settings)
+    found += _check_nats_access(settings)
+    found += _check_secret_files(settings)
     return found
 
 
-def _who_may_read(settings: RelaySettings) -> Iterator[Finding]:
+def _check_access(settings: RelaySettings) -> Iterator[Finding]:
     problem = settings.problem()
     if problem is not None:
-        yield Finding.of("settings", problem)
+        yield Finding.from_error("settings", problem)
     if settings.auth == "none":
         if not is_loopback(settings.host):
             if settings.insecure:
                 yield Finding.error(
                     "readers",
-                    f"--insecure: whoever reaches {settings.host}:{settings.port} reads all",
+                    f"--insecure: anyone who can reach {settings.host}:{settings.port} can read all events",
                     "use --auth jwt",
                 )
         else:
             yield Finding.warn(
-                "readers", "--auth none: every user and program of this machine reads everything"
+                "readers", "--auth none: every user and program on this machine can read all events"
             )
     if not is_loopback(settings.ops_host):
         yield Finding.warn(
             "ops_host",
-            f"--ops-host {settings.ops_host}: metrics and status need no token",
-            "let only Prometheus reach it",
+            f"--ops-host {settings.ops_host}: metrics and status are available without a token",
+            "restrict access to Prometheus",
         )
 
 
-def _tokens(settings: RelaySettings) -> Iterator[Finding]:
+def _check_token_rules(settings: RelaySettings) -> Iterator[Finding]:
     if settings.auth != "jwt" or settings.problem() is not None:
         return
     if settings.jwt_algorithm == "HS256":
         yield Finding.warn(
             "token_rules",
-            "--jwt-algorithm HS256: whoever can verify a token can mint one",
-            "EdDSA keeps these apart",
+            "--jwt-algorithm HS256: anyone who can verify a token can also mint one",
+            "use EdDSA, which separates the two",
         )
     if settings.jwt_audience is None:
         yield Finding.warn(
             "token_rules",
-            "no --jwt-audience: tokens without one, minted for any other service, are taken too",
+            "no --jwt-audience: tokens minted for other services are accepted if they have no audience",
         )
     if settings.jwt_issuer is None:
-        yield Finding.warn("token_rules", "no --jwt-issuer: a token of any issuer that has the key is taken")
+        yield Finding.warn(
+            "token_rules", "no --jwt-issuer: tokens of any issuer that has the key are accepted"
+        )
     if settings.jwt_revoked_file is None:
         yield Finding.warn(
             "token_rules",
-            "no --jwt-revoked-file: a token that leaks is good until it ends",
-            "keep them short",
+            "no --jwt-revoked-file: a leaked token is valid until it expires",
+            "use short-lived tokens",
         )
     if settings.jwt_leeway > _LONG_LEEWAY:
         yield Finding.warn(
             "token_rules",
-            f"--jwt-leeway {settings.jwt_leeway:g}: correct the clocks (NTP) and go back to a few seconds",
+            f"--jwt-leeway {settings.jwt_leeway:g}: synchronize the clocks (NTP) and set it to a few seconds",
         )
     if settings.jwt_jwks_url is not None and settings.jwt_jwks_url.startswith("http://"):
         yield Finding.warn(
             "token_rules",
-            "--jwt-jwks-url is http: whoever has that port on this machine says which keys count",
+            "--jwt-jwks-url uses http: any program that listens on that port of this machine can supply keys",
         )
 
 
-def _transport(settings: RelaySettings) -> Iterator[Finding]:
+def _check_tls(settings: RelaySettings) -> Iterator[Finding]:
     if settings.tls_cert is not None or is_loopback(settings.host):
         return
     if settings.trusted_proxies:
         yield Finding.warn(
-            "tls", "no --tls-cert: what lies between the relay and its proxies sees every token and event"
+            "tls", "no --tls-cert: tokens and events are sent in the clear between the proxies and the relay"
         )
     else:
         yield Finding.error(
-            "tls", "no --tls-cert: tokens and events cross the network in clear", "give one, or use a proxy"
+            "tls",
+            "no --tls-cert: tokens and events cross the network in the clear",
+            "set it, or use a TLS proxy",
         )
 
 
-def _pages_and_proxies(settings: RelaySettings) -> Iterator[Finding]:
+def _check_origins_and_networks(settings: RelaySettings) -> Iterator[Finding]:
     for origin in filter(None, (part.strip() for part in settings.allowed_origins.split(","))):
         url = urlsplit(origin)
         if origin in ("null", "file://"):
             yield Finding.warn(
                 "origins",
-                f"--allowed-origins {origin}: any page can have that origin, also one that you do not know",
-                "give the app a scheme of its own, and list that",
+                f"--allowed-origins {origin}: any page can have this origin, including untrusted ones",
+                "use a custom scheme for the app, and list that",
             )
         elif origin.endswith("://*"):
             yield Finding.warn(
                 "origins",
-                f"--allowed-origins {origin}: every app with that scheme gets the readers' tokens to use",
+                f"--allowed-origins {origin}: every app with this scheme can use the tokens of its users",
             )
         elif "*" in origin:
             yield Finding.warn(
                 "origins",
-                f"--allowed-origins {origin}: whoever gets a name below it gets the readers' tokens to use",
+                f"--allowed-origins {origin}: any page on a subdomain can use the tokens of its users",
             )
         if url.scheme == "http" and not is_loopback(url.hostname or ""):
             yield Finding.error(
                 "origins",
-                f"--allowed-origins {origin}: a page over http can be changed on its way",
+                f"--allowed-origins {origin}: pages loaded over http can be modified in transit",
                 "use https",
             )
-    for option, text, why in (
-        ("--trusted-proxies", settings.trusted_proxies, "anybody in it may say who a client is"),
-        ("--unlimited-addresses", settings.unlimited_addresses, "nobody in it has a limit"),
+    for option, text, risk in (
+        (
+            "--trusted-proxies",
+            settings.trusted_proxies,
+            "any host in this network can spoof client addresses",
+        ),
+        ("--unlimited-addresses", settings.unlimited_addresses, "no host in this network is limited"),
     ):
         for part in filter(None, (part.strip() for part in text.split(","))):
             network = ip_network(part, strict=False)
             if network.prefixlen < _WIDE_PREFIX[network.version]:
-                yield Finding.error("networks", f"{option} {part}: {why}", "name the proxies alone")
+                yield Finding.error(
+                    "networks", f"{option} {part}: {risk}", "list only the addresses of the proxies"
+                )
 
 
-def _limits(settings: RelaySettings) -> Iterator[Finding]:
-    for option, value, what in (
-        ("--client-rate", settings.client_rate, "a client may get every event there is"),
+def _check_limits(settings: RelaySettings) -> Iterator[Finding]:
+    for option, value, risk in (
+        ("--client-rate", settings.client_rate, "the event rate per client is unlimited"),
         (
             "--max-address-connections",
             settings.max_address_connections,
-            "one address may take all connections",
+            "one address can use up all connections",
         ),
-        ("--max-subject-connections", settings.max_subject_connections, "one token may take all connections"),
-        ("--connection-rate", settings.connection_rate, "handshakes may take all of the processor"),
-        ("--address-rate", settings.address_rate, "one address may make as many handshakes as it can"),
+        (
+            "--max-subject-connections",
+            settings.max_subject_connections,
+            "one token can use up all connections",
+        ),
+        ("--connection-rate", settings.connection_rate, "handshakes can use up the CPU"),
+        ("--address-rate", settings.address_rate, "handshakes per address are unlimited"),
     ):
         if not value:
-            yield Finding.warn("limits", f"{option} 0: {what}")
+            yield Finding.warn("limits", f"{option} 0: {risk}")
 
 
-def _nats(settings: RelaySettings) -> Iterator[Finding]:
+def _check_nats_access(settings: RelaySettings) -> Iterator[Finding]:
     if settings.nats_url is None:
         yield Finding.warn(
             "nats_access",
-            "the relay's own NATS has no users: every program of this machine may publish to it",
+            "the embedded NATS server has no users: every program on this machine can publish to it",
         )
         return
     access = settings.access()
     for part in settings.nats_url.split(","):
         url = urlsplit(part.strip())
-        where = redact_url(part.strip())
+        address = redact_url(part.strip())
         if url.password is not None:
             yield Finding.warn(
                 "nats_access",
-                f"the password of {where} is in its address",
+                f"the URL of {address} contains the password",
                 "use --nats-password-file or --nats-creds",
             )
         if is_loopback(url.hostname or ""):
@@ -180,18 +195,18 @@ def _nats(settings: RelaySettings) -> Iterator[Finding]:
         if url.scheme in ("nats", "ws") and not access.requires_tls:
             yield Finding.error(
                 "nats_access",
-                f"{where}: events and passwords cross the network in clear",
-                "use tls://, or --nats-ca",
+                f"{address}: events and passwords cross the network in the clear",
+                "use tls://, or set --nats-ca",
             )
         if not access.has_credentials and access.cert is None and url.username is None:
             yield Finding.error(
                 "nats_access",
-                f"{where}: no credentials, so whoever reaches it may publish",
+                f"{address}: no credentials, so anyone who can reach it can publish",
                 "see deploy/nats",
             )
 
 
-def _files(settings: RelaySettings) -> Iterator[Finding]:
+def _check_secret_files(settings: RelaySettings) -> Iterator[Finding]:
     secrets = {
         "--tls-key": settings.tls_key or settings.tls_cert,
         "--nats-creds": settings.nats_creds,
@@ -203,15 +218,17 @@ def _files(settings: RelaySettings) -> Iterator[Finding]:
     if settings.auth == "jwt" and settings.jwt_algorithm == "HS256":
         secrets["--jwt-key-file"] = settings.jwt_key_file
     for option, path in secrets.items():
-        if path is not None and _mode(path) & (stat.S_IRGRP | stat.S_IROTH) & ~_group_of(path):
-            yield Finding.error("secret_files", f"{option} {path} can be read by others", f"chmod 600 {path}")
+        if path is not None and _mode(path) & (stat.S_IRGRP | stat.S_IROTH) & ~_allowed_group_bit(path):
+            yield Finding.error(
+                "secret_files", f"{option} {path} is readable by other users", f"chmod 600 {path}"
+            )
     for option, path in (
         ("--jwt-key-file", settings.jwt_key_file),
         ("--jwt-revoked-file", settings.jwt_revoked_file),
     ):
         if path is not None and _mode(path) & stat.S_IWOTH:
             yield Finding.error(
-                "secret_files", f"{option} {path} can be written by others", f"chmod o-w {path}"
+                "secret_files", f"{option} {path} is writable by other users", f"chmod o-w {path}"
             )
 
 
@@ -219,11 +236,12 @@ def _mode(path: Path) -> int:
     try:
         return path.stat().st_mode
     except OSError:
-        return 0  # that it is missing, whoever reads it says
+        return 0  # a missing file is reported by the code that reads it
 
 
-def _group_of(path: Path) -> int:
-    """The group's bit, when the file is root's: then its group is how the relay's own user gets at it."""
+def _allowed_group_bit(path: Path) -> int:
+    """Return the group-read bit for files of root, which the relay's user usually reads through their
+    group."""
     try:
         return stat.S_IRGRP if path.stat().st_uid == 0 else 0
     except OSError:

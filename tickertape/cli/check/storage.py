@@ -1,4 +1,4 @@
-"""How much the streams may still grow, and how many copies of them there are, from JetStream's answers."""
+"""Checks of stream storage and replicas, based on information from JetStream."""
 
 from typing import Any
 
@@ -9,54 +9,57 @@ from tickertape.nats.streams import stream_configs
 _MIB = 1024 * 1024
 
 
-def storage(account: dict[str, Any], streams: dict[str, dict[str, Any] | None], names: Names) -> Finding:
-    """Compare the account's limit with what the streams may grow to.
+def check_storage(
+    account: dict[str, Any], streams: dict[str, dict[str, Any] | None], names: Names
+) -> Finding:
+    """Compare the storage limit of the account with the maximum sizes of the streams.
 
     Args:
-        account: answer to ``$JS.API.INFO``.
-        streams: by their names in the contract, what JetStream says of each; None for one that is absent.
-        names: the deployment.
+        account: reply to ``$JS.API.INFO``.
+        streams: information of each stream by its name in the contract; None for missing streams.
+        names: names and sizes of the deployment.
     """
-    wanted = {one["name"]: one["max_bytes"] for one in stream_configs(names)}
-    copies = _copies(streams["EVENTS"])
-    tier = (account.get("tiers") or {}).get(f"R{copies}")
+    max_bytes = {config["name"]: config["max_bytes"] for config in stream_configs(names)}
+    replica_count = _replica_count(streams["EVENTS"])
+    tier = (account.get("tiers") or {}).get(f"R{replica_count}")
     limits = (tier or account).get("limits") or {}
     limit, used = limits.get("max_storage", -1), (tier or account).get("storage", 0)
-    held, grows, endless = 0, 0, []
+    stored, growth, unlimited = 0, 0, []
     for name, stream in streams.items():
-        most = wanted[names.stream(name)] if stream is None else stream["config"].get("max_bytes", -1)
-        has = 0 if stream is None else stream["state"]["bytes"]
-        held += has
-        if most < 0:
-            endless.append(names.stream(name))
+        maximum = max_bytes[names.stream(name)] if stream is None else stream["config"].get("max_bytes", -1)
+        current = 0 if stream is None else stream["state"]["bytes"]
+        stored += current
+        if maximum < 0:
+            unlimited.append(names.stream(name))
         else:
-            # Each copy counts against the account, unless its limits are by number of copies.
-            grows += max(0, most - has) * (1 if tier or stream is None else _copies(stream))
+            # Each replica counts against the account limit, except for tiers, whose limits are per replica
+            # count.
+            growth += max(0, maximum - current) * (1 if tier or stream is None else _replica_count(stream))
     if limit < 0:
-        text = f"the account has no limit; the streams hold {_shown(held)} and may grow by {_shown(grows)}"
-    elif limit - used < grows:
+        text = f"no account limit; the streams use {_mib(stored)} and may grow by {_mib(growth)}"
+    elif limit - used < growth:
         return Finding.error(
             "storage",
-            f"the account has {_shown(max(0, limit - used))} of {_shown(limit)} left, and the streams may "
-            f"grow by {_shown(grows)}: NATS would refuse events",
-            "raise the account's storage, or give the streams a smaller max_bytes",
+            f"the account has {_mib(max(0, limit - used))} of {_mib(limit)} left, but the streams may "
+            f"grow by {_mib(growth)}; NATS would reject events",
+            "raise the storage limit of the account, or reduce max_bytes of the streams",
         )
     else:
-        text = f"{_shown(limit - used)} of {_shown(limit)} are left; the streams may grow by {_shown(grows)}"
-    if endless:
+        text = f"{_mib(limit - used)} of {_mib(limit)} left; the streams may grow by {_mib(growth)}"
+    if unlimited:
         return Finding.warn(
             "storage",
-            f"{text}; without a bound: {', '.join(endless)}",
-            "give a max_bytes, so that old events make room before the disk is full",
+            f"{text}; without a limit: {', '.join(unlimited)}",
+            "set max_bytes, so that old events are deleted before the disk is full",
         )
     return Finding.ok("storage", text)
 
 
-def replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> list[Finding]:
-    """Name copies that are behind or away, and streams of a cluster that have one copy.
+def check_replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> list[Finding]:
+    """Report replicas that are behind or offline, and streams of a cluster without replication.
 
     Args:
-        streams: as in ``storage``.
+        streams: as in ``check_storage``.
         clustered: whether the server belongs to a cluster.
     """
     found = []
@@ -64,29 +67,29 @@ def replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> l
         name = stream["config"]["name"]
         for peer in (stream.get("cluster") or {}).get("replicas") or []:
             if peer.get("offline") or not peer.get("current"):
-                how = "away" if peer.get("offline") else "behind"
+                state = "offline" if peer.get("offline") else "behind"
                 found.append(
                     Finding.error(
                         "streams",
-                        f"stream {name}: its copy on {peer.get('name')} is {how}",
-                        "look at that server",
+                        f"stream {name}: the replica on {peer.get('name')} is {state}",
+                        "check that server",
                     )
                 )
     events = streams["EVENTS"]
-    if clustered and events is not None and _copies(events) == 1:
+    if clustered and events is not None and _replica_count(events) == 1:
         found.append(
             Finding.warn(
                 "streams",
-                f"stream {events['config']['name']} has one copy: no feed while its server is away",
-                "give it three with 'tickertape streams apply --replicas 3'",
+                f"stream {events['config']['name']} has one replica: no feed while its server is offline",
+                "run 'tickertape streams apply --replicas 3'",
             )
         )
     return found
 
 
-def _copies(stream: dict[str, Any] | None) -> int:
+def _replica_count(stream: dict[str, Any] | None) -> int:
     return 1 if stream is None else int(stream["config"].get("num_replicas", 1))
 
 
-def _shown(size: int) -> str:
+def _mib(size: int) -> str:
     return f"{size / _MIB:,.0f} MiB"

@@ -1,4 +1,4 @@
-"""Who may connect: the keys that verify tokens, a token that somebody has, and the page of a site."""
+"""Checks of authentication: the keys that verify tokens, a token, and the origin of a page."""
 
 from pathlib import Path
 
@@ -15,67 +15,71 @@ from tickertape.relay.settings import RelaySettings
 from tickertape.urls import is_loopback
 
 
-async def tokens(settings: RelaySettings, token_file: Path | None = None) -> list[Finding]:
-    """Read the keys as the relay would, and let them judge a token.
+async def check_tokens(settings: RelaySettings, token_file: Path | None = None) -> list[Finding]:
+    """Load the keys as the relay does, and verify a token with them.
 
     Args:
-        settings: of the relay; a JWKS is fetched from its address once.
-        token_file: holds the token; it is never shown.
+        settings: settings of the relay; a JWKS is fetched once.
+        token_file: file with the token to verify; the token is never printed.
     """
     if settings.auth != "jwt":
         if token_file is None:
             return []
-        return [Finding.warn("token", "no token is asked for with --auth none", "give --auth jwt to try one")]
-    unjudged = (
-        [Finding.warn("token", "--token-file is not judged", "correct the rest first")] if token_file else []
+        return [Finding.warn("token", "--auth none does not use tokens", "set --auth jwt to verify one")]
+    unverified = (
+        [Finding.warn("token", "--token-file was not verified", "correct the other errors first")]
+        if token_file
+        else []
     )
     if settings.problem() is not None:
-        return unjudged  # the problem is said of the settings
+        return unverified  # check_settings reports the problem
     try:
-        authority = TokenService(settings)
-        await authority.load()
+        token_service = TokenService(settings)
+        await token_service.load()
     except RevocationsError as error:
-        return [Finding.of("revocations", error), *unjudged]
+        return [Finding.from_error("revocations", error), *unverified]
     except KeysError as error:
-        return [Finding.of("token_keys", error), *unjudged]
-    found = [Finding.ok("token_keys", f"{settings.jwt_algorithm}: {_where(settings)}")]
+        return [Finding.from_error("token_keys", error), *unverified]
+    found = [Finding.ok("token_keys", f"{settings.jwt_algorithm}: {_key_source(settings)}")]
     if settings.jwt_revoked_file is not None:
-        found.append(Finding.ok("revocations", f"revoked tokens are read from {settings.jwt_revoked_file}"))
+        found.append(Finding.ok("revocations", f"revocation list {settings.jwt_revoked_file} loaded"))
     if token_file is not None:
-        found.append(_token(authority, token_file))
+        found.append(_check_token(token_service, token_file))
     return found
 
 
-def origin(settings: RelaySettings, page: str) -> Finding:
-    """Tell whether a page would be let in, or why not.
+def check_origin(settings: RelaySettings, page: str) -> Finding:
+    """Check whether pages of an origin may connect.
 
     Args:
-        settings: of the relay.
-        page: its origin, as ``checked_origin`` takes it.
+        settings: settings of the relay.
+        page: the origin, as ``validate_origin`` accepts it.
     """
     if settings.origins().is_listed(page):
-        return Finding.ok("origin", f"pages of {page} may connect: --allowed-origins has them")
+        return Finding.ok("origin", f"pages of {page} may connect: listed in --allowed-origins")
     scheme, host, port = parse_origin(page) or ("", "", 0)
     own = "https" if settings.tls_cert is not None else "http"
     names = {settings.host} | ({"localhost", "127.0.0.1", "::1"} if _on_loopback(settings.host) else set())
     if (scheme, port) == (own, settings.port) and host in names:
-        return Finding.ok("origin", f"pages of {page} may connect: they are the relay's own")
+        return Finding.ok("origin", f"pages of {page} may connect: same origin as the relay")
     return Finding.error(
         "origin",
-        f"pages of {page} may not connect, unless the relay serves them itself: "
-        f"{_why_not(settings.allowed_origins, page)}",
-        f"add it to --allowed-origins, as {page}",
+        f"pages of {page} may not connect, unless the relay serves them: "
+        f"{_mismatch_reason(settings.allowed_origins, page)}",
+        f"add {page} to --allowed-origins",
     )
 
 
-def checked_origin(text: str) -> str:
-    """An origin as a browser sends it.
+def validate_origin(text: str) -> str:
+    """Return an origin unchanged if it is valid.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an origin as a browser sends it.
     """
     if parse_origin(text) is None:
-        raise ValueError(f"{text[:80]!r} is no origin; write it as https://app.example.com, without a path")
+        raise ValueError(
+            f"{text[:80]!r} is not an origin; use the form https://app.example.com, without a path"
+        )
     return text
 
 
@@ -83,65 +87,65 @@ def _on_loopback(host: str) -> bool:
     return is_loopback(host) or host in ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
-def _why_not(allowed: str, page: str) -> str:
-    wanted = parse_origin(page)
-    assert wanted is not None
+def _mismatch_reason(allowed: str, page: str) -> str:
+    origin = parse_origin(page)
+    assert origin is not None
     for entry in filter(None, (part.strip() for part in allowed.split(","))):
-        near = parse_origin(entry.replace("://*.", "://", 1).rstrip("/"))
-        assert near is not None
-        starred = "://*." in entry
-        if not starred and near[1] == wanted[1]:
-            return f"{entry} is listed, and scheme and port count too"
-        if starred and wanted[1] == near[1]:
-            return f"{entry} is listed, which is for names below it, not for itself"
-        if starred and wanted[1].endswith(f".{near[1]}"):
-            # One that Origins takes did not get here.
-            deep = "." in wanted[1].removesuffix(f".{near[1]}")
+        listed = parse_origin(entry.replace("://*.", "://", 1).rstrip("/"))
+        assert listed is not None
+        is_wildcard = "://*." in entry
+        if not is_wildcard and listed[1] == origin[1]:
+            return f"{entry} is listed, but scheme and port must match too"
+        if is_wildcard and origin[1] == listed[1]:
+            return f"{entry} is listed, which matches its subdomains, but not the domain itself"
+        if is_wildcard and origin[1].endswith(f".{listed[1]}"):
+            # Origins that match this entry were handled by the caller.
+            is_nested = "." in origin[1].removesuffix(f".{listed[1]}")
             return f"{entry} is listed, " + (
-                "and its star stands for one label" if deep else "and scheme and port count too"
+                "but * matches a single label" if is_nested else "but scheme and port must match too"
             )
-    return "--allowed-origins is empty" if not allowed.strip() else "--allowed-origins has no such entry"
+    return "--allowed-origins is empty" if not allowed.strip() else "--allowed-origins has no matching entry"
 
 
-def _token(authority: TokenService, file: Path) -> Finding:
+def _check_token(token_service: TokenService, file: Path) -> Finding:
     try:
         with file.open("rb") as opened:
             text = opened.read(MAX_TOKEN + 2).decode("utf-8", "replace").strip()
     except OSError as error:
         return Finding.error(
-            "token", f"--token-file {file} cannot be read: {error.strerror}", "check its path"
+            "token", f"--token-file {file} cannot be read: {error.strerror}", "check the path"
         )
     if not text:
         return Finding.error(
-            "token", f"--token-file {file} is empty", "'tickertape token mint' makes a token"
+            "token", f"--token-file {file} is empty", "create a token with 'tickertape token mint'"
         )
     try:
-        grant = authority.verify(text)
+        grant = token_service.verify(text)
     except TokenError as error:
         return Finding.error(
             "token",
             f"--token-file {file} ({error.reason}): {error.message}",
-            "'tickertape token inspect' shows this token",
+            "show its claims with 'tickertape token inspect'",
         )
-    return Finding.ok("token", f"--token-file {file} is good: {_granted(grant)}")
+    return Finding.ok("token", f"--token-file {file} is valid: {_describe_grant(grant)}")
 
 
-def _granted(grant: Grant) -> str:
-    parts = [f"{grant.subject} may see {','.join(grant.subjects)}"]
+def _describe_grant(grant: Grant) -> str:
+    parts = [f"{grant.subject} may read {','.join(grant.subjects)}"]
     if grant.deny:
-        parts.append(f"without {','.join(grant.deny)}")
-    parts.append(f"from level {grant.level} on")
+        parts.append(f"except {','.join(grant.deny)}")
+    parts.append(f"at level {grant.level} or higher")
     if grant.rate is not None:
         parts.append(f"at {grant.rate:g} log events/s" if grant.rate else "at any rate")
     if grant.connections is not None:
-        parts.append(f"on {grant.connections} connections")
+        parts.append(f"on up to {grant.connections} connections")
     assert grant.expires_at is not None
     return f"{', '.join(parts)}, until {format_time(grant.expires_at)}"
 
 
-def _where(settings: RelaySettings) -> str:
+def _key_source(settings: RelaySettings) -> str:
     if settings.jwt_jwks_url is not None:
-        return "the JWKS answers, with keys that fit"
+        return "the JWKS contains matching keys"
     if settings.jwt_key_file is not None:
-        return f"the key in {settings.jwt_key_file} fits"
-    return "the key that is given fits"
+        return f"the key in {settings.jwt_key_file} is valid"
+    return "the key in --jwt-key is valid"

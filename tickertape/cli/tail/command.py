@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from tickertape.cli.tail.format import event_line
+from tickertape.cli.tail.format import format_event
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
@@ -30,15 +30,15 @@ from tickertape.process.tasks import run_until_stopped
 from tickertape.text import printable
 from tickertape.urls import parse_url
 
-BACKOFF_FIRST: Final = 0.5
-BACKOFF_MOST: Final = 20.0
-DEAD_AFTER: Final = HEARTBEAT_MS / 1000 + 10
+INITIAL_BACKOFF: Final = 0.5
+MAX_BACKOFF: Final = 20.0
+SILENCE_TIMEOUT: Final = HEARTBEAT_MS / 1000 + 10
 """Seconds of silence after which the link counts as dead: a heartbeat and ten more."""
 
-LOOK_EVERY: Final = 1.0
+TOKEN_POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at the token's file, once the relay says that the token ends soon."""
 
-KEEP_EVERY: Final = 1.0
+STATE_WRITE_INTERVAL: Final = 1.0
 """Seconds between two writes of the state file."""
 
 
@@ -114,7 +114,7 @@ async def run(settings: TailSettings) -> int:
     return 0
 
 
-def tail_address(settings: TailSettings, cursor: str | None = None) -> str:
+def build_url(settings: TailSettings, cursor: str | None = None) -> str:
     """Build the address to connect to.
 
     Args:
@@ -135,7 +135,7 @@ def tail_address(settings: TailSettings, cursor: str | None = None) -> str:
 
 class _Tail:
     def __init__(self, settings: TailSettings, trust: ssl.SSLContext | None) -> None:
-        self.cursor = settings.cursor or _kept(settings.state_file)
+        self.cursor = settings.cursor or _read_cursor(settings.state_file)
         self._settings = settings
         self._trust = trust
         self._token = TokenSource(settings.token, settings.token_file)
@@ -160,7 +160,7 @@ class _Tail:
             draft.replace(file)
 
     async def follow(self) -> int:
-        wait = BACKOFF_FIRST
+        wait = INITIAL_BACKOFF
         while True:
             delay = random.uniform(0, wait)  # noqa: S311 - spreads clients, keeps no secret
             try:
@@ -175,7 +175,7 @@ class _Tail:
                     return 1
                 if retry_ms is not None:
                     delay = retry_ms / 1000
-                wait = BACKOFF_FIRST
+                wait = INITIAL_BACKOFF
                 self.print_status(f"-- the relay closed ({code} {reason}); again in {delay:.1f} s")
             except NoTokenError as error:
                 self.print_status(f"tickertape tail: {error}", "red")
@@ -204,7 +204,7 @@ class _Tail:
                 what = str(error) or type(error).__name__
                 self.print_status(f"-- no relay at {self._settings.url}: {what}; again in {delay:.1f} s")
             await asyncio.sleep(delay)
-            wait = min(BACKOFF_MOST, wait * 2)
+            wait = min(MAX_BACKOFF, wait * 2)
 
     @property
     def _unasked(self) -> bool:
@@ -222,7 +222,7 @@ class _Tail:
         self._held, self._welcomed, self._look_at = token is not None, False, math.inf
         now = asyncio.get_running_loop().time
         async with connect(
-            tail_address(self._settings, self.cursor),
+            build_url(self._settings, self.cursor),
             additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             ssl=self._trust,
@@ -234,13 +234,13 @@ class _Tail:
             while True:
                 if now() >= self._look_at:
                     await self._renew(socket, now())
-                wait = min(heard + DEAD_AFTER, self._look_at) - now()
+                wait = min(heard + SILENCE_TIMEOUT, self._look_at) - now()
                 try:
                     # Not wait_for: Python 3.11's forgets a cancellation that comes together with a message.
                     async with asyncio.timeout(max(0.0, wait)):
                         text = await socket.recv(decode=False)
                 except TimeoutError:
-                    if now() < heard + DEAD_AFTER:
+                    if now() < heard + SILENCE_TIMEOUT:
                         continue
                     return CloseCode.TIMEOUT, "nothing was heard", None
                 except ConnectionClosed as closed:
@@ -262,7 +262,7 @@ class _Tail:
                     f"-- the token ends at {self._ends}; put the next one into {self._token.file}", "yellow"
                 )
             self._ends = ""
-            self._look_at = now + LOOK_EVERY
+            self._look_at = now + TOKEN_POLL_INTERVAL
             return
         self._look_at = math.inf
         with contextlib.suppress(ConnectionClosed):
@@ -282,7 +282,7 @@ class _Tail:
                 self._ends, self._look_at = message["expires_at"], now
         elif kind == "error" and message["ref"] == "auth" and message["code"] == "unavailable":
             self._token.forget()
-            self._look_at = now + LOOK_EVERY
+            self._look_at = now + TOKEN_POLL_INTERVAL
 
     def _show(self, message: dict[str, Any]) -> None:
         kind = message["type"]
@@ -312,7 +312,7 @@ class _Tail:
             now = asyncio.get_running_loop().time()
             if now >= self._keep_at:
                 # What is shown after this is shown again when the machine fails; not when this program ends.
-                self._keep_at = now + KEEP_EVERY
+                self._keep_at = now + STATE_WRITE_INTERVAL
                 self.keep()
 
     def _event(self, item: dict[str, Any]) -> None:
@@ -320,10 +320,10 @@ class _Tail:
             sys.stdout.buffer.write(orjson.dumps(item) + b"\n")
             sys.stdout.buffer.flush()
         else:
-            self._out.print(event_line(item))
+            self._out.print(format_event(item))
 
 
-def _kept(file: Path | None) -> str | None:
+def _read_cursor(file: Path | None) -> str | None:
     if file is None or not file.exists():
         return None
     return file.read_text().strip() or None

@@ -25,7 +25,7 @@ _STATUS_STYLES: Final = {
 }
 
 
-def event_line(item: dict[str, Any]) -> Text:
+def format_event(item: dict[str, Any]) -> Text:
     """The line of an event.
 
     Args:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from tickertape.relay.settings import RelaySettings
 
-from tickertape.cli.check.files import files, holder_of
+from tickertape.cli.check.files import check_files, lock_holder
 from tickertape.cli.check.finding import NAMES, Finding
 
 AUTHORITY = trustme.CA()
@@ -28,7 +28,7 @@ class Usage(NamedTuple):
 
 def found(now: float | None = None, **values: Any) -> dict[str, Finding]:
     """Findings by name; each name is one that programs know."""
-    result = {one.name: one for one in files(RelaySettings(**values), now)}
+    result = {one.name: one for one in check_files(RelaySettings(**values), now)}
     assert result.keys() <= NAMES
     return result
 
@@ -50,8 +50,8 @@ def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
     ends = datetime.now(UTC) + timedelta(days=90)
     one = found(**pair(tmp_path, "relay.example.com", "10.0.0.1", not_after=ends))["certificate"]
     assert one.state == "ok"
-    assert "is for relay.example.com, 10.0.0.1, until " + ends.date().isoformat() in one.text
-    assert "its key fits" in one.text
+    assert "is valid for relay.example.com, 10.0.0.1 until " + ends.date().isoformat() in one.text
+    assert "matches its key" in one.text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_certificate_of_tomorrow_points_at_the_clock(tmp_path: Path) -> None:
     begins = datetime.now(UTC) + timedelta(days=2)
     settings = pair(tmp_path, "a.example.com", not_before=begins, not_after=begins + timedelta(days=90))
     one = found(**settings)["certificate"]
-    assert (one.state, one.hint) == ("error", "look at this machine's clock")
+    assert (one.state, one.hint) == ("error", "check the clock of this machine")
 
 
 def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_data_folder_need_not_be_there_yet(tmp_path: Path) -> None:
     """The relay makes it; the check does not."""
     one = found(data_dir=tmp_path / "a" / "b")["data_dir"]
     assert one.state == "ok"
-    assert "MiB are free" in one.text
+    assert "MiB free" in one.text
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 100 * 2**20))
     one = found(data_dir=tmp_path)["data_dir"]
     assert one.state == "error"
-    assert "100 MiB are free" in one.text
+    assert "100 MiB free" in one.text
     (tmp_path / "jetstream").mkdir()
     with (tmp_path / "jetstream" / "blocks").open("wb") as blocks:
         blocks.truncate(1_440 * 2**20)
@@ -148,11 +148,11 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/locks")
 def test_who_has_a_data_folder_is_told_without_trying_its_lock(tmp_path: Path) -> None:
     """A relay that starts meanwhile must not find the lock taken by us."""
-    assert holder_of(tmp_path) is None
+    assert lock_holder(tmp_path) is None
     with (tmp_path / "lock").open("w") as lock:
-        assert holder_of(tmp_path) is None
+        assert lock_holder(tmp_path) is None
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert holder_of(tmp_path) == os.getpid()
+        assert lock_holder(tmp_path) == os.getpid()
         assert f"(pid {os.getpid()})" in found(data_dir=tmp_path)["data_dir"].text
 
 
@@ -168,4 +168,4 @@ def test_the_program_of_its_own_nats_is_run(tmp_path: Path, monkeypatch: pytest.
     broken.chmod(0o700)
     one = found(data_dir=tmp_path)["nats_program"]
     assert one.state == "error"
-    assert "does not run here" in one.text
+    assert "cannot be run" in one.text

@@ -13,8 +13,8 @@ import pytest
 from tickertape.relay.settings import RelaySettings
 
 from tests.support.patience import PATIENCE
-from tickertape.cli.check import health_probe as alive
-from tickertape.cli.check.health_probe import connect_host, early, http_get, run
+from tickertape.cli.check import health_probe
+from tickertape.cli.check.health_probe import connect_host, fast_path, http_get, probe
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
         seen.append((host, port, ready))
         return 7
 
-    monkeypatch.setattr(alive, "run", instead)
+    monkeypatch.setattr(health_probe, "probe", instead)
     return seen
 
 
@@ -60,7 +60,10 @@ def once(answer: bytes, *, hold: bool = False) -> Iterator[int]:
 def test_the_defaults_are_the_relays() -> None:
     """They are written twice, since reading the settings takes too long."""
     fields = RelaySettings.model_fields
-    assert (fields["ops_host"].default, fields["ops_port"].default) == (alive.OPS_HOST, alive.OPS_PORT)
+    assert (fields["ops_host"].default, fields["ops_port"].default) == (
+        health_probe.OPS_HOST,
+        health_probe.OPS_PORT,
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_the_short_way_reads_what_it_needs(
     asked: list[tuple[str, int, bool]], arguments: list[str], expected: tuple[str, int, bool]
 ) -> None:
     """As the whole command line would."""
-    assert early(arguments) == 7
+    assert fast_path(arguments) == 7
     assert asked == [expected]
 
 
@@ -84,8 +87,8 @@ def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch:
     """In whatever case; a flag wins."""
     monkeypatch.setenv("TICKERTAPE_OPS_HOST", "10.0.0.1")
     monkeypatch.setenv("tickertape_ops_port", "5")
-    early(["--live"])
-    early(["--live", "--ops-port", "6"])
+    fast_path(["--live"])
+    fast_path(["--live", "--ops-port", "6"])
     assert asked == [("10.0.0.1", 5, False), ("10.0.0.1", 6, False)]
 
 
@@ -107,7 +110,7 @@ def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch:
 )
 def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments: list[str]) -> None:
     """Nothing is done, so that mistakes get their line there."""
-    assert early(arguments) is None
+    assert fast_path(arguments) is None
     assert asked == []
 
 
@@ -116,12 +119,12 @@ def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments:
     [
         (b"HTTP/1.1 200 OK\r\n\r\nok\n", False, 0, ""),
         (b"HTTP/1.1 200 OK\r\n\r\nready\n", True, 0, ""),
-        (b"HTTP/1.1 503 x\r\n\r\nnot ready\n", True, 1, "says: not ready; its log says what it waits for"),
-        (b"HTTP/1.1 404 x\r\n\r\n", False, 1, "answers /livez with 404; see whether it is a relay"),
-        (b"HTTP/1.1 302 x\r\n\r\n", True, 1, "answers /readyz with 302"),
-        (b"220 mail\r\n", False, 1, "what answers there is no http"),
-        (b"HTTP/1.1 x\r\n\r\n", False, 1, "what answers there is no http"),
-        (b"", False, 1, "what answers there is no http"),
+        (b"HTTP/1.1 503 x\r\n\r\nnot ready\n", True, 1, "is not ready: not ready; check its log"),
+        (b"HTTP/1.1 404 x\r\n\r\n", False, 1, "responded to /livez with 404; check that a relay"),
+        (b"HTTP/1.1 302 x\r\n\r\n", True, 1, "responded to /readyz with 302"),
+        (b"220 mail\r\n", False, 1, "invalid http response"),
+        (b"HTTP/1.1 x\r\n\r\n", False, 1, "invalid http response"),
+        (b"", False, 1, "invalid http response"),
     ],
 )
 def test_each_answer_is_a_code_and_at_most_a_line(
@@ -129,7 +132,7 @@ def test_each_answer_is_a_code_and_at_most_a_line(
 ) -> None:
     """Only 200 is a yes."""
     with once(answer) as port:
-        assert run("127.0.0.1", port, ready=ready) == code
+        assert probe("127.0.0.1", port, ready=ready) == code
     out = capsys.readouterr().out
     assert said in out
     assert out.count("\n") == code
@@ -139,17 +142,17 @@ def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     """The line says where it looked, and what to look at."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert run("0.0.0.0", port, ready=False) == 1
+    assert probe("0.0.0.0", port, ready=False) == 1
     out = capsys.readouterr().out
     assert out.startswith(
-        f"error  no relay answers at 127.0.0.1:{port}: connection refused; see whether it runs"
+        f"error  no response from a relay at 127.0.0.1:{port}: connection refused; check that it is running"
     )
 
 
 def test_a_free_port_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody knows which one it became."""
-    assert run("127.0.0.1", 0, ready=False) == 1
-    assert "give it a port" in capsys.readouterr().out
+    assert probe("127.0.0.1", 0, ready=False) == 1
+    assert "set --ops-port" in capsys.readouterr().out
 
 
 def test_one_that_hangs_is_given_up(
@@ -159,9 +162,9 @@ def test_one_that_hangs_is_given_up(
     for answer in (b"", b"HTTP/1.1 200 OK\r\n\r\nok\n"):
         with once(answer, hold=True) as port, pytest.raises(TimeoutError):
             http_get("127.0.0.1", port, "/livez", timeout=0.1)
-    monkeypatch.setattr(alive, "http_get", lambda *_: (_ for _ in ()).throw(TimeoutError("timed out")))
-    assert run("127.0.0.1", 9, ready=False) == 1
-    assert "no answer within 2 s" in capsys.readouterr().out
+    monkeypatch.setattr(health_probe, "http_get", lambda *_: (_ for _ in ()).throw(TimeoutError("timed out")))
+    assert probe("127.0.0.1", 9, ready=False) == 1
+    assert "no response within 2 s" in capsys.readouterr().out
 
 
 def test_one_that_drips_is_given_up() -> None:
@@ -184,10 +187,10 @@ def test_one_that_drips_is_given_up() -> None:
 
 def test_an_endless_answer_is_cut() -> None:
     """Nothing unbounded is read from whoever has the port."""
-    with once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * alive.MAX_ANSWER, hold=True) as port:
+    with once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * health_probe.MAX_RESPONSE_BYTES, hold=True) as port:
         status, body = http_get("127.0.0.1", port, "/", timeout=PATIENCE)
     assert status == 200
-    assert len(body) <= alive.MAX_ANSWER + 16_384
+    assert len(body) <= health_probe.MAX_RESPONSE_BYTES + 16_384
 
 
 @pytest.mark.parametrize(

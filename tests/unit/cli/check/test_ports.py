@@ -12,12 +12,12 @@ import pytest
 from tickertape.relay.settings import RelaySettings
 
 from tickertape.cli.check.finding import Finding
-from tickertape.cli.check.ports import ports, program_on
+from tickertape.cli.check.ports import check_ports, program_on
 
 
 def found(**values: Any) -> dict[str, Finding]:
     """Findings by name."""
-    return {one.name: one for one in ports(RelaySettings(**values))}
+    return {one.name: one for one in check_ports(RelaySettings(**values))}
 
 
 @contextmanager
@@ -55,8 +55,8 @@ def test_free_ports_are_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     one = found(port=port, ops_port=0)
-    assert str(one["main_port"]) == f"ok     main port 127.0.0.1:{port} is free"
-    assert str(one["ops_port"]) == "ok     --ops-port 0: a free port is taken"
+    assert str(one["main_port"]) == f"ok     main port 127.0.0.1:{port} is available"
+    assert str(one["ops_port"]) == "ok     --ops-port 0: a free port is picked"
 
 
 @pytest.mark.parametrize("ops_host", ["127.0.0.1", "0.0.0.0", "localhost"])
@@ -102,7 +102,7 @@ def test_a_relay_on_the_ops_port_says_whether_it_is_ready(
     with answering(lambda path: answers[path]) as port:
         one = found(port=0, ops_port=port)["ops_port"]
     assert one.state == state
-    assert one.text.endswith(f"says: {said}")
+    assert one.text.endswith(f"reports: {said}")
 
 
 def test_an_answer_cannot_write_on_the_terminal() -> None:
@@ -110,7 +110,7 @@ def test_an_answer_cannot_write_on_the_terminal() -> None:
     answers = {b"/livez": page(200, b"ok"), b"/readyz": page(503, b"\x1b[2Jgone\nmore")}
     with answering(lambda path: answers[path]) as port:
         text = found(port=0, ops_port=port)["ops_port"].text
-    assert text.endswith("says: \\x1b[2Jgone")
+    assert text.endswith("reports: \\x1b[2Jgone")
 
 
 def test_an_address_that_is_not_ours_is_told() -> None:
@@ -131,11 +131,16 @@ def test_nobody_listens_on_a_free_port() -> None:
 @pytest.mark.parametrize(
     ("hard", "connections", "state", "text"),
     [
-        (20_000, 0, "ok", "20000 descriptors: up to 19904 connections"),
-        (20_000, 10_000, "ok", "20000 descriptors: --max-connections 10000 fits"),
-        (1_024, 10_000, "error", "--max-connections 10000: only 1024 descriptors, and 10096 are needed"),
-        (64, 0, "error", "a relay: only 64 descriptors, and 96 are needed"),
-        (resource.RLIM_INFINITY, 10_000, "ok", "1048576 descriptors: --max-connections 10000 fits"),
+        (20_000, 0, "ok", "20000 file descriptors, enough for 19904 connections"),
+        (20_000, 10_000, "ok", "20000 file descriptors, enough for --max-connections 10000"),
+        (1_024, 10_000, "error", "--max-connections 10000: only 1024 file descriptors, but 10096 are needed"),
+        (64, 0, "error", "a relay: only 64 file descriptors, but 96 are needed"),
+        (
+            resource.RLIM_INFINITY,
+            10_000,
+            "ok",
+            "1048576 file descriptors, enough for --max-connections 10000",
+        ),
     ],
 )
 def test_descriptors_are_compared_with_connections(

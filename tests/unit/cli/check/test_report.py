@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tickertape.cli.check.finding import NAMES, Finding
-from tickertape.cli.check.report import Sections, as_json, passed, show
+from tickertape.cli.check.report import Sections, passed, print_report, to_json
 from tickertape.errors import OperatorError
 
 SECTIONS: Sections = {
@@ -22,7 +22,7 @@ SECTIONS: Sections = {
             "give another --port, or end that program, or both of them, whichever is the easier thing to do",
         ),
     ],
-    "Who may connect": [],
+    "Clients": [],
 }
 FINE: Sections = {"NATS": [Finding.ok("nats", "it answers")]}
 
@@ -30,7 +30,7 @@ FINE: Sections = {"NATS": [Finding.ok("nats", "it answers")]}
 def printed(sections: Sections, *, terminal: bool, encoding: str = "utf-8") -> str:
     """What is written to a terminal of 80 columns, or to a pipe."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    show(sections, Console(file=file, width=80, force_terminal=terminal, color_system=None))
+    print_report(sections, Console(file=file, width=80, force_terminal=terminal, color_system=None))
     file.flush()
     assert isinstance(file.buffer, io.BytesIO)
     return file.buffer.getvalue().decode(encoding)
@@ -97,7 +97,7 @@ def test_what_is_found_is_no_markup() -> None:
 
 def test_json_is_one_object_with_the_documented_shape() -> None:
     """For programs."""
-    text = as_json(SECTIONS)
+    text = to_json(SECTIONS)
     assert "\n" not in text
     said = json.loads(text)
     assert said["ok"] is False
@@ -109,7 +109,7 @@ def test_json_is_one_object_with_the_documented_shape() -> None:
         "hint": "use NTP",
     }
     assert said["checks"][0]["hint"] == ""
-    assert json.loads(as_json(FINE))["ok"] is True
+    assert json.loads(to_json(FINE))["ok"] is True
 
 
 def test_only_errors_count() -> None:
@@ -129,6 +129,6 @@ def test_the_documented_names_are_the_names() -> None:
 
 def test_an_error_becomes_a_finding_by_its_fields() -> None:
     """No text is taken apart: a message may have semicolons of its own."""
-    one = Finding.of("nats", OperatorError("a; b", "do c; then d"))
+    one = Finding.from_error("nats", OperatorError("a; b", "do c; then d"))
     assert (one.state, one.text, one.hint) == ("error", "a; b", "do c; then d")
     assert str(one) == "error  a; b; do c; then d"

@@ -9,7 +9,7 @@ import trustme
 from tickertape.relay.settings import RelaySettings
 
 from tickertape.cli.check.finding import NAMES
-from tickertape.cli.check.settings import findings
+from tickertape.cli.check.settings import check_settings
 
 SECRET = "an HS256 secret of more than thirty-two bytes"
 GOOD: dict[str, Any] = {
@@ -59,7 +59,7 @@ def certificate(folder: Path) -> dict[str, Path]:
 
 def lines(**values: Any) -> list[str]:
     """What is said about settings, each under a name that programs know."""
-    found = findings(RelaySettings(**values))
+    found = check_settings(RelaySettings(**values))
     assert {finding.name for finding in found} <= NAMES
     return [str(finding) for finding in found]
 
@@ -73,36 +73,42 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
     ("change", "said"),
     [
         ({"auth": "none"}, "error  host: 10.0.0.1 is reachable from other hosts and --auth none"),
-        ({"auth": "none", "insecure": True}, "error  --insecure: whoever reaches 10.0.0.1:8080 reads all"),
+        (
+            {"auth": "none", "insecure": True},
+            "error  --insecure: anyone who can reach 10.0.0.1:8080 can read all events",
+        ),
         ({"auth": "none", "host": "127.0.0.1"}, "warn   --auth none: every user and program"),
         ({"ops_host": "0.0.0.0"}, "warn   --ops-host 0.0.0.0: metrics"),
         ({"jwt_algorithm": None}, "error  jwt_algorithm: verifying tokens needs it"),
-        ({"jwt_algorithm": "HS256", "jwt_key": SECRET}, "warn   --jwt-algorithm HS256: whoever can verify"),
+        (
+            {"jwt_algorithm": "HS256", "jwt_key": SECRET},
+            "warn   --jwt-algorithm HS256: anyone who can verify",
+        ),
         ({"jwt_audience": None}, "warn   no --jwt-audience"),
         ({"jwt_issuer": None}, "warn   no --jwt-issuer"),
         ({"jwt_revoked_file": None}, "warn   no --jwt-revoked-file"),
-        ({"jwt_leeway": 120}, "warn   --jwt-leeway 120: correct the clocks"),
+        ({"jwt_leeway": 120}, "warn   --jwt-leeway 120: synchronize the clocks"),
         (
             {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:9/jwks.json"},
-            "warn   --jwt-jwks-url is http",
+            "warn   --jwt-jwks-url uses http",
         ),
         ({"tls_cert": None, "tls_key": None}, "error  no --tls-cert: tokens and events cross"),
         (
             {"tls_cert": None, "tls_key": None, "trusted_proxies": "10.0.0.2"},
-            "warn   no --tls-cert: what lies between",
+            "warn   no --tls-cert: tokens and events are sent in the clear between",
         ),
         ({"allowed_origins": "https://*.example.com"}, "warn   --allowed-origins https://*.example.com"),
         ({"allowed_origins": "vscode-webview://*"}, "warn   --allowed-origins vscode-webview://*: every app"),
         ({"allowed_origins": "null"}, "warn   --allowed-origins null: any page"),
         ({"allowed_origins": "http://app.example.com"}, "error  --allowed-origins http://app.example.com"),
-        ({"trusted_proxies": "0.0.0.0/0"}, "error  --trusted-proxies 0.0.0.0/0: anybody"),
-        ({"unlimited_addresses": "::/0"}, "error  --unlimited-addresses ::/0: nobody"),
+        ({"trusted_proxies": "0.0.0.0/0"}, "error  --trusted-proxies 0.0.0.0/0: any host"),
+        ({"unlimited_addresses": "::/0"}, "error  --unlimited-addresses ::/0: no host"),
         ({"client_rate": 0}, "warn   --client-rate 0"),
         ({"max_address_connections": 0}, "warn   --max-address-connections 0"),
         ({"max_subject_connections": 0}, "warn   --max-subject-connections 0"),
         ({"connection_rate": 0}, "warn   --connection-rate 0"),
         ({"address_rate": 0}, "warn   --address-rate 0"),
-        ({"nats_url": None}, "warn   the relay's own NATS has no users"),
+        ({"nats_url": None}, "warn   the embedded NATS server has no users"),
         (
             {"nats_url": "nats://nats.example.com:4222"},
             "error  nats://nats.example.com:4222: events and passwords",
@@ -113,7 +119,7 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
         ),
         (
             {"nats_user": None, "nats_password_file": None, "nats_url": "tls://a:hidden@nats.example.com"},
-            "warn   the password of tls://***@nats.example.com is in its address",
+            "warn   the URL of tls://***@nats.example.com contains the password",
         ),
     ],
 )
@@ -132,7 +138,7 @@ def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str
     good[option].chmod(0o644)
     (found,) = lines(**good)
     assert found.startswith(
-        f"error  --{option.replace('_', '-')} {good[option]} can be read by others; chmod 600"
+        f"error  --{option.replace('_', '-')} {good[option]} is readable by other users; chmod 600"
     )
 
 
@@ -140,7 +146,7 @@ def test_a_list_that_others_can_write_is_told(good: dict[str, Any]) -> None:
     """Whoever writes the revocations lets a thief stay."""
     good["jwt_revoked_file"].chmod(0o666)
     (found,) = lines(**good)
-    assert "can be written by others" in found
+    assert "is writable by other users" in found
 
 
 def test_a_loopback_relay_with_tokens_needs_no_certificate(good: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tickertape.cli.check.nats import Skew, judged
-from tickertape.cli.check.storage import replicas, storage
+from tickertape.cli.check.nats import Skew, clock_finding
+from tickertape.cli.check.storage import check_replicas, check_storage
 from tickertape.names import Names
 
 GIB = 2**30
@@ -39,28 +39,28 @@ def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
             account(-1),
             stream("EVENTS", GIB, GIB // 4),
             "ok",
-            "no limit; the streams hold 256 MiB and may grow by 768 MiB",
+            "no account limit; the streams use 256 MiB and may grow by 768 MiB",
         ),
         (
             account(2 * GIB, GIB),
             stream("EVENTS"),
             "ok",
-            "1,024 MiB of 2,048 MiB are left; the streams may grow by 1,024",
+            "1,024 MiB of 2,048 MiB left; the streams may grow by 1,024",
         ),
         (account(2 * GIB, GIB + 1), stream("EVENTS"), "error", "has 1,024 MiB of 2,048 MiB left"),
         (account(GIB, 2 * GIB), stream("EVENTS"), "error", "has 0 MiB of 1,024 MiB left"),
         (account(GIB), None, "ok", "may grow by 1,024 MiB"),
-        (account(GIB - 1), None, "error", "may grow by 1,024 MiB: NATS would refuse events"),
+        (account(GIB - 1), None, "error", "may grow by 1,024 MiB; NATS would reject events"),
         (account(2 * GIB), stream("EVENTS", copies=3), "error", "may grow by 3,072 MiB"),
         ({"tiers": {"R3": account(2 * GIB)}}, stream("EVENTS", copies=3), "ok", "may grow by 1,024 MiB"),
-        (account(-1), stream("EVENTS", -1), "warn", "without a bound: EVENTS"),
+        (account(-1), stream("EVENTS", -1), "warn", "without a limit: EVENTS"),
     ],
 )
 def test_room_is_compared_with_what_the_streams_may_grow_to(
     limits: dict[str, Any], events: dict[str, Any] | None, state: str, text: str
 ) -> None:
     """An account that is full refuses events, where a full stream drops its oldest."""
-    one = storage(limits, only(events), NAMES)
+    one = check_storage(limits, only(events), NAMES)
     assert one.state == state
     assert text in one.text
     assert (one.hint == "") == (state == "ok")
@@ -75,29 +75,29 @@ def test_copies_that_are_behind_or_away_are_named() -> None:
             {"name": "n3", "current": False, "offline": True},
         ]
     }
-    found = replicas(only(stream("EVENTS", copies=3, cluster=cluster)), clustered=True)
+    found = check_replicas(only(stream("EVENTS", copies=3, cluster=cluster)), clustered=True)
     assert [one.text for one in found] == [
-        "stream EVENTS: its copy on n2 is behind",
-        "stream EVENTS: its copy on n3 is away",
+        "stream EVENTS: the replica on n2 is behind",
+        "stream EVENTS: the replica on n3 is offline",
     ]
     assert {one.state for one in found} == {"error"}
 
 
 def test_one_copy_in_a_cluster_is_noted() -> None:
     """A single server has no more than one."""
-    (one,) = replicas(only(stream("EVENTS")), clustered=True)
+    (one,) = check_replicas(only(stream("EVENTS")), clustered=True)
     assert one.state == "warn"
-    assert replicas(only(stream("EVENTS")), clustered=False) == []
-    assert replicas(only(None), clustered=True) == []
+    assert check_replicas(only(stream("EVENTS")), clustered=False) == []
+    assert check_replicas(only(None), clustered=True) == []
 
 
 @pytest.mark.parametrize(
     ("ahead", "within", "state", "text"),
     [
-        (0.0001, 0.0002, "ok", "agree to 0.3 ms"),
-        (-0.49, 0.0, "ok", "agree to 490.0 ms"),
-        (0.6, 0.05, "warn", "0.600 s ahead of NATS, to within 50.0 ms"),
-        (0.6, 0.15, "ok", "agree to 750.0 ms"),
+        (0.0001, 0.0002, "ok", "agree to within 0.3 ms"),
+        (-0.49, 0.0, "ok", "agree to within 490.0 ms"),
+        (0.6, 0.05, "warn", "0.600 s ahead of NATS, accurate to 50.0 ms"),
+        (0.6, 0.15, "ok", "agree to within 750.0 ms"),
         (-5.2, 0.1, "error", "5.200 s behind NATS"),
         (5.2, 0.3, "warn", "5.200 s ahead of NATS"),
         (90.0, 0.001, "error", "90.000 s ahead of NATS"),
@@ -107,5 +107,5 @@ def test_only_a_difference_that_the_way_does_not_explain_counts(
     ahead: float, within: float, state: str, text: str
 ) -> None:
     """A slow network makes the measure worse, not the clock."""
-    one = judged(Skew(ahead, within))
+    one = clock_finding(Skew(ahead, within))
     assert (one.state, text in one.text) == (state, True), one

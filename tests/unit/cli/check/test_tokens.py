@@ -14,14 +14,14 @@ from tickertape.relay.settings import RelaySettings
 
 from tests.support.clients.forge import SECRET, claims, jwk, public_pem, token
 from tickertape.cli.check.finding import NAMES, Finding
-from tickertape.cli.check.tokens import checked_origin, origin, tokens
+from tickertape.cli.check.tokens import check_origin, check_tokens, validate_origin
 
 JWT: dict[str, Any] = {"auth": "jwt", "jwt_algorithm": "EdDSA", "jwt_key": public_pem("EdDSA").decode()}
 
 
 def found(token_file: Path | None = None, **values: Any) -> dict[str, Finding]:
     """Findings by name; each name is one that programs know."""
-    result = {one.name: one for one in asyncio.run(tokens(RelaySettings(**values), token_file))}
+    result = {one.name: one for one in asyncio.run(check_tokens(RelaySettings(**values), token_file))}
     assert result.keys() <= NAMES
     return result
 
@@ -43,7 +43,7 @@ def test_without_tokens_nothing_is_said(tmp_path: Path) -> None:
     """Unless somebody asks about one."""
     assert found() == {}
     one = found(written(tmp_path, "x"))["token"]
-    assert (one.state, one.hint) == ("warn", "give --auth jwt to try one")
+    assert (one.state, one.hint) == ("warn", "set --auth jwt to verify one")
 
 
 def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
     assert one["token_keys"].state == "ok"
     assert one["token"].state == "ok"
     assert (
-        "alice may see gateway.>,log.>, without log.*.payroll, from level INFO on, at 20 log events/s, "
-        "on 3 connections, until 2"
+        "alice may read gateway.>,log.>, except log.*.payroll, at level INFO or higher, at 20 log events/s, "
+        "on up to 3 connections, until 2"
     ) in one["token"].text
     assert text not in str(one)
 
@@ -94,7 +94,7 @@ def test_a_token_file_that_is_not_there_is_told() -> None:
     one = found(Path("/nowhere.jwt"), **JWT)["token"]
     assert (
         str(one)
-        == "error  --token-file /nowhere.jwt cannot be read: No such file or directory; check its path"
+        == "error  --token-file /nowhere.jwt cannot be read: No such file or directory; check the path"
     )
 
 
@@ -119,7 +119,10 @@ def test_a_revoked_token_is_told(tmp_path: Path) -> None:
             {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:1/jwks"},
             "error  the JWKS at http://127.0.0.1:1/jwks",
         ),
-        ({"jwt_algorithm": "HS256", "jwt_key": SECRET.decode()}, "ok     HS256: the key that is given fits"),
+        (
+            {"jwt_algorithm": "HS256", "jwt_key": SECRET.decode()},
+            "ok     HS256: the key in --jwt-key is valid",
+        ),
     ],
 )
 def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> None:
@@ -155,7 +158,7 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
         server.shutdown()
         thread.join()
     assert asked == ["/jwks.json"]
-    assert one["token_keys"].text == "EdDSA: the JWKS answers, with keys that fit"
+    assert one["token_keys"].text == "EdDSA: the JWKS contains matching keys"
     assert one["token"].state == "ok", one
 
 
@@ -164,7 +167,7 @@ def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
     assert found(auth="jwt") == {}
     for change in ({"jwt_algorithm": None}, {"jwt_key": "no key"}):
         one = found(Path("/nowhere.jwt"), **{**JWT, **change})["token"]
-        assert str(one) == "warn   --token-file is not judged; correct the rest first"
+        assert str(one) == "warn   --token-file was not verified; correct the other errors first"
 
 
 def test_loading_fixed_keys_asks_nobody() -> None:
@@ -175,23 +178,33 @@ def test_loading_fixed_keys_asks_nobody() -> None:
 @pytest.mark.parametrize(
     ("allowed", "page", "state", "why"),
     [
-        ("https://app.example.com", "https://app.example.com", "ok", "--allowed-origins has them"),
-        ("https://*.example.com", "https://app.example.com", "ok", "--allowed-origins has them"),
-        ("", "http://127.0.0.1:8080", "ok", "they are the relay's own"),
-        ("", "http://localhost:8080", "ok", "they are the relay's own"),
+        ("https://app.example.com", "https://app.example.com", "ok", "listed in --allowed-origins"),
+        ("https://*.example.com", "https://app.example.com", "ok", "listed in --allowed-origins"),
+        ("", "http://127.0.0.1:8080", "ok", "same origin as the relay"),
+        ("", "http://localhost:8080", "ok", "same origin as the relay"),
         ("", "https://app.example.com", "error", "--allowed-origins is empty"),
-        ("https://a.example.com", "https://b.example.com", "error", "--allowed-origins has no such entry"),
-        ("https://app.example.com", "http://app.example.com", "error", "scheme and port count too"),
-        ("https://app.example.com", "https://app.example.com:8443", "error", "scheme and port count too"),
-        ("https://*.example.com", "https://example.com", "error", "not for itself"),
-        ("https://*.example.com", "https://a.b.example.com", "error", "stands for one label"),
-        ("https://*.example.com", "https://a.example.com:81", "error", "scheme and port count too"),
+        (
+            "https://a.example.com",
+            "https://b.example.com",
+            "error",
+            "--allowed-origins has no matching entry",
+        ),
+        ("https://app.example.com", "http://app.example.com", "error", "scheme and port must match too"),
+        (
+            "https://app.example.com",
+            "https://app.example.com:8443",
+            "error",
+            "scheme and port must match too",
+        ),
+        ("https://*.example.com", "https://example.com", "error", "not the domain itself"),
+        ("https://*.example.com", "https://a.b.example.com", "error", "matches a single label"),
+        ("https://*.example.com", "https://a.example.com:81", "error", "scheme and port must match too"),
         ("", "https://127.0.0.1:8080", "error", "--allowed-origins is empty"),
     ],
 )
 def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str, why: str) -> None:
     """As the relay's own rule has it; the near miss is named."""
-    one = origin(RelaySettings(allowed_origins=allowed), page)
+    one = check_origin(RelaySettings(allowed_origins=allowed), page)
     assert one.state == state
     assert why in one.text
     assert (page in one.hint) == (state == "error")
@@ -202,5 +215,5 @@ def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str
 )
 def test_what_no_browser_sends_is_bad_usage(text: str) -> None:
     """With the form that is right."""
-    with pytest.raises(ValueError, match="write it as https://app"):
-        checked_origin(text)
+    with pytest.raises(ValueError, match="use the form https://app"):
+        validate_origin(text)

@@ -8,7 +8,7 @@ from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Sinc
 from tickertape.relay.endpoints.history import PAGE_KEYS
 
 from tests.support.paths import ROOT
-from tickertape.cli.tail.command import TailSettings, tail_address
+from tickertape.cli.tail.command import TailSettings, build_url
 
 ADDRESS = re.compile(r"/(ws|events)\?([^\s'\"`<)]+)")
 PLACES = (
@@ -60,5 +60,5 @@ def test_tail_asks_for_what_the_feed_knows() -> None:
     settings = TailSettings(
         url="ws://127.0.0.1:8080/ws", subjects="log.>,gateway.>", level="WARN", mode="complete", since="10m"
     )
-    asked = parse_query(urlsplit(tail_address(settings)).query)
+    asked = parse_query(urlsplit(build_url(settings)).query)
     assert asked == Request(("log.>", "gateway.>"), "WARN", "complete", since=Since(ago=600.0))
