@@ -1,7 +1,7 @@
-"""The help of a command, from the settings model of its options.
+"""Help of a command, generated from the settings model of its options.
 
-Every option has a line: its name, a word for its value, or its choices, what it does, and its default.
-Options stand in groups, which are the same for all commands.
+Every option is listed with its name, a metavar or its choices, a description, and its default. The option
+groups are the same for all commands.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 _POSITIONAL: Final = get_args(CliPositionalArg[str])[1]
 
 DEFAULT_GROUP: Final = "Options"
-"""The group of options that belong to one command alone."""
+"""Group of options that match no pattern in ``GROUPS``; most are specific to one command."""
 
 GROUPS: Final = (
     ("Embedded NATS", ("data_dir", "nats_port")),
@@ -31,7 +31,7 @@ GROUPS: Final = (
     ("Logging", ("log_*",)),
     ("Metrics and health", ("ops_*", "metrics_*", "health_interval")),
 )
-"""Options by patterns of their names; the first group that fits has it."""
+"""Option groups with patterns of option names; the first matching group counts."""
 
 METAVARS: Final = (
     ("URL", ("url", "*_url")),
@@ -62,96 +62,105 @@ METAVARS: Final = (
     ("NAME", ("source", "log_ship", "id", "kid", "nats_user")),
     ("PATH", ("paths",)),
 )
-"""Words for the values of options, by patterns of their names; the first that fits a value's type counts."""
+"""Metavars with patterns of option names; the first match counts."""
 
 INDENT: Final = 2
+"""Columns before the name of an option."""
+
 COLUMN: Final = 28
-"""Where descriptions begin."""
+"""Column at which descriptions start."""
 
 MAX_WIDTH: Final = 100
+"""Maximum columns of the help; narrower terminals use their own width."""
 
 
-def format_help(name: str, does: str, model: type[BaseSettings], examples: tuple[str, ...] = ()) -> str:
+def format_help(name: str, summary: str, model: type[BaseSettings], examples: tuple[str, ...] = ()) -> str:
     """Return the help of a command.
 
     Args:
-        name: of the command.
-        does: what it does, in a line.
-        model: of its options.
-        examples: command lines, without the program.
+        name: name of the command.
+        summary: one line that describes the command.
+        model: settings model of its options.
+        examples: command lines, without the name of the program.
     """
     width = min(MAX_WIDTH, shutil.get_terminal_size().columns)
-    fields = list(iter_options(model))
-    arguments = [one for one in fields if one.positional]
-    usage = " ".join([f"usage: tickertape {name} [OPTIONS]", *(one.usage for one in arguments)])
-    parts = [usage, textwrap.fill(f"{does[0].upper()}{does[1:]}.", width)]
+    all_options = list(iter_options(model))
+    arguments = [option for option in all_options if option.positional]
+    usage = " ".join([f"usage: tickertape {name} [OPTIONS]", *(argument.usage for argument in arguments)])
+    parts = [usage, textwrap.fill(f"{summary[0].upper()}{summary[1:]}.", width)]
     if arguments:
-        parts.append("\n".join(["Arguments:", *(one.line(width) for one in arguments)]))
+        parts.append("\n".join(["Arguments:", *(argument.format(width) for argument in arguments)]))
     groups = [DEFAULT_GROUP, *(group for group, _ in GROUPS)]
     for group in groups:
-        lines = [one.line(width) for one in fields if one.group == group and not one.positional]
+        lines = [
+            option.format(width) for option in all_options if option.group == group and not option.positional
+        ]
         if group == DEFAULT_GROUP:
-            lines.append(_format_line("-h, --help", "show this help", width))
+            lines.append(_format_line("-h, --help", "show this help and exit", width))
         if lines:
             parts.append("\n".join([f"{group}:", *lines]))
     prefix = model.model_config.get("env_prefix", "")
-    parts.append(f"Each option is also an environment variable: --like-this is {prefix}LIKE_THIS.")
+    parts.append(f"Each option is also an environment variable: --some-option is {prefix}SOME_OPTION.")
     if examples:
-        parts.append("\n".join(["Examples:", *(f"  tickertape {one}" for one in examples)]))
+        parts.append("\n".join(["Examples:", *(f"  tickertape {example}" for example in examples)]))
     return "\n\n".join(parts)
 
 
 class Option:
-    """An option, or an argument without a name, as the help shows it.
+    """Option or positional argument, as shown in the help.
 
     Args:
-        name: of the field.
-        field: its type, default and description.
+        name: name of the field.
+        field: type, default and description of the field.
     """
 
     def __init__(self, name: str, field: FieldInfo) -> None:
         self.name = field.alias or name
         self.positional = _POSITIONAL in field.metadata
         self.description = _normalize(field.description or "")
-        self._kind, self._many = _value_type(field.annotation)
+        self._type, self._repeatable = _value_type(field.annotation)
         self._default = None if field.is_required() else field.get_default(call_default_factory=True)
         self._required = field.is_required()
         self.group = next(
-            (group for group, patterns in GROUPS if any(fnmatchcase(self.name, one) for one in patterns)),
+            (
+                group
+                for group, patterns in GROUPS
+                if any(fnmatchcase(self.name, pattern) for pattern in patterns)
+            ),
             DEFAULT_GROUP,
         )
 
     @property
     def flag(self) -> bool:
-        """True when it takes no value."""
-        return self._kind is bool
+        """Whether the option takes no value."""
+        return self._type is bool
 
     @property
     def metavar(self) -> str:
-        """The word that stands for its value, or the choices that there are."""
-        if get_origin(self._kind) is Literal:
-            return "|".join(str(one) for one in get_args(self._kind))
+        """Placeholder for the value, or the list of choices."""
+        if get_origin(self._type) is Literal:
+            return "|".join(str(choice) for choice in get_args(self._type))
         for word, patterns in METAVARS:
-            if word == "LEVEL=N" and not self._many:
-                continue  # a token's rate is a number
-            if any(fnmatchcase(self.name, one) for one in patterns):
+            if word == "LEVEL=N" and not self._repeatable:
+                continue  # the rate of a token is a single number
+            if any(fnmatchcase(self.name, pattern) for pattern in patterns):
                 return word
-        if self._kind is Path:
+        if self._type is Path:
             return "FILE"
-        return "N" if self._kind in (int, float) else "TEXT"
+        return "N" if self._type in (int, float) else "TEXT"
 
     @property
     def usage(self) -> str:
-        """As the line of usage has it, for one without a name."""
-        word = self.metavar if get_origin(self._kind) is Literal else self.name.upper()
-        word += " ..." if self._many else ""
+        """Form of a positional argument in the usage line."""
+        word = self.metavar if get_origin(self._type) is Literal else self.name.upper()
+        word += " ..." if self._repeatable else ""
         return word if self._required else f"[{word}]"
 
-    def line(self, width: int) -> str:
-        """Its lines in the help.
+    def format(self, width: int) -> str:
+        """Return the lines of the option in the help.
 
         Args:
-            width: of the terminal, in columns.
+            width: columns of the terminal.
         """
         if self.positional:
             head = self.usage
@@ -164,13 +173,13 @@ class Option:
 
 
 def iter_options(model: type[BaseSettings]) -> Iterator[Option]:
-    """Yield the options and arguments of a settings model, in the order of its fields."""
+    """Yield the options and arguments of a settings model in the order of its fields."""
     for name, field in model.model_fields.items():
         yield Option(name, field)
 
 
 def _normalize(text: str) -> str:
-    """Return a description as all of them stand in the help: no full stop, and no capital to begin with."""
+    """Return a description in the style of the help: starting in lower case, without a full stop."""
     words = text.split()
     if words and (words[0][1:].islower() or words[0] == "A"):
         words[0] = words[0].lower()
@@ -178,11 +187,11 @@ def _normalize(text: str) -> str:
 
 
 def _value_type(annotation: Any) -> tuple[Any, bool]:
-    """Return the type of a value without what stands around it, and whether there may be several."""
+    """Return the bare type of a value, and whether the option accepts several values."""
     if get_origin(annotation) is Annotated:
         return _value_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return _value_type(next(one for one in get_args(annotation) if one is not type(None)))
+        return _value_type(next(member for member in get_args(annotation) if member is not type(None)))
     if get_origin(annotation) is list:
         return _value_type(get_args(annotation)[0])[0], True
     return annotation, False
@@ -193,9 +202,9 @@ def _format_line(head: str, text: str, width: int) -> str:
     wrapped = textwrap.wrap(text, max(30, width - COLUMN), break_on_hyphens=False, break_long_words=False)
     first = " " * INDENT + head
     if len(first) + 2 > COLUMN:
-        return "\n".join([first, *(indent + one for one in wrapped)])
+        return "\n".join([first, *(indent + line for line in wrapped)])
     wrapped = wrapped or [""]
-    return "\n".join([f"{first:<{COLUMN}}{wrapped[0]}".rstrip(), *(indent + one for one in wrapped[1:])])
+    return "\n".join([f"{first:<{COLUMN}}{wrapped[0]}".rstrip(), *(indent + line for line in wrapped[1:])])
 
 
 __all__ = ["GROUPS", "Option", "format_help", "iter_options"]

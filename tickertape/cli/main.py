@@ -1,8 +1,7 @@
-"""The command line: parses, calls, nothing else.
+"""Command line: parses the arguments and runs a command.
 
-Each command has one settings model for its flags and the environment; this file maps names to them and
-turns every mistake into one line and an exit code: 2 for usage, 1 for what could not be done, such as a
-command whose packages are not installed.
+Each command has one settings model for its options and environment variables. Every error becomes one line on
+standard error and an exit code: 2 for usage errors, 1 for failures, including missing packages.
 """
 
 import os
@@ -20,19 +19,19 @@ EXIT_INTERRUPTED: Final = 130
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command.
+    """Command of the program.
 
     Attributes:
-        does: a line for the overview.
-        settings: ``module:class`` of its options.
-        run: ``module:function`` that takes them; what it returns is the exit code.
-        extra: of the package, which the command needs.
-        examples: command lines for its help, without the program.
-        fast_path: ``module:function`` that sees the arguments first, for commands that must start fast: it returns the
-            exit code, or None to continue.
+        summary: one line for the overview.
+        settings: ``module:class`` of the options.
+        run: ``module:function`` that receives the options and returns the exit code.
+        extra: extra of the package that the command requires.
+        examples: command lines for the help, without the name of the program.
+        fast_path: ``module:function`` that receives the arguments before they are parsed, for commands that
+            must start fast; it returns the exit code, or None to continue.
     """
 
-    does: str
+    summary: str
     settings: str
     run: str
     extra: str = "relay"
@@ -42,7 +41,7 @@ class Command:
 
 COMMANDS: Final = {
     "demo": Command(
-        "run everything on one machine, with gateways that fail and recover and a log that is written",
+        "run the complete system on this machine, with simulated gateways and logs",
         "tickertape.demo.settings:DemoSettings",
         "tickertape.demo.run:run",
         "all",
@@ -59,14 +58,14 @@ COMMANDS: Final = {
         ),
     ),
     "monitor": Command(
-        "watch gateways and publish each change of their status, or silence one of them for a while",
+        "monitor gateways and publish their status changes, or silence a gateway",
         "tickertape.cli.monitor:MonitorSettings",
         "tickertape.cli.monitor:run",
         "monitor",
         ("monitor --config gateways.yaml", "monitor silence ctp/main --for 2h --reason maintenance"),
     ),
     "ship": Command(
-        "ship the lines of files, or of standard input, as log events, each exactly once",
+        "ship lines of files or standard input as log events, exactly once",
         "tickertape.producers.shipper.settings:ShipSettings",
         "tickertape.cli.ship:run",
         "ship",
@@ -80,21 +79,21 @@ COMMANDS: Final = {
         ("tail", "tail --subjects 'gateway.>,log.error.>' --since 10m", "tail --json"),
     ),
     "publish": Command(
-        "publish one event, or one for each line of standard input",
+        "publish one event, or one event per line of standard input",
         "tickertape.cli.publish:PublishSettings",
         "tickertape.cli.publish:run",
         "relay",
         ("""publish log.info.me '{"message": "hello"}'""", "publish log.info.me < events.jsonl"),
     ),
     "streams": Command(
-        "show the streams, apply what the contract wants, or list rejected events",
+        "show the streams, create or update them, or list rejected events",
         "tickertape.cli.streams:StreamsSettings",
         "tickertape.cli.streams:run",
         "relay",
         ("streams", "streams apply --max-bytes EVENTS=256MiB", "streams rejected --replay 17"),
     ),
     "token": Command(
-        "mint a token, inspect one, or make a key",
+        "mint or inspect a token, or generate a key",
         "tickertape.cli.tokens:TokenCommandSettings",
         "tickertape.cli.tokens:run",
         "relay",
@@ -104,7 +103,7 @@ COMMANDS: Final = {
         ),
     ),
     "check": Command(
-        "check a configuration and what it points at",
+        "check a configuration and its environment",
         "tickertape.cli.check.command:CheckSettings",
         "tickertape.cli.check.command:run",
         "relay",
@@ -112,7 +111,7 @@ COMMANDS: Final = {
         "tickertape.cli.check.health_probe:fast_path",
     ),
     "schema": Command(
-        "print the contract: JSON Schema, AsyncAPI, TypeScript",
+        "print the contract as JSON Schema, AsyncAPI or TypeScript",
         "tickertape.cli.schema:SchemaSettings",
         "tickertape.cli.schema:run",
         "relay",
@@ -125,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run ``tickertape``.
 
     Args:
-        argv: arguments without the program's name; those of the process by default.
+        argv: arguments without the name of the program; None uses those of the process.
 
     Returns:
         the exit code.
@@ -135,8 +134,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader of our output is gone, as with `tickertape tail | head`. What is still buffered must not
-        # be written when the interpreter ends, which would print a traceback.
+        # The reader of the output has exited, as in `tickertape tail | head`. os._exit discards the buffered
+        # output; flushing it at interpreter exit would print a traceback.
         os._exit(EXIT_FAILURE)
 
 
@@ -152,7 +151,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     command = COMMANDS.get(name)
     if command is None:
-        return _print_usage_error(f"there is no command {name!r}; one of {', '.join(COMMANDS)}")
+        return _print_usage_error(f"unknown command {name!r}; choose from {', '.join(COMMANDS)}")
     try:
         return _command(name, command, rest)
     except ModuleNotFoundError as error:
@@ -172,7 +171,7 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         from tickertape.cli.help import format_help
 
-        print(format_help(name, command.does, model, command.examples))
+        print(format_help(name, command.summary, model, command.examples))
         return 0
     try:
         settings = _parse(name, model, arguments)
@@ -206,7 +205,7 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
 
 
 class _UsageError(Exception):
-    """The command line or the environment has a mistake; its text is one line."""
+    """Invalid command line or environment variable; its text is one line."""
 
 
 def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:
@@ -222,16 +221,16 @@ def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:
         cli_avoid_json=True,
         cli_exit_on_error=False,
         cli_enforce_required=False,
-        # Options may stand before, between and behind what has no name.
+        # Allows options before, between and after positional arguments.
         parse_args_method=ArgumentParser.parse_intermixed_args,
     )
     try:
         return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
-        where = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"][:1])
-        raise _UsageError(f"{where}{message}") from None
+        details = error.errors(include_url=False)[0]
+        message = details["ctx"]["error"] if details["type"] == "value_error" else details["msg"]
+        option = "".join(f"--{part}: ".replace("_", "-") for part in details["loc"][:1])
+        raise _UsageError(f"{option}{message}") from None
     except SettingsError as error:
         raise _UsageError(str(error).removeprefix("error parsing CLI: ")) from None
 
@@ -243,7 +242,7 @@ def _load(path: str) -> Any:
 
 def _overview() -> str:
     lines = ["usage: tickertape COMMAND [OPTIONS]", ""]
-    lines += [f"  {name:<9} {command.does}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "'tickertape COMMAND --help' lists the options of a command."]
     lines += ["'tickertape --version' prints the version."]
     return "\n".join(lines)

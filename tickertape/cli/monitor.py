@@ -1,4 +1,4 @@
-"""The gateway monitor as a program: started, reloaded, stopped; and the command that silences a gateway."""
+"""``tickertape monitor``: run the gateway monitor, or silence a gateway."""
 
 import asyncio
 import signal
@@ -31,32 +31,32 @@ from tickertape.validation import Port, checked_by
 
 
 class MonitorSettings(NatsSettings):
-    """Watch gateways and publish each change of their status; or silence one of them for a while."""
+    """Options of ``tickertape monitor``."""
 
     model_config = SettingsConfigDict(
         env_prefix="TICKERTAPE_", frozen=True, extra="ignore", populate_by_name=True
     )
 
     action: CliPositionalArg[Literal["run", "silence"]] = "run"
-    """Watch the gateways, or silence one of them."""
+    """Run the monitor, or silence a gateway."""
     gateway: CliPositionalArg[str] = ""
-    """With silence: the gateway's id, or type/id."""
+    """silence: ID of the gateway, as id or type/id."""
     config: Path | None = None
-    """The YAML file with the gateways."""
+    """YAML file with the gateways to monitor."""
     id: Id = Field(default_factory=socket.gethostname)
-    """Name of this monitor."""
+    """Name of this monitor; the host name by default."""
     health_interval: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds between two events on system.health.monitor.<id>."""
+    """Seconds between two health events on system.health.monitor.<id>."""
     metrics_host: str = "127.0.0.1"
-    """Address of /metrics."""
+    """Address on which /metrics is served."""
     metrics_port: Port = 0
-    """Port of /metrics; 0 serves none."""
+    """Port on which /metrics is served; 0 disables it."""
     for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
-    """With silence: how long, such as 30m or 2h."""
+    """silence: duration of the silence, such as 30m or 2h."""
     reason: str = ""
-    """With silence: the reason, for those who ask."""
+    """silence: reason of the silence."""
     end: bool = False
-    """With silence: end it now."""
+    """silence: end the silence of the gateway now."""
 
 
 async def run(settings: MonitorSettings) -> int:
@@ -64,7 +64,7 @@ async def run(settings: MonitorSettings) -> int:
     if settings.action == "silence":
         return await _silence(settings)
     if settings.config is None:
-        print_notice(PROGRAM, "which gateways? Give --config FILE")
+        print_notice(PROGRAM, "--config is required; set it to the YAML file with the gateways")
         return 2
     try:
         config = load(settings.config)
@@ -79,7 +79,7 @@ async def run(settings: MonitorSettings) -> int:
             prefix=settings.subject_prefix,
             name=f"tickertape-monitor-{settings.id}",
             on_down=lambda failure: print_notice(
-                PROGRAM, f"{failure.retry_message}; changes are kept until it is back"
+                PROGRAM, f"{failure.retry_message}; status changes are queued"
             ),
             on_up=lambda: print_notice(PROGRAM, f"connected to NATS at {url}"),
         )
@@ -93,7 +93,7 @@ async def run(settings: MonitorSettings) -> int:
                 settings.health_interval,
             )
             try:
-                await _work(settings, monitor, stop)
+                await _run_monitor(settings, monitor, stop)
             except (ListenError, StreamsError, OSError) as error:
                 print_notice(PROGRAM, str(error))
                 return 1
@@ -101,34 +101,37 @@ async def run(settings: MonitorSettings) -> int:
     return 0
 
 
-async def _work(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event) -> None:
-    """Let a monitor work until ``stop`` is set, or what it needs is lost.
+async def _run_monitor(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event) -> None:
+    """Run a monitor until ``stop`` is set or the monitor fails.
 
     Raises:
-        ListenError: the port for metrics cannot be listened on, or is not any more.
-        StreamsError: JetStream cannot serve.
+        ListenError: the metrics port is not available, or its server has stopped.
+        StreamsError: JetStream is not available, or a stream violates the contract.
         OSError: the credentials cannot be read.
     """
     port = None
     if settings.metrics_port:
         port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor))
-    unheed = add_signal_handlers(lambda _: monitor.request_reload(), signal.SIGHUP)
+    remove_handlers = add_signal_handlers(lambda _: monitor.request_reload(), signal.SIGHUP)
     try:
         async with Tasks() as tasks:
-            working = tasks.start(monitor.run(stop), name="monitor")
+            task = tasks.start(monitor.run(stop), name="monitor")
             if port is not None:
                 tasks.start(port.watch(), name="metrics").add_done_callback(lambda _: stop.set())
-            await race(working, stop.wait())
+            await race(task, stop.wait())
             if not monitor.started:
-                await cancel_and_wait(working)  # still waiting for NATS
-            await asyncio.wait({working})
+                await cancel_and_wait(task)  # still waiting for NATS
+            await asyncio.wait({task})
     finally:
-        unheed()
+        remove_handlers()
 
 
 async def _silence(settings: MonitorSettings) -> int:
     if not settings.gateway:
-        print_notice(PROGRAM, "which gateway? tickertape monitor silence GATEWAY --for 2h --reason '...'")
+        print_notice(
+            PROGRAM,
+            "silence needs a gateway, such as 'tickertape monitor silence ctp/main --for 2h'",
+        )
         return 2
     seconds = 0.0 if settings.end else parse_duration(settings.for_)
     client = await connect_or_report(PROGRAM, settings)

@@ -1,4 +1,4 @@
-"""``tickertape schema``: print the contract in one of its forms."""
+"""``tickertape schema``: print the contract in a machine-readable format."""
 
 from typing import Literal
 
@@ -10,17 +10,17 @@ from tickertape.contracts.export import __main__ as export
 
 
 class SchemaSettings(BaseSettings):
-    """Prints the contract: ``events`` and ``messages`` as JSON Schema, ``asyncapi``, or ``typescript``."""
+    """Options of ``tickertape schema``."""
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_SCHEMA_", frozen=True, extra="ignore")
 
     form: CliPositionalArg[Literal["events", "messages", "asyncapi", "typescript"]] = Field(
-        description="what to print: JSON Schema of the events or messages, AsyncAPI, or TypeScript"
+        description="format: JSON Schema of the events or the messages, AsyncAPI, or TypeScript"
     )
 
 
 def run(settings: SchemaSettings) -> int:
-    """Print it.
+    """Print the contract.
 
     Returns:
         0.

@@ -1,12 +1,12 @@
-"""``tickertape serve`` as the command line starts it: the log set up, and published too if that is asked for.
+"""``tickertape serve``: configures the log and runs the relay or its supervisor.
 
-The relay itself knows no producers; the handler that ships its log comes from here.
+The relay does not depend on the producers, so the handler that ships its log is created here.
 
-A relay that ships its log also delivers it, and must not be moved by that to log more. Invariants:
+A relay that ships its log also delivers it to clients, which must not cause further log lines. Invariants:
 
-1. Nothing that the shipping itself says is shipped.
-2. Whatever else goes wrong, no more than ``BURST`` lines at once and ``RATE`` a second are; how many were
-   left out is told on standard error, where all lines are.
+1. Lines that the shipping itself logs are not shipped.
+2. At most ``RATE`` lines per second are shipped, in bursts of at most ``BURST``. The number of suppressed
+   lines is logged to standard error, where all lines are logged.
 """
 
 import logging
@@ -20,13 +20,16 @@ from tickertape.rate_limit import TokenBucket
 from tickertape.relay.settings import ServeSettings
 
 RATE: Final = 10.0
+"""Maximum log lines per second that are shipped."""
+
 BURST: Final = 100
+"""Maximum log lines that are shipped in one burst."""
 
 log = logging.getLogger("tickertape.shipping")
 
 
 async def run(settings: ServeSettings) -> int:
-    """Set up the log, and serve: one relay in this process, or a supervisor with several.
+    """Configure the log, and run a relay or, with several workers, the supervisor.
 
     Returns:
         the exit code.
@@ -37,7 +40,7 @@ async def run(settings: ServeSettings) -> int:
         print_notice("serve", str(error))
         return 1
     if settings.workers > 1:
-        # The supervisor needs no code of a relay's.
+        # Imported late: the supervisor does not need the code of the relay.
         from tickertape.relay.workers.supervisor import supervise
 
         return await supervise(settings)
@@ -47,28 +50,28 @@ async def run(settings: ServeSettings) -> int:
 
 
 def set_up_log(settings: ServeSettings, slot: int | None = None) -> None:
-    """Log as the operator wants it.
+    """Configure the log.
 
     Args:
-        settings: what the operator set.
-        slot: of a worker, which its lines name.
+        settings: settings of the relay.
+        slot: number of the worker, which its log lines include; None without workers.
 
     Raises:
-        LogLevelError: the file with the level does not say one.
+        LogLevelError: the log level file contains no valid level.
     """
     path = settings.log_level_file
     logs.configure(settings.log_format, settings.log_level if path is None else logs.read_level(path), slot)
 
 
 def shipping(settings: ServeSettings) -> logs.HandlerFactory | None:
-    """What makes the handler that ships the log, once NATS is known; None where none is asked for."""
+    """Return the class of the handler that ships the log; None if the log is not shipped."""
     if not settings.log_ship:
         return None
     from tickertape.producers.sdk.background_thread import in_background
     from tickertape.producers.sdk.logging_handler import TickertapeHandler
 
-    class OwnLines(TickertapeHandler):
-        """Ships what the relay says, which other programs' handlers leave out."""
+    class RelayLogHandler(TickertapeHandler):
+        """Handler that ships the log lines of the relay, which ``TickertapeHandler`` ignores."""
 
         def __init__(self, url: str) -> None:
             super().__init__(
@@ -79,36 +82,40 @@ def shipping(settings: ServeSettings) -> logs.HandlerFactory | None:
                 capacity=1_000,
                 flush_timeout=2.0,
             )
-            self._allowance = ShippingLimit(time.monotonic)
+            self._limit = ShippingLimit(time.monotonic)
 
         def filter(self, record: logging.LogRecord) -> Any:
             if in_background() or record.name == log.name or not logging.Filterer.filter(self, record):
                 return False
-            if (left_out := self._allowance.take()) is None:
+            if (suppressed := self._limit.admit()) is None:
                 return False
-            if left_out:
-                log.warning("%d lines were not shipped: more than %g a second", left_out, RATE)
+            if suppressed:
+                log.warning("%d log lines were not shipped: more than %g per second", suppressed, RATE)
             return True
 
-    return OwnLines
+    return RelayLogHandler
 
 
 class ShippingLimit:
-    """How many lines may be shipped now.
+    """Rate limit for shipped log lines.
 
     Args:
-        clock: seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._bucket = TokenBucket(RATE, BURST, clock())
-        self._left_out = 0
+        self._suppressed = 0
 
-    def take(self) -> int | None:
-        """Take one; how many were refused since the last that was not, None when this one is."""
+    def admit(self) -> int | None:
+        """Admit or reject one line.
+
+        Returns:
+            the number of lines rejected since the last admitted line; None if this line is rejected.
+        """
         if not self._bucket.allow(self._clock()):
-            self._left_out += 1
+            self._suppressed += 1
             return None
-        left_out, self._left_out = self._left_out, 0
-        return left_out
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed

@@ -1,4 +1,4 @@
-"""``tickertape ship``: connects, chooses where batches go, and ends in order."""
+"""``tickertape ship``: connects to NATS, chooses the sink, and runs the shipper."""
 
 import asyncio
 import functools
@@ -27,24 +27,26 @@ from tickertape.producers.shipper.sinks.sink import Sink
 from tickertape.urls import redact_url
 
 MAX_EVENT_BYTES: Final = 256 * 1024
+"""Maximum bytes of an event."""
+
 HEADER_BYTES: Final = 1024
-"""Room for the headers of a message beside its event."""
+"""Bytes reserved for the headers of a message in addition to its event."""
 
 
 async def run(settings: ShipSettings) -> int:
     """Run until the input ends, or until SIGTERM or SIGINT; return the exit code."""
     if settings.status:
-        return await _status(settings)
+        return await _show_status(settings)
     state: LocalState | None = None
     try:
         if settings.dry_run:
             with stop_on_signals() as stop:
                 return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
-        # Paths are made absolute without looking at any disk.
+        # abspath does not access the disk.
         paths = sorted(os.path.abspath(path) for path in settings.paths)  # noqa: ASYNC240
         state = LocalState(settings.state_dir, "\0".join([settings.host, *paths]))
         with stop_on_signals() as stop:
-            return await _connected(settings, state, stop)
+            return await _ship(settings, state, stop)
     except (TickertapeError, OSError) as error:
         print_notice(PROGRAM, str(error))
         return 1
@@ -53,7 +55,7 @@ async def run(settings: ShipSettings) -> int:
             state.close()
 
 
-async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Event) -> int:
+async def _ship(settings: ShipSettings, state: LocalState, stop: asyncio.Event) -> int:
     url = redact_url(settings.nats_url)
     publisher = Publisher(
         settings.nats_url,
@@ -61,12 +63,14 @@ async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Ev
         prefix=settings.subject_prefix,
         name="tickertape-ship",
         deadline=FOREVER,
-        on_down=lambda failure: print_notice(PROGRAM, f"{failure.retry_message}; nothing is lost"),
+        on_down=lambda failure: print_notice(
+            PROGRAM, f"{failure.retry_message}; lines are shipped when it is reachable again"
+        ),
         on_up=lambda: print_notice(PROGRAM, f"connected to NATS at {url}"),
     )
     async with publisher:
         try:
-            client = await run_until_stopped(stop.wait(), _ready(settings, publisher))
+            client = await run_until_stopped(stop.wait(), _prepare(settings, publisher))
             if client is None:
                 return 0
             names = settings.names()
@@ -76,7 +80,8 @@ async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Ev
             else:
                 sink = DedupeSink(publisher, state, settings.host)
                 print_notice(
-                    PROGRAM, "without atomic batches lines are shipped at least once beyond the dedupe window"
+                    PROGRAM,
+                    "the server lacks atomic batches: shipping is at least once beyond the duplicate window",
                 )
             limit = min(client.max_payload, MAX_EVENT_BYTES + HEADER_BYTES) - HEADER_BYTES
             return await run_shipper(settings, sink, publisher, stop, limit, state)
@@ -84,24 +89,25 @@ async def _connected(settings: ShipSettings, state: LocalState, stop: asyncio.Ev
             await publisher.close(0.0)
 
 
-async def _ready(settings: ShipSettings, publisher: Publisher) -> Client:
+async def _prepare(settings: ShipSettings, publisher: Publisher) -> Client:
     client = await publisher.connected()
     for note in (await ensure_streams(client, settings.names(), PROGRAM)).notes:
         print_notice(PROGRAM, note)
     return client
 
 
-async def _status(settings: ShipSettings) -> int:
+async def _show_status(settings: ShipSettings) -> int:
     client = await connect_or_report(PROGRAM, settings)
     if client is None:
         return 1
     try:
         if await shipper_status.print_status(client, settings.names(), settings.host, Console()):
             return 0
-        print_notice(PROGRAM, f"no shipper of host {settings.host!r} has said how it stands; give its --host")
+        print_notice(PROGRAM, f"no status of a shipper on host {settings.host!r} found; check --host")
     except (NatsError, TimeoutError) as error:
         print_notice(
-            PROGRAM, f"the shipper's health cannot be read: {str(error) or 'no answer'}; is JetStream on?"
+            PROGRAM,
+            f"the shipper status cannot be read: {str(error) or 'no reply'}; check that JetStream is enabled",
         )
     finally:
         await connection.close(client)

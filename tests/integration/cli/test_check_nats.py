@@ -189,8 +189,8 @@ def test_each_address_of_a_cluster_is_told(tmp_path: Path) -> None:
         NatsServer(tmp_path / "b", jetstream=False, config=config[1]) as two,
     ):
         first, second, third = named(found(f"{one.url}, {two.url},{dead}"), "nats")
-        assert first.text.endswith(f"answers at {one.url}: server n{routes[0]} of cluster EAST")
-        assert second.text.endswith(f"answers at {two.url}: server n{routes[1]} of cluster EAST")
+        assert first.text.endswith(f"at {one.url}: connected to server n{routes[0]} of cluster EAST")
+        assert second.text.endswith(f"at {two.url}: connected to server n{routes[1]} of cluster EAST")
         assert third.state == "error"
         assert "nats://***@127.0.0.1" in third.text
         assert third.hint

@@ -149,10 +149,10 @@ def test_shipping_is_bounded_whatever_happens() -> None:
     """A burst, then a steady few; what was left out is counted."""
     now = [0.0]
     allowance = ShippingLimit(lambda: now[0])
-    assert [allowance.take() for _ in range(BURST + 50)].count(0) == BURST
+    assert [allowance.admit() for _ in range(BURST + 50)].count(0) == BURST
     now[0] = 1.0
-    assert allowance.take() == 50
-    assert [allowance.take() for _ in range(50)].count(None) == 50 - int(RATE) + 1
+    assert allowance.admit() == 50
+    assert [allowance.admit() for _ in range(50)].count(None) == 50 - int(RATE) + 1
 
 
 def test_what_cannot_be_shipped_is_only_said_here(nats_server: NatsServer) -> None:

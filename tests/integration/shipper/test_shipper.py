@@ -444,7 +444,7 @@ def test_health_and_status_tell_the_lag(
     table = printed[-1]
     assert "HEALTHY" in table
     assert re.search(rf"\b0 B +[0-9.]+ s  {tmp_path / 'app.log'}", table), table
-    assert "no shipper of host 'nobody'" in capsys.readouterr().err
+    assert "no status of a shipper on host 'nobody'" in capsys.readouterr().err
 
 
 def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
