@@ -60,13 +60,13 @@ class Components:
         """Return whether to route clients here: newest states loaded, NATS connected, not draining."""
         return self.ingest.loaded and self.connections.healthy
 
-    def failures(self) -> Mapping[str, int]:
+    def token_failures(self) -> Mapping[str, int]:
         """Return the number of rejected tokens by reason."""
         return {} if self.authority is None else self.authority.failures
 
     def metrics_snapshot(self) -> MetricsSnapshot:
         """Return a snapshot of all metrics of this relay."""
-        return read_snapshot(self.connections, self.ingest.upstream_status(), self.failures())
+        return read_snapshot(self.connections, self.ingest.upstream_status(), self.token_failures())
 
     async def run(self, loaded: asyncio.Event) -> None:
         """Run ingest, flushes and periodic work until cancelled.

@@ -124,8 +124,8 @@ class RelaySettings(NatsSettings, TokenSettings):
     drain: NonNegativeFloat = Field(10.0, description="seconds that clients have to disconnect at shutdown")
     drain_delay: NonNegativeFloat = Field(
         2.0,
-        description="seconds before that in which the relay reports 'not ready' but still accepts "
-        "connections, so that load balancers notice; 0 after Ctrl-C",
+        description="seconds before --drain starts in which the relay reports 'not ready' but still "
+        "accepts connections, so that load balancers notice; skipped after Ctrl-C",
     )
     log_format: Format = Field(
         "auto", description="format of the relay's own log; auto: text on a terminal, otherwise json"

@@ -25,7 +25,7 @@ from tickertape.contracts.encode import Outgoing, encode_message
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.connections import (
     BUFFER_HIGH,
@@ -181,18 +181,25 @@ class AsgiConnection:
             self._connections.hub.sessions.fail(self._session, error)
         elif self._closing is None:
             self._connections.record_request_error("a handshake", error)
-            self._closing = CloseCode.INTERNAL_ERROR, REASON
+            self._closing = CloseCode.INTERNAL_ERROR, INTERNAL_ERROR_REASON
 
     async def _answer_failed(self) -> None:
         """Answer a handshake or connection that failed before it was answered or closed."""
         try:
             if self.ping_slot < 0:
                 await reject(
-                    ProtocolError(ErrorCode.INTERNAL, REASON), self._scope, self._receive, self._send
+                    ProtocolError(ErrorCode.INTERNAL, INTERNAL_ERROR_REASON),
+                    self._scope,
+                    self._receive,
+                    self._send,
                 )
             else:
                 await self._put(
-                    {"type": "websocket.close", "code": CloseCode.INTERNAL_ERROR, "reason": REASON}
+                    {
+                        "type": "websocket.close",
+                        "code": CloseCode.INTERNAL_ERROR,
+                        "reason": INTERNAL_ERROR_REASON,
+                    }
                 )
         except (OSError, RuntimeError):
             log.debug("%r was already answered or closed", self)
@@ -295,7 +302,7 @@ class AsgiConnection:
             except Exception as error:
                 self._fail(error)
                 self._outbox.clear()
-            code, reason = self._closing or (CloseCode.INTERNAL_ERROR, REASON)
+            code, reason = self._closing or (CloseCode.INTERNAL_ERROR, INTERNAL_ERROR_REASON)
             await self._put({"type": "websocket.close", "code": code, "reason": reason})
         except OSError as error:
             log.debug("%r disconnected: %s", self, error)

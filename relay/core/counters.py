@@ -87,8 +87,8 @@ class Stats:
         flush: seconds from the start of a flush until the operating system has its writes.
         loop_lag: seconds that the event loop was late, measured once per second.
         errors: internal errors, by what each of them ended: a ``session`` or a ``request``.
-        odd_ages: deliveries left out of ``age`` because the event's timestamp is implausible: too far in the
-            ``past`` or in the ``future``.
+        age_outliers: deliveries left out of ``age`` because the event's timestamp is implausible: too far in
+            the ``past`` or the ``future``.
     """
 
     received: dict[str, int] = field(default_factory=lambda: {"state": 0, "log": 0})
@@ -107,7 +107,7 @@ class Stats:
     flush: Histogram = field(default_factory=lambda: Histogram(TURN_BUCKETS))
     loop_lag: Histogram = field(default_factory=lambda: Histogram(TURN_BUCKETS))
     errors: dict[str, int] = field(default_factory=lambda: {"session": 0, "request": 0})
-    odd_ages: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
+    age_outliers: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
 
     def observe_age(self, seconds: float, times: int, exemplar: Exemplar | None = None) -> None:
         """Count the seconds from an event's own timestamp to the write, implausible ones separately.
@@ -115,8 +115,8 @@ class Stats:
         A single event dated to the year 1 would otherwise dominate the sum.
         """
         if seconds > MAX_AGE:
-            self.odd_ages["past"] += times
+            self.age_outliers["past"] += times
         elif seconds < -MAX_AHEAD:
-            self.odd_ages["future"] += times
+            self.age_outliers["future"] += times
         else:
             self.age.observe(seconds, times, exemplar)

@@ -277,7 +277,7 @@ class EventLog:
         found.reverse()
         return found, position
 
-    def after_time(self, moment: float) -> int:
+    def position_at(self, moment: float) -> int:
         """Return the position before the first event stored at or after a time, UNIX seconds."""
         records = self._records
         index = bisect_left(records, moment * 1e9, lo=self._first, key=_stored)
@@ -285,7 +285,7 @@ class EventLog:
             return self.head
         return self.floor if index == self._first else records[index - 1].seq
 
-    def reaches(self, moment: float) -> bool:
+    def covers(self, moment: float) -> bool:
         """Return whether the log certainly has all events stored at or after a time, UNIX seconds."""
         return len(self) > 0 and self._records[self._first].stored_ns < moment * 1e9
 

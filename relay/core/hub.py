@@ -38,7 +38,7 @@ class Hub:
         wake: called when a flush is needed; not called again before that flush.
         fetch: called when a replay chunk is requested; None if the stream cannot be read.
         locate: called with a session whose position only the stream knows: ``locating`` has a cursor ahead of
-            the relay, or a time before the log. The caller answers with ``sessions.located``.
+            the relay, or a time before the log. The caller answers with ``sessions.start_located``.
         verify: returns the grant of a token, or raises ProtocolError; None without authentication.
         report: called once for a session that an internal error ends, with its id and the error.
 

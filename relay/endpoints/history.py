@@ -138,8 +138,8 @@ class History:
             start = await self._resolve(query.request.cursor)
         elif query.request.since is not None:
             moment = query.request.since.at(now)
-            in_log = hub.log.reaches(moment)
-            start = hub.log.after_time(moment) if in_log else await self._readers.position_at(moment)
+            in_log = hub.log.covers(moment)
+            start = hub.log.position_at(moment) if in_log else await self._readers.position_at(moment)
         else:
             start = await self._readers.position_at(0)
         if query.newest_first:
@@ -162,7 +162,7 @@ class History:
         if cursor.epoch != self._hub.epoch:
             raise ProtocolError(ErrorCode.BAD_CURSOR, f"cursor {cursor} belongs to another stream")
         if cursor.sequence <= self._hub.log.head:
-            valid = self._hub.sessions.knows(cursor)
+            valid = self._hub.sessions.check_cursor(cursor)
             if valid is None:
                 valid = not await self._readers.is_stale_cursor(cursor, {})
             if not valid:

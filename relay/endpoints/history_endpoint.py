@@ -10,7 +10,7 @@ from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.endpoints.history import History, Query, parse
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_errors import (
@@ -95,7 +95,7 @@ class HistoryEndpoint:
             ) from None
         except Exception as error:
             self._connections.record_request_error("a request for /events", error)
-            raise ProtocolError(ErrorCode.INTERNAL, REASON) from None
+            raise ProtocolError(ErrorCode.INTERNAL, INTERNAL_ERROR_REASON) from None
 
     def _client_key(self, scope: Scope, grant: Grant) -> str:
         """Return the key that a client's concurrent pages are counted by: token subject or address."""

@@ -293,7 +293,7 @@ class ReplayReaders:
         else:
             assert request.since is not None
             position = await self.position_at(request.since.at(self._clock()))
-        self._hub.sessions.located(session, request, position, self._clock())
+        self._hub.sessions.start_located(session, request, position, self._clock())
 
     async def _stream_info(self) -> dict[str, Any]:
         info = (

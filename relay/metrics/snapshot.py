@@ -132,7 +132,7 @@ def read_snapshot(
         "auth_failures": _known(failures, get_args(TokenFault)),
         "rejected": _known(admission.rejected, tuple(Limit)),
         "internal_errors": dict(stats.errors),
-        "event_age_outliers": dict(stats.odd_ages),
+        "event_age_outliers": dict(stats.age_outliers),
     }
     distributions = {
         "delivery_delay_seconds": _distribution(stats.delay),

@@ -58,7 +58,7 @@ class FlushLoop:
 
     async def _wait_for_request(self) -> bool:
         """Wait until the fan-out requests a flush; return False if a delayed flush is due first."""
-        if not self._flush_requested.is_set() and (until := self._fanout.held_until()) is not None:
+        if not self._flush_requested.is_set() and (until := self._fanout.next_due()) is not None:
             try:
                 async with asyncio.timeout(max(0.0, until - self._now())):
                     await self._flush_requested.wait()
@@ -70,7 +70,7 @@ class FlushLoop:
     async def _wait_for_pacer(self) -> None:
         """Wait until the pacer allows the next flush; serve clients that are behind meanwhile."""
         earliest = self._fanout.pacer.earliest()
-        while self._now() < earliest and self._fanout.serve_behind(self._now()):  # noqa: ASYNC110 - works between sleeps
+        while self._now() < earliest and self._fanout.catch_up(self._now()):  # noqa: ASYNC110 - works between sleeps
             await asyncio.sleep(0)  # serve a few clients per iteration of the event loop
         if (wait := earliest - self._now()) > 0:
             await asyncio.sleep(wait)

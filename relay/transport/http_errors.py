@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import CLOSE_CODES, ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value
-from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
 
 _CHUNK_BYTES: Final = 64 * 1024
@@ -60,7 +60,7 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
 
 async def handle_internal_error(request: Request, error: Exception) -> Response:
     """Answer a request that failed with an internal error; Starlette re-raises the error, so it is logged."""
-    return http_error_response(HTTPStatus.INTERNAL_SERVER_ERROR, REASON)
+    return http_error_response(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR_REASON)
 
 
 def error_response(error: ProtocolError, status: int | None = None) -> Response:

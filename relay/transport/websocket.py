@@ -24,7 +24,7 @@ from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorC
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import socket_peer
 from tickertape.relay.transport.connections import (
@@ -253,9 +253,9 @@ class Connection(asyncio.Protocol):
         self._connections.record_request_error("a handshake", error)
         try:
             if self._conn.state is CONNECTING:
-                self._reject(rejection_response(ProtocolError(ErrorCode.INTERNAL, REASON)))
+                self._reject(rejection_response(ProtocolError(ErrorCode.INTERNAL, INTERNAL_ERROR_REASON)))
             elif self._conn.state is OPEN:
-                self._conn.send_close(CloseCode.INTERNAL_ERROR, REASON)
+                self._conn.send_close(CloseCode.INTERNAL_ERROR, INTERNAL_ERROR_REASON)
                 self._send_own()
         finally:
             self._end()

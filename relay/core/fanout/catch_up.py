@@ -33,13 +33,13 @@ CATCH_UP_BYTES: Final = 60 * 1024
 CATCH_UP_EVENTS: Final = 1_000
 """Maximum number of events in one catch-up batch."""
 
-BLOCK: Final = 128
+BLOCK_SEQUENCES: Final = 128
 """Sequences in a block, which members share while they catch up; about as large as a catch-up batch."""
 
 MAX_BLOCKS: Final = 32
 """Maximum number of blocks that one feed caches, from one heartbeat to the next."""
 
-_DENSE: Final = BLOCK // 4
+_DENSE: Final = BLOCK_SEQUENCES // 4
 """Number of events in a block above which sharing it is worthwhile."""
 
 
@@ -105,7 +105,7 @@ class CatchUp:
         return member.feed is not None and member.cursor < member.feed.position(self._log.head)
 
     @property
-    def held(self) -> int:
+    def paced(self) -> int:
         """Number of members held back only by their own rate limit."""
         return sum(self.can_advance(member) for member in list(self._paced))
 
@@ -114,11 +114,11 @@ class CatchUp:
         """Number of members with a rate limit of their own that are at the position of their feed."""
         return sum(not self.can_advance(member) for member in list(self._paced))
 
-    def next_at(self) -> float | None:
+    def next_due(self) -> float | None:
         """Return when a rate limit allows the next batch, UNIX seconds; None if no member is held back."""
         return min((at for member, at in self._paced.items() if self.can_advance(member)), default=None)
 
-    def serve(self, epoch: str, now: float) -> bool:
+    def serve_turns(self, epoch: str, now: float) -> bool:
         """Give a bounded number of members their turn.
 
         Args:
@@ -183,10 +183,11 @@ class CatchUp:
         return False
 
     def _source(self, member: Member, feed: Feed) -> tuple[EventLog, GapReason] | None:
-        """Return the source of a member's next batch, and the gap reason for events before that source.
+        """Return the source of a member's next batch.
 
         Returns:
-            The log, or a replay chunk; None if the member has to wait for a chunk.
+            The log or a replay chunk, and the gap reason for events before it; None if the member has to wait
+            for a chunk.
         """
         log = self._log
         position = member.cursor
@@ -274,7 +275,7 @@ def next_batch(
     if member.bucket is not None:
         found, reached = log.select(event_filter, start, upto, member.bucket.available, CATCH_UP_BYTES)
         return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
-    if feed.members > 1 and feed.dense and (end := (start // BLOCK + 1) * BLOCK) <= upto:
+    if feed.members > 1 and feed.dense and (end := (start // BLOCK_SEQUENCES + 1) * BLOCK_SEQUENCES) <= upto:
         return _block(feed, log, epoch, start, end)
     found, reached = log.select(event_filter, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
     return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
@@ -282,10 +283,10 @@ def next_batch(
 
 def _block(feed: Feed, log: EventLog, epoch: str, start: int, end: int) -> Batch:
     """Build the batch up to the end of a block; members at the start of the block share it."""
-    complete = end - start == BLOCK
+    complete = end - start == BLOCK_SEQUENCES
     if complete and (cached := feed.blocks.get(start)) is not None:
         return cached
-    found, reached = log.select(feed.filter, start, end, BLOCK, CATCH_UP_BYTES)
+    found, reached = log.select(feed.filter, start, end, BLOCK_SEQUENCES, CATCH_UP_BYTES)
     batch = Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
     if complete and reached == end:
         feed.dense = len(found) >= _DENSE

@@ -10,7 +10,7 @@ Invariants:
 4. An exception raised on behalf of a member fails that member; one raised while a batch is built fails the
    live members of the feed. All other feeds are served.
 
-The caller flushes when ``wake`` requests it, not before ``pacer.earliest()``, and at ``held_until()``.
+The caller flushes when ``wake`` requests it, not before ``pacer.earliest()``, and at ``next_due()``.
 """
 
 from collections.abc import Callable, Sized
@@ -61,7 +61,7 @@ class Fanout:
         self.pacer = FlushPacer()
         self.replay_cache: ReplayCache[Member] = ReplayCache(fetch)
         self._index = FeedIndex()
-        self._behind = CatchUp(log, snapshot, self.replay_cache, max_catch_up, self._deliver, self.start)
+        self._catch_up = CatchUp(log, snapshot, self.replay_cache, max_catch_up, self._deliver, self.start)
         self._log = log
         self._stats = stats
         self._wake = wake
@@ -72,7 +72,7 @@ class Fanout:
         self._dirty: list[Feed] = []  # feeds with pending events
 
     def __repr__(self) -> str:
-        return f"Fanout({len(self.feeds)} feeds, {len(self._dirty)} dirty, {self._behind!r})"
+        return f"Fanout({len(self.feeds)} feeds, {len(self._dirty)} dirty, {self._catch_up!r})"
 
     @property
     def feeds(self) -> dict[FeedKey, Feed]:
@@ -121,12 +121,12 @@ class Fanout:
         for feed in self.feeds.values():
             feed.reset()
         self._dirty.clear()
-        if self._behind.resume(self.replay_cache.clear()):
+        if self._catch_up.resume(self.replay_cache.clear()):
             self._request_flush()
 
     def add_chunk(self, number: int, chunk: EventLog) -> None:
         """Add a replay chunk, and queue the members that waited for it."""
-        if self._behind.resume(self.replay_cache.add(number, chunk)):
+        if self._catch_up.resume(self.replay_cache.add(number, chunk)):
             self._request_flush()
 
     # Members.
@@ -161,6 +161,7 @@ class Fanout:
         feed = self._index.feed(key, event_filter, now)
         feed.members += 1
         member.feed = feed
+        # Members in mode complete drop nothing and progress at different speeds, so each has a bucket.
         if mode != "complete" or rate == 0:
             member.bucket = None
         elif member.bucket is None or member.bucket.rate != rate:
@@ -190,7 +191,7 @@ class Fanout:
             member.reached_head = True
         if at_head and member.bucket is None:
             feed.join(member)
-        elif self._behind.add(member):
+        elif self._catch_up.add(member):
             self._request_flush()
 
     def pause(self, member: Member) -> None:
@@ -204,7 +205,7 @@ class Fanout:
         self.start(member)
 
     def _stall(self, member: Member) -> None:
-        self._behind.remove(member)
+        self._catch_up.remove(member)
         feed = member.feed
         if feed is not None and feed.leave(member):
             member.cursor = feed.position(self._log.head)
@@ -213,12 +214,12 @@ class Fanout:
     def behind(self) -> int:
         """Number of members that lag behind the head of their feed."""
         # Copies, since an ASGI host may read this from another thread while members come and go.
-        return sum(feed.members - len(feed.live) for feed in list(self.feeds.values())) - self._behind.idle
+        return sum(feed.members - len(feed.live) for feed in list(self.feeds.values())) - self._catch_up.idle
 
     @property
     def paced(self) -> int:
         """Number of members held back only by their own rate limit."""
-        return self._behind.held
+        return self._catch_up.paced
 
     # Time.
 
@@ -236,21 +237,21 @@ class Fanout:
                 self._write_live(feed, batch, now)
             if feed.pending:
                 self._dirty.append(feed)
-        more_behind = self.serve_behind(now)
+        more_behind = self.catch_up(now)
         if more_behind or any(feed.held_until <= now for feed in self._dirty):
             self._request_flush()
 
-    def serve_behind(self, now: float) -> bool:
+    def catch_up(self, now: float) -> bool:
         """Let a bounded number of members behind catch up; return whether more can advance.
 
         This may also be called between two flushes.
         """
-        return self._behind.serve(self.epoch, now)
+        return self._catch_up.serve_turns(self.epoch, now)
 
-    def held_until(self) -> float | None:
+    def next_due(self) -> float | None:
         """Return when the next held feed or rate-limited member is due, UNIX seconds; None without one."""
         held = [feed.held_until for feed in self._dirty]
-        paced = self._behind.next_at()
+        paced = self._catch_up.next_due()
         return min(held if paced is None else [*held, paced], default=None)
 
     def heartbeat(self, now: float) -> None:
@@ -261,7 +262,7 @@ class Fanout:
             message = messages.heartbeat(self.cursor(feed.position(self._log.head)), time)
             for encoding, senders in feed.writers().items():
                 self._send(feed, senders, encoding.encode([message]))
-        for member in self._behind.members():  # a copy: a write may fill a socket and pause its member
+        for member in self._catch_up.members():  # a copy: a write may fill a socket and pause its member
             try:
                 message = messages.heartbeat(self.cursor(member.cursor), time)
                 member.send(member.encoding.encode([message]))
@@ -301,7 +302,7 @@ class Fanout:
 
     def _write_live(self, feed: Feed, batch: Batch, now: float) -> None:
         feed.cursor = batch.reached
-        feed.writing = True
+        feed.writing = True  # a member that pauses during the write stays at the batch, not at the log's head
         members = 0
         try:
             for encoding, senders in feed.writers().items():

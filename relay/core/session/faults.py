@@ -6,7 +6,7 @@ Code runs on behalf of a session in these places, and each is guarded at its out
   them, in ``relay/transport/websocket.py`` and ``relay/asgi/connection.py``, has guards of its own;
 - delivery to a feed (``Fanout.flush``, ``publish_missing``, ``heartbeat``): a failed write ends one session,
   a failure to build a batch ends the live members of the feed;
-- catching up (``Fanout.serve_behind``): the session whose turn it is;
+- catching up (``Fanout.catch_up``): the session whose turn it is;
 - timers (``Sessions.tick``: tokens, heartbeats; ``Connections.ping_batch``): one session each;
 - reading the stream (``relay/ingest/replay_readers.py``): the session to locate, or all sessions that wait
   for a replay chunk;
@@ -22,7 +22,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from tickertape.relay.core.fanout.feed import Member
 
-REASON: Final = "internal error of the relay"
+INTERNAL_ERROR_REASON: Final = "internal error of the relay"
 """Reason sent to the client; the details are in the relay's log, under the session id."""
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from tickertape.contracts.messages import Message, ProtocolError
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.fanout.fanout import Fanout
-from tickertape.relay.core.session.faults import REASON, contained
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON, contained
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, Link, Session, State, close_code
 from tickertape.relay.core.session.subscription import Request
 
@@ -106,7 +106,7 @@ class SessionRegistry:
             self._stats.errors["session"] += 1
             self._report(session.id, error)
         if not closing:
-            self.close(session, CloseCode.INTERNAL_ERROR, REASON)
+            self.close(session, CloseCode.INTERNAL_ERROR, INTERNAL_ERROR_REASON)
             return
         # The first error has been reported; nothing more can be done if the abort fails too.
         with contextlib.suppress(Exception):

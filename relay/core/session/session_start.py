@@ -27,7 +27,8 @@ class SessionStart:
         fanout: fan-out with the feeds.
         stats: statistics to update.
         registry: registry that writes to sessions.
-        locate: called with a session whose position only the stream knows; ``located`` is the answer.
+        locate: called with a session whose position only the stream knows; the caller answers with
+            ``start_located``.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SessionStart:
         request = session.request
         session.locating = None
         if request.cursor is not None:
-            known = self.knows(request.cursor)
+            known = self.check_cursor(request.cursor)
             if known is None:
                 self._locate(session, request)
             elif known:
@@ -65,14 +66,14 @@ class SessionStart:
                 self._begin_reset(session, request.cursor, now)
         elif request.since is not None:
             moment = request.since.at(now)
-            if self._request_position is not None and not self._log.reaches(moment):
+            if self._request_position is not None and not self._log.covers(moment):
                 self._locate(session, request)
             else:
-                self.begin(session, self._log.after_time(moment), now)
+                self.begin(session, self._log.position_at(moment), now)
         else:
             self.begin(session, default, now)
 
-    def knows(self, cursor: Cursor) -> bool | None:
+    def check_cursor(self, cursor: Cursor) -> bool | None:
         """Return whether a cursor points into the present stream; None if only the stream knows.
 
         A cursor with the time of its message belongs to a lost part of the stream if another message has that
@@ -95,7 +96,7 @@ class SessionStart:
         self._fanout.set_position(session, self._log.head)
         self._request_position(session)
 
-    def located(self, session: Session, request: Request, position: int | None, now: float) -> None:
+    def start_located(self, session: Session, request: Request, position: int | None, now: float) -> None:
         """Start a session at the position that was read from the stream.
 
         Args:

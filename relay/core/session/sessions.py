@@ -55,7 +55,7 @@ class Sessions(SessionRegistry):
         fanout: fan-out with the feeds.
         stats: statistics to update.
         locate: called with a session whose position only the stream knows: ``locating`` has a cursor ahead of
-            the relay, or a time before the log. The caller answers with ``located``.
+            the relay, or a time before the log. The caller answers with ``start_located``.
         verify: returns the grant of a token, or raises ProtocolError; None without authentication.
         report: called once for a session that an internal error ends, with its id and the error.
 
@@ -287,13 +287,13 @@ class Sessions(SessionRegistry):
                 self.notify(session, message)
 
     @contained
-    def located(self, session: Session, request: Request, position: int | None, now: float) -> None:
-        """Start a session at the position that was read from the stream; see ``SessionStart.located``."""
-        self._start.located(session, request, position, now)
+    def start_located(self, session: Session, request: Request, position: int | None, now: float) -> None:
+        """Start a session at the position read from the stream; see ``SessionStart.start_located``."""
+        self._start.start_located(session, request, position, now)
 
-    def knows(self, cursor: Cursor) -> bool | None:
-        """Return whether a cursor points into the present stream; see ``SessionStart.knows``."""
-        return self._start.knows(cursor)
+    def check_cursor(self, cursor: Cursor) -> bool | None:
+        """Return whether a cursor points into the present stream; see ``SessionStart.check_cursor``."""
+        return self._start.check_cursor(cursor)
 
     def cursors(self) -> list[tuple[Session, str]]:
         """Return all sessions that follow a feed, with their cursors."""

@@ -26,7 +26,7 @@ PAGES: Final = (
     "tickertape.relay.endpoints.history_endpoint:HistoryEndpoint.__call__",
 )
 IN_THE_PAST: Final = (
-    "tickertape.relay.core.session.session_start:SessionStart.located",
+    "tickertape.relay.core.session.session_start:SessionStart.start_located",
     "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
 )  # fmt: skip

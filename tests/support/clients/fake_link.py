@@ -210,13 +210,13 @@ class Stage:
         """Read stretches that are wanted from the stream; returns their numbers."""
         found: list[int] = []
         while len(found) < times and (wanted := self.hub.fanout.replay_cache.next_request()) is not None:
-            stretch = EventLog(CHUNK_SEQUENCES, 1 << 40)
-            stretch.reset(max(wanted.first - 1, self.first))
+            chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
+            chunk.reset(max(wanted.first - 1, self.first))
             for seq, subject, event, stored_ns in self.stored:
-                if stretch.floor < seq <= wanted.last:
-                    stretch.append(self.hub.make_record(seq, subject, event, stored_ns))
-            stretch.advance(min(wanted.last, self.hub.log.head))
-            self.hub.fanout.add_chunk(wanted.number, stretch)
+                if chunk.floor < seq <= wanted.last:
+                    chunk.append(self.hub.make_record(seq, subject, event, stored_ns))
+            chunk.advance(min(wanted.last, self.hub.log.head))
+            self.hub.fanout.add_chunk(wanted.number, chunk)
             found.append(wanted.number)
         return found
 

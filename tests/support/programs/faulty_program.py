@@ -38,7 +38,7 @@ PLACES: Final = (
     "tickertape.relay.asgi.connection:AsgiConnection._handle_message",
     "tickertape.relay.asgi.connection:AsgiConnection._send_outbox",
     "tickertape.relay.core.fanout.feed:Feed.take_batch",
-    "tickertape.relay.core.session.session_start:SessionStart.located",
+    "tickertape.relay.core.session.session_start:SessionStart.start_located",
     "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
     "tickertape.relay.endpoints.history:History.page",

@@ -13,7 +13,7 @@ from tickertape.relay.asgi.app import _path_below_mount
 from tickertape.relay.asgi.connection import TEXT, AsgiConnection
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
-from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.transport.connections import BUFFER_HIGH, BUFFER_LOW, Connections
 
 from tests.support.clients.fake_link import Stage
@@ -212,7 +212,7 @@ def test_a_fault_of_ours_ends_one_session(
         (fault,) = [record for record in caplog.records if record.exc_info]
         assert vars(fault)["session"] == session
         assert server.messages()[-1]["code"] == 1011
-        assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": REASON}
+        assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": INTERNAL_ERROR_REASON}
         server.hang_up()
         await serving
 

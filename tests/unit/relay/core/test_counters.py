@@ -55,7 +55,7 @@ def test_an_age_that_cannot_be_right_is_counted_apart(
     """It does not weigh in the sum."""
     stats = Stats()
     stats.observe_age(seconds, 2)
-    assert (sum(stats.age.counts), stats.odd_ages) == (observed, {"past": past, "future": future})
+    assert (sum(stats.age.counts), stats.age_outliers) == (observed, {"past": past, "future": future})
     assert stats.age.total <= 2 * MAX_AGE
 
 

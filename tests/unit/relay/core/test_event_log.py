@@ -39,7 +39,7 @@ def test_a_new_log_is_empty() -> None:
     log = filled(at=41)
     assert (len(log), log.bytes, log.floor, log.head) == (0, 0, 41, 41)
     assert log.select(ALL, 41, 41, 10, 10) == ([], 41)
-    assert log.after_time(0.0) == 41
+    assert log.position_at(0.0) == 41
 
 
 @given(
@@ -163,14 +163,14 @@ def test_a_time_is_a_place(moment: float, cursor: int) -> None:
     log = EventLog(10, 1000)
     for seq, stored in ((1, 1.0), (3, 2.0), (4, 2.0), (5, 5.0)):
         log.append(record(seq, stored=stored))
-    assert log.after_time(moment) == cursor
+    assert log.position_at(moment) == cursor
 
 
 @pytest.mark.parametrize(("moment", "reaches"), [(2.5, False), (3.0, False), (3.1, True), (99.0, True)])
 def test_it_knows_from_when_on_it_has_everything(moment: float, reaches: bool) -> None:
     """From after its oldest event on; another one of that very moment may have left."""
-    assert filled(1, 2, 3, 4, max_events=2).reaches(moment) is reaches
-    assert not filled().reaches(moment), "an empty log tells nothing of the past"
+    assert filled(1, 2, 3, 4, max_events=2).covers(moment) is reaches
+    assert not filled().covers(moment), "an empty log tells nothing of the past"
 
 
 def test_one_record_comes_even_when_it_is_too_large() -> None:
@@ -242,10 +242,10 @@ class LogMachine(RuleBasedStateMachine):
         self.model.head = max(seq, self.model.head)
 
     @rule(step=st.integers(1, 4))
-    def hole(self, step: int) -> None:
+    def missing_range(self, step: int) -> None:
         """Events are gone before they came."""
-        hole = self.log.append_missing(self.model.head + step)
-        assert hole == (self.model.head, self.model.head + step)
+        missing_range = self.log.append_missing(self.model.head + step)
+        assert missing_range == (self.model.head, self.model.head + step)
         self.model.head += step
 
     @precondition(lambda self: self.warm and self.model.floor == self.older)
@@ -298,7 +298,7 @@ class LogMachine(RuleBasedStateMachine):
     def after_time(self, moment: int) -> None:
         """Reading on from a time's place misses nothing that was stored since, and repeats nothing older."""
         at = float(self.model.floor + moment)
-        place = self.log.after_time(at)
+        place = self.log.position_at(at)
         assert self.model.floor <= place <= self.model.head
         assert [r for r in self.model.records if r.seq > place] == [
             r for r in self.model.records if r.stored_ns >= at * 1e9
@@ -313,7 +313,7 @@ class LogMachine(RuleBasedStateMachine):
         assert (self.log.floor, self.log.head) == (self.model.floor, self.model.head)
         assert len(self.log) == len(self.model.records) <= self.log.max_events
         assert self.log.bytes == sum(len(r.encoded) for r in self.model.records) <= self.log.max_bytes
-        assert all(hole.end > self.log.floor for hole in self.log.missing_ranges)
+        assert all(missing_range.end > self.log.floor for missing_range in self.log.missing_ranges)
 
 
 TestLogMachine = LogMachine.TestCase
@@ -324,14 +324,18 @@ TestLogMachine.settings = settings(max_examples=100, stateful_step_count=40, dea
 def test_a_hole_is_found_from_every_place_before_its_end(steps: list[int], after: int, span: int) -> None:
     """It is the first one that a reader between two places meets."""
     log = EventLog(1000, 10**6)
-    holes: list[MissingRange] = []
+    missing_ranges: list[MissingRange] = []
     for index, step in enumerate(steps):
         if index % 2:
-            holes.append(log.append_missing(log.head + step))
+            missing_ranges.append(log.append_missing(log.head + step))
         else:
             log.append(record(log.head + step))
     upto = after + span
-    meets = [hole for hole in holes if hole.end > after and hole.start < upto]
+    meets = [
+        missing_range
+        for missing_range in missing_ranges
+        if missing_range.end > after and missing_range.start < upto
+    ]
     assert log.next_missing_range(after, upto) == (meets[0] if meets else None)
 
 

@@ -308,7 +308,7 @@ class TestRate:
         for seq in range(2, 42):
             stage.log(seq)
             stage.flush(after=0.002)
-        held = stage.hub.fanout.held_until()
+        held = stage.hub.fanout.next_due()
         assert held is not None
         assert held - stage.now <= 0.1
         stage.now = held
@@ -317,7 +317,7 @@ class TestRate:
         assert all(message.type == "gap" for message in messages)
         assert sum(gap[2] or 0 for gap in gaps(messages)) == 40
         assert len(messages) == 1
-        assert stage.hub.fanout.held_until() is None
+        assert stage.hub.fanout.next_due() is None
 
     def test_catching_up_is_paced_by_the_socket(self) -> None:
         """Not by the rate."""
@@ -407,7 +407,7 @@ class TestLatest:
         for seq in range(1, 1001):
             stage.log(seq, source=f"s{seq % 2}")
             stage.flush(after=0.005)
-        stage.now = stage.hub.fanout.held_until() or 0.0
+        stage.now = stage.hub.fanout.next_due() or 0.0
         stage.flush()
         messages = link.read()
         assert 5 <= len(messages) <= 7
@@ -427,7 +427,7 @@ class TestLatest:
         stage.log(2)
         stage.settle()
         assert link.read() == []
-        held = stage.hub.fanout.held_until()
+        held = stage.hub.fanout.next_due()
         assert held == pytest.approx(stage.now + 0.2)
         stage.now += 0.2
         stage.flush()

@@ -21,7 +21,7 @@ COMPLETE = Request(mode="complete")
 def run(here: Stage, link: FakeLink, seconds: float) -> list[int]:
     """Flush whenever the fan-out asks for it, for so long; what was delivered."""
     end = here.now + seconds
-    while (at := here.hub.fanout.held_until()) is not None and at <= end:
+    while (at := here.hub.fanout.next_due()) is not None and at <= end:
         here.flush(max(0.0, at - here.now))
     here.flush(end - here.now)
     messages = link.read()
@@ -40,7 +40,7 @@ def test_it_gets_a_burst_and_then_its_rate() -> None:
     second = run(here, link, 1.0)
     assert len(second) in (9, 10)  # a turn may come a hair before its token
     assert second + run(here, link, 1.7) == list(range(11, 36))
-    assert here.hub.fanout.held_until() is None
+    assert here.hub.fanout.next_due() is None
     assert here.hub.fanout.behind == 0
 
 
@@ -105,7 +105,7 @@ def test_a_full_socket_stops_it_and_room_lets_it_go_on() -> None:
     here.hub.sessions.remove(session)
     here.flush(5.0)
     assert link.read() == []
-    assert here.hub.fanout.held_until() is None
+    assert here.hub.fanout.next_due() is None
 
 
 def test_it_is_woken_by_what_it_wants() -> None:
@@ -135,7 +135,7 @@ def test_it_is_told_where_it_stands() -> None:
     here.flush()
     here.tick()
     assert [message.cursor for message in only(link.read(), Heartbeat)] == ["e-5"]
-    at = here.hub.fanout.held_until()
+    at = here.hub.fanout.next_due()
     assert at is not None
     assert at - here.now == pytest.approx(max(PACED_INTERVAL, 1 / 5.0))
     assert here.hub.fanout.behind == 1

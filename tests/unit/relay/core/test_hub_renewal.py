@@ -151,7 +151,7 @@ def test_it_reaches_a_session_whose_place_is_asked_for() -> None:
     assert link.kinds() == ["welcome"]
     request = session.locating
     assert request is not None
-    here.hub.sessions.located(session, request, 3, here.now)
+    here.hub.sessions.start_located(session, request, 3, here.now)
     told = only(link.read(), Subscribed)
     assert (told[0].subjects, told[0].cursor) == (["log.error.>"], "e-3")
 

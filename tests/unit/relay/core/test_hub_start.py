@@ -210,7 +210,7 @@ class TestAhead:
         assert link.kinds() == ["welcome"]
         assert stage.asked == [session]
         assert session.locating is not None
-        stage.hub.sessions.located(session, session.locating, 8, NOW)
+        stage.hub.sessions.start_located(session, session.locating, 8, NOW)
         messages = link.read()
         (subscribed,) = only(messages, Subscribed)
         assert (subscribed.cursor, subscribed.resumed) == ("e-8", True)
@@ -230,7 +230,7 @@ class TestAhead:
         stage.settle()
         woken = stage.woken
         assert session.locating is not None
-        stage.hub.sessions.located(session, session.locating, 8, NOW)
+        stage.hub.sessions.start_located(session, session.locating, 8, NOW)
         assert stage.woken == woken
         stage.flush()
         stage.hub.tick(NOW + 1)
@@ -241,7 +241,7 @@ class TestAhead:
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         assert session.locating is not None
-        stage.hub.sessions.located(session, session.locating, 8, NOW)
+        stage.hub.sessions.start_located(session, session.locating, 8, NOW)
         stage.hub.tick(NOW + 1)
         assert only(link.read(), Heartbeat)[0].cursor == "e-8"
 
@@ -251,7 +251,7 @@ class TestAhead:
         stage.status(1)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         assert session.locating is not None
-        stage.hub.sessions.located(session, session.locating, None, NOW)
+        stage.hub.sessions.start_located(session, session.locating, None, NOW)
         stage.log(2)
         stage.settle()
         messages = link.read()
@@ -274,8 +274,8 @@ class TestAhead:
         else:
             stage.hub.sessions.close(session, CloseCode.GOING_AWAY, "the relay shuts down")
         feeds, written = dict(stage.hub.fanout.feeds), len(link.sent)
-        stage.hub.sessions.located(session, request, 8, NOW)
-        stage.hub.sessions.located(session, request, None, NOW)
+        stage.hub.sessions.start_located(session, request, 8, NOW)
+        stage.hub.sessions.start_located(session, request, None, NOW)
         assert stage.hub.fanout.feeds == feeds
         assert len(link.sent) == written
 
@@ -288,7 +288,7 @@ class TestAhead:
         stage.hub.sessions.pause(session)
         stage.hub.sessions.resume(session)
         stage.hub.sessions.pause(session)
-        stage.hub.sessions.located(session, request, 6, NOW)
+        stage.hub.sessions.start_located(session, request, 6, NOW)
         for seq in (6, 7):
             stage.log(seq)
         stage.settle()
@@ -316,7 +316,7 @@ class TestAhead:
         stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), nanoseconds(NOW))
         ahead, session = stage.follow(Request(cursor=Cursor("e", 106)))
         assert session.locating is not None
-        stage.hub.sessions.located(session, session.locating, 106, NOW)
+        stage.hub.sessions.start_located(session, session.locating, 106, NOW)
         stage.say(session, type="subscribe")
         assert shown(ahead.read()) == [105]
         late, _ = stage.open()
@@ -347,7 +347,7 @@ class TestSince:
         link, session = stage.follow(Request(mode="complete", since=Since(moment=NOW + 2.5)))
         assert stage.asked == [session]
         assert session.locating is not None
-        stage.hub.sessions.located(session, session.locating, place, stage.now)
+        stage.hub.sessions.start_located(session, session.locating, place, stage.now)
         stage.settle()
         stage.read()
         stage.settle()

@@ -258,8 +258,8 @@ class TestStream:
         stage.hub.sessions.remove(session)
         stage.settle()
         woken = stage.woken
-        stretch = EventLog(CHUNK_SEQUENCES, 1 << 40)
-        stage.hub.fanout.add_chunk(wanted.number, stretch)
+        chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
+        stage.hub.fanout.add_chunk(wanted.number, chunk)
         assert stage.woken == woken
 
 

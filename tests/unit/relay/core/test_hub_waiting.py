@@ -22,7 +22,7 @@ def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
     assert session.locating is not None
-    stage.hub.sessions.located(session, session.locating, 50, stage.now)
+    stage.hub.sessions.start_located(session, session.locating, 50, stage.now)
     beats(stage, 20)
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
 

@@ -317,7 +317,7 @@ class Law(RuleBasedStateMachine):
             session = self.asked.pop()
             assert session.locating is not None
             disproved = gone or (other and cursor.sequence in self.stored)
-            self.hub.sessions.located(
+            self.hub.sessions.start_located(
                 session, session.locating, None if disproved else cursor.sequence, self.now
             )
         if client.closed is None and (gone or (other and cursor.sequence in self.stored)):
@@ -332,18 +332,18 @@ class Law(RuleBasedStateMachine):
             wanted = self.hub.fanout.replay_cache.next_request()
             if wanted is None:
                 return
-            stretch = EventLog(CHUNK_SEQUENCES, 1 << 40)
-            stretch.reset(max(wanted.first - 1, self.first))
+            chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
+            chunk.reset(max(wanted.first - 1, self.first))
             last = min(wanted.last, self.hub.log.head)
-            there = sorted(seq for seq in self.stored if stretch.floor < seq <= last)
+            there = sorted(seq for seq in self.stored if chunk.floor < seq <= last)
             records = [
                 self.hub.make_record(seq, subject, self.event(seq, subject), self.stored[seq])
                 for seq, subject in self.published
                 if seq in there
             ]
-            stretch.fill(records, missing_ranges(stretch.floor + 1, last, there))
-            stretch.advance(last)
-            self.hub.fanout.add_chunk(wanted.number, stretch)
+            chunk.fill(records, missing_ranges(chunk.floor + 1, last, there))
+            chunk.advance(last)
+            self.hub.fanout.add_chunk(wanted.number, chunk)
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:
@@ -543,9 +543,9 @@ class Law(RuleBasedStateMachine):
             assert session.state is State.FOLLOWING
             assert session.feed is not None
             at_head = session in session.feed.live
-            catching = session in self.hub.fanout._behind._ready
+            catching = session in self.hub.fanout._catch_up._ready
             waiting = session in self.hub.fanout.replay_cache
-            paced = session in self.hub.fanout._behind._paced
+            paced = session in self.hub.fanout._catch_up._paced
             assert at_head + catching + waiting + paced + (not session.writable) == 1
             assert not (at_head and session.bucket is not None), (
                 "a pace of its own is for one who walks alone"

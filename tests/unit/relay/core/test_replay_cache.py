@@ -26,10 +26,10 @@ class Shelf:
 
     def load(self, number: int, size: int = 10, head: int | None = None) -> list[object]:
         """A stretch with one event of a size comes."""
-        return self.replay_cache.add(number, stretch(number, size, head))
+        return self.replay_cache.add(number, chunk(number, size, head))
 
 
-def stretch(number: int, size: int = 10, head: int | None = None) -> EventLog:
+def chunk(number: int, size: int = 10, head: int | None = None) -> EventLog:
     """A stretch as a reader makes it."""
     made = EventLog(CHUNK_SEQUENCES, 1 << 40)
     made.reset(number * CHUNK_SEQUENCES)

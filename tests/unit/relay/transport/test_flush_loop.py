@@ -38,14 +38,14 @@ class FakeFanout:
         self.flushes.append(now)
         self.held = None
 
-    def held_until(self) -> float | None:
+    def next_due(self) -> float | None:
         """When one is due."""
-        self._raise("held_until")
+        self._raise("next_due")
         return self.held
 
-    def serve_behind(self, now: float) -> bool:
+    def catch_up(self, now: float) -> bool:
         """Whether there is more to do."""
-        self._raise("serve_behind")
+        self._raise("catch_up")
         return self.behind
 
 
@@ -120,7 +120,7 @@ def test_what_is_held_back_is_flushed_when_it_is_due() -> None:
     play(part)
 
 
-@pytest.mark.parametrize("place", ["flush", "held_until", "serve_behind", "busy"])
+@pytest.mark.parametrize("place", ["flush", "next_due", "catch_up", "busy"])
 def test_a_fault_does_not_end_it(
     place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,7 +78,7 @@ def test_before_the_memory_the_stream_is_asked() -> None:
     link, session = stage.open(Request(cursor=asked))
     assert stage.asked == [session]
     assert link.kinds() == ["welcome"]
-    stage.hub.sessions.located(session, session.request, 1, stage.now)
+    stage.hub.sessions.start_located(session, session.request, 1, stage.now)
     assert cursors(link)[-1] == asked, "its own, with the time that the relay does not know"
     assert link.kinds() == ["subscribed"]
 

@@ -12,7 +12,7 @@ from tickertape.relay.core.fanout.batch import Batch
 from tickertape.relay.core.fanout.feed import Feed
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
-from tickertape.relay.core.session.faults import REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.session_start import SessionStart
 from tickertape.relay.core.session.subscription import Request, Since
@@ -71,7 +71,7 @@ class Scene:
             (self.victim.id, InjectedError)
         ]
         assert self.victim.state is State.CLOSING
-        assert self.link.aborted or self.link.closed == (CloseCode.INTERNAL_ERROR, REASON)
+        assert self.link.aborted or self.link.closed == (CloseCode.INTERNAL_ERROR, INTERNAL_ERROR_REASON)
         hub = self.stage.hub
         assert hub.stats.errors == {"session": 1, "request": 0}
         assert list(hub.sessions) == [self.neighbours]
@@ -119,7 +119,7 @@ def encoding_of_a_unit(scene: Scene) -> None:
     scene.stage.say(scene.neighbours, type="subscribe")
 
 
-def hole(scene: Scene) -> None:
+def missing_range(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
     scene.stage.hub.fanout.publish_missing(5, scene.stage.now)
@@ -276,7 +276,7 @@ def answer_of_the_stream(scene: Scene) -> None:
     scene.enter(Request(level=LEVEL, since=Since()))
     assert scene.victim.locating is not None
     scene.break_for_victim(SessionStart, "begin")
-    scene.stage.hub.sessions.located(scene.victim, scene.victim.locating, 0, scene.stage.now)
+    scene.stage.hub.sessions.start_located(scene.victim, scene.victim.locating, 0, scene.stage.now)
 
 
 def stretch_of_the_stream(scene: Scene) -> None:
@@ -304,7 +304,7 @@ def once(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PLACES: Final = (
-    write_of_a_unit, making_of_a_unit, encoding_of_a_unit, hole, hole_with_events_pending, heartbeat,
+    write_of_a_unit, making_of_a_unit, encoding_of_a_unit, missing_range, hole_with_events_pending, heartbeat,
     heartbeat_behind, heartbeat_without_a_place, catching_up, write_while_catching_up, end_of_a_token,
     revoked_tokens, welcome, start, attachment, message, answer_to_a_message, refusal, pause, resume,
     disconnection, farewell, end_of_the_link, upstream, another_stream, states_of_another_stream,
