@@ -6,7 +6,7 @@ from typing import Final
 
 
 class Reconnect(StrEnum):
-    """How a client reconnects after a close."""
+    """Reconnect policy of a client after a close."""
 
     NEVER = "never"
     """Not at all: the same request would fail again."""

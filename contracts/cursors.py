@@ -10,7 +10,7 @@ _MAX_SEQUENCE: Final = 2**64 - 1
 
 
 class Cursor(NamedTuple):
-    """A position in the stream; opaque to clients.
+    """Position in the stream; opaque to clients.
 
     Attributes:
         epoch: identifies the stream; a stream that is deleted and recreated has another epoch.

@@ -14,7 +14,7 @@ _SNAPSHOT: Final = b'{"type":"snapshot","events":['
 
 
 class EncodedEvents(NamedTuple):
-    """An ``events`` message whose events are JSON already.
+    """Message ``events`` whose events are JSON already.
 
     Attributes:
         events: JSON from ``encode_event``, in stream order; at least one.
@@ -28,7 +28,7 @@ class EncodedEvents(NamedTuple):
 
 
 class EncodedSnapshot(NamedTuple):
-    """A ``snapshot`` message whose events are JSON already.
+    """Message ``snapshot`` whose events are JSON already.
 
     Attributes:
         events: JSON from ``encode_event``, in stream order.
@@ -43,7 +43,7 @@ Outgoing = Message | EncodedEvents | EncodedSnapshot
 
 
 class MessageParts(NamedTuple):
-    """The JSON of a message in parts, so that a transport copies each event only once.
+    """JSON of a message in parts, so that a transport copies each event only once.
 
     Attributes:
         head: text before the events; the complete message if it carries none.

@@ -278,7 +278,7 @@ STREAM_SUBJECTS: Final = tuple(
 
 
 class RejectionReason(StrEnum):
-    """Reason why an event was rejected; a label value of a metric, hence few."""
+    """Rule that a rejected event breaks; a label value of a metric, hence few."""
 
     TOO_LARGE = "too_large"
     """The payload exceeds ``MAX_EVENT_BYTES``."""
@@ -304,7 +304,7 @@ class RejectionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Result of validating an event that breaks the contract.
+    """Reason why an event breaks the contract.
 
     Attributes:
         reason: rule that the event breaks.
@@ -319,7 +319,7 @@ class Rejection:
 
 
 class Event(NamedTuple):
-    """An event that satisfies the contract.
+    """Event that satisfies the contract.
 
     Attributes:
         payload: JSON text as received, except for the spelling of a level.

@@ -49,13 +49,13 @@ RequestedCursor = Annotated[str, WithJsonSchema({"type": "string", "pattern": CU
 
 
 class Message(BaseModel):
-    """One text message, routed by ``type``."""
+    """Text message, routed by ``type``."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Auth(Message):
-    """Authenticates the session with a token, or renews its token."""
+    """Token that authenticates the session, or renews its authentication."""
 
     type: Literal["auth"]
     token: Annotated[str, Field(max_length=16_384)]
@@ -63,7 +63,7 @@ class Auth(Message):
 
 
 class Subscribe(Message):
-    """Replaces the session's filter; an omitted field takes its default."""
+    """New filter of the session; an omitted field takes its default."""
 
     type: Literal["subscribe"]
     subjects: list[str] | None = None
@@ -84,7 +84,7 @@ class Subscribe(Message):
 
 
 class Ping(Message):
-    """Asks for a ``pong`` with the same ``id``."""
+    """Request for a ``pong`` with the same ``id``."""
 
     type: Literal["ping"]
     id: str | int | None = None
@@ -100,7 +100,7 @@ _CLIENT: Final[dict[str, type[Auth] | type[Subscribe] | type[Ping]]] = {
 
 
 class ProtocolError(TickertapeError):
-    """A message or query of a client violates the protocol.
+    """Violation of the protocol by a client's message or query.
 
     Args:
         code: code of the ``error`` message.
@@ -206,7 +206,7 @@ class Welcome(Message):
 
 
 class Subscribed(Message):
-    """Confirms the filter in effect: at the start, after each ``subscribe``, and when a token is renewed."""
+    """Filter in effect; sent at the start, after each ``subscribe``, and when a token is renewed."""
 
     type: Literal["subscribed"]
     subjects: list[str]
@@ -226,7 +226,7 @@ class Subscribed(Message):
 
 
 class Item(Message):
-    """An event with its subject and sequence."""
+    """Event with its subject and sequence."""
 
     subject: str
     """Subject of the event, without the deployment's prefix."""
@@ -281,7 +281,7 @@ class Gap(Message):
 
 
 class Heartbeat(Message):
-    """Shows that the connection is alive while there are no events, and the position reached."""
+    """Sign that the connection is alive while there are no events, with the position reached."""
 
     type: Literal["heartbeat"]
     cursor: CursorText
@@ -301,7 +301,7 @@ class Upstream(Message):
 
 
 class TokenExpiring(Message):
-    """Warns that the token expires soon; send ``auth`` with a new one to keep the session."""
+    """Warning that the token expires soon; send ``auth`` with a new one to keep the session."""
 
     type: Literal["token_expiring"]
     expires_at: Timestamp
@@ -309,7 +309,7 @@ class TokenExpiring(Message):
 
 
 class Pong(Message):
-    """Answers a ``ping``."""
+    """Reply to a ``ping``."""
 
     type: Literal["pong"]
     id: str | int | None
@@ -317,7 +317,7 @@ class Pong(Message):
 
 
 class Error(Message):
-    """Rejects a message or query of the client; a ``bye`` follows unless the session can continue."""
+    """Rejection of a message or query of the client; a ``bye`` follows unless the session can continue."""
 
     type: Literal["error"]
     code: str

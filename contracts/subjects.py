@@ -39,7 +39,7 @@ _PLAIN_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 
 class SubjectError(TickertapeError, ValueError):
-    """A subject, token or pattern is illegal.
+    """Illegal subject, token or pattern.
 
     Args:
         text: the illegal subject, token or pattern.
@@ -57,12 +57,12 @@ class SubjectError(TickertapeError, ValueError):
 
 
 class IllegalSubject(SubjectError):
-    """A subject on which no event of any type is allowed, although a NATS server stores it."""
+    """Subject on which no event of any type is allowed, although a NATS server stores it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A parsed subject of the contract.
+    """Parsed subject of the contract.
 
     Attributes:
         event_type: type of the events on this subject.

@@ -156,7 +156,7 @@ def _close_codes() -> str:
         "  readonly name: string;",
         _doc("Short description, for logs and users.", "  "),
         "  readonly meaning: string;",
-        _doc("How a client reconnects.", "  "),
+        _doc("Reconnect policy of a client.", "  "),
         "  readonly reconnect: Reconnect;",
         _doc("HTTP status if the same condition rejects the handshake; null if it cannot.", "  "),
         "  readonly httpStatus: number | null;",

@@ -36,7 +36,7 @@ _MAX_DOUBLINGS: Final = 16
 
 @dataclass(slots=True)
 class InFlightEvent(Generic[FutureT]):
-    """An event that awaits acknowledgement.
+    """Event that awaits acknowledgement.
 
     Attributes:
         token: last token of the reply subject.
@@ -127,7 +127,7 @@ class AckWindow(Generic[FutureT]):
 
 
 class SendPacer:
-    """Limit on the send rate: JetStream's 'too many requests' concerns the stream, not a single event.
+    """Pacer of all sends: JetStream's 'too many requests' concerns the stream, not a single event.
 
     After a 'too many requests' nothing is sent for a while, then one burst per sweep. Each further one halves
     the burst and doubles the pause; each burst that is accepted undoes part of that, until sending is no

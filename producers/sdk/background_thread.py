@@ -82,7 +82,7 @@ class BackgroundThread:
         self._queue = queue
         self._poll_interval = poll_interval
         self._awake = False
-        self._reported_drops = 0  # events dropped by the queue that the publisher has been told to count
+        self._reported_drops = 0  # events dropped by the queue that the publisher has counted
         self._logged_at = -LOG_INTERVAL
         self._failed = 0  # events that failed, except those dropped for lack of capacity
         self._ending = False

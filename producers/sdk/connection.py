@@ -35,7 +35,7 @@ _log = logging.getLogger(LOGGER)
 
 
 class Connection:
-    """Connection with the arguments of ``Publisher``.
+    """Connection of a publisher to NATS, with the arguments of ``Publisher``.
 
     Attributes:
         client: NATS client; None until the first connection.

@@ -24,7 +24,7 @@ _log = logging.getLogger(LOGGER)
 
 
 class DropReport:
-    """Counters of one publisher; no clock: ``now`` is in seconds of any monotonic clock.
+    """Counters of a publisher's dropped events; no clock: ``now`` is in seconds of any monotonic clock.
 
     Args:
         name: name of the publisher; the source of its reports.

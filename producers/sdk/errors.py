@@ -6,7 +6,7 @@ from tickertape.errors import TickertapeError
 
 
 class InvalidEvent(TickertapeError, ValueError):
-    """An event breaks the contract and was not sent.
+    """Event that breaks the contract; it was not sent.
 
     Args:
         subject: subject of the event, without the deployment's prefix.
@@ -23,7 +23,7 @@ class InvalidEvent(TickertapeError, ValueError):
 
 
 class PublishError(TickertapeError):
-    """An event was not acknowledged; it may or may not be in the stream.
+    """Event that was not acknowledged; it may or may not be in the stream.
 
     Publishing it again with the same ``msg_id`` is safe within the stream's duplicate window.
 
@@ -44,7 +44,7 @@ class PublishError(TickertapeError):
 
 
 class PublishRejected(PublishError):
-    """JetStream replied with an error; the event is not in the stream.
+    """Event that JetStream rejected; it is not in the stream.
 
     Args:
         subject: subject of the event.
@@ -59,11 +59,11 @@ class PublishRejected(PublishError):
 
 
 class PublishDropped(PublishError):
-    """An event was dropped to admit a newer one; the policy is ``drop_oldest``."""
+    """Event that was dropped to admit a newer one; the policy is ``drop_oldest``."""
 
 
 class PublisherFull(PublishError):
-    """An event was not sent because the publisher is at capacity; the policy is ``raise``."""
+    """Event that was not sent because the publisher is at capacity; the policy is ``raise``."""
 
 
 def _hint(code: int) -> str:

@@ -18,7 +18,7 @@ from tickertape.producers.sdk.publish_ack import Ack
 
 
 class Handoff(NamedTuple):
-    """An event on its way to the publishing thread.
+    """Event on its way to the publishing thread.
 
     Attributes:
         subject: subject, without the deployment's prefix.

@@ -34,7 +34,7 @@ class Ack(NamedTuple):
 
 
 class TransientFailure(NamedTuple):
-    """A failure after which the event is resent.
+    """Failure after which the event is resent.
 
     Attributes:
         message: what happened.
@@ -48,7 +48,7 @@ class TransientFailure(NamedTuple):
 
 
 class PermanentFailure(NamedTuple):
-    """An error for which a resend is pointless.
+    """Error that a resend cannot fix.
 
     Attributes:
         code: JetStream's ``err_code``.

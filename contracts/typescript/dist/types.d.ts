@@ -137,7 +137,7 @@ export interface Grant {
     /** Log events per second in mode `live`; 0 means no limit. */
     rate: number;
 }
-/** An event with its subject and sequence. */
+/** Event with its subject and sequence. */
 export interface Item {
     /** Subject of the event, without the deployment's prefix. */
     subject: string;
@@ -154,13 +154,13 @@ export interface Limits {
     /** Maximum number of patterns in a filter. */
     max_subjects: number;
 }
-/** Authenticates the session with a token, or renews its token. */
+/** Token that authenticates the session, or renews its authentication. */
 export interface AuthMessage {
     type: "auth";
     /** JWT in compact serialization. */
     token: string;
 }
-/** Replaces the session's filter; an omitted field takes its default. */
+/** New filter of the session; an omitted field takes its default. */
 export interface SubscribeMessage {
     type: "subscribe";
     /** NATS patterns, at most 64. Default: every subject that the grant allows. */
@@ -183,7 +183,7 @@ export interface SubscribeMessage {
     /** Minimum milliseconds between two events of a subject in mode `latest`: 1 to 60000. Default: 1000. */
     interval_ms?: number | null;
 }
-/** Asks for a `pong` with the same `id`. */
+/** Request for a `pong` with the same `id`. */
 export interface PingMessage {
     type: "ping";
     /** Any value, to match the reply to the request. */
@@ -212,7 +212,7 @@ export interface WelcomeMessage {
     /** Expiry of the token; null if there is none. */
     expires_at: Timestamp | null;
 }
-/** Confirms the filter in effect: at the start, after each `subscribe`, and when a token is renewed. */
+/** Filter in effect; sent at the start, after each `subscribe`, and when a token is renewed. */
 export interface SubscribedMessage {
     type: "subscribed";
     /** Patterns in effect: the requested ones, restricted to the grant. */
@@ -271,7 +271,7 @@ export interface GapMessage {
      */
     reason: GapReason;
 }
-/** Shows that the connection is alive while there are no events, and the position reached. */
+/** Sign that the connection is alive while there are no events, with the position reached. */
 export interface HeartbeatMessage {
     type: "heartbeat";
     /** Position that the session has reached; send it back to resume here. */
@@ -287,19 +287,19 @@ export interface UpstreamMessage {
     /** Time at which this state began. */
     since: Timestamp;
 }
-/** Warns that the token expires soon; send `auth` with a new one to keep the session. */
+/** Warning that the token expires soon; send `auth` with a new one to keep the session. */
 export interface TokenExpiringMessage {
     type: "token_expiring";
     /** Expiry of the token; the relay then closes the session with code 4401. */
     expires_at: Timestamp;
 }
-/** Answers a `ping`. */
+/** Reply to a `ping`. */
 export interface PongMessage {
     type: "pong";
     /** `id` of the `ping`; null if it had none. */
     id: string | number | null;
 }
-/** Rejects a message or query of the client; a `bye` follows unless the session can continue. */
+/** Rejection of a message or query of the client; a `bye` follows unless the session can continue. */
 export interface ErrorMessage {
     type: "error";
     /** Machine-readable code, one of `ErrorCode`; later versions may add codes. */
@@ -323,14 +323,14 @@ export interface ByeMessage {
 }
 /** Message from a relay. Ignore unknown types and fields; later versions may add them. */
 export type RelayMessage = WelcomeMessage | SubscribedMessage | SnapshotMessage | EventsMessage | GapMessage | HeartbeatMessage | UpstreamMessage | TokenExpiringMessage | PongMessage | ErrorMessage | ByeMessage;
-/** How a client reconnects after a close. */
+/** Reconnect policy of a client after a close. */
 export type Reconnect = "never" | "backoff" | "after_retry_ms" | "new_token";
 /** Meaning of a close code, and the reaction of a client. */
 export interface CloseRule {
     readonly name: string;
     /** Short description, for logs and users. */
     readonly meaning: string;
-    /** How a client reconnects. */
+    /** Reconnect policy of a client. */
     readonly reconnect: Reconnect;
     /** HTTP status if the same condition rejects the handshake; null if it cannot. */
     readonly httpStatus: number | null;

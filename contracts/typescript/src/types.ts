@@ -193,7 +193,7 @@ export interface Grant {
   rate: number;
 }
 
-/** An event with its subject and sequence. */
+/** Event with its subject and sequence. */
 export interface Item {
   /** Subject of the event, without the deployment's prefix. */
   subject: string;
@@ -212,14 +212,14 @@ export interface Limits {
   max_subjects: number;
 }
 
-/** Authenticates the session with a token, or renews its token. */
+/** Token that authenticates the session, or renews its authentication. */
 export interface AuthMessage {
   type: "auth";
   /** JWT in compact serialization. */
   token: string;
 }
 
-/** Replaces the session's filter; an omitted field takes its default. */
+/** New filter of the session; an omitted field takes its default. */
 export interface SubscribeMessage {
   type: "subscribe";
   /** NATS patterns, at most 64. Default: every subject that the grant allows. */
@@ -243,7 +243,7 @@ export interface SubscribeMessage {
   interval_ms?: number | null;
 }
 
-/** Asks for a `pong` with the same `id`. */
+/** Request for a `pong` with the same `id`. */
 export interface PingMessage {
   type: "ping";
   /** Any value, to match the reply to the request. */
@@ -278,7 +278,7 @@ export interface WelcomeMessage {
   expires_at: Timestamp | null;
 }
 
-/** Confirms the filter in effect: at the start, after each `subscribe`, and when a token is renewed. */
+/** Filter in effect; sent at the start, after each `subscribe`, and when a token is renewed. */
 export interface SubscribedMessage {
   type: "subscribed";
   /** Patterns in effect: the requested ones, restricted to the grant. */
@@ -341,7 +341,7 @@ export interface GapMessage {
   reason: GapReason;
 }
 
-/** Shows that the connection is alive while there are no events, and the position reached. */
+/** Sign that the connection is alive while there are no events, with the position reached. */
 export interface HeartbeatMessage {
   type: "heartbeat";
   /** Position that the session has reached; send it back to resume here. */
@@ -359,21 +359,21 @@ export interface UpstreamMessage {
   since: Timestamp;
 }
 
-/** Warns that the token expires soon; send `auth` with a new one to keep the session. */
+/** Warning that the token expires soon; send `auth` with a new one to keep the session. */
 export interface TokenExpiringMessage {
   type: "token_expiring";
   /** Expiry of the token; the relay then closes the session with code 4401. */
   expires_at: Timestamp;
 }
 
-/** Answers a `ping`. */
+/** Reply to a `ping`. */
 export interface PongMessage {
   type: "pong";
   /** `id` of the `ping`; null if it had none. */
   id: string | number | null;
 }
 
-/** Rejects a message or query of the client; a `bye` follows unless the session can continue. */
+/** Rejection of a message or query of the client; a `bye` follows unless the session can continue. */
 export interface ErrorMessage {
   type: "error";
   /** Machine-readable code, one of `ErrorCode`; later versions may add codes. */
@@ -411,7 +411,7 @@ export type RelayMessage =
   | ErrorMessage
   | ByeMessage;
 
-/** How a client reconnects after a close. */
+/** Reconnect policy of a client after a close. */
 export type Reconnect =
   | "never"
   | "backoff"
@@ -423,7 +423,7 @@ export interface CloseRule {
   readonly name: string;
   /** Short description, for logs and users. */
   readonly meaning: string;
-  /** How a client reconnects. */
+  /** Reconnect policy of a client. */
   readonly reconnect: Reconnect;
   /** HTTP status if the same condition rejects the handshake; null if it cannot. */
   readonly httpStatus: number | null;
