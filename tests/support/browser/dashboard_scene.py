@@ -1,6 +1,6 @@
-"""A dashboard with everything on it at once: every status, every level, a gap, a traceback, components.
+"""A dashboard that shows everything: every status, every level, a gap, a traceback, components.
 
-For the tests that look at the page as a whole: its access, its keys, its pictures.
+For the tests of the whole page: accessibility, keyboard, screenshots.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ TRACE: Final = (
     "ConnectionRefusedError: [Errno 111] connect call failed ('10.20.0.7', 41205)"
 )
 RATE: Final = 20
-"""Log events a second that the page is given, so that a flood leaves a gap."""
+"""Log events per second that the page may receive, low enough for a flood to leave a gap."""
 
 FLOOD: Final = 200
 AGAIN_MS: Final = 2_000
@@ -38,13 +38,13 @@ LINES: Final = {
     "ERROR": "order 8f32 was not sent",
     "CRITICAL": "risk limit of account 7 is exceeded, trading stops",
 }
-"""One message for each level; the line with the traceback is the one of ERROR."""
+"""One message per level; the line with the traceback is the one of ERROR."""
 
 
 def change(
     gateway: str, previous: Status, current: Status, kind: str = "ctp", **metadata: Any
 ) -> GatewayStatusChange:
-    """A status change as the monitor tells it."""
+    """Return a status change as a monitor publishes it."""
     return GatewayStatusChange(
         gateway_id=gateway,
         gateway_type=kind,
@@ -55,7 +55,9 @@ def change(
 
 
 def gateways() -> list[EventModel]:
-    """Gateways in every status, one of them flapping, one silenced, one with many states; two components."""
+    """Return gateways in every status, one flapping, one silenced, one with many states, and two
+    components.
+    """
     up, down = Status.HEALTHY, Status.UNHEALTHY
     bad: dict[str, Any] = {
         "error": "connect call failed: connection refused",
@@ -83,13 +85,13 @@ def gateways() -> list[EventModel]:
 
 
 async def fill(desk: Desk) -> None:
-    """Flood the log until a gap tells of it, then publish a line of each level until it comes through."""
+    """Flood the log until a gap reports it, then publish a line of each level until it is displayed."""
     await asyncio.gather(*(desk.log(f"flood {number:03}") for number in range(FLOOD)))
     await expect(desk.page.locator('#feed .row[data-kind="gap"]').first).to_be_attached()
     for level, message in LINES.items():
         trace = {"exception": TRACE, "account": 7} if level == "ERROR" else {}
         event = log(message, level, "orders", **trace)
-        # The relay passes over the least levels first, until some of the rate is free again.
+        # The relay drops the lowest levels first, until the rate limit has capacity again.
         while True:
             await desk.publish(event)
             with suppress(TimeoutError):
@@ -99,7 +101,7 @@ async def fill(desk: Desk) -> None:
 
 @asynccontextmanager
 async def open_scene(server: NatsServer, folder: Path) -> AsyncIterator[Desk]:
-    """Open a page with all of it."""
+    """Open a page that shows all of this."""
     async with open_desk(server, folder, *gateways(), client_rate=RATE) as desk:
         await fill(desk)
         yield desk

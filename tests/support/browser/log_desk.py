@@ -1,4 +1,4 @@
-"""What the browser tests of the dashboard's log share."""
+"""Helpers for the browser tests of the dashboard's log."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from tests.support.browser.browser_desk import Desk
 
 
 def log(message: str, level: str = "INFO", source: str = "desk", **metadata: Any) -> SystemLog:
-    """A line of a log."""
+    """Return a log line."""
     fields = {"level": level, "message": message, "source": source, "metadata": metadata}
     return SystemLog.model_validate(fields)
 
 
 async def messages(desk: Desk, *wanted: str) -> None:
-    """Wait until these are the messages of all rows."""
+    """Wait until the rows have exactly these messages."""
     await expect(desk.page.locator("#feed .row .row-message")).to_have_text(list(wanted))
 
 
@@ -26,17 +26,17 @@ async def publish(desk: Desk, *events: SystemLog) -> None:
 
 
 async def query(desk: Desk) -> str:
-    """The query in the address bar."""
+    """Return the query in the address bar."""
     return str(await desk.page.evaluate("location.search"))
 
 
 async def count(desk: Desk, text: str) -> None:
-    """Wait for what is said of how many lines are shown."""
+    """Wait until the page reports this number of lines."""
     await expect(desk.page.locator("#log-counts")).to_have_text(text)
 
 
 async def copied_link(desk: Desk) -> str:
-    """What the open line's button for a link puts on the clipboard."""
+    """Return what the link button of the open line copies to the clipboard."""
     await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await desk.page.locator("#details-body").get_by_role("button", name="Copy link").click()
     await expect(desk.page.locator("#details-body").get_by_role("button", name="Copied")).to_be_visible()

@@ -1,6 +1,6 @@
-"""What an attacker does to a relay, and exactly what it gets: bytes over a socket, or a browser's messages.
+"""Attacks on a relay and the exact response: bytes over a socket, or messages of a browser.
 
-Nothing here is checked for being legal; most of it is not.
+Nothing here is validated; most of it is illegal.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ SOURCE: Final = "127.0.0.1"
 
 
 def claims(**more: Any) -> dict[str, Any]:
-    """Claims of a token that is good now; what is None is left out."""
+    """Return the claims of a valid token; claims that are None are omitted."""
     return forge.claims(**{"exp": int(time.time()) + 7_200, **more})
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, to the last byte before the relay closed the connection.
+    """An HTTP response, up to the last byte before the relay closed the connection.
 
     Attributes:
-        headers: by name in lower case.
+        headers: header values by name in lower case.
     """
 
     status: int
@@ -44,14 +44,14 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """What the body calls it; bodies of refusals are an object with ``code`` and ``message``."""
+        """``code`` of the body; rejections are objects with ``code`` and ``message``."""
         told = json.loads(self.body)
         assert set(told) == {"code", "message"}, told
         return str(told["code"])
 
     @property
     def message(self) -> str:
-        """What the body says about it."""
+        """``message`` of the body."""
         return str(json.loads(self.body)["message"])
 
 
@@ -64,7 +64,7 @@ def raw(relay: Relay, *requests: bytes, source: str = SOURCE) -> bytes:
 
 
 def read_all(link: socket.socket) -> bytes:
-    """Read until the relay closes, in whatever way."""
+    """Read until the relay closes the connection, by any means."""
     data = b""
     with contextlib.suppress(ConnectionError):
         while more := link.recv(65_536):
@@ -73,7 +73,7 @@ def read_all(link: socket.socket) -> bytes:
 
 
 def until(relay: Relay, request: bytes, mark: bytes, *, source: str = SOURCE) -> bytes:
-    """Send bytes, and read until something came; all that came."""
+    """Send bytes, and read until a pattern appears; return everything that was read."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE, source_address=(source, 0)) as link:
         link.sendall(request)
         data = b""
@@ -85,12 +85,12 @@ def until(relay: Relay, request: bytes, mark: bytes, *, source: str = SOURCE) ->
 
 
 def exchange(relay: Relay, request: bytes, *, source: str = SOURCE) -> Answer:
-    """Send one request; the one answer to it."""
+    """Send one request; return its only response."""
     return answer_of(raw(relay, request, source=source))
 
 
 def answer_of(data: bytes) -> Answer:
-    """Read an answer."""
+    """Parse a response."""
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in lines)}
@@ -98,13 +98,13 @@ def answer_of(data: bytes) -> Answer:
 
 
 def get(target: str, *headers: str, host: str = "127.0.0.1", method: str = "GET") -> bytes:
-    """Bytes of a request after whose answer the connection ends."""
+    """Return the bytes of a request after whose response the connection closes."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
 def upgrade(target: str = "/ws", *headers: str, host: str = "127.0.0.1") -> bytes:
-    """Bytes of an upgrade request, as a program sends it that offers no subprotocol."""
+    """Return the bytes of an upgrade request of a program that offers no subprotocol."""
     lines = [
         f"GET {target} HTTP/1.1",
         f"Host: {host}",
@@ -120,16 +120,16 @@ def upgrade(target: str = "/ws", *headers: str, host: str = "127.0.0.1") -> byte
 
 
 def bearer(token: str) -> str:
-    """The header that a program shows its token in."""
+    """Return the header in which a program sends its token."""
     return f"Authorization: Bearer {token}"
 
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What a browser was told on a connection, to its end.
+    """What a browser received on a connection, up to its close.
 
     Attributes:
-        messages: all of them, in order.
+        messages: all messages, in order.
         close: the close code.
     """
 
@@ -143,7 +143,7 @@ class Inside:
 
     @property
     def error(self) -> str:
-        """Code of the one error; it, ``bye`` with the close code, and the close are the end."""
+        """Code of the only error, which must be followed by ``bye`` with the close code, and the close."""
         error, bye = self.messages[-2:]
         assert self.kinds.count("error") == 1
         assert (error["type"], bye["type"], bye["code"]) == ("error", "bye", self.close)
@@ -160,16 +160,16 @@ async def browser(
     source: str = SOURCE,
     protocols: Sequence[str] = (SUBPROTOCOL,),
 ) -> Inside:
-    """Come as a browser, say something, and listen to the end.
+    """Connect like a browser, send messages, and read until the connection closes.
 
     Args:
-        relay: that is attacked.
-        say: messages to send at once; objects as JSON.
-        query: of the address.
-        token: offered as a subprotocol.
-        origin: of the page.
-        source: address to come from.
-        protocols: that are offered beside the token.
+        relay: relay under attack.
+        say: messages to send without waiting; objects are sent as JSON.
+        query: query of the URL.
+        token: token offered as a subprotocol.
+        origin: origin of the page.
+        source: source address.
+        protocols: subprotocols offered besides the token.
     """
     offered = [*protocols, *([] if token is None else [f"bearer.{token}"])]
     async with connect(
@@ -192,7 +192,7 @@ async def browser(
 
 
 def count(relay: Relay, name: str, **labels: str) -> int:
-    """Value of one of the relay's counters."""
+    """Return the value of one of the relay's counters."""
     with urlopen(f"{relay.ops_url}/metrics") as page:
         text = page.read().decode()
     for family in text_string_to_metric_families(text):

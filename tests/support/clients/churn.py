@@ -1,9 +1,9 @@
-"""Clients that come and go, each in one of the ways in which clients do.
+"""Clients that connect and disconnect, each in one of the ways in which clients do.
 
 Invariants:
 
-1. The ways take turns, so that two runs of as many connections make the same ones.
-2. ``run`` returns when every connection that it made has ended.
+1. The ways take turns, so that two runs with the same number of connections make the same ones.
+2. ``run`` returns when every connection has ended.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ from tests.support.clients.feed_client import patiently
 from tests.support.patience import PATIENCE
 
 MESSAGES: Final = 5
-"""That a client reads before it goes."""
+"""Messages that a client reads before it disconnects."""
 
 
 class Churn:
-    """Opens connections to a relay at a steady rate, and closes them.
+    """Generator of connections to a relay at a steady rate.
 
     Args:
-        url: of the feed.
+        url: URL of the feed.
         rate: connections per second, for ``run``.
 
     Attributes:
-        made: connections that were begun.
-        failed: of them, those that did not go as they should; the first few, in words.
+        made: number of connections started.
+        failed: number of connections that did not end as expected; the first few are described.
     """
 
     def __init__(self, url: str, rate: float = 0.0) -> None:
@@ -48,7 +48,7 @@ class Churn:
         self._cursor = ""
 
     async def run(self, seconds: float) -> None:
-        """Open connections for so long."""
+        """Open connections for a number of seconds."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             while (gone := time.monotonic() - began) < seconds:
@@ -57,7 +57,7 @@ class Churn:
                 await asyncio.sleep(0.02)
 
     async def run_all(self, count: int, at_once: int) -> None:
-        """Open so many connections, each as soon as one of those before it has ended."""
+        """Open a number of connections, each as soon as an earlier one has ended."""
 
         async def one_after_the_other() -> None:
             while self.made < count:
@@ -88,35 +88,35 @@ class Churn:
             self.failed.append(f"{way.__name__}: {error!r}")
 
     async def _polite(self) -> None:
-        """Reads, and says good-bye."""
+        """Read, and close the connection properly."""
         async with self._open() as socket:
             await self._read(socket)
 
     async def _rude(self) -> None:
-        """Reads, and is gone without a word, as when a laptop's lid falls."""
+        """Read, and disappear without a close, like a laptop whose lid is shut."""
         async with self._open(compression="deflate") as socket:
             await self._read(socket)
             socket.transport.abort()
 
     async def _latest(self) -> None:
-        """Has a filter of its own, and mode latest."""
+        """Subscribe with an individual filter in mode latest."""
         async with self._open(mode="latest", subjects="log.*.a,gateway.>", interval_ms=200) as socket:
             await socket.recv()
 
     async def _returning(self) -> None:
-        """Comes back with the cursor of another, and asks for everything."""
+        """Resume from another client's cursor in mode complete."""
         query = {"cursor": self._cursor} if self._cursor else {}
         async with self._open(mode="complete", **query) as socket:
             await self._read(socket)
 
     async def _deaf(self) -> None:
-        """Never reads, and goes."""
+        """Never read, and disconnect."""
         async with self._open() as socket:
             await asyncio.sleep(0.5)
             socket.transport.abort()
 
     async def _hasty(self) -> None:
-        """Goes in the middle of the handshake."""
+        """Disconnect in the middle of the handshake."""
         host, _, port = self._url.removeprefix("ws://").partition("/")[0].rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /ws HTTP/1.1\r\nHost: ")
@@ -126,7 +126,7 @@ class Churn:
             await writer.wait_closed()
 
     async def _refused(self) -> None:
-        """Asks for what there is not."""
+        """Send a request that is rejected."""
         with contextlib.suppress(InvalidHandshake, ConnectionClosed):
             async with self._open(mode="none-such") as socket:
                 while True:
@@ -149,7 +149,7 @@ class Churn:
 
 
 async def publish(nats_url: str, rate: float, over: asyncio.Event) -> int:
-    """Publish log lines of one shape at a steady rate until told to stop; how many."""
+    """Publish similar log lines at a steady rate until told to stop; return their number."""
     began = time.monotonic()
     count = 0
     async with Publisher(nats_url, name="steady") as publisher:

@@ -1,10 +1,10 @@
-"""A client of the hub without a socket: records what it is sent, and reads it as a browser would.
+"""A client of the hub without a socket: it records what it is sent, and parses it as a browser would.
 
 Invariants:
 
-1. Frames are read by websockets' own parser for clients, and messages by the contract's models: both refuse
-   what a real client would refuse.
-2. A frame after ``close`` fails the test at once.
+1. Frames are parsed by websockets' client parser, and messages by the contract's models: both reject what a
+   real client would reject.
+2. A frame after ``close`` fails the test immediately.
 """
 
 import re
@@ -44,10 +44,10 @@ _TIMED = re.compile(rb'("[0-9a-z]{1,16}-[0-9]+)-[0-9]+(?=")')
 
 
 def texts(data: Any, encoding: Frames = PLAIN) -> list[bytes]:
-    """Text messages in the bytes that a server wrote; deflated ones are read without any context.
+    """Return the text messages in bytes from a server; compressed ones are decoded without context.
 
     Raises:
-        websockets.exceptions.ProtocolError: the bytes are no whole, unmasked, unfragmented text frames.
+        websockets.exceptions.ProtocolError: the bytes are not complete, unmasked, unfragmented text frames.
     """
     client = Protocol(Side.CLIENT, state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
     if encoding is DEFLATED:
@@ -65,23 +65,23 @@ def texts(data: Any, encoding: Frames = PLAIN) -> list[bytes]:
 
 
 def untimed(text: bytes) -> bytes:
-    """A message without the times in its cursors, of which ``test_cursor_times.py`` is."""
+    """Return a message without the times in its cursors, which ``test_cursor_times.py`` covers."""
     return _TIMED.sub(rb"\1", text)
 
 
 class FakeLink:
-    """Records what a session writes.
+    """Link that records what a session writes.
 
     Args:
-        encoding: how it wants its frames.
+        encoding: encoding of its messages.
 
     Attributes:
-        sent: every write, the very objects.
-        closed: code and reason once the relay closes.
-        aborted: whether it was cut.
-        grants: that it was counted for.
-        room: whether its subject may have one connection more.
-        on_send: called after each write; tests fill a socket with it.
+        sent: the object of every write.
+        closed: code and reason once the relay has closed it.
+        aborted: whether it was aborted.
+        grants: grants with which it was admitted.
+        room: whether its subject may have one more connection.
+        on_send: called after each write; tests use it to fill a socket.
     """
 
     def __init__(self, encoding: Frames = PLAIN) -> None:
@@ -95,59 +95,61 @@ class FakeLink:
         self._read = 0
 
     def send(self, data: bytes) -> None:
-        """Take whole frames."""
+        """Accept complete frames."""
         assert self.closed is None, "a write after the close"
         self.sent.append(data)
         if self.on_send is not None:
             self.on_send()
 
     def admit(self, grant: Grant) -> bool:
-        """Count it for its subject."""
+        """Admit the connection for its subject."""
         self.grants.append(grant)
         return self.room
 
     def close(self, code: int, reason: str) -> None:
-        """Note the close."""
+        """Record the close."""
         assert self.closed is None, "closed twice"
         self.closed = (code, reason)
 
     def abort(self) -> None:
-        """Note that it was cut."""
+        """Record the abort."""
         self.aborted = True
 
     def read(self) -> list[RelayMessage]:
-        """Messages since the last call."""
+        """Return the messages since the last call."""
         fresh, self._read = self.sent[self._read :], len(self.sent)
         found = [text for data in fresh for text in texts(data, self.encoding)]
         return [relay_message.validate_json(untimed(text)) for text in found]
 
     def kinds(self) -> list[str]:
-        """Types of the messages since the last call."""
+        """Return the types of the messages since the last call."""
         return [message.type for message in self.read()]
 
 
 def only(messages: list[RelayMessage], kind: type[M]) -> list[M]:
-    """Those of one type."""
+    """Return the messages of one type."""
     return [message for message in messages if isinstance(message, kind)]
 
 
 def seqs(messages: list[RelayMessage]) -> list[int]:
-    """Sequences of all delivered events, in the order in which they came; snapshots are left out."""
+    """Return the sequences of all delivered events in order of arrival, without snapshots."""
     return [item.seq for message in only(messages, Events) for item in message.events]
 
 
 def shown(messages: list[RelayMessage]) -> list[int]:
-    """Sequences of all events in snapshots."""
+    """Return the sequences of all events in snapshots."""
     return [item.seq for message in only(messages, Snapshot) for item in message.events]
 
 
 def gaps(messages: list[RelayMessage]) -> list[tuple[str, str, int | None, str]]:
-    """Gaps as (from, to, dropped, reason)."""
+    """Return the gaps as (from, to, dropped, reason)."""
     return [(gap.from_, gap.to, gap.dropped, gap.reason) for gap in only(messages, Gap)]
 
 
 def ended(link: FakeLink, code: CloseCode, error: ErrorCode, ref: str | None = None) -> bool:
-    """Tell whether a client was sent away so: ``error`` and ``bye`` are the last of what it reads."""
+    """Return whether a client was disconnected with this code: ``error`` and ``bye`` are its last
+    messages.
+    """
     *_, last, bye = link.read()
     assert isinstance(last, Error)
     assert isinstance(bye, Bye)
@@ -160,11 +162,11 @@ class Stage:
     """A hub with virtual time, a stream that is published by hand, and clients.
 
     Args:
-        head: where the stream stands at the start.
-        stream: whether the stream can be read again, and asked for places; ``read`` and ``asked`` do so.
-        tokens: what each token grants, or why it does not; None where no tokens are asked for.
-        report: gets internal errors; without it they fail the test.
-        settings: of ``HubSettings``; the rate is unlimited unless given.
+        head: initial head of the stream.
+        stream: whether the stream supports replay and position lookups; ``read`` and ``asked`` serve them.
+        tokens: the grant of each token, or the reason for its rejection; None if tokens are not required.
+        report: receives internal errors; without it they fail the test.
+        settings: fields of ``HubSettings``; the rate is unlimited by default.
     """
 
     def __init__(
@@ -180,7 +182,7 @@ class Stage:
         self.woken = 0
         self.fetched = 0
         self.asked: list[Session] = []
-        self.first = 0  # the stream has let go of everything up to here
+        self.first = 0  # the stream has deleted everything up to this sequence
         self.stored: list[tuple[int, str, Event, int]] = []
         self.hub = Hub(
             HubSettings(**{"rate": 0.0, **settings}),
@@ -207,7 +209,7 @@ class Stage:
         return found
 
     def read(self, times: int = 1) -> list[int]:
-        """Read stretches that are wanted from the stream; returns their numbers."""
+        """Read the requested chunks from the stream; return their numbers."""
         found: list[int] = []
         while len(found) < times and (wanted := self.hub.fanout.replay_cache.next_request()) is not None:
             chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
@@ -230,7 +232,7 @@ class Stage:
         self.publish(seq, f"gateway.status.ctp.{gateway}", status_event(gateway, status))
 
     def publish(self, seq: int, subject: str, event: Event) -> None:
-        """Publish an event, stored and taken in now."""
+        """Publish an event that is stored and received now."""
         stored_ns = nanoseconds(self.now)
         self.stored.append((seq, subject, event, stored_ns))
         self.hub.publish(seq, subject, event, stored_ns, self.now)
@@ -241,7 +243,7 @@ class Stage:
         encoding: Frames = PLAIN,
         grant: Grant | None = EVERYTHING,
     ) -> tuple[FakeLink, Session]:
-        """Let a client in."""
+        """Connect a client."""
         link = FakeLink(encoding)
         session = self.hub.sessions.open(link, request or Request(), self.now, grant)
         return link, session
@@ -252,27 +254,27 @@ class Stage:
         encoding: Frames = PLAIN,
         grant: Grant | None = EVERYTHING,
     ) -> tuple[FakeLink, Session]:
-        """Let a client in, and read what it is greeted with."""
+        """Connect a client, and read its first messages."""
         link, session = self.open(request, encoding, grant)
         link.read()
         return link, session
 
     def say(self, session: Session, **message: Any) -> None:
-        """Let a client send a message."""
+        """Send a message from a client."""
         self.hub.sessions.receive(session, orjson.dumps(message), self.now)
 
     def tick(self, after: float = 0.0) -> None:
-        """Let time pass, and do what is due."""
+        """Advance the clock, and do what is due."""
         self.now += after
         self.hub.tick(self.now)
 
     def flush(self, after: float = 0.0) -> None:
-        """Let time pass, and flush."""
+        """Advance the clock, and flush."""
         self.now += after
         self.hub.fanout.flush(self.now)
 
     def settle(self) -> None:
-        """Flush until nothing asks for another one."""
+        """Flush until no further flush is requested."""
         for _ in range(10_000):
             woken = self.woken
             self.flush()
@@ -282,12 +284,12 @@ class Stage:
 
 
 def nanoseconds(moment: float) -> int:
-    """UNIX seconds as nanoseconds."""
+    """Convert UNIX seconds to nanoseconds."""
     return round(moment * 1e9)
 
 
 def log_event(level: str = "info", source: str = "x", message: str = "hello") -> Event:
-    """A log line that keeps the contract."""
+    """Return a valid log line."""
     return _decoded(
         f"log.{level}.{source}",
         event_type="system_log",
@@ -299,7 +301,7 @@ def log_event(level: str = "info", source: str = "x", message: str = "hello") ->
 
 
 def status_event(gateway: str = "a", status: str = "HEALTHY") -> Event:
-    """A gateway's status that keeps the contract."""
+    """Return a valid status of a gateway."""
     return _decoded(
         f"gateway.status.ctp.{gateway}",
         event_type="gateway_status_change",

@@ -1,4 +1,4 @@
-"""A log, a snapshot and one feed, driven by hand."""
+"""An event log, a snapshot and one feed, driven by hand."""
 
 from tickertape.contracts.encode import encode_event
 from tickertape.contracts.messages import Events, GapReason, Mode, RelayMessage, relay_message
@@ -16,7 +16,7 @@ ALL = Filter((">",))
 
 
 def member_of(link: FakeLink) -> Member:
-    """A client without a session."""
+    """Return a member without a session."""
 
     def unexpected(member: Member, error: Exception) -> None:
         raise error
@@ -25,7 +25,7 @@ def member_of(link: FakeLink) -> Member:
 
 
 class Bench:
-    """A log, a snapshot and one feed."""
+    """An event log, a snapshot and one feed."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Bench:
         self.feed.join(self.member)
 
     def publish(self, seq: int, subject: str = "log.info.x", size: int = 0, at: float = NOW) -> None:
-        """An event comes, and is offered to the feed when it matches."""
+        """Add an event to the log, and offer it to the feed if it matches."""
         route = Route(subject)
         state = subject.startswith("gateway.status.")
         data = encode_event(route.prefix, seq, b'{"m":"%b"}' % (b"x" * size))
@@ -59,11 +59,11 @@ class Bench:
             self.feed.pending.append(record)
 
     def take(self, now: float = NOW, *, hold: bool = True) -> Batch | None:
-        """The head's next batch."""
+        """Return the next batch at the head."""
         return self.feed.take_batch(self.log, "e", now, hold=hold)
 
     def behind(self, start: int, max_behind: int = 1000, reason: GapReason = "slow") -> Batch | None:
-        """The next batch of a member that stands somewhere."""
+        """Return the next batch of a member at a position."""
         session = member_of(FakeLink())
         session.cursor = start
         upto = self.log.head
@@ -71,11 +71,11 @@ class Bench:
 
 
 def read(batch: Batch | None) -> list[RelayMessage]:
-    """Messages of a batch."""
+    """Return the messages of a batch."""
     assert batch is not None
     return [relay_message.validate_json(untimed(text)) for text in texts(batch.encoded(PLAIN))]
 
 
 def cursors(messages: list[RelayMessage]) -> list[str]:
-    """Places that the client is told of."""
+    """Return the positions of the cursors in a batch."""
     return [message.cursor for message in only(messages, Events)]

@@ -1,6 +1,6 @@
-"""A client of a real relay, for tests: a socket of the ``websockets`` library, read by the contract's models.
+"""A client of a real relay: a connection of the ``websockets`` library, parsed by the contract's models.
 
-Every message must be legal, and places must not go back: the client itself checks both.
+The client checks that every message is legal and that cursors never go back.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T], timeout: float = 2 * PATIENCE) -> T:
-    """Run a test's work; TimeoutError when it takes for ever."""
+    """Run the body of a test; raise TimeoutError if it does not finish."""
     return asyncio.run(asyncio.wait_for(work, timeout))
 
 
 class FeedClient:
-    """Reads a feed, and keeps all that came.
+    """Reader of a feed that keeps all messages.
 
     Attributes:
-        messages: since the beginning, or the last ``forget``.
+        messages: messages since the beginning, or since the last ``forget``.
     """
 
     def __init__(self, socket: ClientConnection) -> None:
@@ -45,7 +45,7 @@ class FeedClient:
         self._place = -1
 
     async def read(self) -> RelayMessage:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(PATIENCE):
             text = await self.socket.recv(decode=False)
         message = relay_message.validate_json(text)
@@ -57,37 +57,37 @@ class FeedClient:
         return message
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Read until something holds of what came."""
+        """Read until a condition holds for the messages received."""
         while not condition():
             await self.read()
 
     async def one(self, kind: type[M]) -> M:
-        """The next message of a type."""
+        """Return the next message of a type."""
         while True:
             message = await self.read()
             if isinstance(message, kind):
                 return message
 
     async def events(self, count: int) -> list[dict[str, Any]]:
-        """Read until so many events came in all; the bodies of all of them, in order."""
+        """Read until a total number of events has arrived; return all their bodies in order."""
         await self.until(lambda: len(self.seqs()) >= count)
         return [item.event for message in only(self.messages, Events) for item in message.events]
 
     async def texts(self, count: int) -> list[str]:
-        """Read until so many events came; their messages."""
+        """Read until a total number of events has arrived; return their messages."""
         return [event["message"] for event in await self.events(count)]
 
     def seqs(self) -> list[int]:
-        """Sequences of the events that came."""
+        """Return the sequences of the events received."""
         return seqs(self.messages)
 
     @property
     def cursor(self) -> str:
-        """The last place that the client was told."""
+        """Last cursor received."""
         return [message.cursor for message in self.messages if hasattr(message, "cursor")][-1]
 
     def reset(self) -> None:
-        """Begin anew, as a client does that was told of another stream."""
+        """Start over, as a client does after a ``reset``."""
         self._place = -1
 
     async def say(self, **message: Any) -> None:
@@ -95,7 +95,7 @@ class FeedClient:
         await self.socket.send(orjson.dumps(message).decode())
 
     async def closed(self) -> int:
-        """Read on to the end; the close code."""
+        """Read until the connection closes; return the close code."""
         try:
             while True:
                 await self.read()
@@ -105,11 +105,12 @@ class FeedClient:
 
 @asynccontextmanager
 async def patiently(url: str, **options: Any) -> AsyncIterator[ClientConnection]:
-    """Open a socket as one that a busy machine may delay: no time counts, and a late head is sent again.
+    """Open a connection that a busy machine may delay: timeouts are disabled, and a late request head is sent
+    again.
 
     Args:
-        url: of the feed.
-        options: more of ``websockets.asyncio.client.connect``.
+        url: URL of the feed.
+        options: further arguments of ``websockets.asyncio.client.connect``.
     """
     while True:
         try:
@@ -137,12 +138,12 @@ async def follow(
     """Connect to a feed.
 
     Args:
-        ws_url: of the relay.
+        ws_url: URL of the relay's feed.
         protocol: offer ``tickertape.v1``.
         live: read up to ``subscribed`` and the end of the snapshot, if there is one.
         token: sent as ``Authorization: Bearer``.
-        source: address to come from; each of 127.0.0.0/8 is another client to the relay.
-        query: as in the protocol.
+        source: source address; each address of 127.0.0.0/8 is a different client to the relay.
+        query: query parameters of the protocol.
     """
     url = f"{ws_url}?{urlencode(query)}" if query else ws_url
     async with patiently(
@@ -164,7 +165,7 @@ async def follow(
 
 @asynccontextmanager
 async def connection(nats_url: str) -> AsyncIterator[Nats]:
-    """A plain NATS client."""
+    """Connect a plain NATS client."""
     servers = nats_url.split(",")
     nc = await nats.connect(servers, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
     try:
@@ -175,24 +176,24 @@ async def connection(nats_url: str) -> AsyncIterator[Nats]:
 
 @asynccontextmanager
 async def jetstream(nats_url: str) -> AsyncIterator[JetStreamContext]:
-    """A JetStream client."""
+    """Connect a JetStream client."""
     async with connection(nats_url) as nc:
         yield nc.jetstream(timeout=PATIENCE)
 
 
 async def publish(js: JetStreamContext, event: EventModel, prefix: str = "", **headers: str) -> int:
-    """Publish an event until it is acknowledged; its sequence."""
+    """Publish an event until it is acknowledged; return its sequence."""
     ack = await js.publish(prefix + event.subject, event.encode(), headers=headers or None)
     return ack.seq
 
 
 def line(message: str, level: str = "INFO", source: str = "x") -> SystemLog:
-    """A log line."""
+    """Return a log line."""
     return SystemLog.model_validate({"level": level, "message": message, "source": source})
 
 
 def status(gateway: str = "a", current: Status = Status.HEALTHY) -> GatewayStatusChange:
-    """A gateway's status."""
+    """Return a status of a gateway."""
     return GatewayStatusChange(
         gateway_id=gateway, gateway_type="ctp", previous_status=Status.UNKNOWN, current_status=current
     )

@@ -1,4 +1,4 @@
-"""Keys and tokens as tests need them: good ones, and such as no library would make."""
+"""Keys and tokens for tests: valid ones, and ones that no library would produce."""
 
 import base64
 import json
@@ -21,13 +21,13 @@ from tickertape.relay.auth.settings import Algorithm
 
 SECRET: Final = b"a secret of tests that nobody else may know"
 NOW: Final = 1_800_000_000.0
-"""UNIX seconds of the tests' wall clock."""
+"""Wall-clock time of the tests, UNIX seconds."""
 
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("HS256", "RS256", "ES256", "EdDSA")
 
 
 def private_key(algorithm: Algorithm, name: str = "") -> Any:
-    """The key that tokens of tests are signed with; another for each name."""
+    """Return the key that signs the tokens of tests, a different one for each name."""
     return _made(algorithm, name)
 
 
@@ -43,7 +43,7 @@ def _made(algorithm: Algorithm, name: str) -> Any:
 
 
 def public_pem(algorithm: Algorithm, name: str = "") -> bytes:
-    """What a relay is given; the secret itself for HS256."""
+    """Return the key that a relay is configured with: the public key, or the secret for HS256."""
     key = private_key(algorithm, name)
     if algorithm == "HS256":
         return bytes(key)
@@ -51,30 +51,30 @@ def public_pem(algorithm: Algorithm, name: str = "") -> bytes:
 
 
 def private_pem(key: Any) -> bytes:
-    """A private key as PEM."""
+    """Return a private key as PEM."""
     return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def jwk(algorithm: Algorithm, name: str = "", **more: Any) -> dict[str, Any]:
-    """A public key as an entry of a JWKS; what is None is left out."""
+    """Return a public key as a JWKS entry; members that are None are omitted."""
     forms: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
     entry = forms[algorithm].to_jwk(private_key(algorithm, name).public_key(), as_dict=True)
     return {key: value for key, value in {**entry, **more}.items() if value is not None}
 
 
 def keys(algorithm: Algorithm, name: str = "") -> Keys:
-    """What a relay with the public key verifies with."""
+    """Return the keys that a relay with the public key verifies with."""
     return read_keys(algorithm, public_pem(algorithm, name), "the test")
 
 
 def claims(**more: Any) -> dict[str, Any]:
-    """Claims of a good token of an hour; what is None is left out."""
+    """Return the claims of a token that is valid for an hour; claims that are None are omitted."""
     values = {"sub": "alice", "exp": int(NOW) + 3600, "tickertape": {"subjects": ["log.>"]}, **more}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def encoded(data: bytes) -> str:
-    """Base64url without padding."""
+    """Encode bytes as base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
@@ -92,13 +92,13 @@ def token(
     name: str = "",
     **header: Any,
 ) -> str:
-    """A signed token.
+    """Return a signed token.
 
     Args:
-        algorithm: of its signature.
-        values: its claims, or the bytes of its payload; good ones by default.
-        name: of the key.
-        header: more for its header, or something else than the algorithm as ``alg``.
+        algorithm: algorithm of its signature.
+        values: its claims, or the bytes of its payload; valid ones by default.
+        name: name of the key.
+        header: additional header fields, or a different ``alg``.
     """
     payload = values if isinstance(values, bytes) else json.dumps(dict(values or claims())).encode()
     return sign(

@@ -1,6 +1,6 @@
-"""A client in good order beside an attack: connected before it, and not to be disturbed by it.
+"""A well-behaved client beside an attack: it is connected before the attack and must not be affected.
 
-It lives in a thread of its own, so that one of them can watch all tests of a module.
+It runs in a thread of its own, so that one client can watch all tests of a module.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 class Honest:
-    """Follows one subject on which it alone publishes; a context manager that connects and leaves.
+    """Client that follows a subject on which only it publishes; a context manager.
 
     Args:
-        relay: that is attacked.
-        token: a good one, where the relay wants one.
-        prefix: of the relay's subjects in NATS, with its dot.
+        relay: relay under attack.
+        token: a valid token, if the relay requires one.
+        prefix: subject prefix of the relay, including its dot.
     """
 
     def __init__(self, relay: Relay, token: str | None = None, prefix: str = "") -> None:
@@ -58,10 +58,10 @@ class Honest:
         self._loop.close()
 
     def noticed_nothing(self) -> None:
-        """Publish an event, and see that it comes next, on a session that nothing else happened to.
+        """Publish an event, and check that it is the next message of an undisturbed session.
 
         Raises:
-            AssertionError: something did.
+            AssertionError: another message arrived.
             ConnectionClosed: the relay ended the session.
         """
         self._wait(self._next())

@@ -1,9 +1,9 @@
-"""Publishes what no client library lets through, over a plain socket: any bytes in subjects and headers.
+"""Publishes what no client library accepts, over a plain socket: any bytes in subjects and headers.
 
 Invariants:
 
-1. ``flush`` returns when the stream has stored all that was published before it, or raises.
-2. The same seed makes the same messages.
+1. ``flush`` returns when the stream has stored everything published before it, or raises.
+2. The same seed produces the same messages.
 """
 
 import random
@@ -16,10 +16,10 @@ import orjson
 from tickertape.contracts.events import SystemLog
 
 PATIENCE: Final = 30.0
-"""Seconds that an answer may take; only a failing test waits that long."""
+"""Seconds to wait for a response; only a failing test waits this long."""
 
 BATCH: Final = 1_000
-"""Messages between two acknowledgements: a server drops what a stream has more than 10 000 of to store."""
+"""Messages between two acknowledgements: a server drops what exceeds 10 000 unstored messages of a stream."""
 
 STORED: Final = bytes(byte for byte in range(256) if byte not in b" \t\r\n")
 """Bytes that a nats-server stores in a subject; found by trying all 256."""
@@ -49,7 +49,7 @@ BLOCKS: Final = (
     b"NATS/1.0\r\nNats-Sequence: x\r\nNats-Stream: y\r\nNats-Subject: \xff\r\n\r\n",
     b"NATS/1.0\r\nNats-Sequence: 1",
 )
-"""Header blocks that are cut, empty, forged or of other bytes."""
+"""Header blocks that are truncated, empty, forged or contain other bytes."""
 
 SUBJECTS: Final = (
     b"\xff",
@@ -58,7 +58,7 @@ SUBJECTS: Final = (
     b"\x00",
     b"\x1b[2J",
     b"a\x7fb",
-    b"\xed\xa0\x80",  # a lone surrogate, written as if it were UTF-8
+    b"\xed\xa0\x80",  # a lone surrogate, encoded as if it were UTF-8
     "\u2028".encode(),
     "\x85".encode(),
     b"*",
@@ -69,14 +69,14 @@ SUBJECTS: Final = (
 
 
 class Message(NamedTuple):
-    """What is published; ``block`` None means without headers."""
+    """A message to publish; without headers if ``block`` is None."""
 
     subject: bytes
     data: bytes
     block: bytes | None = None
 
     def wire(self, reply: bytes = b"") -> bytes:
-        """It as a client sends it."""
+        """Return the bytes that a client sends for it."""
         answer = b" " + reply if reply else b""
         if self.block is None:
             return b"PUB %b%b %d\r\n%b\r\n" % (self.subject, answer, len(self.data), self.data)
@@ -85,10 +85,10 @@ class Message(NamedTuple):
 
 
 class RawPublisher:
-    """A client that checks nothing; also a context manager.
+    """NATS client without any validation; a context manager.
 
     Args:
-        url: of a server without credentials.
+        url: URL of a server without credentials.
     """
 
     def __init__(self, url: str) -> None:
@@ -96,7 +96,7 @@ class RawPublisher:
         self._socket = socket.create_connection((address.hostname, address.port), timeout=PATIENCE)
         self._lines = self._socket.makefile("rb")
         self._lines.readline()
-        # Pedantic, which is what a server takes for left out, would refuse wildcards.
+        # In pedantic mode, which is the server's default, wildcards would be rejected.
         options = b'{"headers":true,"no_responders":true,"verbose":false,"pedantic":false}'
         self._socket.sendall(b"CONNECT %b\r\nSUB ack 1\r\n" % options)
 
@@ -110,7 +110,7 @@ class RawPublisher:
         self._socket.close()
 
     def publish(self, *messages: Message) -> None:
-        """Publish them to a stream, in order, and wait until all are stored."""
+        """Publish messages to a stream, in order, and wait until all are stored."""
         for start in range(0, len(messages), BATCH):
             some = messages[start : start + BATCH]
             self._socket.sendall(b"".join(one.wire() for one in some[:-1]) + some[-1].wire(b"ack"))
@@ -119,7 +119,7 @@ class RawPublisher:
                 raise RuntimeError(f"not stored: {answer}")
 
     def send(self, *messages: Message, reply: bytes = b"") -> None:
-        """Publish them to those who listen, and wait until the server has taken them."""
+        """Publish messages to subscribers, and wait until the server has processed them."""
         self._socket.sendall(b"".join(one.wire(reply) for one in messages) + b"PING\r\n")
         while (line := self._line()) != b"PONG\r\n":
             if line.startswith(b"-ERR"):
@@ -144,12 +144,14 @@ class RawPublisher:
 
 
 def event(number: int) -> bytes:
-    """A valid event for ``PLACE``."""
+    """Return a valid event for ``PLACE``."""
     return SystemLog(level="INFO", message=str(number), source=SOURCE).encode()
 
 
 def block(dice: random.Random) -> bytes | None:
-    """A header block: none, one of ``BLOCKS``, random bytes, or a good one with some bytes changed."""
+    """Return a header block: none, one of ``BLOCKS``, random bytes, or a valid one with some bytes
+    changed.
+    """
     kind = dice.randrange(4)
     if kind == 0:
         return None
@@ -164,7 +166,7 @@ def block(dice: random.Random) -> bytes | None:
 
 
 def subject(dice: random.Random, under: bytes = b"log.info.") -> bytes:
-    """A subject that is illegal, or on which ``event`` does not belong."""
+    """Return a subject that is illegal, or that does not match ``event``."""
     if dice.randrange(4) == 0:
         return under + dice.choice(SUBJECTS)
     token = bytes(dice.choices(STORED.replace(b".", b""), k=dice.randrange(1, 30)))
@@ -172,7 +174,7 @@ def subject(dice: random.Random, under: bytes = b"log.info.") -> bytes:
 
 
 def mixed(count: int, seed: int) -> tuple[list[Message], int]:
-    """Messages of which about half are valid events, numbered from 0; and how many those are."""
+    """Return messages of which about half are valid events, numbered from 0, and the number of those."""
     dice = random.Random(seed)
     found: list[Message] = []
     valid = 0

@@ -1,6 +1,6 @@
-"""Kinds of request heads, and what each gets from a page and from the feed, on whichever port.
+"""Kinds of request heads, and the response of a page and of the feed to each, on either port.
 
-A row says what is different from an ordinary request; tests send it to every place, whole and in pieces.
+A row lists the differences from an ordinary request; tests send it to every place, whole and in pieces.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,11 +14,11 @@ HOST: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a head is sent.
+    """Destination of a head.
 
     Attributes:
-        target: of an ordinary request.
-        feed: whether it asks for an upgrade.
+        target: target of an ordinary request.
+        feed: whether the request is an upgrade.
     """
 
     target: str
@@ -61,15 +61,15 @@ class Row:
     feed_headers: Mapping[str, str] = field(default_factory=dict)
 
     def status(self, place: Place) -> int:
-        """Status of the answer."""
+        """Return the expected status."""
         return self.page if self.feed is None or not place.feed else self.feed
 
     def wanted(self, place: Place) -> dict[str, str]:
-        """Headers of the answer."""
+        """Return the expected headers of the response."""
         return {**self.headers, **(self.feed_headers if place.feed else {})}
 
     def head(self, place: Place) -> bytes:
-        """The bytes."""
+        """Return the bytes of the head."""
         lines = [f"{self.method} {self.target(place.target)} {self.version}", *self.host]
         if place.feed:
             lines += self.connection or ("Connection: Upgrade",)
@@ -96,7 +96,7 @@ _VERSION: Final = {"sec-websocket-version": "13"}
 
 
 def at(authority: str, scheme: str = "http") -> Callable[[str], str]:
-    """Make a target absolute."""
+    """Return an absolute target."""
     return lambda target: f"{scheme}://{authority}{target}"
 
 
@@ -104,7 +104,7 @@ ROWS: Final[dict[str, Row]] = {
     "ordinary": Row(200, 101),
     "HEAD": Row(200, 405, method="HEAD", feed_headers={"allow": "GET"}),
     "empty lines before it": Row(200, 101, change=lambda head: b"\r\n\r\n" + head),
-    # The host.
+    # Host.
     "no Host": Row(400, host=(), feed_headers=_VERSION),
     "two Hosts": Row(400, host=("Host: 127.0.0.1", "Host: evil.example"), feed_headers=_VERSION),
     "two equal Hosts": Row(400, host=("Host: 127.0.0.1", "host: 127.0.0.1")),
@@ -113,7 +113,7 @@ ROWS: Final[dict[str, Row]] = {
     "a Host in brackets": Row(200, 101, host=("Host: [::1]:8080",)),
     "a Host behind tabs": Row(200, 101, host=("HOST:\t127.0.0.1 \t",)),
     "an empty Host": Row(200, 101, host=("Host:",)),
-    # The version.
+    # HTTP version.
     "HTTP/1.0 without a Host": Row(200, 426, version="HTTP/1.0", host=(), feed_headers=_VERSION),
     "HTTP/1.0 with two Hosts": Row(400, version="HTTP/1.0", host=("Host: a", "Host: b")),
     "HTTP/2.0": Row(505, version="HTTP/2.0"),
@@ -121,7 +121,7 @@ ROWS: Final[dict[str, Row]] = {
     "HTTP/3.7": Row(400, version="HTTP/3.7"),
     "no version": Row(505, change=lambda head: head.replace(b" HTTP/1.1", b"", 1)),
     "no HTTP": Row(400, change=lambda head: b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n"),
-    # The target.
+    # Target.
     "an absolute target": Row(200, 101, target=at("127.0.0.1")),
     "an absolute target, https": Row(200, 101, target=at("127.0.0.1", "HTTPS")),
     "an absolute target with the usual port": Row(200, 101, target=at("127.0.0.1:80")),
@@ -138,7 +138,7 @@ ROWS: Final[dict[str, Row]] = {
     "a target beyond ASCII": Row(400, target=lambda target: f"{target}?a=\xe9"),
     "a target in percents": Row(200, 101, target=lambda target: f"/%{ord(target[1]):x}{target[2:]}"),
     "an unknown path": Row(404, target=lambda target: f"{target}/nowhere"),
-    # The connection.
+    # Connection.
     "Connection in two lines": Row(200, 101, connection=("Connection: Upgrade", "Connection: keep-alive")),
     "Connection in three lines": Row(
         200, 101, connection=("Connection: keep-alive", "connection: x, upgrade", "Connection: y")
@@ -151,7 +151,7 @@ ROWS: Final[dict[str, Row]] = {
         200, 426, upgrade="h2c", connection=("Connection: Upgrade, close",),
         feed_headers={**_VERSION, "upgrade": "websocket"},
     ),
-    # The handshake.
+    # WebSocket handshake.
     "another version of WebSocket": Row(
         200, 426, websocket=("Sec-WebSocket-Version: 8", KEY),
         feed_headers={**_VERSION, "upgrade": "websocket"},
@@ -165,7 +165,7 @@ ROWS: Final[dict[str, Row]] = {
     "two keys": Row(200, 400, websocket=(*HANDSHAKE, KEY), feed_headers=_VERSION),
     "another subprotocol": Row(200, 400, more=("Sec-WebSocket-Protocol: soap",), feed_headers=_VERSION),
     "a broken extension": Row(200, 400, more=("Sec-WebSocket-Extensions: ;",), feed_headers=_VERSION),
-    # The size.
+    # Size.
     "a cookie of 8 183 bytes": Row(200, 101, more=("Cookie: " + "c" * 8_183,)),
     "a cookie of 30 000 bytes": Row(200, 101, more=("Cookie: " + "c" * 30_000,)),
     "1 000 headers": Row(200, 101, more=tuple(f"X-{number}: y" for number in range(1_000))),
@@ -176,7 +176,7 @@ ROWS: Final[dict[str, Row]] = {
     "endless empty lines": Row(431, change=lambda head: b"\r\n" * MAX_HEAD_BYTES),
     "a head without an end": Row(431, change=lambda head: head[:-2] + b"X: " + b"x" * 40_000),
     "wrong, and too large": Row(400, host=("Host 127.0.0.1",), size=2 * MAX_HEAD_BYTES),
-    # What is not taken.
+    # Unsupported features.
     **{
         method: Row(405, method=method, headers=_ALLOWED)
         for method in ("POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND")

@@ -1,4 +1,4 @@
-"""A client whose socket is full: it reads nothing until a test tells it to."""
+"""A client whose socket is full: it does not read until a test tells it to."""
 
 import socket
 import time
@@ -10,7 +10,7 @@ from tests.support.clients.feed_client import PATIENCE
 
 
 class StalledClient:
-    """A socket that reads nothing until it is told to.
+    """Socket that does not read until it is told to.
 
     Args:
         address: host and port of the relay.
@@ -33,7 +33,7 @@ class StalledClient:
         self._data = self._data.partition(b"\r\n\r\n")[2]
 
     def read(self, total: int) -> tuple[list[int], list[Gap]]:
-        """Read until delivered and dropped make up a total, or a gap says that it cannot be known."""
+        """Read until delivered and dropped events reach a total, or a gap has an unknown size."""
         messages = []
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -50,7 +50,7 @@ class StalledClient:
         raise TimeoutError(f"got {len(seqs)} events and {gaps}")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def _whole_frames(self) -> bytes:
@@ -65,7 +65,7 @@ class StalledClient:
                 size = int.from_bytes(data[end + 2 : end + head], "big")
             if len(data) < end + head + size:
                 break
-            if data[end] == 0x89:  # a ping; it needs no answer for as long as this test takes
+            if data[end] == 0x89:  # a ping; it need not be answered during this test
                 data = data[:end] + data[end + head + size :]
                 continue
             end += head + size

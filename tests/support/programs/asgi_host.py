@@ -1,6 +1,6 @@
-"""A host application with mounted feeds, as a child process of a test: a real one under uvicorn.
+"""A host application with mounted feeds, as a child process of a test, under a real uvicorn.
 
-Run as ``python -m tests.support.programs.asgi_host '{...}'``; the test says what is mounted where.
+Run as ``python -m tests.support.programs.asgi_host '{...}'``; the argument says what is mounted where.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from tickertape import tickertape_app
 
 
 class Host:
-    """A host application; also a context manager that starts and closes it.
+    """A host application; also a context manager that starts and stops it.
 
     Args:
-        mounts: options of ``tickertape_app`` by where it is mounted.
+        mounts: options of ``tickertape_app`` by mount path.
         kind: ``fastapi`` or ``starlette``.
         lifespan: whether the host starts the feeds.
-        metrics: the mount whose metrics are at ``/metrics``, beside those of the host's process.
-        address: that it listens on.
-        env: more of the environment.
+        metrics: mount whose metrics are exported at ``/metrics``, beside those of the host's process.
+        address: address to listen on.
+        env: additional environment variables.
 
     Attributes:
-        program: module, and first arguments, of a fresh interpreter, in place of this one.
+        program: module and first arguments to run in a new interpreter instead of this module.
     """
 
     def __init__(
@@ -82,27 +82,27 @@ class Host:
         self.close()
 
     def url(self, path: str = "", scheme: str = "http") -> str:
-        """Address of a page, or of a feed."""
+        """Return the URL of a page or feed."""
         return f"{scheme}://{self.address}:{self.port}{path}"
 
     def ws(self, path: str = "/feed/ws") -> str:
-        """Address of a feed."""
+        """Return the URL of a feed."""
         return self.url(path, "ws")
 
     @property
     def log(self) -> list[str]:
-        """Lines that it has printed since its start, on standard output and standard error."""
+        """Lines printed since its start, on standard output and standard error."""
         return self._output.lines if self._output else []
 
     @property
     def resident_bytes(self) -> int:
-        """Memory that the process holds now."""
+        """Resident memory of the process in bytes."""
         assert self._process is not None
         pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def start(self) -> None:
-        """Start it; returns when its own page answers."""
+        """Start the application; return when its own page responds."""
         self._process = self._launch(json.dumps({**self._spec, "port": self.port}))
         self._output = ProgramOutput(self._process.stdout, self._process.stderr)
 
@@ -132,7 +132,7 @@ class Host:
         )
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        """Status and JSON of a page."""
+        """Return status and JSON of a page."""
         try:
             with urlopen(Request(self.url(path), headers=headers), timeout=PATIENCE) as page:
                 return int(page.status), json.load(page)
@@ -142,11 +142,11 @@ class Host:
                 return error.code, json.loads(body) if body.startswith(b"{") else body
 
     def until_ready(self, path: str = "/feed") -> None:
-        """Wait until a feed lets clients in."""
+        """Wait until a feed accepts clients."""
         eventually(lambda: self.get(f"{path}/health")[0] == 200, "the feed is ready")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it with a signal, and return its exit code."""
+        """Stop the process with a signal, and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         try:
@@ -155,11 +155,11 @@ class Host:
             self.close()
 
     def kill(self) -> None:
-        """Kill it (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         self.stop(signal.SIGKILL)
 
     def close(self) -> None:
-        """End it in whatever state it is; may be called twice."""
+        """Stop the process in whatever state it is; idempotent."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -171,7 +171,7 @@ class Host:
 
 
 def host(spec: dict[str, Any]) -> Starlette:
-    """The application that a test asks for."""
+    """Build the application that a test requests."""
     feeds = {path: tickertape_app(**options) for path, options in spec["mounts"].items()}
 
     @contextlib.asynccontextmanager
@@ -205,7 +205,7 @@ def host(spec: dict[str, Any]) -> Starlette:
 
 
 def main() -> None:
-    """Serve what the command line asks for."""
+    """Serve the application that the command line describes."""
     spec = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     uvicorn.run(
@@ -214,7 +214,7 @@ def main() -> None:
         port=spec["port"],
         log_config=None,
         access_log=False,
-        # A client that reads nothing for as long as a busy machine takes is what some tests are about.
+        # Some tests need a client that does not read for as long as a busy machine takes.
         ws_ping_timeout=10 * PATIENCE,
     )
 

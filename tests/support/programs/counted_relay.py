@@ -1,11 +1,12 @@
-"""``tickertape``, which at each SIGUSR1 prints what lives in it: objects by type, and tasks of asyncio.
+"""``tickertape`` that prints its live objects by type and its asyncio tasks on each SIGUSR1.
 
 Run by a test as ``python -m`` with ``serve ...``; the line begins with ``counts ``.
 
 Invariants:
 
-1. Nothing of the program is changed: another thread counts, woken by a signal that all others hold back.
-2. Only what a full collection leaves is counted, and nothing from before the relay was ready: that is frozen.
+1. The program is unchanged: a separate thread counts, woken by a signal that all other threads block.
+2. It counts only what survives a full collection, and nothing from before the relay was ready, which is
+   frozen.
 """
 
 import gc
@@ -23,17 +24,17 @@ PREFIX: Final = "counts "
 
 
 def name(kind: type) -> str:
-    """A type, with its module."""
+    """Return a type's name with its module."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def count() -> dict[str, int]:
-    """Living objects that the collector tracks, by type; of asyncio's tasks those that are not done."""
+    """Count the live objects that the collector tracks, by type; asyncio tasks only if they are pending."""
     gc.collect()
     found = Counter(name(type(one)) for one in gc.get_objects())
     found["tasks"] = sum(
         name(type(one)) == "_asyncio.Task" and not one.done() for one in gc.get_objects()
-    )  # whatever thread their loop runs in
+    )  # in whatever thread their loop runs
     return dict(found)
 
 

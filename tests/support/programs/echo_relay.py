@@ -1,6 +1,6 @@
-"""The relay's own door, HTTP and WebSocket layers, on a real socket, around sessions that only echo text.
+"""The relay's acceptor, HTTP and WebSocket layers on a real socket, around sessions that only echo text.
 
-What Autobahn looks at is the protocol; a relay answers messages in a protocol of its own, an echo in that.
+Autobahn tests the WebSocket protocol with an echo server; a relay has a message protocol of its own.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from tickertape.relay.transport.websocket import websocket_protocol
 from websockets.frames import Frame, Opcode
 
 UNLIMITED = 1_000_000
-"""Frames per second: the limit is no part of the protocol, and has tests of its own."""
+"""Frames per second: the limit is not part of the WebSocket protocol, and has its own tests."""
 
 
 class EchoSessions(Sessions):
-    """Sessions that say nothing of their own, and send each message back."""
+    """Sessions that send nothing of their own, and echo each message."""
 
     def open(
         self,
@@ -37,18 +37,18 @@ class EchoSessions(Sessions):
         grant: Grant | None = EVERYTHING,
         wanted: Filter | None = None,
     ) -> Session:
-        """Begin a session without a word."""
+        """Open a session without sending anything."""
         session = self.add(link, request)
         session.state = State.FOLLOWING
         return session
 
     def receive(self, session: Session, text: bytes, now: float) -> None:
-        """Send it back."""
+        """Echo the message."""
         session.send(Frame(Opcode.TEXT, text).serialize(mask=False))
 
 
 class EchoHub(Hub):
-    """A hub of such sessions."""
+    """Hub with echo sessions."""
 
     def __init__(self) -> None:
         super().__init__(HubSettings(), lambda: None)
@@ -59,7 +59,7 @@ class EchoHub(Hub):
 
 @asynccontextmanager
 async def echo_relay() -> AsyncIterator[str]:
-    """Serve echoes, in this event loop; yields the address of the feed."""
+    """Serve echoes in this event loop; yield the URL of the feed."""
     connections = Connections(EchoHub(), time.monotonic, message_rate=UNLIMITED)
     acceptor = Acceptor(connections.admission, time.monotonic, GuardedHttp)
     listener = listen("127.0.0.1", 0, "--port")

@@ -1,9 +1,9 @@
-"""``tickertape``, or a host application, in which code that runs on behalf of one session raises.
+"""``tickertape``, or a host application, in which code that runs for one session raises.
 
 Run by a test as ``python -m`` with ``relay serve ...`` or ``host '{...}'``.
 
-Invariant: each place raises for its own victim only: what asks for ``subject(place)``. The readers of the
-stream do not know for whom they read; there a victim asks for a time that no other does.
+Invariant: each place raises for its own victim only, the session that requests ``subject(place)``. Replay
+readers do not know for which session they read; there a victim requests a time that no other does.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from tests.support.programs import asgi_host
 from tickertape.cli import main as cli
 
 SINCE: Final = "2001-02-03T04:05:06Z"
-"""What the victim of ``ReplayReaders.position_at`` asks for."""
+"""Time that the victim of ``ReplayReaders.position_at`` requests."""
 
 READERS: Final = (
     "tickertape.relay.ingest.replay_readers:ReplayReaders.position_at",
@@ -48,16 +48,16 @@ PLACES: Final = (
 
 
 class InjectedError(Exception):
-    """What raises."""
+    """The injected exception."""
 
 
 def subject(place: str) -> str:
-    """What the victim of a place asks for."""
+    """Return the subject that the victim of a place requests."""
     return f"log.critical.victim{PLACES.index(place)}"
 
 
 def is_for(wanted: str, one: Any) -> bool:
-    """Tell whether an argument of a call belongs to the victim that asks for a subject."""
+    """Return whether an argument of a call belongs to the victim that requests a subject."""
     if isinstance(one, Session):
         return wanted in one.request.subjects
     if isinstance(one, Feed):
@@ -73,7 +73,7 @@ def is_for(wanted: str, one: Any) -> bool:
 
 
 def arm(place: str) -> None:
-    """Let a method raise when it is called for the victim of its place."""
+    """Make a method raise when it is called for the victim of its place."""
     module, _, path = place.partition(":")
     owner, _, name = path.partition(".")
     kind = getattr(import_module(module), owner)

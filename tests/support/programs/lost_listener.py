@@ -1,4 +1,4 @@
-"""Takes a listening socket from a program that runs, as a fault of the system would: from outside."""
+"""Closes a listening socket of a running program from outside, as a fault of the system would."""
 
 import ctypes
 import os
@@ -9,21 +9,21 @@ from typing import Final
 import pytest
 
 _PIDFD_GETFD: Final = 438
-"""Number of the system call, on every architecture of Linux."""
+"""Number of the system call, the same on every architecture of Linux."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def lose_listener(pid: int, port: int, host: str | None = None) -> None:
-    """Shut down the socket of a process that listens on a port.
+    """Shut down the listening socket of a process.
 
     Args:
-        pid: of the process.
-        port: it listens on.
-        host: address that it listens on there; None takes any of them.
+        pid: process id.
+        port: port of the socket.
+        host: address of the socket; None matches any.
 
     Raises:
-        LookupError: the process has none.
+        LookupError: the process has no such socket.
     """
     try:
         process = os.pidfd_open(pid)

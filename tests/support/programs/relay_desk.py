@@ -1,9 +1,9 @@
-"""A relay, or a host with a feed, and a NATS server for tests that are not written in Python.
+"""A relay, or a host with a feed, and a NATS server, for tests that are not written in Python.
 
-Each wish is a line of JSON, and so is its answer:
-``{"id": 1, "do": "lines", "count": 3}`` is answered by ``{"id": 1, "answer": ...}``, or by
-``{"id": 1, "error": ...}`` with what went wrong. A wish is begun when it comes, whatever is
-still going on. All that was started ends with standard input, in whatever state it is.
+Each command is a line of JSON, and so is its response:
+``{"id": 1, "do": "lines", "count": 3}`` is answered with ``{"id": 1, "answer": ...}``, or with ``{"id": 1,
+"error": ...}``. Commands run concurrently. Everything that was started stops when standard input ends, in
+whatever state it is.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 
 IN_FLIGHT: Final = 500
-"""Messages that are published before their acknowledgements are waited for."""
+"""Messages published before their acknowledgements are awaited."""
 
 JWT_ENV: Final = {"TICKERTAPE_JWT_ALGORITHM": "HS256", "TICKERTAPE_JWT_KEY": SECRET.decode()}
 
 
 class Desk:
-    """Grants wishes; each is a method of the name that ``do`` says, its fields are the arguments."""
+    """Command handler; ``do`` names a method, and the other fields are its arguments."""
 
     def __init__(self, server: NatsServer) -> None:
         self._server = server
@@ -41,7 +41,7 @@ class Desk:
         self._js: JetStreamContext | None = None
 
     async def relay(self, options: list[str], auth: bool = False) -> dict[str, str]:
-        """Start a relay on a port of its own, in place of the one that there is."""
+        """Start a relay on its own port, replacing the current one."""
         await self.end()
         env = JWT_ENV if auth else {}
         self._relay = Relay(self._server.url, *options, *(("--auth", "jwt") if auth else ()), **env)
@@ -49,7 +49,7 @@ class Desk:
         return {"url": self._relay.ws_url}
 
     async def host(self, options: dict[str, Any]) -> dict[str, str]:
-        """Start a FastAPI application with a feed at ``/feed``, in place of the relay that there is."""
+        """Start a FastAPI application with a feed at ``/feed``, replacing the current relay."""
         await self.end()
         self._relay = Host({"/feed": {"nats_url": self._server.url, **options}})
         await self.start()
@@ -57,15 +57,15 @@ class Desk:
         return {"url": self._relay.ws(), "health": self._relay.url("/health")}
 
     async def start(self) -> None:
-        """Start the relay, or the host, again."""
+        """Restart the relay or the host."""
         await asyncio.to_thread(self._expect_relay().start)
 
     async def kill(self) -> None:
-        """Kill it (SIGKILL)."""
+        """Kill the relay or the host (SIGKILL)."""
         await asyncio.to_thread(self._expect_relay().kill)
 
     async def stop(self) -> int:
-        """Stop it in good order; its exit code."""
+        """Stop the relay or the host gracefully; return its exit code."""
         return await asyncio.to_thread(self._expect_relay().stop)
 
     async def nats_stop(self) -> None:
@@ -73,7 +73,7 @@ class Desk:
         await asyncio.to_thread(self._server.stop)
 
     async def nats_start(self) -> None:
-        """Start NATS again."""
+        """Restart NATS."""
         await asyncio.to_thread(self._server.start)
 
     async def lines(
@@ -84,10 +84,10 @@ class Desk:
         source: str = "desk",
         pause: float = 0.0,
     ) -> list[int]:
-        """Publish lines of a log, ``<text> 0`` and so on, with a pause (s) after each batch.
+        """Publish log lines, ``<text> 0`` and so on, with a pause in seconds after each batch.
 
         Returns:
-            the sequences of the first and the last.
+            the sequences of the first and the last line.
         """
         js = await self._jetstream()
         acks: list[int] = []
@@ -102,22 +102,22 @@ class Desk:
         return [acks[0], acks[-1]]
 
     async def status(self, gateway: str, current: str) -> int:
-        """Publish a gateway's status; its sequence."""
+        """Publish a gateway's status; return its sequence."""
         return await publish(await self._jetstream(), status(gateway, Status(current)))
 
     async def event(self, subject: str, body: dict[str, Any]) -> int:
-        """Publish anything; its sequence."""
+        """Publish any event; return its sequence."""
         return (await (await self._jetstream()).publish(subject, orjson.dumps(body))).seq
 
     async def token(self, life: float = 3600.0, subjects: list[str] | None = None, sub: str = "alice") -> str:
-        """Mint a token that ends so many seconds from now."""
+        """Create a token that expires after a number of seconds."""
         grant = {"subjects": subjects or [">"], "rate": 0}
         return token(
             "HS256", claims(sub=sub, exp=time.time() + life, jti=str(time.time_ns()), tickertape=grant)
         )
 
     async def end(self) -> None:
-        """End it, if there is one."""
+        """Stop the current relay or host, if there is one."""
         if self._relay is not None:
             await asyncio.to_thread(self._relay.close)
             self._relay = None
@@ -137,22 +137,22 @@ class Desk:
 
 
 async def _expected(error: Exception) -> None:
-    """NATS is stopped here on purpose, and nats-py would say so at length."""
+    """Ignore nats-py's errors: NATS is stopped here on purpose."""
 
 
 async def grant(desk: Desk, wish: dict[str, Any]) -> None:
-    """Grant one wish, and answer."""
+    """Run one command, and send its response."""
     number, name = wish.pop("id"), wish.pop("do")
     try:
         do: Callable[..., Awaitable[Any]] = getattr(desk, name)
         said = {"id": number, "answer": await do(**wish)}
-    except Exception as error:  # whoever wished fails its test with it
+    except Exception as error:  # the error fails the test that sent the command
         said = {"id": number, "error": f"{type(error).__name__}: {error}"}
     print(orjson.dumps(said).decode(), flush=True)
 
 
 async def main() -> None:
-    """Grant wishes until standard input ends."""
+    """Run commands until standard input ends."""
     with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as server:
         desk = Desk(server)
         async with asyncio.TaskGroup() as wishes:

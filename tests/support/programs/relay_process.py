@@ -1,11 +1,11 @@
-"""A real relay as a child process: started, asked, stopped and killed by a test.
+"""A real relay as a child process: started, queried, stopped and killed by a test.
 
 Invariants:
 
-1. ``start`` returns when the relay is ready, or at least listens; it raises with its own words when it
-   ends before.
-2. After the first start the ports stay the same.
-3. Nothing is left running: ``close`` ends the process in whatever state it is, and so does the end of the
+1. ``start`` returns when the relay is ready, or at least listening; it raises with the relay's own output if
+   it exits before that.
+2. The ports stay the same after the first start.
+3. Nothing is left running: ``close`` ends the process in whatever state it is, and so does the exit of the
    interpreter.
 """
 
@@ -36,18 +36,18 @@ _running: set["Relay"] = set()
 
 
 def command(*arguments: str) -> list[str]:
-    """Command line of ``tickertape``."""
+    """Return the command line of ``tickertape``."""
     return [sys.executable, "-m", "tickertape", *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The test's environment, without settings that would change what is tested; logs are for people."""
+    """Return the test's environment without Tickertape's settings, and with text logs."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TICKERTAPE_")}
     return {**kept, "PYTHONPATH": str(ROOT), "TICKERTAPE_LOG_FORMAT": "text", **more}
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that ends by itself."""
+    """Run a command that exits by itself."""
     process = warm_start.start(arguments, environment(**env), ROOT)
     with ThreadPoolExecutor(2) as pool, process.stdout, process.stderr:
         said = [pool.submit(stream.read) for stream in (process.stdout, process.stderr)]
@@ -60,7 +60,7 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Call a command that does not get beyond its options, without a process of its own."""
+    """Call a command whose options are rejected, within this process."""
     out, err = io.StringIO(), io.StringIO()
     with (
         patch.dict(os.environ, environment(**env), clear=True),
@@ -73,10 +73,10 @@ def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
-    """Wait until something holds.
+    """Wait until a condition holds.
 
     Raises:
-        TimeoutError: it does not, in time; the text says what.
+        TimeoutError: it does not hold in time; the text names it.
     """
     deadline = time.monotonic() + timeout
     while not condition():
@@ -86,16 +86,16 @@ def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIEN
 
 
 class Relay:
-    """One ``tickertape serve``; also a context manager that starts and closes it.
+    """One ``tickertape serve``; also a context manager that starts and stops it.
 
     Args:
-        nats_url: of NATS; None lets the relay start its own.
-        options: more of the command line.
-        env: more of the environment.
+        nats_url: URL of NATS; None lets the relay start its own server.
+        options: further command-line options.
+        env: additional environment variables.
 
     Attributes:
-        descriptors: most that the next process may have, as after ``ulimit -n``; None changes nothing.
-        program: what the next process runs, in place of the command line itself; a fresh interpreter.
+        descriptors: descriptor limit of the next process, like ``ulimit -n``; None keeps the default.
+        program: command to run instead of ``tickertape``, in a new interpreter.
     """
 
     def __init__(self, nats_url: str | None, *options: str, **env: str) -> None:
@@ -126,18 +126,18 @@ class Relay:
 
     @property
     def ws_url(self) -> str:
-        """Address of the feed."""
+        """URL of the feed."""
         return f"ws{self.url.removeprefix('http')}/ws"
 
     @property
     def host_port(self) -> tuple[str, int]:
-        """Where the main port listens."""
+        """Host and port of the main port."""
         host, _, port = self.url.partition("://")[2].rpartition(":")
         return host, int(port)
 
     @property
     def pid(self) -> int:
-        """Process id; RuntimeError while it does not run."""
+        """Process id; RuntimeError if the relay is not running."""
         return self._expect_running().pid
 
     @property
@@ -152,15 +152,15 @@ class Relay:
 
     @property
     def resident_bytes(self) -> int:
-        """Memory that the process holds now."""
+        """Resident memory of the process in bytes."""
         pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def start(self, *, ready: bool = True) -> None:
-        """Start it.
+        """Start the relay.
 
         Args:
-            ready: wait until it says so; else only until it listens.
+            ready: wait until it is ready; otherwise only until it listens.
         """
         ports = ["--port", self.url.rpartition(":")[2] or "0", "--ops-port"]
         ports.append(self.ops_url.rpartition(":")[2] or "0")
@@ -188,12 +188,12 @@ class Relay:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A Ctrl-C is for the tests, which then end the relay themselves.
+            # A Ctrl-C is for the tests, which then stop the relay themselves.
             start_new_session=True,
         )
 
     def until_ready(self) -> None:
-        """Wait until the relay says that it serves."""
+        """Wait until the relay reports ready."""
         self._until(lambda: "ready\n" in self.lines, "the relay is ready")
 
     def until_logged(self, text: str) -> None:
@@ -201,7 +201,7 @@ class Relay:
         self._until(lambda: any(text in line for line in self.log), f"the relay says {text!r}")
 
     def end(self, how: signal.Signals) -> None:
-        """End it with a signal, and wait for its end; one that does not run stays so."""
+        """Send a signal and wait for the exit, if the relay is running."""
         if self._process is not None:
             self._process.send_signal(how)
             self.wait()
@@ -211,17 +211,17 @@ class Relay:
         self._expect_running().send_signal(number)
 
     def stop(self) -> int:
-        """Stop it in good order (SIGTERM), and return its exit code."""
+        """Stop the relay gracefully (SIGTERM), and return its exit code."""
         self.signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self) -> None:
-        """Kill it (SIGKILL), and wait for its end."""
+        """Kill the relay (SIGKILL), and wait for its exit."""
         self.signal(signal.SIGKILL)
         self.wait()
 
     def wait(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait for the relay to exit, and return its exit code."""
         process = self._process
         if process is None:
             raise RuntimeError("the relay was never started")
@@ -231,7 +231,7 @@ class Relay:
             self.close()
 
     def close(self) -> None:
-        """End it in whatever state it is; may be called twice."""
+        """Stop the relay in whatever state it is; idempotent."""
         process, self._process = self._process, None
         _running.discard(self)
         if process is None:

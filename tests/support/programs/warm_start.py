@@ -33,7 +33,7 @@ from tests.support.paths import ROOT
 
 COMMAND: Final = "tickertape.cli.main"
 HOST: Final = "tests.support.programs.asgi_host"
-"""Programs that are started; each has a ``main``."""
+"""Programs that can be started; each has a ``main``."""
 
 _MODULES: Final = {
     HOST: (HOST,),
@@ -48,25 +48,25 @@ _MODULES: Final = {
         "uvloop",
     ),
 }
-"""What is imported for each."""
+"""Modules that are imported for each."""
 
 _OPTIONS: Final = {HOST: ("-W", "error"), COMMAND: ()}
-"""Of the interpreter."""
+"""Options of the interpreter."""
 
 _HEAD: Final = 4
-"""Bytes that say how long an order is."""
+"""Bytes of the length that precedes a request."""
 
 _DESCRIPTORS: Final = 3
-"""Go with each order: standard output, standard error, and where the status is written."""
+"""Descriptors sent with each request: standard output, standard error, and the pipe for the status."""
 
 
 class Process:
-    """A process that was forked, with what the tests use of ``subprocess.Popen``.
+    """A forked process, with the part of ``subprocess.Popen`` that the tests use.
 
     Attributes:
-        returncode: None while it runs, as far as was looked.
-        stdout: what it prints.
-        stderr: what it complains of.
+        returncode: exit code; None while it is not known to have exited.
+        stdout: its standard output.
+        stderr: its standard error.
     """
 
     def __init__(self, pid: int, stdout: TextIO, stderr: TextIO, status: int) -> None:
@@ -81,14 +81,14 @@ class Process:
         return f"<Process {self.pid} {self.returncode}>"
 
     def poll(self) -> int | None:
-        """Look whether it has ended; its exit code, negative for a signal."""
+        """Return the exit code, negative for a signal, or None while it is running."""
         return self._look(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end.
+        """Wait for the process to exit.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended in time.
+            subprocess.TimeoutExpired: it has not exited in time.
         """
         code = self._look(timeout)
         if code is None:
@@ -96,13 +96,13 @@ class Process:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has exited."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         self.send_signal(signal.SIGKILL)
 
     def _look(self, timeout: float | None) -> int | None:
@@ -113,13 +113,13 @@ class Process:
                 if waiting.poll(None if timeout is None else timeout * 1000):
                     said = os.read(self._status, 16)
                     os.close(self._status)
-                    # Nothing is said where the process that forked it was ended first.
+                    # There is no status if the process that forked it was ended first.
                     self.returncode = int(said) if said else -signal.SIGKILL
             return self.returncode
 
 
 class _Starter:
-    """The process that is forked, as the tests see it."""
+    """Parent process that forks on request, as the tests see it."""
 
     def __init__(self, program: str) -> None:
         self._link, there = socket.socketpair()
@@ -151,13 +151,13 @@ _making: Final = threading.Lock()
 
 
 def start(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, program: str = COMMAND) -> Process:
-    """Start a program, with a session of its own, pipes for what it prints, and no standard input.
+    """Start a program in a session of its own, with pipes for its output and no standard input.
 
     Args:
-        arguments: of the command line, without the program.
-        env: all of its environment.
-        cwd: its folder.
-        program: the module that has its ``main``.
+        arguments: command-line arguments, without the program.
+        env: its complete environment.
+        cwd: its working folder.
+        program: module whose ``main`` is called.
     """
     with _making:
         if program not in _starters:
@@ -175,11 +175,11 @@ def _exactly(link: socket.socket, size: int) -> bytes:
     return data
 
 
-# What follows runs in the process that is forked.
+# The following code runs in the process that forks.
 
 
 def _serve(link: socket.socket) -> list[str]:
-    """Fork for each order, and hand on how those ended; returns in each child, with its arguments."""
+    """Fork for each request and pass on exit statuses; return the arguments in each child."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -225,7 +225,7 @@ def _reap(statuses: dict[int, int]) -> None:
 
 
 def _become(descriptors: Sequence[int], order: dict[str, object]) -> None:
-    """Take over what an interpreter takes over when it starts."""
+    """Set up what an interpreter sets up when it starts."""
     os.setsid()
     for number, descriptor in enumerate(descriptors[:2], 1):
         os.dup2(descriptor, number)
@@ -256,11 +256,11 @@ def _main() -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """End as an interpreter does, but leave its memory to the system.
+    """Exit like an interpreter, but leave the memory to the system.
 
-    To clear away what was imported means to copy it first, page by page, from the process that was forked.
+    Clearing imported modules would first copy them, page by page, from the parent process.
     """
-    gc.collect()  # warns of what was not closed, or not awaited; what was imported is not looked through
+    gc.collect()  # warns about unclosed or never awaited objects; imported modules are frozen and not scanned
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

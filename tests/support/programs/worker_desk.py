@@ -1,4 +1,4 @@
-"""What a test sees of a relay with several workers: its slots, its numbers, its processes."""
+"""Helpers for tests of a relay with several workers: its slots, metrics and processes."""
 
 import json
 import os
@@ -16,20 +16,20 @@ Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def slots(relay: Relay) -> list[dict[str, Any]]:
-    """What ``/statusz`` says of each slot."""
+    """Return the state of each slot in ``/statusz``."""
     found: list[dict[str, Any]] = status(relay)["slots"]
     return found
 
 
 def status(relay: Relay) -> dict[str, Any]:
-    """All of ``/statusz``."""
+    """Return all of ``/statusz``."""
     with urlopen(f"{relay.ops_url}/statusz") as page:
         found: dict[str, Any] = json.load(page)
     return found
 
 
 def ready(relay: Relay) -> bool:
-    """What ``/readyz`` says."""
+    """Return the response of ``/readyz``."""
     try:
         with urlopen(f"{relay.ops_url}/readyz") as page:
             return bool(page.status == 200)
@@ -38,10 +38,10 @@ def ready(relay: Relay) -> bool:
 
 
 def numbers(relay: Relay, *, accumulating: bool = False) -> Numbers:
-    """Every number of ``/metrics``, read as strictly as OpenMetrics is.
+    """Return every number in ``/metrics``, parsed as strictly as OpenMetrics requires.
 
     Args:
-        accumulating: only what must never go back.
+        accumulating: only numbers that must never decrease.
     """
     asked = Request(f"{relay.ops_url}/metrics", headers={"Accept": "application/openmetrics-text"})
     with urlopen(asked) as page:
@@ -55,12 +55,12 @@ def numbers(relay: Relay, *, accumulating: bool = False) -> Numbers:
 
 
 def number(relay: Relay, name: str, **labels: str) -> float:
-    """One number; 0 while there is none."""
+    """Return one number; 0 if it does not exist."""
     return numbers(relay).get((f"tickertape_{name}", tuple(sorted(labels.items()))), 0.0)
 
 
 def pids(relay: Relay) -> list[int]:
-    """Processes of the workers, by slot."""
+    """Return the process ids of the workers, by slot."""
     return [slot["pid"] for slot in slots(relay)]
 
 
@@ -77,12 +77,12 @@ def kill_worker(relay: Relay, slot: int) -> None:
 
 
 def command_line(pid: int) -> str:
-    """Arguments of a process, as everybody on the machine sees them."""
+    """Return the arguments of a process, as every user of the machine can see them."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def alive(pid: int) -> bool:
-    """True while a process runs; a zombie does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -90,5 +90,5 @@ def alive(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Direct child processes."""
+    """Return the direct child processes."""
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

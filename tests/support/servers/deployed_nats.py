@@ -1,6 +1,6 @@
-"""The nats-server of ``deploy/nats/nats-server.conf``, with its users and their permissions, for tests.
+"""The nats-server of ``deploy/nats/nats-server.conf``, with its users and permissions.
 
-The file itself is started, with another port and folder: there is no second copy of the permissions.
+The file itself is used, with another port and folder: there is no second copy of the permissions.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Deployed:
 
     Attributes:
         server: the process.
-        url: its address.
+        url: its URL.
     """
 
     def __init__(self, server: NatsServer, folder: Path) -> None:
@@ -42,21 +42,21 @@ class Deployed:
 
     @property
     def url(self) -> str:
-        """Address for clients."""
+        """URL for clients."""
         return self.server.url
 
     @property
     def violations(self) -> list[str]:
-        """Lines of the server's log about what a user was not allowed to do."""
+        """Lines of the server's log about permission violations."""
         return [line for line in self.server.log.splitlines() if "Violation" in line]
 
     def access(self, user: str) -> Access:
-        """How a user connects."""
+        """Return the credentials of a user."""
         inbox = f"_INBOX_{user.removeprefix('shipper-')}"
         return Access(user=user, password_file=self._folder / user, inbox_prefix=inbox)
 
     def options(self, user: str) -> list[str]:
-        """The same for the command line, without the address."""
+        """Return the same as command-line options, without the URL."""
         access = self.access(user)
         options = ["--nats-user", user, "--nats-password-file", str(access.password_file)]
         return [*options, "--nats-inbox-prefix", access.inbox_prefix]
@@ -71,13 +71,13 @@ class Deployed:
         asyncio.run(work())
 
     def command_apply(self) -> None:
-        """Let the operator create the streams with the command."""
+        """Create the streams as the operator, with the command."""
         done = run("streams", "apply", "--nats-url", self.url, *self.options("operator"))
         assert done.returncode == 0, done.stdout + done.stderr
 
     @asynccontextmanager
     async def client(self, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
-        """A connection of a user, and what the server says against it."""
+        """Connect as a user; yield the connection and the server's errors."""
         said: list[str] = []
 
         async def failed(error: Exception) -> None:
@@ -93,7 +93,7 @@ class Deployed:
 
 
 async def ask(client: Client, subject: str, body: object = b"", **headers: str) -> dict[str, Any]:
-    """A question to JetStream, or a message that it acknowledges: the answer."""
+    """Send a JetStream request, or a message to acknowledge; return the reply."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     reply = await client.request(subject, data, timeout=PATIENCE, headers=named or None)
@@ -106,7 +106,7 @@ def deployed(folder: Path) -> Iterator[Deployed]:
     """Start the deployment's server.
 
     Args:
-        folder: a test's own.
+        folder: a folder of the test.
     """
     text = CONFIG.read_text(encoding="utf-8")
     for line, instead in {

@@ -1,7 +1,7 @@
-"""A proxy in front of a relay, as it stands before many: it answers instead of it, and cuts connections.
+"""A reverse proxy in front of a relay that can answer in its place and cut connections.
 
-Invariants: what has no rule goes through byte for byte, in both directions; each request has a connection of
-its own; nothing is left when it ends.
+Invariants: requests without a rule pass through byte for byte, in both directions; each request has its own
+connection; nothing is left when it stops.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ _CHUNK: Final = 65_536
 
 @dataclass(slots=True)
 class FrontProxy:
-    """What it does, which may change at any time.
+    """Rules of the proxy, which may change at any time.
 
     Attributes:
-        port: where it listens.
+        port: port that it listens on.
         behind: port of the relay.
-        answers: status and JSON body given instead of the relay's answer, by path.
-        routes: port that a path leads to instead of the relay's.
-        seen: paths that were asked for.
-        tunnels: what passes bytes on now.
+        answers: status and JSON body returned instead of the relay's response, by path.
+        routes: port to use instead of the relay's, by path.
+        seen: requested paths.
+        tunnels: connections that are open.
     """
 
     port: int
@@ -38,12 +38,12 @@ class FrontProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """Cut every connection, as proxies do with those that were idle; nobody is told."""
+        """Cut every connection without notice, as proxies do with idle ones."""
         for pump in self.tunnels:
             pump.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             path = head.split(b" ", 2)[1].decode().partition("?")[0]
@@ -68,7 +68,7 @@ class FrontProxy:
         pumps = [asyncio.create_task(self._pump(*pair)) for pair in ((reader, forth), (back, writer))]
         self.tunnels.update(pumps)
         try:
-            # The first that ends, ends the other.
+            # The first direction that ends closes the other.
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
@@ -86,7 +86,7 @@ class FrontProxy:
 
 @asynccontextmanager
 async def front_proxy(behind: int) -> AsyncIterator[FrontProxy]:
-    """A proxy before the relay on this port of loopback."""
+    """Run a proxy in front of the relay on a loopback port."""
     proxy = FrontProxy(0, behind)
     running: set[asyncio.Task[None]] = set()
 

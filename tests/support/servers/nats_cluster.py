@@ -1,9 +1,9 @@
-"""Three real nats-servers as one cluster on loopback, and what JetStream says of where its streams are.
+"""Three real nats-servers as a cluster on loopback, and the JetStream state of its streams.
 
 Invariants:
 
-1. Ports, names and data folders stay the same from one start of a server to the next.
-2. Questions are put to whichever server answers; one that is down is passed over.
+1. Ports, names and data folders stay the same across restarts.
+2. Requests go to any server that responds; one that is down is skipped.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ SIZE: Final = 3
 
 
 class NatsCluster:
-    """The servers, by name.
+    """The servers by name.
 
     Attributes:
-        servers: running or not.
+        servers: all of them, running or not.
     """
 
     def __init__(self, servers: dict[str, NatsServer]) -> None:
@@ -40,13 +40,13 @@ class NatsCluster:
 
     @property
     def url(self) -> str:
-        """Addresses of all of them."""
+        """URLs of all servers."""
         return ",".join(server.url for server in self.servers.values())
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[NatsCluster]:
-    """Start three servers that know each other, and end them."""
+    """Start a cluster of three servers, and stop it."""
     ports = [free_port() for _ in range(SIZE)]
     routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def cluster(folder: Path) -> Iterator[NatsCluster]:
 
 
 async def provision(nc: Client, replicas: int) -> None:
-    """Create the contract's streams, each held by so many servers; waits until the cluster can."""
+    """Create the contract's streams with a number of replicas; wait until the cluster can."""
     async with asyncio.timeout(PATIENCE):
         for wanted in stream_configs(Names(), server_version(nc)):
             while True:
@@ -70,15 +70,15 @@ async def provision(nc: Client, replicas: int) -> None:
                         nc, f"STREAM.CREATE.{wanted['name']}", {**wanted, "num_replicas": replicas}
                     )
                 except StreamsError:
-                    continue  # before the first election nobody answers
-                # A server that has not heard of the two others says that there is no room for so many copies.
+                    continue  # no server responds before the first election
+                # A server that has not discovered the other two reports that it cannot place the replicas.
                 if "error" not in answer:
                     break
                 await asyncio.sleep(0.1)
 
 
 async def current(nc: Client) -> dict[str, Any]:
-    """Wait until every stream has a leader and copies that are up to date; where EVENTS then is."""
+    """Wait until every stream has a leader and current replicas; return the leader of EVENTS."""
     names = [wanted["name"] for wanted in stream_configs(Names(), server_version(nc))]
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -104,7 +104,7 @@ def _complete(where: dict[str, Any]) -> bool:
 
 
 async def asker(url: str) -> Client:
-    """A connection for questions, which goes on with another server when its own is killed."""
+    """Connect for requests; the connection fails over when its server is killed."""
     return await connection.connect(url, name="asker")
 
 

@@ -1,10 +1,10 @@
-"""A real nats-server for tests: its own loopback port and data folder, stopped and killed at will.
+"""A real nats-server for tests, with its own loopback port and data folder, stopped and killed as needed.
 
 Invariants:
 
-1. ``start`` returns when the server answers, and raises with the server's own log when it does not.
-2. The port and the data folder stay the same from one start to the next.
-3. Nothing is left running: ``close`` ends the process in whatever state it is, and so does the end of the
+1. ``start`` returns when the server responds, and raises with the server's log if it does not.
+2. The port and the data folder stay the same across restarts.
+3. Nothing is left running: ``close`` ends the process in whatever state it is, and so does the exit of the
    interpreter.
 """
 
@@ -29,8 +29,8 @@ STOP_TIMEOUT: Final = PATIENCE
 _RETRY: Final = 0.005
 _ATTEMPTS: Final = 5
 
-# Below the range from which the system takes ports for outgoing connections: a client that retries while the
-# server is down could otherwise be given the very port, and connect to itself.
+# Below the range of ephemeral ports: a client that retries while the server is down could otherwise get the
+# very port, and connect to itself.
 _PORTS: Final = (20_000, 32_000)
 
 _running: set["NatsServer"] = set()
@@ -46,7 +46,7 @@ def find_binary() -> Path | None:
 
 
 def free_port() -> int:
-    """Return a loopback port on which nothing listens, and that no outgoing connection will be given."""
+    """Return a free loopback port that the system does not use for outgoing connections."""
     # Not the shared generator: test runs seed it alike, and two of them would try the same ports.
     choose = random.SystemRandom()
     for _ in range(100):
@@ -59,14 +59,14 @@ def free_port() -> int:
 
 
 class NatsServer:
-    """One nats-server process; also a context manager that starts and closes it.
+    """One nats-server process; also a context manager that starts and stops it.
 
     Args:
-        folder: holds its configuration, log and data; kept between starts.
-        jetstream: False leaves JetStream off.
-        config: more lines for the configuration file.
-        port: to listen on; None takes a free one at the first start.
-        binary: the server's program; None finds it.
+        folder: folder of its configuration, log and data; kept across restarts.
+        jetstream: False disables JetStream.
+        config: additional lines of the configuration file.
+        port: port to listen on; None chooses a free one at the first start.
+        binary: path of the server program; None finds it.
     """
 
     def __init__(
@@ -103,37 +103,37 @@ class NatsServer:
 
     @property
     def port(self) -> int:
-        """Port that it listens on, running or not; known from the first start on."""
+        """Port of the server, running or not; known after the first start."""
         if self._port is None:
             raise RuntimeError("the server was never started")
         return self._port
 
     @property
     def url(self) -> str:
-        """Address for clients."""
+        """URL for clients."""
         return f"nats://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """Process id; RuntimeError while it does not run."""
+        """Process id; RuntimeError if the server is not running."""
         return self._expect_running().pid
 
     @property
     def running(self) -> bool:
-        """True while the process lives."""
+        """True while the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
-        """What the server has logged since it was made."""
+        """Log of the server since its creation."""
         path = self.folder / "nats-server.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start(self) -> None:
-        """Start, and return when the server answers; a server that runs already stays as it is.
+        """Start the server, and return when it responds; a running server is left alone.
 
         Raises:
-            RuntimeError: it ended, or did not answer in time; the text holds the end of its log.
+            RuntimeError: it exited, or did not respond in time; the text contains the end of its log.
         """
         if self.running:
             return
@@ -145,7 +145,7 @@ class NatsServer:
             try:
                 self._launch(port)
             except RuntimeError as error:
-                # Between the look and the start another process can take the port.
+                # Another process can take the port between the check and the start.
                 if attempt == _ATTEMPTS or "address already in use" not in str(error):
                     raise
             else:
@@ -153,31 +153,31 @@ class NatsServer:
                 return
 
     def stop(self) -> None:
-        """Stop it in good order (SIGTERM), and wait for its end."""
+        """Stop the server gracefully (SIGTERM), and wait for its exit."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL), as an out-of-memory kill or a power failure does, and wait for its end."""
+        """Kill the server (SIGKILL), like an out-of-memory kill or a power failure, and wait for its exit."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open and nothing answers."""
+        """Freeze the server (SIGSTOP): connections stay open, and nothing responds."""
         os.kill(self.pid, signal.SIGSTOP)
-        # Its threads stop one by one; until the last has, it can still answer.
+        # Its threads stop one by one; until the last has stopped, it can still respond.
         threads = Path(f"/proc/{self.pid}/task")
         while any(_state(stat) not in "Tt" for stat in threads.glob("*/stat")):
             time.sleep(0.001)
 
     def resume(self) -> None:
-        """Let a frozen server go on (SIGCONT)."""
+        """Resume a frozen server (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def reload(self) -> None:
-        """Let it read its configuration file again (SIGHUP)."""
+        """Make the server reload its configuration file (SIGHUP)."""
         os.kill(self.pid, signal.SIGHUP)
 
     def close(self) -> None:
-        """End it in whatever state it is; may be called twice."""
+        """Stop the server in whatever state it is; idempotent."""
         if self._process is not None:
             self._process.kill()
             self._reap()
@@ -196,7 +196,7 @@ class NatsServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A Ctrl-C is for the tests, which then end the server themselves.
+                # A Ctrl-C is for the tests, which then stop the server themselves.
                 start_new_session=True,
             )
         _running.add(self)
@@ -209,7 +209,7 @@ class NatsServer:
                 raise RuntimeError(f"nats-server on port {port} {what}: {self.log[seen:][-2000:]}")
             time.sleep(_RETRY)
         if self._process.poll() is not None:
-            # Someone else answered on that port.
+            # Another server responded on that port.
             self.close()
             raise RuntimeError(f"nats-server on port {port} ended: {self.log[seen:][-2000:]}")
 
@@ -239,12 +239,12 @@ class NatsServer:
 
 
 def _state(stat: Path) -> str:
-    """Letter of a thread's state in Linux."""
+    """Return the letter of a thread's state in Linux."""
     return stat.read_text().rpartition(")")[2].split()[0]
 
 
 def _answers(port: int) -> bool:
-    """Tell whether a NATS server greets on a loopback port."""
+    """Return whether a NATS server responds on a loopback port."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5.0) as link:
             return link.recv(5) == b"INFO "

@@ -1,6 +1,6 @@
-"""nats-servers of more than one site or machine, from the files of ``deploy/nats`` as they are, for tests.
+"""nats-servers of several sites or machines, from the unmodified files of ``deploy/nats``.
 
-Invariants: each server is told its ports and its folder by the environment, as in a deployment; there is no
+Invariants: each server takes its ports and folder from the environment, as in a deployment; there is no
 second copy of a file; nothing is left running.
 """
 
@@ -18,7 +18,7 @@ from tickertape.nats.credentials import Access
 
 CONFIGS: Final = ROOT / "deploy" / "nats"
 SECRET: Final = "tested-as-it-stands"
-"""Password of everybody here."""
+"""Password of all users."""
 
 _PASSWORDS: Final = {
     f"NATS_{user}_PASSWORD": SECRET
@@ -30,8 +30,8 @@ class Site:
     """One server.
 
     Attributes:
-        port: for clients.
-        log: what it says.
+        port: port for clients.
+        log: its log.
     """
 
     def __init__(self, config: str, folder: Path, port: int, environment: Mapping[str, str]) -> None:
@@ -49,16 +49,16 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Address for clients."""
+        """URL for clients."""
         return f"nats://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
-        """What the server has said."""
+        """Log of the server."""
         return (self._folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Start it; it may not answer yet."""
+        """Start the server; it may not respond yet."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -66,10 +66,11 @@ class Site:
             )
 
     def until(self, text: str) -> None:
-        """Wait until it has said something.
+        """Wait until the server has logged a text.
 
         Raises:
-            RuntimeError: it ended, or has not said it in time; the text holds the end of its log.
+            RuntimeError: it exited, or has not logged the text in time; the message contains the end of its
+            log.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while text not in self.log:
@@ -79,7 +80,7 @@ class Site:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """Kill it, as the loss of its machine does; may be called twice."""
+        """Kill the server, like the loss of its machine; idempotent."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(STOP_TIMEOUT)
@@ -87,12 +88,12 @@ class Site:
 
 
 def access(user: str) -> Access:
-    """How a user connects."""
+    """Return the credentials of a user."""
     return Access(user=user, password=SECRET, inbox_prefix=f"_INBOX_{user.removeprefix('shipper-')}")
 
 
 def options(user: str, folder: Path) -> list[str]:
-    """The same for the command line."""
+    """Return the same as command-line options."""
     file = folder / "password"
     file.touch(0o600)
     file.write_text(SECRET)
@@ -113,7 +114,7 @@ def _running(*sites: Site) -> Iterator[None]:
 
 @contextmanager
 def three(folder: Path) -> Iterator[list[Site]]:
-    """The cluster of ``cluster.conf``, with JetStream ready in all three."""
+    """Run the cluster of ``cluster.conf``, with JetStream ready on all three servers."""
     routes = [free_port() for _ in range(3)]
     known = ", ".join(f'"nats-route://route:{SECRET}@127.0.0.1:{port}"' for port in routes)
     sites = [
@@ -135,7 +136,7 @@ def three(folder: Path) -> Iterator[list[Site]]:
 
 @contextmanager
 def hub_and_leaf(folder: Path) -> Iterator[tuple[Site, Site]]:
-    """The servers of ``hub.conf`` and ``leaf.conf``, the second connected to the first."""
+    """Run the servers of ``hub.conf`` and ``leaf.conf``, the second connected to the first."""
     door = free_port()
     hub = Site("hub.conf", folder / "hub", free_port(), {"NATS_LEAF_LISTEN": f"127.0.0.1:{door}"})
     address = f'"nats-leaf://leaf-edge1:{SECRET}@127.0.0.1:{door}"'

@@ -1,9 +1,9 @@
-"""A real Prometheus with the configuration of ``deploy/prometheus``, for the tests.
+"""A real Prometheus with the configuration of ``deploy/prometheus``.
 
 Invariants:
 
-1. Its configuration is ours: other than there are the targets, and how often it looks.
-2. Nothing is left running: ``close`` ends it in whatever state it is.
+1. The configuration is the deployed one except for the targets and the intervals.
+2. Nothing is left running: ``close`` stops it in whatever state it is.
 """
 
 import json
@@ -26,20 +26,20 @@ from tests.support.servers.nats_server import free_port
 
 DEPLOYED: Final = ROOT / "deploy" / "prometheus"
 EVERY: Final = "500ms"
-"""How often it scrapes and works out rules."""
+"""Interval of scrapes and rule evaluations."""
 
 
 def find(program: str) -> str:
-    """``prometheus`` or ``promtool``; a test that has none is skipped, but not in CI."""
+    """Return ``prometheus`` or ``promtool``; skip the test without one, except in CI."""
     return shutil.which(program) or missing(f"needs {program}; 'apt-get install prometheus' brings it")
 
 
 class Prometheus:
-    """One Prometheus; also a context manager that starts and closes it.
+    """One Prometheus; also a context manager that starts and stops it.
 
     Args:
-        folder: for its configuration and data.
-        targets: addresses by the file that lists them, such as ``relays``.
+        folder: folder of its configuration and data.
+        targets: addresses by the name of the file that lists them, such as ``relays``.
     """
 
     def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
@@ -80,17 +80,17 @@ class Prometheus:
         self.close()
 
     def close(self) -> None:
-        """End it; may be called twice."""
+        """Stop the server; idempotent."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """What an expression comes to now: each series with its number.
+        """Evaluate an expression; return each series with its value.
 
         Raises:
-            AssertionError: Prometheus does not understand it.
+            AssertionError: Prometheus rejects the expression.
         """
         found = self.ask("query", query=expression)
         assert found["resultType"] in ("vector", "scalar"), expression
@@ -99,10 +99,10 @@ class Prometheus:
         return [(series["metric"], float(series["value"][1])) for series in found["result"]]
 
     def ask(self, what: str, **parameters: str) -> Any:
-        """Ask its API.
+        """Send a request to its API.
 
         Raises:
-            AssertionError: it refuses; the text says why.
+            AssertionError: it is rejected; the text contains the reason.
         """
         try:
             with urlopen(f"{self._url}/api/v1/{what}?{urlencode(parameters)}") as answer:
