@@ -1,9 +1,9 @@
-"""``tickertape publish``: one event from the command line, or one per line of standard input.
+"""``tickertape publish``: publish one event from the command line, or one per line of standard input.
 
 Invariants:
 
-1. Lines are acknowledged, and told, in the order in which they came.
-2. A bad line costs nobody but itself: it is named with its number, the others go on, and the exit code is 1.
+1. Acknowledgements are printed in the order of the lines.
+2. An invalid line does not affect other lines: it is reported with its number, and the exit code is 1.
 """
 
 import asyncio
@@ -37,52 +37,52 @@ from tickertape.validation import describe_first_error
 PROGRAM: Final = "publish"
 _STANDARD_INPUT: Final = "-"
 STOP_GRACE: Final = 1.0
-"""Seconds after Ctrl-C for what is on its way."""
+"""Seconds after Ctrl-C to wait for outstanding acknowledgements."""
 
 _MAX_PENDING_ACKS: Final = 1024
-"""Lines whose acknowledgement is not told yet."""
+"""Maximum number of lines whose acknowledgement has not been printed."""
 
 
 class PublishSettings(NatsSettings):
-    """Publish one event, or one per line of standard input."""
+    """Options of ``tickertape publish``."""
 
     subject: CliPositionalArg[str] = _STANDARD_INPUT
-    """Where it goes, such as log.info.demo; - takes it from each event."""
+    """Subject of the event, such as log.info.demo; - derives it from each event."""
     text: CliPositionalArg[str] = _STANDARD_INPUT
-    """The event as JSON; - reads one event per line of standard input."""
+    """Event as JSON; - reads one event per line from standard input."""
     deadline: Annotated[float, Field(gt=0, le=100)] = DEADLINE
-    """Seconds to wait for an acknowledgement."""
+    """Maximum seconds to wait for an acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class _PendingAck:
     line: int
     subject: str
-    ticket: AckFuture
+    ack: AckFuture
 
 
 class _BadLine(ValueError):
-    """A line that makes no event; its text says why."""
+    """Line that is not a valid event; its text states the reason."""
 
 
 async def run(settings: PublishSettings) -> int:
-    """Publish, and print a line per acknowledgement; return the exit code."""
+    """Publish events, and print one line per acknowledgement; return the exit code."""
     if settings.subject != _STANDARD_INPUT:
         try:
             subjects.check_pattern(settings.subject)
             if "*" in settings.subject or ">" in settings.subject:
-                raise SubjectError(settings.subject, "has a wildcard; an event goes to one subject")
+                raise SubjectError(settings.subject, "contains a wildcard; an event has a single subject")
         except SubjectError as error:
             print_notice(PROGRAM, f"subject {error}")
             return 2
-    turned_away = asyncio.Event()
+    rejected = asyncio.Event()
 
-    def down(failure: ConnectFailure) -> None:
+    def report_down(failure: ConnectFailure) -> None:
         if failure.kind.is_transient:
             print_notice(PROGRAM, failure.retry_message)
         else:
             print_notice(PROGRAM, str(failure))
-            turned_away.set()  # a command has an operator beside it, who can correct that now
+            rejected.set()  # an interactive command does not retry: its operator can correct the settings now
 
     with stop_on_signals() as stop:
         publisher = Publisher(
@@ -91,16 +91,16 @@ async def run(settings: PublishSettings) -> int:
             prefix=settings.subject_prefix,
             name="tickertape-publish",
             deadline=settings.deadline,
-            on_down=down,
+            on_down=report_down,
         )
         try:
             async with publisher:
                 command = _Command(settings, publisher)
                 try:
-                    code = await run_until_stopped(race(stop.wait(), turned_away.wait()), command.run())
+                    code = await run_until_stopped(race(stop.wait(), rejected.wait()), command.run())
                 finally:
                     grace = STOP_GRACE if stop.is_set() else None
-                    await publisher.close(0.0 if turned_away.is_set() else grace)
+                    await publisher.close(0.0 if rejected.is_set() else grace)
                 return 1 if code is None else code
         except OSError as error:
             print_notice(PROGRAM, str(error))
@@ -108,22 +108,24 @@ async def run(settings: PublishSettings) -> int:
 
 
 class _Command:
+    """Single run of the command."""
+
     def __init__(self, settings: PublishSettings, publisher: Publisher) -> None:
         self._settings = settings
         self._publisher = publisher
-        self._sent: asyncio.Queue[_PendingAck | None] = asyncio.Queue(_MAX_PENDING_ACKS)
+        self._pending: asyncio.Queue[_PendingAck | None] = asyncio.Queue(_MAX_PENDING_ACKS)
         self._failures = 0
 
     async def run(self) -> int:
-        telling = asyncio.create_task(self._tell(), name="acknowledgements")
+        printing = asyncio.create_task(self._print_acks(), name="acknowledgements")
         try:
             async with contextlib.aclosing(self._lines()) as lines:
                 async for number, line in lines:
                     await self._publish(number, line)
-            await self._sent.put(None)
-            await telling
+            await self._pending.put(None)
+            await printing
         finally:
-            await cancel_and_wait(telling)
+            await cancel_and_wait(printing)
         return 1 if self._failures else 0
 
     async def _lines(self) -> AsyncGenerator[tuple[int, bytes], None]:
@@ -131,11 +133,11 @@ class _Command:
             yield 1, self._settings.text.encode("utf-8", "surrogateescape")
             return
         number = 0
-        # One byte more than an event may have, so that a longer line is refused and not cut.
+        # One byte more than the limit, so that longer lines are rejected instead of truncated.
         splitter = LineSplitter(MAX_EVENT_BYTES + 1)
-        async with contextlib.aclosing(standard_input()) as pieces:
-            async for piece in pieces:
-                for raw in splitter.feed(piece):
+        async with contextlib.aclosing(standard_input()) as chunks:
+            async for chunk in chunks:
+                for raw in splitter.feed(chunk):
                     number += 1
                     yield number, raw.data
         for raw in splitter.finish():
@@ -153,17 +155,17 @@ class _Command:
         except InvalidEvent as error:
             self._fail(number, str(error.rejection))
         else:
-            await self._sent.put(_PendingAck(number, subject, ticket))
+            await self._pending.put(_PendingAck(number, subject, ticket))
 
-    async def _tell(self) -> None:
-        while (sent := await self._sent.get()) is not None:
+    async def _print_acks(self) -> None:
+        while (pending := await self._pending.get()) is not None:
             try:
-                ack = await sent.ticket
+                ack = await pending.ack
             except PublishError as error:
-                self._fail(sent.line, str(error))
+                self._fail(pending.line, str(error))
             else:
-                again = " (duplicate)" if ack.duplicate else ""
-                print(f"{sent.subject} seq {ack.seq}{again}", flush=True)
+                suffix = " (duplicate)" if ack.duplicate else ""
+                print(f"{pending.subject} seq {ack.seq}{suffix}", flush=True)
 
     def _fail(self, number: int, reason: str) -> None:
         self._failures += 1
@@ -171,49 +173,49 @@ class _Command:
 
 
 def complete_event(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
-    """Make an event of JSON text by filling in what its subject says already.
+    """Fill in the fields of an event that follow from its subject.
 
     Args:
-        subject: without the deployment's prefix; ``-`` takes it from the event, of a type of the contract.
-        text: an event, or ``{"subject": ..., "event": ...}`` as ``tickertape tail --json`` writes it.
-        now: UNIX seconds, for an event without a ``timestamp``.
+        subject: subject without the prefix of the deployment; ``-`` derives it from the event.
+        text: event as JSON, or ``{"subject": ..., "event": ...}`` as ``tickertape tail --json`` prints it.
+        now: UNIX seconds, for events without ``timestamp``.
 
     Returns:
-        The subject and the payload: the text as it is when nothing was missing.
+        subject and payload; the payload is the unchanged text if no field was missing.
 
     Raises:
-        ValueError: it is no JSON object, or its subject cannot be told.
+        ValueError: the text is not a JSON object, or the subject cannot be derived.
     """
     if len(text) > MAX_EVENT_BYTES:
-        raise _BadLine(f"more than {MAX_EVENT_BYTES} bytes, which is the most that an event may have")
+        raise _BadLine(f"event exceeds the maximum of {MAX_EVENT_BYTES} bytes")
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise _BadLine(f"bad_json: {error}") from None
     if not isinstance(body, dict):
-        raise _BadLine("not_an_object: an event is a JSON object")
-    whole: bytes | None = text
+        raise _BadLine("not_an_object: an event must be a JSON object")
+    unchanged: bytes | None = text
     if isinstance(body.get("event"), dict) and isinstance(body.get("subject"), str):
         if subject == _STANDARD_INPUT:
             subject = body["subject"]
-        body, whole = body["event"], None
+        body, unchanged = body["event"], None
     missing = _missing_fields(subject, body, now)
     if subject == _STANDARD_INPUT:
         subject = _subject_of({**missing, **body})
-    if missing or whole is None:
+    if missing or unchanged is None:
         return subject, orjson.dumps({**missing, **body})
-    return subject, whole
+    return subject, unchanged
 
 
 def _missing_fields(subject: str, body: dict[str, Any], now: float) -> dict[str, Any]:
     filled: dict[str, Any] = {"timestamp": format_time(now)}
     if subject != _STANDARD_INPUT:
-        with contextlib.suppress(SubjectError):  # a subject of others names no fields
-            place = parse_subject(subject)
-            filled = {"event_type": place.event_type, **filled}
-            if body.get("event_type", place.event_type) == place.event_type:
-                filled.update(place.fields)
-                if place.event_type == "gateway_status_change":
+        with contextlib.suppress(SubjectError):  # a custom subject implies no fields
+            parsed = parse_subject(subject)
+            filled = {"event_type": parsed.event_type, **filled}
+            if body.get("event_type", parsed.event_type) == parsed.event_type:
+                filled.update(parsed.fields)
+                if parsed.event_type == "gateway_status_change":
                     filled["previous_status"] = "UNKNOWN"
     return {name: value for name, value in filled.items() if name not in body}
 
@@ -222,7 +224,7 @@ def _subject_of(body: dict[str, Any]) -> str:
     model = MODELS.get(str(body.get("event_type")))
     if model is None:
         known = ", ".join(MODELS)
-        raise _BadLine(f"its subject cannot be told: event_type is none of {known}; name the subject")
+        raise _BadLine(f"the subject cannot be derived: event_type is none of {known}; specify the subject")
     try:
         return model.model_validate(body).subject
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""``tickertape streams``: show, compare and apply the streams; list and replay what was rejected."""
+"""``tickertape streams``: show, create or update the streams; list or replay rejected events."""
 
 from typing import Annotated, Final, Literal, Self
 
@@ -36,39 +36,40 @@ def _as_list(value: object) -> object:
 
 
 class StreamsSettings(NatsSettings):
-    """``show`` the streams, ``apply`` what the contract wants, or list the ``rejected`` events."""
+    """Options of ``tickertape streams``."""
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
     action: CliPositionalArg[Literal["show", "apply", "rejected"]] = "show"
-    """Show the streams, apply what the contract wants, or list rejected events."""
+    """Show the streams, create or update them, or list rejected events."""
     replicas: Annotated[int, Field(ge=1, le=5)] | None = None
-    """apply: servers of a cluster that hold each stream; else what is there stays, and new ones have one."""
+    """apply: replicas of each stream in a cluster; by default existing streams keep theirs, and new ones get
+    1."""
     max_bytes: Annotated[list[str], NoDecode, BeforeValidator(_as_list)] = Field(
         [],
-        description="apply: largest size of a stream, as in EVENTS=256MiB; several with commas, or the "
-        "option again. Counts before --streams-max-bytes. A stream that shrinks lets its oldest messages go",
+        description="apply: maximum size of a stream, such as EVENTS=256MiB; separate several with commas, "
+        "or repeat the option. Overrides --streams-max-bytes. Shrinking a stream deletes its oldest messages",
     )
     replay: Annotated[int, Field(ge=1)] | None = None
-    """rejected: publish the event with this sequence again, once the contract allows it."""
+    """rejected: publish the event with this sequence again, after the contract was corrected."""
 
     @model_validator(mode="after")
-    def _sized(self) -> Self:
+    def _check_sizes(self) -> Self:
         self.names()
         return self
 
     def names(self) -> Names:
-        """The deployment; ``max_bytes`` counts before the settings that all programs have."""
+        """Return names and sizes of the deployment; ``max_bytes`` overrides ``streams_max_bytes``."""
         names = super().names()
         return Names(names.prefix, {**names.sizes, **parse_sizes(",".join(self.max_bytes))})
 
 
 async def run(settings: StreamsSettings) -> int:
-    """Do it.
+    """Run the command.
 
     Returns:
-        0; 1 when NATS is not there or refuses, when ``show`` found a difference, or when an event cannot be
-        replayed.
+        0; 1 if NATS is unreachable or rejects the request, if ``show`` finds a difference that violates the
+        contract, or if an event cannot be replayed.
     """
     names = settings.names()
     client = await connect_or_report(PROGRAM, settings)
@@ -76,9 +77,7 @@ async def run(settings: StreamsSettings) -> int:
         return 1
     try:
         if settings.action == "apply":
-            for line in await apply(client, names, settings.replicas) or [
-                "all streams are as the contract has them"
-            ]:
+            for line in await apply(client, names, settings.replicas) or ["all streams match the contract"]:
                 print(line)
             return 0
         if settings.action == "rejected":
@@ -92,74 +91,78 @@ async def run(settings: StreamsSettings) -> int:
 
 
 async def _show(client: Client, names: Names) -> int:
-    for wanted in stream_configs(names, server_version(client)):
-        there = await stream_info(client, wanted["name"])
-        if there is None:
-            print(f"{wanted['name']:<12} absent")
+    for config in stream_configs(names, server_version(client)):
+        existing = await stream_info(client, config["name"])
+        if existing is None:
+            print(f"{config['name']:<12} missing")
             continue
-        state = there["state"]
+        state = existing["state"]
         print(
-            f"{wanted['name']:<12} {state['messages']:>9} messages  {state['bytes'] / 2**20:>8.1f} MiB"
-            f" of {format_size(there['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
+            f"{config['name']:<12} {state['messages']:>9} messages  {state['bytes'] / 2**20:>8.1f} MiB"
+            f" of {format_size(existing['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
         )
     found = await differences(client, names)
     for difference in found:
-        print(f"{difference}{'' if difference.is_breaking else ' (a matter of size)'}")
+        print(f"{difference}{'' if difference.is_breaking else ' (size only)'}")
     return 1 if any(difference.is_breaking for difference in found) else 0
 
 
-async def _rejected(client: Client, names: Names, again: int | None) -> int:
+async def _rejected(client: Client, names: Names, replay_seq: int | None) -> int:
     found: Delivery | None = None
     async for batch in stream_reader.read(client, names.stream("REJECTED"), 1):
         for delivery in batch:
             headers = delivery.headers or {}
             seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")
-            if again is None:
+            if replay_seq is None:
                 print(printable(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
-            elif seq == str(again):
+            elif seq == str(replay_seq):
                 found = delivery
-    return 0 if again is None else await _replay(client, names, again, found)
+    return 0 if replay_seq is None else await _replay(client, names, replay_seq, found)
 
 
 async def _replay(client: Client, names: Names, seq: int, found: Delivery | None) -> int:
-    """Publish a rejected event again, and say in one line what came of it."""
+    """Publish a rejected event again, and print the result in one line."""
     if found is None:
         rejected = names.stream("REJECTED")
         print_notice(
-            PROGRAM, f"event {seq} is not in {rejected}; 'tickertape streams rejected' lists what is"
+            PROGRAM,
+            f"event {seq} is not in stream {rejected}; list its events with 'tickertape streams rejected'",
         )
         return 1
     if (obstacle := _replay_obstacle(seq, found, names)) is not None:
         print_notice(PROGRAM, printable(obstacle))
         return 1
     subject = _subject(found, names)
-    # Twice within the duplicate window is once.
+    # The message ID deduplicates repeated replays within the duplicate window.
     headers = {"Nats-Msg-Id": f"replay-{(found.headers or {}).get('Nats-Msg-Id', seq)}"}
     try:
         ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)
     except (NatsError, TimeoutError) as error:
         print_notice(
-            PROGRAM, printable(f"event {seq} was not published: {error}; look at this user's permissions")
+            PROGRAM,
+            printable(f"event {seq} was not published: {error}; check the permissions of this NATS user"),
         )
         return 1
-    print(printable(f"event {seq} on {subject} is event {ack.seq} now"))
+    print(printable(f"event {seq} on {subject} was published as event {ack.seq}"))
     return 0
 
 
-def _replay_obstacle(seq: int, letter: Delivery, names: Names) -> str | None:
-    """Say why a dead letter cannot be replayed; None when it can."""
-    headers, subject = letter.headers or {}, _subject(letter, names)
+def _replay_obstacle(seq: int, dead_letter: Delivery, names: Names) -> str | None:
+    """Return why a dead letter cannot be replayed; None if it can."""
+    headers, subject = dead_letter.headers or {}, _subject(dead_letter, names)
     if "Tickertape-Raw-Subject" in headers or find_subject_error(subject) is not None:
-        return f"event {seq} cannot be replayed: its subject is illegal ({subject}); publish it on another"
+        return f"event {seq} cannot be replayed: its subject is invalid ({subject}); choose another"
     if "Tickertape-Size" in headers or "Tickertape-Body" in headers:
-        return f"event {seq} cannot be replayed: not all of its body was kept; publish it from its source"
-    event = decode(subject, letter.data)
+        return f"event {seq} cannot be replayed: its body was truncated; publish it from its source"
+    event = decode(subject, dead_letter.data)
     if isinstance(event, Rejection):
-        return f"event {seq} cannot be replayed: it still breaks the contract ({event}); correct its producer"
+        return (
+            f"event {seq} cannot be replayed: it still violates the contract ({event}); correct its producer"
+        )
     return None
 
 
-def _subject(letter: Delivery, names: Names) -> str:
-    """The subject of the original event; for an illegal one, as the dead letter spells it."""
-    whole = (letter.headers or {}).get("Tickertape-Subject", letter.subject)
-    return names.strip_prefix(whole).removeprefix("rejected.")
+def _subject(dead_letter: Delivery, names: Names) -> str:
+    """Return the subject of the original event; an invalid subject is encoded as in the dead letter."""
+    full_subject = (dead_letter.headers or {}).get("Tickertape-Subject", dead_letter.subject)
+    return names.strip_prefix(full_subject).removeprefix("rejected.")

@@ -1,4 +1,4 @@
-"""``tickertape token``: mint a token, inspect one, make a key."""
+"""``tickertape token``: mint a token, inspect a token, or generate a key."""
 
 import sys
 import time
@@ -32,12 +32,12 @@ from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous_subject
 from tickertape.relay.core.grants import CLAIM, grant_of
 
 MAX_LIFETIME: Final = 366 * 86_400
-"""Seconds that a token may be good for; a longer one is a password that nobody changes."""
+"""Maximum lifetime of a token in seconds; longer-lived tokens would amount to passwords that never change."""
 
 
 def _validate_lifetime(text: str) -> str:
     if not 1 <= parse_duration(text) <= MAX_LIFETIME:
-        raise ValueError(f"{text} is not within 1s and {MAX_LIFETIME // 86_400}d")
+        raise ValueError(f"{text} is not between 1s and {MAX_LIFETIME // 86_400}d")
     return text
 
 
@@ -54,43 +54,50 @@ def _validate_patterns(text: str) -> str:
 
 
 class _JwtVariables(EnvSettingsSource):
-    """Variables about keys; a grant must be said, since ``TICKERTAPE_SUBJECTS`` is the relay's own."""
+    """Environment variables for keys only; grants must be explicit, as ``TICKERTAPE_SUBJECTS`` is a relay
+    setting."""
 
     def __call__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__call__().items() if name.startswith("jwt_")}
 
 
 class TokenCommandSettings(TokenSettings):
-    """``mint`` a token, ``inspect`` one (or ``-``: from standard input), or ``keygen``: make a key."""
+    """Options of ``tickertape token``."""
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
-    do: CliPositionalArg[Literal["mint", "inspect", "keygen"]] = Field(
-        description="mint a token, inspect one, or make a key"
+    action: CliPositionalArg[Literal["mint", "inspect", "keygen"]] = Field(
+        description="mint a token, inspect a token, or generate a key"
     )
-    token: CliPositionalArg[str] = Field("-", description="inspect: the token, or - for standard input")
-    subject: str | None = Field(None, description="mint: whose token it is (sub)")
+    token: CliPositionalArg[str] = Field(
+        "-", description="inspect: token to inspect; - reads it from standard input"
+    )
+    subject: str | None = Field(None, description="mint: subject of the token (sub), such as a user name")
     subjects: Annotated[str | None, AfterValidator(lambda text: text and _validate_patterns(text))] = Field(
-        None, description="mint: patterns that it grants, with commas; '>' grants everything"
+        None, description="mint: granted subject patterns, separated by commas; '>' grants everything"
     )
     deny: Annotated[str, AfterValidator(_validate_patterns)] = Field(
-        "", description="mint: patterns that it takes away again"
+        "", description="mint: subject patterns excluded from the grant, separated by commas"
     )
-    level: LevelName | None = Field(None, description="mint: least level that it grants")
-    rate: NonNegativeFloat | None = Field(None, description="mint: log events per second; 0: no limit")
-    connections: PositiveInt | None = Field(None, description="mint: most connections at once")
+    level: LevelName | None = Field(None, description="mint: minimum level of granted log events")
+    rate: NonNegativeFloat | None = Field(
+        None, description="mint: maximum log events per second; 0 means unlimited"
+    )
+    connections: PositiveInt | None = Field(None, description="mint: maximum concurrent connections")
     expires: Annotated[str, AfterValidator(_validate_lifetime)] = Field(
-        "1h", description="mint: how long it is good for, as in 30m, 1h or 7d"
+        "1h", description="mint: lifetime, such as 30m, 1h or 7d"
     )
     not_before: Annotated[str | None, AfterValidator(lambda text: text and _validate_start(text))] = Field(
-        None, description="mint: when it begins, as in 5m (from now) or an RFC 3339 time"
+        None, description="mint: start of validity, as a duration from now such as 5m, or an RFC 3339 time"
     )
-    issuer: str | None = Field(None, description="mint: its iss; TICKERTAPE_JWT_ISSUER by default")
-    audience: str | None = Field(None, description="mint: its aud; TICKERTAPE_JWT_AUDIENCE by default")
-    id: str | None = Field(None, description="mint: its jti, by which it can be revoked")
-    kid: str | None = Field(None, description="mint: names the key, where the relay has several")
-    key_file: Path | None = Field(None, description="mint: the secret (HS256), or the private key as PEM")
-    public_file: Path | None = Field(None, description="keygen: where the public key is written")
+    issuer: str | None = Field(None, description="mint: issuer (iss); TICKERTAPE_JWT_ISSUER by default")
+    audience: str | None = Field(None, description="mint: audience (aud); TICKERTAPE_JWT_AUDIENCE by default")
+    id: str | None = Field(None, description="mint: ID of the token (jti), by which it can be revoked")
+    kid: str | None = Field(None, description="mint: ID of the key (kid), if the relay has several keys")
+    key_file: Path | None = Field(
+        None, description="mint: file with the secret (HS256) or the private key (PEM)"
+    )
+    public_file: Path | None = Field(None, description="keygen: file to which the public key is written")
 
     @classmethod
     def settings_customise_sources(
@@ -101,33 +108,33 @@ class TokenCommandSettings(TokenSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the grant from the command line alone."""
+        """Restrict the environment to the variables for keys."""
         return init_settings, _JwtVariables(settings_cls)
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.do in ("mint", "keygen") and self.jwt_algorithm is None:
-            raise ValueError(f"{self.do} needs --jwt-algorithm; one of HS256, RS256, ES256, EdDSA")
-        if self.do == "mint" and not self.subjects:
-            raise ValueError("mint needs --subjects, the patterns that it grants; '>' grants everything")
-        if self.do == "mint" and (self.key_file or self.jwt_key or self.jwt_key_file) is None:
-            raise ValueError("mint needs the key to sign with; give --key-file or TICKERTAPE_JWT_KEY")
-        if self.do == "keygen" and self.jwt_algorithm != "HS256" and self.public_file is None:
-            raise ValueError("keygen needs --public-file, where the relay's half of the key is written")
+    def _check_required(self) -> Self:
+        if self.action in ("mint", "keygen") and self.jwt_algorithm is None:
+            raise ValueError(f"{self.action} requires --jwt-algorithm: HS256, RS256, ES256 or EdDSA")
+        if self.action == "mint" and not self.subjects:
+            raise ValueError("mint requires --subjects, the granted patterns; '>' grants everything")
+        if self.action == "mint" and (self.key_file or self.jwt_key or self.jwt_key_file) is None:
+            raise ValueError("mint requires a signing key; set --key-file or TICKERTAPE_JWT_KEY")
+        if self.action == "keygen" and self.jwt_algorithm != "HS256" and self.public_file is None:
+            raise ValueError("keygen requires --public-file, to which the public key is written")
         return self
 
 
 async def run(settings: TokenCommandSettings) -> int:
-    """Do it.
+    """Run the command.
 
     Returns:
-        0; 1 when there is no key to do it with, or the inspected token is not one that the relay takes.
+        0; 1 if a key is missing or invalid, or the inspected token cannot be verified.
     """
     try:
-        if settings.do == "mint":
+        if settings.action == "mint":
             print(_mint(settings))
             return 0
-        if settings.do == "keygen":
+        if settings.action == "keygen":
             return _keygen(settings)
         return await _inspect(settings)
     except OperatorError as error:
@@ -174,12 +181,14 @@ def _keygen(settings: TokenCommandSettings) -> int:
     private, public = generate_key(settings.jwt_algorithm)
     if public is not None:
         assert settings.public_file is not None
-        # Never over another: tokens that were signed with its other half would be lost.
+        # Never overwrite a key: tokens signed with its private key could no longer be verified.
         try:
             with settings.public_file.open("xb") as file:
                 file.write(public)
         except FileExistsError:
-            raise KeysError(f"{settings.public_file} is there already", "name a new --public-file") from None
+            raise KeysError(
+                f"{settings.public_file} already exists", "choose another --public-file"
+            ) from None
     print(private.decode(), end="")
     return 0
 
@@ -188,32 +197,30 @@ async def _inspect(settings: TokenCommandSettings) -> int:
     token = (sys.stdin.read(MAX_TOKEN + 1) if settings.token == "-" else settings.token).strip()
     parts = token.split(".")
     if len(parts) != 3:
-        raise TokenError(
-            "malformed", f"a token has three parts with dots between them; this has {len(parts)}"
-        )
+        raise TokenError("malformed", f"a token has three parts separated by dots; this one has {len(parts)}")
     header = parse_json_object(decode_base64url(parts[0], MAX_TOKEN, "the header"), "the header")
     claims = parse_json_object(decode_base64url(parts[1], MAX_TOKEN, "the claims"), "the claims")
-    good, result = await _verify(settings, token)
+    is_valid, result = await _verify(settings, token)
     answer = {
         "header": header,
         "claims": claims,
         "times": _describe_times(claims),
         "grant": _describe_grant(claims, token),
-        "verified": good,
+        "verified": is_valid,
         "result": result,
     }
     print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
-    return 0 if good else 1
+    return 0 if is_valid else 1
 
 
 async def _verify(settings: TokenCommandSettings, token: str) -> tuple[bool, str]:
     problem = token_settings_error(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
-    authority = TokenService(settings, wall=time.time)
-    await authority.load()
+    token_service = TokenService(settings, wall=time.time)
+    await token_service.load()
     try:
-        authority.verify(token)
+        token_service.verify(token)
     except TokenError as error:
         return False, f"{error.reason}: {error.message}"
     return True, "verified"
@@ -222,7 +229,7 @@ async def _verify(settings: TokenCommandSettings, token: str) -> tuple[bool, str
 def _describe_grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
     subject = claims.get("sub")
     try:
-        # Its end is no part of what it grants, and may be missing here.
+        # The expiry is not part of the grant and may be missing in an inspected token.
         grant = grant_of(
             {**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous_subject(token)
         )

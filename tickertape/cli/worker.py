@@ -1,4 +1,4 @@
-"""A worker process: a relay in a slot of its supervisor's; ``relay/workers/worker_slot.py`` starts it."""
+"""Entry point of a worker process, which ``relay/workers/worker_slot.py`` starts."""
 
 import signal
 import socket
@@ -11,25 +11,25 @@ from tickertape.relay.workers.ipc import EXIT_CONFIG, SupervisorChannel, read_wo
 
 
 def main() -> int:
-    """Run the relay that the supervisor wants.
+    """Run a relay with the configuration from the supervisor.
 
     Returns:
         the exit code.
     """
-    # Until the relay listens for it, a SIGHUP is for settings that are not read yet.
+    # Before the relay handles SIGHUP, a reload has no effect: the settings have not been read yet.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    link = socket.socket(fileno=int(sys.argv[1]))
+    sock = socket.socket(fileno=int(sys.argv[1]))
     try:
-        config = read_worker_config(link)
+        config = read_worker_config(sock)
     except EOFError:
         return 1
     try:
-        return run_async(_serve(link, config, int(sys.argv[2])))
+        return run_async(_serve(sock, config, int(sys.argv[2])))
     except KeyboardInterrupt:
         return 130
 
 
-async def _serve(link: socket.socket, config: dict[str, Any], memory: int) -> int:
+async def _serve(sock: socket.socket, config: dict[str, Any], memory: int) -> int:
     from tickertape.cli.serve import set_up_log, shipping
     from tickertape.logging_setup import LogLevelError
     from tickertape.relay.server import serve
@@ -37,7 +37,7 @@ async def _serve(link: socket.socket, config: dict[str, Any], memory: int) -> in
     from tickertape.relay.worker_context import WorkerContext
     from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
 
-    channel = await SupervisorChannel.open(link)
+    channel = await SupervisorChannel.open(sock)
     slot, workers = config["slot"], config["workers"]
     context = WorkerContext(
         relay=config["relay"],

@@ -22,7 +22,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.tail.token import TokenSource
 
 KEY: Final = "a key of this test, long enough for HS256"
-HINT: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' makes one"
+HINT: Final = "set --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' creates a token"
 
 
 def token(life: float = 3600, key: str = KEY) -> str:
@@ -149,19 +149,19 @@ def test_a_token_in_the_environment_or_a_file_lets_it_in(relay: Relay, tmp_path:
 
 def test_it_says_what_to_do_without_a_token(relay: Relay) -> None:
     """One line, and exit code 1, once the relay has waited in vain."""
-    assert refused(relay.ws_url) == [f"tickertape tail: the relay asks for a token; {HINT}\n"]
+    assert refused(relay.ws_url) == [f"tickertape tail: the relay requires a token; {HINT}\n"]
 
 
 def test_it_says_what_to_do_with_a_bad_token(relay: Relay, tmp_path: Path) -> None:
     """One line with the relay's reason, and exit code 1; it does not try again."""
     [note] = refused(relay.ws_url, TICKERTAPE_TOKEN=token(key="x" * 40))
-    assert note.startswith("tickertape tail: the relay does not take the token: the token was not signed")
+    assert note.startswith("tickertape tail: the relay rejected the token: the token was not signed")
     assert note.endswith(f"; {HINT}\n")
     [note] = refused(relay.ws_url, "--token-file", str(tmp_path / "none"))
-    assert "none cannot be read (No such file or directory); give one with" in note
+    assert "none cannot be read (No such file or directory); set --token-file" in note
     [note] = refused(relay.ws_url, TICKERTAPE_TOKEN="secret words")
     assert note == (
-        "tickertape tail: TICKERTAPE_TOKEN holds no token, which is three parts with dots between them; "
+        "tickertape tail: TICKERTAPE_TOKEN contains no valid token: expected three parts separated by dots; "
         f"{HINT}\n"
     )
 
@@ -173,9 +173,9 @@ def test_an_expired_token_ends_it(relay: Relay) -> None:
             assert running.process.wait(life + PATIENCE) == 1
         if "the token ended at" not in running.notes[-1]:
             break  # else it had ended before the tail had started
-    assert any("--token-file lets it be renewed" in note for note in running.notes)
+    assert any("use --token-file to renew it" in note for note in running.notes)
     assert running.notes[-1] == (
-        f"tickertape tail: the relay does not take the token: the token has expired; {HINT}\n"
+        f"tickertape tail: the relay rejected the token: the token has expired; {HINT}\n"
     )
 
 
@@ -204,7 +204,7 @@ def test_a_renewed_file_renews_the_session(relay: Relay, tmp_path: Path) -> None
             sequences = [orjson.loads(text)["seq"] for text in running.out]
             assert len(sequences) > before
             assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
-            assert f"put the next one into {file}" in running.notes[0]
+            assert f"write a new one to {file}" in running.notes[0]
             assert len(running.notes) == 1
             assert accepted(relay) == connections
             return
@@ -243,13 +243,13 @@ def test_a_private_ca_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
         # uvloop may hide the first time why a handshake broke off.
         note = refused(relay.ws_url)[-1]
         assert "is not trusted: " in note
-        assert note.endswith("name the CA that signed it with --ca\n")
+        assert note.endswith("set --ca to the CA that signed it\n")
         [note] = refused(relay.ws_url, "--ca", str(tmp_path / "none"))
-        assert note.endswith("none: No such file or directory; give a PEM file with --ca\n")
+        assert note.endswith("none cannot be read: No such file or directory; use a PEM file\n")
 
 
 def test_an_address_without_a_host_name_ends_it() -> None:
     """With one line: it is not tried again, since it will never be a name."""
     told = relay_process.run("tail", "--url", "ws://a..b/ws")
     assert told.returncode == 1
-    assert told.stderr.splitlines() == ["tickertape tail: the host in ws://a..b/ws is no host name"]
+    assert told.stderr.splitlines() == ["tickertape tail: ws://a..b/ws contains an invalid host name"]

@@ -62,8 +62,8 @@ def test_three_servers_hold_each_stream_and_one_may_be_lost(tmp_path: Path) -> N
         printed = apply(url, tmp_path, "--replicas", "3")
         assert sorted(printed.split()[1::3]) == sorted(STREAMS)
         eventually(lambda: run(copies(url)) == dict.fromkeys(STREAMS, (3, 3)), "three copies are up to date")
-        assert apply(url, tmp_path, "--replicas", "3").startswith("all streams are as")
-        assert apply(url, tmp_path).startswith("all streams are as")
+        assert apply(url, tmp_path, "--replicas", "3").startswith("all streams match")
+        assert apply(url, tmp_path).startswith("all streams match")
 
         with Relay(url, *relay_options(tmp_path)) as relay:
             run(_across_a_loss(relay, url, sites))

@@ -489,4 +489,4 @@ def test_the_command_goes_on_after_a_bad_line(
 def test_the_command_refuses_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong use is one line and exit code 2, before NATS is asked for."""
     assert asyncio.run(run(PublishSettings(subject="log.*.a", text="{}"))) == 2
-    assert "goes to one subject" in capsys.readouterr().err
+    assert "has a single subject" in capsys.readouterr().err

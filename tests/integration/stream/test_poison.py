@@ -39,11 +39,11 @@ REPLIES: Final = (
 """Reply subjects of strangers; a server itself refuses those under ``$JS.ACK.``."""
 
 REFUSALS: Final = {
-    8: "still breaks the contract",
-    9: "not all of its body",
-    10: "not all of its body",
+    8: "still violates the contract",
+    9: "its body was truncated",
+    10: "its body was truncated",
     11: "subject is illegal",
-    12: "is not in REJECTED",
+    12: "is not in stream REJECTED",
 }
 """Why a dead letter is not replayed, by its sequence."""
 
@@ -234,7 +234,7 @@ def test_a_rejected_event_is_replayed_only_when_it_can_be(
         assert len(listed) == 6
         assert all(text.isprintable() for text in listed)
         for _ in range(2):
-            assert said(7) == [f"event 7 on {PLACE.decode()} is event 1 now"]
+            assert said(7) == [f"event 7 on {PLACE.decode()} was published as event 1"]
         for seq, why in REFUSALS.items():
             (text,) = said(seq)
             assert why in text

@@ -56,9 +56,9 @@ def test_the_event_tells_its_subject(text: str, subject: str) -> None:
     [
         ("{", "bad_json"),
         ("[]", "not_an_object"),
-        ('{"event_type":"mine"}', "name the subject"),
+        ('{"event_type":"mine"}', "specify the subject"),
         ('{"event_type":"system_log","message":"m"}', "bad_field: level"),
-        ('"' + "x" * 300_000 + '"', "more than 262144 bytes"),
+        ('"' + "x" * 300_000 + '"', "exceeds the maximum of 262144 bytes"),
     ],
 )
 def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:

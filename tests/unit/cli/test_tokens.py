@@ -180,22 +180,22 @@ def test_a_grant_is_never_taken_from_the_environment(run: Shell, monkeypatch: py
     [
         ([], "required"),
         (["steal"], "'mint', 'inspect' or 'keygen'"),
-        (["mint", "--subjects", ">"], "mint needs --jwt-algorithm; one of HS256"),
-        (["mint", "--jwt-algorithm", "HS256"], "mint needs --subjects"),
-        (["mint", "--jwt-algorithm", "HS256", "--subjects", ">"], "give --key-file or TICKERTAPE_JWT_KEY"),
+        (["mint", "--subjects", ">"], "mint requires --jwt-algorithm: HS256"),
+        (["mint", "--jwt-algorithm", "HS256"], "mint requires --subjects"),
+        (["mint", "--jwt-algorithm", "HS256", "--subjects", ">"], "set --key-file or TICKERTAPE_JWT_KEY"),
         (["mint", "--subjects", "log.>.x"], "--subjects: 'log.>.x' has '>' before its end"),
         (["mint", "--subjects", "log.>,"], "--subjects: '' is empty"),
         (["mint", "--deny", "a*"], "--deny: "),
         (["mint", "--level", "LOUD"], "--level: "),
         (["mint", "--rate", "-1"], "--rate"),
         (["mint", "--connections", "0"], "--connections: "),
-        (["mint", "--expires", "0s"], "--expires: 0s is not within 1s and 366d"),
-        (["mint", "--expires", "367d"], "--expires: 367d is not within 1s and 366d"),
+        (["mint", "--expires", "0s"], "--expires: 0s is not between 1s and 366d"),
+        (["mint", "--expires", "367d"], "--expires: 367d is not between 1s and 366d"),
         (["mint", "--expires", "1h30m"], "--expires: '1h30m' is not a duration"),
         (["mint", "--expires", "99999999999s"], "is not a duration"),
         (["mint", "--not-before", "tomorrow"], "--not-before: 'tomorrow' is not an RFC 3339 time"),
-        (["keygen"], "keygen needs --jwt-algorithm"),
-        (["keygen", "--jwt-algorithm", "EdDSA"], "keygen needs --public-file"),
+        (["keygen"], "keygen requires --jwt-algorithm"),
+        (["keygen", "--jwt-algorithm", "EdDSA"], "keygen requires --public-file"),
     ],
 )
 def test_mistakes_are_one_line(run: Shell, arguments: list[str], text: str) -> None:
@@ -255,7 +255,7 @@ def test_a_public_key_is_not_written_over(run: Shell, tmp_path: Path) -> None:
     path.write_text("precious")
     ran = run("keygen", "--jwt-algorithm", "EdDSA", "--public-file", str(path))
     assert (ran.code, ran.out) == (1, "")
-    assert "is there already" in ran.err
+    assert "already exists" in ran.err
     assert path.read_text() == "precious"
 
 

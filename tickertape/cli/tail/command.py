@@ -1,4 +1,4 @@
-"""``tickertape tail``: a live feed in the terminal, which goes on where it was when the link breaks."""
+"""``tickertape tail``: show a live feed in the terminal, and resume it when the connection is lost."""
 
 import asyncio
 import contextlib
@@ -31,97 +31,105 @@ from tickertape.text import printable
 from tickertape.urls import parse_url
 
 INITIAL_BACKOFF: Final = 0.5
+"""Maximum seconds before the first reconnect; doubles with each attempt."""
+
 MAX_BACKOFF: Final = 20.0
+"""Maximum seconds between two attempts to connect."""
+
 SILENCE_TIMEOUT: Final = HEARTBEAT_MS / 1000 + 10
-"""Seconds of silence after which the link counts as dead: a heartbeat and ten more."""
+"""Seconds without a message after which the connection counts as lost: one heartbeat plus ten."""
 
 TOKEN_POLL_INTERVAL: Final = 1.0
-"""Seconds between two looks at the token's file, once the relay says that the token ends soon."""
+"""Seconds between two reads of the token file after the relay announced that the token expires."""
 
 STATE_WRITE_INTERVAL: Final = 1.0
-"""Seconds between two writes of the state file."""
+"""Minimum seconds between two writes of the state file."""
 
 
 with warnings.catch_warnings():
-    # `json` is what flag and variable must be called; the method that it hides is deprecated.
+    # The option must be called `json`; the method of BaseModel that the field hides is deprecated.
     warnings.filterwarnings("ignore", 'Field name "json"', UserWarning)
 
     class TailSettings(BaseSettings):
-        """Options of ``tickertape tail``; each also as ``TICKERTAPE_<NAME>``."""
+        """Options of ``tickertape tail``; each is also the variable ``TICKERTAPE_<NAME>``."""
 
         model_config = SettingsConfigDict(
             env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
         )
 
-        url: str = Field("ws://127.0.0.1:8080/ws", description="the relay's feed")
-        subjects: str | None = Field(None, description="patterns, with commas; all without it")
-        level: str | None = Field(None, description="least level of log events")
-        mode: str | None = Field(None, description="live, complete or latest")
-        cursor: str | None = Field(None, description="go on after this place")
-        state_file: Path | None = Field(
-            None, description="keeps the place reached: the next run goes on from there"
+        url: str = Field("ws://127.0.0.1:8080/ws", description="WebSocket URL of the relay")
+        subjects: str | None = Field(
+            None, description="subject patterns, separated by commas; all by default"
         )
-        since: str | None = Field(None, description="earliest, a duration such as 10m, or an RFC 3339 time")
-        json: bool = Field(False, description="one JSON object per event, for programs")  # type: ignore[assignment]
+        level: str | None = Field(
+            None, description="minimum level of log events: DEBUG, INFO, WARN, ERROR or CRITICAL"
+        )
+        mode: str | None = Field(None, description="delivery mode: live, complete or latest")
+        cursor: str | None = Field(None, description="cursor after which to resume")
+        state_file: Path | None = Field(
+            None, description="file that stores the cursor, so that the next run resumes there"
+        )
+        since: str | None = Field(
+            None, description="start: earliest, a duration such as 10m, or an RFC 3339 time"
+        )
+        json: bool = Field(False, description="print one JSON object per event")  # type: ignore[assignment]
 
         token: SecretStr | None = Field(
             None,
-            description="what the relay lets in. A process list shows what is given here, so prefer the "
-            "variable or the file",
+            description="token for the relay. Prefer the variable or the file: other users of this machine "
+            "can see command lines",
         )
         token_file: Path | None = Field(
-            None, description="a file with the same, read again before the token in it ends"
+            None, description="file with the token, read again before the token expires"
         )
         ca: Path | None = Field(
-            None, description="wss: certificates that are trusted, PEM; the system's without it"
+            None, description="wss: trusted CA certificates (PEM); those of the system by default"
         )
 
         @field_validator("url")
         @classmethod
-        def _websocket(cls, value: str) -> str:
+        def _check_url(cls, value: str) -> str:
             parse_url(value, ("ws", "wss"), "ws://127.0.0.1:8080/ws")
             return value
 
         @model_validator(mode="after")
-        def _trust(self) -> Self:
+        def _check_ca(self) -> Self:
             if self.ca is not None and urlsplit(self.url).scheme != "wss":
-                raise ValueError("ca: ws:// is not encrypted, so there is no certificate; write wss://")
+                raise ValueError("ca: ws:// does not use TLS; use wss://")
             return self
 
 
 async def run(settings: TailSettings) -> int:
-    """Print the feed until a signal ends it.
+    """Print the feed until a signal arrives.
 
     Returns:
-        0 after a signal, 1 when the relay refuses for good.
+        0 after a signal, 1 if the relay rejects the client permanently.
     """
     try:
         secure = urlsplit(settings.url).scheme == "wss"
-        trust = ssl.create_default_context(cafile=settings.ca) if secure else None
+        tls = ssl.create_default_context(cafile=settings.ca) if secure else None
     except OSError as error:
-        reason = error.strerror or "there is none in it"
-        print_notice(
-            "tail", f"no certificate can be read from {settings.ca}: {reason}; give a PEM file with --ca"
-        )
+        reason = error.strerror or "no certificate found"
+        print_notice("tail", f"--ca {settings.ca} cannot be read: {reason}; use a PEM file")
         return 1
-    tail = _Tail(settings, trust)
+    tail = _Tail(settings, tls)
     with stop_on_signals() as stop:
         if (code := await run_until_stopped(stop.wait(), tail.follow())) is not None:
             return code
-    tail.keep()
+    tail.save_cursor()
     if tail.cursor:
-        tail.print_status(f"at {tail.cursor}: go on with --cursor {tail.cursor}")
+        tail.print_status(f"stopped at {tail.cursor}: resume with --cursor {tail.cursor}")
     return 0
 
 
 def build_url(settings: TailSettings, cursor: str | None = None) -> str:
-    """Build the address to connect to.
+    """Build the URL to connect to.
 
     Args:
-        settings: of the program.
-        cursor: to go on from; without one the settings say where to start.
+        settings: options of the command.
+        cursor: cursor to resume from; None starts as the settings say.
     """
-    asked = {
+    parameters = {
         "subjects": settings.subjects,
         "level": settings.level,
         "mode": settings.mode,
@@ -129,35 +137,37 @@ def build_url(settings: TailSettings, cursor: str | None = None) -> str:
         "since": None if cursor else settings.since,
     }
     url = urlsplit(settings.url)
-    query = urlencode({key: value for key, value in asked.items() if value})
+    query = urlencode({key: value for key, value in parameters.items() if value})
     return urlunsplit(url._replace(query="&".join(filter(None, (url.query, query)))))
 
 
 class _Tail:
-    def __init__(self, settings: TailSettings, trust: ssl.SSLContext | None) -> None:
+    """Client that follows the feed across connections."""
+
+    def __init__(self, settings: TailSettings, tls: ssl.SSLContext | None) -> None:
         self.cursor = settings.cursor or _read_cursor(settings.state_file)
         self._settings = settings
-        self._trust = trust
+        self._tls = tls
         self._token = TokenSource(settings.token, settings.token_file)
-        self._held = False
+        self._has_token = False
         self._welcomed = False
-        self._look_at = math.inf
-        self._ends = ""
-        self._keep_at = 0.0
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._token_check_at = math.inf
+        self._expires_at = ""
+        self._save_at = 0.0
+        self._stdout = Console(highlight=False, soft_wrap=True)
+        self._stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def print_status(self, text: str, style: str = "dim") -> None:
-        """Print a line that is not an event, on standard error."""
-        self._notes.print(Text(printable(text), style))
+        """Print a status line on standard error."""
+        self._stderr.print(Text(printable(text), style))
 
-    def keep(self) -> None:
-        """Write the place reached to the state file, whole or not at all."""
+    def save_cursor(self) -> None:
+        """Write the cursor to the state file atomically."""
         file = self._settings.state_file
         if file is not None and self.cursor:
-            draft = file.with_name(f"{file.name}.new")
-            draft.write_text(f"{self.cursor}\n")
-            draft.replace(file)
+            temporary = file.with_name(f"{file.name}.new")
+            temporary.write_text(f"{self.cursor}\n")
+            temporary.replace(file)
 
     async def follow(self) -> int:
         wait = INITIAL_BACKOFF
@@ -168,15 +178,17 @@ class _Tail:
                 if code == CloseCode.UNAUTHORIZED and self._token.changed():
                     continue
                 rule = CLOSE_CODES.get(CloseCode(code)) if code in list(CloseCode) else None
-                if code == CloseCode.UNAUTHORIZED or (code == CloseCode.TIMEOUT and self._unasked):
-                    return self._without_token(reason)
+                if code == CloseCode.UNAUTHORIZED or (code == CloseCode.TIMEOUT and self._auth_required):
+                    return self._report_auth_failure(reason)
                 if rule is not None and rule.reconnect is Reconnect.NEVER:
-                    self.print_status(f"tickertape tail: the relay closed with {code}: {reason}", "red")
+                    self.print_status(
+                        f"tickertape tail: the relay closed the connection with {code}: {reason}", "red"
+                    )
                     return 1
                 if retry_ms is not None:
                     delay = retry_ms / 1000
                 wait = INITIAL_BACKOFF
-                self.print_status(f"-- the relay closed ({code} {reason}); again in {delay:.1f} s")
+                self.print_status(f"-- connection closed ({code} {reason}); reconnecting in {delay:.1f} s")
             except NoTokenError as error:
                 self.print_status(f"tickertape tail: {error}", "red")
                 return 1
@@ -184,143 +196,154 @@ class _Tail:
                 body = error.response.body or b""
                 text = body.decode(errors="replace")[:200]
                 if error.response.status_code == 401:
-                    return self._without_token(text)
+                    return self._report_auth_failure(text)
                 self.print_status(
-                    f"tickertape tail: the relay refused: {error.response.status_code} {text}", "red"
+                    f"tickertape tail: connection rejected: {error.response.status_code} {text}",
+                    "red",
                 )
                 if error.response.status_code not in (429, 503):
                     return 1
             except ssl.SSLCertVerificationError as error:
                 self.print_status(
                     f"tickertape tail: the certificate of {self._settings.url} is not trusted: "
-                    f"{error.verify_message}; name the CA that signed it with --ca",
+                    f"{error.verify_message}; set --ca to the CA that signed it",
                     "red",
                 )
                 return 1
             except UnicodeError:
-                self.print_status(f"tickertape tail: the host in {self._settings.url} is no host name", "red")
+                self.print_status(
+                    f"tickertape tail: {self._settings.url} contains an invalid host name", "red"
+                )
                 return 1
             except (OSError, InvalidHandshake, TimeoutError, InvalidURI) as error:
-                what = str(error) or type(error).__name__
-                self.print_status(f"-- no relay at {self._settings.url}: {what}; again in {delay:.1f} s")
+                cause = str(error) or type(error).__name__
+                self.print_status(
+                    f"-- {self._settings.url} unreachable: {cause}; reconnecting in {delay:.1f} s"
+                )
             await asyncio.sleep(delay)
             wait = min(MAX_BACKOFF, wait * 2)
 
     @property
-    def _unasked(self) -> bool:
-        """No token was shown, and no session came of it."""
-        return not self._held and not self._welcomed
+    def _auth_required(self) -> bool:
+        """Whether the relay closed a connection without a token before a session started."""
+        return not self._has_token and not self._welcomed
 
-    def _without_token(self, reason: str) -> int:
-        said = f"the relay does not take the token: {reason}" if self._held else "the relay asks for a token"
-        self.print_status(f"tickertape tail: {said}; {HINT}", "red")
+    def _report_auth_failure(self, reason: str) -> int:
+        message = (
+            f"the relay rejected the token: {reason}" if self._has_token else "the relay requires a token"
+        )
+        self.print_status(f"tickertape tail: {message}; {HINT}", "red")
         return 1
 
     async def _session(self) -> tuple[int, str, int | None]:
         bye: tuple[int, str, int | None] | None = None
         token = self._token.read()
-        self._held, self._welcomed, self._look_at = token is not None, False, math.inf
+        self._has_token, self._welcomed, self._token_check_at = token is not None, False, math.inf
         now = asyncio.get_running_loop().time
         async with connect(
             build_url(self._settings, self.cursor),
             additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
             subprotocols=[Subprotocol(SUBPROTOCOL)],
-            ssl=self._trust,
+            ssl=self._tls,
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             ping_interval=None,
         ) as socket:
-            heard = now()
+            last_received = now()
             while True:
-                if now() >= self._look_at:
+                if now() >= self._token_check_at:
                     await self._renew(socket, now())
-                wait = min(heard + SILENCE_TIMEOUT, self._look_at) - now()
+                wait = min(last_received + SILENCE_TIMEOUT, self._token_check_at) - now()
                 try:
                     # Not wait_for: Python 3.11's forgets a cancellation that comes together with a message.
                     async with asyncio.timeout(max(0.0, wait)):
                         text = await socket.recv(decode=False)
                 except TimeoutError:
-                    if now() < heard + SILENCE_TIMEOUT:
+                    if now() < last_received + SILENCE_TIMEOUT:
                         continue
-                    return CloseCode.TIMEOUT, "nothing was heard", None
+                    return CloseCode.TIMEOUT, "no message received", None
                 except ConnectionClosed as closed:
                     close = closed.rcvd
-                    return bye or ((close.code, close.reason, None) if close else (1006, "cut off", None))
-                heard = now()
+                    return bye or (
+                        (close.code, close.reason, None) if close else (1006, "connection lost", None)
+                    )
+                last_received = now()
                 message = orjson.loads(text)
                 if message["type"] == "bye":
                     bye = (message["code"], message["reason"], message["retry_after_ms"])
-                self._note(message, heard)
+                self._handle_status(message, last_received)
                 self._show(message)
 
     async def _renew(self, socket: ClientConnection, now: float) -> None:
-        """Go on with the token that the file holds by now, if it is another one."""
+        """Send the token of the file to the relay if it has changed."""
         token = self._token.changed()
         if token is None:
-            if self._ends:
+            if self._expires_at:
                 self.print_status(
-                    f"-- the token ends at {self._ends}; put the next one into {self._token.file}", "yellow"
+                    f"-- the token expires at {self._expires_at}; write a new one to {self._token.file}",
+                    "yellow",
                 )
-            self._ends = ""
-            self._look_at = now + TOKEN_POLL_INTERVAL
+            self._expires_at = ""
+            self._token_check_at = now + TOKEN_POLL_INTERVAL
             return
-        self._look_at = math.inf
+        self._token_check_at = math.inf
         with contextlib.suppress(ConnectionClosed):
             await socket.send(orjson.dumps({"type": "auth", "token": token}).decode())
 
-    def _note(self, message: dict[str, Any], now: float) -> None:
-        """Take in what the relay says of the token."""
+    def _handle_status(self, message: dict[str, Any], now: float) -> None:
+        """Process messages about the session and the token."""
         kind = message["type"]
         if kind == "welcome":
             self._welcomed = True
         elif kind == "token_expiring":
             if self._token.file is None:
                 self.print_status(
-                    f"-- the token ends at {message['expires_at']}; --token-file lets it be renewed", "yellow"
+                    f"-- the token expires at {message['expires_at']}; use --token-file to renew it", "yellow"
                 )
             else:
-                self._ends, self._look_at = message["expires_at"], now
+                self._expires_at, self._token_check_at = message["expires_at"], now
         elif kind == "error" and message["ref"] == "auth" and message["code"] == "unavailable":
             self._token.forget()
-            self._look_at = now + TOKEN_POLL_INTERVAL
+            self._token_check_at = now + TOKEN_POLL_INTERVAL
 
     def _show(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind in ("events", "snapshot"):
             for item in message["events"]:
-                self._event(item)
+                self._print_event(item)
         elif kind == "gap":
             count = message["dropped"]
-            what = (
-                f"{count} events passed over" if count is not None else "events lost, how many is not known"
-            )
+            loss = f"{count} events skipped" if count is not None else "an unknown number of events lost"
             self.print_status(
-                f"-- {what} ({message['reason']}): {message['from']} to {message['to']}", "yellow"
+                f"-- {loss} ({message['reason']}): {message['from']} to {message['to']}", "yellow"
             )
         elif kind == "upstream":
-            away = message["state"] != "connected"
+            disconnected = message["state"] != "connected"
             self.print_status(
-                "-- the relay does not hear from NATS" if away else "-- the relay hears from NATS again"
+                "-- the relay is disconnected from NATS"
+                if disconnected
+                else "-- the relay is connected to NATS again"
             )
         elif kind == "error" and message["code"] not in ("unauthorized", "timeout"):
-            # Those two are told by `bye`.
+            # These two are reported by the `bye` message.
             self.print_status(f"-- {message['code']}: {message['message']}", "red")
-        # A gap can end beyond events that are still to come: its end is a place only after a reset.
-        place = message.get("to") if message.get("reason") == "reset" else message.get("cursor")
-        if place:
-            self.cursor = place
+        # A gap may end after events that are still to come, so its end is a valid cursor only after a reset.
+        cursor = message.get("to") if message.get("reason") == "reset" else message.get("cursor")
+        if cursor:
+            self.cursor = cursor
             now = asyncio.get_running_loop().time()
-            if now >= self._keep_at:
-                # What is shown after this is shown again when the machine fails; not when this program ends.
-                self._keep_at = now + STATE_WRITE_INTERVAL
-                self.keep()
+            if now >= self._save_at:
+                # After a crash of the machine, events since the last write are shown again; a regular exit
+                # writes too.
+                self._save_at = now + STATE_WRITE_INTERVAL
+                self.save_cursor()
 
-    def _event(self, item: dict[str, Any]) -> None:
+    def _print_event(self, item: dict[str, Any]) -> None:
         if self._settings.json:
             sys.stdout.buffer.write(orjson.dumps(item) + b"\n")
             sys.stdout.buffer.flush()
         else:
-            self._out.print(format_event(item))
+            self._stdout.print(format_event(item))
 
 
 def _read_cursor(file: Path | None) -> str | None:

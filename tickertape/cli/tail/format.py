@@ -1,6 +1,6 @@
-"""An event as a line of the terminal.
+"""Formatting of events as terminal lines.
 
-Invariant: nothing that a producer wrote can steer the terminal.
+Invariant: text from producers cannot control the terminal.
 """
 
 from typing import Any, Final
@@ -26,7 +26,7 @@ _STATUS_STYLES: Final = {
 
 
 def format_event(item: dict[str, Any]) -> Text:
-    """The line of an event.
+    """Return an event as one styled line.
 
     Args:
         item: ``subject``, ``seq`` and ``event``, as the relay sends them.

@@ -1,7 +1,6 @@
-"""The token of ``tickertape tail``: from the environment, or from a file that somebody renews.
+"""Token of ``tickertape tail``, from the environment or from a file that is renewed.
 
-Invariants: a token is never printed, nor part of an error; what the relay was sent last is not sent again
-in the same session.
+Invariants: no output or error message contains a token; a token is not sent twice in the same session.
 """
 
 import re
@@ -15,42 +14,43 @@ from tickertape.relay.auth.verifier import MAX_TOKEN
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 
-HINT: Final = "give one with --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' makes one"
-"""What to do without a token that counts."""
+HINT: Final = "set --token-file or TICKERTAPE_TOKEN; 'tickertape token mint' creates a token"
+"""Hint of errors about missing or invalid tokens."""
 
 
 class NoTokenError(ConfigurationError):
-    """There is no token where one should be."""
+    """Missing or malformed token."""
 
 
 class TokenSource:
-    """Reads the token, as often as somebody asks.
+    """Source of the token, which rereads the token file on each request.
 
     Args:
-        token: that is given; None without one.
-        file: that holds one; it comes first, since it can be renewed.
+        token: token from the settings; None if unset.
+        file: token file, which takes precedence because it can be renewed; None if unset.
     """
 
     def __init__(self, token: SecretStr | None, file: Path | None) -> None:
         self.file = file
-        self._given = token
+        self._token = token
         self._last: str | None = None
 
     def __repr__(self) -> str:
-        origin = self.file or ("given" if self._given is not None else "none")
+        origin = self.file or ("settings" if self._token is not None else "none")
         return f"TokenSource({origin})"
 
     def read(self) -> str | None:
-        """The token to connect with; None without one.
+        """Return the current token; None if none is configured.
 
         Raises:
-            NoTokenError: what is there is none.
+            NoTokenError: the token is missing or malformed.
         """
         self._last = self._read()
         return self._last
 
     def changed(self) -> str | None:
-        """Another token than the last one; None while there is none, also while the file is being written."""
+        """Return the token if it differs from the last one; None otherwise, or while the file is
+        incomplete."""
         try:
             token = self._read()
         except NoTokenError:
@@ -61,22 +61,24 @@ class TokenSource:
         return token
 
     def forget(self) -> None:
-        """The last token did not get to where it counts: it is news again."""
+        """Forget the last token, so that ``changed`` returns it again."""
         self._last = None
 
     def _read(self) -> str | None:
         if self.file is not None:
-            where = str(self.file)
+            origin = str(self.file)
             try:
                 with self.file.open("rb") as file:
                     text = file.read(MAX_TOKEN + 2).decode("ascii", "replace")
             except OSError as error:
-                raise NoTokenError(f"{where} cannot be read ({error.strerror})", HINT) from None
-        elif self._given is not None:
-            where, text = "TICKERTAPE_TOKEN", self._given.get_secret_value()
+                raise NoTokenError(f"{origin} cannot be read ({error.strerror})", HINT) from None
+        elif self._token is not None:
+            origin, text = "TICKERTAPE_TOKEN", self._token.get_secret_value()
         else:
             return None
         token = text.strip()
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
-            raise NoTokenError(f"{where} holds no token, which is three parts with dots between them", HINT)
+            raise NoTokenError(
+                f"{origin} contains no valid token: expected three parts separated by dots", HINT
+            )
         return token
