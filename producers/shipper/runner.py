@@ -36,6 +36,8 @@ from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.tasks import Tasks, run_until_stopped
 
 PROGRAM: Final = "ship"
+"""Name of the program in notices."""
+
 SPARE_FILES: Final = 64
 """File descriptors that are reserved for everything but tailed files."""
 

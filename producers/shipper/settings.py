@@ -27,11 +27,11 @@ from tickertape.validation import Port, checked_by
 STANDARD_INPUT: Final = "-"
 
 
-def _level(value: object) -> object:
+def _normalize_level(value: object) -> object:
     return level_of(value) or value
 
 
-def _zone(text: str | None) -> str | None:
+def _check_zone(text: str | None) -> str | None:
     if text is not None:
         try:
             ZoneInfo(text)
@@ -40,18 +40,18 @@ def _zone(text: str | None) -> str | None:
     return text
 
 
-def _format(text: str) -> str:
+def _check_format(text: str) -> str:
     if text not in FORMATS:
         raise ValueError(f"{text!r} is not a format; use one of {', '.join(FORMATS)}")
     return text
 
 
-def _state_dir() -> Path:
+def _default_state_dir() -> Path:
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "tickertape"
 
 
-def _pairs(texts: list[str]) -> list[tuple[str, str]]:
+def _split_pairs(texts: list[str]) -> list[tuple[str, str]]:
     pairs = [(name.strip(), value) for name, _, value in (text.partition("=") for text in texts)]
     for text, (name, value) in zip(texts, pairs, strict=True):
         if not name or not value:
@@ -70,19 +70,19 @@ class ShipSettings(NatsSettings):
         default_factory=socket.gethostname
     )
     """Name of this host in checkpoints and health events; must be unique."""
-    state_dir: Path = Field(default_factory=_state_dir)
+    state_dir: Path = Field(default_factory=_default_state_dir)
     """Folder for the lock, the spool of standard input, and local checkpoints."""
-    level: Annotated[LevelName, BeforeValidator(_level)] = "DEBUG"
+    level: Annotated[LevelName, BeforeValidator(_normalize_level)] = "DEBUG"
     """Minimum level of events to ship."""
     level_of: list[str] = Field(default=[])
     """Minimum level of events from one source; repeatable."""
     rate: list[str] = Field(default=[])
     """Maximum events of a level per second and file; the rest are counted and reported; repeatable."""
-    format: Annotated[str, AfterValidator(_format)] = "auto"
+    format: Annotated[str, AfterValidator(_check_format)] = "auto"
     """Format of the lines: auto, json, logfmt, python, loguru, glog, syslog or plain."""
     field: list[str] = Field(default=[])
     """Key of level, message, timestamp or source in JSON and logfmt lines; repeatable."""
-    zone: Annotated[str | None, AfterValidator(_zone)] = None
+    zone: Annotated[str | None, AfterValidator(_check_zone)] = None
     """IANA time zone of timestamps that do not name one; default: the zone of this host."""
     multiline: str = "auto"
     """Joining of lines: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
@@ -121,10 +121,10 @@ class ShipSettings(NatsSettings):
 
     def throttle_settings(self) -> ThrottleSettings:
         """Build the settings of the throttle; raise ValueError if an option is invalid."""
-        min_level_by_source = {source: _known_level(level) for source, level in _pairs(self.level_of)}
+        min_level_by_source = {source: _parse_level(level) for source, level in _split_pairs(self.level_of)}
         rates = {}
-        for level, text in _pairs(self.rate):
-            name = _known_level(level)
+        for level, text in _split_pairs(self.rate):
+            name = _parse_level(level)
             try:
                 rates[name] = rate = float(text)
             except ValueError:
@@ -138,17 +138,17 @@ class ShipSettings(NatsSettings):
     def parse_settings(self) -> ParseSettings:
         """Build the settings of the parser; raise ValueError if an option is invalid."""
         names = {name: getattr(DEFAULT_FIELDS, name) for name in ("level", "message", "timestamp", "source")}
-        for name, key in _pairs(self.field):
+        for name, key in _split_pairs(self.field):
             if name not in names:
                 raise ValueError(f"{name}={key}: unknown field; use one of {', '.join(names)}")
             names[name] = (key, *names[name])
         zone = ZoneInfo(self.zone) if self.zone else None
         return ParseSettings(
-            self.format, FieldNames(**names), zone, self.multiline, tuple(_pairs(self.redact))
+            self.format, FieldNames(**names), zone, self.multiline, tuple(_split_pairs(self.redact))
         )
 
 
-def _known_level(text: str) -> str:
+def _parse_level(text: str) -> str:
     level = level_of(text)
     if level is None:
         raise ValueError(f"{text!r} is not a level; use one of {', '.join(subjects.LEVELS)}")

@@ -78,13 +78,13 @@ class ShipCollector(Collector):
         events = CounterMetricFamily(
             "tickertape_ship_events", "Events that JetStream has acknowledged.", labels=("level",)
         )
-        for level, number in shipper.shipped.items():
-            events.add_metric((level,), number)
+        for level, count in shipper.shipped.items():
+            events.add_metric((level,), count)
         redacted = CounterMetricFamily(
             "tickertape_ship_redacted", "Secrets that were redacted.", labels=("kind",)
         )
-        for kind, number in counts.redacted.items():
-            redacted.add_metric((kind,), number)
+        for kind, count in counts.redacted.items():
+            redacted.add_metric((kind,), count)
         yield from (events, redacted)
         counters = {
             "lines": ("Lines that were read.", counts.lines),
@@ -103,8 +103,8 @@ class ShipCollector(Collector):
             "rejected": ("Events that NATS does not accept.", shipper.rejected),
             "conflicts": ("Batches that another shipper committed first.", shipper.conflicts),
         }
-        for name, (text, number) in counters.items():
-            yield CounterMetricFamily(f"tickertape_ship_{name}", text, value=number)
+        for name, (text, count) in counters.items():
+            yield CounterMetricFamily(f"tickertape_ship_{name}", text, value=count)
         gauges = {
             "files": ("File streams that are tailed.", float(len(streams))),
             "lag_bytes": ("Bytes that are not shipped yet.", float(sum(stream.lag for stream in streams))),
@@ -149,9 +149,9 @@ async def print_status(client: Client, names: Names, host: str, console: Console
     return True
 
 
-def _format_bytes(number: float) -> str:
+def _format_bytes(size: float) -> str:
     for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -65,11 +65,11 @@ class Throttle:
         self._min_rank_by_source = {
             name: subjects.LEVELS.index(level) for name, level in settings.min_level_by_source.items()
         }
-        self._everything = not self._min_rank and not self._min_rank_by_source and not settings.rates
+        self._admits_all = not self._min_rank and not self._min_rank_by_source and not settings.rates
         self._rank = {level: rank for rank, level in enumerate(subjects.LEVELS)}
         self._buckets: dict[str, TokenBucket] = {}
-        self._held_at = 0.0
-        self._storm_at = 0.0
+        self._suppressed_at = 0.0
+        self._storm_since = 0.0
 
     def restore_unreported(self, suppressed: Counter[str]) -> None:
         """Restore the unreported events from a checkpoint."""
@@ -77,15 +77,15 @@ class Throttle:
 
     def admit(self, event: ParsedEvent, now: float) -> bool:
         """Return whether an event is shipped; count it if not."""
-        if self._everything:
+        if self._admits_all:
             return True
         level = event.level
-        min_level = (
+        min_rank = (
             self._min_rank_by_source.get(event.source, self._min_rank)
             if self._min_rank_by_source
             else self._min_rank
         )
-        if self._rank[level] < min_level:
+        if self._rank[level] < min_rank:
             self.below_level += 1
             return False
         rate = self._settings.rates.get(level)
@@ -99,37 +99,37 @@ class Throttle:
         if bucket.allow(now):
             return True
         if not self.unreported:
-            self._storm_at = now
+            self._storm_since = now
         self.unreported[level] += 1
         self.suppressed += 1
-        self._held_at = now
+        self._suppressed_at = now
         return False
 
-    def is_due(self, now: float) -> bool:
+    def report_due(self, now: float) -> bool:
         """Return whether a report of suppressed events is due."""
-        over = now - self._held_at >= STORM_QUIET or now - self._storm_at >= REPORT_INTERVAL
-        return bool(self.unreported) and over
+        due = now - self._suppressed_at >= STORM_QUIET or now - self._storm_since >= REPORT_INTERVAL
+        return bool(self.unreported) and due
 
     def report_suppressed(self, now: float, *, finish: bool) -> list[OutgoingEvent]:
         """Return one event per level that reports the suppressed ones, if a report is due."""
-        if not self.unreported or not (finish or self.is_due(now)):
+        if not self.unreported or not (finish or self.report_due(now)):
             return []
-        told, self.unreported = self.unreported, Counter()
-        self._storm_at = now
-        return [self._event(level, number, now) for level, number in sorted(told.items())]
+        reported, self.unreported = self.unreported, Counter()
+        self._storm_since = now
+        return [self._build_report(level, count, now) for level, count in sorted(reported.items())]
 
-    def _event(self, level: str, number: int, now: float) -> OutgoingEvent:
+    def _build_report(self, level: str, count: int, now: float) -> OutgoingEvent:
         body = {
             "event_type": "system_log",
             "timestamp": format_time(now),
             "level": level,
-            "message": f"suppressed {number} events of level {level}: more than"
+            "message": f"suppressed {count} events of level {level}: more than"
             f" {self._settings.rates.get(level, 0):g} per second",
             "source": self._source,
-            "metadata": {"suppressed": number, "path": self._path},
+            "metadata": {"suppressed": count, "path": self._path},
         }
         return OutgoingEvent(
             SystemLog.subject_of(level=level, source=self._source),
             orjson.dumps(body),
-            f"{now:.6f}-{level}-{number}",
+            f"{now:.6f}-{level}-{count}",
         )

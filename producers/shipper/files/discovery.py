@@ -211,13 +211,13 @@ class FileDiscovery:
         """Return whether a file is, or may become, a copy of a tailed file, which adds no lines."""
         if base_of(path) != stream.path or key in stream.completed or key in stream.pending:
             return False
-        stamp = (status.st_size, status.st_mtime_ns)
+        fingerprint = (status.st_size, status.st_mtime_ns)
         previous, since, is_copy = self._copies.get(key, (None, now, False))
         if not self._first_scan and stream.unverified_since(since):
             # The live file may have been truncated in the meantime: reading it shows what this file is.
             self._copies.setdefault(key, ((-1, -1), now, False))
             return True
-        if previous == stamp and (is_copy or now - since < COPY_WAIT):
+        if previous == fingerprint and (is_copy or now - since < COPY_WAIT):
             return True
         try:
             fd = open_file(path)
@@ -228,13 +228,13 @@ class FileDiscovery:
             originals = [file for file in stream.chain if file.has_same_head(head)]
             if not originals:
                 return False
-            if previous != stamp:
-                self._copies[key] = (stamp, now, False)
+            if previous != fingerprint:
+                self._copies[key] = (fingerprint, now, False)
                 return True
             start = max(0, status.st_size - _COMPARED_BYTES)
             end = os.pread(fd, _COMPARED_BYTES, start)
             is_copy = any(file.contains_at(end, start) for file in originals)
-            self._copies[key] = (stamp, since, is_copy)
+            self._copies[key] = (fingerprint, since, is_copy)
             return is_copy
         finally:
             os.close(fd)

@@ -113,7 +113,7 @@ class FileStream(RotationChain):
         """Return whether there may be something to ship."""
         has_work = now >= self._retry_at and (
             bool(self._ready or self._unsaved)
-            or self.throttle.is_due(now)
+            or self.throttle.report_due(now)
             or any(file.may_have_data(now) or file.is_complete(now) for file in self.chain)
         )
         if not has_work:
@@ -285,7 +285,7 @@ class FileStream(RotationChain):
 
     @property
     def has_partial(self) -> bool:
-        """True while an incomplete line or event is buffered."""
+        """Return whether an incomplete line or event is buffered."""
         return any(file.has_partial for file in self.chain)
 
     @property

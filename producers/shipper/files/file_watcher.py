@@ -35,7 +35,7 @@ class FileWatcher:
 
     def __init__(self, patterns: list[str]) -> None:
         self.active = False
-        """True while the operating system reports changes."""
+        """Set while the operating system reports changes."""
         self._patterns = patterns
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()

@@ -55,9 +55,9 @@ class TailedFile:
         shipped_offset: bytes whose events are acknowledged.
         missing: no path or glob matches the file any more.
         at_eof: the last read reached the end of the file.
-        truncated: the file no longer contains what was read of it, and this has not been handled yet.
+        truncated: the file no longer contains the data that was read, and this is not handled yet.
         ended: nothing more is read from this generation.
-        verified_at: UNIX seconds at which the file was last known to contain what was read of it.
+        verified_at: UNIX seconds at which the file was last known to contain the data that was read.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TailedFile:
         self.at_eof = False
         self.truncated = False
         self.ended = False
-        self._first_stamp = (-1, -1)
+        self._unread_fingerprint = (-1, -1)
         self.verified_at = now
         self._grace = grace
         self._parser = parser
@@ -86,7 +86,7 @@ class TailedFile:
         self._rotated_at: float | None = None
         self._grew_at = 0.0
         # Size and modification time at the last read that reached the end of the file.
-        self._stamp = (-1, -1)
+        self._eof_fingerprint = (-1, -1)
         self._head = b""
         self._line = LineBuffer()
         self.read_offset = self.batched_offset = self.shipped_offset = (
@@ -110,7 +110,7 @@ class TailedFile:
             self.shipped_offset = position.offset
         self.read_offset = self.batched_offset = self.shipped_offset
         self.at_eof = False
-        self._stamp = (-1, -1)
+        self._eof_fingerprint = (-1, -1)
         self._parser.reset()
         self._load_context()
 
@@ -124,13 +124,13 @@ class TailedFile:
         self.shipped_offset = offset
 
     def switch_to_copy(self, fd: int, path: str) -> None:
-        """Continue in a copy of the file that contains everything that was read of it."""
+        """Continue in a copy of the file that contains all data that was read."""
         os.close(self._fd)
         status = os.fstat(fd)
         self.key = (status.st_dev, status.st_ino)
         self._fd, self.path = fd, path
         self.truncated = self.ended = self.at_eof = False
-        self._stamp = (-1, -1)
+        self._eof_fingerprint = (-1, -1)
 
     def next_generation(self, parser: Parser, now: float) -> "TailedFile":
         """End this generation and return the next one of a truncated file, read from its start."""
@@ -151,7 +151,7 @@ class TailedFile:
 
     @property
     def is_rotated(self) -> bool:
-        """True when the file was renamed."""
+        """Return whether the file was renamed."""
         return self._rotated_at is not None
 
     def is_complete(self, now: float) -> bool:
@@ -173,7 +173,7 @@ class TailedFile:
         if self.ended:
             return True
         status = os.fstat(self._fd)
-        if (status.st_size, status.st_mtime_ns) != self._stamp or not self.at_eof:
+        if (status.st_size, status.st_mtime_ns) != self._eof_fingerprint or not self.at_eof:
             return True
         self.verified_at = now
         return now >= self.flush_at
@@ -190,23 +190,23 @@ class TailedFile:
         self.verified_at = now
 
     def changed_before_first_read(self) -> bool:
-        """Return, once per change, whether the file changed before anything was read of it."""
+        """Return, once per change, whether the file changed before its first read."""
         if self.read_offset:
             return False
         status = os.fstat(self._fd)
-        stamp = (status.st_size, status.st_mtime_ns)
-        changed, self._first_stamp = stamp != self._first_stamp, stamp
+        fingerprint = (status.st_size, status.st_mtime_ns)
+        changed, self._unread_fingerprint = fingerprint != self._unread_fingerprint, fingerprint
         return changed
 
     def rearm_first_read_check(self) -> None:
         """Make ``changed_before_first_read`` report the last change again, as it could not be handled."""
-        self._first_stamp = (-1, -1)
+        self._unread_fingerprint = (-1, -1)
 
     def read(self, now: float) -> list[ParsedEvent]:
         """Read one chunk; return the events that it completes."""
         status = os.fstat(self._fd)
-        stamp = (status.st_size, status.st_mtime_ns)
-        if stamp == self._stamp and self.at_eof:
+        fingerprint = (status.st_size, status.st_mtime_ns)
+        if fingerprint == self._eof_fingerprint and self.at_eof:
             self.verified_at = now
             return self._flush_if_due(now)
         if status.st_size < self.read_offset:
@@ -221,7 +221,7 @@ class TailedFile:
         self.verified_at = now
         self.at_eof = len(data) < overlap + CHUNK_BYTES
         if self.at_eof:
-            self._stamp = stamp
+            self._eof_fingerprint = fingerprint
         added = len(data) - overlap
         if not added:
             return self._flush_if_due(now)
@@ -248,7 +248,7 @@ class TailedFile:
 
     @property
     def has_partial(self) -> bool:
-        """True while an incomplete line, or an event that may continue, is buffered."""
+        """Return whether an incomplete line, or an event that may continue, is buffered."""
         return bool(self._line) or self._parser.has_partial
 
     def position(self, *, done: bool = False) -> FilePosition:
@@ -268,7 +268,7 @@ class TailedFile:
         return same_end and os.pread(fd, len(self._head), 0) == self._head
 
     def still_matches(self, position: FilePosition) -> bool:
-        """Return whether the file still contains everything that another process has shipped of it."""
+        """Return whether the file still contains everything that another process has shipped."""
         return position.matches(self._fd)
 
     def is_unread_and_newer_than(self, other: os.stat_result) -> bool:

@@ -80,7 +80,7 @@ class MultilineJoiner:
 
     @property
     def has_partial(self) -> bool:
-        """True while an event is buffered that may continue."""
+        """Return whether an event is buffered that may continue."""
         return bool(self._lines)
 
     def reset(self) -> None:

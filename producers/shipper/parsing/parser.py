@@ -20,7 +20,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import orjson
-from tickertape.contracts import strict_json as json_text
+from tickertape.contracts import strict_json
 from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog, format_time
 from tickertape.producers.shipper import sanitize as sanitizing
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
@@ -120,7 +120,7 @@ class ParsedEvent:
             return self._encode_short()
         if len(payload) > MAX_EVENT_BYTES:
             return self._encode_short()
-        if metadata and json_text.is_deeper(payload, MAX_EVENT_DEPTH):
+        if metadata and strict_json.is_deeper(payload, MAX_EVENT_DEPTH):
             return self._encode_short()
         return payload
 
@@ -197,7 +197,7 @@ class Parser:
 
     @property
     def has_partial(self) -> bool:
-        """True while an event waits for continuation lines."""
+        """Return whether an event waits for continuation lines."""
         return self._joiner.has_partial
 
     def reset(self) -> None:

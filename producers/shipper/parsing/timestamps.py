@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-STAMP: Final = (
+TIMESTAMP_PATTERN: Final = (
     r"(\d{4}[-/.]?\d\d[-/.]?\d\d[Tt _-]\d\d:\d\d)(:[0-5]\d)(?:[.,](\d{1,9})\d*)?"
     r"(?: ?([Zz]|UTC|GMT|[+-]\d\d:?\d\d)(?![A-Za-z0-9]))?(?!\d)"
 )
 """Regular expression for a timestamp, with the groups minute, second, fraction and zone; ASCII only."""
 
-_STAMP = re.compile(STAMP, re.ASCII)
+_TIMESTAMP = re.compile(TIMESTAMP_PATTERN, re.ASCII)
 _MINUTE = re.compile(r"(\d{4})\D?(\d\d)\D?(\d\d)\D(\d\d):(\d\d)", re.ASCII)
 _NUMBER = re.compile(r"\d{9,19}(?:\.\d{1,9})?", re.ASCII)
 _CACHED_MINUTES: Final = 2048
@@ -48,7 +48,7 @@ class TimestampParser:
         self._now = now
 
     def from_groups(self, minute: str, second: str, fraction: str | None, zone: str | None) -> str | None:
-        """Convert the groups of a ``STAMP`` match.
+        """Convert the groups of a ``TIMESTAMP_PATTERN`` match.
 
         Args:
             minute: date, hour and minute.
@@ -72,7 +72,7 @@ class TimestampParser:
 
     def parse_text(self, text: str) -> str | None:
         """Convert the timestamp at the start of a text, or UNIX time in digits; return None for others."""
-        match = _STAMP.match(text)
+        match = _TIMESTAMP.match(text)
         if match is not None:
             return self.from_groups(*match.groups())
         if _NUMBER.fullmatch(text):

@@ -81,20 +81,20 @@ def _replace_in_run(run: bytes, can_start: bool, can_end: bool, replacement: Cal
         can_end: a number can end with the last group.
         replacement: called for each card number; returns its replacement.
     """
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     start = 0
     while start < len(run):
         stop = _card_end(run, start, can_end) if can_start or start else 0
         if stop:
-            pieces.append(replacement())
+            parts.append(replacement())
         else:
             stop = start
             while stop < len(run) and run[stop] >= 48:
                 stop += 1
-            pieces.append(run[start:stop])
-        pieces.append(run[stop : stop + 1])
+            parts.append(run[start:stop])
+        parts.append(run[stop : stop + 1])
         start = stop + 1
-    return b"".join(pieces)
+    return b"".join(parts)
 
 
 def _card_end(run: bytes, start: int, can_end: bool) -> int:

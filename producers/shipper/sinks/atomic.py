@@ -78,7 +78,7 @@ class AtomicSink:
         self._host = host
         self._warn = warn
         self._last_warning = ""
-        self._run = secrets.token_hex(6)
+        self._run_id = secrets.token_hex(6)
         self._batches = 0
 
     async def load(self) -> dict[str, StoredCheckpoint]:
@@ -91,17 +91,19 @@ class AtomicSink:
             )
         slots = asyncio.Semaphore(_MAX_CONCURRENT_LOADS)
 
-        async def load_one(subject: str) -> StoredCheckpoint | None:
+        async def load_checkpoint(subject: str) -> StoredCheckpoint | None:
             async with slots:
                 return await self._load_newest(subject)
 
-        checkpoints = await asyncio.gather(*(load_one(subject) for subject in sorted(checkpoint_subjects)))
+        checkpoints = await asyncio.gather(
+            *(load_checkpoint(subject) for subject in sorted(checkpoint_subjects))
+        )
         return {stored.checkpoint.path: stored for stored in checkpoints if stored is not None}
 
     async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Commit a batch atomically; see ``Sink.commit``."""
         self._batches += 1
-        batch = f"{self._run}-{self._batches}"
+        batch = f"{self._run_id}-{self._batches}"
         body = replace(checkpoint, batch=batch).encode(self._host)
         subject = self._subject(checkpoint.path)
         while True:
@@ -161,11 +163,11 @@ class AtomicSink:
             return 0, 503, "no stream stores checkpoints; create the streams with 'tickertape streams apply'"
         except NatsTimeout:
             return 0, 0, "no acknowledgement received"
-        answer = _decode_object(reply.data)
-        error = answer.get("error")
-        if error is None and "seq" in answer:
+        ack = _decode_object(reply.data)
+        error = ack.get("error")
+        if error is None and "seq" in ack:
             self._last_warning = ""
-            return int(answer["seq"]), 0, ""
+            return int(ack["seq"]), 0, ""
         error = error or {}
         code = int(error.get("err_code") or 0)
         if code in _WRONG_LAST_SEQUENCE:
@@ -221,10 +223,10 @@ class AtomicSink:
 def _decode_object(data: bytes) -> dict[str, Any]:
     """Decode a JetStream reply; return an empty object for anything else, which other clients may send."""
     try:
-        answer = orjson.loads(data)
+        ack = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}
-    return answer if isinstance(answer, dict) else {}
+    return ack if isinstance(ack, dict) else {}
 
 
 def _decode_checkpoint(data: bytes) -> Checkpoint | None:

@@ -80,7 +80,7 @@ def decode(data: bytes) -> Checkpoint:
         body = json.loads(data)
         if body["version"] != VERSION:
             raise ValueError(f"version {body['version']!r}")
-        suppressed = {str(level): int(number) for level, number in body["suppressed"].items()}
+        suppressed = {str(level): int(count) for level, count in body["suppressed"].items()}
         positions = tuple(position_from_json(item) for item in body["files"])
         return Checkpoint(
             _path(body["path"]), positions, Counter(suppressed), float(body["time"]), int(body["count"]),

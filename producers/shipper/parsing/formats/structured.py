@@ -11,7 +11,7 @@ import re
 from typing import Any, Final
 
 import orjson
-from tickertape.contracts import strict_json as json_text
+from tickertape.contracts import strict_json
 from tickertape.contracts.events import MAX_EVENT_DEPTH
 from tickertape.producers.shipper.parsing.formats.fields import FieldMapping, Fields, Sanitizer
 
@@ -35,7 +35,9 @@ class JsonReader:
         start = text[:1]
         if start != "{" and not (start.isspace() and text.lstrip()[:1] == "{"):
             return None
-        if text.count("{") + text.count("[") > _MAX_DEPTH and json_text.is_deeper(text.encode(), _MAX_DEPTH):
+        if text.count("{") + text.count("[") > _MAX_DEPTH and strict_json.is_deeper(
+            text.encode(), _MAX_DEPTH
+        ):
             return None
         try:
             body = orjson.loads(text)

@@ -11,15 +11,15 @@ from typing import Any
 
 from tickertape.producers.shipper.parsing import levels
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
-from tickertape.producers.shipper.parsing.timestamps import STAMP, TimestampParser
+from tickertape.producers.shipper.parsing.timestamps import TIMESTAMP_PATTERN, TimestampParser
 
 _RFC3164 = re.compile(
     r"(?:<(\d{1,3})>)?(?:(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([ \d]\d) (\d\d:\d\d)(:[0-5]\d)"
-    rf"(?:\.(\d{{1,9}}))?|{STAMP}) ([\w.:-]+) ([^\s:\[\]]{{1,64}})(?:\[([\w.-]+)\])?:(?: |$)",
+    rf"(?:\.(\d{{1,9}}))?|{TIMESTAMP_PATTERN}) ([\w.:-]+) ([^\s:\[\]]{{1,64}})(?:\[([\w.-]+)\])?:(?: |$)",
     re.ASCII,
 )
 _RFC5424 = re.compile(
-    rf"<(\d{{1,3}})>1 (?:-|{STAMP}) (\S+) (\S+) (\S+) (\S+) (?:-|((?:\[[^\s=\]\"]+"
+    rf"<(\d{{1,3}})>1 (?:-|{TIMESTAMP_PATTERN}) (\S+) (\S+) (\S+) (\S+) (?:-|((?:\[[^\s=\]\"]+"
     r"(?: [^\s=\]\"]+=\"(?:[^\"\\\]]|\\.)*\")*\])+))(?: |$)",
     re.ASCII | re.DOTALL,
 )
@@ -43,14 +43,14 @@ class SyslogReader:
         return self._read_rfc3164(text, header) if header is not None else None
 
     def _read_rfc3164(self, text: str, header: re.Match[str]) -> Fields | None:
-        priority, month, day, minute, second, fraction, *stamp, host, tag, pid = header.groups()
+        priority, month, day, minute, second, fraction, *timestamp_groups, host, tag, pid = header.groups()
         if month is not None:
             timestamp = self._timestamps.from_yearless_groups(month, day.strip(), minute, second, fraction)
         else:
             # A plain line may also begin with a timestamp and two words, the second with a colon.
             if priority is None and pid is None:
                 return None
-            timestamp = self._timestamps.from_groups(*stamp)
+            timestamp = self._timestamps.from_groups(*timestamp_groups)
         code = int(priority) if priority is not None else None
         source = legal_source(tag)
         if timestamp is None or source is None or (code is not None and code > 191):
@@ -66,11 +66,13 @@ class SyslogReader:
         return (match[0] if match is not None else None), message, source, timestamp, metadata
 
     def _read_rfc5424(self, text: str, header: re.Match[str]) -> Fields | None:
-        priority, *stamp, host, app, pid, message_id, data = header.groups()
+        priority, *timestamp_groups, host, app, pid, message_id, data = header.groups()
         code = int(priority)
         if code > 191:
             return None
-        timestamp = self._timestamps.from_groups(*stamp) if stamp[0] is not None else None
+        timestamp = (
+            self._timestamps.from_groups(*timestamp_groups) if timestamp_groups[0] is not None else None
+        )
         named = (("host", host), ("pid", pid), ("message_id", message_id))
         metadata: dict[str, Any] = {key: value for key, value in named if value != "-"}
         metadata["facility"] = code >> 3

@@ -11,24 +11,26 @@ from typing import Final
 
 from tickertape.producers.shipper.parsing import levels
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
-from tickertape.producers.shipper.parsing.timestamps import STAMP, TimestampParser
+from tickertape.producers.shipper.parsing.timestamps import TIMESTAMP_PATTERN, TimestampParser
 
 _BEFORE_MESSAGE: Final = " \t|]:-"
 _PLAIN = re.compile(
-    rf"[\[(]?{STAMP}(?:[\])]?[ \t|:-]*[\[<(]?([A-Z]{{3,11}})(?![A-Za-z0-9_])[\])>]?)?", re.ASCII
+    rf"[\[(]?{TIMESTAMP_PATTERN}(?:[\])]?[ \t|:-]*[\[<(]?([A-Z]{{3,11}})(?![A-Za-z0-9_])[\])>]?)?", re.ASCII
 )
 _ERROR_STARTS = ("Traceback (most recent call last)", "Exception in thread ", "panic: ")
 
 # asctime - name - LEVEL - message, and asctime LEVEL name message with or without marks around them.
 _PYTHON = re.compile(
-    rf"\[?{STAMP}\]?(?: - ([\w.$<>-]+) - ([A-Z]{{3,11}}) - |[ \t|]+\[?([A-Z]{{3,11}})\]?[ \t|]+"
+    rf"\[?{TIMESTAMP_PATTERN}\]?(?: - ([\w.$<>-]+) - ([A-Z]{{3,11}}) - |[ \t|]+\[?([A-Z]{{3,11}})\]?[ \t|]+"
     r"(?:\[([\w.$-]+)\]:?[ \t]|([A-Za-z_][\w.$-]*)(:|[ \t]+-|[ \t]+\||)[ \t]+))",
     re.ASCII,
 )
 _BASIC = re.compile(r"([A-Z]{3,11}):([A-Za-z_][\w.$/-]*):(?!//)", re.ASCII)
 _NOT_A_LOGGER = re.compile(r"(?:Error|Exception|Warning)$")
 
-_LOGURU = re.compile(rf"{STAMP} \| ([A-Z][A-Za-z]*)[ ]* \| ([^\s:|]+):([^\s:|]+):(\d+) - ", re.ASCII)
+_LOGURU = re.compile(
+    rf"{TIMESTAMP_PATTERN} \| ([A-Z][A-Za-z]*)[ ]* \| ([^\s:|]+):([^\s:|]+):(\d+) - ", re.ASCII
+)
 _GLOG = re.compile(
     r"([IWEFD])(?:(\d{4}))?(\d\d)(\d\d) (\d\d:\d\d)(:[0-5]\d)\.(\d{1,9})[ ]+(\d+) ([^\s:\]]+):(\d+)\] ?",
     re.ASCII,
