@@ -219,7 +219,7 @@ export const STRINGS = {
     health: "HEALTH",
     gap: "GAP",
     page: "PAGE",
-    recovers: (phase, attempt) => `recovery ${phase}, attempt ${attempt}`,
+    recovers: (phase, attempt) => (phase === "attempt" ? `recovery attempt ${attempt}` : `recovery ${phase}, attempt ${attempt}`),
     copy: "Copy line",
     copyLink: "Copy link",
     copied: "Copied",

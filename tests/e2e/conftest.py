@@ -1,4 +1,4 @@
-"""The browser that the tests of one process share ends with them."""
+"""Fixture that closes the browser shared by the tests of a process."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def browser_ends() -> Iterator[None]:
-    """End it, if a test has started it."""
+    """Close the browser after the last test, if it was started."""
     yield
     if (desk := sys.modules.get("tests.support.browser.browser_desk")) is not None:
         desk.close()

@@ -1,8 +1,8 @@
 """The client in a Next.js app: packed, installed, rendered on the server, and live in a real browser.
 
-The app is built once, and again when something of it changed. Its page at ``/`` is rendered for each request,
-with the address of the test's relay; the one at ``/public`` has the address from the build, which the browser
-resolves to the test's relay. Every wait is for a state of the page, none for a time.
+The app is rebuilt only after a change. Its page at ``/`` is rendered per request, with the URL of the test's
+relay; the one at ``/public`` has a URL from the build, which the browser resolves to the test's relay. Every
+wait is for a state of the page, none for a time.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ PACKAGE: Final = APP.parents[2] / "contracts" / "typescript"
 NEXT: Final = ["node", "node_modules/next/dist/bin/next"]
 BUILD_TIMEOUT: Final = 300.0
 PUBLIC_WS_URL: Final = "ws://tickertape-relay/ws"
-"""What the build is told. Only the test's browser knows the name, so that the build knows no port."""
+"""URL set at build time; only the test's browser resolves the name, so that the build contains no port."""
 
 LINES: Final = 200
 
@@ -52,7 +52,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _stamp() -> str:
-    """What the build depends on."""
+    """Hash everything that the build depends on."""
     own = [path for path in APP.iterdir() if path.suffix in {".json", ".mjs"}]
     installed = (APP / "node_modules" / "tickertape").rglob("*")
     digest = hashlib.sha256(PUBLIC_WS_URL.encode())
@@ -64,18 +64,18 @@ def _stamp() -> str:
 
 @pytest.fixture(scope="module")
 def built() -> Path:
-    """The folder of the app's build."""
+    """Build the app if it changed, and return the folder of the build."""
     if shutil.which("node") is None:
         missing("needs Node.js 18.18 or newer; 'apt-get install nodejs npm' brings it")
     if not (APP / "node_modules" / ".ready").exists():
         missing("needs the packages of the Next.js app in tests/e2e/nextjs; 'make test' brings them")
-    # Tests that run beside these ones, in processes of their own, may want it too.
+    # Parallel test processes may need the build at the same time.
     with (APP / "node_modules" / ".building").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = APP / ".next" / "stamp"
+        stamp_file = APP / ".next" / "stamp"
         stamp = _stamp()
-        if not kept.exists() or kept.read_text() != stamp:
-            done = subprocess.run(
+        if not stamp_file.exists() or stamp_file.read_text() != stamp:
+            result = subprocess.run(
                 [*NEXT, "build", "--turbopack"],
                 cwd=APP,
                 env=_environment(NEXT_PUBLIC_WS_URL=PUBLIC_WS_URL),
@@ -85,14 +85,14 @@ def built() -> Path:
                 timeout=BUILD_TIMEOUT,
                 check=False,
             )
-            assert done.returncode == 0, done.stdout + done.stderr
-            kept.write_text(stamp)
+            assert result.returncode == 0, result.stdout + result.stderr
+            stamp_file.write_text(stamp)
     return APP / ".next"
 
 
 @contextmanager
 def serving(folder: Path, port: int, **env: str) -> Iterator[str]:
-    """Serve what was built; its origin."""
+    """Serve the build, and yield its origin."""
     origin = f"http://127.0.0.1:{port}"
     with (folder / "next.log").open("w+") as log:
         process = subprocess.Popen(
@@ -105,36 +105,36 @@ def serving(folder: Path, port: int, **env: str) -> Iterator[str]:
             start_new_session=True,
         )
 
-        def answers() -> bool:
+        def is_serving() -> bool:
             assert process.poll() is None, (folder / "next.log").read_text()
             try:
-                return bool(fetched(origin + "/public"))
+                return bool(fetch(origin + "/public"))
             except urllib.error.URLError:
                 return False
 
         try:
-            eventually(answers, "Next.js serves")
+            eventually(is_serving, "Next.js serves")
             yield origin
         finally:
-            # Its whole group, without which a child of it could stay.
+            # Kill the process group, because Next.js starts child processes.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def fetched(url: str) -> str:
-    """What a reader without JavaScript gets."""
+def fetch(url: str) -> str:
+    """Fetch a page without JavaScript."""
     with urllib.request.urlopen(url) as answer:
         return str(answer.read().decode())
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The app in a browser, and what stands behind it.
+    """App in a browser, with its relay.
 
     Attributes:
-        errors: what the consoles of its pages called an error, and what was thrown in them.
-        requests: addresses of all that its pages asked for.
-        sockets: all that its pages opened.
+        errors: console errors and uncaught exceptions of its pages.
+        requests: URLs that its pages requested.
+        sockets: WebSockets that its pages opened.
     """
 
     origin: str
@@ -145,25 +145,27 @@ class App:
     requests: list[str] = field(default_factory=list)
     sockets: list[WebSocket] = field(default_factory=list)
 
-    async def open(self, place: str = "/") -> Page:
-        """Open a tab."""
+    async def open(self, path: str = "/") -> Page:
+        """Open the page in a new tab."""
         page = await self.browser.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on(
+            "console", lambda message: self.errors.append(message.text) if message.type == "error" else None
+        )
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("websocket", lambda socket: self.sockets.append(socket))
-        await page.goto(self.origin + place)
+        await page.goto(self.origin + path)
         return page
 
 
 @asynccontextmanager
 async def open_app(server: NatsServer, folder: Path, *, allowed: bool = True) -> AsyncIterator[App]:
-    """Start a relay, the app before it, and a browser.
+    """Start a relay, the app, and a browser.
 
     Args:
-        server: the relay's NATS.
-        folder: for logs.
-        allowed: the relay knows the app's origin.
+        server: the relay's NATS server.
+        folder: folder for logs.
+        allowed: whether the relay allows the app's origin.
     """
     executable = find_chromium()
     port = free_port()
@@ -191,45 +193,45 @@ async def expect_phase(page: Page, phase: str) -> None:
     await expect(page.locator("#connection")).to_have_attribute("data-phase", phase)
 
 
-def test_the_app_has_the_package_as_it_is(built: Path) -> None:
-    """What the app was built with is the packed client, of now."""
+def test_the_app_has_the_current_package(built: Path) -> None:
+    """The app is built with the current packed client."""
     installed = APP / "node_modules" / "tickertape"
     assert not installed.is_symlink()
     now, then = ({p.name: p.read_bytes() for p in (top / "dist").iterdir()} for top in (PACKAGE, installed))
     assert {name for name in {*now, *then} if now.get(name) != then.get(name)} == set(), (
-        "'make test' packs it"
+        "run 'make test' to pack it"
     )
 
 
 def test_the_build_has_the_public_address(built: Path) -> None:
-    """Next.js puts the value of NEXT_PUBLIC_WS_URL into the browser's files, also within the package."""
+    """Next.js replaces NEXT_PUBLIC_WS_URL by its value in the browser bundles, including the package."""
     scripts = [path.read_text() for path in (built / "static").rglob("*.js")]
     assert any(f'"{PUBLIC_WS_URL}"' in script for script in scripts)
     assert not any("NEXT_PUBLIC_WS_URL" in script for script in scripts)
 
 
 def test_the_server_renders_the_page(built: Path, tmp_path: Path) -> None:
-    """Without JavaScript, and without a relay, the page is there, and says that it is not connected yet."""
+    """Without JavaScript and without a relay the page is rendered and shows that it is connecting."""
     with serving(tmp_path, free_port(), RELAY_WS_URL="ws://127.0.0.1:9/ws") as origin:
-        for place in ("/", "/public"):
-            html = fetched(origin + place)
+        for path in ("/", "/public"):
+            html = fetch(origin + path)
             assert re.search(
                 r'data-phase="connecting"[^>]*><b>connecting</b> <span id="reason"></span>', html
             )
             assert '<section aria-label="Gateways">' in html
             assert '<section aria-label="Logs">' in html
             assert '<output id="received"></output>' in html
-            assert ("127.0.0.1:9" in html) == (place == "/")
+            assert ("127.0.0.1:9" in html) == (path == "/")
 
 
-@pytest.mark.parametrize("place", ["/", "/public"])
-def test_the_page_comes_alive(built: Path, nats_server: NatsServer, tmp_path: Path, place: str) -> None:
-    """The page hydrates without an error, shows what comes, and ends its feed for another page."""
+@pytest.mark.parametrize("path", ["/", "/public"])
+def test_the_page_hydrates(built: Path, nats_server: NatsServer, tmp_path: Path, path: str) -> None:
+    """The page hydrates without errors, shows events, and closes its feed when it is left."""
 
     async def run() -> None:
         async with open_app(nats_server, tmp_path) as app:
             await app.publish(status("before", Status.DEGRADED))
-            page = await app.open(place)
+            page = await app.open(path)
             await expect_phase(page, "live")
             tile = page.locator('[data-gateway="ctp.main"]')
             await expect(page.locator('[data-gateway="before"]')).to_have_text("before: DEGRADED")
@@ -242,11 +244,11 @@ def test_the_page_comes_alive(built: Path, nats_server: NatsServer, tmp_path: Pa
             await expect(row).to_have_text("ERROR desk: order 8f31 rejected")
             await app.publish(status("ctp.main", Status.REMOVED))
             await expect(tile).to_have_count(0)
-            # The other page has another address: what this one opened ends, and no document is loaded.
+            # The other page uses another URL: this one's connection is closed, without a document load.
             (socket,) = app.sockets
             async with socket.expect_event("close"):
-                await page.locator(f'nav a:not([href="{place}"])').click()
-            await expect(page).not_to_have_url(app.origin + place)
+                await page.locator(f'nav a:not([href="{path}"])').click()
+            await expect(page).not_to_have_url(app.origin + path)
             await expect_phase(page, "live")
             await expect(page.locator("[data-gateway]")).to_have_text(["before: DEGRADED"])
             assert len(app.sockets) == 2
@@ -260,11 +262,11 @@ def test_the_page_comes_alive(built: Path, nats_server: NatsServer, tmp_path: Pa
 def test_three_tabs_survive_a_relay_that_is_killed(
     built: Path, nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """Each of three tabs sees each event once and in order, though the relay is killed in the midst."""
+    """Three tabs each receive every event once and in order, although the relay is killed meanwhile."""
 
     async def run() -> None:
         async with open_app(nats_server, tmp_path) as app:
-            tabs = [await app.open(place) for place in ("/", "/public", "/")]
+            tabs = [await app.open(path) for path in ("/", "/public", "/")]
             for tab in tabs:
                 await expect_phase(tab, "live")
             published: list[int] = []
@@ -292,10 +294,8 @@ def test_three_tabs_survive_a_relay_that_is_killed(
     asyncio.run(run())
 
 
-def test_a_relay_that_does_not_know_the_app_is_told_of(
-    built: Path, nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """Without the app's origin on the relay's allow list the page says that it cannot connect."""
+def test_a_rejected_origin_is_reported(built: Path, nats_server: NatsServer, tmp_path: Path) -> None:
+    """If the relay does not allow the app's origin, the page shows that it cannot connect."""
 
     async def run() -> None:
         async with open_app(nats_server, tmp_path, allowed=False) as app:
@@ -305,7 +305,7 @@ def test_a_relay_that_does_not_know_the_app_is_told_of(
             await expect(page.locator("#reason")).not_to_be_empty()
             await expect(page.locator("main [role=alert]")).to_contain_text("Never connected")
             async with page.expect_event("websocket"):
-                pass  # another attempt, which fares no better
+                pass  # Another attempt, which is rejected as well.
             await expect_phase(page, "reconnecting")
             assert all("403" in error for error in app.errors)
             await expect(page.locator(".tiles li")).to_have_count(0)

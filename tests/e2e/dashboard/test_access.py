@@ -1,4 +1,4 @@
-"""The dashboard for everyone: what axe-core finds, what fits on a phone, what the keyboard reaches.
+"""Accessibility of the dashboard: axe-core, small screens and touch targets.
 
 Every wait is for a state of the page.
 """
@@ -34,25 +34,27 @@ OVERLAPS: Final = """(tile) => {
   const end = tile.getBoundingClientRect().bottom;
   const box = (name) => tile.querySelector(name).getBoundingClientRect();
   const [bar, fault] = [box(".tile-bar"), box(".tile-fault")];
-  return [fault.top < bar.bottom - 6 && "the fault covers the bar", fault.bottom > end && "the fault is cut"]
-    .filter(Boolean);
+  return [
+    fault.top < bar.bottom - 6 && "the fault overlaps the bar",
+    fault.bottom > end && "the fault is clipped",
+  ].filter(Boolean);
 }"""
-"""What of a tile stands where it should not."""
+"""Return the layout errors of a tile."""
 
 FINDINGS: Final = """(tags) => axe.run(document, { runOnly: tags }).then(({ violations }) =>
   violations.flatMap(({ id, impact, help, nodes }) =>
     nodes.map(({ target, failureSummary }) => `${impact} ${id} (${help}), ${target}: ${failureSummary}`)))"""
 
 
-def axe() -> str:
-    """The text of axe-core; a test that has none is skipped, but not in CI."""
+def axe_source() -> str:
+    """Return the source of axe-core; skip the test if it is missing, but fail in CI."""
     if not AXE.exists():
         missing(f"needs axe-core; 'npm ci' in {AXE.parents[2].relative_to(ROOT)} brings it")
     return AXE.read_text()
 
 
-async def to_the_first_gap(page: Page) -> None:
-    """Walk down the log from its beginning until a gap is there; how far differs from run to run."""
+async def scroll_to_first_gap(page: Page) -> None:
+    """Scroll down the log from its start until a gap is in view; its position differs between runs."""
     await page.locator("#feed").focus()
     await page.keyboard.press("Home")
     for _ in range(50):
@@ -61,74 +63,72 @@ async def to_the_first_gap(page: Page) -> None:
         await page.keyboard.press("PageDown")
 
 
-async def no_findings(page: Page, text: str, where: str) -> None:
-    """Look at the page as it is now, in both colour schemes.
+async def check_axe(page: Page, text: str, where: str) -> None:
+    """Run axe-core on the page in both colour schemes.
 
-    The text is evaluated by the browser itself, past the page's policy.
+    The browser evaluates the source itself, which the page's content security policy does not affect.
     """
     if await page.evaluate("typeof axe") == "undefined":
         await page.evaluate(text)
     for scheme in SCHEMES:
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        found = await page.evaluate(FINDINGS, TAGS)
-        assert found == [], f"{where}, {scheme}:\n" + "\n".join(found)
+        findings = await page.evaluate(FINDINGS, TAGS)
+        assert findings == [], f"{where}, {scheme}:\n" + "\n".join(findings)
 
 
-async def looked_at(desk: Desk, text: str) -> None:
-    """Bring the page into all its states, and look at each."""
+async def check_all_states(desk: Desk, text: str) -> None:
+    """Run axe-core in each state of the page."""
     page = desk.page
-    await no_findings(page, text, "everything")
+    await check_axe(page, text, "everything")
     await page.locator("#group-by").select_option("group")
     await expect(page.locator(".group-head").first).to_be_visible()
     for level in ("CRITICAL", "ERROR"):
         await desk.line(LINES[level]).last.click()
         await expect(page.locator("#details-body .detail-message")).to_have_text(LINES[level])
         await page.locator("#details-body summary").click()
-        await no_findings(page, text, f"an open line, {level}, and groups")
+        await check_axe(page, text, f"an open {level} line, and groups")
         await page.keyboard.press("Escape")
     await page.locator("#pause").click()
-    await to_the_first_gap(page)
+    await scroll_to_first_gap(page)
     await expect(page.locator('#feed [aria-selected="true"]')).to_be_visible()
     await expect(page.locator('#feed .row[data-kind="gap"]').first).to_be_visible()
-    await no_findings(page, text, "paused, the first line chosen, a gap")
+    await check_axe(page, text, "paused, the first line selected, a gap")
     await page.locator("#pause").click()
     await desk.tile(MAIN).locator("button").focus()
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("tooltip")).to_be_visible()
-    await no_findings(page, text, "the tip of a state")
+    await check_axe(page, text, "the tooltip of a state")
     await desk.tile(MAIN).locator("button").press("Enter")
     await expect(page.locator(".past")).to_have_count(12)
-    await no_findings(page, text, "a history")
+    await check_axe(page, text, "a history")
     await page.keyboard.press("Escape")
     await page.locator("#filter").fill("matches nothing")
     await expect(page.locator('#feed .row[data-kind="log"]')).to_have_count(0)
-    await no_findings(page, text, "nothing passes the filter")
+    await check_axe(page, text, "no line matches the filter")
     await page.keyboard.press("Escape")
     await desk.relay.stop()
     await expect(page.locator("#banner")).to_be_visible()
-    await no_findings(page, text, "disconnected")
+    await check_axe(page, text, "disconnected")
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_axe_finds_nothing(nats_server: NatsServer, tmp_path: Path, size: str) -> None:
-    """Not on the full page, nor on an open line, a history, a tip, a gap, or without the relay."""
-    text = axe()
+def test_axe_reports_nothing(nats_server: NatsServer, tmp_path: Path, size: str) -> None:
+    """axe-core reports no violation in any state of the page."""
+    text = axe_source()
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
             width, height = SIZES[size]
             await desk.page.set_viewport_size({"width": width, "height": height})
-            await looked_at(desk, text)
+            await check_all_states(desk, text)
 
     run(work())
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_axe_finds_nothing_in_the_question_for_a_token(
-    nats_server: NatsServer, tmp_path: Path, size: str
-) -> None:
-    """Neither in the question, nor in the answer to a wrong token."""
-    text = axe()
+def test_axe_reports_nothing_on_the_token_prompt(nats_server: NatsServer, tmp_path: Path, size: str) -> None:
+    """axe-core reports no violation on the token prompt, before and after a rejected token."""
+    text = axe_source()
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env=ENV) as desk:
@@ -137,55 +137,55 @@ def test_axe_finds_nothing_in_the_question_for_a_token(
             await page.set_viewport_size({"width": width, "height": height})
             await desk.visit("/")
             await expect(page.locator("#token-form")).to_be_visible()
-            await no_findings(page, text, "the question")
+            await check_axe(page, text, "the prompt")
             await page.locator("#token").fill("nonsense")
             await page.locator("#token").press("Enter")
             await expect(page.locator("#banner-headline")).to_have_text("Token rejected")
-            await no_findings(page, text, "a wrong token")
+            await check_axe(page, text, "a rejected token")
 
     run(work())
 
 
 WIDTHS: Final = (320, 390, 768)
 
-SMALLEST: Final = 24
-"""Pixels that a finger needs at least, each way (WCAG 2.2, 2.5.8)."""
+MIN_TARGET_PX: Final = 24
+"""Minimum width and height of a touch target in pixels (WCAG 2.2, 2.5.8)."""
 
 CONTROLS: Final = "button, input, select, summary, a[href], [role=slider][tabindex='0']"
 
 
-async def nothing_sticks_out(page: Page, where: str) -> None:
-    """The page scrolls to no side, and no control stands beyond its edges."""
+async def check_no_overflow(page: Page, where: str) -> None:
+    """Check that the page does not scroll sideways and that no control overflows it."""
     width = await page.evaluate("innerWidth")
     assert await page.evaluate("document.documentElement.scrollWidth") <= width, where
     assert await page.evaluate("document.body.scrollWidth") <= width, where
-    for box in await shown(page):
+    for box in await visible_controls(page):
         within = box["x"] >= 0 and box["x"] + box["width"] <= width
         assert within, f"{where}, {width} px: {box['html']}"
 
 
-SHOWN: Final = """(controls) => [...document.querySelectorAll(controls)]
+VISIBLE: Final = """(controls) => [...document.querySelectorAll(controls)]
     .filter((node) => node.checkVisibility({ visibilityProperty: true }))
     .map((node) => ({ box: node.getBoundingClientRect().toJSON(), html: node.outerHTML }))
     .filter(({ box }) => box.width > 0 && box.height > 0)
     .map(({ box, html }) => ({ ...box, html }))"""
 
 
-async def shown(page: Page) -> list[Any]:
-    """Boxes of all controls that a reader can get at, in one moment: a control may go as a state changes."""
-    found: list[Any] = await page.evaluate(SHOWN, CONTROLS)
-    assert found
-    return found
+async def visible_controls(page: Page) -> list[Any]:
+    """Return the boxes of all visible controls, read in one step because controls come and go."""
+    findings: list[Any] = await page.evaluate(VISIBLE, CONTROLS)
+    assert findings
+    return findings
 
 
-async def fit_for_fingers(page: Page, where: str) -> None:
-    """Every control is large enough."""
-    for box in await shown(page):
-        assert min(box["width"], box["height"]) >= SMALLEST, f"{where}: {box}"
+async def check_target_sizes(page: Page, where: str) -> None:
+    """Check that every control is large enough to touch."""
+    for box in await visible_controls(page):
+        assert min(box["width"], box["height"]) >= MIN_TARGET_PX, f"{where}: {box}"
 
 
-def test_a_phone_shows_all_of_it(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Nothing sticks out at any width, every control is fit for a finger, every choice says what it is of."""
+def test_the_page_fits_on_a_phone(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Nothing overflows at any width, controls are large enough to touch, and selects have visible labels."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
@@ -194,9 +194,9 @@ def test_a_phone_shows_all_of_it(nats_server: NatsServer, tmp_path: Path) -> Non
             async def check(where: str) -> None:
                 for width in WIDTHS:
                     await page.set_viewport_size({"width": width, "height": 844})
-                    await nothing_sticks_out(page, where)
+                    await check_no_overflow(page, where)
                 await page.set_viewport_size({"width": 390, "height": 844})
-                await fit_for_fingers(page, where)
+                await check_target_sizes(page, where)
 
             await check("everything")
             await expect(desk.tile(MAIN).locator(".tile-fault")).to_be_visible()
@@ -204,7 +204,7 @@ def test_a_phone_shows_all_of_it(nats_server: NatsServer, tmp_path: Path) -> Non
             for label in ("Group by", "Level"):
                 await expect(page.locator(".field-name", has_text=label)).to_be_visible()
                 await expect(page.locator(".field", has_text=label).locator("select")).to_be_visible()
-            await to_the_first_gap(page)
+            await scroll_to_first_gap(page)
             await expect(page.locator('#feed .row[data-kind="gap"] button').first).to_be_visible()
             await check("a gap")
             await page.keyboard.press("Escape")
@@ -223,21 +223,21 @@ def test_a_phone_shows_all_of_it(nats_server: NatsServer, tmp_path: Path) -> Non
     run(work())
 
 
-def test_a_phone_shows_all_of_the_question_for_a_token(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The form fits at any width, and so does the button that forgets the token."""
+def test_the_token_prompt_fits_on_a_phone(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The form and the button that forgets the token fit at any width."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env=ENV) as desk:
             await desk.visit("/")
             await expect(desk.page.locator("#token-form")).to_be_visible()
-            for state in ("the question", "a token"):
+            for state in ("the prompt", "a token"):
                 for width in WIDTHS:
                     await desk.page.set_viewport_size({"width": width, "height": 844})
-                    await nothing_sticks_out(desk.page, state)
+                    await check_no_overflow(desk.page, state)
                 await desk.page.set_viewport_size({"width": 390, "height": 844})
-                await fit_for_fingers(desk.page, state)
-                if state == "the question":
-                    # That ends on another day: the longest thing that is ever said of it.
+                await check_target_sizes(desk.page, state)
+                if state == "the prompt":
+                    # Expires on another day, which is the longest text that the header shows.
                     await desk.page.locator("#token").fill(token(2 * 86_400))
                     await desk.page.locator("#token").press("Enter")
                     await expect(desk.page.locator("#token-forget")).to_be_visible()

@@ -1,7 +1,7 @@
-"""What the dashboard shows when the relay, a proxy before it, or a clock is not as it should be.
+"""The dashboard with a faulty relay, proxy or clock.
 
-Each case has a state that is seen and says why; the console stays quiet but for what the browser says of
-a request that failed, and that is paced as the returns are.
+Each case shows a state and its reason. The console contains only the browser's own errors about failed
+requests, at most one per request.
 """
 
 import os
@@ -31,21 +31,21 @@ pytestmark = pytest.mark.browser
 
 V1: Final = Subprotocol("tickertape.v1")
 HOUR_MS: Final = 3_600_000
-OFF_BY: Final = """
-((off) => {
+CLOCK_OFFSET: Final = """
+((offset) => {
   const Real = Date;
   window.Date = class extends Real {
-    constructor(...given) { super(...(given.length ? given : [Real.now() + off])); }
-    static now() { return Real.now() + off; }
+    constructor(...given) { super(...(given.length ? given : [Real.now() + offset])); }
+    static now() { return Real.now() + offset; }
   };
 })(%d);
 """
-"""A device whose clock is so many milliseconds ahead."""
+"""Set the device's clock ahead by some milliseconds."""
 
 
 @asynccontextmanager
 async def proxied(server: NatsServer, folder: Path) -> AsyncIterator[tuple[Desk, FrontProxy]]:
-    """A page that is not open yet, and a proxy between it and its relay."""
+    """Start a relay with a proxy in front; the page is not opened yet."""
     async with (
         open_desk(server, folder, env={}) as desk,
         front_proxy(int(desk.relay.address.rpartition(":")[2])) as proxy,
@@ -53,83 +53,85 @@ async def proxied(server: NatsServer, folder: Path) -> AsyncIterator[tuple[Desk,
         yield desk, proxy
 
 
-async def says(desk: Desk, *texts: str) -> None:
-    """Wait until the banner is there, and says all of this."""
+async def expect_banner(desk: Desk, *texts: str) -> None:
+    """Wait until the banner is visible and contains all texts."""
     banner = desk.page.locator("#banner")
     await expect(banner).to_be_visible()
     for text in texts:
         await expect(banner).to_contain_text(text)
 
 
-def quiet(desk: Desk, proxy: FrontProxy) -> None:
-    """The browser said one error at most for each request, and there were few."""
-    asked = [path for path in proxy.seen if not path.startswith("/assets")]
-    assert len(desk.errors) <= len(asked) < 40
-    assert all("Failed to load resource" in said or "WebSocket connection to" in said for said in desk.errors)
+def check_console(desk: Desk, proxy: FrontProxy) -> None:
+    """Check that the console contains few errors, at most one per request."""
+    requested = [path for path in proxy.seen if not path.startswith("/assets")]
+    assert len(desk.errors) <= len(requested) < 40
+    assert all(
+        "Failed to load resource" in error or "WebSocket connection to" in error for error in desk.errors
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "message"),
     [(403, "pages of this site are not let in"), (429, "too many requests"), (503, "the relay is starting")],
 )
-def test_a_refusal_is_told_and_got_over(
+def test_a_rejection_is_shown_and_retried(
     nats_server: NatsServer, tmp_path: Path, status: int, message: str
 ) -> None:
-    """An answer that is no session is shown with its reason, and the page is live when it is over."""
+    """The reason of a rejected handshake is shown, and the page is live once the relay accepts it."""
 
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
             body = orjson.dumps({"code": "refused", "message": message}).decode()
             proxy.answers = {"/ws": (status, body), "/events": (status, body)}
             await desk.page.goto(proxy.address)
-            await says(desk, "Not connected to the relay", f"HTTP {status}: {message}")
+            await expect_banner(desk, "Not connected to the relay", f"HTTP {status}: {message}")
             await expect(desk.page.locator("#link-word")).to_have_text("Reconnecting")
             proxy.answers = {}
-            # The page may come back by itself first, and a button that is gone cannot be clicked.
+            # The page may reconnect on its own first, and a hidden button cannot be clicked.
             await desk.page.locator("#retry").dispatch_event("click")
             await desk.live()
             await expect(desk.page.locator("#banner")).to_be_hidden()
-            quiet(desk, proxy)
+            check_console(desk, proxy)
 
     run(work())
 
 
-def test_a_proxy_that_asks_for_a_token_is_heard(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A 401 before the relay is the question for a token, as one of the relay is."""
+def test_a_proxy_that_requires_a_token_prompts_for_it(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A 401 from a proxy prompts for a token, like one from the relay."""
 
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
             proxy.answers = dict.fromkeys(("/ws", "/events"), (401, "not json"))
             await desk.page.goto(proxy.address)
-            await says(desk, "This relay requires a token")
+            await expect_banner(desk, "This relay requires a token")
             await expect(desk.page.locator("#token")).to_be_focused()
             assert "/ws" not in proxy.seen
 
     run(work())
 
 
-def test_a_proxy_without_websockets_is_named(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Where requests pass and sockets do not, the page says where to look."""
+def test_a_proxy_that_blocks_websockets_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """If requests succeed but WebSockets fail, the page points to the proxy."""
 
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
             proxy.answers = {"/ws": (400, "")}
             await desk.page.goto(proxy.address)
-            await says(desk, "WebSocket connections fail")
-            quiet(desk, proxy)
+            await expect_banner(desk, "WebSocket connections fail")
+            check_console(desk, proxy)
 
     run(work())
 
 
-def test_a_relay_that_is_down_is_waited_for(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The page says that nobody answers, when it tries next, and is live when the relay is there."""
+def test_a_stopped_relay_is_retried(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The page shows that the relay does not respond and when it retries, and is live once it is up."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await expect(desk.tile("ctp.main")).to_be_visible()
             await desk.relay.stop()
-            await says(desk, "Not connected to the relay", "does not respond", "as of")
+            await expect_banner(desk, "Not connected to the relay", "does not respond", "as of")
             await expect(desk.page.locator("#link-wait")).to_contain_text("in ")
             await expect(desk.tile("ctp.main")).to_be_visible()
             await desk.relay.start()
@@ -139,10 +141,10 @@ def test_a_relay_that_is_down_is_waited_for(nats_server: NatsServer, tmp_path: P
     run(work())
 
 
-def test_a_relay_of_another_version_is_told(nats_server: NatsServer, tmp_path: Path) -> None:
-    """What speaks another protocol is not guessed at: the page says which, and stops."""
+def test_another_protocol_version_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The page names the protocol version that it does not support, and stops."""
 
-    async def other(socket: ServerConnection) -> None:
+    async def newer_relay(socket: ServerConnection) -> None:
         welcome = {"type": "welcome", "protocol": "tickertape.v9", "heartbeat_ms": 15_000}
         await socket.send(orjson.dumps(welcome).decode())
         await socket.wait_closed()
@@ -150,11 +152,11 @@ def test_a_relay_of_another_version_is_told(nats_server: NatsServer, tmp_path: P
     async def work() -> None:
         async with (
             proxied(nats_server, tmp_path) as (desk, proxy),
-            serve(other, "127.0.0.1", 0, subprotocols=[V1]) as later,
+            serve(newer_relay, "127.0.0.1", 0, subprotocols=[V1]) as newer_server,
         ):
-            proxy.routes = {"/ws": next(iter(later.sockets)).getsockname()[1]}
+            proxy.routes = {"/ws": next(iter(newer_server.sockets)).getsockname()[1]}
             await desk.page.goto(proxy.address)
-            await says(desk, "Connection closed", "speaks tickertape.v9")
+            await expect_banner(desk, "Connection closed", "speaks tickertape.v9")
             await expect(desk.page.locator("#link")).to_have_attribute("data-phase", "closed")
             proxy.routes = {}
             await desk.page.locator("#retry").click()
@@ -164,8 +166,8 @@ def test_a_relay_of_another_version_is_told(nats_server: NatsServer, tmp_path: P
     run(work())
 
 
-def test_a_proxy_that_cuts_idle_sockets_costs_no_line(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Whatever is cut, the lines stand in order, each once."""
+def test_cut_connections_lose_no_lines(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Lines stay in order and are not repeated, however often connections are cut."""
 
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
@@ -185,29 +187,31 @@ def test_a_proxy_that_cuts_idle_sockets_costs_no_line(nats_server: NatsServer, t
     run(work())
 
 
-@pytest.mark.parametrize(("off", "told"), [(HOUR_MS, "1 h 00 m ahead"), (-HOUR_MS, "1 h 00 m behind")])
-def test_a_clock_that_is_an_hour_off_is_told_and_made_up_for(
-    nats_server: NatsServer, tmp_path: Path, off: int, told: str
+@pytest.mark.parametrize(
+    ("offset_ms", "expected"), [(HOUR_MS, "1 h 00 m ahead"), (-HOUR_MS, "1 h 00 m behind")]
+)
+def test_a_wrong_clock_is_reported_and_corrected(
+    nats_server: NatsServer, tmp_path: Path, offset_ms: int, expected: str
 ) -> None:
-    """Ages are by the relay's clock, and the reader hears of the difference."""
+    """Ages are computed with the relay's clock, and the page shows the offset of the device's clock."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env={}) as desk:
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
-            await desk.page.add_init_script(OFF_BY % off)
+            await desk.page.add_init_script(CLOCK_OFFSET % offset_ms)
             await desk.visit("/")
             await desk.live()
-            await expect(desk.page.locator("#clock-off")).to_contain_text(told)
-            await desk.log("just so")
-            await expect(desk.line("just so")).to_be_visible()
+            await expect(desk.page.locator("#clock-off")).to_contain_text(expected)
+            await desk.log("on time")
+            await expect(desk.line("on time")).to_be_visible()
             await expect(desk.page.locator("#age")).to_have_text(re.compile(r"^\d+ s ago$"))
             await expect(desk.tile("ctp.main").locator(".tile-since")).not_to_contain_text("h")
 
     run(work())
 
 
-def test_an_event_of_an_unknown_type_is_a_line(nats_server: NatsServer, tmp_path: Path) -> None:
-    """What others publish shows as it is, and stops nothing."""
+def test_an_unknown_event_type_is_shown(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Events of other publishers are shown unchanged, and later events still arrive."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:

@@ -1,7 +1,7 @@
-"""The charts of the dashboard in a real browser: what they say, what they draw, and what is without them.
+"""The charts of the dashboard in a real browser.
 
-Every wait is for a state of the page, none for a time. What is drawn is read from the canvas, by the
-colours of the style sheet; what is said, from the label that a reader of a screen gets.
+Every wait is for a state of the page, none for a time. Drawn data is read from the canvas by the colours of
+the style sheet; descriptions are read from the labels for screen readers.
 """
 
 import asyncio
@@ -42,28 +42,28 @@ DRAWN: Final = """
   return pixels;
 }
 """
-"""How many pixels of a chart have a colour of the style sheet, as it is now; -1 without a chart."""
+"""Count the pixels of a chart in a colour of the style sheet; -1 without a chart."""
 
 
-async def draws(box: Locator, colour: str, some: bool = True) -> None:
-    """Wait until a chart has something in a colour, or nothing."""
+async def expect_colour(box: Locator, colour: str, present: bool = True) -> None:
+    """Wait until a chart contains pixels of a colour, or none of them."""
     async with asyncio.timeout(PATIENCE):
-        while (pixels := await box.evaluate(DRAWN, colour)) < 0 or (pixels > 0) != some:
+        while (pixels := await box.evaluate(DRAWN, colour)) < 0 or (pixels > 0) != present:
             await asyncio.sleep(0.05)
 
 
-async def says(page: Page, pattern: str) -> None:
-    """Wait until the strip's label has this in it."""
+async def expect_label(page: Page, pattern: str) -> None:
+    """Wait until the label of the rate chart matches."""
     await expect(page.locator("#flow-chart")).to_have_attribute("aria-label", re.compile(pattern))
 
 
-async def gone(route: Route) -> None:
-    """Answer as a network that is not there."""
+async def abort(route: Route) -> None:
+    """Fail a request as without a network."""
     await route.abort()
 
 
-async def measured(desk: Desk, *latencies: float | None, ago: int) -> None:
-    """Have a gateway report latencies, a minute after each other, and be down where there is none."""
+async def publish_latencies(desk: Desk, *latencies: float | None, ago: int) -> None:
+    """Publish reports of a gateway one minute apart, UNHEALTHY where the latency is None."""
     now = time.time()
     for number, latency in enumerate(latencies):
         fields = {
@@ -77,22 +77,22 @@ async def measured(desk: Desk, *latencies: float | None, ago: int) -> None:
         await desk.publish(GatewayStatusChange.model_validate(fields))
 
 
-def test_each_level_is_drawn_and_said(nats_server: NatsServer, tmp_path: Path) -> None:
-    """In its colour, also one among many; a key finds the second, and the tip has its numbers."""
+def test_each_level_is_drawn_and_described(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Each level has its colour, even a single event among many; arrow keys show a second's numbers."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             page, flow = desk.page, desk.page.locator("#flow-chart")
             await expect(flow).to_have_attribute("role", "img")
-            await says(page, "Events per second over the last 5 minutes: none")
-            await draws(flow, "--level-error", some=False)
+            await expect_label(page, "Events per second over the last 5 minutes: none")
+            await expect_colour(flow, "--level-error", present=False)
             for number in range(300):
                 await desk.log(f"line {number}")
             for level in ("WARN", "ERROR", "CRITICAL"):
                 await desk.log("loud", level)
-            await says(page, ": 1 critical, 1 error, 1 warn, 300 info; at most ")
+            await expect_label(page, ": 1 critical, 1 error, 1 warn, 300 info; at most ")
             for colour in ("--level-critical", "--level-error", "--level-warn", "--level-info"):
-                await draws(flow, colour)
+                await expect_colour(flow, colour)
             await flow.focus()
             tip = page.locator(".chart-tip:visible")
             async with asyncio.timeout(PATIENCE):
@@ -105,8 +105,8 @@ def test_each_level_is_drawn_and_said(nats_server: NatsServer, tmp_path: Path) -
     run(work())
 
 
-def test_a_change_of_theme_draws_anew(nats_server: NatsServer, tmp_path: Path) -> None:
-    """By the switch, and by the system."""
+def test_a_change_of_theme_redraws_the_chart(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The chart is redrawn after a change by the button and by the system."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -115,51 +115,51 @@ def test_a_change_of_theme_draws_anew(nats_server: NatsServer, tmp_path: Path) -
             await page.reload()
             await desk.live()
             await desk.log("broken", "CRITICAL")
-            await draws(flow, "--level-critical")
+            await expect_colour(flow, "--level-critical")
             await page.emulate_media(color_scheme="light")
-            await draws(flow, "--level-critical")
+            await expect_colour(flow, "--level-critical")
             await page.locator("#theme").click()
             await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-            await draws(flow, "--level-critical")
+            await expect_colour(flow, "--level-critical")
 
     run(work())
 
 
-def test_seconds_in_which_nothing_was_heard_are_marked(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A relay that is away is not a quiet one."""
+def test_seconds_without_a_connection_are_marked(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The chart marks the seconds while the relay is down."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             flow = desk.page.locator("#flow-chart")
-            await draws(flow, "--level-disconnected", some=False)
+            await expect_colour(flow, "--level-disconnected", present=False)
             await desk.relay.stop()
-            await draws(flow, "--level-disconnected")
+            await expect_colour(flow, "--level-disconnected")
             await desk.relay.start()
             await desk.live()
-            await draws(flow, "--level-disconnected")
+            await expect_colour(flow, "--level-disconnected")
 
     run(work())
 
 
-def test_a_history_has_a_chart_of_its_latencies(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It says least, most and last, a pointer finds each report, and it needs no network by then."""
+def test_a_history_charts_the_latencies(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Its label has minimum, maximum and last value; hovering shows a report; it needs no network."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             page, chart = desk.page, desk.page.locator(".history-latency")
-            await measured(desk, 12.0, ago=9)
+            await publish_latencies(desk, 12.0, ago=9)
             await expect(desk.tile("ctp.main")).to_be_visible()
             await page.wait_for_function("typeof uPlot === 'function'")
-            await page.route("**/assets/**", gone)
+            await page.route("**/assets/**", abort)
             await desk.tile("ctp.main").locator(".tile-name").click()
             await expect(page.locator("#history .past")).to_have_count(1)
             await expect(chart).to_be_hidden()
-            await measured(desk, None, 40.0, 13.0, ago=8)
+            await publish_latencies(desk, None, 40.0, 13.0, ago=8)
             await expect(chart).to_have_attribute(
                 "aria-label", re.compile("Latency in 3 reports from .*: 12 ms to 40 ms, the last 13 ms")
             )
-            await draws(chart, "--accent")
-            await draws(chart, "--red-wash")
+            await expect_colour(chart, "--accent")
+            await expect_colour(chart, "--red-wash")
             box = await chart.bounding_box()
             assert box
             await page.mouse.move(box["x"] + box["width"] - 16, box["y"] + 30)
@@ -170,18 +170,18 @@ def test_a_history_has_a_chart_of_its_latencies(nats_server: NatsServer, tmp_pat
     run(work())
 
 
-def test_the_page_stands_without_its_charts(nats_server: NatsServer, tmp_path: Path) -> None:
-    """First comes what it has to say; a chart that cannot be loaded keeps nothing from it."""
+def test_the_page_works_without_charts(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The page shows its data and labels even if the chart library cannot be loaded."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             page = desk.page
-            await page.route("**/vendor/**", gone)
+            await page.route("**/vendor/**", abort)
             await page.reload()
             await desk.live()
             await desk.log("still here", "ERROR")
             await expect(desk.line("still here")).to_be_visible()
-            await says(page, ": 1 error; at most 1 in one second")
+            await expect_label(page, ": 1 error; at most 1 in one second")
             await expect(page.locator("#flow-chart canvas")).to_have_count(0)
 
     run(work())

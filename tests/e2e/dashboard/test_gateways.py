@@ -1,4 +1,4 @@
-"""The gateways of the dashboard in a real browser: groups, marks, states, history, and a thousand of them.
+"""The gateways of the dashboard in a real browser: groups, tags, states, history, and a thousand gateways.
 
 Every wait is for a state of the page, none for a time.
 """
@@ -31,7 +31,7 @@ MANY = 1_000
 def change(
     gateway: str, previous: Status, current: Status, kind: str = "ctp", **metadata: Any
 ) -> GatewayStatusChange:
-    """A status change as the monitor tells it."""
+    """Build a status change like the monitor's."""
     return GatewayStatusChange(
         gateway_id=gateway,
         gateway_type=kind,
@@ -42,12 +42,12 @@ def change(
 
 
 async def publish_all(desk: Desk, events: list[GatewayStatusChange]) -> None:
-    """Publish events together."""
+    """Publish events concurrently."""
     await asyncio.gather(*map(desk.publish, events))
 
 
-def test_groups_are_chosen_and_remembered(nats_server: NatsServer, tmp_path: Path) -> None:
-    """By group or type, the group with the worst gateway first; the choice outlives a reload."""
+def test_the_grouping_is_stored(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Gateways are grouped by group or type, worst group first; the choice survives a reload."""
     past = [
         change("calm", Status.UNKNOWN, Status.HEALTHY, "ctp", group="equities"),
         change("mild", Status.UNKNOWN, Status.DEGRADED, "fix", group="futures"),
@@ -80,7 +80,7 @@ def test_groups_are_chosen_and_remembered(nats_server: NatsServer, tmp_path: Pat
 
 
 def test_silenced_flapping_and_failing_probes_are_marked(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A silence says until when, by whom and why, and puts its gateway behind; it ends with its time."""
+    """A silence shows its end, author and reason, and sorts its gateway last; an expired one is ignored."""
     bad: dict[str, Any] = {"probes": {"tcp": "UNHEALTHY", "http": "HEALTHY"}}
     silence = {"until": "2099-01-01T00:00:00Z", "by": "anna", "reason": "<i>works</i>"}
     over = {"until": "2020-01-01T00:00:00Z", "by": "anna", "reason": "works"}
@@ -108,7 +108,7 @@ def test_silenced_flapping_and_failing_probes_are_marked(nats_server: NatsServer
 
 
 def test_states_are_read_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The bar is the Tab stop behind its tile; arrows walk the states, and each says what, when and why."""
+    """The bar is the tab stop after its tile; arrow keys show each state with its time and reason."""
     past = [
         change("main", Status.UNKNOWN, Status.HEALTHY, latency_ms=5),
         change("main", Status.HEALTHY, Status.UNHEALTHY, latency_ms=20, error="refused", probe="tcp"),
@@ -142,8 +142,8 @@ def test_states_are_read_with_the_keyboard(nats_server: NatsServer, tmp_path: Pa
     run(work())
 
 
-def test_a_tile_opens_its_history_and_its_lines(nats_server: NatsServer, tmp_path: Path) -> None:
-    """What was before the page is looked up, what comes is added, each once; Esc brings all back."""
+def test_a_tile_opens_its_history_and_filters_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Earlier events are loaded, new ones added, each once; Esc closes the panel and clears the filter."""
     states = [Status.HEALTHY, Status.UNHEALTHY]
     past = [change("ctp.main", states[n % 2 - 1], states[n % 2], step=n) for n in range(130)]
 
@@ -183,7 +183,7 @@ def test_a_tile_opens_its_history_and_its_lines(nats_server: NatsServer, tmp_pat
 
 
 def test_on_a_phone_the_history_covers_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It takes the whole window and the focus, nothing sticks out, and Esc leads back to the tile."""
+    """It covers the window and takes the focus, nothing overflows, and Esc returns to the tile."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -203,8 +203,8 @@ def test_on_a_phone_the_history_covers_the_page(nats_server: NatsServer, tmp_pat
     run(work())
 
 
-def test_history_is_asked_for_with_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
-    """In a header, not in the address; and what the relay refuses is told, and can be asked for again."""
+def test_history_requests_carry_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The token is in a header, not in the URL; an error is shown, and the request can be repeated."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env=ENV) as desk:
@@ -214,21 +214,21 @@ def test_history_is_asked_for_with_the_token(nats_server: NatsServer, tmp_path: 
             await desk.live()
             await desk.tile("ctp.main").locator("button").click()
             await expect(desk.page.locator(".past")).to_have_count(1)
-            asked = [request for request in desk.requests if "/events?subjects" in request.url]
-            assert len(asked) == 1
-            assert secret not in asked[0].url
-            assert (await asked[0].all_headers())["authorization"] == f"Bearer {secret}"
+            history_requests = [request for request in desk.requests if "/events?subjects" in request.url]
+            assert len(history_requests) == 1
+            assert secret not in history_requests[0].url
+            assert (await history_requests[0].all_headers())["authorization"] == f"Bearer {secret}"
 
-            async def refuse(route: Route) -> None:
+            async def reject(route: Route) -> None:
                 await route.fulfill(
-                    status=503, json={"code": "unavailable", "message": "NATS <b>is</b> away"}
+                    status=503, json={"code": "unavailable", "message": "NATS <b>is</b> unreachable"}
                 )
 
             await desk.page.locator("#history").get_by_role("button", name="Close").click()
-            await desk.page.route("**/events?*", refuse)
+            await desk.page.route("**/events?*", reject)
             await desk.tile("ctp.main").locator("button").click()
             state = desk.page.locator(".history-state")
-            await expect(state).to_have_text("Failed to load the history. NATS <b>is</b> away.")
+            await expect(state).to_have_text("Failed to load the history. NATS <b>is</b> unreachable.")
             await desk.page.unroute("**/events?*")
             await desk.page.get_by_role("button", name="Older").click()
             await expect(desk.page.locator(".past")).to_have_count(1)
@@ -236,10 +236,8 @@ def test_history_is_asked_for_with_the_token(nats_server: NatsServer, tmp_path: 
     run(work())
 
 
-def test_a_thousand_gateways_at_once_cost_no_layout_of_their_own(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """A burst of a thousand changes is laid out once per frame at most, and only tiles in view are built."""
+def test_a_thousand_changes_share_layouts(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A burst of a thousand changes costs few layouts per frame, and only tiles in view are built."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -271,12 +269,12 @@ def test_a_thousand_gateways_at_once_cost_no_layout_of_their_own(
             await expect(page.locator('.tile[data-status="UNHEALTHY"]')).to_have_count(MANY // 2)
             await expect(page.locator('.tile[data-status="DEGRADED"]')).to_have_count(MANY // 2)
             frames = await page.evaluate("window.frames_")
-            # The list, the log and the tiles that come near each may lay out once in a frame.
+            # The list, the log and new tiles near the view may each cause one layout per frame.
             assert await layouts() - before <= 3 * frames
             await expect(page.locator(".tile").first.locator(".tile-name")).to_have_text("gw 0001")
             last = page.locator(".tile").last
             async with asyncio.timeout(PATIENCE):
-                # A tile that changes its place between the two loses the focus.
+                # A tile that moves between the two steps loses the focus.
                 while not await last.locator(".tile-name").evaluate("(it) => it === document.activeElement"):
                     await page.locator(".tile-name").first.focus()
                     await page.keyboard.press("End")

@@ -1,4 +1,4 @@
-"""The dashboard with the Tab key and what the keyboard has beside it, and no pointer at all.
+"""The dashboard with the keyboard only.
 
 Every wait is for a state of the page.
 """
@@ -37,39 +37,39 @@ STOPS: Final = [
     "#pause",
     "#feed",
 ]
-"""Where the Tab key leads from the beginning of the page, in order."""
+"""Tab stops of the page in order."""
 
 FOCUSED: Final = """() => {
   const node = document.activeElement;
-  const outlined = (one) => {
-    const { outlineStyle, outlineWidth } = getComputedStyle(one);
+  const outlined = (element) => {
+    const { outlineStyle, outlineWidth } = getComputedStyle(element);
     return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
   };
   const { left, top, right, bottom } = node.getBoundingClientRect();
   return {
-    seen: outlined(node) || [node.closest(".tile")].some((one) => one && outlined(one)),
+    seen: outlined(node) || [node.closest(".tile")].some((tile) => tile && outlined(tile)),
     within: left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight,
   };
 }"""
-"""Whether what has the focus looks like it, and is on the screen."""
+"""Return whether the focused element has a visible outline and is inside the viewport."""
 
 
-async def tab_to(page: Page, selector: str) -> None:
-    """One press of Tab leads there, and it is seen."""
+async def expect_tab_to(page: Page, selector: str) -> None:
+    """Press Tab, and check that it focuses an element with a visible outline."""
     await page.keyboard.press("Tab")
     await expect(page.locator(selector)).to_be_focused()
     assert await page.evaluate(FOCUSED) == {"seen": True, "within": True}, selector
 
 
-def test_the_tab_key_reaches_everything(nats_server: NatsServer, tmp_path: Path) -> None:
-    """In the order of the page, each stop visible; a line is chosen, opened, copied and closed again."""
+def test_the_tab_key_reaches_every_control(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Tab stops are in page order and visible; a line is selected, opened, copied and closed."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
             page = desk.page
             await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
             for stop in STOPS:
-                await tab_to(page, stop)
+                await expect_tab_to(page, stop)
                 if stop.endswith(".bar"):
                     await expect(page.get_by_role("tooltip")).to_contain_text("UNHEALTHY")
                     await page.keyboard.press("ArrowLeft")
@@ -81,20 +81,20 @@ def test_the_tab_key_reaches_everything(nats_server: NatsServer, tmp_path: Path)
                     await page.keyboard.press("Space")
                     await expect(page.locator("#pause")).to_have_attribute("aria-pressed", "true")
             await expect(page.get_by_role("tooltip")).to_be_hidden()
-            chosen = page.locator('#feed .row[aria-selected="true"]')
+            selected = page.locator('#feed .row[aria-selected="true"]')
             for _ in range(await page.locator("#feed .row").count()):
                 await page.keyboard.press("ArrowUp")
-                if await chosen.get_attribute("data-kind") == "log":
+                if await selected.get_attribute("data-kind") == "log":
                     break
             await page.keyboard.press("Enter")
             await expect(page.locator("#details-body .trace")).to_contain_text("ConnectionRefusedError")
-            await tab_to(page, ".copy-line")
+            await expect_tab_to(page, ".copy-line")
             await page.keyboard.press("Enter")
             await expect(page.get_by_role("button", name="Copied")).to_be_visible()
             copied = str(await page.evaluate("navigator.clipboard.readText()"))
             assert copied.endswith(f" ERROR orders {LINES['ERROR']}\n{TRACE}")
             for stop in (".copy-link", ".only-source", ".details-close", "#details-body summary"):
-                await tab_to(page, stop)
+                await expect_tab_to(page, stop)
             await page.keyboard.press("Escape")
             await expect(page.locator("#details-body")).to_have_count(0)
             await expect(page.locator("#feed")).to_be_focused()
@@ -102,15 +102,15 @@ def test_the_tab_key_reaches_everything(nats_server: NatsServer, tmp_path: Path)
     run(work())
 
 
-def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Enter on a tile opens it, Tab leads into it, and Esc leads back to the tile."""
+def test_the_history_is_usable_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Enter on a tile opens the history, Tab enters it, and Esc returns to the tile."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
             page = desk.page
             tile = STOPS[6]
             for stop in STOPS[:7]:
-                await tab_to(page, stop)
+                await expect_tab_to(page, stop)
             await page.keyboard.press("Enter")
             await expect(page.locator(".past")).to_have_count(12)
             await expect(page.locator(tile)).to_have_attribute("aria-expanded", "true")
@@ -121,7 +121,7 @@ def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsSe
                 "#history .history-latency",
                 "#history .history-rows",
             ):
-                await tab_to(page, stop)
+                await expect_tab_to(page, stop)
             await page.keyboard.press("Escape")
             await expect(page.locator("#history")).to_be_hidden()
             await expect(page.locator(tile)).to_be_focused()
@@ -133,12 +133,12 @@ def test_a_history_is_opened_read_and_left_with_the_keyboard(nats_server: NatsSe
     run(work())
 
 
-def test_the_first_stop_leads_past_the_tiles(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The first press of Tab offers the way to the log, and Enter goes it."""
+def test_the_first_tab_stop_skips_to_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The first tab stop is a link to the log."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
-            await tab_to(desk.page, "a.skip")
+            await expect_tab_to(desk.page, "a.skip")
             await desk.page.keyboard.press("Enter")
             await expect(desk.page.locator("#feed")).to_be_focused()
 

@@ -1,4 +1,4 @@
-"""What the dashboard costs to open, and what it still does when the network is gone.
+"""Size of the dashboard, and its use without a network.
 
 Every wait is for a state of the page. Times are printed, never asserted: the machine is shared.
 """
@@ -21,18 +21,18 @@ from tests.support.browser.dashboard_scene import LINES, MAIN, TRACE, open_scene
 
 pytestmark = pytest.mark.browser
 
-MOST_BYTES: Final = 100_000
-"""Of all files that the page loads at its start, as they are sent."""
+MAX_BYTES: Final = 100_000
+"""Maximum compressed size of all files that the page loads at its start."""
 
 PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 
 ASSETS: Final = """() => performance.getEntriesByType("resource").map(
-  ({ name, encodedBodySize: sent, decodedBodySize: whole }) => [new URL(name).pathname, sent, whole])"""
-"""Each thing that was loaded: path, bytes as sent, bytes unpacked."""
+  ({ name, encodedBodySize: sent, decodedBodySize: unpacked }) => [new URL(name).pathname, sent, unpacked])"""
+"""Return the loaded resources: path, size as sent, size unpacked."""
 
 
 def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
-    """With an empty cache: each file once, all packed, under 100 KB together, however slow it is."""
+    """With an empty cache each file is loaded once and compressed, in total less than 100 KB."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env={}) as desk:
@@ -51,36 +51,36 @@ def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
                 f"first paint after {paint_ms:.0f} ms, live after {live_ms:.0f} ms"
             )
             print(figures)
-            # Questions to the relay, and the icon of the page's state, may be asked for again: a page that
-            # waits long for its first session looks out of date meanwhile, and asks why it has none.
+            # Requests to the relay and the icon may be repeated: a page that waits long for its first session
+            # is marked as out of date meanwhile, and probes the relay.
             files = [
                 request.url
                 for request in desk.requests
                 if request.resource_type != "fetch" and "/favicon" not in request.url
             ]
             assert len(files) > 5
-            assert sorted(files) == sorted(set(files)), "a file was asked for twice"
-            for path, sent, whole in loaded:
-                assert sent < whole or whole < 500, f"{path} came unpacked"
-            assert 20_000 < bodies < MOST_BYTES, figures
+            assert sorted(files) == sorted(set(files)), "a file was requested twice"
+            for path, sent, unpacked in loaded:
+                assert sent < unpacked or unpacked < 500, f"{path} is not compressed"
+            assert 20_000 < bodies < MAX_BYTES, figures
 
     run(work())
 
 
-def test_without_the_network_the_page_stays_of_use(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Filter, scroll, open a line, a history, other colours: no file is asked for; then it catches up."""
+def test_the_page_works_offline(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Filter, details, history and theme work without requests for files; then the page catches up."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
             page = desk.page
             assets: list[Request] = []
 
-            def note(request: Request) -> None:
-                # The tab's icon is the browser's to ask for; the title says the same in words.
+            def record(request: Request) -> None:
+                # The browser loads the icon itself; the title shows the same state.
                 if "/assets/" in request.url and "/favicon" not in request.url:
                     assets.append(request)
 
-            page.on("request", note)
+            page.on("request", record)
             await desk.relay.stop()
             await page.context.set_offline(True)
             await expect(page.locator("#banner")).to_be_visible()
@@ -115,18 +115,18 @@ def test_without_the_network_the_page_stays_of_use(nats_server: NatsServer, tmp_
             assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != before
             assert [request.url for request in assets] == []
 
-            await desk.log("while nobody was there", "ERROR")
+            await desk.log("while offline", "ERROR")
             await desk.relay.start()
             await page.context.set_offline(False)
             await desk.live()
             await expect(page.locator("#banner")).to_be_hidden()
-            await desk.log("and after", "ERROR")
-            await expect(desk.line("and after")).to_be_visible()
+            await desk.log("back online", "ERROR")
+            await expect(desk.line("back online")).to_be_visible()
             shown = page.locator("#feed .row .row-message")
             assert (await shown.all_inner_texts())[-3:] == [
                 LINES["CRITICAL"],
-                "while nobody was there",
-                "and after",
+                "while offline",
+                "back online",
             ]
             assert [request.url for request in assets] == []
 

@@ -1,4 +1,4 @@
-"""The filter of the dashboard's log, in a real browser, on a real relay and a real NATS.
+"""The filter of the dashboard's log, in a real browser with a real relay and NATS server.
 
 Every wait is for a state of the page.
 """
@@ -24,8 +24,8 @@ from tests.support.browser.log_desk import count, log, messages, publish, query
 pytestmark = pytest.mark.browser
 
 
-def asked(desk: Desk) -> list[dict[str, Any]]:
-    """What the page sent on its sockets, kept from here on."""
+def sent_messages(desk: Desk) -> list[dict[str, Any]]:
+    """Record the messages that the page sends from now on."""
     sent: list[dict[str, Any]] = []
     desk.page.on(
         "websocket", lambda socket: socket.on("framesent", lambda data: sent.append(orjson.loads(data)))
@@ -33,8 +33,8 @@ def asked(desk: Desk) -> list[dict[str, Any]]:
     return sent
 
 
-def test_the_filter_is_in_the_address(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Level, source and text, also what must not occur; a reload and the way back bring each again."""
+def test_the_filter_is_in_the_url(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The URL contains level, source, words and exclusions; reload and back restore them."""
 
     async def work() -> None:
         past = [
@@ -76,34 +76,34 @@ def test_the_filter_is_in_the_address(nats_server: NatsServer, tmp_path: Path) -
     run(work())
 
 
-def test_the_relay_sends_only_what_the_filter_wants(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Level and source are asked of the relay, state stays; what was held back comes when it is wanted."""
+def test_the_relay_sends_only_what_the_filter_selects(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Level and source are subscribed, states always; a wider filter loads the excluded lines."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env={}) as desk:
             page = desk.page
-            sent = asked(desk)
+            sent = sent_messages(desk)
             received: list[str] = []
 
-            def hear(data: str | bytes) -> None:
+            def on_frame(data: str | bytes) -> None:
                 received.append(str(data))
 
-            page.on("websocket", lambda socket: socket.on("framereceived", hear))
+            page.on("websocket", lambda socket: socket.on("framereceived", on_frame))
             await desk.visit("/?level=WARN&source=desk.a")
             await desk.live()
             assert "level=WARN" in desk.sockets[-1].url
             assert "log.*.desk%3D2Ea" in desk.sockets[-1].url
-            await publish(desk, log("one held back", source="risk"), log("two held back", source="desk.a"))
+            await publish(desk, log("one excluded", source="risk"), log("two excluded", source="desk.a"))
             await desk.status(Status.HEALTHY, Status.DEGRADED)
             await publish(desk, log("three shown", "ERROR", "desk.a"))
             await messages(desk, "three shown")
             await expect(desk.tile("ctp.main").locator(".status-word")).to_have_text("DEGRADED")
-            assert not any("held back" in frame for frame in received)
+            assert not any("excluded" in frame for frame in received)
             await page.locator("#level").select_option("DEBUG")
-            await messages(desk, "two held back", "three shown")
+            await messages(desk, "two excluded", "three shown")
             await page.locator("#source").fill("")
             status = "HEALTHY → DEGRADED  connection refused"
-            await messages(desk, "one held back", "two held back", status, "three shown")
+            await messages(desk, "one excluded", "two excluded", status, "three shown")
             await publish(desk, log("four", "DEBUG", "risk"))
             await expect(desk.line("four")).to_be_visible()
             assert [message["level"] for message in sent if message["type"] == "subscribe"][-1] == "DEBUG"

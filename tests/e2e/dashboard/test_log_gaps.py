@@ -1,4 +1,4 @@
-"""Gaps of the dashboard's log and links to its lines, in a real browser, on a real relay and a real NATS.
+"""Gaps of the dashboard's log and links to its lines, in a real browser with a real relay and NATS server.
 
 Every wait is for a state of the page.
 """
@@ -35,8 +35,8 @@ TOKENS: Final = {
 }
 
 
-def test_what_was_passed_over_is_loaded_in_its_place(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The lines of a gap come through the history, each once and in order, and the gap is gone."""
+def test_dropped_lines_are_loaded_in_place(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The lines of a gap are loaded in order and without duplicates, and the gap disappears."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10) as desk:
@@ -45,10 +45,10 @@ def test_what_was_passed_over_is_loaded_in_its_place(nats_server: NatsServer, tm
             for number in range(300):
                 await desk.log(f"line {number:03}")
             await expect(gaps.first).to_contain_text("dropped (rate)")
-            # Gaps may come one after the other while the flood goes on; state is held back by nothing.
+            # More gaps may follow during the flood; states are not rate limited.
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await expect(desk.tile("ctp.main")).to_be_visible()
-            # With nothing shown between them they stand as one.
+            # Without lines between them, the gaps are joined.
             await page.locator("#filter").fill("matches nothing")
             await expect(page.locator("#feed .row")).to_have_count(1)
             await gaps.get_by_role("button", name="Load them").click()
@@ -67,10 +67,8 @@ def test_what_was_passed_over_is_loaded_in_its_place(nats_server: NatsServer, tm
     run(work())
 
 
-def test_a_gap_on_a_relay_with_tokens_is_loaded_with_the_token(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """The token is in the header of the request, and in no address."""
+def test_a_gap_is_loaded_with_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The token is in the header of the request, not in its URL."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10, env=TOKENS) as desk:
@@ -81,9 +79,9 @@ def test_a_gap_on_a_relay_with_tokens_is_loaded_with_the_token(
             for number in range(60):
                 await desk.log(f"line {number:03}")
             gap = desk.page.locator('#feed .row[data-kind="gap"]')
-            async with desk.page.expect_request("**/events?*until=*") as asking:
+            async with desk.page.expect_request("**/events?*until=*") as request_info:
                 await gap.first.get_by_role("button").click()
-            request = await asking.value
+            request = await request_info.value
             assert await request.header_value("authorization") == f"Bearer {secret}"
             assert secret not in request.url
             await expect(gap.get_by_text("Loading…")).to_have_count(0)
@@ -92,8 +90,8 @@ def test_a_gap_on_a_relay_with_tokens_is_loaded_with_the_token(
     run(work())
 
 
-def test_what_is_gone_is_said_to_be_gone(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Lines that the stream has let go of are no promise: their row has no button."""
+def test_lost_lines_cannot_be_loaded(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A gap whose lines the stream no longer stores has no button to load them."""
 
     async def work() -> None:
         past = [log(f"line {number:03}") for number in range(30)]
@@ -120,14 +118,14 @@ def test_what_is_gone_is_said_to_be_gone(nats_server: NatsServer, tmp_path: Path
     run(work())
 
 
-def test_a_link_opens_the_place_of_its_line(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Its line is loaded, marked and open, what lies between it and now is one press away."""
+def test_a_link_opens_its_line(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The linked line is loaded, marked and open, and the lines after it can be loaded."""
 
     async def work() -> None:
         past = [log(f"line {number:04}") for number in range(1_600)]
         async with open_desk(nats_server, tmp_path, *past) as desk:
             page = desk.page
-            # Of what is further back than 1 000 lines, the relay sends none by itself.
+            # Without a request the relay sends only the latest 1 000 lines.
             gap = page.locator('#feed .row[data-kind="gap"]')
             await expect(desk.line("line 1599")).to_be_in_viewport()
             await page.locator("#feed").focus()
@@ -153,8 +151,8 @@ def test_a_link_opens_the_place_of_its_line(nats_server: NatsServer, tmp_path: P
     run(work())
 
 
-def test_a_stream_that_was_made_anew_goes_on_below_a_gap(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The lines of the old stream stay, a gap says that it was lost, and the new one's come behind it."""
+def test_a_recreated_stream_continues_below_a_gap(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The lines of the old stream stay, followed by a gap and the lines of the new stream."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -180,8 +178,8 @@ def test_a_stream_that_was_made_anew_goes_on_below_a_gap(nats_server: NatsServer
     run(work())
 
 
-def test_what_was_before_the_page_is_no_loss(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A page that opens on a long past says that it does not show it, and counts nothing as passed over."""
+def test_lines_before_the_page_are_not_counted_as_dropped(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A page that opens with a long history shows a gap for it, but counts no dropped events."""
     past = [log(f"before {number}") for number in range(1_200)]
 
     async def work() -> None:

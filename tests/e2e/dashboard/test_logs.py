@@ -1,4 +1,4 @@
-"""The dashboard's log as a list, in a real browser, on a real relay and a real NATS.
+"""The dashboard's log as a list, in a real browser with a real relay and NATS server.
 
 Every wait is for a state of the page.
 """
@@ -21,27 +21,27 @@ from tests.support.browser.log_desk import log, publish
 pytestmark = pytest.mark.browser
 
 
-def test_the_keys_walk_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Arrows, pages, Home and End move; Enter opens a line and closes it; End follows the newest again."""
+def test_the_log_is_navigated_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Arrow keys, PageUp/Down and Home select lines; Enter toggles details; End follows the newest."""
 
     async def work() -> None:
         past = [log(f"line {number:03}") for number in range(300)]
         async with open_desk(nats_server, tmp_path, *past) as desk:
             page = desk.page
-            chosen = page.locator('#feed .row[aria-selected="true"] .row-message')
+            selected = page.locator('#feed .row[aria-selected="true"] .row-message')
             await expect(desk.line("line 299")).to_be_in_viewport()
             await page.locator("#feed").focus()
             await page.keyboard.press("ArrowUp")
-            await expect(chosen).to_have_text("line 299")
+            await expect(selected).to_have_text("line 299")
             await page.keyboard.press("ArrowUp")
-            await expect(chosen).to_have_text("line 298")
+            await expect(selected).to_have_text("line 298")
             await page.keyboard.press("PageUp")
-            await expect(chosen).not_to_have_text("line 298")
+            await expect(selected).not_to_have_text("line 298")
             await page.keyboard.press("PageDown")
-            await expect(chosen).to_have_text("line 298")
+            await expect(selected).to_have_text("line 298")
             await page.keyboard.press("Home")
-            await expect(chosen).to_have_text("line 000")
-            await expect(chosen).to_be_in_viewport()
+            await expect(selected).to_have_text("line 000")
+            await expect(selected).to_be_in_viewport()
             await page.keyboard.press("ArrowDown")
             await page.keyboard.press("Enter")
             await expect(page.locator("#details-body .detail-message")).to_have_text("line 001")
@@ -54,7 +54,7 @@ def test_the_keys_walk_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
             await page.keyboard.press("End")
             await expect(desk.line("the newest")).to_be_in_viewport()
             await expect(page.locator("#jump")).to_be_hidden()
-            await expect(chosen).to_have_count(0)
+            await expect(selected).to_have_count(0)
             await desk.log("newer still")
             await expect(desk.line("newer still")).to_be_in_viewport()
 
@@ -62,7 +62,7 @@ def test_the_keys_walk_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
 
 
 def test_an_open_line_shows_its_traceback(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Tracebacks keep their breaks, metadata is listed, markup is text; the line can be copied."""
+    """Tracebacks keep their line breaks, metadata is listed, markup is escaped; the line can be copied."""
     trace = (
         "Traceback (most recent call last):\n  File 'desk.py', line 7\nOSError: <img src=x onerror=alert(1)>"
     )

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, on a real relay and a real NATS.
+"""The dashboard in a real browser with a real relay and NATS server.
 
 Every wait is for a state of the page, none for a time.
 """
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_status_change_and_a_log_line_appear(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A gateway that goes down and a line of a log show on the open page, and in its title."""
+    """A gateway that goes down and a log line appear on the page, and in its title."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -48,8 +48,8 @@ def test_a_status_change_and_a_log_line_appear(nats_server: NatsServer, tmp_path
     run(work())
 
 
-def test_the_past_is_there_when_the_page_opens(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A page that opens late shows the states before it, worst first, also after a reload."""
+def test_the_page_opens_with_earlier_states(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A page shows the states from before it was opened, worst first, also after a reload."""
 
     def change(gateway: str, previous: Status, current: Status) -> GatewayStatusChange:
         return GatewayStatusChange(
@@ -76,8 +76,8 @@ def test_the_past_is_there_when_the_page_opens(nats_server: NatsServer, tmp_path
     run(work())
 
 
-def test_markup_in_a_log_line_shows_as_characters(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A log line that holds HTML is text: in the row, in the details, and nothing of it runs."""
+def test_markup_in_a_log_line_is_escaped(nats_server: NatsServer, tmp_path: Path) -> None:
+    """HTML in a log line is shown as text in the row and in the details, and is never executed."""
     markup = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
     async def work() -> None:
@@ -93,8 +93,8 @@ def test_markup_in_a_log_line_shows_as_characters(nats_server: NatsServer, tmp_p
     run(work())
 
 
-def test_the_log_follows_until_the_reader_scrolls_up(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The newest line stays in view; after scrolling up the view stands still until the reader jumps back."""
+def test_the_log_follows_until_the_user_scrolls_up(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The newest line stays in view; after scrolling up the view is fixed until the user jumps back."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -116,21 +116,21 @@ def test_the_log_follows_until_the_reader_scrolls_up(nats_server: NatsServer, tm
     run(work())
 
 
-def test_what_is_passed_over_is_told(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A flood beyond the rate leaves a row that says how many events did not come, and why."""
+def test_dropped_events_are_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A flood above the rate limit leaves a row with the number of dropped events and the reason."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10) as desk:
             for number in range(200):
                 await desk.log(f"line {number:03}")
-            told = re.compile(r"\d+ events? dropped \(rate\): \d+ log\.info")
-            await expect(desk.page.locator('#feed .row[data-kind="gap"]').first).to_contain_text(told)
+            expected = re.compile(r"\d+ events? dropped \(rate\): \d+ log\.info")
+            await expect(desk.page.locator('#feed .row[data-kind="gap"]').first).to_contain_text(expected)
 
     run(work())
 
 
-def test_pause_and_filters_hide_and_bring_back(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Pausing holds lines back and counts them; a filter hides lines, and loosening it brings them back."""
+def test_pause_and_filters_hide_lines(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Pausing queues new lines and counts them; a filter hides lines, and a wider one shows them again."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -165,18 +165,18 @@ def test_pause_and_filters_hide_and_bring_back(nats_server: NatsServer, tmp_path
     run(work())
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_the_page_goes_on_after_a_relay_restart(
-    nats_server: NatsServer, tmp_path: Path, how: signal.Signals
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGKILL])
+def test_the_page_resumes_after_a_relay_restart(
+    nats_server: NatsServer, tmp_path: Path, stop_signal: signal.Signals
 ) -> None:
-    """When the relay goes away the page says so, comes back, and shows each line once, in order."""
+    """The page shows that the relay is down, reconnects, and shows each line once and in order."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await desk.log("before")
             await expect(desk.line("before")).to_be_visible()
-            await desk.relay.stop(how)
+            await desk.relay.stop(stop_signal)
             await expect(desk.page.locator("#banner-headline")).to_have_text("Not connected to the relay")
             await desk.log("between")
             await desk.status(Status.HEALTHY, Status.DEGRADED)
@@ -199,8 +199,8 @@ def test_the_page_goes_on_after_a_relay_restart(
     run(work())
 
 
-def test_the_page_says_that_nats_is_away(nats_server: NatsServer, tmp_path: Path) -> None:
-    """While NATS is away a banner says so and the connection stays; afterwards lines go on."""
+def test_a_nats_outage_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """During a NATS outage a banner is shown and the connection stays open; lines arrive afterwards."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -210,14 +210,14 @@ def test_the_page_says_that_nats_is_away(nats_server: NatsServer, tmp_path: Path
             await desk.live()
             nats_server.start()
             await expect(banner).to_be_hidden()
-            await desk.log("back again")
-            await expect(desk.line("back again")).to_be_visible()
+            await desk.log("recovered")
+            await expect(desk.line("recovered")).to_be_visible()
 
     run(work())
 
 
-def test_the_theme_stays_chosen(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The colours follow the system until the reader chooses, and the choice outlives a reload."""
+def test_the_theme_is_stored(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The theme follows the system until the user chooses one, and the choice survives a reload."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:

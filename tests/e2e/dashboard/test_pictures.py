@@ -1,7 +1,7 @@
-"""Pictures of the dashboard as this tree draws it, in ``tests/e2e/artefacts``, for whoever changes its looks.
+"""Screenshots of the dashboard in ``tests/e2e/artefacts``, for visual reviews.
 
-Nothing is compared: fonts differ from one machine to the next. Each must be a picture of its size, with
-something on it; the folder is git's to ignore, and ``make clean`` removes it.
+They are not compared, because fonts differ between machines; each only has to have the right size and not
+to be empty. Git ignores the folder, and ``make clean`` removes it.
 """
 
 import os
@@ -30,12 +30,12 @@ FOLDER: Final = ROOT / "tests" / "e2e" / "artefacts"
 DESKTOP: Final = (1440, 900)
 PHONE: Final = (390, 844)
 MANY: Final = 1_000
-LEAST_ROWS: Final = 100
-"""Rows of points in a picture that differ from all others; an empty page has a handful."""
+MIN_ROWS: Final = 100
+"""Minimum number of distinct pixel rows in a screenshot; an empty page has only a few."""
 
 
 async def picture(page: Page, name: str, size: tuple[int, int], **media: Any) -> None:
-    """Take a picture in a size, see that it is one, and say where it is."""
+    """Take a screenshot, check its size and content, and print its path."""
     width, height = size
     await page.set_viewport_size({"width": width, "height": height})
     await page.emulate_media(reduced_motion="reduce", **media)
@@ -45,30 +45,30 @@ async def picture(page: Page, name: str, size: tuple[int, int], **media: Any) ->
     await page.screenshot(path=file)
     measured, rows = read_png(file.read_bytes())
     assert measured == size, file
-    assert rows > LEAST_ROWS, f"{file} shows next to nothing: {rows} rows differ"
+    assert rows > MIN_ROWS, f"{file} is nearly empty: {rows} distinct rows"
     print(file.relative_to(ROOT))
 
 
 def read_png(data: bytes) -> tuple[tuple[int, int], int]:
-    """Width and height of a PNG, and how many of its rows differ (its chunks: RFC 2083, 3)."""
+    """Return the size of a PNG and its number of distinct rows (chunk layout: RFC 2083, 3)."""
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    packed, place = b"", 8
+    packed, offset = b"", 8
     width = height = 0
-    while place < len(data):
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        inside = data[place + 8 : place + 8 + length]
+    while offset < len(data):
+        length, kind = struct.unpack(">I4s", data[offset : offset + 8])
+        content = data[offset + 8 : offset + 8 + length]
         if kind == b"IHDR":
-            width, height = struct.unpack(">II", inside[:8])
+            width, height = struct.unpack(">II", content[:8])
         elif kind == b"IDAT":
-            packed += inside
-        place += length + 12
+            packed += content
+        offset += length + 12
     rows = zlib.decompress(packed)
     step = len(rows) // height
     return (width, height), len({rows[at : at + step] for at in range(0, len(rows), step)})
 
 
 def test_pictures_of_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Light, dark, on a phone, with a line and a history open, and without the relay."""
+    """Take screenshots in both themes and sizes, of details and a history, and without the relay."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:
@@ -94,13 +94,18 @@ def test_pictures_of_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
 
 
 def test_a_picture_of_a_thousand_gateways(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Gathered by type, with every status among them."""
-    turns = [Status.HEALTHY] * 40 + [Status.DEGRADED, Status.UNHEALTHY, Status.RECOVERING, Status.OFF_SESSION]
+    """Take a screenshot of a thousand gateways grouped by type."""
+    statuses = [Status.HEALTHY] * 40 + [
+        Status.DEGRADED,
+        Status.UNHEALTHY,
+        Status.RECOVERING,
+        Status.OFF_SESSION,
+    ]
     past = [
         change(
             f"gw-{number:04}",
             Status.UNKNOWN,
-            turns[number % len(turns)],
+            statuses[number % len(statuses)],
             ("ctp", "fix", "xtp")[number % 3],
             latency_ms=1 + number % 90,
         )

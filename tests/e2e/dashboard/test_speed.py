@@ -1,7 +1,7 @@
-"""The dashboard under load in a real browser: a thousand gateways that change, and a log that never stops.
+"""The dashboard under load in a real browser: a thousand changing gateways, and a continuous log.
 
-What is counted is asserted: places changed, tiles built, rows, bytes of the heap. Times of frames are
-printed, never asserted: the machine is shared, and draws without a GPU. ``TICKERTAPE_CHAOS=full`` takes
+Counts are asserted: reorderings, tiles, rows and heap size. Frame times are only printed, because the
+machine is shared and has no GPU.  ``TICKERTAPE_CHAOS=full`` takes
 ten minutes of log.
 """
 
@@ -33,31 +33,31 @@ GATEWAYS: Final = 1_000
 CHANGES: Final = 4_000 if FULL else 1_600
 CHANGES_PER_SECOND: Final = 400.0
 KEPT: Final = 50_000
-"""Lines that the page keeps."""
+"""Maximum number of lines that the page keeps."""
 
-MORE: Final = 600_000 if FULL else 30_000
-"""Lines beyond those; in full, more than all that is kept, so that each that is kept was dropped once."""
+EXTRA: Final = 600_000 if FULL else 30_000
+"""Additional lines; in a full run more than the maximum, so that every kept line is replaced."""
 
 GROWTH_MB: Final = 20.0
 CHUNK: Final = 5_000
-LATE_MS: Final = 34.0
+LATE_FRAME_MS: Final = 34.0
 
 FRAMES: Final = """() => {
   const gaps = [];
   let last = performance.now();
-  let going = true;
-  const each = (now) => {
+  let running = true;
+  const onFrame = (now) => {
     gaps.push(now - last);
     last = now;
-    if (going) requestAnimationFrame(each);
+    if (running) requestAnimationFrame(onFrame);
   };
-  requestAnimationFrame(each);
+  requestAnimationFrame(onFrame);
   window.frames_end = () => {
-    going = false;
+    running = false;
     return gaps.slice(1);
   };
 }"""
-"""Notes the time between frames until ``frames_end`` is called."""
+"""Record the intervals between frames until ``frames_end`` is called."""
 
 MOVES: Final = """() => {
   const start = performance.now();
@@ -66,22 +66,22 @@ MOVES: Final = """() => {
   observer.observe(document.getElementById("tiles"), { childList: true });
   window.moves_end = () => [times, (performance.now() - start) / 1000];
 }"""
-"""Counts how often tiles change places, and the seconds, until ``moves_end`` is called."""
+"""Count the reorderings of tiles, and the seconds, until ``moves_end`` is called."""
 
 
-def told(gaps: list[float]) -> str:
-    """Times of frames, for people."""
+def describe(gaps: list[float]) -> str:
+    """Format frame intervals as a summary."""
     ordered = sorted(gaps)
-    late = sum(1 for gap in ordered if gap > LATE_MS) / len(ordered)
+    late = sum(1 for gap in ordered if gap > LATE_FRAME_MS) / len(ordered)
     return (
         f"{len(ordered)} frames, median {ordered[len(ordered) // 2]:.1f} ms, "
         f"99 % within {ordered[int(len(ordered) * 0.99)]:.1f} ms, worst {ordered[-1]:.0f} ms, "
-        f"{late:.2%} above {LATE_MS:.0f} ms"
+        f"{late:.2%} above {LATE_FRAME_MS:.0f} ms"
     )
 
 
 async def costs(devtools: CDPSession) -> dict[str, float]:
-    """What the page's main thread did since it began: milliseconds of its own time, and layouts."""
+    """Return the main thread's CPU time in milliseconds by kind, and its number of layouts."""
     metrics = {
         one["name"]: float(one["value"]) for one in (await devtools.send("Performance.getMetrics"))["metrics"]
     }
@@ -92,23 +92,23 @@ async def costs(devtools: CDPSession) -> dict[str, float]:
 
 
 class Fleet:
-    """Gateways that change by chance, the same in each run; none waits until it is stored."""
+    """Gateways that change pseudo-randomly, published without waiting for acknowledgements."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._chance = random.Random(8)
+        self._random = random.Random(8)
         self.status = [Status.HEALTHY] * GATEWAYS
 
     async def change(self, number: int) -> None:
         """Publish a change of one gateway."""
         before, error = self.status[number], {}
-        after = self._chance.choice(
+        after = self._random.choice(
             [one for one in (Status.HEALTHY, Status.DEGRADED, Status.UNHEALTHY) if one != before]
         )
         if after is Status.UNHEALTHY:
             error = {"error": "connection refused", "probe": "tcp"}
         metadata = {
-            "latency_ms": round(self._chance.uniform(1, 60), 1),
+            "latency_ms": round(self._random.uniform(1, 60), 1),
             "group": f"desk {number % 12}",
             **error,
         }
@@ -123,18 +123,18 @@ class Fleet:
         await self._client.publish(event.subject, event.encode())
 
     async def changes(self, number: int, per_second: float) -> None:
-        """Publish so many changes, evenly."""
+        """Publish changes at a constant rate."""
         clock = asyncio.get_running_loop().time
         start = clock()
         for batch in range(0, number, 4):
             for _ in range(4):
-                await self.change(self._chance.randrange(GATEWAYS))
+                await self.change(self._random.randrange(GATEWAYS))
             await asyncio.sleep(start + (batch + 4) / per_second - clock())
         await self._client.flush()
 
 
 class Lines:
-    """Lines of a log, published without waiting for each to be stored."""
+    """Log lines, published without waiting for acknowledgements."""
 
     def __init__(self, client: Client, desk: Desk) -> None:
         self._client = client
@@ -142,7 +142,7 @@ class Lines:
         self.sent = 0
 
     async def send(self, number: int, per_second: float) -> None:
-        """Publish so many lines, evenly, and wait until the last is in view."""
+        """Publish lines at a constant rate, and wait until the last is in view."""
         clock = asyncio.get_running_loop().time
         start = clock()
         for batch in range(0, number, 20):
@@ -155,8 +155,8 @@ class Lines:
         await expect(self._desk.line(f"order {self.sent - 1:07}")).to_be_in_viewport(timeout=3 * PATIENCE_MS)
 
 
-def test_a_thousand_gateways_change_without_pause(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Places change once a second at most, only tiles near the view are built, and all end right."""
+def test_a_thousand_gateways_change_continuously(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Tiles are reordered at most once per second, only those near the view are built, all end correct."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -178,10 +178,10 @@ def test_a_thousand_gateways_change_without_pause(nats_server: NatsServer, tmp_p
                 times, seconds = await page.evaluate("window.moves_end()")
             finally:
                 await client.close()
-            each = {name: round((after[name] - before[name]) / len(gaps), 2) for name in before}
+            per_frame = {name: round((after[name] - before[name]) / len(gaps), 2) for name in before}
             print(
-                f"{CHANGES_PER_SECOND:.0f} changes a second: {told(gaps)}; "
-                f"ms of the main thread per frame: {each}"
+                f"{CHANGES_PER_SECOND:.0f} changes a second: {describe(gaps)}; "
+                f"ms of the main thread per frame: {per_frame}"
             )
             assert 2 <= times <= seconds + 2
             for status in (Status.HEALTHY, Status.DEGRADED, Status.UNHEALTHY):
@@ -189,14 +189,14 @@ def test_a_thousand_gateways_change_without_pause(nats_server: NatsServer, tmp_p
                 await expect(tiles).to_have_count(fleet.status.count(status))
             worst = fleet.status.index(Status.UNHEALTHY)
             await expect(page.locator(".tile-name").first).to_have_text(f"gw {worst:04}")
-            # Nobody sees more than a few dozen.
+            # Only a few dozen fit into the view.
             assert await page.locator(".tile-bar").count() < 100
 
     run(work())
 
 
-def test_the_heap_does_not_grow_with_what_was_shown(nats_server: NatsServer, tmp_path: Path) -> None:
-    """With 50 000 lines kept, as many more and beyond leave the heap and the rows as they were."""
+def test_the_heap_does_not_grow_with_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
+    """With 50 000 lines kept, more lines do not grow the heap or the number of rows."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -216,9 +216,9 @@ def test_the_heap_does_not_grow_with_what_was_shown(nats_server: NatsServer, tmp
                 full = await heap()
                 await page.evaluate(FRAMES)
                 if FULL:
-                    await lines.send(MORE, 1_000)
+                    await lines.send(EXTRA, 1_000)
                 else:
-                    for _ in range(0, MORE, CHUNK):
+                    for _ in range(0, EXTRA, CHUNK):
                         await lines.send(CHUNK, CHUNK)
                 gaps = await page.evaluate("window.frames_end()")
             finally:
@@ -226,7 +226,7 @@ def test_the_heap_does_not_grow_with_what_was_shown(nats_server: NatsServer, tmp
             end = await heap()
             print(
                 f"heap: {empty:.1f} MB empty, {full:.1f} MB with {KEPT:,} lines, "
-                f"{end:.1f} MB after {MORE:,} more; {told(gaps)}"
+                f"{end:.1f} MB after {EXTRA:,} more; {describe(gaps)}"
             )
             assert await page.locator("#log-counts").inner_text() == f"{KEPT:,}"
             assert await page.locator("#feed .row").count() < 120

@@ -1,7 +1,6 @@
-"""The dashboard on a relay that asks for tokens, in a real browser.
+"""The dashboard with a relay that requires tokens, in a real browser.
 
-Every wait is for a state of the page; where a test shows that something does not happen, it waits for what
-the page does after it.
+Every wait is for a state of the page; to show that something does not happen, a test waits for a later event.
 """
 
 import asyncio
@@ -36,12 +35,12 @@ ENV: Final = {
     "TICKERTAPE_JWT_ALGORITHM": "HS256",
     "TICKERTAPE_JWT_KEY": KEY,
 }
-ASKED: Final = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
-"""What Chromium says of a page that asks whether it needs a token, and does."""
+UNAUTHORIZED_LOG: Final = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
+"""Chromium's error for the request with which the page finds out that it needs a token."""
 
 GATEWAY: Final = "gateway.status.ctp.main"
-WARNED: Final = 59
-"""Seconds that a token lasts which a relay warns of at once."""
+SHORT_LIFE: Final = 59
+"""Lifetime in seconds of a token that the relay immediately warns of."""
 
 BOTH: Final = """(token) => {
   const level = document.querySelector("#level");
@@ -50,11 +49,11 @@ BOTH: Final = """(token) => {
   document.querySelector("#token").value = token;
   document.querySelector("#token-form").requestSubmit();
 }"""
-"""Choose another level, and give the page its next token."""
+"""Select another level, and submit the next token."""
 
 
 def token(life: float = 3600, *subjects: str, key: str = KEY, name: str = "reader") -> str:
-    """A token for this relay; ``life`` in seconds, everything without ``subjects``."""
+    """Sign a token; ``life`` in seconds, all subjects by default."""
     grant = {"subjects": list(subjects) or [">"]}
     claims = {"sub": name, "exp": time.time() + life, "tickertape": grant}
     return PyJWS().encode(orjson.dumps(claims), key.encode(), "HS256")
@@ -62,23 +61,23 @@ def token(life: float = 3600, *subjects: str, key: str = KEY, name: str = "reade
 
 @asynccontextmanager
 async def desk_with_tokens(server: NatsServer, folder: Path) -> AsyncIterator[Desk]:
-    """A relay that asks for tokens, and a page that is not open yet; its console must say no error."""
+    """Start a relay that requires tokens; the page is not opened yet, and must not log errors."""
     async with open_desk(server, folder, env=ENV) as desk:
         yield desk
-        assert [text for text in desk.errors if text != ASKED] == []
+        assert [text for text in desk.errors if text != UNAUTHORIZED_LOG] == []
 
 
-async def give(desk: Desk, text: str) -> None:
-    """Paste a token into the form, and send it."""
+async def submit_token(desk: Desk, text: str) -> None:
+    """Enter a token into the form, and submit it."""
     await desk.page.locator("#token").fill(text)
     await desk.page.locator("#token").press("Enter")
 
 
-async def give_short(desk: Desk, *subjects: str) -> int:
-    """Renew the running session with a token that ends soon after; on a slow machine, later.
+async def submit_short_token(desk: Desk, *subjects: str) -> int:
+    """Renew the running session with a token that expires soon after; on a slow machine, later.
 
     Returns:
-        How many sockets the page has opened until then.
+        Number of sockets that the page has opened.
     """
     answers: asyncio.Queue[str] = asyncio.Queue()
 
@@ -87,28 +86,28 @@ async def give_short(desk: Desk, *subjects: str) -> int:
 
     for life in (6, 12, 24, 48):
         desk.sockets[-1].on("framereceived", received)
-        await give(desk, token(life, *subjects))
+        await submit_token(desk, token(life, *subjects))
         while (answer := await asyncio.wait_for(answers.get(), PATIENCE)) not in ("subscribed", "error"):
             pass
         if answer == "subscribed":
             return len(desk.sockets)
-        await headline(desk, "New token rejected")
+        await expect_headline(desk, "New token rejected")
         await desk.live()
-    raise AssertionError("no token got to the relay before its end")
+    raise AssertionError("every token expired before the relay received it")
 
 
-async def headline(desk: Desk, text: str) -> None:
-    """Wait for what the banner says."""
+async def expect_headline(desk: Desk, text: str) -> None:
+    """Wait for the headline of the banner."""
     await expect(desk.page.locator("#banner-headline")).to_have_text(text)
 
 
-async def stays_asked(desk: Desk) -> None:
-    """The form is there, and the cursor in it."""
+async def expect_token_prompt(desk: Desk) -> None:
+    """Wait until the token field has the focus."""
     await expect(desk.page.locator("#token")).to_be_focused()
 
 
-def handshakes(desk: Desk) -> dict[str, float]:
-    """Connections that the relay counted, by result."""
+def handshake_counts(desk: Desk) -> dict[str, float]:
+    """Return the relay's count of connections by result."""
     with urllib.request.urlopen(desk.relay.metrics_address) as answer:
         lines = answer.read().decode().splitlines()
     name = "tickertape_handshakes_total{"
@@ -117,25 +116,25 @@ def handshakes(desk: Desk) -> dict[str, float]:
 
 
 async def address(desk: Desk) -> str:
-    """What the address bar shows."""
+    """Return the URL of the page."""
     return str(await desk.page.evaluate("location.href"))
 
 
-def test_without_a_token_the_page_asks_at_once(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The form is there, described and with the cursor in it; no socket was opened."""
+def test_the_page_prompts_for_a_token(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The form is described and focused, and no socket was opened."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             await desk.visit("/")
             await expect(desk.page.locator("#token-form")).to_be_visible()
-            await headline(desk, "This relay requires a token")
-            await stays_asked(desk)
+            await expect_headline(desk, "This relay requires a token")
+            await expect_token_prompt(desk)
             described = await desk.page.locator("#token").get_attribute("aria-describedby")
             assert described == "token-error banner-detail"
             await expect(desk.page.get_by_label("Token", exact=True)).to_be_visible()
             assert desk.sockets == []
-            assert sum(handshakes(desk).values()) == 0
-            await give(desk, f"Bearer {token()}\n")
+            assert sum(handshake_counts(desk).values()) == 0
+            await submit_token(desk, f"Bearer {token()}\n")
             await desk.live()
             await expect(desk.page.locator("#banner")).to_be_hidden()
             await expect(desk.page.locator("#token-ends")).to_contain_text("token until ")
@@ -143,52 +142,52 @@ def test_without_a_token_the_page_asks_at_once(nats_server: NatsServer, tmp_path
     run(work())
 
 
-def test_a_wrong_token_is_refused_with_the_reason(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The relay's reason is shown and told, the page does not try that token again, and a good one helps."""
+def test_a_rejected_token_is_reported_with_the_reason(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The relay's reason is shown, the page does not retry the token, and a valid one is accepted."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             await desk.visit("/")
             error = desk.page.get_by_role("alert")
-            await give(desk, token(key="x" * 40))
-            await headline(desk, "Token rejected")
+            await submit_token(desk, token(key="x" * 40))
+            await expect_headline(desk, "Token rejected")
             await expect(error).to_have_text("The token was not signed with a key that this relay knows.")
             await expect(desk.page.locator("#token")).to_have_attribute("aria-invalid", "true")
-            await stays_asked(desk)
-            await give(desk, "no token at all")
+            await expect_token_prompt(desk)
+            await submit_token(desk, "not a token")
             await expect(error).to_contain_text("three parts")
-            await give(desk, token(-5))
+            await submit_token(desk, token(-5))
             await expect(error).to_contain_text("The token ended at")
             await desk.page.reload()
-            await headline(desk, "This relay requires a token")
+            await expect_headline(desk, "This relay requires a token")
             await expect(error).to_have_text("")
             assert len(desk.sockets) == 2
-            assert handshakes(desk) == {"accepted": 0, "rejected": 2}
-            await give(desk, token())
+            assert handshake_counts(desk) == {"accepted": 0, "rejected": 2}
+            await submit_token(desk, token())
             await desk.live()
 
     run(work())
 
 
-def test_a_token_that_grants_nothing_says_so(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The page asks for another one, once."""
+def test_a_token_without_a_grant_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The page prompts for another token, and does not retry."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             claims = {"sub": "reader", "exp": time.time() + 60}
             nothing = PyJWS().encode(orjson.dumps(claims), KEY.encode(), "HS256")
             await desk.visit("/")
-            await give(desk, nothing)
-            await headline(desk, "The token grants no access")
+            await submit_token(desk, nothing)
+            await expect_headline(desk, "The token grants no access")
             await expect(desk.page.get_by_role("alert")).to_contain_text("no claim 'tickertape'")
-            await stays_asked(desk)
+            await expect_token_prompt(desk)
             assert len(desk.sockets) == 1
 
     run(work())
 
 
-def test_a_token_in_the_fragment_is_used_and_gone(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It is in no address, request or referrer, nor kept beyond the tab; a reload keeps the session."""
+def test_a_token_in_the_fragment_is_used_and_removed(nats_server: NatsServer, tmp_path: Path) -> None:
+    """It leaks into no URL, request, referrer or storage beyond the tab; a reload keeps the session."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -205,26 +204,26 @@ def test_a_token_in_the_fragment_is_used_and_gone(nats_server: NatsServer, tmp_p
             assert await address(desk) == f"{desk.relay.address}/?x=1#row=7"
             for request in desk.requests:
                 headers = await request.all_headers()
-                told = [request.url, headers.get("referer", ""), headers.get("cookie", "")]
-                assert not any(secret in text for text in told)
+                exposed = [request.url, headers.get("referer", ""), headers.get("cookie", "")]
+                assert not any(secret in text for text in exposed)
             assert not any(secret in socket.url for socket in desk.sockets)
             assert await page.evaluate("localStorage.length + document.cookie.length") == 0
             assert secret not in await page.content()
             assert secret not in desk.relay.log
             await page.locator("#token-forget").click()
-            await headline(desk, "This relay requires a token")
+            await expect_headline(desk, "This relay requires a token")
             assert await page.evaluate("sessionStorage.length") == 0
 
     run(work())
 
 
-def test_a_fragment_brings_a_token_to_an_open_page(nats_server: NatsServer, tmp_path: Path) -> None:
-    """An address with a token that is opened in a tab with this page is as good as the form."""
+def test_a_token_in_a_fragment_reaches_an_open_page(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Opening a URL with a token in the page's tab has the same effect as the form."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             await desk.visit("/")
-            await headline(desk, "This relay requires a token")
+            await expect_headline(desk, "This relay requires a token")
             await desk.page.evaluate(f"location.hash = 'token={token()}'")
             await desk.live()
             assert await address(desk) == f"{desk.relay.address}/"
@@ -233,16 +232,16 @@ def test_a_fragment_brings_a_token_to_an_open_page(nats_server: NatsServer, tmp_
 
 
 def test_a_token_in_the_query_is_not_used(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It leaves the address, the reader is told why, and the page asks for one."""
+    """It is removed from the URL, the page explains why, and prompts for a token."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             secret = token()
             await desk.visit(f"/?token={secret}&x=1")
-            await headline(desk, "This relay requires a token")
-            told = "The token in the URL was not used: URLs end up in logs."
-            await expect(desk.page.locator("#banner-detail")).to_contain_text(told)
-            await expect(desk.line(told)).to_be_visible()
+            await expect_headline(desk, "This relay requires a token")
+            exposed = "The token in the URL was not used: URLs end up in logs."
+            await expect(desk.page.locator("#banner-detail")).to_contain_text(exposed)
+            await expect(desk.line(exposed)).to_be_visible()
             assert await address(desk) == f"{desk.relay.address}/?x=1"
             assert desk.sockets == []
             assert await desk.page.evaluate("sessionStorage.length") == 0
@@ -253,13 +252,13 @@ def test_a_token_in_the_query_is_not_used(nats_server: NatsServer, tmp_path: Pat
     run(work())
 
 
-def test_a_token_is_renewed_on_the_running_socket(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Before its end the page asks for the next one without standing in the way, and goes on with it."""
+def test_a_token_is_renewed_within_the_session(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Before it expires, the page offers to enter the next one, and continues with it."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             page = desk.page
-            await desk.visit(f"/#token={token(WARNED)}")
+            await desk.visit(f"/#token={token(SHORT_LIFE)}")
             await desk.live()
             await desk.status(Status.UNKNOWN, Status.HEALTHY)
             await desk.log("before")
@@ -271,7 +270,7 @@ def test_a_token_is_renewed_on_the_running_socket(nats_server: NatsServer, tmp_p
             sent: list[str | bytes] = []
             desk.sockets[0].on("framesent", lambda data: sent.append(data))
             renewed = token()
-            await give(desk, renewed)
+            await submit_token(desk, renewed)
             await expect(page.locator("#banner")).to_be_hidden()
             await expect(page.locator("#token-ends")).to_contain_text("token until ")
             await desk.log("after")
@@ -286,51 +285,51 @@ def test_a_token_is_renewed_on_the_running_socket(nats_server: NatsServer, tmp_p
     run(work())
 
 
-def test_a_renewal_that_is_refused_costs_nothing(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The reason is shown, and the page goes on with the token that it has."""
+def test_a_rejected_renewal_keeps_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The reason is shown, and the page continues with its current token."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             page = desk.page
-            await desk.visit(f"/#token={token(WARNED)}")
+            await desk.visit(f"/#token={token(SHORT_LIFE)}")
             await desk.live()
             await desk.log("before")
             await expect(desk.line("before")).to_be_visible()
-            await give(desk, token(key="x" * 40))
-            await headline(desk, "New token rejected")
+            await submit_token(desk, token(key="x" * 40))
+            await expect_headline(desk, "New token rejected")
             await expect(page.get_by_role("alert")).to_contain_text("not signed with a key")
-            await stays_asked(desk)
+            await expect_token_prompt(desk)
             await desk.live()
             await desk.log("after")
             await expect(page.locator("#feed .row .row-message")).to_have_text(["before", "after"])
             assert len(desk.sockets) == 2
-            await give(desk, token())
+            await submit_token(desk, token())
             await expect(page.locator("#banner")).to_be_hidden()
             assert len(desk.sockets) == 2
 
     run(work())
 
 
-def test_a_refused_renewal_costs_nothing_while_a_filter_is_on_its_way(
+def test_a_rejected_renewal_is_told_from_the_answer_to_a_filter(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """The answer to a filter is not taken for that to the token which was sent right after it."""
+    """The answer to a filter is not mistaken for the answer to the token that was sent right after it."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             page = desk.page
-            await desk.visit(f"/#token={token(WARNED)}")
+            await desk.visit(f"/#token={token(SHORT_LIFE)}")
             await desk.live()
             await expect(page.locator("#token")).to_be_visible()
             sent: list[str] = []
             desk.sockets[0].on("framesent", lambda data: sent.append(orjson.loads(data)["type"]))
-            # In one go: no answer of the relay can come between the two.
+            # In one step, so that no answer of the relay can arrive in between.
             await page.evaluate(BOTH, token(key="x" * 40))
-            await headline(desk, "New token rejected")
+            await expect_headline(desk, "New token rejected")
             await desk.live()
             assert sent == ["subscribe", "auth"]
             assert len(desk.sockets) == 2
-            await give(desk, token())
+            await submit_token(desk, token())
             await expect(page.locator("#banner")).to_be_hidden()
             await expect(page.locator("#token-ends")).to_contain_text("token until ")
             assert len(desk.sockets) == 2
@@ -338,8 +337,8 @@ def test_a_refused_renewal_costs_nothing_while_a_filter_is_on_its_way(
     run(work())
 
 
-def test_a_narrower_token_takes_gateways_off_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Whether it renews a session or begins one, what it does not grant is gone."""
+def test_a_narrower_token_removes_gateways(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Gateways outside of the new grant are removed, both after a renewal and in a new session."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -347,24 +346,22 @@ def test_a_narrower_token_takes_gateways_off_the_page(nats_server: NatsServer, t
             await desk.status(Status.UNKNOWN, Status.HEALTHY, "main")
             await desk.status(Status.UNKNOWN, Status.HEALTHY, "side")
             await desk.status(Status.UNKNOWN, Status.HEALTHY, "third")
-            await desk.visit(f"/#token={token(WARNED)}")
+            await desk.visit(f"/#token={token(SHORT_LIFE)}")
             names = page.locator(".tile-name")
             await expect(names).to_have_text(["main", "side", "third"])
-            opened = await give_short(desk, GATEWAY, "gateway.status.ctp.side")
+            opened = await submit_short_token(desk, GATEWAY, "gateway.status.ctp.side")
             await expect(names).to_have_text(["main", "side"])
             assert len(desk.sockets) == opened
-            await headline(desk, "The token is no longer valid")
-            await give(desk, token(3600, GATEWAY))
+            await expect_headline(desk, "The token is no longer valid")
+            await submit_token(desk, token(3600, GATEWAY))
             await desk.live()
             await expect(names).to_have_text(["main"])
 
     run(work())
 
 
-def test_a_source_outside_of_the_grant_costs_the_filter_alone(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """A filter for what the token does not grant is told, and the page goes on with what it does grant."""
+def test_a_source_outside_of_the_grant_is_not_subscribed(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The page reports that the token does not grant the filter, and continues without it."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -389,25 +386,25 @@ def test_a_source_outside_of_the_grant_costs_the_filter_alone(
     run(work())
 
 
-def test_an_expired_token_is_asked_for_and_nothing_is_lost(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The page goes on behind the last line that it has: each event once, in order."""
+def test_an_expired_token_is_replaced_without_loss(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The page resumes after its last line: each event once and in order."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             page = desk.page
-            await desk.visit(f"/#token={token(WARNED)}")
+            await desk.visit(f"/#token={token(SHORT_LIFE)}")
             await desk.live()
             for number in range(3):
                 await desk.log(f"line {number}")
             await expect(desk.line("line 2")).to_be_visible()
-            opened = await give_short(desk)
-            await headline(desk, "The token is no longer valid")
+            opened = await submit_short_token(desk)
+            await expect_headline(desk, "The token is no longer valid")
             await expect(page.get_by_role("alert")).to_have_text("The token has expired.")
             await expect(page.locator("body")).to_have_attribute("data-stale", "true")
-            await stays_asked(desk)
+            await expect_token_prompt(desk)
             for number in range(3, 6):
                 await desk.log(f"line {number}")
-            await give(desk, token())
+            await submit_token(desk, token())
             await desk.live()
             await desk.log("<b>line</b> 6")
             rows = page.locator("#feed .row .row-message")

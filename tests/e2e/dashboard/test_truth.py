@@ -1,4 +1,4 @@
-"""What the dashboard says of itself in a real browser: title, icon, flow, gaps, and alarms.
+"""Title, icon, rate chart, gaps and alarms of the dashboard, in a real browser.
 
 Every wait is for a state of the page, none for a time.
 """
@@ -25,7 +25,7 @@ from tests.support.browser.browser_desk import Desk, open_desk, run
 pytestmark = pytest.mark.browser
 
 ALARMS: Final = """
-window.told = [];
+window.notifications = [];
 window.tones = 0;
 window.Notification = class {
   static permission = localStorage.getItem("test.permission") ?? "default";
@@ -34,17 +34,17 @@ window.Notification = class {
     localStorage.setItem("test.permission", Notification.permission);
     return Notification.permission;
   }
-  constructor(title, { body }) { window.told.push([title, body]); window.latest = this; }
+  constructor(title, { body }) { window.notifications.push([title, body]); window.latest = this; }
   close() {}
 };
 const make = AudioContext.prototype.createOscillator;
 AudioContext.prototype.createOscillator = function () { window.tones += 1; return make.call(this); };
 """
-"""Stands in for the desktop and the loudspeaker."""
+"""Replace desktop notifications and the sound by fakes that record their use."""
 
 
-async def prepare(desk: Desk, answer: str = "granted") -> Page:
-    """Open the page anew, with a desktop and a loudspeaker that take notes."""
+async def reload_with_fakes(desk: Desk, answer: str = "granted") -> Page:
+    """Reload the page with fake notifications and sound."""
     await desk.page.evaluate(f"localStorage.setItem('test.answer', '{answer}')")
     await desk.page.add_init_script(ALARMS)
     await desk.page.reload()
@@ -52,8 +52,8 @@ async def prepare(desk: Desk, answer: str = "granted") -> Page:
     return desk.page
 
 
-async def down(desk: Desk, gateway: str, **metadata: Any) -> None:
-    """Have a gateway go down, and wait until the page shows it."""
+async def publish_down(desk: Desk, gateway: str, **metadata: Any) -> None:
+    """Publish that a gateway is down, and wait until the page shows it."""
     await desk.publish(
         GatewayStatusChange(
             gateway_id=gateway,
@@ -66,24 +66,24 @@ async def down(desk: Desk, gateway: str, **metadata: Any) -> None:
     await expect(desk.tile(gateway)).to_have_attribute("data-status", "UNHEALTHY")
 
 
-async def told(page: Page, *expected: list[str]) -> None:
-    """Wait until the desktop was told exactly this."""
+async def expect_notifications(page: Page, *expected: list[str]) -> None:
+    """Wait until exactly these notifications were shown."""
     async with asyncio.timeout(PATIENCE):
-        while (found := await page.evaluate("window.told")) != list(expected):
+        while (found := await page.evaluate("window.notifications")) != list(expected):
             assert len(found) <= len(expected), found
             await asyncio.sleep(0.02)
 
 
-def test_title_and_icon_say_what_is_down_and_what_is_old(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Both change when a gateway goes down, and say so first when what is known is out of date."""
+def test_title_and_icon_show_outages_and_stale_data(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Both show that gateways are down, or first of all that the data is stale."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
             icon = desk.page.locator('link[rel="icon"]')
             await expect(desk.page).to_have_title("Tickertape")
             await expect(icon).to_have_attribute("href", "/assets/favicon.svg")
-            await down(desk, "a")
-            await down(desk, "b")
+            await publish_down(desk, "a")
+            await publish_down(desk, "b")
             await expect(desk.page).to_have_title("(2 down) Tickertape")
             await expect(icon).to_have_attribute("href", "/assets/favicon-down.svg")
             await desk.relay.stop()
@@ -99,8 +99,8 @@ def test_title_and_icon_say_what_is_down_and_what_is_old(nats_server: NatsServer
     run(work())
 
 
-def test_the_flow_shows_levels_and_what_was_passed_over(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The loudest levels come first in what it says, and every event that did not come is counted."""
+def test_the_rate_chart_shows_levels_and_dropped_events(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The label lists severe levels first, and all dropped events are counted."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10) as desk:
@@ -122,22 +122,22 @@ def test_the_flow_shows_levels_and_what_was_passed_over(nats_server: NatsServer,
     run(work())
 
 
-def test_alarms_are_off_until_they_are_wanted(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Then one tells what goes down and leads to it, also after a reload; silenced gateways stay quiet."""
+def test_alarms_are_off_until_enabled(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Notifications open the gateway's history; the choice survives a reload; silences are respected."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
-            page = await prepare(desk)
+            page = await reload_with_fakes(desk)
             notify, sound = page.locator("#notify"), page.locator("#sound")
-            await down(desk, "first")
+            await publish_down(desk, "first")
             await notify.click()
             await expect(notify).to_have_attribute("aria-pressed", "true")
             await sound.press("Enter")
             await expect(sound).to_have_attribute("aria-pressed", "true")
             assert await page.evaluate("window.tones") == 2
-            await down(desk, "quiet", silenced={"until": "2099-01-01T00:00:00Z"})
-            await down(desk, "second")
-            await told(page, ["second is down", "refused · tcp"])
+            await publish_down(desk, "quiet", silenced={"until": "2099-01-01T00:00:00Z"})
+            await publish_down(desk, "second")
+            await expect_notifications(page, ["second is down", "refused · tcp"])
             assert await page.evaluate("window.tones") == 4
             await page.evaluate("window.latest.onclick()")
             await expect(page.locator(".history-name")).to_have_text("second")
@@ -145,8 +145,8 @@ def test_alarms_are_off_until_they_are_wanted(nats_server: NatsServer, tmp_path:
             await desk.live()
             await expect(notify).to_have_attribute("aria-pressed", "true")
             await expect(sound).to_have_attribute("aria-pressed", "true")
-            await down(desk, "third")
-            await told(page, ["third is down", "refused · tcp"])
+            await publish_down(desk, "third")
+            await expect_notifications(page, ["third is down", "refused · tcp"])
             await notify.click()
             await sound.click()
             assert (
@@ -157,12 +157,12 @@ def test_alarms_are_off_until_they_are_wanted(nats_server: NatsServer, tmp_path:
     run(work())
 
 
-def test_a_browser_that_forbids_notifications_is_told_of(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The control stays off, and a line says why."""
+def test_blocked_notifications_are_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The button stays off, and a line in the log explains why."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
-            page = await prepare(desk, "denied")
+            page = await reload_with_fakes(desk, "denied")
             await page.locator("#notify").click()
             await expect(desk.line("This browser blocks notifications")).to_be_visible()
             await expect(page.locator("#notify")).to_have_attribute("aria-pressed", "false")
