@@ -219,7 +219,7 @@ class Shipper:
 
     def _record_rejected(self, count: int, reason: str) -> None:
         if count and not self.rejected:
-            self._report(f"event dropped: {reason} (only counted from now on)")
+            self._report(f"event dropped: {reason} (further dropped events are only counted)")
         self.rejected += count
 
     def _count(self, batch: Batch) -> None:
