@@ -1,4 +1,4 @@
-"""The table of changes names files that there are, and few of them."""
+"""The table of changes names existing files, and few of them."""
 
 import re
 
@@ -12,13 +12,13 @@ _PATH = re.compile(r"`([\w.]+(?:/[\w.<>]+)*\.(?:py|md|ts|conf|yaml))`")
 
 
 def test_twelve_changes_are_listed() -> None:
-    """Those that newcomers were asked to find the files of."""
+    """The table has a row for each of the twelve common changes."""
     assert len(ROWS) == 12
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_change_needs_few_files_that_are_there(row: str) -> None:
-    """At most five; a new file lies in a folder that there is."""
+    """A row names at most five files; a new file is in an existing folder."""
     files = _PATH.findall(row)
     assert 0 < len(files) <= 5
     for file in files:

@@ -1,4 +1,4 @@
-"""The page about data flow names functions that there are, in the files that it names."""
+"""The page about data flow names existing functions in the files that it names."""
 
 import ast
 import re
@@ -15,13 +15,13 @@ _INLINE = re.compile(r"\(`([\w/.]+\.py)`, `([\w.]+)`\)")
 
 
 def named() -> list[tuple[str, str]]:
-    """Each file and function that the page names."""
+    """Return each file and function that the page names."""
     page = PAGE.read_text()
     return sorted({*_ROW.findall(page), *_ASIDE.findall(page), *_INLINE.findall(page)})
 
 
 def functions(path: Path) -> set[str]:
-    """Functions and methods of a file, as ``Class.method``."""
+    """Return the functions and methods of a file, as ``Class.method``."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -36,12 +36,12 @@ def functions(path: Path) -> set[str]:
 
 
 def test_the_page_has_three_walks() -> None:
-    """An event, a subscription and a log line, with all their hops."""
+    """The page follows an event, a subscription and a log line, with all their hops."""
     assert len(_ROW.findall(PAGE.read_text())) > 25
     assert len(named()) > 25
 
 
 @pytest.mark.parametrize(("file", "function"), named())
 def test_each_hop_is_where_the_page_says(file: str, function: str) -> None:
-    """A function that moves or is renamed is found here first."""
+    """Every function on the page exists in its file."""
     assert function in functions(ROOT / file)

@@ -1,4 +1,4 @@
-"""Durations: one grammar for settings, files and queries."""
+"""Durations: one format for settings, files and queries."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tickertape.durations import is_duration, parse_duration
     [("0s", 0), ("500ms", 0.5), ("5s", 5), ("1.5h", 5400), ("30m", 1800), ("7d", 604_800)],
 )
 def test_a_number_with_a_unit_is_seconds(text: str, seconds: float) -> None:
-    """Whole numbers and fractions, with every unit."""
+    """Whole numbers and fractions are accepted with every unit."""
     assert is_duration(text)
     assert parse_duration(text) == pytest.approx(seconds)
 
@@ -36,14 +36,14 @@ def test_a_number_with_a_unit_is_seconds(text: str, seconds: float) -> None:
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    """Spaces, signs, other digits, several units, and numbers that are too long."""
+    """Spaces, signs, other digits, several units and overlong numbers are rejected."""
     assert not is_duration(text)
     with pytest.raises(ValueError, match="is not a duration; write a number with a unit"):
         parse_duration(text)
 
 
 def test_the_error_quotes_no_more_than_a_part() -> None:
-    """What is quoted may be as long as a stranger likes; a file may hold something other than a text."""
+    """The error quotes a prefix only, since the input can be of any length, or not a text at all."""
     with pytest.raises(ValueError, match=r"^'9{39} is not"):
         parse_duration("9" * 1000)
     with pytest.raises(ValueError, match=r"^5 is not a duration"):

@@ -1,4 +1,4 @@
-"""Every exception that Tickertape defines: in one tree, with a text, and able to travel between processes."""
+"""Every exception of Tickertape is in one tree, has a text, and can be sent between processes."""
 
 import ast
 import importlib
@@ -34,7 +34,7 @@ SAMPLES: dict[Any, Any] = {
     StoredCheckpoint: StoredCheckpoint(Checkpoint("/a/file", run="r"), 7),
     list[Problem]: [Problem(Path("/a/file"), 7, "gateways", "is empty")],
 }
-"""An argument for each type that a constructor takes, beside texts."""
+"""An argument for each constructor parameter type other than text."""
 
 SEARCHES = ("startswith", "endswith", "find", "index", "split", "partition", "rpartition", "search", "match")
 TEXTS = ("message", "hint", "reason", "strerror", "args")
@@ -42,7 +42,7 @@ TEXTS = ("message", "hint", "reason", "strerror", "args")
 
 @cache
 def modules() -> tuple[ModuleType, ...]:
-    """Import all modules of the package, but for those that are programs."""
+    """Import all modules of the package except programs."""
     names = [
         found.name
         for package in PACKAGES
@@ -53,7 +53,7 @@ def modules() -> tuple[ModuleType, ...]:
 
 
 def exceptions() -> list[type[BaseException]]:
-    """List the exception classes that these modules define."""
+    """Return the exception classes that these modules define."""
     return [
         value
         for module in modules()
@@ -65,7 +65,7 @@ def exceptions() -> list[type[BaseException]]:
 
 
 def sample(kind: type[BaseException]) -> tuple[BaseException, list[str]]:
-    """Make one of them, and list the texts that its constructor was given."""
+    """Construct an exception; return it with the texts passed to its constructor."""
     if not inspect.isfunction(kind.__init__):
         return kind("the text"), ["the text"]
     hints = get_type_hints(kind.__init__)
@@ -83,7 +83,9 @@ def sample(kind: type[BaseException]) -> tuple[BaseException, list[str]]:
 
 
 def test_all_are_in_the_tree() -> None:
-    """Who catches ``TickertapeError`` misses none; a signal within one module is private to it."""
+    """``except TickertapeError`` catches every exception; control-flow exceptions are private to their
+    module.
+    """
     found = exceptions()
     assert len(found) > 25
     outside = {kind for kind in found if not issubclass(kind, TickertapeError)}
@@ -94,7 +96,7 @@ def test_all_are_in_the_tree() -> None:
 
 
 def test_all_have_a_text_and_can_be_pickled() -> None:
-    """The text is one line that holds what the constructor was told."""
+    """The text is a single line that contains the constructor's arguments."""
     for kind in exceptions():
         if not issubclass(kind, TickertapeError):
             continue
@@ -109,7 +111,7 @@ def test_all_have_a_text_and_can_be_pickled() -> None:
 
 
 def test_those_for_an_operator_have_a_message_and_a_hint() -> None:
-    """Every command prints them alike."""
+    """Every command can print an operator error in the same way."""
     for kind in exceptions():
         if issubclass(kind, OperatorError):
             error, _ = sample(kind)
@@ -120,7 +122,7 @@ def test_those_for_an_operator_have_a_message_and_a_hint() -> None:
 
 
 def test_the_public_ones_are_public_names() -> None:
-    """What a program that publishes may want to catch."""
+    """The exceptions that a publishing program may need to catch are public."""
     public = {name for name in tickertape.__all__ if name.endswith("Error")}
     assert public >= {
         "TickertapeError",
@@ -137,7 +139,7 @@ def test_the_public_ones_are_public_names() -> None:
 
 
 def searched_texts(tree: ast.Module) -> set[int]:
-    """List the lines that look for words in the text of an exception."""
+    """Return the lines that search for words in the text of an exception."""
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     return {line for function in functions for line in _searched_in(function)}
 
@@ -186,7 +188,9 @@ def _holds_text(node: ast.expr, errors: set[str], texts: set[str]) -> bool:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_nothing_is_decided_by_the_words_of_an_error(folder: str) -> None:
-    """A type, a code or a kind decides; ``server_error`` alone reads words, since NATS sends nothing else."""
+    """Decisions use a type, code or kind; only ``server_error`` parses text, because NATS sends nothing
+    else.
+    """
     for path in sorted((ROOT / folder).rglob("*.py")):
         if "node_modules" not in path.parts:
             lines = searched_texts(ast.parse(path.read_text()))
@@ -207,7 +211,7 @@ def test_nothing_is_decided_by_the_words_of_an_error(folder: str) -> None:
     ],
 )
 def test_a_search_in_words_is_found(line: str) -> None:
-    """The test above sees what it forbids."""
+    """The test above detects what it forbids."""
     for head in (
         "def f():\n try: g()\n except OSError as error:\n",
         "def f(error: Exception | str):\n if 1:\n",

@@ -1,6 +1,6 @@
-"""The layout of the tree: folders that can be taken in at a glance, and tests that lie as the package does.
+"""The layout of the tree: small folders, and tests that mirror the package.
 
-Which module may import which is what import-linter looks at, in ``make lint``.
+import-linter checks which module may import which, in ``make lint``.
 """
 
 import ast
@@ -14,16 +14,16 @@ from tests.support.paths import ROOT
 
 PRODUCT = ("contracts", "producers", "relay", "tickertape")
 MOST_MODULES = 15
-"""In one folder, without its ``__init__.py``."""
+"""Maximum number of modules in a folder, without its ``__init__.py``."""
 
 MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http_protocol.py"}
-"""Of third parties: what these do, no public name of nats-py and uvicorn can."""
+"""Files that may use private names of nats-py and uvicorn, where no public name does the same."""
 
 DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}
-"""Names of the standard library with an underscore that are public all the same."""
+"""Names of the standard library that are public despite their underscore."""
 
 GROUPS = ("bench", "deploy", "support")
-"""Folders of tests/unit that are for no package."""
+"""Folders of tests/unit that mirror no package."""
 
 
 def folders(*roots: str) -> Iterator[Path]:
@@ -37,14 +37,14 @@ def folders(*roots: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("folder", [*folders(*PRODUCT)], ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_folder_is_taken_in_at_a_glance(folder: Path) -> None:
-    """It is a package, and has no more modules than a reader can choose from."""
+    """A folder is a package and has few enough modules to choose from."""
     modules = {path.name for path in folder.glob("*.py")}
     assert "__init__.py" in modules
     assert len(modules) - 1 <= MOST_MODULES
 
 
 def test_unit_tests_lie_as_the_package_does() -> None:
-    """Who changes a module finds its tests by the tree alone."""
+    """The tests of a module can be found by its path."""
     unit = ROOT / "tests" / "unit"
     for folder in folders("tests/unit"):
         below = folder.relative_to(unit)
@@ -53,12 +53,12 @@ def test_unit_tests_lie_as_the_package_does() -> None:
 
 
 def test_tests_are_packages() -> None:
-    """So that two files may have one name, and each helper has one import name."""
+    """Test folders are packages, so that file names may repeat and each helper has one import name."""
     assert [path for path in folders("tests") if not (path / "__init__.py").exists()] == []
 
 
 def test_the_public_names_are_there() -> None:
-    """Each can be imported; no other is promised."""
+    """Every public name can be imported, and there are no others."""
     assert sorted(tickertape.__all__) == list(tickertape.__all__) == sorted(tickertape._MODULE_OF)
     for name in tickertape.__all__:
         assert getattr(tickertape, name) is not None
@@ -68,7 +68,7 @@ def test_the_public_names_are_there() -> None:
 
 
 def private_names(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
-    """Yield the line and name of each private attribute that is used, and whether by the object itself."""
+    """Yield the line and name of each private attribute access, and whether it is on ``self``."""
     for node in ast.walk(tree):
         name, owner, line = "", None, 0
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
@@ -82,7 +82,7 @@ def private_names(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
 
 
 def defined_names(tree: ast.Module) -> set[str]:
-    """Collect the private names that a module gives to its functions, classes and attributes."""
+    """Return the private names that a module defines."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -95,7 +95,9 @@ def defined_names(tree: ast.Module) -> set[str]:
 
 
 def test_private_names_of_third_parties_are_used_in_two_files() -> None:
-    """An object's own may come from a base class in another module; those of others from the same module."""
+    """An access on ``self`` may refer to a base class of another module; any other must be to the same
+    module.
+    """
     sources = {
         str(path.relative_to(ROOT)): ast.parse(path.read_text())
         for root in PRODUCT
@@ -119,5 +121,5 @@ def test_private_names_of_third_parties_are_used_in_two_files() -> None:
     ["client._server_info", "getattr(client, '_transport', None)", "self._server_info", "super()._close()"],
 )
 def test_a_private_name_is_found(line: str) -> None:
-    """The test above sees what it forbids."""
+    """The test above detects what it forbids."""
     assert [name[0] for _, name, _ in private_names(ast.parse(line))] == ["_"]

@@ -1,4 +1,4 @@
-"""What is installed is what was locked: exact versions with hashes, and no address of any index."""
+"""Locks contain exact versions with hashes, and no index URL."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Versions by name; fails on a line that is neither a pin, a hash of one, nor a comment."""
+    """Return versions by name; fail on a line that is neither a pin, a hash of one, nor a comment."""
     found: dict[str, str] = {}
     hashed = True
     for line in lock.read_text().splitlines():
@@ -35,18 +35,18 @@ def pins(lock: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_everything_is_pinned_and_hashed(name: str) -> None:
-    """Nothing else stands in a lock."""
+    """A lock contains nothing but pins and hashes."""
     assert len(pins(LOCKS[name])) > 20
 
 
 def test_what_is_tested_is_what_is_deployed() -> None:
-    """Each package that is deployed is in the tests' lock, at the same version."""
+    """Each deployed package is in the tests' lock, at the same version."""
     deployed, tested = pins(LOCKS["deploy"]), pins(LOCKS["tests"])
     assert deployed.items() <= tested.items()
 
 
 def test_every_dependency_is_locked() -> None:
-    """The locks are newer than the list of dependencies."""
+    """Every declared dependency is locked."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {re.split(r"[\[<>=;]", line)[0] for line in project["dependencies"]}
     assert named <= pins(LOCKS["deploy"]).keys()
@@ -55,27 +55,27 @@ def test_every_dependency_is_locked() -> None:
 
 
 def extras(text: str) -> dict[str, frozenset[str]]:
-    """Extras of each package in the text of a lock."""
+    """Return the extras of each package in a lock."""
     pinned = (pin for line in text.splitlines() if (pin := _PIN.match(line)))
     return {pin[1]: frozenset(pin[2].split(",") if pin[2] else ()) for pin in pinned}
 
 
 def wanted(line: str, given: frozenset[str]) -> Requirement | None:
-    """What a line of a package's metadata asks for on this machine, when it is installed with some extras."""
+    """Parse a requirement in a package's metadata for this machine and a set of extras."""
     asked = Requirement(line)
     counts = asked.marker is None or any(asked.marker.evaluate({"extra": one}) for one in ("", *given))
     return asked if counts else None
 
 
 def lacking(text: str, project: list[str]) -> list[str]:
-    """Extras that a locked package, or the project itself, asks for and the lock does not have."""
+    """Return the extras that a locked package, or the project itself, requires and the lock lacks."""
     locked, found = extras(text), []
     sources = {"the project": (project, frozenset[str]())}
     for name, given in locked.items():
         try:
             sources[name] = (requires(name) or [], given)
         except PackageNotFoundError:
-            continue  # for another system or version of Python
+            continue  # for another system or Python version
     for source, (lines, given) in sources.items():
         for asked in filter(None, (wanted(line, given) for line in lines)):
             name = canonicalize_name(asked.name)
@@ -86,7 +86,7 @@ def lacking(text: str, project: list[str]) -> list[str]:
 
 
 def direct(name: str) -> list[str]:
-    """What the project itself asks for, of what a lock is made of."""
+    """Return the project's own requirements from which a lock is made."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     extras = ["relay", "monitor", "ship", "build", *(["dev"] if name == "tests" else [])]
@@ -95,13 +95,13 @@ def direct(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_every_extra_that_is_asked_for_is_locked(name: str) -> None:
-    """Else pip before 24, in hash mode, calls the extra unpinned once a newer release exists."""
+    """Without this, pip before 24 in hash mode reports an extra as unpinned once a newer release exists."""
     assert lacking(LOCKS[name].read_text(), direct(name)) == []
 
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_an_extra_that_is_lacking_is_found(name: str) -> None:
-    """Each of those that the lock has is asked for by a package; without it, that one is named."""
+    """Removing any extra from the lock is reported with the package that requires it."""
     text = LOCKS[name].read_text()
     having = {package: given for package, given in extras(text).items() if given}
     assert having
@@ -113,7 +113,7 @@ def test_an_extra_that_is_lacking_is_found(name: str) -> None:
 
 
 def test_ci_begins_with_the_oldest_pip_that_the_readme_allows() -> None:
-    """Which is the one that came with the oldest Python that it allows."""
+    """CI uses the pip of the oldest supported Python, which the README names."""
     script = (ROOT / ".ci" / "run").read_text()
     oldest = re.search(r"^PIP=(\S+)$", script, re.MULTILINE)
     assert oldest is not None

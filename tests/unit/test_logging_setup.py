@@ -1,4 +1,4 @@
-"""Lines of the relay's own log: whatever is in a record, it is one line, and readable."""
+"""The relay's own log: every record becomes one readable line."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def _as_it_was() -> Iterator[None]:
 
 
 def record(message: str, *values: object, **extra: object) -> logging.LogRecord:
-    """A record as a module of ours makes it."""
+    """Return a record as one of our modules creates it."""
     made = logging.LogRecord("tickertape.ingest", logging.WARNING, "x.py", 1, message, values, None)
     made.created = 1_750_761_045.123_9
     made.__dict__ |= extra
@@ -32,7 +32,7 @@ def record(message: str, *values: object, **extra: object) -> logging.LogRecord:
 
 
 def parsed(made: logging.LogRecord) -> dict[str, Any]:
-    """What a program reads of it."""
+    """Parse a formatted line."""
     text = logs.JsonFormatter().format(made)
     assert "\n" not in text
     found: dict[str, Any] = json.loads(text)
@@ -40,7 +40,7 @@ def parsed(made: logging.LogRecord) -> dict[str, Any]:
 
 
 def test_a_line_has_its_fields_and_its_extras() -> None:
-    """In an order that people can read too."""
+    """The fields come first, then the extras."""
     found = parsed(record("session %s ended", "abc", session="abc", code=4401))
     assert list(found.items()) == [
         ("time", "2025-06-24T10:30:45.123Z"),
@@ -64,17 +64,17 @@ def test_a_line_has_its_fields_and_its_extras() -> None:
     ],
 )
 def test_any_extra_can_be_written(value: object, shown: object) -> None:
-    """Also what is no JSON; a line that cannot be made would be lost."""
+    """An extra that JSON cannot represent does not lose the line."""
     assert parsed(record("x", value=value))["value"] == shown
 
 
 def test_an_odd_message_is_no_fault() -> None:
-    """Such as a file's name that is no Unicode."""
+    """A message with invalid Unicode, such as a file name, can be formatted."""
     assert parsed(record("cannot read %s", "\udce4.pem"))["message"] == "cannot read \\udce4.pem"
 
 
 def test_a_traceback_is_a_field() -> None:
-    """Of the same line."""
+    """A traceback is a field of the same line."""
     made = record("x")
     try:
         raise ValueError("broken")
@@ -86,14 +86,14 @@ def test_a_traceback_is_a_field() -> None:
 
 
 def test_a_stranger_forges_no_line_for_people() -> None:
-    """What could end a line, or move a terminal's cursor, is shown by its code."""
+    """Characters that end a line or control a terminal are escaped."""
     text = logs.TextFormatter().format(record("no feed at %s", "/a\n2026 ERROR all is lost\x1b[2J\u2028"))
     assert text.endswith(" WARNING no feed at /a\\n2026 ERROR all is lost\\x1b[2J\\u2028")
     assert len(text.splitlines()) == 1
 
 
 class Terminal(io.StringIO):
-    """A standard error that somebody looks at."""
+    """Standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -111,7 +111,9 @@ class Terminal(io.StringIO):
 def test_the_form_follows_who_reads(
     form: logs.Format, stream: io.StringIO, is_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Text on a terminal, else JSON, unless it is said; libraries' lines have the same form."""
+    """The format is text on a terminal and JSON otherwise, unless configured; libraries use the same
+    format.
+    """
     monkeypatch.setattr(sys, "stderr", stream)
     logs.configure(form, "info")
     logging.getLogger("tickertape.ingest").info("ours")
@@ -128,7 +130,7 @@ def test_the_form_follows_who_reads(
 
 
 def test_a_file_says_a_level(tmp_path: Path) -> None:
-    """In any case, with a line end or without."""
+    """A level file is accepted in any case, with or without a line end."""
     path = tmp_path / "level"
     for text in ("debug", "DEBUG\n", "  Debug\r\n"):
         path.write_text(text)

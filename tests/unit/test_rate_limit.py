@@ -1,4 +1,4 @@
-"""The token bucket and the sliding window; in literal times."""
+"""Token bucket and sliding window, with literal times."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from tickertape.rate_limit import SlidingWindow, TokenBucket
 
 
 def test_a_bucket_starts_full_and_refills_at_its_rate() -> None:
-    """What is not used beyond the burst is gone."""
+    """A bucket starts full and refills at its rate, up to the burst."""
     bucket = TokenBucket(2.0, 3.0, 100.0)
     assert [bucket.allow(100.0) for _ in range(4)] == [True, True, True, False]
     assert not bucket.allow(100.4)
@@ -17,7 +17,7 @@ def test_a_bucket_starts_full_and_refills_at_its_rate() -> None:
 
 
 def test_a_clock_that_is_set_back_refills_nothing() -> None:
-    """Nor does the same time count twice later."""
+    """A clock that is set back refills nothing, and no time is counted twice."""
     bucket = TokenBucket(1.0, 2.0, 100.0)
     assert bucket.allow(100.0, 2.0)
     assert not bucket.allow(50.0)
@@ -26,7 +26,7 @@ def test_a_clock_that_is_set_back_refills_nothing() -> None:
 
 
 def test_what_is_owed_is_bounded() -> None:
-    """No more than a burst, however much is spent; without ``allow_debt`` no debt is made."""
+    """Debt is limited to one burst, and is impossible without ``allow_debt``."""
     bucket = TokenBucket(1.0, 5.0, 0.0)
     assert not bucket.allow(0.0, 6.0)
     assert bucket.tokens == 5.0
@@ -44,7 +44,7 @@ def test_what_is_owed_is_bounded() -> None:
 def test_no_more_passes_than_rate_and_burst_allow(
     rate: float, burst: float, steps: list[tuple[float, int]]
 ) -> None:
-    """Over any time, whatever comes."""
+    """Over any period at most the rate plus one burst is admitted."""
     bucket = TokenBucket(rate, burst, 0.0)
     now, passed = 0.0, 0
     for wait, tries in steps:
@@ -54,7 +54,7 @@ def test_no_more_passes_than_rate_and_burst_allow(
 
 
 def test_small_refills_add_up_to_a_whole_token() -> None:
-    """Ten tenths are one, though their sum as floats is a little less."""
+    """Ten tenths refill a token, although their floating-point sum is slightly less than one."""
     bucket = TokenBucket(1.0, 1.0, 0.0)
     assert bucket.allow(0.0)
     for tenth in range(1, 10):
@@ -63,13 +63,13 @@ def test_small_refills_add_up_to_a_whole_token() -> None:
 
 
 def test_a_bucket_describes_itself() -> None:
-    """The text is for debugging."""
+    """The representation shows the state for debugging."""
     assert repr(TokenBucket(2.0, 3.0, 0.0)) == "TokenBucket(3.0 of 3, 2/s)"
 
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_window_allows_so_many_in_any_span(most: int) -> None:
-    """A time counts until the span is over, to the second; what was refused does not count."""
+    """A window admits its maximum within any span; rejected calls do not count."""
     window = SlidingWindow(10.0)
     assert [window.allow(most, float(now)) for now in range(5)] == [now < most for now in range(5)]
     assert [window.allow(most, 10.0 + now) for now in range(5)] == [now < most for now in range(5)]

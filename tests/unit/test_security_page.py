@@ -1,4 +1,4 @@
-"""SECURITY.md says what the code does."""
+"""SECURITY.md agrees with the code."""
 
 import re
 
@@ -16,7 +16,7 @@ ROWS = [
 
 
 def test_every_limit_has_its_option_and_its_default() -> None:
-    """As the settings have them."""
+    """Options and defaults in the table are those of the settings."""
     for _, option, default, _ in ROWS:
         if option:
             field = RelaySettings.model_fields[option.strip("`-").replace("-", "_")]
@@ -24,6 +24,6 @@ def test_every_limit_has_its_option_and_its_default() -> None:
 
 
 def test_every_limit_of_the_metric_is_in_the_table() -> None:
-    """And no other."""
+    """The table lists every limit of the metric and no other."""
     named = {name for *_, names in ROWS for name in re.findall(r"`(\w+)`", names) if name != "gap"}
     assert named == {str(limit) for limit in Limit}

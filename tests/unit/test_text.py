@@ -1,4 +1,4 @@
-"""Text of others in lines of ours."""
+"""Untrusted text in log lines and errors."""
 
 import pytest
 from hypothesis import given
@@ -19,19 +19,19 @@ from tickertape.text import join_lines, printable, truncate
     ],
 )
 def test_what_cannot_be_printed_is_escaped(text: str, expected: str) -> None:
-    """All else stays as it is."""
+    """Unprintable characters are escaped; everything else is unchanged."""
     assert printable(text) == expected
 
 
 @given(st.text(st.characters()))
 def test_nothing_steers_a_terminal(text: str) -> None:
-    """Whatever it is made of."""
+    """No output can control a terminal."""
     assert printable(text).isprintable()
     printable(text).encode()  # it has no lone surrogate
 
 
 def test_lines_are_joined() -> None:
-    """Any kind of line break."""
+    """Every kind of line break is joined."""
     assert join_lines("a\nb\r\nc\u2028d") == "a b c d"
     assert join_lines("") == ""
 
@@ -40,5 +40,5 @@ def test_lines_are_joined() -> None:
     ("text", "size", "expected"), [("abc", 5, "abc"), ("abc", 2, "ab"), ("情情", 5, "情"), ("情", 2, "")]
 )
 def test_a_text_is_cut_between_characters(text: str, size: int, expected: str) -> None:
-    """The size is in bytes."""
+    """Text is truncated between characters, to a size in bytes."""
     assert truncate(text, size) == expected

@@ -1,4 +1,4 @@
-"""Addresses: which are taken, and what is shown of them."""
+"""URLs: validation and redaction."""
 
 import pytest
 
@@ -12,7 +12,7 @@ EXAMPLE = "https://a.example/x"
     "text", ["http://a", "https://a.example:8443/x?y=1#z", "http://[::1]:1/", "https://xn--a.example/%C3%A9"]
 )
 def test_addresses_are_taken(text: str) -> None:
-    """Names and numbers, with a port or without one."""
+    """Host names and addresses are accepted, with and without a port."""
     assert parse_url(text, WEB, EXAMPLE).geturl() == text
 
 
@@ -34,13 +34,13 @@ def test_addresses_are_taken(text: str) -> None:
     ],
 )
 def test_other_addresses_are_refused(text: str) -> None:
-    """The error says what is right."""
+    """Other URLs are rejected, and the error shows a valid example."""
     with pytest.raises(ValueError, match=f"is not a valid address; write it as {EXAMPLE}"):
         parse_url(text, WEB, EXAMPLE)
 
 
 def test_a_user_is_taken_only_where_one_may_be() -> None:
-    """Its name and password may have any characters."""
+    """User and password are accepted where credentials are allowed, with any characters."""
     assert parse_url("nats://ü:p w@h:1", ("nats",), "nats://h", user=True).hostname == "h"
     with pytest.raises(ValueError, match="holds a user"):
         parse_url("https://me@a/", WEB, EXAMPLE)
@@ -59,7 +59,7 @@ def test_a_user_is_taken_only_where_one_may_be() -> None:
     ],
 )
 def test_an_error_shows_no_password(text: str) -> None:
-    """Nor half of one, where it makes the address a broken one."""
+    """No error shows a password, or a part of one, even if it makes the URL invalid."""
     with pytest.raises(ValueError, match="address") as caught:
         parse_url(text, WEB, EXAMPLE)
     assert "hunter2" not in str(caught.value)
@@ -82,12 +82,12 @@ def test_an_error_shows_no_password(text: str) -> None:
     ],
 )
 def test_an_address_is_shown_without_secrets(url: str, expected: str) -> None:
-    """Whatever they are made of."""
+    """A redacted URL contains no secret."""
     assert redact_url(url) == expected
 
 
 def test_a_port_follows_its_host() -> None:
-    """An IPv6 address has colons of its own."""
+    """An IPv6 address is bracketed before its port."""
     assert host_port("a.example", 1) == "a.example:1"
     assert host_port("::1", 1) == "[::1]:1"
 
@@ -96,5 +96,5 @@ def test_a_port_follows_its_host() -> None:
     ("host", "answer"), [("127.0.0.2", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)]
 )
 def test_loopback(host: str, answer: bool) -> None:
-    """Addresses of this machine."""
+    """Loopback addresses are recognized."""
     assert is_loopback(host) is answer

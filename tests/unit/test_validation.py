@@ -1,4 +1,4 @@
-"""Checks of settings."""
+"""Validators of settings."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from tickertape.validation import Port, checked_by, describe_first_error
 
 
 def test_a_function_becomes_a_check() -> None:
-    """The value stays as it was given; the error's text is the function's."""
+    """The validator keeps the value unchanged and reports the function's error."""
     number = TypeAdapter(Annotated[str, checked_by(int)])
     assert number.validate_python(" 7") == " 7"
     with pytest.raises(ValidationError, match="invalid literal for int"):
@@ -18,7 +18,7 @@ def test_a_function_becomes_a_check() -> None:
 
 @pytest.mark.parametrize(("port", "good"), [(0, True), (65_535, True), (-1, False), (65_536, False)])
 def test_ports(port: int, good: bool) -> None:
-    """0 is one that the system chooses."""
+    """Port 0 lets the system choose."""
     adapter = TypeAdapter[int](Port)
     if good:
         assert adapter.validate_python(port) == port
@@ -28,7 +28,7 @@ def test_ports(port: int, good: bool) -> None:
 
 
 def test_a_fault_names_its_field() -> None:
-    """By its path, without what was given."""
+    """The error names the field by its path and does not show the input."""
 
     class Inner(BaseModel):
         ports: list[int]

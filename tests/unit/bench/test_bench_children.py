@@ -1,4 +1,4 @@
-"""The modules that the bench runs as children."""
+"""The modules that the benchmark runs as child processes."""
 
 import ast
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ BENCH = ROOT / "tests" / "bench"
 
 
 def parts(path: Path) -> set[str]:
-    """Names of the modules that a module of the bench starts."""
+    """Return the names of the modules that a benchmark module starts."""
     return {
         str(node.args[1].value)
         for node in ast.walk(ast.parse(path.read_text()))
@@ -27,11 +27,11 @@ STARTED = sorted(set().union(*(parts(path) for path in BENCH.rglob("*.py"))))
 
 
 def test_some_are_started() -> None:
-    """The search finds them."""
+    """The search finds started modules."""
     assert {"loadgen", "publisher", "peers"} <= set(STARTED)
 
 
 @pytest.mark.parametrize("name", STARTED)
 def test_each_is_there(name: str) -> None:
-    """Under the name by which it is started."""
+    """Every started module exists under that name."""
     assert find_spec(f"tests.bench.load.{name}") is not None

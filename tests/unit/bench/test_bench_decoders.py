@@ -1,4 +1,4 @@
-"""Tests of how events are found in what clients receive, and that the publisher's events are valid."""
+"""Decoding of events in received messages, and validity of the published events."""
 
 import zlib
 
@@ -29,7 +29,7 @@ def test_bare_event_is_read() -> None:
 
 
 def test_gap_is_counted() -> None:
-    """Events that the relay says will not come are counted, and an unknown number counts as none."""
+    """Dropped events in a gap are counted; an unknown number counts as none."""
     decoder = TextDecoder()
     assert decoder.sent_times(b'{"type":"gap","dropped":12}') == []
     assert decoder.sent_times(b'{"type":"gap","dropped":null}') == []
@@ -38,19 +38,19 @@ def test_gap_is_counted() -> None:
 
 @pytest.mark.parametrize("kind", ["welcome", "subscribed", "heartbeat", "upstream", "snapshot"])
 def test_other_messages_hold_no_events(kind: str) -> None:
-    """What is not about live events yields nothing."""
+    """Messages other than live events yield nothing."""
     assert TextDecoder().sent_times(orjson.dumps({"type": kind, "events": []})) == []
 
 
 def test_refusal_is_shown() -> None:
-    """What the relay says when it refuses stands in the error."""
+    """The error contains the relay's rejection."""
     with pytest.raises(DecodeError, match="too many"):
         TextDecoder().sent_times(b'{"type":"bye","code":4429,"reason":"too many connections"}')
 
 
 @given(st.lists(st.integers(min_value=1, max_value=50), max_size=40))
 def test_nats_stream_is_read_in_any_pieces(steps: list[int]) -> None:
-    """Messages are found wherever the server cut its frames, and a ping asks for an answer."""
+    """Messages are found wherever the server cuts its frames, and a ping is answered."""
     data = b'INFO {"server_id":"x"}\r\n'
     for sent in range(3):
         payload = Events(300).make(sent, sent)
@@ -67,21 +67,23 @@ def test_nats_stream_is_read_in_any_pieces(steps: list[int]) -> None:
 
 
 def test_error_of_nats_is_shown() -> None:
-    """What nats-server refuses stands in the error."""
+    """The error contains nats-server's rejection."""
     with pytest.raises(DecodeError, match="Authorization"):
         NatsDecoder().sent_times(b"-ERR 'Authorization Violation'\r\n")
 
 
 @pytest.mark.parametrize("size", [250, 300, 4_000])
 def test_published_event_is_valid_and_of_its_size(size: int) -> None:
-    """The contract accepts what is published, which has exactly the size asked for."""
+    """Published events satisfy the contract and have exactly the requested size."""
     payload = Events(size).make(123_456, 10**15)
     assert len(payload) == size
     assert isinstance(decode(SUBJECT, payload), Event)
 
 
 def test_published_state_is_valid_and_comes_to_each_gateway() -> None:
-    """With gateways one event in ten is the state of one, in turn; all events are valid on their subjects."""
+    """With gateways one event in ten is the state of the next gateway, and all events match their
+    subjects.
+    """
     events = Events(300, "ERROR", gateways=3)
     made = [(events.subject(number).decode(), events.make(number, 10**15)) for number in range(60)]
     assert all(isinstance(decode(subject, payload), Event) for subject, payload in made)
@@ -90,7 +92,7 @@ def test_published_state_is_valid_and_comes_to_each_gateway() -> None:
 
 
 def test_published_text_is_neither_noise_nor_padding() -> None:
-    """A batch of events compresses as logs do: clearly, and not away."""
+    """A batch of events compresses as well as logs do, and no better."""
     events = Events(300)
     batch = b",".join(events.make(number, 10**15 + number * 1_000_317) for number in range(50))
     assert 4 < len(batch) / len(zlib.compress(batch)) < 12
@@ -98,7 +100,7 @@ def test_published_text_is_neither_noise_nor_padding() -> None:
 
 
 def test_message_counts_its_bytes() -> None:
-    """The sizes in the protocol text are those of the headers and of the whole."""
+    """The sizes in the protocol text are those of the headers and of the complete message."""
     assert message(b"{}") == b"PUB log.info.bench 2\r\n{}\r\n"
     assert message(b"{}", reply=True) == b"PUB log.info.bench _bench.ack 2\r\n{}\r\n"
     line, _, rest = message(b"{}", msg_id="1-2").partition(b"\r\n")

@@ -1,4 +1,4 @@
-"""Tests of what the benchmark measures with: the histogram, and the kernel's accounts of a process."""
+"""The benchmark's instruments: the histogram, and the kernel's process statistics."""
 
 import math
 import os
@@ -22,7 +22,7 @@ _MICROSECONDS = st.integers(min_value=0, max_value=10**9)
 
 @given(_MICROSECONDS)
 def test_value_lies_in_its_bucket(value: int) -> None:
-    """A value is at most its bucket's end, above the end before, and known to within 1.6 %."""
+    """A value is at most its bucket's upper bound and above the previous one, within 1.6 %."""
     index = bucket_of(value)
     assert value <= bucket_end(index) <= value * 1.016 + 1
     assert index == 0 or bucket_end(index - 1) < value
@@ -30,7 +30,7 @@ def test_value_lies_in_its_bucket(value: int) -> None:
 
 @given(st.lists(_MICROSECONDS, min_size=1), st.floats(min_value=0.1, max_value=100))
 def test_percentile_agrees_with_sorting(values: list[int], percent: float) -> None:
-    """A percentile is the value that sorting finds, rounded up to its bucket's end and no further."""
+    """A percentile is the value found by sorting, rounded up to its bucket's upper bound."""
     histogram = Histogram()
     for value in values:
         histogram.record(value)
@@ -40,30 +40,30 @@ def test_percentile_agrees_with_sorting(values: list[int], percent: float) -> No
 
 
 def test_percentile_of_nothing_is_not_a_number() -> None:
-    """An empty histogram claims no latency."""
+    """An empty histogram has no percentile."""
     assert math.isnan(Histogram().percentile(99))
     assert math.isnan(Histogram().max_ms)
 
 
 def test_negative_latency_counts_as_none() -> None:
-    """A value below 0 falls into the first bucket."""
+    """A negative value is counted in the first bucket."""
     histogram = Histogram()
     histogram.record(-5)
     assert histogram.percentile(50) == 0
 
 
 def test_stat_is_read_behind_a_strange_name() -> None:
-    """User and system ticks are found when the program's name holds spaces and parentheses."""
+    """User and system ticks are found although the program's name contains spaces and parentheses."""
     assert parse_stat("7 (a) b) R 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0 1 0 99") == 150
 
 
 def test_machine_is_busy_when_it_does_not_wait() -> None:
-    """Idle, input/output wait, stolen and guest time do not count."""
+    """Idle, I/O wait, stolen and guest time do not count as busy."""
     assert parse_machine("cpu  1 2 4 1000 1000 8 16 1000 1000 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n") == 31
 
 
 def test_own_process_has_cpu_and_memory() -> None:
-    """Work shows as CPU time, and a process has memory."""
+    """CPU time and memory of this process are measured."""
     before = cpu_seconds(os.getpid())
     deadline = time.process_time() + 0.05
     while time.process_time() < deadline:

@@ -1,4 +1,4 @@
-"""Tests of what the benchmark says: ratios, verdicts, tables, JSON, metrics, and the search for the most."""
+"""The benchmark's output: ratios, verdicts, tables, JSON, metrics, and the search for the maximum."""
 
 import io
 import math
@@ -66,14 +66,16 @@ def _verdicts(results: Results) -> list[str]:
 
 
 def test_ratio_is_of_deliveries_per_core_second() -> None:
-    """A peer that uses more CPU for the same deliveries has a smaller ratio; without ours there is none."""
+    """A peer that uses more CPU for the same deliveries has a smaller ratio; without our figure there is
+    none.
+    """
     assert ratio(_NATS, _ROW) == pytest.approx(0.4)
     assert ratio(_ROW, _ROW) == 1.0
     assert ratio(_NATS, None) is None
 
 
 def test_figures_are_judged() -> None:
-    """Each figure that is reached is ok, and the one that is not is short."""
+    """A figure that reaches its target is ok, and another is short."""
     assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 34
 
 
@@ -136,13 +138,13 @@ def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, objec
 
 
 def test_what_was_not_run_is_not_judged() -> None:
-    """Without results every figure is listed, as not measured."""
+    """Figures without results are listed as not measured."""
     assert set(_verdicts(Results())) == {"-"}
     assert {figure.measured for figure in figures(Results())} == {"not measured"}
 
 
 def test_row_has_a_cell_for_each_column() -> None:
-    """A row shows what was measured, and a dash for what cannot be."""
+    """A row shows the measured values, and a dash for those that cannot be measured."""
     shown = dict(zip(COLUMNS, cells(_PLAIN, _MOST), strict=True))
     assert shown["who"] == PLAIN
     assert shown["deliveries/s"] == "1,000,000"
@@ -152,7 +154,7 @@ def test_row_has_a_cell_for_each_column() -> None:
 
 
 def test_sustained_means_delivered_in_time() -> None:
-    """A row that lost over 1 %, took a second, or fell behind is not sustained; bare sending never is."""
+    """A row that lost over 1 %, took a second, or fell behind is not sustained; plain sending never is."""
     assert _ROW.sustained
     assert not replace(_ROW, fraction=0.98).sustained
     assert not replace(_ROW, p99=1_000.0).sustained
@@ -161,7 +163,7 @@ def test_sustained_means_delivered_in_time() -> None:
 
 
 def test_tables_show_rows_notes_and_figures() -> None:
-    """What is printed names every target, what casts doubt on it, and the verdicts."""
+    """The output names every target, reservations about it, and the verdicts."""
     console = Console(file=io.StringIO(), width=80)
     show(console, Plan(), _RESULTS, quick=True)
     assert isinstance(console.file, io.StringIO)
@@ -183,7 +185,7 @@ def test_tables_show_rows_notes_and_figures() -> None:
 
 
 def test_json_has_null_for_what_is_unknown() -> None:
-    """What machines read is JSON, with null where the table has a dash, and the ratios worked out."""
+    """JSON has null where the table has a dash, and includes the ratios."""
     shown = orjson.loads(orjson.dumps(as_json(Plan(), _RESULTS, quick=False)))
     assert shown["most"][1]["p99"] is None
     assert shown["same"][1]["ratio"] == pytest.approx(0.4)
@@ -199,20 +201,20 @@ def test_json_has_null_for_what_is_unknown() -> None:
     ("clients", "sampled"), [(1, 1), (10, 10), (50, 2), (200, 4), (1_000, 20), (10_000, 50)]
 )
 def test_sample_is_one_in_fifty(clients: int, sampled: int) -> None:
-    """One client in fifty is sampled, at least two, at most fifty, and all where they are few."""
+    """One client in fifty is sampled, at least two, at most fifty, and all of a few."""
     assert Load(clients, 1_000, 10).sampled == sampled
 
 
 @pytest.mark.parametrize("limit", [1, 3, 49, 50, 85, 170, 1_000, 3_999])
 def test_search_finds_the_most(limit: int) -> None:
-    """The search ends within a quarter of what is sustained, and never above it."""
+    """The search ends within a quarter below the sustainable maximum, and never above it."""
     found = most_sustained(lambda number: (number <= limit, number), 50, attempts=20)
     assert found is not None
     assert found[0] == found[1] <= limit <= found[0] * 1.25 + 1
 
 
 def test_search_stops() -> None:
-    """The search gives up on what sustains nothing, stays under its cap, and keeps to its tries."""
+    """The search stops if nothing is sustained, at its cap, and after its number of tries."""
     tried: list[int] = []
 
     def attempt(number: int) -> tuple[bool, None]:
@@ -226,7 +228,7 @@ def test_search_stops() -> None:
 
 
 def test_metric_is_summed_over_its_labels() -> None:
-    """A metric is the sum of its lines, without those of other names."""
+    """A metric is the sum of its own samples."""
     text = '# TYPE a_total counter\na_total{kind="log"} 5.0\na_total{kind="state"} 2.0\na_total_created 9\n'
     assert sum_of(text, "a_total") == 7
     assert sum_of("b 3.5\n", "b") == 3.5

@@ -1,4 +1,4 @@
-"""Tests of the check that a client got every event once, in order."""
+"""The check that a client received every event once and in order."""
 
 import orjson
 import pytest
@@ -33,7 +33,7 @@ def _taken(after: int, frames: list[list[int]], *, fully: bool) -> Sequence:
     st.integers(min_value=0, max_value=10**6), st.lists(st.integers(min_value=1, max_value=20), max_size=20)
 )
 def test_whole_run_is_whole(fully: bool, after: int, sizes: list[int]) -> None:
-    """Events that come once and in order are neither lost nor repeated, however they are batched."""
+    """Events that arrive once and in order are neither lost nor repeated, however they are batched."""
     frames = []
     next_one = after + 1
     for size in sizes:
@@ -59,19 +59,19 @@ def test_whole_run_is_whole(fully: bool, after: int, sizes: list[int]) -> None:
 def test_what_is_missing_or_comes_again_is_counted(
     fully: bool, frames: list[list[int]], lost: int, repeated: int
 ) -> None:
-    """A hole counts as lost, and an event that came before as repeated, within a frame and between two."""
+    """A missing number counts as lost and an earlier one as repeated, within a frame and between two."""
     check = _taken(0, frames, fully=fully)
     assert (check.lost, check.repeated) == (lost, repeated)
 
 
 def test_only_reading_each_number_finds_an_exchange() -> None:
-    """Two events that changed places within a frame are found by the full check."""
+    """The complete check detects two swapped events within a frame."""
     assert _taken(0, [[1, 3, 2, 4]], fully=True).repeated == 1
     assert _taken(0, [[1, 3, 2, 4]], fully=False).repeated == 0
 
 
 def test_time_of_the_last_event_is_returned() -> None:
-    """A batch tells when its last event was sent; other messages tell nothing, and gaps are counted."""
+    """A batch yields the send time of its last event; other messages yield none, and gaps are counted."""
     check = Sequence(0)
     assert check.take(_frame(1, 2, 3)) == 30
     assert check.take(b'{"type":"heartbeat","cursor":"a-3"}') == 0
@@ -80,5 +80,5 @@ def test_time_of_the_last_event_is_returned() -> None:
 
 
 def test_machine_has_room_for_clients() -> None:
-    """A process may have some descriptors, whatever the limit."""
+    """The number of clients is derived from the descriptor limit, whatever that is."""
     assert descriptors() >= 1

@@ -1,4 +1,4 @@
-"""Tests of the strangers: the mix, and that what they send is what they are called for."""
+"""The attackers: their mix, and that each does what its name says."""
 
 from collections import Counter
 
@@ -18,7 +18,7 @@ NOW = 1_750_000_000.0
 
 
 def test_all_sorts_come_evenly() -> None:
-    """Whatever is taken from the list in turn has as many of one sort as of another."""
+    """Any consecutive part of the list has the same number of every kind."""
     some = kinds(SECRET, NOW)
     assert Counter(kind.sort for kind in some) == dict.fromkeys(
         ("token", "half", "slow", "flood"), len(some) // 4
@@ -28,7 +28,7 @@ def test_all_sorts_come_evenly() -> None:
 
 
 def test_bad_tokens_are_bad_and_the_honest_one_is_good() -> None:
-    """Each for its own reason."""
+    """Each bad token is rejected for its own reason, and the honest one is accepted."""
     verifier = Verifier("HS256", FixedKeys(read_keys("HS256", SECRET, "test")), wall=lambda: NOW)
     assert verifier.verify(honest_token(SECRET, NOW)).subjects == (">",)
     for kind in kinds(SECRET, NOW):
@@ -45,7 +45,7 @@ def test_bad_tokens_are_bad_and_the_honest_one_is_good() -> None:
 
 
 def test_a_siege_is_judged_by_what_honest_clients_notice() -> None:
-    """Three times what they had before, or 25 ms; growth is the most that was seen."""
+    """The limit is three times the latency before the attack, or 25 ms; growth is the maximum observed."""
     siege = Siege(
         64, 2_000, 4_000, 2.0, {"token: let in": 2, "half: cut": 5}, 0, 0, 5.0, 9.0, 0.2, 0.6, 50, 90, 70, 0.1
     )
@@ -54,7 +54,7 @@ def test_a_siege_is_judged_by_what_honest_clients_notice() -> None:
 
 
 def test_tokens_are_measured() -> None:
-    """A known one costs less than a new one."""
+    """Verifying a cached token costs less than a new one."""
     row = cost("EdDSA", 20)
     assert row.known < row.fresh
     assert row.forged > 0

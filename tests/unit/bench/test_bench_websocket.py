@@ -1,4 +1,4 @@
-"""Tests of the load generator's WebSocket: counting and reading frames, however they are cut."""
+"""The load generator's WebSocket: counting and reading frames, however they are cut."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_counter_counts_what_websockets_wrote(payloads: list[bytes], places: lis
 
 @given(_PAYLOADS, st.lists(st.integers(min_value=0)))
 def test_reader_returns_what_websockets_wrote(payloads: list[bytes], places: list[int]) -> None:
-    """Messages come out whole and in order, wherever the input is cut."""
+    """Messages are returned complete and in order, wherever the input is cut."""
     data = b"".join(_written(Opcode.BINARY, payload) for payload in payloads)
     reader = MessageReader()
     messages = [message for piece in _cut(data, places) for message in reader.feed(piece)]
@@ -68,7 +68,7 @@ def test_control_frames_come_out(kind: type[FrameCounter] | type[MessageReader],
 
 @given(_PAYLOADS, st.lists(st.integers(min_value=0)))
 def test_reader_inflates_what_websockets_compressed(payloads: list[bytes], places: list[int]) -> None:
-    """Compressed and plain frames come out as they were written, and the compressed ones are counted."""
+    """Compressed and plain frames are returned as they were written, and the compressed ones are counted."""
     squeeze = PerMessageDeflate(True, True, 15, 15)
     frames = [Frame(Opcode.TEXT, payload) for payload in payloads]
     data = b"".join(
@@ -82,7 +82,7 @@ def test_reader_inflates_what_websockets_compressed(payloads: list[bytes], place
 
 
 def test_upgrade_offers_deflate_without_context() -> None:
-    """A real server that keeps no context agrees to what is offered."""
+    """A real server without context takeover accepts the offer."""
     factory = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
     server = ServerProtocol(extensions=[factory])
     server.receive_data(upgrade_request("127.0.0.1", 80, "/ws", DEFLATE))
@@ -93,7 +93,9 @@ def test_upgrade_offers_deflate_without_context() -> None:
 
 
 def test_reader_joins_fragments() -> None:
-    """A message in three fragments with a ping in between comes out as one of its first opcode."""
+    """A message in three fragments with a ping in between is returned as one message with its first
+    opcode.
+    """
     data = _written(Opcode.TEXT, b"a", fin=False) + _written(Opcode.CONT, b"b", fin=False)
     data += _written(Opcode.PING, b"") + _written(Opcode.CONT, b"c") + _written(Opcode.TEXT, b"d")
     assert MessageReader().feed(memoryview(data)) == [(PING, b""), (TEXT, b"abc"), (TEXT, b"d")]
@@ -101,7 +103,7 @@ def test_reader_joins_fragments() -> None:
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
 def test_server_reads_what_a_client_writes(size: int) -> None:
-    """A real server accepts the upgrade request and reads the frame behind it."""
+    """A real server accepts the upgrade request and reads the frame after it."""
     server = ServerProtocol(max_size=None)
     server.receive_data(upgrade_request("127.0.0.1", 80, "/ws?subjects=log.%3E"))
     [request] = server.events_received()
@@ -116,6 +118,6 @@ def test_server_reads_what_a_client_writes(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
 def test_header_is_that_of_websockets(size: int) -> None:
-    """An unmasked header is what websockets writes for the same size."""
+    """An unmasked header equals the one of websockets for the same size."""
     payload = b"x" * size
     assert header(TEXT, size, masked=False) + payload == _written(Opcode.TEXT, payload)

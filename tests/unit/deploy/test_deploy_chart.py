@@ -1,4 +1,4 @@
-"""The chart, rendered by the real helm, and held against Kubernetes' schemas and what we want of it."""
+"""The chart, rendered by the real helm, against Kubernetes' schemas and our own requirements."""
 
 import subprocess
 from pathlib import Path
@@ -18,14 +18,14 @@ FULL = ("--values", str(CHART / "ci" / "full-values.yaml"))
 OPEN = ("--set", "auth.mode=none", "--set", "networkPolicy.enabled=false", "--set", "preStopSeconds=0")
 VALUES = {"least": KEY, "full": FULL, "open": OPEN}
 VERSIONS = ("1.27", "1.37")
-"""Of Kubernetes: the oldest that the chart names, and the newest that there is a schema for."""
+"""Kubernetes versions: the oldest that the chart supports, and the newest with a schema."""
 
 OPERATORS = {"ServiceMonitor", "PrometheusRule"}
-"""Of the Prometheus operator; there is no schema for them here."""
+"""Kinds of the Prometheus operator, for which there is no schema here."""
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run it."""
+    """Run helm."""
     program = find_helm()
     if program is None:
         missing("needs helm; 'python -m tests.support.helm_binary' brings it")
@@ -33,7 +33,7 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def rendered(*values: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """The documents, by kind and name."""
+    """Return the rendered documents by kind and name."""
     done = helm("template", "ticks", str(CHART), "--namespace", "desk", *values)
     assert done.returncode == 0, done.stderr
     documents = [document for document in yaml.safe_load_all(done.stdout) if document]
@@ -43,7 +43,7 @@ def rendered(*values: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def pod(documents: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
-    """What the deployment makes."""
+    """Return the pod template of the deployment."""
     (deployment,) = (document for (kind, _), document in documents.items() if kind == "Deployment")
     spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
     return spec
@@ -51,14 +51,14 @@ def pod(documents: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_helm_lints_it(values: str) -> None:
-    """Strictly: a warning is a fault."""
+    """helm lint reports nothing in strict mode."""
     done = helm("lint", "--strict", str(CHART), *VALUES[values])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("values", VALUES)
 def test_kubernetes_knows_every_field(values: str) -> None:
-    """In the oldest and in the newest version."""
+    """Every field is valid in the oldest and the newest version."""
     for (kind, _), document in rendered(*VALUES[values]).items():
         if kind in OPERATORS:
             continue
@@ -67,7 +67,7 @@ def test_kubernetes_knows_every_field(values: str) -> None:
 
 
 def test_what_there_is() -> None:
-    """Little without being asked, all of it when everything is on."""
+    """The default values render few documents, and the full values all of them."""
     least = {kind for kind, _ in rendered(*KEY)}
     assert least == {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
     assert {kind for kind, _ in rendered(*FULL)} - least == {
@@ -79,7 +79,7 @@ def test_what_there_is() -> None:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_the_command_line_takes_its_arguments(values: str) -> None:
-    """Every option is one of ``tickertape serve``."""
+    """Every option on the rendered command line is one of ``tickertape serve``."""
     (relay,) = pod(rendered(*VALUES[values]))["containers"]
     assert relay["args"][0] == "serve"
     assert unknown(relay["args"]) == []
@@ -87,7 +87,7 @@ def test_the_command_line_takes_its_arguments(values: str) -> None:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_pods_are_restricted(values: str) -> None:
-    """As the standard `restricted` wants it, and with a root that is read-only."""
+    """Pods satisfy the standard `restricted`, and their root is read-only."""
     spec = pod(rendered(*VALUES[values]))
     (relay,) = spec["containers"]
     assert spec["automountServiceAccountToken"] is False
@@ -102,7 +102,7 @@ def test_pods_are_restricted(values: str) -> None:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_there_is_time_to_leave(values: str) -> None:
-    """Kubernetes kills after what happens before the stop, what clients have, and some more."""
+    """The grace period covers the pre-stop delay, the drain, and a margin."""
     spec = pod(rendered(*VALUES[values]))
     (relay,) = spec["containers"]
     (drain,) = (int(part.partition("=")[2]) for part in relay["args"] if part.startswith("--drain="))
@@ -112,7 +112,7 @@ def test_there_is_time_to_leave(values: str) -> None:
 
 
 def test_probes_ask_the_ops_port() -> None:
-    """Life never depends on NATS; readiness does."""
+    """Liveness never depends on NATS; readiness does."""
     (relay,) = pod(rendered(*KEY))["containers"]
     asked = {kind: relay[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     assert {kind: get["path"] for kind, get in asked.items()} == {
@@ -125,7 +125,7 @@ def test_probes_ask_the_ops_port() -> None:
 
 
 def test_it_scales_by_connections() -> None:
-    """Then the autoscaler alone says how many there are."""
+    """With autoscaling only the autoscaler sets the number of replicas."""
     documents = rendered(*FULL)
     assert "replicas" not in documents["Deployment", "ticks-tickertape"]["spec"]
     scaler = documents["HorizontalPodAutoscaler", "ticks-tickertape"]["spec"]
@@ -137,7 +137,7 @@ def test_it_scales_by_connections() -> None:
 
 
 def test_secrets_are_mounted_and_never_written_out() -> None:
-    """The chart makes no Secret; it names those that are there."""
+    """The chart creates no Secret; it mounts existing ones."""
     spec = pod(rendered(*KEY, "--set", "nats.existingSecret=relay-nats"))
     names = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
     assert names == {"jwt", "relay-nats"}
@@ -150,7 +150,7 @@ def test_secrets_are_mounted_and_never_written_out() -> None:
 
 
 def test_selectors_select_the_pods() -> None:
-    """Of the services, the policy and the budget; and the monitor finds only the service of the metrics."""
+    """Services, policy and budget select the pods; the monitor selects only the metrics service."""
     documents = rendered(*FULL)
     labels = documents["Deployment", "ticks-tickertape"]["spec"]["template"]["metadata"]["labels"]
     selectors = [
@@ -187,14 +187,14 @@ def test_selectors_select_the_pods() -> None:
     ],
 )
 def test_what_cannot_work_is_refused(values: tuple[str, ...], said: str) -> None:
-    """Before anything is installed, with the reason."""
+    """Invalid values are rejected before installation, with the reason."""
     done = helm("template", "ticks", str(CHART), *values)
     assert done.returncode != 0
     assert said in done.stderr
 
 
 def test_every_value_is_read() -> None:
-    """Used by a template, too: a value that nobody reads would be believed."""
+    """A template uses every value; an unused value would be misleading."""
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     templates = "".join(
         path.read_text(encoding="utf-8") for path in sorted(Path(CHART, "templates").iterdir())

@@ -1,4 +1,4 @@
-"""The image: its Dockerfile, and what is in it, without a container engine."""
+"""The image's Dockerfile and contents, checked without a container engine."""
 
 import json
 import re
@@ -15,7 +15,7 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 
 
 def context(folder: Path) -> None:
-    """Copy what is given to the build: what ``.dockerignore`` lets in, without what it takes out again."""
+    """Copy the build context: the files that ``.dockerignore`` admits."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*", "nothing goes in that is not named"
@@ -35,13 +35,13 @@ def context(folder: Path) -> None:
 
 
 def tracked(*folders: str) -> set[str]:
-    """Files of these folders."""
+    """Return the tracked files of these folders."""
     done = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
 def test_hadolint_finds_no_fault() -> None:
-    """Not even a matter of style."""
+    """hadolint reports nothing, not even style."""
     done = subprocess.run(
         [program("hadolint"), str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False
     )
@@ -49,7 +49,7 @@ def test_hadolint_finds_no_fault() -> None:
 
 
 def test_what_runs_is_started_without_a_shell_by_a_number() -> None:
-    """In exec form, so that signals arrive; the user needs no entry in a file."""
+    """Commands use the exec form, so that signals arrive; the user is numeric."""
     final = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
     assert "\nUSER 10001:10001\n" in final
     assert "\nRUN" not in final
@@ -63,7 +63,7 @@ def test_what_runs_is_started_without_a_shell_by_a_number() -> None:
 
 
 def test_variables_mean_something_and_only_to_one_command() -> None:
-    """TICKERTAPE_HOST is an address to the relay and a name to the shipper: it is not set for all."""
+    """No variable is set that means different things to two commands, such as TICKERTAPE_HOST."""
     found = set(re.findall(r"\bTICKERTAPE_[A-Z_]+=", DOCKERFILE))
     assert found == {"TICKERTAPE_DATA_DIR=", "TICKERTAPE_STATE_DIR="}
     assert unknown_variables("serve", "TICKERTAPE_DATA_DIR=") == []
@@ -71,7 +71,7 @@ def test_variables_mean_something_and_only_to_one_command() -> None:
 
 
 def test_the_package_that_is_built_is_whole(tmp_path: Path) -> None:
-    """From the context alone comes the page, the compiled client, the schema and a command that runs."""
+    """The build context alone yields the dashboard, the compiled client, the schema and a working command."""
     context(tmp_path / "context")
     assert not list((tmp_path / "context").rglob("node_modules"))
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]

@@ -1,4 +1,4 @@
-"""The page for operators: what it names is there, and it is short."""
+"""The deployment page names existing things, and is short."""
 
 import re
 from pathlib import Path
@@ -15,11 +15,11 @@ ALERTS = {
     *("TickertapeShipperLag", "TickertapeDescriptors"),
 }
 ELSEWHERE = {"prometheus", "grafana"}
-"""Folders that another part brings."""
+"""Folders that are covered elsewhere."""
 
 
 def test_every_alert_has_its_place() -> None:
-    """An alert's link leads to a heading of its name."""
+    """Each alert's link leads to a heading with its name."""
     assert set(re.findall(r"^### (Tickertape\w+)$", PAGE, re.MULTILINE)) == ALERTS
     rules = DEPLOY / "prometheus" / "rules" / "alerts.yml"
     if rules.exists():
@@ -28,13 +28,13 @@ def test_every_alert_has_its_place() -> None:
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
 def test_links_lead_somewhere(link: str) -> None:
-    """Files and folders."""
+    """Each link leads to an existing file or folder."""
     if link not in ELSEWHERE:
         assert Path(DEPLOY, link.partition("#")[0]).exists()
 
 
 def test_options_exist() -> None:
-    """Each one that the page names is one of our commands', or of NATS' own."""
+    """Each option on the page is one of our commands' or of the NATS command line."""
     known = {"--replicas", "--inbox-prefix"}.union(
         *map(options, ("serve", "monitor", "ship", "check", "streams"))
     )
@@ -42,7 +42,7 @@ def test_options_exist() -> None:
 
 
 def test_figures_are_those_of_the_main_page() -> None:
-    """Nothing is measured twice."""
+    """The figures are those of the README."""
     figures = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Figures")[2]
     for figure in (
         "M deliveries per core-second",
@@ -55,5 +55,5 @@ def test_figures_are_those_of_the_main_page() -> None:
 
 
 def test_it_is_two_pages() -> None:
-    """Of print."""
+    """The page fits on two printed pages."""
     assert len(PAGE.split()) <= 1_700

@@ -1,4 +1,4 @@
-"""The systemd units, as systemd itself reads them."""
+"""The systemd units, checked by systemd itself."""
 
 import re
 import shutil
@@ -15,11 +15,11 @@ UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "syst
 NAMES = sorted(UNITS)
 PROGRAM = "/opt/tickertape/bin/tickertape"
 EXPOSURE = 2.0
-"""Most of systemd's own measure from 0 (nothing is exposed) to 10; a service without hardening has 9.2."""
+"""Maximum exposure on systemd's scale from 0 to 10; a service without hardening has 9.2."""
 
 
 def analyze(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What systemd says of the units, with a program that is there."""
+    """Run systemd-analyze on the units, with a program that exists."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         missing("needs systemd-analyze; 'apt-get install systemd' brings it")
@@ -29,7 +29,7 @@ def analyze(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def command(text: str) -> list[str]:
-    """What a unit starts, without the program."""
+    """Return the arguments of a unit's command."""
     found = re.search(r"^ExecStart=((?:.*\\\n)*.*)", text, re.MULTILINE)
     assert found is not None
     program, *line = found[1].replace("\\\n", " ").split()
@@ -38,26 +38,26 @@ def command(text: str) -> list[str]:
 
 
 def seconds(text: str) -> int:
-    """How long systemd waits for the end."""
+    """Return the stop timeout of a unit in seconds."""
     found = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
     assert found is not None
     return int(found[1])
 
 
 def test_there_is_a_unit_for_each_program() -> None:
-    """And no other file."""
+    """There is one unit per program, and no other file."""
     assert NAMES == ["tickertape-monitor.service", "tickertape-relay.service", "tickertape-shipper@.service"]
 
 
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
-    """Not even a warning."""
+    """systemd reports nothing, not even a warning."""
     done = analyze(tmp_path, "verify", "--man=no", *(f"./{name.replace('@.', '@app.')}" for name in NAMES))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_little_is_exposed(name: str, tmp_path: Path) -> None:
-    """By systemd's measure."""
+    """Exposure is low on systemd's scale."""
     done = analyze(tmp_path, "security", "--offline=true", "--no-pager", f"./{name.replace('@.', '@app.')}")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
@@ -66,7 +66,7 @@ def test_little_is_exposed(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_line_takes_it(name: str) -> None:
-    """Options, and variables that the comments name."""
+    """The options, and the variables in the comments, exist."""
     line = command(UNITS[name])
     assert unknown(line) == []
     assert unknown_variables(line[0], UNITS[name]) == []
@@ -74,7 +74,7 @@ def test_the_command_line_takes_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_secrets_are_credentials(name: str) -> None:
-    """Systemd hands the file to the service alone; no secret is on a command line or in the environment."""
+    """Secrets are systemd credentials, never on a command line or in the environment."""
     text = UNITS[name]
     assert "--nats-password-file=%d/nats_password" in command(text)
     assert re.search(r"^LoadCredential=nats_password:/etc/tickertape/secrets/\w+$", text, re.MULTILINE)
@@ -82,7 +82,7 @@ def test_secrets_are_credentials(name: str) -> None:
 
 
 def test_the_relay_has_time_to_leave() -> None:
-    """Longer than its clients have, which is the default or what the unit says."""
+    """The stop timeout is longer than the drain."""
     text = UNITS["tickertape-relay.service"]
     drain = [part for part in command(text) if part.startswith("--drain=")]
     given = float(drain[0].partition("=")[2]) if drain else RelaySettings.model_fields["drain"].default
@@ -91,5 +91,5 @@ def test_the_relay_has_time_to_leave() -> None:
 
 @pytest.mark.parametrize("program", ["relay", "monitor"])
 def test_reload_is_a_signal(program: str) -> None:
-    """For those who hear it."""
+    """Programs that handle SIGHUP are reloaded with it."""
     assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in UNITS[f"tickertape-{program}.service"]

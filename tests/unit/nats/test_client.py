@@ -1,4 +1,4 @@
-"""The client against servers that break the protocol: each time the connection is lost, and made again."""
+"""The client against servers that violate the protocol: it reconnects each time."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,9 @@ INFO = b'INFO {"server_id":"x","version":"2.15.1","proto":1,"headers":true,"max_
 
 @contextlib.asynccontextmanager
 async def server(*said: bytes, greeting: bytes = INFO) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that says something bad on each connection but the last; its address, and what it heard."""
+    """Run a server that misbehaves on each connection but the last; yield its address and what it
+    received.
+    """
     rest = list(said)
     heard: list[bytes] = []
 
@@ -61,7 +63,7 @@ async def until_reconnected(client: Client) -> None:
     ],
 )
 def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
-    """It is noticed by itself, told once, and another connection is made."""
+    """Unparsable data is reported once, and the client reconnects."""
 
     async def main() -> None:
         downs: list[connection.ConnectFailure] = []
@@ -83,7 +85,7 @@ def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
     "greeting", [b"INFO ".ljust(100_000, b"x") + b"\r\n", b"INFO []\r\n", b"INFO 7\r\n", b"\xff\r\n"]
 )
 def test_a_greeting_that_cannot_be_read_is_tried_again(greeting: bytes) -> None:
-    """At the first connection, and when it is made again."""
+    """An unparsable greeting is retried, on the first connection and on reconnection."""
 
     async def main() -> None:
         async with server(b"bad", b"bad", greeting=greeting) as (url, _):
@@ -95,7 +97,9 @@ def test_a_greeting_that_cannot_be_read_is_tried_again(greeting: bytes) -> None:
 
 
 def test_messages_before_the_fault_are_delivered() -> None:
-    """Whatever bytes their subjects and header blocks have; the read loop's fault comes after them."""
+    """Messages before the violation are delivered, whatever bytes their subjects and header blocks
+    contain.
+    """
     said = b"MSG a.\xff 1 \xfe.\x0b 2\r\nhi\r\nHMSG a 1 4 6\r\n\xff\xff\r\nho\r\n"
     said += b"-ERR 'Permissions Violation \xff'\r\nPING\r\nbad\r\n"
 
@@ -128,7 +132,7 @@ def test_messages_before_the_fault_are_delivered() -> None:
 def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anyone may publish to an inbox; that is no reason to end a program."""
+    """A JetStream response that cannot be parsed is requested again, since anyone may publish to an inbox."""
 
     async def asked(*_: object) -> object:
         return type("Reply", (), {"data": answer})()
@@ -140,7 +144,7 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
 
 
 def test_reading_is_paused_and_resumed() -> None:
-    """On the socket itself; a client that is closed has none, and nothing fails."""
+    """Reading is paused on the socket itself; on a closed client this is a no-op."""
 
     async def main() -> None:
         async with server() as (url, _):
@@ -159,7 +163,7 @@ def test_reading_is_paused_and_resumed() -> None:
 
 
 def test_another_s_client_has_no_faults() -> None:
-    """The SDK takes a client of nats-py's own."""
+    """A nats-py client that the caller passes to the SDK records no faults."""
     assert protocol_errors(Client()) == 0
 
 
@@ -168,17 +172,19 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
-    """Also when a flush meets it before the read loop does: it reconnects, and takes what comes then."""
+    """A flush that meets a closed socket before the read loop does leads to a reconnection without losing
+    messages.
+    """
 
     async def work() -> None:
         async with server() as (url, heard):
             client = await connection.connect(url, name="test")
             reading = client._reading_task
             assert reading is not None
-            reading.cancel()  # so that nothing else sees the end
+            reading.cancel()  # so that nothing else notices the end of the stream
             await asyncio.wait([reading])
             client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
-            await asyncio.sleep(0.05)  # until the system's handle is closed
+            await asyncio.sleep(0.05)  # until the operating system's handle is closed
             await client.publish("a", b"hello")
             await until_reconnected(client)
             await client.publish("a", b"again")

@@ -1,4 +1,4 @@
-"""What is said of NATS when it is not reached."""
+"""Errors that are reported when NATS cannot be reached."""
 
 import ssl
 
@@ -33,7 +33,7 @@ GIVEN = Access(token="t")
     ],
 )
 def test_the_words_of_a_server_become_a_type(words: str, kind: type[Exception], text: str) -> None:
-    """The one place that reads them."""
+    """Only this function parses the server's error texts."""
     error = parse_server_error(words)
     assert type(error) is kind
     assert str(error) == text
@@ -51,7 +51,7 @@ def test_the_words_of_a_server_become_a_type(words: str, kind: type[Exception], 
     ],
 )
 def test_a_permission_that_is_missing_names_its_subject(words: str, action: str, subject: str) -> None:
-    """As the server has it, upper case included."""
+    """A missing permission names its subject exactly as the server does."""
     error = parse_server_error(words)
     assert isinstance(error, PermissionsViolation)
     assert (error.action, error.subject) == (action, subject)
@@ -102,7 +102,9 @@ def test_a_permission_that_is_missing_names_its_subject(words: str, action: str,
 def test_a_failure_has_a_kind_a_reason_and_a_hint(
     error: Exception, access: Access, kind: ConnectFailureKind, message: str, hint: str
 ) -> None:
-    """The error of a single attempt says both; a program that retries says the hint where waiting is vain."""
+    """A single attempt reports reason and hint; a retrying program reports the hint only if waiting does not
+    help.
+    """
     failure = classify_failure(error, "nats://h:4222", access)
     assert failure.kind is kind
     assert failure.message == f"NATS at nats://h:4222 {message}"
@@ -114,19 +116,19 @@ def test_a_failure_has_a_kind_a_reason_and_a_hint(
 
 
 def test_a_user_in_the_address_is_given_and_not_shown() -> None:
-    """The failure has no password in any of its texts."""
+    """A user in the URL counts as credentials, and no text of the failure shows the password."""
     failure = classify_failure(CredentialsRejected("Authorization Violation"), "nats://u:secret@h", Access())
     assert failure.message == "NATS at nats://***@h rejected the credentials: Authorization Violation"
     assert "secret" not in repr(failure)
 
 
 def test_waiting_helps_with_one_kind() -> None:
-    """Credentials and certificates do not change by themselves."""
+    """Waiting helps only if NATS is unreachable: credentials and certificates do not change by themselves."""
     assert [kind for kind in ConnectFailureKind if kind.is_transient] == [ConnectFailureKind.UNREACHABLE]
 
 
 def test_a_connect_error_is_an_oserror_without_a_number() -> None:
-    """Its message is not taken for one."""
+    """A connect error is an OSError whose message is not mistaken for an errno."""
     error = ConnectError(unreachable("nats://h", "timed out"))
     assert isinstance(error, OSError)
     assert (error.errno, error.strerror) == (None, None)

@@ -11,7 +11,7 @@ from tickertape.nats.direct_get import parse_time_ns
 
 @given(st.integers(0, 2**63 - 1))
 def test_a_servers_time_is_read_to_the_nanosecond(stored_ns: int) -> None:
-    """Go leaves zeros at the end out."""
+    """Times are parsed to the nanosecond; Go omits trailing zeros."""
     seconds, rest = divmod(stored_ns, 1_000_000_000)
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest:09}".rstrip(
         "0"
@@ -31,10 +31,10 @@ def test_a_servers_time_is_read_to_the_nanosecond(stored_ns: int) -> None:
     ],
 )
 def test_what_is_no_time_is_none(text: str) -> None:
-    """Nothing is guessed."""
+    """An invalid time is None."""
     assert parse_time_ns(text) is None
 
 
 def test_an_offset_counts() -> None:
-    """A server writes UTC; another zone would be read all the same."""
+    """An offset is respected, although servers write UTC."""
     assert parse_time_ns("1970-01-01T02:00:00.000000001+02:00") == 1

@@ -1,4 +1,4 @@
-"""Header blocks of NATS messages, well-formed and not."""
+"""Header blocks of NATS messages, well-formed and malformed."""
 
 import pytest
 from hypothesis import given
@@ -25,12 +25,12 @@ SOURCE = "EVENTS 2 gateway.status.>\x0csystem.health.> gateway.status.ctp.a XjBv
             b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 7\r\n\r\n",
             {"Status": "100", "Description": "Idle Heartbeat", "Nats-Last-Consumer": "7"},
         ),
-        # A producer's own header is no status.
+        # A producer's own header is not a status.
         (b"NATS/1.0\r\nStatus: 503\r\nDescription: x\r\nA: b\r\n\r\n", {"A": "b"}),
     ],
 )
 def test_a_well_formed_block(block: bytes, headers: dict[str, str]) -> None:
-    """Names and values, the status of a server's own message, and what the server itself writes."""
+    """Names and values, the status of a server message, and headers that the server adds are parsed."""
     found = Headers(block)
     assert (dict(found), found.well_formed, found.raw) == (headers, True, block)
 
@@ -59,27 +59,27 @@ def test_a_well_formed_block(block: bytes, headers: dict[str, str]) -> None:
     ],
 )
 def test_a_block_that_breaks_the_format(block: bytes, headers: dict[str, str]) -> None:
-    """It says so, and what can be read is read."""
+    """A malformed block is marked as such, and its readable part is parsed."""
     found = Headers(block)
     assert (dict(found), found.well_formed, found.raw) == (headers, False, block)
 
 
 @given(st.binary())
 def test_any_block_can_be_read(block: bytes) -> None:
-    """Nothing is raised, and all text can be written as UTF-8."""
+    """Any bytes can be parsed without an exception, and all text can be encoded as UTF-8."""
     for name, value in Headers(block).items():
         assert (name + value).encode()
 
 
 @pytest.mark.parametrize("before", [b"NATS/1.0\r\n", b"NATS/1", b"\xff\x00", b"", b"NATS/1.0\r\nA:"])
 def test_what_a_server_adds_is_found_behind_anything(before: bytes) -> None:
-    """Its servers cut two bytes of a block and write behind them, wherever that is in a line."""
+    """Headers added by a server are found, although it cuts two bytes and appends in the middle of a line."""
     block = before + b"Nats-Stream-Source: EVENTS 2 x\r\n\r\n"
     assert server_header(block, "Nats-Stream-Source") == "EVENTS 2 x"
 
 
 def test_what_a_producer_wrote_itself_is_not_what_the_server_added() -> None:
-    """The last one counts; where there is none, nothing is found."""
+    """The last occurrence counts, so that a producer cannot forge a header that the server adds."""
     assert server_header(b"NATS/1.0\r\nNats-Sequence: 1\r\nNats-Sequence: 2\r\n\r\n", "Nats-Sequence") == "2"
     assert server_header(b"NATS/1.0\r\nX: 1\r\n\r\n", "Nats-Sequence") == ""
     assert server_header(None, "Nats-Sequence") == ""

@@ -23,12 +23,12 @@ class Stage:
         self.answered.append(subject)
 
     async def message(self, seq: int, own: int, headers: dict[str, str] | None = None) -> None:
-        """One of the stream's messages: its sequence there, and the consumer's own count."""
+        """Return a message of the stream, with its stream sequence and the consumer's sequence."""
         reply = f"$JS.ACK.EVENTS.abc.1.{seq}.{own}.1700000000500000000.7"
         await self._feed(reply, headers)
 
     async def control(self, headers: dict[str, str], reply: str = "") -> None:
-        """One of the server's own messages."""
+        """Return a control message of the server."""
         await self._feed(reply, headers)
 
     async def _feed(self, reply: str, headers: dict[str, str] | None) -> None:
@@ -37,7 +37,7 @@ class Stage:
 
 
 def test_messages_come_with_their_place_and_time() -> None:
-    """Sequence, time and what is pending are read from the reply subject."""
+    """Sequence, time and pending count are parsed from the reply subject."""
 
     async def check() -> None:
         stage = Stage()
@@ -48,7 +48,7 @@ def test_messages_come_with_their_place_and_time() -> None:
 
 
 def test_a_domain_in_the_reply_moves_its_tokens() -> None:
-    """The longer form of the reply subject is read as well."""
+    """The longer form of the reply subject, with a domain, is parsed as well."""
 
     async def check() -> None:
         stage = Stage()
@@ -59,7 +59,7 @@ def test_a_domain_in_the_reply_moves_its_tokens() -> None:
 
 
 def test_a_missing_message_ends_the_consumer_once() -> None:
-    """What comes after a hole is not handed out: the order is lost, and said so one time."""
+    """Messages after a missing one are not delivered, and the loss is reported once."""
 
     async def check() -> None:
         stage = Stage()
@@ -75,7 +75,7 @@ def test_a_missing_message_ends_the_consumer_once() -> None:
 
 @pytest.mark.parametrize(("last", "lost"), [("1", 0), ("2", 1)])
 def test_a_heartbeat_tells_of_messages_that_never_came(last: str, lost: int) -> None:
-    """The server's count is compared with ours."""
+    """The server's count in a heartbeat reveals messages that never arrived."""
 
     async def check() -> None:
         stage = Stage()
@@ -87,7 +87,7 @@ def test_a_heartbeat_tells_of_messages_that_never_came(last: str, lost: int) -> 
 
 
 def test_flow_control_is_answered_and_a_forged_one_is_data() -> None:
-    """Only what does not come from the stream steers the consumer."""
+    """Only messages that do not come from the stream control the consumer."""
 
     async def check() -> None:
         stage = Stage()
@@ -102,7 +102,7 @@ def test_flow_control_is_answered_and_a_forged_one_is_data() -> None:
 
 
 def test_the_server_can_end_it() -> None:
-    """A consumer that was deleted is lost, not silent."""
+    """A deleted consumer is reported as lost, not as idle."""
 
     async def check() -> None:
         stage = Stage()

@@ -1,4 +1,6 @@
-"""The parser of NATS' client protocol: whole, byte by byte, at every cut, and past its bounds."""
+"""The parser of the NATS client protocol: complete input, byte by byte, cut anywhere, and beyond its
+limits.
+"""
 
 import contextlib
 from itertools import pairwise
@@ -20,7 +22,7 @@ from tickertape.nats.protocol_parser import (
 )
 
 FORWARDED = bytes(byte for byte in range(256) if byte not in b" \t\r\n")
-"""Bytes that a nats-server 2.15 stores in a subject, and forwards in a reply subject; found by trying all."""
+"""Bytes that a nats-server 2.15 stores in a subject and forwards in a reply subject; found by trying all."""
 
 STREAM = (
     b'INFO {"max_payload":1048576} \r\n'
@@ -50,37 +52,37 @@ OPERATIONS: list[Operation] = [
 
 
 def parsed(*pieces: bytes) -> list[Operation]:
-    """What comes of pieces, one after the other."""
+    """Parse pieces one after the other; return all operations."""
     parser = ProtocolParser()
     return [operation for piece in pieces for operation in parser.receive_data(piece)]
 
 
 def test_it_reads_a_whole_stream() -> None:
-    """All operations come out, in order."""
+    """All operations are returned in order."""
     assert parsed(STREAM) == OPERATIONS
 
 
 def test_it_reads_byte_by_byte() -> None:
-    """A stream that arrives one byte at a time says the same."""
+    """Parsing byte by byte gives the same operations."""
     assert parsed(*(bytes([byte]) for byte in STREAM)) == OPERATIONS
 
 
 @pytest.mark.parametrize("cut", range(len(STREAM)))
 def test_it_reads_a_stream_that_is_cut_anywhere(cut: int) -> None:
-    """What is complete comes out first, the rest with the rest."""
+    """At any cut the complete operations are returned first, the others with the rest."""
     assert parsed(STREAM[:cut], STREAM[cut:]) == OPERATIONS
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_it_reads_a_stream_in_any_pieces(cuts: list[int]) -> None:
-    """However many pieces there are."""
+    """The number of pieces makes no difference."""
     places = [0, *sorted(cuts), len(STREAM)]
     pieces = [STREAM[start:end] for start, end in pairwise(places)]
     assert parsed(*pieces) == OPERATIONS
 
 
 def test_what_follows_is_kept() -> None:
-    """A half of the next operation waits for its other half, and is shown."""
+    """An incomplete operation is kept until its rest arrives, and is visible."""
     parser = ProtocolParser()
     assert list(parser.receive_data(b"PING\r\nMSG a 1 5\r\nhel")) == [Ping()]
     assert repr(parser) == "ProtocolParser(14 bytes buffered, 18 needed)"
@@ -104,7 +106,7 @@ def test_what_follows_is_kept() -> None:
 def test_any_message_comes_out_as_it_went_in(
     messages: list[tuple[int, bytes, bytes, bytes | None, bytes]], piece: int
 ) -> None:
-    """Subjects, reply subjects, header blocks and bodies of any bytes."""
+    """Subjects, reply subjects, header blocks and bodies of any bytes survive a round trip."""
     wire = b""
     for sid, subject, reply, headers, data in messages:
         block = headers or b""
@@ -150,7 +152,7 @@ def test_any_message_comes_out_as_it_went_in(
     ],
 )
 def test_what_is_not_the_protocol_is_an_error(line: bytes) -> None:
-    """What was complete before it comes out first."""
+    """Operations before a protocol violation are returned first."""
     operations = ProtocolParser().receive_data(b"PING\r\n" + line)
     assert next(operations) == Ping()
     with pytest.raises(ParserError):
@@ -161,7 +163,7 @@ def test_what_is_not_the_protocol_is_an_error(line: bytes) -> None:
     ("begin", "limit"), [(b"MSG a", protocol_parser.MAX_LINE), (b"INFO {", protocol_parser.MAX_INFO)]
 )
 def test_a_line_without_end_is_an_error(begin: bytes, limit: int) -> None:
-    """What is kept is bounded, and the bound itself is allowed."""
+    """Buffered input is limited, and the limit itself is accepted."""
     parser = ProtocolParser()
     assert list(parser.receive_data(begin.ljust(limit, b"x"))) == []
     with pytest.raises(ParserError, match=str(limit)):
@@ -170,13 +172,13 @@ def test_a_line_without_end_is_an_error(begin: bytes, limit: int) -> None:
 
 @given(st.lists(st.binary(), max_size=6))
 def test_any_bytes_are_operations_or_an_error(pieces: list[bytes]) -> None:
-    """Nothing else is ever raised."""
+    """Any bytes are operations or a protocol error; no other exception is raised."""
     with contextlib.suppress(ParserError):
         parsed(*pieces)
 
 
 def test_lines_that_say_nothing_more_are_taken() -> None:
-    """An error without a text, an INFO without one, a PING with a space."""
+    """An error without text, an INFO without content and a PING with a space are accepted."""
     assert parsed(b"-ERR\r\nINFO\r\nPING \r\nPONG \r\n+OK \r\n") == [
         ServerError(b""), Info(b""), Ping(), Pong()
     ]  # fmt: skip

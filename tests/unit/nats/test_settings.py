@@ -1,4 +1,4 @@
-"""The options of NATS, as every program has them."""
+"""The NATS options that every program has."""
 
 from dataclasses import fields
 
@@ -18,17 +18,17 @@ GIVEN = [
     {"token_file": "token"},
     {"inbox_prefix": "_INBOX_web"},
 ]
-"""Options that go together; each option is in one of them."""
+"""Options that belong together; each option is in one of these groups."""
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=" ".join)
 def test_an_option_reaches_the_connection(given: dict[str, str]) -> None:
-    """What is set is what a program connects with."""
+    """Each option is passed to the connection."""
     access = NatsSettings.model_validate({f"nats_{name}": value for name, value in given.items()}).access()
     assert {name: str(getattr(access, name)) for name in given} == given
 
 
 def test_every_option_is_tried() -> None:
-    """One that is added is given above, and is an option and an argument of the SDK."""
+    """A new option must be listed above, and be an option and an argument of the SDK."""
     options = {name.removeprefix("nats_") for name in NatsSettings.model_fields if name.startswith("nats_")}
     assert options - {"url"} == {field.name for field in fields(Access)} == {*set().union(*GIVEN)}

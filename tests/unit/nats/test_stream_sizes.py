@@ -1,4 +1,4 @@
-"""How sizes of streams are read and written."""
+"""Parsing and formatting of stream sizes."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from tickertape.nats.streams import stream_configs
     ],
 )
 def test_sizes_are_read(text: str, sizes: dict[str, int]) -> None:
-    """Binary and decimal units in any case; a bare number is bytes."""
+    """Binary and decimal units are accepted in any case; a bare number is bytes."""
     assert parse_sizes(text) == sizes
 
 
@@ -41,7 +41,7 @@ def test_sizes_are_read(text: str, sizes: dict[str, int]) -> None:
     ],
 )
 def test_other_sizes_are_refused(text: str, why: str) -> None:
-    """With what would be right."""
+    """Other sizes are rejected with an example of a valid one."""
     with pytest.raises(ValueError, match=why):
         parse_sizes(text)
 
@@ -58,12 +58,12 @@ def test_other_sizes_are_refused(text: str, why: str) -> None:
     ],
 )
 def test_sizes_are_written(size: int, text: str) -> None:
-    """Exactly, in the largest unit that does it."""
+    """Sizes are formatted exactly, in the largest possible unit."""
     assert format_size(size) == text
 
 
 def test_a_deployment_has_its_sizes() -> None:
-    """What is not named has the contract's; the prefix changes nothing of it."""
+    """Streams that are not named keep the contract's size, with any prefix."""
     found = {one["name"]: one["max_bytes"] for one in stream_configs(Names("p", {"EVENTS": 5 * MIB}))}
     assert found == {
         f"{name}_p": 5 * MIB if name == "EVENTS" else size for name, size in DEFAULT_SIZES.items()

@@ -1,4 +1,4 @@
-"""What the streams must be, and what counts as a difference."""
+"""The required stream configuration, and which deviations count."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ def _by_name(prefix: str = "", version: tuple[int, int] = (2, 12)) -> dict[str, 
 
 
 def test_names_without_a_prefix() -> None:
-    """Subjects and streams have the names of the contract."""
+    """Without a prefix, subjects and streams have the names of the contract."""
     names = Names()
     assert names.subject("log.info.a") == names.strip_prefix("log.info.a") == "log.info.a"
     assert names.stream("EVENTS") == "EVENTS"
 
 
 def test_names_with_a_prefix() -> None:
-    """A prefix stands before every subject in NATS, behind every stream, and clients never see it."""
+    """A prefix precedes every subject in NATS and follows every stream name; clients never see it."""
     names = Names("prod.eu")
     assert names.subject("log.info.a") == "prod.eu.log.info.a"
     assert names.strip_prefix("prod.eu.log.info.a") == "log.info.a"
@@ -37,13 +37,13 @@ def test_names_with_a_prefix() -> None:
 
 @pytest.mark.parametrize("prefix", ["a.*", ">", "a.", ".a", "a b", "a..b", "*"])
 def test_a_bad_prefix_is_refused(prefix: str) -> None:
-    """A prefix is a plain subject."""
+    """A prefix must be a plain subject."""
     with pytest.raises(ValueError, match=r"wildcard|token"):
         Names(prefix)
 
 
 def test_the_five_streams() -> None:
-    """They come in an order in which each can be created after what it sources."""
+    """The streams are listed in an order in which each can be created after its sources."""
     streams = _by_name()
     assert list(streams) == ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]
     seen: set[str] = set()
@@ -54,7 +54,7 @@ def test_the_five_streams() -> None:
 
 
 def test_a_producer_cannot_forge_or_erase() -> None:
-    """EVENTS has neither schedules nor rollups, and clients' subjects are in no other stream."""
+    """EVENTS allows neither schedules nor rollups, and no other stream captures clients' subjects."""
     streams = _by_name()
     assert streams["EVENTS"]["allow_rollup_hdrs"] is False
     assert streams["EVENTS"]["allow_msg_schedules"] is False
@@ -65,7 +65,7 @@ def test_a_producer_cannot_forge_or_erase() -> None:
 
 
 def test_every_subject_and_source_has_the_prefix() -> None:
-    """Two deployments on one server share nothing."""
+    """Two deployments on one server share no subject and no source."""
     for stream in stream_configs(Names("prod")):
         assert stream["name"].endswith("_prod")
         assert all(subject.startswith("prod.") for subject in stream.get("subjects", []))
@@ -80,7 +80,9 @@ def test_every_subject_and_source_has_the_prefix() -> None:
 
 
 def test_an_old_server_gets_what_it_knows() -> None:
-    """What needs a newer server is left out, and one line says what is missing and what still works."""
+    """Settings that need a newer server are omitted, and one line says what is missing and what still
+    works.
+    """
     streams = _by_name(version=(2, 10))
     assert "WATCHDOG" not in streams
     assert {"allow_atomic", "allow_msg_ttl", "sources"}.isdisjoint(streams["EVENTS"])
@@ -94,7 +96,7 @@ def test_an_old_server_gets_what_it_knows() -> None:
 
 @pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"])
 def test_what_the_server_adds_is_no_difference(name: str) -> None:
-    """Settings that the contract does not name, and False that the server leaves out, are as wanted."""
+    """Settings that the contract does not name, and False values that the server omits, are no difference."""
     wanted = _by_name()[name]
     found = {key: value for key, value in wanted.items() if value is not False}
     found |= {"max_msgs": -1, "num_replicas": 1, "mirror_direct": False, "metadata": {"_nats.ver": "2.15.1"}}
@@ -128,7 +130,7 @@ def test_what_the_server_adds_is_no_difference(name: str) -> None:
     ],
 )
 def test_a_difference_is_told(name: str, setting: str, value: object, breaks: bool) -> None:
-    """A difference names stream, setting and both values; another size breaks nothing."""
+    """A difference names stream, setting and both values; a different size breaks nothing."""
     wanted = _by_name()[name]
     (found,) = compare(wanted, {**wanted, setting: value})
     assert found == Difference(name, setting, wanted[setting], value, breaks)
@@ -148,16 +150,16 @@ def test_a_difference_is_told(name: str, setting: str, value: object, breaks: bo
     ],
 )
 def test_an_epoch_is_the_creation_time(created: str, nanoseconds: int) -> None:
-    """Every relay derives the same epoch from the stream, to the nanosecond, whatever the zone."""
+    """Every relay derives the same epoch from the stream, to the nanosecond, in any time zone."""
     assert int(epoch_of(created), 16) == nanoseconds
 
 
 def test_an_epoch_fits_a_cursor() -> None:
-    """The epoch is lower-case hex of at most 16 characters, as a cursor wants it."""
+    """An epoch is lower-case hexadecimal of at most 16 characters, as a cursor requires."""
     assert epoch_of("2025-06-24T10:30:45.123456789Z") == "184bf3e5052cdf15"
     assert len(epoch_of("2250-01-01T00:00:00Z")) <= 16
 
 
 def test_an_error_is_one_line_with_a_hint() -> None:
-    """What happened, to what, and what to do."""
+    """An error is one line: what happened, to what, and what to do."""
     assert str(StreamsError("stream X is odd", "look at it")) == "stream X is odd; look at it"

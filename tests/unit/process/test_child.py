@@ -1,4 +1,4 @@
-"""Child processes: they end when they are told to, and with their parent."""
+"""Child processes stop when told to, and with their parent."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ asyncio.run(main())
 
 
 def test_a_child_ends_when_it_is_asked_to() -> None:
-    """By the signal, without being killed; again is no fault."""
+    """A child stops on the signal without being killed; stopping twice is harmless."""
 
     async def check() -> None:
         process = await child.start(sys.executable, "-c", "import time; time.sleep(600)")
@@ -42,7 +42,7 @@ def test_a_child_ends_when_it_is_asked_to() -> None:
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
-    """Its output goes where it was told to."""
+    """A child that ignores the signal is killed; its output is redirected as configured."""
 
     async def check() -> None:
         with (tmp_path / "output").open("wb") as output:
@@ -57,7 +57,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_a_child_dies_with_its_parent() -> None:
-    """Also when that is killed."""
+    """A child dies with its parent, also when the parent is killed."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     with parent.stdout:

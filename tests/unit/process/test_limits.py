@@ -1,4 +1,4 @@
-"""The limit of descriptors, as the system has it."""
+"""The descriptor limit of the system."""
 
 import resource
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def _restored() -> Iterator[None]:
 
 
 def test_the_limit_is_raised_as_far_as_it_is_wanted_and_may_be() -> None:
-    """And never lowered."""
+    """The limit is raised as far as requested and permitted, and never lowered."""
     hard = descriptor_limits()[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     assert descriptor_limits() == (200, hard)
@@ -26,7 +26,7 @@ def test_the_limit_is_raised_as_far_as_it_is_wanted_and_may_be() -> None:
 
 
 def test_no_limit_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system allows may still be less: then all stays as it is."""
+    """If the system permits less than the current limit, nothing changes."""
     limits = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     assert descriptor_limits() == (MAX_DESCRIPTORS, MAX_DESCRIPTORS)

@@ -20,7 +20,7 @@ with acquire_lock(Path(sys.argv[1])):
 
 
 def test_one_process_at_a_time_has_a_lock(tmp_path: Path) -> None:
-    """The other one sees whose it is; a lock ends with the process that has it, however that ends."""
+    """Only one process holds a lock, the other learns the holder's pid, and any exit releases it."""
     path = tmp_path / "a" / "lock"
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -40,7 +40,7 @@ def test_one_process_at_a_time_has_a_lock(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_cannot_be_made_is_no_lock_of_another(tmp_path: Path) -> None:
-    """As where a file stands in the place of its folder."""
+    """A lock file that cannot be created is not reported as held by another process."""
     (tmp_path / "a").write_text("")
     with pytest.raises(OSError, match="a") as caught:
         acquire_lock(tmp_path / "a" / "lock")

@@ -9,7 +9,7 @@ from tickertape.process.signals import add_signal_handlers, stop_on_signals
 
 
 def test_each_signal_is_heard_until_no_longer_heeded() -> None:
-    """With its number; what was there before is back afterwards."""
+    """A handler receives each signal's number until it is removed; the previous handler is restored."""
 
     async def check() -> None:
         heard: list[signal.Signals] = []
@@ -28,7 +28,7 @@ def test_each_signal_is_heard_until_no_longer_heeded() -> None:
 
 
 def test_a_signal_sets_the_event() -> None:
-    """SIGTERM, and others that are named."""
+    """SIGTERM and other named signals set the event."""
 
     async def check(number: signal.Signals) -> None:
         with stop_on_signals(signal.SIGUSR1) as stop:
@@ -41,7 +41,7 @@ def test_a_signal_sets_the_event() -> None:
 
 
 def test_another_thread_heeds_nothing() -> None:
-    """And does not fail: only the main thread gets signals."""
+    """Only the main thread receives signals; elsewhere handling them is a no-op."""
     done: list[bool] = []
 
     async def check() -> None:

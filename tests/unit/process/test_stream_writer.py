@@ -1,4 +1,4 @@
-"""A write to a socket that is closed below is a lost connection, whatever the event loop calls it."""
+"""A write to a closed socket is a lost connection, whatever exception the event loop raises."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tickertape.process.stream_writer import write
 
 
 def test_a_closed_socket_is_a_connection_reset() -> None:
-    """With uvloop it was a RuntimeError."""
+    """uvloop's RuntimeError becomes a ConnectionResetError."""
 
     async def work() -> None:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Tasks that swallow cancellations, as nats-py and Python 3.11's ``wait_for`` do, end all the same."""
+"""Tasks that swallow cancellations, as nats-py and Python 3.11's ``wait_for`` do, end nevertheless."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,7 +13,7 @@ AGAIN = 0.01
 
 
 async def deaf(times: int, result: BaseException | None = None) -> None:
-    """Run until it was cancelled more often than that; then end, with an exception if one is given."""
+    """Ignore a number of cancellations; then end, with an exception if one is given."""
     while True:
         try:
             await asyncio.sleep(3600)
@@ -26,7 +26,7 @@ async def deaf(times: int, result: BaseException | None = None) -> None:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run it; a wait without end fails."""
+    """Run a coroutine; fail if it does not finish."""
 
     async def bounded() -> None:
         async with asyncio.timeout(60):
@@ -37,7 +37,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 @pytest.mark.parametrize("times", [0, 1, 2, 5])
 def test_a_cancellation_that_is_swallowed_is_repeated(times: int) -> None:
-    """However often; a task that is done already is left alone."""
+    """A swallowed cancellation is repeated as often as necessary; a finished task is left alone."""
 
     async def check() -> None:
         done = asyncio.create_task(asyncio.sleep(0, "done"))
@@ -52,7 +52,7 @@ def test_a_cancellation_that_is_swallowed_is_repeated(times: int) -> None:
 
 
 def test_what_a_task_raises_at_its_end_stays_in_it(caplog: pytest.LogCaptureFixture) -> None:
-    """It is not lost, not raised, and not logged as never retrieved."""
+    """The exception of a cancelled task is kept: not raised, and not logged as never retrieved."""
 
     async def check() -> None:
         task = asyncio.create_task(deaf(1, ValueError("at the end")))
@@ -65,7 +65,7 @@ def test_what_a_task_raises_at_its_end_stays_in_it(caplog: pytest.LogCaptureFixt
 
 
 def test_who_ends_tasks_may_be_cancelled_meanwhile() -> None:
-    """The tasks are done before the cancellation is raised, and are not asked more often for it."""
+    """A cancellation of the caller is raised after all tasks have ended."""
 
     async def check() -> None:
         asked = 0
@@ -94,7 +94,9 @@ def test_who_ends_tasks_may_be_cancelled_meanwhile() -> None:
 
 
 def test_a_race_is_over_with_the_first() -> None:
-    """Coroutines are ended then, tasks run on; time that is over is no fault."""
+    """The first one to finish ends the race: other coroutines are cancelled, tasks continue, a timeout is no
+    error.
+    """
 
     async def check() -> None:
         ended: list[str] = []
@@ -119,7 +121,7 @@ def test_a_race_is_over_with_the_first() -> None:
 
 
 def test_a_race_raises_what_its_coroutines_raise() -> None:
-    """What a task raises is for whoever has it."""
+    """A coroutine's exception is raised; a task's exception stays in the task."""
 
     async def fail() -> None:
         raise ValueError("the first")
@@ -136,7 +138,7 @@ def test_a_race_raises_what_its_coroutines_raise() -> None:
 
 
 def test_work_is_done_unless_something_comes_first() -> None:
-    """Its result or its exception; None when it was ended."""
+    """The result or exception of the work is returned; None if it was interrupted."""
 
     async def fail() -> None:
         raise ValueError("at work")
@@ -157,7 +159,7 @@ def test_work_is_done_unless_something_comes_first() -> None:
 
 
 def test_watched_work_ends_when_it_is_in_vain() -> None:
-    """Looks go by until one raises, or the work is done."""
+    """The check runs until it raises, or until the work is done."""
 
     async def check() -> None:
         looks = 0
@@ -177,7 +179,7 @@ def test_watched_work_ends_when_it_is_in_vain() -> None:
 
 
 def test_tasks_have_time_to_end_by_themselves() -> None:
-    """Those that do not are ended as ever."""
+    """Tasks get time to finish; the rest are cancelled."""
 
     async def check() -> None:
         async with Tasks() as tasks:
@@ -193,7 +195,7 @@ def test_tasks_have_time_to_end_by_themselves() -> None:
 
 @pytest.mark.parametrize("swallowed", [0, 2])
 def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its exception is raised as it is; the others are done by then."""
+    """The first exception is raised unchanged, after all other tasks have ended."""
     monkeypatch.setattr(
         "tickertape.process.tasks.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)
     )
@@ -219,7 +221,7 @@ def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pyt
 
 
 def test_a_group_is_left_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by an exception, or a cancellation, of who runs it; what fails at the end is raised, too."""
+    """A group ends with its body, also by an exception or cancellation; late failures are raised as well."""
     monkeypatch.setattr(
         "tickertape.process.tasks.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)
     )
@@ -238,7 +240,7 @@ def test_a_group_is_left_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) 
             await left(KeyError("mine"))
         with pytest.raises(OSError, match="at its end"):
             await left(None, OSError("at its end"))
-        with pytest.raises(KeyError):  # which came first
+        with pytest.raises(KeyError):  # whichever came first
             await left(KeyError("mine"), OSError("at its end"))
         running = asyncio.create_task(left(None))
         await asyncio.sleep(0)
@@ -253,7 +255,7 @@ def test_a_group_is_left_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) 
 def test_a_client_that_is_closed_does_not_connect_again(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its task that reconnects is done, though it has missed the first cancellation."""
+    """Closing a client ends its reconnect task, although that has swallowed the first cancellation."""
     monkeypatch.setattr(
         "tickertape.nats.client.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)
     )
