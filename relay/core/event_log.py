@@ -231,7 +231,7 @@ class EventLog:
 
         Returns:
             The records and the position reached: ``upto``, or that of the last record if a bound was met
-            first. At least one record is returned, even if it exceeds ``max_bytes``.
+            first. The first match is returned even if it alone exceeds ``max_bytes``.
         """
         found: list[Record] = []
         size = 0
@@ -258,7 +258,7 @@ class EventLog:
 
         Returns:
             The records and the position before them: ``after``, or the one before the first record if a bound
-            was met there. At least one record is returned, even if it exceeds ``max_bytes``.
+            was met there. The last match is returned even if it alone exceeds ``max_bytes``.
         """
         found: list[Record] = []
         size = 0

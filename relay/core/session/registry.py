@@ -40,7 +40,7 @@ class SessionRegistry:
         return iter(list(self._sessions.values()))  # a copy, since the loop body may end sessions
 
     def add(self, link: Link, request: Request) -> Session:
-        """Create a session without a grant."""
+        """Create and register a session."""
         session = Session(secrets.token_urlsafe(9), link, request, self._on_failure)
         self._sessions[session.id] = session
         return session
