@@ -121,7 +121,7 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
     said = reload(relay)
     assert said.startswith("ERROR   reload: ")
     assert f"{files.key} holds no key for ES256" in said
-    assert said.endswith("what was in force before stays. Read again: 1 revocations, log level info")
+    assert said.endswith("the previous content stays in force. Reloaded: 1 revocations, log level info")
     assert let_in(relay, "first")
     files.key.unlink()
     assert "No such file" in reload(relay)
@@ -232,7 +232,7 @@ def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) 
         files.private.write_text("no key")
         said = reload(relay)
         assert f"cannot use certificate {files.certificate}" in said
-        assert said.endswith("Read again: nothing")
+        assert said.endswith("Reloaded: nothing")
         assert serial(relay) == former
 
 
