@@ -54,8 +54,7 @@ def _validate_patterns(text: str) -> str:
 
 
 class _JwtVariables(EnvSettingsSource):
-    """Environment variables for keys only; grants must be explicit, as ``TICKERTAPE_SUBJECTS`` is a relay
-    setting."""
+    """Environment variables for keys only: ``TICKERTAPE_SUBJECTS`` is for the relay, not for grants."""
 
     def __call__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__call__().items() if name.startswith("jwt_")}

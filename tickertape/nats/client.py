@@ -103,7 +103,7 @@ class SafeClient(Client):
             keys.wipe()
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        # nats-py cancels its reconnection task once, which that task can miss: it would reconnect a closed
+        # nats-py cancels its reconnection task only once; a task that misses it would reconnect a closed
         # client.
         task = self._reconnection_task
         if task is not None and task is not asyncio.current_task():
@@ -126,8 +126,7 @@ class SafeClient(Client):
                     ServerProtocolError(f"invalid data from the server: {str(error) or type(error).__name__}")
                 )
             finally:
-                # Counted after the disconnect, so that a reader that sees the new count waits for a
-                # reconnect.
+                # Counted after the disconnect: a reader that sees the new count waits for a reconnect.
                 self.protocol_error_count += 1
 
     async def _end_connection(self, error: Exception) -> None:
@@ -157,8 +156,7 @@ class SafeClient(Client):
         try:
             await super()._process_connect_init()
         except OSError as error:
-            # This includes TLS errors; an untrusted certificate is a ValueError as well, so OSError comes
-            # first.
+            # Comes before ValueError, because the error for an untrusted certificate is of both types.
             if not self._certificate_checked or not isinstance(error, ConnectionError):
                 raise
             # With TLS 1.3 the server rejects a client certificate after the handshake, and the reset that
@@ -211,8 +209,8 @@ class SafeClient(Client):
             transport.resume_reading()
 
     def _socket_transport(self) -> asyncio.Transport | None:
-        # nats-py does not expose the transport. If it is not found, reads are not paused, which costs
-        # batching only.
+        # nats-py does not expose the transport. If it is not found, reads are not paused, which only costs
+        # speed.
         writer = getattr(self._transport, "_io_writer", None)
         transport: asyncio.Transport | None = getattr(writer, "transport", None)
         return None if transport is None or transport.is_closing() else transport

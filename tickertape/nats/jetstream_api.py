@@ -163,8 +163,7 @@ async def request_raw(
             if not isinstance(error := nc.last_error, PermissionsViolation):
                 continue
             inbox = inbox_prefix(nc)
-            # A denied inbox stays denied; an older violation of this request's subject may have been resolved
-            # since.
+            # A denied inbox stays denied, but an old violation of this subject may have been resolved.
             if error.subject.startswith(f"{inbox}."):
                 raise PermissionDenied(
                     f"{inbox}.>", verb, "set the inbox of this user with --nats-inbox-prefix"

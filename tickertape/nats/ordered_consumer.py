@@ -139,8 +139,7 @@ class OrderedConsumer:
                 the reply; ``handle`` has received these.
         """
         inbox = self._nc.new_inbox()
-        # No limits: flow control bounds the pending messages, and nats-py would drop messages silently at a
-        # limit.
+        # No limits: flow control bounds the pending messages, and nats-py drops messages silently at a limit.
         self._subscription = await self._nc.subscribe(
             inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0
         )

@@ -41,18 +41,17 @@ class NatsSettings(BaseSettings):
     nats_key: Path | None = None
     """Private key (PEM) of the client certificate."""
     nats_creds: Path | None = None
-    """The .creds file with the JWT and nkey seed of the user."""
+    """Credentials file (.creds) with the JWT and nkey seed of the user."""
     nats_nkey_file: Path | None = None
     """File with the nkey seed of the user."""
     nats_user: str | None = None
     """Name of the user, for password authentication."""
     nats_password: SecretStr | None = None
-    """Password of the user. Prefer the variable or the file: other users of this machine can see command
-    lines."""
+    """Password of the user. Prefer the file or the variable: command lines are visible to other users."""
     nats_password_file: Path | None = None
     """File with the password of the user."""
     nats_token: SecretStr | None = None
-    """Token, for servers that use token authentication. Prefer the variable or the file."""
+    """Token, for servers that use token authentication. Prefer the file or the variable."""
     nats_token_file: Path | None = None
     """File with the token."""
     nats_inbox_prefix: str = INBOX_PREFIX

@@ -1,6 +1,7 @@
 """Maximum sizes of the streams: defaults, the operator's settings, and errors for streams that do not fit.
 
-JetStream reserves a stream's ``max_bytes`` when the stream is created, regardless of how much of it is used.
+JetStream reserves a stream's ``max_bytes`` when the stream is created, regardless of how much of that is
+used.
 """
 
 import re
@@ -42,8 +43,7 @@ _NO_STORAGE: Final = frozenset({10002, 10047})
 """JetStream error codes: the storage of the account or the server is used up or reserved."""
 
 _NO_PEERS: Final = 10005
-"""JetStream error code: no server of the cluster can hold a replica; the description tells if storage is
-why."""
+"""JetStream error code: no server can hold a replica; the description tells whether storage is the reason."""
 
 _STREAM_TOO_LARGE: Final = 10122
 _TOO_MANY_STREAMS: Final = 10027

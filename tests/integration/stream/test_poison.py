@@ -42,7 +42,7 @@ REFUSALS: Final = {
     8: "still violates the contract",
     9: "its body was truncated",
     10: "its body was truncated",
-    11: "subject is illegal",
+    11: "subject is invalid",
     12: "is not in stream REJECTED",
 }
 """Why a dead letter is not replayed, by its sequence."""

@@ -1,5 +1,4 @@
-"""Checks of local files: the TLS certificate, the data directory of the embedded NATS server, and
-nats-server."""
+"""Checks of local files: TLS certificate, data directory of the embedded NATS server, and nats-server."""
 
 import os
 import shutil

@@ -50,8 +50,7 @@ SKEW_WARN: Final = 0.5
 """Seconds of clock difference for a warning: ages and delays of events are wrong by as much."""
 
 SKEW_ERROR: Final = 5.0
-"""Seconds of clock difference that break tokens (the default of ``--jwt-leeway``) and the dead man's
-switch."""
+"""Seconds of clock difference that break tokens (default ``--jwt-leeway``) and the dead man's switch."""
 
 ROUND_TRIP_WARN: Final = 0.05
 """Seconds of a round trip for a warning: startup, resume and history send several requests in sequence."""

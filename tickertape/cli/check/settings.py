@@ -240,8 +240,7 @@ def _mode(path: Path) -> int:
 
 
 def _allowed_group_bit(path: Path) -> int:
-    """Return the group-read bit for files of root, which the relay's user usually reads through their
-    group."""
+    """Return the group-read bit for files of root, which the relay usually reads through the group."""
     try:
         return stat.S_IRGRP if path.stat().st_uid == 0 else 0
     except OSError:

@@ -32,8 +32,7 @@ def check_storage(
         if maximum < 0:
             unlimited.append(names.stream(name))
         else:
-            # Each replica counts against the account limit, except for tiers, whose limits are per replica
-            # count.
+            # Each replica counts against the account limit, except in tiers, which count streams once.
             growth += max(0, maximum - current) * (1 if tier or stream is None else _replica_count(stream))
     if limit < 0:
         text = f"no account limit; the streams use {_mib(stored)} and may grow by {_mib(growth)}"

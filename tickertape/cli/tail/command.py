@@ -76,8 +76,8 @@ with warnings.catch_warnings():
 
         token: SecretStr | None = Field(
             None,
-            description="token for the relay. Prefer the variable or the file: other users of this machine "
-            "can see command lines",
+            description="token for the relay. Prefer the file or the variable: command lines are visible to "
+            "other users",
         )
         token_file: Path | None = Field(
             None, description="file with the token, read again before the token expires"
@@ -170,15 +170,16 @@ class _Tail:
             temporary.replace(file)
 
     async def follow(self) -> int:
+        """Connect and print the feed; reconnect until the relay rejects the client permanently."""
         wait = INITIAL_BACKOFF
         while True:
-            delay = random.uniform(0, wait)  # noqa: S311 - spreads clients, keeps no secret
+            delay = random.uniform(0, wait)  # noqa: S311 - jitter, not cryptography
             try:
                 code, reason, retry_ms = await self._session()
                 if code == CloseCode.UNAUTHORIZED and self._token.changed():
                     continue
                 rule = CLOSE_CODES.get(CloseCode(code)) if code in list(CloseCode) else None
-                if code == CloseCode.UNAUTHORIZED or (code == CloseCode.TIMEOUT and self._auth_required):
+                if code == CloseCode.UNAUTHORIZED or (code == CloseCode.TIMEOUT and self._unauthenticated):
                     return self._report_auth_failure(reason)
                 if rule is not None and rule.reconnect is Reconnect.NEVER:
                     self.print_status(
@@ -224,8 +225,8 @@ class _Tail:
             wait = min(MAX_BACKOFF, wait * 2)
 
     @property
-    def _auth_required(self) -> bool:
-        """Whether the relay closed a connection without a token before a session started."""
+    def _unauthenticated(self) -> bool:
+        """Whether the last connection sent no token and started no session."""
         return not self._has_token and not self._welcomed
 
     def _report_auth_failure(self, reason: str) -> int:
@@ -255,7 +256,7 @@ class _Tail:
                     await self._renew(socket, now())
                 wait = min(last_received + SILENCE_TIMEOUT, self._token_check_at) - now()
                 try:
-                    # Not wait_for: Python 3.11's forgets a cancellation that comes together with a message.
+                    # Not wait_for: in Python 3.11 it drops a cancellation that arrives with a message.
                     async with asyncio.timeout(max(0.0, wait)):
                         text = await socket.recv(decode=False)
                 except TimeoutError:
@@ -333,8 +334,7 @@ class _Tail:
             self.cursor = cursor
             now = asyncio.get_running_loop().time()
             if now >= self._save_at:
-                # After a crash of the machine, events since the last write are shown again; a regular exit
-                # writes too.
+                # After a crash, events since the last write are shown again; a regular exit writes too.
                 self._save_at = now + STATE_WRITE_INTERVAL
                 self.save_cursor()
 

@@ -49,8 +49,7 @@ class TokenSource:
         return self._last
 
     def changed(self) -> str | None:
-        """Return the token if it differs from the last one; None otherwise, or while the file is
-        incomplete."""
+        """Return the token if it has changed; None otherwise, or if the file contains no valid token."""
         try:
             token = self._read()
         except NoTokenError:
