@@ -1,7 +1,7 @@
 """Feed as an ASGI application: the same hub and sessions, mounted in a FastAPI or Starlette application.
 
-It suits one process and hundreds of clients; ``tickertape serve`` is for thousands. A complete FastAPI
-application::
+It suits one process and hundreds of clients; ``tickertape serve`` is for thousands. A complete example
+with FastAPI::
 
     from fastapi import FastAPI
 

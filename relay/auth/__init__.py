@@ -1,1 +1,1 @@
-"""Tokens: which keys count, what a token must say, which were revoked, and how one is made."""
+"""Authentication: keys, token verification, revocation and signing; origins and client addresses."""

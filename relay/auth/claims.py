@@ -1,6 +1,6 @@
-"""What a token must say to count: strict JSON, its times, its issuer, its audience, its names.
+"""Validation of token claims: strict JSON, times, issuer, audience and names.
 
-Here lies the error of every token that is refused, too.
+This module also defines the error of every rejected token.
 """
 
 import base64
@@ -14,13 +14,13 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.contracts.strict_json import find_duplicate_key, is_deeper
 
 MAX_DEPTH: Final = 32
-"""Objects and arrays within each other, in header and claims."""
+"""Maximum nesting of objects and arrays in the header and in the claims."""
 
 MAX_NAME: Final = 256
-"""Characters of ``sub``, ``jti`` and ``kid``."""
+"""Maximum characters of ``sub``, ``jti`` and ``kid``."""
 
 MAX_TIME: Final = 253_402_300_799
-"""UNIX seconds: the last of the year 9999, since later ones cannot be written as RFC 3339."""
+"""Latest time in UNIX seconds: the end of the year 9999, since RFC 3339 cannot represent later times."""
 
 Reason = Literal[
     "malformed",
@@ -36,15 +36,16 @@ Reason = Literal[
     "nothing_granted",
     "keys_unavailable",
 ]
+"""Label of a rejection in metrics and logs."""
 
 
 class TokenError(ProtocolError):
-    """A token does not let its client in.
+    """Token that is rejected.
 
     Args:
-        reason: a label for metrics.
-        message: what is wrong and what would be right; never any of the token's text that is secret.
-        code: what an ``error`` message says.
+        reason: label for metrics and logs.
+        message: description of the problem and its fix, without any secret part of the token.
+        code: code of the ``error`` message.
     """
 
     def __init__(self, reason: Reason, message: str, code: ErrorCode = ErrorCode.UNAUTHORIZED) -> None:
@@ -54,12 +55,12 @@ class TokenError(ProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class ExpectedClaims:
-    """What the relay expects of a token's claims.
+    """Claims that the relay requires in a token.
 
     Attributes:
-        issuer: the ``iss`` that a token must have; None takes any.
-        audience: the ``aud`` that a token must have among its own; None refuses tokens that have one.
-        leeway: seconds of clock difference that ``nbf`` and ``iat`` are allowed.
+        issuer: required ``iss``; None accepts any.
+        audience: value that ``aud`` must contain; None rejects tokens with an ``aud``.
+        leeway: seconds of clock skew that are tolerated for ``nbf`` and ``iat``.
     """
 
     issuer: str | None = None
@@ -67,14 +68,14 @@ class ExpectedClaims:
     leeway: float = 5.0
 
     def check(self, claims: dict[str, Any], now: float) -> None:
-        """Check all but the end of the token, which is checked with each use.
+        """Check all claims except the expiry, which is checked on each use.
 
         Args:
-            claims: of a token with a good signature.
+            claims: claims of a token with a valid signature.
             now: UNIX seconds.
 
         Raises:
-            TokenError: they are not as expected.
+            TokenError: a claim is missing or does not match.
         """
         self._check_times(claims, now)
         self._check_issuer(claims)
@@ -83,51 +84,52 @@ class ExpectedClaims:
         read_name(claims, "jti")
 
     def _check_times(self, claims: dict[str, Any], now: float) -> None:
-        """Check ``nbf`` and ``iat``, and that ``exp`` is a time."""
+        """Check ``nbf`` and ``iat``, and that ``exp`` is a valid time."""
         if "exp" not in claims:
-            raise TokenError("claim", "the token has no exp; one that never ends is not taken")
+            raise TokenError("claim", "the token has no exp; tokens without an expiry are not accepted")
         read_time(claims, "exp")
         for name in ("nbf", "iat"):
-            if name in claims and (begins := read_time(claims, name)) > now + self.leeway:
+            if name in claims and (not_before := read_time(claims, name)) > now + self.leeway:
                 raise TokenError(
-                    "early", f"the token's {name} is {format_time(begins)}, in the future; mind the clocks"
+                    "early",
+                    f"the token's {name} is {format_time(not_before)}, in the future; synchronize the clocks",
                 )
 
     def _check_issuer(self, claims: dict[str, Any]) -> None:
         if self.issuer is not None and claims.get("iss") != self.issuer:
-            raise TokenError("issuer", "the token's iss is not the issuer that TICKERTAPE_JWT_ISSUER names")
+            raise TokenError("issuer", "the token's iss does not match TICKERTAPE_JWT_ISSUER")
 
     def _check_audience(self, claims: dict[str, Any]) -> None:
         if "aud" not in claims:
             if self.audience is not None:
-                raise TokenError("audience", "the token has no aud; TICKERTAPE_JWT_AUDIENCE asks for one")
+                raise TokenError("audience", "the token has no aud, but TICKERTAPE_JWT_AUDIENCE requires one")
             return
-        given = claims["aud"]
-        audiences = [given] if isinstance(given, str) else given
-        if not isinstance(audiences, list) or not all(isinstance(one, str) for one in audiences):
+        claim = claims["aud"]
+        audiences = [claim] if isinstance(claim, str) else claim
+        if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
             raise TokenError("claim", "the token's aud is neither a string nor a list of strings")
         if self.audience is None:
-            # It was made for somebody, and nobody said that it is us (RFC 7519, 4.1.3).
+            # The token is intended for an audience that this relay does not identify with (RFC 7519, 4.1.3).
             raise TokenError(
-                "audience", "the token has an aud, and the relay none; set TICKERTAPE_JWT_AUDIENCE to it"
+                "audience", "the token has an aud, but the relay has none; set TICKERTAPE_JWT_AUDIENCE"
             )
         if self.audience not in audiences:
-            raise TokenError("audience", "the token is for others: TICKERTAPE_JWT_AUDIENCE is not in its aud")
+            raise TokenError("audience", "the token's aud does not contain TICKERTAPE_JWT_AUDIENCE")
 
 
 def decode_base64url(part: str, limit: int, what: str) -> bytes:
     """Decode base64url without padding (RFC 7515, 2).
 
     Args:
-        part: of a token.
-        limit: bytes that it may have.
-        what: it is, for people.
+        part: part of a token.
+        limit: maximum number of decoded bytes.
+        what: description of the part, for the error.
 
     Raises:
-        TokenError: it is not base64url, or has more bytes.
+        TokenError: the part is not base64url, or is too large.
     """
     if len(part) > (limit * 4 + 2) // 3:
-        raise TokenError("malformed", f"{what} has over {limit} bytes")
+        raise TokenError("malformed", f"{what} has more than {limit} bytes")
     try:
         return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
@@ -135,31 +137,41 @@ def decode_base64url(part: str, limit: int, what: str) -> bytes:
 
 
 def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
-    """Read strict JSON, in which a key stands once: two readers must not find two meanings."""
+    """Parse a JSON object with unique keys, so that no two parsers can interpret it differently."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise TokenError("malformed", f"{what} cannot be read as JSON") from None
+        raise TokenError("malformed", f"{what} is not valid JSON") from None
     if not isinstance(value, dict):
-        raise TokenError("malformed", f"{what} is no JSON object")
+        raise TokenError("malformed", f"{what} is not a JSON object")
     if is_deeper(text, MAX_DEPTH):
-        raise TokenError("malformed", f"{what} is nested deeper than {MAX_DEPTH}")
+        raise TokenError("malformed", f"{what} is nested more than {MAX_DEPTH} levels deep")
     if find_duplicate_key(text, value) is not None:
-        raise TokenError("malformed", f"{what} has a key twice")
+        raise TokenError("malformed", f"{what} has a duplicate key")
     return value
 
 
 def read_name(values: dict[str, Any], key: str, reason: Reason = "claim") -> str | None:
+    """Return a name from the header or the claims, or None if it is absent.
+
+    Raises:
+        TokenError: the value is not a printable string of 1 to ``MAX_NAME`` characters.
+    """
     if key not in values:
         return None
     value = values[key]
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise TokenError(reason, f"the token's {key} is no printable text of 1 to {MAX_NAME} characters")
+        raise TokenError(reason, f"the token's {key} is not a printable string of 1 to {MAX_NAME} characters")
     return value
 
 
 def read_time(claims: dict[str, Any], name: str) -> float:
+    """Return a claim as UNIX seconds.
+
+    Raises:
+        TokenError: the claim is not a valid time.
+    """
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
-        raise TokenError("claim", f"the token's {name} is no time in UNIX seconds")
+        raise TokenError("claim", f"the token's {name} is not a time in UNIX seconds")
     return float(value)

@@ -1,10 +1,10 @@
-"""Who a client is behind proxies that are trusted: ``Forwarded`` (RFC 7239) and ``X-Forwarded-For``.
+"""Client addresses behind trusted proxies: ``Forwarded`` (RFC 7239) and ``X-Forwarded-For``.
 
-Only a trusted peer's header is read, and of it only what trusted proxies have added: from the right, up to
-the first address that is not trusted. What stands further left was written by the client itself.
+The headers are read only from trusted peers, and only the entries that trusted proxies have added: from the
+right, up to the first address that is not trusted. Entries further left may have been forged by the client.
 
-Where both are there, ``X-Forwarded-For`` counts: nearly every proxy adds to it, and passes the other on as
-the client wrote it.
+If both headers are present, ``X-Forwarded-For`` takes precedence: nearly every proxy appends to it, and
+passes ``Forwarded`` on as the client sent it.
 """
 
 import re
@@ -14,21 +14,21 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 MAX_HOPS: Final = 32
-"""Proxies that a header may name; more of them are passed over."""
+"""Entries of a header that are read, from the right; further entries are ignored."""
 
-# No address has a comma or a space: a quote that a client left open cannot hide what a proxy added behind it.
+# Addresses contain no commas or spaces, so an unclosed quote of a client cannot hide what a proxy appended.
 _FOR: Final = re.compile(r'\bfor\s*=\s*"?([^",;\s]*)', re.IGNORECASE)
 _PROTO: Final = re.compile(r'\bproto\s*=\s*"?([a-z]+)', re.IGNORECASE)
 
 
 class Networks:
-    """A set of addresses and networks.
+    """Set of addresses and networks.
 
     Args:
-        text: addresses and networks in CIDR form, with commas; empty for none.
+        text: comma-separated addresses and networks in CIDR notation; empty for none.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: an entry is neither an address nor a network.
     """
 
     def __init__(self, text: str) -> None:
@@ -40,45 +40,45 @@ class Networks:
                 raise ValueError(
                     f"{part[:60]!r} is neither an address nor a network such as 10.0.0.0/8"
                 ) from None
-        # A door asks for each socket; the same few addresses come again and again.
-        self._has = lru_cache(4096)(self._look)
+        # Called for each socket, mostly with the same few addresses.
+        self._contains = lru_cache(4096)(self._matches)
 
     def __bool__(self) -> bool:
         return bool(self._networks)
 
     def __contains__(self, address: object) -> bool:
-        return isinstance(address, str) and bool(self._networks) and self._has(address)
+        return isinstance(address, str) and bool(self._networks) and self._contains(address)
 
-    def _look(self, address: str) -> bool:
-        parsed = _parsed(address.partition("/")[0])
+    def _matches(self, address: str) -> bool:
+        parsed = _parse(address.partition("/")[0])
         return parsed is not None and any(parsed in network for network in self._networks)
 
 
 def client_address(peer: str, headers: Iterable[tuple[str, str]], trusted: Networks) -> str:
-    """The address of the client that a request comes from.
+    """Return the address of the client that sent a request.
 
     Args:
         peer: address of the socket.
         headers: names in lower case, and values; in order.
-        trusted: proxies whose word counts.
+        trusted: proxies whose headers are trusted.
 
     Returns:
-        the nearest address that is not a trusted proxy's; the peer's when nothing says more.
+        The nearest address that is not a trusted proxy, or the peer's address if the headers contain none.
     """
     if peer not in trusted:
         return peer
-    hops: list[str] = []
-    plain: list[str] = []
+    forwarded: list[str] = []
+    x_forwarded_for: list[str] = []
     for name, value in headers:
         if name == "forwarded":
-            hops += _FOR.findall(value)
+            forwarded += _FOR.findall(value)
         elif name == "x-forwarded-for":
-            plain += [part.strip() for part in value.split(",")]
+            x_forwarded_for += [part.strip() for part in value.split(",")]
     client = peer
-    for hop in reversed((plain or hops)[-MAX_HOPS:]):
+    for hop in reversed((x_forwarded_for or forwarded)[-MAX_HOPS:]):
         address = _without_port(hop)
-        if _parsed(address) is None:
-            break  # "unknown", or an obfuscated name: who came before it cannot be told
+        if _parse(address) is None:
+            break  # "unknown" or an obfuscated identifier: earlier hops cannot be trusted
         client = address
         if client not in trusted:
             break
@@ -86,7 +86,7 @@ def client_address(peer: str, headers: Iterable[tuple[str, str]], trusted: Netwo
 
 
 def is_https(scheme: str, peer: str, headers: Iterable[tuple[str, str]], trusted: Networks) -> bool:
-    """Tell whether a client's own connection is encrypted: ours, or that to a trusted proxy."""
+    """Return whether the client's own connection is encrypted, to the relay or to a trusted proxy."""
     if scheme == "https":
         return True
     if peer not in trusted:
@@ -94,8 +94,8 @@ def is_https(scheme: str, peer: str, headers: Iterable[tuple[str, str]], trusted
     for name, value in headers:
         if name == "x-forwarded-proto":
             return value.split(",")[-1].strip().lower() in ("https", "wss")
-        if name == "forwarded" and (found := _PROTO.findall(value)):
-            return str(found[-1]).lower() in ("https", "wss")
+        if name == "forwarded" and (protocols := _PROTO.findall(value)):
+            return str(protocols[-1]).lower() in ("https", "wss")
     return False
 
 
@@ -105,7 +105,7 @@ def _without_port(text: str) -> str:
     return text.partition(":")[0] if text.count(":") == 1 else text
 
 
-def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+def _parse(address: str) -> IPv4Address | IPv6Address | None:
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,11 +1,11 @@
-"""The issuer's keys (JWKS), fetched from their address off the handshake path and kept fresh.
+"""Keys of the token issuer (JWKS), fetched from a URL in the background and refreshed.
 
 Invariants:
 
-1. The last good set is kept until a better one comes: an issuer that is away locks nobody out.
-2. Strangers cannot make the relay fetch more than once in 10 s, whatever ``kid`` they send.
-3. What is fetched is bounded in size and time, comes from the address that was set, and is checked before
-   it counts.
+1. The last valid key set is used until a newer one is fetched: an unreachable issuer does not lock clients
+   out.
+2. Untrusted clients cannot cause more than one fetch in 10 s, whatever ``kid`` they send.
+3. A fetch is bounded in size and time, follows no redirects, and its result is validated before use.
 """
 
 import asyncio
@@ -29,47 +29,47 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape.jwks")
 
 FETCH_TIMEOUT: Final = 5.0
-"""Seconds for one fetch, from connecting to the last byte."""
+"""Maximum seconds of one fetch, from connecting to the last byte."""
 
 REFRESH: Final = 300.0
-"""Seconds between fetches where the answer names no ``max-age``."""
+"""Seconds between fetches if the response has no ``max-age``."""
 
 MIN_REFRESH: Final = 60.0
 MAX_REFRESH: Final = 3600.0
-"""Seconds that ``max-age`` is bounded to: a key that was withdrawn must not count for a day."""
+"""Limits of ``max-age`` in seconds: a withdrawn key must not be accepted for a day."""
 
 MIN_FETCH_INTERVAL: Final = 10.0
-"""Seconds between two fetches that unknown key ids ask for."""
+"""Minimum seconds between two fetches that are triggered by unknown key ids."""
 
 FIRST_RETRY: Final = 1.0
-"""Seconds until the next try after a failed one; doubles up to ``MIN_REFRESH``."""
+"""Seconds until the first retry after a failed fetch; doubles up to ``MIN_REFRESH``."""
 
 JITTER: Final = 0.2
-"""Part of a wait that is left to chance, so that relays do not all ask at once."""
+"""Random part of a wait, so that relays do not all fetch simultaneously."""
 
 _MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """An issuer that sends us elsewhere could be made to send us to anybody."""
+    """Handler that rejects redirects, which could point the relay at any host."""
 
     def redirect_request(self, *_: object) -> None:
-        """Follow none, which makes an ``HTTPError`` of it."""
+        """Reject the redirect, which urllib then reports as an ``HTTPError``."""
 
 
 class Jwks:
-    """The keys behind an address, as a source of keys for a ``Verifier``.
+    """Key source for a ``Verifier`` that fetches a JWKS from a URL.
 
     Args:
-        url: checked by ``TokenSettings``.
-        algorithm: that tokens are signed with.
-        clock: seconds, monotonic.
-        chance: a number in 0..1 for the jitter.
+        url: URL of the JWKS, validated by ``TokenSettings``.
+        algorithm: signature algorithm of the tokens.
+        clock: returns monotonic seconds.
+        random: returns a number in 0..1 for the jitter.
 
     Attributes:
-        keys: the last good ones; None until the first fetch succeeds.
-        fetches: how many were tried.
-        failures: how many of them failed.
+        keys: last valid keys; None until the first fetch succeeds.
+        fetches: number of attempted fetches.
+        failures: number of failed fetches.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Jwks:
         algorithm: Algorithm,
         *,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.keys: Keys | None = None
         self.fetches = 0
@@ -86,12 +86,12 @@ class Jwks:
         self._url = url
         self._algorithm = algorithm
         self._clock = clock
-        self._chance = chance
+        self._random = random
         self._opener = _opener(url)
-        self._asked = asyncio.Event()
-        self._asked_at = float("-inf")
+        self._refresh_requested = asyncio.Event()
+        self._last_request = float("-inf")
         self._fetching = False
-        self._in_a_row = 0  # failed fetches since the last good one
+        self._consecutive_failures = 0  # failed fetches since the last successful one
         self._document = b""
         self._wait = 0.0  # seconds until the next fetch
 
@@ -102,46 +102,46 @@ class Jwks:
         )
 
     def request_refresh(self) -> bool:
-        """Ask for a fetch soon, because a token names a key that is not known.
+        """Request a fetch, because a token names an unknown key.
 
         Returns:
-            True when one is on its way, so that it is worth coming back in a second; False when the last one
-            that was asked for is too recent.
+            True if a fetch is pending, so that the client should retry in a second; False if the last
+            requested fetch is too recent.
         """
-        if self._fetching or self._asked.is_set():
+        if self._fetching or self._refresh_requested.is_set():
             return True
         now = self._clock()
-        if now - self._asked_at < MIN_FETCH_INTERVAL:
+        if now - self._last_request < MIN_FETCH_INTERVAL:
             return False
-        self._asked_at = now
-        self._asked.set()
+        self._last_request = now
+        self._refresh_requested.set()
         return True
 
     async def load(self) -> None:
         """Fetch once, before ``run``.
 
         Raises:
-            KeysError: no keys came; ``run`` goes on trying, so the caller may go on too.
+            KeysError: the fetch failed; ``run`` retries, so the caller may continue.
         """
         await self._fetch()
 
     async def run(self) -> None:
-        """Keep the keys fresh until it is cancelled."""
+        """Refresh the keys until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._wait):
-                    await self._asked.wait()
-            self._asked.clear()
-            first = self._in_a_row == 0
+                    await self._refresh_requested.wait()
+            self._refresh_requested.clear()
+            was_healthy = self._consecutive_failures == 0
             try:
                 await self._fetch()
             except KeysError as error:
-                if first:
-                    kept = "the keys from before still count" if self.keys else "no token can be verified"
-                    log.warning("%s; %s until it mends, tries go on", error.message, kept)
+                if was_healthy:
+                    effect = "the previous keys stay in use" if self.keys else "no token can be verified"
+                    log.warning("%s; %s until a fetch succeeds, retrying", error.message, effect)
             else:
-                if not first:
-                    log.info("the JWKS at %s answers again", redact_url(self._url))
+                if not was_healthy:
+                    log.info("fetched the JWKS at %s again after failures", redact_url(self._url))
 
     async def _fetch(self) -> None:
         self.fetches += 1
@@ -153,72 +153,76 @@ class Jwks:
                 self._document = document
         except KeysError:
             self.failures += 1
-            self._in_a_row += 1
-            self._wait = self._jittered(min(FIRST_RETRY * 2.0 ** min(self._in_a_row - 1, 10), MIN_REFRESH))
+            self._consecutive_failures += 1
+            self._wait = self._jittered(
+                min(FIRST_RETRY * 2.0 ** min(self._consecutive_failures - 1, 10), MIN_REFRESH)
+            )
             raise
         finally:
             self._fetching = False
-        self._in_a_row = 0
+        self._consecutive_failures = 0
         self._wait = self._jittered(max_age)
 
     def _read(self, document: bytes) -> Keys:
         keys = read_key_set(self._algorithm, document, redact_url(self._url))
         for line in keys.skipped:
-            log.warning("passed over: %s", line)
+            log.warning("skipped a key of the JWKS: %s", line)
         return keys
 
     def _jittered(self, seconds: float) -> float:
-        return seconds * (1 - JITTER * self._chance())
+        return seconds * (1 - JITTER * self._random())
 
 
 def refresh_after(cache_control: str | None) -> float:
-    """Seconds until the next fetch, by the answer's ``Cache-Control``: 60 s to an hour, else 5 minutes."""
-    found = _MAX_AGE.search(cache_control or "")
-    return REFRESH if found is None else min(max(float(found[1]), MIN_REFRESH), MAX_REFRESH)
+    """Return the seconds until the next fetch: the response's ``max-age`` within limits, or a default."""
+    max_age = _MAX_AGE.search(cache_control or "")
+    return REFRESH if max_age is None else min(max(float(max_age[1]), MIN_REFRESH), MAX_REFRESH)
 
 
 def _opener(url: str) -> OpenerDirector:
-    # A proxy that the environment names cannot reach this machine's loopback, which is all that http is for.
+    # http is allowed for loopback addresses only, which a proxy from the environment could not reach.
     proxy = ProxyHandler({}) if url.startswith("http:") else ProxyHandler()
     return build_opener(_NoRedirect, proxy)
 
 
 def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
-    """Fetch the document, in a thread.
+    """Fetch the document; called in a thread.
 
     Returns:
-        it, and the seconds until it should be fetched again.
+        The document, and the seconds until the next fetch.
 
     Raises:
-        KeysError: it did not come, not whole, or is too large.
+        KeysError: the fetch failed, was incomplete, or the document is too large.
     """
     where = f"the JWKS at {redact_url(url)}"
-    ends = time.monotonic() + FETCH_TIMEOUT
+    deadline = time.monotonic() + FETCH_TIMEOUT
     request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310 (checked)
     try:
         with opener.open(request, timeout=FETCH_TIMEOUT) as response:
             if response.status != 200:
-                raise KeysError(f"{where} answers {response.status}", "give an address that answers 200")
+                raise KeysError(
+                    f"{where} answers {response.status}", "set --jwt-jwks-url to a URL that answers 200"
+                )
             data = b""
-            # A timeout counts per read; one that sends a byte at a time must not hold the thread for hours.
+            # The timeout applies per read; a server that sends single bytes must not block the thread for
+            # hours.
             while block := response.read1(MAX_KEY_BYTES + 1):
                 data += block
                 if len(data) > MAX_KEY_BYTES:
                     raise KeysError(
-                        f"{where} has over {MAX_KEY_BYTES} bytes", "give an address of nothing but keys"
+                        f"{where} has more than {MAX_KEY_BYTES} bytes",
+                        "set --jwt-jwks-url to a document with nothing but keys",
                     )
-                if time.monotonic() > ends:
+                if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
             return data, refresh_after(response.headers.get("Cache-Control"))
     except HTTPError as error:
         with error:
-            hint = "redirects are not followed: give the address itself" if error.code // 100 == 3 else ""
-            raise KeysError(
-                f"{where} answers {error.code}", hint or "see that the address is right"
-            ) from None
+            hint = "redirects are not followed; set the final URL" if error.code // 100 == 3 else ""
+            raise KeysError(f"{where} answers {error.code}", hint or "check the URL") from None
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise KeysError(
-            f"{where} cannot be fetched: {str(reason) or type(reason).__name__}",
-            "see that the address is right and can be reached from here",
+            f"cannot fetch {where}: {str(reason) or type(reason).__name__}",
+            "check that the URL is correct and reachable from this host",
         ) from None

@@ -1,6 +1,6 @@
-"""The forms that keys come in: a secret, PEM, a certificate, a JWK, a JWKS.
+"""Parsers for the key formats: secret, PEM public key, certificate, JWK and JWKS.
 
-What is read here is checked by ``keys.py``; a JWKS may hold keys of others, which are passed over.
+``keys.py`` validates the parsed keys. Keys of a JWKS that are meant for other purposes are skipped.
 """
 
 import re
@@ -23,32 +23,32 @@ from tickertape.relay.auth.keys import (
 from tickertape.relay.auth.settings import Algorithm, TokenSettings
 
 MAX_KEY_BYTES: Final = 256 * 1024
-"""Largest key file or key set."""
+"""Maximum bytes of a key file or key set."""
 
 MAX_KEYS: Final = 32
-"""Keys that one set may have for our algorithm; a token without ``kid`` is tried with each."""
+"""Maximum keys per set for the configured algorithm; a token without ``kid`` is tried with each."""
 
 MAX_KID: Final = 256
-"""Characters of a key's id."""
+"""Maximum characters of a key id."""
 
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _FAMILY: Final = {"RS256": ("RSA", None), "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}
 
 
 def read_configured_keys(settings: TokenSettings) -> Keys | None:
-    """Read the key that the settings hold or name.
+    """Read the key that the settings contain or point to.
 
-    A line end at the end of a key file is no part of a secret: editors put it there. A secret in the variable
-    counts as it is.
+    A trailing line break in a key file is not part of a secret, since editors add it. A secret in the
+    environment variable is used unchanged.
 
     Args:
-        settings: without a ``token_settings_error``.
+        settings: settings without a ``token_settings_error``.
 
     Returns:
-        None when the keys come from an address.
+        The keys, or None if they are fetched from a URL.
 
     Raises:
-        KeysError: the file cannot be read, or the key must not be used.
+        KeysError: the file cannot be read, or the key is not acceptable.
     """
     assert settings.jwt_algorithm is not None
     if settings.jwt_key is not None:
@@ -61,39 +61,39 @@ def read_configured_keys(settings: TokenSettings) -> Keys | None:
 
 
 def read_key_file(path: Path) -> bytes:
-    """Return what a key file holds, without one line end at its end.
+    """Return the content of a key file without its trailing line break.
 
     Args:
-        path: of a file of at most 256 KiB.
+        path: path of a file of at most 256 KiB.
 
     Raises:
-        KeysError: it cannot be read, or is larger.
+        KeysError: the file cannot be read, or is too large.
     """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         raise KeysError(
-            f"the key file {path} cannot be read: {error.strerror}", "give a file that the relay may read"
+            f"cannot read key file {path}: {error.strerror}", "check the path and the permissions of the file"
         ) from None
     if len(data) > MAX_KEY_BYTES:
-        raise KeysError(f"the key file {path} has over {MAX_KEY_BYTES} bytes", "give a file that holds a key")
+        raise KeysError(f"key file {path} has more than {MAX_KEY_BYTES} bytes", "set the path of a key file")
     return data.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def read_keys(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
-    """Read a secret, a PEM public key or certificate, a JWK, or a JWKS.
+    """Parse a secret, a PEM public key or certificate, a JWK, or a JWKS.
 
-    Of certificates the first counts, since others are its issuers; its dates do not, since it was put here as
-    a key. Several PEM public keys all count, so that one can follow the other.
+    Only the first certificate of a chain is used, since the others are its issuers; its validity period is
+    ignored, since it serves as a key. Several PEM public keys are all used, so that keys can be rotated.
 
     Args:
-        algorithm: that tokens are signed with.
-        data: what was given.
-        origin: where it comes from, for people.
+        algorithm: signature algorithm of the tokens.
+        data: content of the key file or setting.
+        origin: name of the file or setting, for errors.
 
     Raises:
-        KeysError: it is no key, of another kind, too weak, or private.
+        KeysError: the data is not a key for the algorithm, or the key is too weak or private.
     """
     if algorithm == "HS256":
         return Keys(algorithm, (Key(None, check_secret(data, origin)),))
@@ -102,57 +102,58 @@ def read_keys(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
     document = parse_json_object(data)
     if document is None:
         raise KeysError(
-            f"{origin} holds no key for {algorithm}", "give a PEM public key or certificate, a JWK, or a JWKS"
+            f"{origin} contains no key for {algorithm}",
+            "set a PEM public key or certificate, a JWK, or a JWKS",
         )
     if "keys" in document:
-        return key_set(algorithm, document, origin)
+        return select_keys(algorithm, document, origin)
     if document.get("kty") != _FAMILY[algorithm][0]:
-        raise KeysError(f"{origin} is no JWK for {algorithm}", f"give one of kty {_FAMILY[algorithm][0]}")
+        raise KeysError(f"{origin} is not a JWK for {algorithm}", f"set a JWK of kty {_FAMILY[algorithm][0]}")
     return Keys(algorithm, (_jwk(algorithm, document, origin),))
 
 
 def read_key_set(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
-    """Read a JWKS document (RFC 7517, 5), as ``key_set`` does.
+    """Parse a JWKS document (RFC 7517, 5); see ``select_keys``.
 
     Raises:
-        KeysError: it is no JWKS, or it has no key for the algorithm.
+        KeysError: the document is not a JWKS, or has no key for the algorithm.
     """
     document = parse_json_object(data)
     if document is None:
-        raise KeysError(f"{origin} is no JSON object", "give the address of a JWKS")
-    return key_set(algorithm, document, origin)
+        raise KeysError(f"{origin} is not a JSON object", "set the URL of a JWKS")
+    return select_keys(algorithm, document, origin)
 
 
-def key_set(algorithm: Algorithm, document: dict[str, Any], origin: str) -> Keys:
-    """Take from a JWKS what is for the algorithm; entries of other kinds or uses are for others.
+def select_keys(algorithm: Algorithm, document: dict[str, Any], origin: str) -> Keys:
+    """Select the keys for an algorithm from a JWKS, ignoring keys of other types or uses.
 
     Args:
-        algorithm: one with a public key; a secret in a JWKS is never used.
-        document: a JSON object.
-        origin: where it comes from, for people.
+        algorithm: asymmetric algorithm; secrets in a JWKS are never used.
+        document: parsed JWKS.
+        origin: name of the file, setting or URL, for errors.
 
     Raises:
-        KeysError: it is no JWKS, it has no key for the algorithm, or it gives a private one away.
+        KeysError: the document is not a JWKS, has no key for the algorithm, or exposes a private key.
     """
     entries = document.get("keys")
     if not isinstance(entries, list):
-        raise KeysError(f"{origin} is no JWKS: it has no list 'keys'", "give a JWKS")
-    ours = [entry for entry in entries if isinstance(entry, dict) and _is_for(algorithm, entry)]
-    if len(ours) > MAX_KEYS:
-        raise KeysError(f"{origin} has {len(ours)} keys for {algorithm}", f"at most {MAX_KEYS} are taken")
+        raise KeysError(f"{origin} is not a JWKS: it has no list 'keys'", "set a JWKS")
+    candidates = [entry for entry in entries if isinstance(entry, dict) and _is_for(algorithm, entry)]
+    if len(candidates) > MAX_KEYS:
+        raise KeysError(f"{origin} has {len(candidates)} keys for {algorithm}", f"reduce them to {MAX_KEYS}")
     keys, skipped = [], []
-    for entry in ours:
+    for entry in candidates:
         try:
             keys.append(_jwk(algorithm, entry, origin))
         except KeysError as error:
             if "d" in entry:
                 raise
-            # One broken entry must not lock out everybody whose key is in order.
+            # One invalid entry must not lock out clients with other keys.
             skipped.append(str(error))
     if not keys:
         raise KeysError(
             skipped[0].partition("; ")[0] if skipped else f"{origin} has no key for {algorithm}",
-            f"a JWKS with a fit public key for {algorithm} is needed",
+            f"set a JWKS with a valid public key for {algorithm}",
         )
     return Keys(algorithm, tuple(keys), tuple(skipped))
 
@@ -161,28 +162,28 @@ def _pem_keys(algorithm: Algorithm, blocks: list[re.Match[bytes]], origin: str) 
     if any(b"PRIVATE KEY" in block[1] for block in blocks):
         raise private_key_error(origin)
     if len(blocks) > MAX_KEYS:
-        raise KeysError(f"{origin} has {len(blocks)} PEM blocks", f"at most {MAX_KEYS} are taken")
+        raise KeysError(f"{origin} has {len(blocks)} PEM blocks", f"reduce them to {MAX_KEYS}")
     try:
         if blocks[0][1] == b"CERTIFICATE":
-            found: list[object] = [load_pem_x509_certificate(blocks[0][0]).public_key()]
+            public_keys: list[object] = [load_pem_x509_certificate(blocks[0][0]).public_key()]
         else:
-            found = [load_pem_public_key(block[0]) for block in blocks]
+            public_keys = [load_pem_public_key(block[0]) for block in blocks]
     except UNREADABLE:
-        raise KeysError(f"the PEM in {origin} cannot be read", "give a public key or a certificate") from None
-    return tuple(Key(None, check_public_key(algorithm, key, origin)) for key in found)
+        raise KeysError(f"cannot parse the PEM in {origin}", "set a public key or a certificate") from None
+    return tuple(Key(None, check_public_key(algorithm, key, origin)) for key in public_keys)
 
 
 def _is_for(algorithm: Algorithm, entry: dict[str, Any]) -> bool:
     family, curve = _FAMILY[algorithm]
     operations = entry.get("key_ops", ["verify"])
-    names = ("EdDSA", "Ed25519") if algorithm == "EdDSA" else (algorithm,)  # RFC 9864 has the second
+    names = ("EdDSA", "Ed25519") if algorithm == "EdDSA" else (algorithm,)  # RFC 9864 renames it
     return (
         entry.get("kty") == family
         and (curve is None or entry.get("crv") == curve)
         and entry.get("use", "sig") == "sig"
         and entry.get("alg", algorithm) in names
         and isinstance(operations, list)
-        # A private key lists 'sign'; it must not slip by unseen.
+        # A private key lists 'sign' only; select it, so that it is reported.
         and ("verify" in operations or "d" in entry)
     )
 
@@ -190,14 +191,16 @@ def _is_for(algorithm: Algorithm, entry: dict[str, Any]) -> bool:
 def _jwk(algorithm: Algorithm, entry: dict[str, Any], origin: str) -> Key:
     kid = entry.get("kid")
     if kid is not None and (not isinstance(kid, str) or len(kid) > MAX_KID):
-        raise KeysError(f"a JWK in {origin} has a kid that is no short text", "give it another kid")
+        raise KeysError(
+            f"a JWK in {origin} has an invalid kid", f"use a string of at most {MAX_KID} characters"
+        )
     where = origin if kid is None else f"{origin}, kid {kid!a}"
     if "d" in entry:
         raise private_key_error(where)
     if not _is_for(algorithm, entry):
-        raise KeysError(f"the JWK in {where} is not for {algorithm}", "look at its crv, alg, use and key_ops")
+        raise KeysError(f"the JWK in {where} is not for {algorithm}", "check its crv, alg, use and key_ops")
     try:
         material = PyJWK(entry, algorithm=algorithm).key
     except UNREADABLE:
-        raise KeysError(f"the JWK in {where} cannot be read", "give a whole JWK (RFC 7518, 6)") from None
+        raise KeysError(f"cannot parse the JWK in {where}", "set a complete JWK (RFC 7518, 6)") from None
     return Key(kid, check_public_key(algorithm, material, where))

@@ -1,9 +1,9 @@
-"""Keys that verify tokens, each checked for the one algorithm that counts.
+"""Keys that verify tokens, each validated for the configured algorithm.
 
 Invariants:
 
-1. A key is used with one algorithm, the configured one; what a token or a key set says cannot change that.
-2. A secret that looks like a public key is no secret: who knows the public key could sign (RFC 8725, 3.1).
+1. A key is used only with the configured algorithm; neither a token nor a key set can change that.
+2. A public key is rejected as a secret: anyone who knows it could sign tokens (RFC 8725, 3.1).
 3. A verifier holds no private key.
 """
 
@@ -31,30 +31,31 @@ from tickertape.relay.auth.settings import Algorithm
 from tickertape.errors import ConfigurationError
 
 MIN_SECRET: Final = 32
-"""Bytes; a shorter HS256 secret is guessed before the hash is broken (RFC 7518, 3.2)."""
+"""Minimum bytes of an HS256 secret; a shorter one is easier to guess than the hash is to break (RFC 7518,
+3.2)."""
 
 MIN_RSA: Final = 2048
 MAX_RSA: Final = 8192
-"""Bits; a larger key would cost a millisecond and more per token."""
+"""Limits of an RSA key in bits; a larger key would cost a millisecond or more per token."""
 
 Material = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 _PRIVATE: Final = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey)
 UNREADABLE: Final = (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError)
-"""What the libraries raise for a key that they cannot read."""
+"""Exceptions that the libraries raise for a key that they cannot parse."""
 
 
 class KeysError(ConfigurationError):
-    """There is no key to verify with, or one that must not be used."""
+    """Verification key that is missing, unreadable or not acceptable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key that was found fit for the algorithm.
+    """Key that is validated for the algorithm.
 
     Attributes:
-        kid: its id in a key set; None for a key that stands alone, which is tried with every token.
-        material: what the signature is checked with.
+        kid: id in a key set; None for a single key, which is tried with every token.
+        material: secret or public key.
     """
 
     kid: str | None
@@ -63,12 +64,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """All keys that count at one time.
+    """Set of keys that are valid together.
 
     Attributes:
-        algorithm: that they are for.
-        keys: at least one.
-        skipped: a line for each entry of a key set that is for the algorithm and cannot be used.
+        algorithm: signature algorithm of all keys.
+        keys: the keys; at least one.
+        skipped: one message for each entry of a key set that is meant for the algorithm but cannot be used.
     """
 
     algorithm: Algorithm
@@ -79,7 +80,7 @@ class Keys:
         """Return the keys that a token may be signed with.
 
         Args:
-            kid: as the token names it; None when it names none, and then all are returned.
+            kid: key id in the token; None selects all keys.
         """
         if kid is None:
             return list(self.keys)
@@ -88,40 +89,39 @@ class Keys:
 
 @dataclass(slots=True)
 class FixedKeys:
-    """Keys that change only when somebody puts others here, as a source of keys for a ``Verifier``."""
+    """Key source for a ``Verifier`` whose keys change only by assignment."""
 
     keys: Keys
 
     def request_refresh(self) -> bool:
-        """Tell that no other keys are on their way."""
+        """Return False: no newer keys are expected."""
         return False
 
 
 def check_secret(secret: bytes, origin: str) -> bytes:
-    """Return an HS256 secret as it is.
+    """Return an HS256 secret unchanged.
 
     Raises:
-        KeysError: it is shorter than 32 bytes, or it looks like a key of another algorithm.
+        KeysError: the secret is shorter than 32 bytes, or looks like a key of another algorithm.
     """
-    if _looks_like_a_key(secret):
+    if _is_key(secret):
         raise KeysError(
-            f"{origin} holds a key or certificate, not an HS256 secret",
-            "give random bytes ('tickertape token keygen --jwt-algorithm HS256'), or set the algorithm "
-            "that the key is for",
+            f"{origin} contains a key or certificate, not an HS256 secret",
+            "set random bytes ('tickertape token keygen --jwt-algorithm HS256'), or the algorithm of the key",
         )
     if len(secret) < MIN_SECRET:
         raise KeysError(
             f"the HS256 secret in {origin} has {len(secret)} bytes",
-            f"at least {MIN_SECRET} are needed; 'tickertape token keygen --jwt-algorithm HS256' makes one",
+            f"use at least {MIN_SECRET}; 'tickertape token keygen --jwt-algorithm HS256' generates one",
         )
     return secret
 
 
 def check_public_key(algorithm: Algorithm, key: object, origin: str) -> Material:
-    """Return a public key as it is.
+    """Return a public key unchanged.
 
     Raises:
-        KeysError: it is private, of another kind than the algorithm's, or too weak or large.
+        KeysError: the key is private, does not fit the algorithm, or is too small or too large.
     """
     if isinstance(key, _PRIVATE):
         raise private_key_error(origin)
@@ -129,45 +129,47 @@ def check_public_key(algorithm: Algorithm, key: object, origin: str) -> Material
         if MIN_RSA <= key.key_size <= MAX_RSA:
             return key
         raise KeysError(
-            f"the RSA key in {origin} has {key.key_size} bits", f"give one of {MIN_RSA} to {MAX_RSA} bits"
+            f"the RSA key in {origin} has {key.key_size} bits", f"use {MIN_RSA} to {MAX_RSA} bits"
         )
     if algorithm == "ES256" and isinstance(key, EllipticCurvePublicKey):
         if isinstance(key.curve, SECP256R1):
             return key
-        raise KeysError(f"the key in {origin} is on the curve {key.curve.name}", "ES256 needs P-256")
+        raise KeysError(f"the key in {origin} uses curve {key.curve.name}", "ES256 requires P-256")
     if algorithm == "EdDSA" and isinstance(key, Ed25519PublicKey):
         return key
-    wanted = {"RS256": "an RSA key", "ES256": "a P-256 key", "EdDSA": "an Ed25519 key"}[algorithm]
-    raise KeysError(f"the key in {origin} is of another kind", f"{algorithm} needs {wanted}")
+    expected = {"RS256": "an RSA key", "ES256": "a P-256 key", "EdDSA": "an Ed25519 key"}[algorithm]
+    raise KeysError(f"the key in {origin} has the wrong type", f"{algorithm} requires {expected}")
 
 
 def private_key_error(origin: str) -> KeysError:
-    """What to raise where a private key was given."""
+    """Build the error for a private key where a public key is expected."""
     return KeysError(
-        f"{origin} holds a private key",
-        "give the public key; the private one stays with whoever mints tokens",
+        f"{origin} contains a private key",
+        "set the public key; only the token issuer needs the private key",
     )
 
 
-def _looks_like_a_key(data: bytes) -> bool:
+def _is_key(data: bytes) -> bool:
     if b"-----BEGIN" in data or data.lstrip().startswith((b"ssh-", b"ecdsa-")):
         return True
     document = parse_json_object(data)
     if document is not None and ("kty" in document or "keys" in document):
         return True
-    forms = [data]
+    candidates = [data]
     with contextlib.suppress(binascii.Error):
-        forms.append(base64.b64decode(b"".join(data.split()), validate=True))  # PEM without its first line
+        candidates.append(
+            base64.b64decode(b"".join(data.split()), validate=True)
+        )  # PEM without its header lines
     for load in (load_der_public_key, load_der_x509_certificate):
-        for form in forms:
+        for candidate in candidates:
             with contextlib.suppress(*UNREADABLE):
-                load(form)
+                load(candidate)
                 return True
     return False
 
 
 def parse_json_object(data: bytes) -> dict[str, Any] | None:
-    """Read a JSON object; None when it is none."""
+    """Parse a JSON object; return None if the data is not one."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -1,6 +1,6 @@
-"""What has to be right before a request gets anything: where its page is from, and whose token it brings.
+"""Authentication of requests: the origin of the page, and the token of the client.
 
-The feed and ``GET /events`` ask the same questions here, and get the same answers; how they are told differs.
+The feed and ``GET /events`` share these checks; only the form of their responses differs.
 """
 
 import re
@@ -15,18 +15,22 @@ from tickertape.relay.auth.origins import Origins
 from tickertape.relay.core.grants import EVERYTHING, Grant
 
 BEARER_PREFIX: Final = "bearer."
+"""Prefix of the subprotocol that carries a token, since browsers cannot set headers."""
+
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9_.~+/=-]+) *", re.IGNORECASE | re.ASCII)
+
 Headers = list[tuple[str, str]]
-"""Names in lower case, and values; in order."""
+"""Header names in lower case, and values; in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubprotocolOffer:
-    """The subprotocols that a client offers.
+    """Subprotocols that a client offers.
 
     Attributes:
-        browser: whether ours is among them; whoever offers it is told inside what is wrong.
-        token: one that came along with them, as browsers have to send it.
+        supported: whether the relay's subprotocol is among them; then a rejection is sent inside the
+            WebSocket.
+        token: token in the subprotocols, where browsers have to send it; None if there is none.
     """
 
     supported: bool
@@ -34,12 +38,12 @@ class SubprotocolOffer:
 
 
 class RequestAuth:
-    """Decides about requests.
+    """Authentication and origin checks of requests.
 
     Args:
-        verify: tells what a token grants, or raises ProtocolError; None where no tokens are asked for.
-        origins: pages that may connect.
-        trusted: proxies whose word counts about who a client is.
+        verify: returns the grant of a token, or raises ProtocolError; None if no token is required.
+        origins: origins of pages that may connect.
+        trusted: proxies whose headers about the client address are trusted.
     """
 
     def __init__(
@@ -56,25 +60,25 @@ class RequestAuth:
         return f"RequestAuth(tokens={self.verify is not None}, {self.origins!r})"
 
     def client_address(self, peer: str, headers: Headers) -> str:
-        """Address of the client behind a peer."""
+        """Return the address of the client, which may be behind a trusted proxy."""
         return client_address(peer, headers, self._trusted)
 
     def check_origin(self, peer: str, headers: Headers, *, secure: bool) -> None:
-        """Refuse a page of another site, and a name that leads here and is not ours.
+        """Check that the page's origin is allowed, and that the host name is one of this relay.
 
         Args:
             peer: address of the socket.
-            headers: of the request.
+            headers: request headers.
             secure: whether the socket itself is encrypted.
 
         Raises:
-            ProtocolError: ``forbidden``.
+            ProtocolError: the origin or host is not allowed (``forbidden``).
         """
         host = header_value(headers, "host") or ""
         if not self.origins.is_own_host(host):
             raise ProtocolError(
                 ErrorCode.FORBIDDEN,
-                f"{host[:80]!r} is no name of this relay; use a loopback address, or --allowed-origins",
+                f"{host[:80]!r} is not a name of this relay; use a loopback address, or --allowed-origins",
             )
         origins: list[str | None] = [value for name, value in headers if name == "origin"]
         https = is_https("https" if secure else "http", peer, headers, self._trusted)
@@ -82,51 +86,57 @@ class RequestAuth:
             if not self.origins.allows(origin, host, https=https):
                 raise ProtocolError(
                     ErrorCode.FORBIDDEN,
-                    f"pages of {(origin or '')[:80]!r} may not connect; --allowed-origins says which may",
+                    f"origin {(origin or '')[:80]!r} is not allowed; add it with --allowed-origins",
                 )
 
     def grant(self, headers: Headers, token: str | None = None) -> Grant | None:
-        """What a request's token grants.
+        """Return the grant of a request's token.
 
         Args:
-            headers: of the request; ``Authorization: Bearer`` comes first.
-            token: that came in another way.
+            headers: request headers; ``Authorization: Bearer`` takes precedence.
+            token: token from another source.
 
         Returns:
-            None when there is no token and one is needed.
+            The grant, or None if a token is required and there is none.
 
         Raises:
-            ProtocolError: the token is not good.
+            ProtocolError: the token is invalid.
         """
         if self.verify is None:
             return EVERYTHING
-        given = [value for name, value in headers if name == "authorization" and _scheme(value) == "bearer"]
-        if len(given) > 1:
-            raise ProtocolError(ErrorCode.UNAUTHORIZED, "several 'Authorization: Bearer' headers; send one")
-        if given:
-            found = _BEARER.fullmatch(given[0])
-            if found is None:
-                raise ProtocolError(ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a token")
-            token = found[1]
+        credentials = [
+            value for name, value in headers if name == "authorization" and _scheme(value) == "bearer"
+        ]
+        if len(credentials) > 1:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED, "several 'Authorization: Bearer' headers; send only one"
+            )
+        if credentials:
+            match = _BEARER.fullmatch(credentials[0])
+            if match is None:
+                raise ProtocolError(
+                    ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a valid token; send one"
+                )
+            token = match[1]
         return None if token is None else self.verify(token)
 
 
 def parse_subprotocols(values: Iterable[str]) -> SubprotocolOffer:
-    """Read ``Sec-WebSocket-Protocol``.
+    """Parse ``Sec-WebSocket-Protocol``.
 
     Raises:
-        ProtocolError: several tokens in it.
+        ProtocolError: the client offers several tokens.
     """
     names = [name.strip() for value in values for name in value.split(",")]
     tokens = [name[len(BEARER_PREFIX) :] for name in names if name.startswith(BEARER_PREFIX)]
     if len(tokens) > 1:
-        raise ProtocolError(ErrorCode.UNAUTHORIZED, "several tokens among the subprotocols; offer one")
+        raise ProtocolError(ErrorCode.UNAUTHORIZED, "several tokens in the subprotocols; offer only one")
     return SubprotocolOffer(SUBPROTOCOL in names, tokens[0] if tokens else None)
 
 
 def header_value(headers: Headers, name: str) -> str | None:
-    """First value of a header; None when it is not there."""
-    return next((value for given, value in headers if given == name), None)
+    """Return the first value of a header, or None if it is absent."""
+    return next((value for header, value in headers if header == name), None)
 
 
 def _scheme(value: str) -> str:

@@ -1,9 +1,10 @@
-"""Tokens that no longer count though they have not ended: a file that is read again when it changes.
+"""Revoked tokens: a file of token ids and subjects that is reloaded when it changes.
 
 Invariants:
 
-1. The last good list counts until a better one is read: a broken or missing file lets nobody back in.
-2. A file that is being written in place is read when it has come to rest; a replaced one at once.
+1. The last valid list stays in force until a newer one is loaded: a broken or missing file unrevokes no
+   token.
+2. A file that is modified in place is loaded once it stops changing; a replaced file is loaded immediately.
 """
 
 import asyncio
@@ -21,44 +22,47 @@ from tickertape.errors import ConfigurationError
 log = logging.getLogger("tickertape.revocations")
 
 POLL_INTERVAL: Final = 0.5
-"""Seconds between looks at the file; so long a revoked token may live on."""
+"""Seconds between checks of the file, and so the delay until a revocation takes effect."""
 
 MAX_ENTRIES: Final = 100_000
+"""Maximum entries of the file."""
+
 MAX_BYTES: Final = 8 * 1024 * 1024
+"""Maximum bytes of the file."""
 
 _Stamp = tuple[int, int, int]
-"""Time of the last change in nanoseconds, size, inode."""
+"""Modification time in nanoseconds, size and inode of the file."""
 
 
 class RevocationsError(ConfigurationError):
-    """The file of revoked tokens cannot be used."""
+    """Revocation file that cannot be used."""
 
 
 class Revocations:
-    """What the file says, as of its last good reading.
+    """Revoked tokens from the last valid version of a file.
 
-    One entry per line: a token's ``jti``, bare or as ``jti:<id>``, or ``sub:<subject>`` for all tokens of a
-    subject; for a token without ``sub``, ``sub:token:<digest>``, as the relay shows it. Empty lines do not
-    count, nor does what follows a ``#`` at a line's start or after a space. Replace the file in one step
-    (write another, then rename it), so that no half of it is ever read.
+    The file has one entry per line: a token's ``jti``, bare or as ``jti:<id>``, or ``sub:<subject>`` for all
+    tokens of a subject; for a token without ``sub``, ``sub:token:<digest>``, as the relay shows it. Empty
+    lines are ignored, and so is text after a ``#`` at the start of a line or after a space. Replace the file
+    atomically (write a new file, then rename it), so that a partial file is never loaded.
 
     Args:
-        path: of the file; read at once.
+        path: path of the file, which is loaded immediately.
 
     Raises:
-        RevocationsError: it is missing or broken. At the start that is a mistake; later it is logged.
+        RevocationsError: the file is missing or invalid. Later failures are only logged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._ids: frozenset[str] = frozenset()
         self._subjects: frozenset[str] = frozenset()
-        self._seen: _Stamp | None = None  # as of the last look
-        self._read_at: _Stamp | None = None  # as of the last reading, good or bad
-        self._complained = ""
-        self._reading = threading.Lock()  # by the poll in its thread, and by a reload in another
+        self._last_stamp: _Stamp | None = None  # at the last check
+        self._loaded_stamp: _Stamp | None = None  # at the last load, valid or not
+        self._logged_failure = ""
+        self._lock = threading.Lock()  # held by the poll in its thread, and by a reload in another
         self._load()
-        self._seen = self._read_at
+        self._last_stamp = self._loaded_stamp
 
     def __repr__(self) -> str:
         return f"Revocations({str(self._path)!r}, {len(self)} entries)"
@@ -67,60 +71,60 @@ class Revocations:
         return len(self._ids) + len(self._subjects)
 
     def is_revoked(self, grant: Grant) -> bool:
-        """Tell whether a token, or all of its subject's, no longer count."""
+        """Return whether a token, or its subject, is revoked."""
         return grant.token_id in self._ids or grant.subject in self._subjects
 
     def poll(self) -> bool:
-        """Look at the file, and read it if it changed.
+        """Load the file if it changed.
 
         Returns:
-            True when another list counts from here on.
+            True if the list of revocations changed.
         """
-        with self._reading:
-            return self._poll()
+        with self._lock:
+            return self._load_if_changed()
 
     def reload(self) -> None:
-        """Read the file, changed or not.
+        """Load the file, changed or not.
 
         Raises:
-            RevocationsError: it is missing or broken; the list from before stays in force.
+            RevocationsError: the file is missing or invalid; the previous list stays in force.
         """
-        with self._reading:
+        with self._lock:
             self._load()
-            self._seen = self._read_at
-            self._complained = ""
+            self._last_stamp = self._loaded_stamp
+            self._logged_failure = ""
 
-    def _poll(self) -> bool:
+    def _load_if_changed(self) -> bool:
         try:
             stamp = _stamp(os.stat(self._path))
-            replaced = self._seen is None or stamp[2] != self._seen[2]
-            at_rest = stamp == self._seen
-            self._seen = stamp
-            if stamp == self._read_at or not (replaced or at_rest):
+            replaced = self._last_stamp is None or stamp[2] != self._last_stamp[2]
+            unchanged = stamp == self._last_stamp
+            self._last_stamp = stamp
+            if stamp == self._loaded_stamp or not (replaced or unchanged):
                 return False
-            before = (self._ids, self._subjects)
+            previous = (self._ids, self._subjects)
             self._load()
         except OSError as error:
-            self._seen = self._read_at = None
-            self._complain(f"the revocation file {self._path} cannot be read: {error.strerror}")
+            self._last_stamp = self._loaded_stamp = None
+            self._log_failure(f"cannot read revocation file {self._path}: {error.strerror}")
             return False
         except RevocationsError as error:
-            self._complain(error.message)
+            self._log_failure(error.message)
             return False
-        if self._complained:
-            self._complained = ""
-            log.info("the revocation file %s is in order again", self._path)
-        return (self._ids, self._subjects) != before
+        if self._logged_failure:
+            self._logged_failure = ""
+            log.info("revocation file %s is valid again", self._path)
+        return (self._ids, self._subjects) != previous
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Poll until it is cancelled.
+        """Poll the file until cancelled.
 
         Args:
-            changed: called after each change, so that running sessions can be looked through.
+            changed: called after each change of the list, to end the sessions of revoked tokens.
         """
         while True:
             await asyncio.sleep(POLL_INTERVAL)
-            # In a thread: a large file takes tens of milliseconds, a far one longer.
+            # In a thread: a large file takes tens of milliseconds, one on a network file system longer.
             if await asyncio.to_thread(self.poll):
                 log.info("%d revocations are in force", len(self))
                 changed()
@@ -128,29 +132,27 @@ class Revocations:
     def _load(self) -> None:
         try:
             with self._path.open("rb") as file:
-                # Noted before reading: a change while it is read shows at the next look.
-                self._read_at = _stamp(os.fstat(file.fileno()))
+                # Taken before reading, so that a change during the read is seen by the next check.
+                self._loaded_stamp = _stamp(os.fstat(file.fileno()))
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
-            self._read_at = None
+            self._loaded_stamp = None
             raise RevocationsError(
-                f"the revocation file {self._path} cannot be read: {error.strerror}",
-                "make it, empty if no token is revoked, or leave the setting out",
+                f"cannot read revocation file {self._path}: {error.strerror}",
+                "create it (empty if no token is revoked), or remove the setting",
             ) from None
-        self._ids, self._subjects = self._entries(data)
+        self._ids, self._subjects = self._parse(data)
 
-    def _entries(self, data: bytes) -> tuple[frozenset[str], frozenset[str]]:
+    def _parse(self, data: bytes) -> tuple[frozenset[str], frozenset[str]]:
         if len(data) > MAX_BYTES:
             raise RevocationsError(
-                f"the revocation file {self._path} has over {MAX_BYTES} bytes",
-                "take out the tokens that have ended",
+                f"revocation file {self._path} has more than {MAX_BYTES} bytes",
+                "remove expired tokens",
             )
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise RevocationsError(
-                f"the revocation file {self._path} is not UTF-8", "write it as UTF-8"
-            ) from None
+            raise RevocationsError(f"revocation file {self._path} is not UTF-8", "save it as UTF-8") from None
         ids: set[str] = set()
         subjects: set[str] = set()
         for number, line in enumerate(text.split("\n"), start=1):
@@ -158,25 +160,25 @@ class Revocations:
             if not entry:
                 continue
             kind, colon, rest = entry.partition(":")
-            known = bool(colon) and kind in ("jti", "sub")
-            value = rest.strip() if known else entry
+            has_prefix = bool(colon) and kind in ("jti", "sub")
+            value = rest.strip() if has_prefix else entry
             if not value:
                 raise RevocationsError(
-                    f"line {number} of the revocation file {self._path} has '{kind}:' and no value",
+                    f"line {number} of revocation file {self._path} has '{kind}:' without a value",
                     "write jti:<id> or sub:<subject>",
                 )
-            (subjects if known and kind == "sub" else ids).add(value)
+            (subjects if has_prefix and kind == "sub" else ids).add(value)
             if len(ids) + len(subjects) > MAX_ENTRIES:
                 raise RevocationsError(
-                    f"the revocation file {self._path} has over {MAX_ENTRIES} entries",
-                    "take out the tokens that have ended, or revoke by subject",
+                    f"revocation file {self._path} has more than {MAX_ENTRIES} entries",
+                    "remove expired tokens, or revoke by subject",
                 )
         return frozenset(ids), frozenset(subjects)
 
-    def _complain(self, what: str) -> None:
-        if what != self._complained:
-            self._complained = what
-            log.warning("%s; the %d revocations from before stay in force", what, len(self))
+    def _log_failure(self, message: str) -> None:
+        if message != self._logged_failure:
+            self._logged_failure = message
+            log.warning("%s; the previous %d revocations stay in force", message, len(self))
 
 
 def _stamp(stat: os.stat_result) -> _Stamp:

@@ -1,6 +1,6 @@
-"""What an operator sets for tokens: the algorithm, where the keys are, and what a token must say.
+"""Settings for token verification: the algorithm, the keys and the required claims.
 
-A base for the settings of commands that verify tokens; it stands beside ``NatsSettings``.
+This is a base class for the settings of commands that verify tokens, like ``NatsSettings``.
 """
 
 from pathlib import Path
@@ -15,21 +15,21 @@ from tickertape.urls import is_loopback, parse_url
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
 MAX_LEEWAY: Final = 300.0
-"""Seconds; clocks that differ by more have to be mended."""
+"""Maximum seconds of leeway; a larger clock skew has to be fixed at its source."""
 
 
 def _checked_url(text: str) -> str:
     url = parse_url(text, ("https", "http"), "https://issuer.example.com/jwks.json")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise ValueError(
-            "the JWKS address is http, so anybody on the way could send keys of theirs; use https "
-            "(http is for a loopback address only)"
+            "the JWKS URL is http, so an attacker on the network could replace the keys; use https "
+            "(http is allowed for loopback addresses only)"
         )
     return text
 
 
 def _absent(value: Any) -> Any:
-    # `TICKERTAPE_JWT_KEY=${KEY:-}` of a compose file is an empty text where nothing is set.
+    # In a compose file, `TICKERTAPE_JWT_KEY=${KEY:-}` sets an empty string if KEY is unset.
     return None if value == "" else value
 
 
@@ -37,53 +37,55 @@ _EMPTY = BeforeValidator(_absent)
 
 
 class TokenSettings(BaseSettings):
-    """How tokens are verified; each also as ``TICKERTAPE_<NAME>``."""
+    """Settings for token verification; each can also be set as ``TICKERTAPE_<NAME>``."""
 
-    # An error would show what was given, and some of it is secret.
+    # Validation errors would otherwise show the input, which may be secret.
     model_config = SettingsConfigDict(
         env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
     jwt_algorithm: Annotated[Algorithm | None, _EMPTY] = Field(
-        None, description="the one algorithm that tokens are signed with"
+        None, description="signature algorithm of tokens; all others are rejected"
     )
     jwt_key: Annotated[SecretStr | None, _EMPTY] = Field(
         None,
-        description="HS256: the secret; others: the public key as PEM or JWK. A process list shows what is "
-        "given here, so prefer the variable or the file",
+        description="key that verifies tokens: the secret for HS256, otherwise the public key as PEM or JWK; "
+        "options are visible in process lists, so prefer the environment variable or the file",
     )
-    jwt_key_file: Annotated[Path | None, _EMPTY] = Field(None, description="a file with the same")
+    jwt_key_file: Annotated[Path | None, _EMPTY] = Field(
+        None, description="file that contains the key of --jwt-key"
+    )
     jwt_jwks_url: Annotated[Annotated[str, AfterValidator(_checked_url)] | None, _EMPTY] = Field(
-        None, description="address of the issuer's keys (JWKS), fetched anew every 5 minutes"
+        None, description="URL of the issuer's keys (JWKS), refreshed every 5 minutes or as its max-age says"
     )
-    jwt_issuer: Annotated[str | None, _EMPTY] = Field(None, description="the iss that a token must have")
+    jwt_issuer: Annotated[str | None, _EMPTY] = Field(None, description="required iss of tokens")
     jwt_audience: Annotated[str | None, _EMPTY] = Field(
-        None, description="the aud that a token must have among its own"
+        None, description="value that the aud of tokens must contain"
     )
     jwt_leeway: float = Field(
         5.0,
         ge=0,
         le=MAX_LEEWAY,
         allow_inf_nan=False,
-        # Not for exp: the session ends then anyway, and clients renew 60 s ahead.
-        description="seconds of clock difference that nbf and iat are allowed; exp is strict",
+        # Not for exp: the session ends at exp anyway, and clients renew their token 60 s earlier.
+        description="seconds of clock skew that are tolerated for nbf and iat, but not for exp",
     )
     jwt_revoked_file: Annotated[Path | None, _EMPTY] = Field(
-        None, description="a file of revoked tokens: a jti, jti:<id> or sub:<subject> per line"
+        None, description="file of revoked tokens, one jti, jti:<id> or sub:<subject> per line"
     )
 
 
 def token_settings_error(settings: TokenSettings) -> ConfigurationError | None:
-    """Return the error of settings that lack, or have too much, to verify tokens; None when they are fine.
+    """Return the error of settings that cannot verify tokens, or None if they are valid.
 
     Args:
-        settings: of a relay with ``--auth jwt``.
+        settings: settings of a relay with ``--auth jwt``.
     """
     if settings.jwt_algorithm is None:
         return ConfigurationError(
-            "jwt_algorithm: verifying tokens needs it", "one of HS256, RS256, ES256, EdDSA"
+            "jwt_algorithm: required to verify tokens", "set it to HS256, RS256, ES256 or EdDSA"
         )
-    given = [
+    key_settings = [
         name
         for name, value in (
             ("jwt_key", settings.jwt_key),
@@ -92,14 +94,15 @@ def token_settings_error(settings: TokenSettings) -> ConfigurationError | None:
         )
         if value is not None
     ]
-    if not given:
+    if not key_settings:
         return ConfigurationError(
-            "jwt_key: verifying tokens needs a key", "give jwt_key, jwt_key_file or jwt_jwks_url"
+            "jwt_key: a key is required to verify tokens", "set jwt_key, jwt_key_file or jwt_jwks_url"
         )
-    if len(given) > 1:
-        return ConfigurationError(f"{given[0]}: {' and '.join(given)} are given", "keep exactly one")
+    if len(key_settings) > 1:
+        names = " and ".join(key_settings)
+        return ConfigurationError(f"{key_settings[0]}: {names} are mutually exclusive", "keep exactly one")
     if settings.jwt_algorithm == "HS256" and settings.jwt_jwks_url is not None:
         return ConfigurationError(
-            "jwt_jwks_url: a JWKS is public, so it holds no HS256 secret", "give jwt_key or jwt_key_file"
+            "jwt_jwks_url: a JWKS is public and cannot contain an HS256 secret", "set jwt_key or jwt_key_file"
         )
     return None

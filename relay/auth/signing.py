@@ -1,6 +1,6 @@
-"""Make tokens and keys: the other side of ``verifier.py``, for the command line and for tests.
+"""Token signing and key generation: the counterpart of ``verifier.py``, for the command line and tests.
 
-A relay never mints; it needs no private key.
+A relay never signs tokens and needs no private key.
 """
 
 import secrets
@@ -31,40 +31,41 @@ from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import grant_of
 
 SECRET_BYTES: Final = 48
-"""Random bytes of a new HS256 secret; 64 characters when written."""
+"""Random bytes of a new HS256 secret, which is written as 64 characters."""
 
 RSA_BITS: Final = 3072
-"""Of a new RSA key; what NIST SP 800-57 asks for after 2030."""
+"""Bits of a new RSA key, as NIST SP 800-57 recommends for use after 2030."""
 
 SigningKey = bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 
 def read_signing_key(algorithm: Algorithm, data: bytes, origin: str) -> SigningKey:
-    """Read what tokens are signed with.
+    """Parse a signing key.
 
     Args:
-        algorithm: to sign with.
-        data: the secret for HS256, else a private key as PEM without a password.
-        origin: where it comes from, for people.
+        algorithm: signature algorithm.
+        data: the secret for HS256, otherwise an unencrypted private key as PEM.
+        origin: name of the file, for errors.
 
     Raises:
-        KeysError: it is something else, or a relay would refuse its other half.
+        KeysError: the data is not such a key, or a relay would reject its public key.
     """
     if algorithm == "HS256":
         return check_secret(data, origin)
     if b"PRIVATE KEY" not in data:
         raise KeysError(
-            f"{origin} holds no private key as PEM",
-            f"{algorithm} is signed with the private key; give its file with --key-file",
+            f"{origin} contains no private key as PEM",
+            f"set --key-file to the private key that signs {algorithm} tokens",
         )
     try:
         key = load_pem_private_key(data, password=None)
     except TypeError:
         raise KeysError(
-            f"the private key in {origin} has a password", "give one without, or pipe it in decrypted"
+            f"the private key in {origin} is encrypted",
+            "use an unencrypted key, or pipe in the decrypted key",
         ) from None
     except UNREADABLE:
-        raise KeysError(f"the private key in {origin} cannot be read", "give it as PEM") from None
+        raise KeysError(f"cannot parse the private key in {origin}", "use a PEM file") from None
     check_public_key(algorithm, key.public_key(), origin)
     assert isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey)
     return key
@@ -74,28 +75,29 @@ def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: 
     """Sign a token.
 
     Args:
-        algorithm: that the key is for.
-        key: from ``read_signing_key``.
-        claims: with ``exp`` and the grant.
-        kid: names the key, where the relay has several.
+        algorithm: signature algorithm of the key.
+        key: key from ``read_signing_key``.
+        claims: claims with ``exp`` and the grant.
+        kid: id of the key, if the relay has several keys.
 
     Raises:
-        ProtocolError: a relay would refuse the grant.
+        ProtocolError: a relay would reject the grant.
+        TokenError: the token is too long.
     """
     grant_of(claims, str(claims.get("sub", "")))
     payload = orjson.dumps(dict(claims))
     headers = None if kid is None else {"kid": kid}
     token = PyJWS(algorithms=[algorithm]).encode(payload, key, algorithm, headers)
     if len(token) > MAX_TOKEN:
-        raise TokenError("malformed", f"the token has {len(token)} characters, at most {MAX_TOKEN} are taken")
+        raise TokenError("malformed", f"the token has {len(token)} characters; the limit is {MAX_TOKEN}")
     return token
 
 
 def generate_key(algorithm: Algorithm) -> tuple[bytes, bytes | None]:
-    """Make a key.
+    """Generate a key.
 
     Returns:
-        the secret, or the private key as PEM (PKCS #8); and the public key as PEM, None for a secret.
+        The secret, or the private key as PEM (PKCS #8); and the public key as PEM, or None for a secret.
     """
     if algorithm == "HS256":
         return secrets.token_urlsafe(SECRET_BYTES).encode() + b"\n", None

@@ -1,4 +1,5 @@
-"""Tokens, as an operator set them up: the verifier, and what goes on behind it while the relay runs."""
+"""Token verification of a running relay: the verifier, and the background refresh of its keys and
+revocations."""
 
 import asyncio
 import logging
@@ -22,11 +23,11 @@ log = logging.getLogger("tickertape.tokens")
 
 
 class TokenService:
-    """Decides which tokens count.
+    """Token verifier that keeps its keys and revocations up to date.
 
     Args:
-        settings: of a relay with ``--auth jwt``, without a ``token_settings_error``.
-        wall: UNIX seconds.
+        settings: settings of a relay with ``--auth jwt``, without a ``token_settings_error``.
+        wall: returns UNIX seconds.
 
     Raises:
         KeysError: the key cannot be used.
@@ -61,56 +62,57 @@ class TokenService:
 
     @property
     def failures(self) -> Mapping[str, int]:
-        """Tokens that were refused, by reason."""
+        """Number of rejected tokens by reason."""
         return {reason: self._verifier.failures[reason] for reason in get_args(Reason)}
 
     async def load(self) -> None:
-        """Fetch the issuer's keys once, where they come from an address; ``run`` keeps them fresh.
+        """Fetch the issuer's keys once if they come from a URL; ``run`` refreshes them.
 
         Raises:
-            KeysError: they did not come.
+            KeysError: the keys cannot be fetched.
         """
         if self._jwks is not None:
             await self._jwks.load()
 
     def verify(self, token: str) -> Grant:
-        """What a token grants.
+        """Return the grant of a token.
 
         Raises:
-            TokenError: it does not count.
+            TokenError: the token is rejected.
         """
         return self._verifier.verify(token)
 
     def is_revoked(self, grant: Grant) -> bool:
-        """Tell whether a grant's token was revoked."""
+        """Return whether a grant's token is revoked."""
         return self._revocations is not None and self._revocations.is_revoked(grant)
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Keep keys and revocations up to date until it is cancelled.
+        """Keep keys and revocations up to date until cancelled.
 
         Args:
-            changed: called when another list of revocations counts.
+            changed: called when the list of revocations has changed.
         """
         async with Tasks() as tasks:
             if self._jwks is not None:
                 tasks.start(self._fetch(self._jwks), "jwks")
             if self._revocations is not None:
                 tasks.start(self._revocations.run(changed), "revocations")
-            await tasks.until()  # a fixed key needs nothing
+            await tasks.until()  # a fixed key needs no task
 
     def reloaders(self) -> list[Callable[[], Awaitable[str]]]:
-        """What can be read again; each says what it was, or raises a ``OperatorError`` and changes nothing.
+        """Return functions that reload keys and revocations.
 
-        Sessions go on whatever key their token was signed with; revoking ends them.
+        Each returns a description of what it loaded, or raises an ``OperatorError`` and changes nothing.
+        Existing sessions continue even if the key of their token is removed; revoke their tokens to end them.
         """
-        found: list[Callable[[], Awaitable[str]]] = []
+        reloaders: list[Callable[[], Awaitable[str]]] = []
         if self._jwks is not None or self._settings.jwt_key_file is not None:
-            found.append(self._read_keys)
+            reloaders.append(self._reload_keys)
         if self._revocations is not None:
-            found.append(self._read_revocations)
-        return found
+            reloaders.append(self._reload_revocations)
+        return reloaders
 
-    async def _read_keys(self) -> str:
+    async def _reload_keys(self) -> str:
         if self._jwks is not None:
             await self._jwks.load()
             assert self._settings.jwt_jwks_url is not None
@@ -121,7 +123,7 @@ class TokenService:
         self._fixed.keys = keys
         return f"key file {self._settings.jwt_key_file}"
 
-    async def _read_revocations(self) -> str:
+    async def _reload_revocations(self) -> str:
         assert self._revocations is not None
         await asyncio.to_thread(self._revocations.reload)
         return f"{len(self._revocations)} revocations"
@@ -131,5 +133,5 @@ class TokenService:
         try:
             await jwks.load()
         except KeysError as error:
-            log.warning("%s; clients are told to come back until there are keys", error.message)
+            log.warning("%s; clients are told to retry until the keys are available", error.message)
         await jwks.run()

@@ -1,11 +1,11 @@
-"""From a token to what it grants: bounds, signature, times, issuer, audience, revocation, in this order.
+"""Token verification: size, signature, times, issuer, audience and revocation, in this order.
 
 Invariants:
 
-1. The configured algorithm is the only one; a token that names another is refused before any key is touched.
-2. Only tokens that were found good are remembered, so nobody can push out others with garbage.
-3. A remembered token is still checked for its end and for revocation; a change of keys forgets all.
-4. No text that leaves here holds a token, a signature or a key.
+1. Only the configured algorithm is accepted; a token with another one is rejected before any key is used.
+2. Only valid tokens are cached, so invalid ones cannot evict them.
+3. Cached tokens are still checked for expiry and revocation; a change of keys clears the cache.
+4. No error contains a token, a signature or a key.
 """
 
 import re
@@ -33,41 +33,41 @@ from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.grants import Grant, grant_of
 
 MAX_TOKEN: Final = 16 * 1024
-"""Characters; the limit of ``auth``, too."""
+"""Maximum characters of a token, also in an ``auth`` message."""
 
 MAX_HEADER: Final = 2 * 1024
-"""Bytes of the header's JSON."""
+"""Maximum bytes of the decoded header."""
 
 CACHE_SIZE: Final = 10_000
-"""Good tokens that are remembered."""
+"""Maximum number of valid tokens that are cached."""
 
-_ANYBODY: Final = ExpectedClaims()
+_ANY_CLAIMS: Final = ExpectedClaims()
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
 
 
 class KeySource(Protocol):
-    """Where keys come from: ``FixedKeys`` or ``Jwks``."""
+    """Source of verification keys: ``FixedKeys`` or ``Jwks``."""
 
     @property
     def keys(self) -> Keys | None:
-        """Those that count now, the same object until they change; None while there are none yet."""
+        """Current keys, the same object until they change; None while there are none yet."""
 
     def request_refresh(self) -> bool:
-        """Ask for newer ones; True when they are on their way."""
+        """Request newer keys; return whether a fetch is pending."""
 
 
 class Verifier:
-    """Verifies tokens; in memory alone, so it may be called from the event loop.
+    """Token verifier that does no I/O, so it may be called from the event loop.
 
     Args:
-        algorithm: the only one that counts.
-        source: of keys.
-        expected: of a token's claims.
-        revoked: tells which tokens no longer count.
-        wall: UNIX seconds.
+        algorithm: the only accepted signature algorithm.
+        source: source of keys.
+        expected: claims that a token must have.
+        revoked: returns whether the token of a grant is revoked.
+        wall: returns UNIX seconds.
 
     Attributes:
-        failures: how many tokens were refused, by reason.
+        failures: number of rejected tokens by reason.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Verifier:
         algorithm: Algorithm,
         source: KeySource,
         *,
-        expected: ExpectedClaims = _ANYBODY,
+        expected: ExpectedClaims = _ANY_CLAIMS,
         revoked: Callable[[Grant], bool] = lambda _: False,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -85,59 +85,62 @@ class Verifier:
         self._expected = expected
         self._revoked = revoked
         self._wall = wall
-        # It knows this one algorithm, so not even a fault of ours could make it take another.
+        # Restricted to this algorithm, so that even a bug here could not make it accept another one.
         self._signatures = PyJWS(algorithms=[algorithm])
-        self._good: OrderedDict[bytes, Grant] = OrderedDict()
-        self._good_for: Keys | None = None
+        self._cache: OrderedDict[bytes, Grant] = OrderedDict()
+        self._cached_keys: Keys | None = None
 
     def __repr__(self) -> str:
-        return f"Verifier({self._algorithm}, {len(self._good)} tokens remembered)"
+        return f"Verifier({self._algorithm}, {len(self._cache)} cached tokens)"
 
     def verify(self, token: str) -> Grant:
-        """Return what a token grants.
+        """Return the grant of a token.
 
         Args:
-            token: as the client sent it, without ``Bearer``.
+            token: token as the client sent it, without ``Bearer``.
 
         Raises:
-            TokenError: it does not count. Its code is ``unavailable`` when the keys are not there yet or are
-                being fetched anew, so that the client comes back with the same token.
+            TokenError: the token is rejected. The code is ``unavailable`` while keys are being fetched, so
+            that the
+                client retries with the same token.
         """
         try:
-            return self._verified(token)
+            return self._verify(token)
         except TokenError as error:
             self.failures[error.reason] += 1
             raise
 
-    def _verified(self, token: str) -> Grant:
+    def _verify(self, token: str) -> Grant:
         if len(token) > MAX_TOKEN:
-            raise TokenError("malformed", f"the token has {len(token)} characters; at most {MAX_TOKEN}")
+            raise TokenError("malformed", f"the token has {len(token)} characters; the limit is {MAX_TOKEN}")
         if not _SHAPE.fullmatch(token):
-            raise TokenError("malformed", "the token is not three base64url parts with dots between them")
+            raise TokenError("malformed", "the token is not a JWT of three base64url parts separated by dots")
         keys = self._source.keys
-        if keys is not self._good_for:
-            self._good.clear()
-            self._good_for = keys
+        if keys is not self._cached_keys:
+            self._cache.clear()
+            self._cached_keys = keys
         digest = sha256(token.encode("ascii")).digest()
-        grant = self._good.get(digest)
+        grant = self._cache.get(digest)
         if grant is None:
-            grant = self._read(token, keys)
+            grant = self._decode(token, keys)
         assert grant.expires_at is not None
         if grant.expires_at <= self._wall():
-            self._good.pop(digest, None)
-            raise TokenError("expired", f"the token ended at {format_time(grant.expires_at)}; get a new one")
+            self._cache.pop(digest, None)
+            raise TokenError(
+                "expired", f"the token expired at {format_time(grant.expires_at)}; get a new one"
+            )
         if self._revoked(grant):
-            self._good.pop(digest, None)
-            raise TokenError("revoked", "the token was revoked; get a new one")
-        self._good[digest] = grant
-        self._good.move_to_end(digest)
-        if len(self._good) > CACHE_SIZE:
-            self._good.popitem(last=False)
+            self._cache.pop(digest, None)
+            raise TokenError("revoked", "the token is revoked; get a new one")
+        self._cache[digest] = grant
+        self._cache.move_to_end(digest)
+        if len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
         return grant
 
-    def _read(self, token: str, keys: Keys | None) -> Grant:
-        kid = self._kid(token)
-        payload = self._signed(token, kid, keys)
+    def _decode(self, token: str, keys: Keys | None) -> Grant:
+        kid = self._check_header(token)
+        payload = self._verify_signature(token, kid, keys)
         claims = parse_json_object(payload, "the token's claims")
         self._expected.check(claims, self._wall())
         try:
@@ -146,33 +149,33 @@ class Verifier:
             reason: Reason = "nothing_granted" if error.code is ErrorCode.FORBIDDEN else "claim"
             raise TokenError(reason, error.message, error.code) from None
 
-    def _kid(self, token: str) -> str | None:
-        """Check the header, and return the id of the key that it names.
+    def _check_header(self, token: str) -> str | None:
+        """Check the header, and return its key id, or None if it has none.
 
-        ``jku``, ``x5u``, ``jwk`` and ``x5c`` would let a token bring its own key: nothing here reads them.
+        ``jku``, ``x5u``, ``jwk`` and ``x5c`` would let a token supply its own key, so they are never read.
         """
         what = "the token's header"
         header = parse_json_object(decode_base64url(token.partition(".")[0], MAX_HEADER, what), what)
-        named = header.get("alg")
-        if named != self._algorithm:
+        alg = header.get("alg")
+        if alg != self._algorithm:
             raise TokenError(
                 "algorithm",
-                f"the token's alg is {ascii(named)[:40]}; this relay takes {self._algorithm} only",
+                f"the token's alg is {ascii(alg)[:40]}; this relay accepts only {self._algorithm}",
             )
         for extension in ("crit", "b64"):
             if extension in header:
                 raise TokenError(
-                    "malformed", f"the token's header has {extension!r}, which is not known here"
+                    "malformed", f"the token's header has the unsupported extension {extension!r}"
                 )
         return read_name(header, "kid", "malformed")
 
-    def _signed(self, token: str, kid: str | None, keys: Keys | None) -> bytes:
-        """Return the payload, if one of the keys signed it."""
+    def _verify_signature(self, token: str, kid: str | None, keys: Keys | None) -> bytes:
+        """Return the payload if it is signed with one of the keys."""
         if keys is None:
             self._source.request_refresh()
             raise TokenError(
                 "keys_unavailable",
-                "the keys that verify tokens are not there yet; come back in a second",
+                "the keys that verify tokens are not available yet; retry in a second",
                 ErrorCode.UNAVAILABLE,
             )
         candidates = keys.find(kid)
@@ -180,29 +183,30 @@ class Verifier:
             if self._source.request_refresh():
                 raise TokenError(
                     "unknown_key",
-                    "the token's kid is not known yet; the keys are fetched anew, come back in a second",
+                    "the token's kid is unknown; refreshing the keys, retry in a second",
                     ErrorCode.UNAVAILABLE,
                 )
-            raise TokenError("unknown_key", "the token's kid is none of this relay's keys; get a new token")
+            raise TokenError("unknown_key", "the token's kid matches no key of this relay; get a new token")
         for key in candidates:
             try:
-                found = self._signatures.decode_complete(token, key.material, [self._algorithm])
+                decoded = self._signatures.decode_complete(token, key.material, [self._algorithm])
             except InvalidSignatureError:
                 continue
             except PyJWTError:
-                # Its text may quote the token.
-                raise TokenError("malformed", "the token is no signed JWT in compact form") from None
-            payload = found["payload"]
+                # The exception text may quote the token.
+                raise TokenError("malformed", "the token is not a signed JWT in compact form") from None
+            payload = decoded["payload"]
             assert isinstance(payload, bytes)
             return payload
-        raise TokenError("signature", "the token was not signed with a key that this relay knows")
+        raise TokenError("signature", "the token is not signed with a key of this relay; get a new token")
 
 
 def anonymous_subject(token: str) -> str:
-    """Name the subject of a token without ``sub``: a digest of what was signed.
+    """Return the subject of a token without ``sub``: a digest of the signed part.
 
-    The signature is left out, since a holder can write one of ES256 in a second way, and would be somebody
-    else then: not revoked, and with connections of its own.
+    The signature is excluded, since an ES256 signature has a second valid form, which would give its holder a
+    second
+    subject: not revoked, and with its own connection limit.
     """
     return f"token:{sha256(token.rpartition('.')[0].encode('ascii')).hexdigest()[:16]}"
 

@@ -93,8 +93,7 @@ class _Page:
         self.bytes_left -= sum(len(record.encoded) for record in records)
 
     def add_gap(self, start: int, end: int) -> None:
-        """Record a range of deleted events; ranges are merged, since the number of lost events is unknown
-        anyway."""
+        """Record a range of deleted events; ranges are merged, since their events cannot be counted."""
         if self.gap is not None:
             start, end = min(start, self.gap.start), max(end, self.gap.end)
         self.gap = Gap(start, end, "retention")

@@ -149,7 +149,7 @@ def test_while_the_issuer_is_away_its_last_keys_count(relay: Relay, issuer: Issu
     issuer.broken, issuer.status = True, 200
     eventually(lambda: issuer.fetches >= 3, "it was asked once more")
     assert status(relay, token("first")) == 101
-    relay.until_logged("the keys from before still count")
+    relay.until_logged("the previous keys stay in use")
 
 
 def test_a_renewal_with_a_key_that_is_not_there_yet(relay: Relay) -> None:

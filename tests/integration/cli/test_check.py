@@ -127,7 +127,7 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
         (["--live", "gateways.yaml"], "file and live are different questions"),
         (["--json", "--live"], "omit --json"),
         (["--live", "--ops-port", "x"], "--ops-port: "),
-        (["--origin", "app.example.com"], "--origin: 'app.example.com' is no origin"),
+        (["--origin", "app.example.com"], "--origin: 'app.example.com' is not an origin"),
     ],
 )
 def test_bad_usage_is_one_line(arguments: list[str], said: str) -> None:

@@ -171,7 +171,7 @@ def test_an_expired_token_ends_it(relay: Relay) -> None:
     for life in (4, 16, 64, 256):
         with tail(relay.ws_url, TICKERTAPE_TOKEN=token(life)) as running:
             assert running.process.wait(life + PATIENCE) == 1
-        if "the token ended at" not in running.notes[-1]:
+        if "the token expired at" not in running.notes[-1]:
             break  # else it had ended before the tail had started
     assert any("use --token-file to renew it" in note for note in running.notes)
     assert running.notes[-1] == (

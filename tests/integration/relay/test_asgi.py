@@ -452,7 +452,7 @@ def test_a_host_without_the_lifespan_starts_the_feed_at_the_first_client(nats_se
     with Host({"/feed": {"nats_url": nats_server.url}}, lifespan=False) as host:
         assert host.get("/health")[1]["feeds"]["/feed"]["ready"] is False
         run(check())
-        assert sum("starts with its first client" in text for text in host.log) == 1
+        assert sum("starting the feed with its first client" in text for text in host.log) == 1
 
 
 def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:

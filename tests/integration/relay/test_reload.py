@@ -120,7 +120,7 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
     files.revoked.write_text("sub:mallory\n")
     said = reload(relay)
     assert said.startswith("ERROR   reload: ")
-    assert f"{files.key} holds no key for ES256" in said
+    assert f"{files.key} contains no key for ES256" in said
     assert said.endswith("the previous content stays in force. Reloaded: 1 revocations, log level info")
     assert let_in(relay, "first")
     files.key.unlink()

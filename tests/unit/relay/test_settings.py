@@ -61,7 +61,7 @@ def test_subjects_become_patterns(subjects: str, patterns: tuple[str, ...]) -> N
         ({"subjects": "*.status.>"}, "is not within"),
         ({"subjects": ""}, "empty"),
         ({"subjects": "log.>,"}, "empty"),
-        ({"auth": "jwt"}, "needs it; one of HS256"),
+        ({"auth": "jwt"}, "required to verify tokens; set it to HS256"),
         ({"host": "0.0.0.0"}, "--insecure"),
         ({"host": "::"}, "--insecure"),
         ({"host": "relay.example.com"}, "--insecure"),

@@ -79,7 +79,7 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
         ),
         ({"auth": "none", "host": "127.0.0.1"}, "warn   --auth none: every user and program"),
         ({"ops_host": "0.0.0.0"}, "warn   --ops-host 0.0.0.0: metrics"),
-        ({"jwt_algorithm": None}, "error  jwt_algorithm: verifying tokens needs it"),
+        ({"jwt_algorithm": None}, "error  jwt_algorithm: required to verify tokens"),
         (
             {"jwt_algorithm": "HS256", "jwt_key": SECRET},
             "warn   --jwt-algorithm HS256: anyone who can verify",

@@ -69,12 +69,12 @@ def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: token("EdDSA", lasting(exp=int(time.time()) - 9)), "(expired): the token ended at"),
-        (lambda: token("EdDSA", lasting(), name="another"), "(signature): the token was not signed"),
+        (lambda: token("EdDSA", lasting(exp=int(time.time()) - 9)), "(expired): the token expired at"),
+        (lambda: token("EdDSA", lasting(), name="another"), "(signature): the token is not signed"),
         (lambda: token("HS256", lasting()), "(algorithm): the token's alg is 'HS256'"),
         (lambda: token("EdDSA", lasting(aud="else")), "(audience): "),
         (lambda: token("EdDSA", lasting(tickertape=None)), "(nothing_granted): "),
-        (lambda: "s3cret that is no token", "(malformed): the token is not three"),
+        (lambda: "s3cret that is no token", "(malformed): the token is not a JWT of three"),
         (lambda: "", "is empty"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_revoked_token_is_told(tmp_path: Path) -> None:
         ({"jwt_key": None, "jwt_key_file": Path("/nowhere.pem")}, "error  "),
         (
             {"jwt_key": None, "jwt_jwks_url": "http://127.0.0.1:1/jwks"},
-            "error  the JWKS at http://127.0.0.1:1/jwks",
+            "error  cannot fetch the JWKS at http://127.0.0.1:1/jwks",
         ),
         (
             {"jwt_algorithm": "HS256", "jwt_key": SECRET.decode()},

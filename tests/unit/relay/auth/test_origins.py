@@ -77,7 +77,7 @@ def test_look_alikes_may_not(origin: str) -> None:
 )  # fmt: skip
 def test_what_is_no_origin_cannot_be_listed(text: str) -> None:
     """A mistake is told, not passed over."""
-    with pytest.raises(ValueError, match="is no origin; write it as"):
+    with pytest.raises(ValueError, match="is not an origin; write it as"):
         Origins(text)
 
 
@@ -191,4 +191,4 @@ def test_a_name_that_merely_leads_here_is_not_ours(host: str, *, known: bool) ->
 
 def test_origins_are_told_by_their_number() -> None:
     """The list itself may be long."""
-    assert repr(LIST) == "Origins(3 exact, 1 by their last labels, 0 of apps)"
+    assert repr(LIST) == "Origins(3 exact, 1 wildcards, 0 apps)"

@@ -60,11 +60,11 @@ def test_nothing_is_revoked_by_an_empty_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b"ok\njti:\n", "line 2 .* has 'jti:' and no value; write"),
-        (b"sub: # nobody", "line 1 .* has 'sub:' and no value"),
+        (b"ok\njti:\n", "line 2 .* has 'jti:' without a value; write"),
+        (b"sub: # nobody", "line 1 .* has 'sub:' without a value"),
         (b"\xff\xfe", "not UTF-8"),
-        (b"x" * (8 * 1024 * 1024 + 1), "over 8388608 bytes"),
-        (b"".join(b"%d\n" % number for number in range(100_001)), "over 100000 entries"),
+        (b"x" * (8 * 1024 * 1024 + 1), "more than 8388608 bytes"),
+        (b"".join(b"%d\n" % number for number in range(100_001)), "more than 100000 entries"),
     ],
 )
 def test_a_broken_file_is_a_mistake_at_the_start(path: Path, data: bytes, text: str) -> None:
@@ -76,7 +76,7 @@ def test_a_broken_file_is_a_mistake_at_the_start(path: Path, data: bytes, text: 
 
 def test_a_missing_file_is_a_mistake_at_the_start(tmp_path: Path) -> None:
     """Else a misspelt name would revoke nothing in silence."""
-    with pytest.raises(RevocationsError, match="No such file or directory; make it, empty if"):
+    with pytest.raises(RevocationsError, match="No such file or directory; create it"):
         Revocations(tmp_path / "none")
 
 
@@ -141,10 +141,10 @@ def test_the_last_good_list_is_kept(path: Path, caplog: pytest.LogCaptureFixture
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 4
     assert "No such file" in lines[0]
-    assert "and no value" in lines[1]
+    assert "without a value" in lines[1]
     assert "not UTF-8" in lines[2]
-    assert all("the 1 revocations from before stay in force" in line for line in lines[:3])
-    assert "in order again" in lines[3]
+    assert all("the previous 1 revocations stay in force" in line for line in lines[:3])
+    assert "valid again" in lines[3]
 
 
 def test_a_file_that_may_not_be_read_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

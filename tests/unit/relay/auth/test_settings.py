@@ -94,7 +94,7 @@ def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
     [
         ({}, "jwt_algorithm: "),
         ({"jwt_key": "x"}, "jwt_algorithm: "),
-        ({"jwt_algorithm": "HS256"}, "jwt_key: verifying tokens needs a key"),
+        ({"jwt_algorithm": "HS256"}, "jwt_key: a key is required to verify tokens"),
         ({"jwt_algorithm": "HS256", "jwt_key": "x", "jwt_key_file": "y"}, "jwt_key and jwt_key_file"),
         ({"jwt_algorithm": "RS256", "jwt_key": "x", "jwt_jwks_url": "https://a/"}, "keep exactly one"),
         ({"jwt_algorithm": "HS256", "jwt_jwks_url": "https://a/"}, "a JWKS is public"),

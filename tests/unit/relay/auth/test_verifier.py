@@ -15,7 +15,7 @@ from jwt.utils import base64url_decode, der_to_raw_signature, raw_to_der_signatu
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.relay.auth import verifier as tokens
 from tickertape.relay.auth.claims import Reason
-from tickertape.relay.auth.key_parsing import key_set, read_keys
+from tickertape.relay.auth.key_parsing import read_keys, select_keys
 from tickertape.relay.auth.keys import FixedKeys, Keys, KeysError
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.auth.verifier import ExpectedClaims, TokenError, Verifier
@@ -377,7 +377,7 @@ def test_a_token_ends_when_it_says() -> None:
         assert which.verify(given)
     for clock.now in (NOW + 10, NOW + 11, NOW + 1e6):
         assert "2027-01-15T08:00:10.000Z" in refused(which, given, "expired")
-    assert "0 tokens remembered" in repr(which)
+    assert "0 cached tokens" in repr(which)
     refused(which, token(values=claims(exp=0)), "expired")
 
 
@@ -420,7 +420,7 @@ def test_a_token_for_somebody_is_not_for_a_relay_without_a_name(audience: Any) -
 
 def test_an_unknown_key() -> None:
     """Come back in a second while newer keys are on their way, else get another token."""
-    source = Source(key_set("EdDSA", {"keys": [jwk("EdDSA", kid="a")]}, "x"), coming=True)
+    source = Source(select_keys("EdDSA", {"keys": [jwk("EdDSA", kid="a")]}, "x"), coming=True)
     which = verifier("EdDSA", source)
     assert which.verify(token("EdDSA", kid="a"))
     assert source.asked == 0
@@ -428,7 +428,7 @@ def test_an_unknown_key() -> None:
     source.coming = False
     refused(which, token("EdDSA", kid="b"), "unknown_key")
     assert source.asked == 2
-    source.keys = key_set("EdDSA", {"keys": [jwk("EdDSA", kid="b")]}, "x")
+    source.keys = select_keys("EdDSA", {"keys": [jwk("EdDSA", kid="b")]}, "x")
     assert which.verify(token("EdDSA", kid="b"))
     refused(which, token("EdDSA", kid="a"), "unknown_key")
 
@@ -436,7 +436,7 @@ def test_an_unknown_key() -> None:
 def test_a_kid_picks_the_key() -> None:
     """And a token without one is tried with each."""
     two = {"keys": [jwk("ES256", "one", kid="1"), jwk("ES256", "two", kid="2")]}
-    which = verifier("ES256", FixedKeys(key_set("ES256", two, "x")))
+    which = verifier("ES256", FixedKeys(select_keys("ES256", two, "x")))
     assert which.verify(token("ES256", name="two", kid="2"))
     assert which.verify(token("ES256", name="two"))
     refused(which, token("ES256", name="two", kid="1"), "signature")
@@ -492,7 +492,7 @@ def test_garbage_pushes_no_good_token_out(monkeypatch: pytest.MonkeyPatch) -> No
     which.verify(good[3])
     assert which.verify(good[0]) is first
     assert which.verify(good[1]) is not second
-    assert "3 tokens remembered" in repr(which)
+    assert "3 cached tokens" in repr(which)
 
 
 json_values = st.recursive(
