@@ -198,7 +198,7 @@ class Verifier:
             payload = decoded["payload"]
             assert isinstance(payload, bytes)
             return payload
-        raise TokenError("signature", "the token is not signed with a key of this relay; get a new token")
+        raise TokenError("signature", "the token is not signed with a key of this relay")
 
 
 def anonymous_subject(token: str) -> str:

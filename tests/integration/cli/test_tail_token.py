@@ -155,7 +155,7 @@ def test_it_says_what_to_do_without_a_token(relay: Relay) -> None:
 def test_it_says_what_to_do_with_a_bad_token(relay: Relay, tmp_path: Path) -> None:
     """One line with the relay's reason, and exit code 1; it does not try again."""
     [note] = refused(relay.ws_url, TICKERTAPE_TOKEN=token(key="x" * 40))
-    assert note.startswith("tickertape tail: the relay rejected the token: the token was not signed")
+    assert note.startswith("tickertape tail: the relay rejected the token: the token is not signed")
     assert note.endswith(f"; {HINT}\n")
     [note] = refused(relay.ws_url, "--token-file", str(tmp_path / "none"))
     assert "none cannot be read (No such file or directory); set --token-file" in note

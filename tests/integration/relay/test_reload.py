@@ -163,7 +163,7 @@ def test_a_log_level_counts_from_then_on(relay: Relay, files: Files) -> None:
     files.level.write_text("debug")
     assert reload(relay).endswith("log level debug")
     assert not let_in(relay, "stranger")
-    relay.until_logged("refused: ")
+    relay.until_logged("rejected client ")
 
 
 def test_a_level_that_is_none_ends_the_start(nats_server: NatsServer, files: Files) -> None:
