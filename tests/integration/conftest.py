@@ -1,4 +1,4 @@
-"""Fixtures for tests of whole programs."""
+"""Fixtures for tests of complete programs."""
 
 import fcntl
 import tempfile
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def one_demo() -> Iterator[None]:
-    """Run no other demo meanwhile: two that start together choose the same port for NATS."""
+    """Serialize demos: two that start together choose the same NATS port."""
     with (Path(tempfile.gettempdir()) / "tickertape-tests-demo.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

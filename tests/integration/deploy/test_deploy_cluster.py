@@ -1,4 +1,4 @@
-"""NATS at more than one place, as in ``deploy/nats``: three servers with R3, and a hub with a leaf node."""
+"""The NATS topologies of ``deploy/nats``: three servers with R3, and a hub with a leaf node."""
 
 import asyncio
 from pathlib import Path
@@ -19,25 +19,25 @@ STREAMS = [wanted["name"] for wanted in stream_configs(Names())]
 
 
 def relay_options(folder: Path) -> list[str]:
-    """How a relay connects."""
+    """Return the options with which a relay connects."""
     return options("relay", folder)
 
 
 def apply(url: str, folder: Path, *more: str) -> str:
-    """Let the operator apply the streams; what it printed."""
+    """Apply the streams as the operator; return the output."""
     done = run_command("streams", "apply", "--nats-url", url, *options("operator", folder), *more)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 async def publish(url: str, message: str) -> None:
-    """One line of the log, acknowledged."""
+    """Publish one log line until it is acknowledged."""
     async with Publisher(url, name="test", access=access("publisher")) as publisher:
         await publisher.publish(line(message))
 
 
 async def copies(url: str) -> dict[str, tuple[int, int]]:
-    """For each stream, how many servers should have it, and how many are up to date."""
+    """Return for each stream its number of replicas, and how many are current."""
     client = await connection.connect_once(url, name="test", access=access("operator"))
     try:
         found = {}
@@ -53,7 +53,7 @@ async def copies(url: str) -> dict[str, tuple[int, int]]:
 
 
 def test_three_servers_hold_each_stream_and_one_may_be_lost(tmp_path: Path) -> None:
-    """What was acknowledged before and after the loss of a server comes out of a relay, once and in order."""
+    """A relay delivers what was acknowledged before and after the loss of a server, once and in order."""
     with three(tmp_path) as sites:
         for site in sites:
             eventually(lambda site=site: "JetStream cluster" in site.log, "raft begins")  # type: ignore[misc]
@@ -78,7 +78,7 @@ async def _across_a_loss(relay: Relay, url: str, sites: list[Site]) -> None:
 
 
 def test_replicas_are_refused_where_there_is_no_cluster(nats_server: NatsServer) -> None:
-    """In one line, with exit code 1, and nothing is made."""
+    """Replicas without a cluster are rejected with one line and exit code 1, and no stream is created."""
     done = run_command("streams", "apply", "--nats-url", nats_server.url, "--replicas", "3")
     assert done.returncode == 1
     assert "replicas" in done.stderr
@@ -86,7 +86,7 @@ def test_replicas_are_refused_where_there_is_no_cluster(nats_server: NatsServer)
 
 
 def test_what_is_published_at_a_leaf_arrives_at_the_hubs_relay(tmp_path: Path) -> None:
-    """Acknowledged by the hub's stream; and a file that is shipped there arrives too."""
+    """Events and shipped lines published at a leaf are acknowledged by the hub and reach its relay."""
     with hub_and_leaf(tmp_path) as (hub, leaf):
         apply(hub.url, tmp_path)
         with Relay(hub.url, *relay_options(tmp_path)) as relay:
@@ -114,7 +114,7 @@ async def _ship(leaf: Site, folder: Path, client: FeedClient) -> None:
 
 
 def test_a_leaf_may_not_do_more_than_its_site(tmp_path: Path) -> None:
-    """The hub refuses what the site's own server would let through: here, everything."""
+    """The hub limits a leaf to its site's permissions, even if the leaf's own server allows everything."""
     with hub_and_leaf(tmp_path) as (hub, _):
         apply(hub.url, tmp_path)
         run(_as_the_leaf(hub))

@@ -1,4 +1,4 @@
-"""``deploy/compose.yaml`` as docker compose reads it; its NATS, streams and relay run without containers."""
+"""``deploy/compose.yaml`` as docker compose parses it; its NATS, streams and relay run without containers."""
 
 import json
 import os
@@ -27,7 +27,7 @@ OTHERS = {"nats", "proxy", "prometheus", "grafana"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the deployment, with secrets made as its first lines say."""
+    """Copy the deployment, and generate its secrets as its first lines say."""
     copied = tmp_path_factory.mktemp("compose") / "deploy"
     shutil.copytree(DEPLOY, copied, ignore=shutil.ignore_patterns("secrets", "gateways.yaml"))
     shutil.copy(copied / "gateways.example.yaml", copied / "gateways.yaml")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def services(folder: Path) -> dict[str, Any]:
-    """What compose makes of it."""
+    """Return the services as compose parses them."""
     done = subprocess.run(
         [program("docker-compose"), "-f", str(folder / "compose.yaml"), "config", "--format", "json"],
         env={"PATH": os.environ["PATH"], "HOME": str(folder)},
@@ -52,29 +52,31 @@ def services(folder: Path) -> dict[str, Any]:
 
 
 def passwords(folder: Path) -> dict[str, str]:
-    """The secrets, by name."""
+    """Return the secrets by name."""
     return {path.name: path.read_text() for path in (folder / "secrets").iterdir() if path.suffix != ".env"}
 
 
 def seconds(text: str) -> float:
-    """Of a duration such as 1m30s."""
+    """Convert a duration such as 1m30s to seconds."""
     minutes, _, rest = text.rpartition("m")
     return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
 
 
 def test_what_runs(services: dict[str, Any]) -> None:
-    """Two relays, what they live on, what watches."""
+    """Two relays run with their dependencies and monitoring."""
     assert services.keys() == OURS | OTHERS
 
 
 def test_the_command_line_takes_each_command(services: dict[str, Any]) -> None:
-    """Every option."""
+    """Every option in a command exists."""
     for name in OURS:
         assert unknown(services[name]["command"]) == [], name
 
 
 def test_each_service_is_bounded_restarted_and_watched(services: dict[str, Any]) -> None:
-    """And has no more rights than it needs; what only runs once says so."""
+    """Each service has limits, a restart policy, a health check and minimal privileges; one-off services say
+    so.
+    """
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -83,13 +85,13 @@ def test_each_service_is_bounded_restarted_and_watched(services: dict[str, Any])
         assert service["logging"]["options"]["max-size"], name
         once = name == "streams"
         assert service["restart"] == ("on-failure:5" if once else "unless-stopped"), name
-        # The relays have the check of the image.
+        # The relays use the health check of the image.
         watched = "test" in service.get("healthcheck", {}) or name.startswith("relay-")
         assert watched is not once, name
 
 
 def test_relays_wait_for_the_streams_and_have_time_to_leave(services: dict[str, Any]) -> None:
-    """NATS is healthy, then the streams are there, then relays start; a stop is longer than the drain."""
+    """Relays start after NATS is healthy and the streams exist; the stop timeout is longer than the drain."""
     for name in ("relay-1", "relay-2"):
         needs = {other: need["condition"] for other, need in services[name]["depends_on"].items()}
         assert needs == {"nats": "service_healthy", "streams": "service_completed_successfully"}
@@ -99,14 +101,14 @@ def test_relays_wait_for_the_streams_and_have_time_to_leave(services: dict[str, 
 
 
 def test_the_relays_believe_the_proxy_alone(services: dict[str, Any]) -> None:
-    """By the address that the file gives it."""
+    """The relays trust only the proxy, by the address in the file."""
     address = services["proxy"]["networks"]["inner"]["ipv4_address"]
     for name in ("relay-1", "relay-2"):
         assert f"--trusted-proxies={address}" in services[name]["command"]
 
 
 def test_only_the_proxy_and_grafana_are_published_and_on_loopback(services: dict[str, Any]) -> None:
-    """Who wants more has to say so."""
+    """Only the proxy and Grafana are published, and only on loopback."""
     published = {
         name: [port["host_ip"] for port in service["ports"]]
         for name, service in services.items()
@@ -116,7 +118,7 @@ def test_only_the_proxy_and_grafana_are_published_and_on_loopback(services: dict
 
 
 def test_what_is_mounted_is_there(services: dict[str, Any], folder: Path) -> None:
-    """Files of this folder; the logs are the operator's own."""
+    """Every mounted file is in this folder, except for the operator's logs."""
     for name, service in services.items():
         for mount in service.get("volumes", []):
             if mount["type"] != "bind":
@@ -128,7 +130,7 @@ def test_what_is_mounted_is_there(services: dict[str, Any], folder: Path) -> Non
 
 
 def test_no_secret_is_in_the_file_or_in_a_command(services: dict[str, Any], folder: Path) -> None:
-    """Programs read files; nats-server alone has its users' passwords in the environment."""
+    """Programs read secrets from files; only nats-server has its passwords in the environment."""
     secrets = passwords(folder)
     assert len(set(secrets.values())) == len(secrets) >= 7
     for name, service in services.items():
@@ -138,14 +140,14 @@ def test_no_secret_is_in_the_file_or_in_a_command(services: dict[str, Any], fold
 
 
 def test_secrets_are_kept(folder: Path) -> None:
-    """A second run changes nothing."""
+    """Generating secrets again changes nothing."""
     before = passwords(folder), (folder / "secrets" / "nats.env").read_text()
     subprocess.run(["sh", str(folder / "compose" / "secrets.sh")], check=True)
     assert (passwords(folder), (folder / "secrets" / "nats.env").read_text()) == before
 
 
 def here(command: list[str], folder: Path, nats: str) -> list[str]:
-    """A command of the file, with places and addresses outside of containers; without NATS' address."""
+    """Return a command of the file with paths and addresses outside of containers, without the NATS URL."""
     places = {
         "/run/secrets": str(folder / "secrets"),
         "/etc/nats": str(folder / "nats"),
@@ -164,7 +166,7 @@ def here(command: list[str], folder: Path, nats: str) -> list[str]:
 
 @pytest.fixture
 def nats_of_the_file(services: dict[str, Any], folder: Path, tmp_path: Path) -> Iterator[str]:
-    """Its nats-server, healthy; the address."""
+    """Run the file's nats-server until it is healthy; yield its URL."""
     port, monitoring = free_port(), free_port()
     command = here(services["nats"]["command"], folder, "")
     assert command[-1] == "8222"
@@ -197,7 +199,7 @@ def _answers(address: str) -> bool:
 
 
 def test_it_works(services: dict[str, Any], folder: Path, nats_of_the_file: str) -> None:
-    """With its own users, passwords and options an event goes from a producer to a client with a token."""
+    """With the file's users, passwords and options an event reaches a client with a token."""
     url = nats_of_the_file
     applied = run_command(*here(services["streams"]["command"], folder, url))
     assert applied.returncode == 0, applied.stdout + applied.stderr

@@ -1,4 +1,4 @@
-"""The proxies of ``deploy/haproxy`` and ``deploy/nginx``, started for real before two real relays."""
+"""The proxies of ``deploy/haproxy`` and ``deploy/nginx``, run in front of two real relays."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer, free_port
 
 HEARTBEAT = HEARTBEAT_MS // 1000
-"""Seconds; the relay's."""
+"""The relay's heartbeat interval in seconds."""
 
 KINDS = ("haproxy", "nginx")
 CONFIGS = {
@@ -34,14 +34,14 @@ CONFIGS = {
 
 @dataclass(frozen=True)
 class Front:
-    """A proxy and what is behind it."""
+    """A proxy and the relays behind it."""
 
     ws_url: str
     relays: tuple[Relay, Relay]
     nats_url: str
 
     def sessions(self) -> list[int]:
-        """How many clients each relay has."""
+        """Return the number of clients of each relay."""
         return [_connections(relay) for relay in self.relays]
 
 
@@ -60,7 +60,7 @@ def _replaced(text: str, by: dict[str, str]) -> str:
 
 
 def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) -> list[str]:
-    """Write the deployment's file with the ports of a test; the command that runs it."""
+    """Write the deployment's file with the ports of a test; return the command that runs it."""
     program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin")
     if program is None:
         missing(f"needs {kind}; 'apt-get install {kind}' brings it")
@@ -87,7 +87,7 @@ def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) 
 
 @contextmanager
 def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]:
-    """Run a proxy before two relays; its port."""
+    """Run a proxy in front of two relays; yield its port."""
     port = free_port()
     said = folder / "proxy.log"
     with said.open("wb") as log:
@@ -107,7 +107,7 @@ def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]
         eventually(answers, f"{kind} passes on to a relay")
         yield port
     finally:
-        # With its workers; at once, since a proxy would wait for its clients.
+        # Kill its workers too, because a graceful stop would wait for clients.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
@@ -115,7 +115,7 @@ def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]
 
 @pytest.fixture(params=KINDS)
 def front(request: pytest.FixtureRequest, tmp_path: Path, nats_server: NatsServer) -> Iterator[Front]:
-    """Two relays that take one client from an address each, behind a proxy of each kind."""
+    """Run two relays that accept one client per address, behind a proxy of each kind."""
     options = ("--trusted-proxies", "127.0.0.1", "--max-address-connections", "1")
     with (
         Relay(nats_server.url, *options) as one,
@@ -126,7 +126,9 @@ def front(request: pytest.FixtureRequest, tmp_path: Path, nats_server: NatsServe
 
 
 def test_sessions_spread_and_are_known_by_their_own_addresses(front: Front) -> None:
-    """One client of an address at each relay, a third is one too many; another address is another client."""
+    """Each relay accepts one client per address, and the limit applies to the client's address, not the
+    proxy's.
+    """
 
     async def visit() -> None:
         async with (
@@ -148,7 +150,7 @@ def test_sessions_spread_and_are_known_by_their_own_addresses(front: Front) -> N
 
 
 def test_a_relay_that_stops_gets_no_more_clients(front: Front) -> None:
-    """Its client is told to come back, and finds the other, as do new ones."""
+    """Clients of a stopping relay, and new clients, are directed to the other one."""
     one, two = front.relays
 
     async def visit() -> None:
@@ -165,7 +167,7 @@ def test_a_relay_that_stops_gets_no_more_clients(front: Front) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_quiet_link_is_not_cut(kind: str) -> None:
-    """Every time out of the session's way is at least twice the heartbeat."""
+    """Every timeout on the session's path is at least twice the heartbeat interval."""
     text = CONFIGS[kind].read_text(encoding="utf-8")
     found = re.findall(
         r"^\s*(?:timeout (?:tunnel|client|server)|proxy_(?:read|send)_timeout) (\d+)s", text, re.M

@@ -1,4 +1,4 @@
-"""``GET /events``: pages of history, from memory and from the stream, whole and in order."""
+"""``GET /events``: pages of history, from memory and from the stream, complete and in order."""
 
 import asyncio
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ MEMORY: Final = 500
 
 
 def events() -> list[EventModel]:
-    """What is published, in turn: sequence 1 is the first."""
+    """Return the events to publish in order; sequence 1 is the first."""
     return [line("info"), line("error", "ERROR"), status("a"), line("debug", "DEBUG", "y")]
 
 
@@ -41,7 +41,7 @@ STATES = list(range(3, TOTAL + 1, 4))
 
 
 def get(relay: Relay, **query: object) -> dict[str, Any]:
-    """A page of history."""
+    """Request a page of history."""
     with urlopen(f"{relay.url}/events?{urlencode(query)}", timeout=PATIENCE) as page:
         assert page.headers["content-type"] == "application/json"
         found = orjson.loads(page.read())
@@ -50,7 +50,7 @@ def get(relay: Relay, **query: object) -> dict[str, Any]:
 
 
 def refused(relay: Relay, query: str) -> tuple[int, dict[str, str]]:
-    """Status and body of a page that is refused."""
+    """Return status and body of a rejected request."""
     try:
         with urlopen(f"{relay.url}/events?{query}", timeout=PATIENCE) as page:
             raise AssertionError(f"{query!r} is answered with {page.status}")
@@ -60,12 +60,12 @@ def refused(relay: Relay, query: str) -> tuple[int, dict[str, str]]:
 
 
 def seqs(page: dict[str, Any]) -> list[int]:
-    """Sequences on a page."""
+    """Return the sequences on a page."""
     return [item["seq"] for item in page["events"]]
 
 
 def forward(relay: Relay, limit: int, **query: object) -> list[int]:
-    """All pages, oldest first."""
+    """Request all pages, oldest first."""
     found: list[int] = []
     page = get(relay, since="earliest", limit=limit, **query)
     while True:
@@ -77,7 +77,7 @@ def forward(relay: Relay, limit: int, **query: object) -> list[int]:
 
 
 def backward(relay: Relay, limit: int, **query: object) -> list[int]:
-    """All pages, newest first, put together in stream order."""
+    """Request all pages, newest first; return the events in stream order."""
     found: list[int] = []
     page = get(relay, order="newest", limit=limit, **query)
     while True:
@@ -90,7 +90,7 @@ def backward(relay: Relay, limit: int, **query: object) -> list[int]:
 
 @pytest.fixture(scope="module")
 def nats_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A server whose stream holds all the events."""
+    """Run a server whose stream holds all the events."""
 
     async def fill() -> None:
         async with connection(server.url) as nc:
@@ -110,7 +110,7 @@ def nats_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 @pytest.fixture(scope="module", params=[100_000, MEMORY], ids=["memory", "stream"])
 def relay(nats_of_all: NatsServer, request: pytest.FixtureRequest) -> Iterator[Relay]:
-    """A relay that remembers all of it, or a twelfth."""
+    """Run a relay that holds all events in memory, or a twelfth of them."""
     with Relay(nats_of_all.url, "--log-size", str(request.param)) as running:
         eventually(lambda: seqs(get(running, order="newest", limit=1)) == [TOTAL], "all is taken in")
         yield running
@@ -118,7 +118,7 @@ def relay(nats_of_all: NatsServer, request: pytest.FixtureRequest) -> Iterator[R
 
 @pytest.mark.parametrize("limit", [1_000, 777])
 def test_paging_gives_each_once_in_order(relay: Relay, limit: int) -> None:
-    """Both ways, from one end to the other."""
+    """Paging in either direction returns each event once and in order."""
     assert forward(relay, limit) == list(range(1, TOTAL + 1))
     assert backward(relay, limit) == list(range(1, TOTAL + 1))
 
@@ -134,13 +134,13 @@ def test_paging_gives_each_once_in_order(relay: Relay, limit: int) -> None:
     ],
 )
 def test_filter_and_level(relay: Relay, query: dict[str, str], wanted: list[int]) -> None:
-    """Only what is asked for, all of it, both ways."""
+    """A filtered page contains all matching events and no others, in either direction."""
     assert forward(relay, 400, **query) == wanted
     assert backward(relay, 400, **query) == wanted
 
 
 def test_a_page_between_two_places(relay: Relay) -> None:
-    """After ``cursor``, up to and with ``until``; from either end."""
+    """A page starts after ``cursor`` and ends at ``until``, inclusive, in either direction."""
     epoch = parse_cursor(get(relay, limit=1)["cursor"])[0]
     for begin, end in ((10, 15), (4_090, 4_100), (TOTAL - 20, TOTAL - 10), (TOTAL - 505, TOTAL - 495)):
         query = {"cursor": f"{epoch}-{begin}", "until": f"{epoch}-{end}"}
@@ -154,7 +154,7 @@ def test_a_page_between_two_places(relay: Relay) -> None:
         page = get(relay, **query, limit=3, order="newest")
         assert (seqs(page), page["more"]) == ([end - 2, end - 1, end], True)
         assert parse_cursor(page["cursor"])[:2] == (epoch, end - 3)
-    # Nothing lies between, or beyond the end.
+    # There is nothing between adjacent positions or beyond the end.
     for begin, end in ((15, 10), (15, 15), (TOTAL, TOTAL), (TOTAL + 7, TOTAL + 9)):
         for order in ("oldest", "newest"):
             page = get(relay, cursor=f"{epoch}-{begin}", until=f"{epoch}-{end}", order=order)
@@ -162,7 +162,7 @@ def test_a_page_between_two_places(relay: Relay) -> None:
 
 
 def test_items_are_those_of_the_feed(relay: Relay) -> None:
-    """The same subject, sequence and body as a client of the feed gets."""
+    """Items have the subject, sequence and body that a client of the feed receives."""
 
     async def feed() -> list[dict[str, Any]]:
         async with follow(relay.ws_url, since="earliest", mode="complete") as client:
@@ -178,7 +178,7 @@ def test_items_are_those_of_the_feed(relay: Relay) -> None:
 
 
 def test_without_a_start_it_begins_with_the_earliest(relay: Relay) -> None:
-    """A hundred events, unless it is said otherwise."""
+    """By default a page contains a hundred events from the earliest on."""
     page = get(relay)
     assert (seqs(page), page["more"]) == (list(range(1, 101)), True)
     assert seqs(get(relay, since="1h", limit=3)) == [1, 2, 3]
@@ -188,7 +188,7 @@ def test_without_a_start_it_begins_with_the_earliest(relay: Relay) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--log-size", "5")], ids=["memory", "stream"])
 def test_since_a_time(nats_server: NatsServer, options: tuple[str, ...]) -> None:
-    """It begins with the first event that was stored then."""
+    """``since`` starts at the first event stored at or after that time."""
 
     async def fill(relay: Relay) -> float:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
@@ -209,7 +209,7 @@ def test_since_a_time(nats_server: NatsServer, options: tuple[str, ...]) -> None
 
 
 def test_what_the_stream_has_let_go_is_not_there(nats_server: NatsServer) -> None:
-    """History begins with what is still retained, both ways."""
+    """History starts at the earliest retained event, in either direction."""
 
     async def fill() -> None:
         async with jetstream(nats_server.url) as js:
@@ -256,7 +256,7 @@ def test_what_the_stream_has_let_go_is_not_there(nats_server: NatsServer) -> Non
     ],
 )
 def test_bad_values_are_refused(relay: Relay, query: str, code: str) -> None:
-    """400, with a code and a sentence, and no trace of ours in the log."""
+    """An invalid value is 400 with a code and a sentence, without a traceback in the log."""
     status, body = refused(relay, query)
     assert (status, body["code"], list(body)) == (400, code, ["code", "message"])
     assert body["message"]
@@ -264,7 +264,7 @@ def test_bad_values_are_refused(relay: Relay, query: str, code: str) -> None:
 
 
 def test_nats_away(nats_server: NatsServer, tmp_path: Path) -> None:
-    """What is beyond memory cannot be served for now: 503, to be tried again."""
+    """While NATS is unreachable, events older than memory are 503, to be retried."""
 
     async def fill() -> None:
         async with jetstream(nats_server.url) as js:
@@ -284,7 +284,7 @@ def test_nats_away(nats_server: NatsServer, tmp_path: Path) -> None:
 
 
 def well(relay: Relay) -> bool:
-    """True when all history is served."""
+    """Return whether all of the history is served."""
     try:
         return bool(seqs(get(relay, since="earliest")))
     except HTTPError as error:

@@ -1,4 +1,4 @@
-"""What the two ports serve beside the feed."""
+"""Pages that the two ports serve besides the feed."""
 
 import json
 import re
@@ -42,14 +42,14 @@ PROMISED = {
     "nats_connected": "gauge",
     "disconnects": "counter",
 }
-"""Names and types that PROTOCOL.md lets others rely on."""
+"""Names and types that the protocol promises."""
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A relay through which a few events went, to a client that is there still."""
+    """Run a relay that has delivered a few events to a connected client."""
 
     async def use(running: Relay) -> None:
         async with jetstream(running.nats_url) as js, follow(running.ws_url) as feed:
@@ -66,7 +66,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 
 def get(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
-    """Fetch a page; status, headers and body."""
+    """Request a page; return status, headers and body."""
     try:
         with urlopen(Request(url, body, headers), timeout=PATIENCE) as answer:
             return answer.status, answer.headers, answer.read()
@@ -76,7 +76,7 @@ def get(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Messa
 
 
 def raw_get(relay: Relay, target: str) -> tuple[int, bytes]:
-    """Fetch exactly this target, which a library would tidy up; status and the whole answer."""
+    """Request exactly this target, which a library would normalize; return status and response."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1"))
         data = b""
@@ -86,7 +86,7 @@ def raw_get(relay: Relay, target: str) -> tuple[int, bytes]:
 
 
 def test_the_page_and_all_that_it_needs_are_served(relay: Relay) -> None:
-    """Nothing that it refers to is missing."""
+    """Every file that the dashboard refers to is served."""
     code, headers, body = get(relay.url + "/")
     assert (code, headers.get_content_type()) == (200, "text/html")
     wanted = set(re.findall(r'(?:src|href)="(/[^"#]+)"', body.decode()))
@@ -109,7 +109,7 @@ def test_the_page_and_all_that_it_needs_are_served(relay: Relay) -> None:
     [("uPlot.iife.min.js", "javascript"), ("uPlot.min.css", "text/css"), ("uPlot.LICENSE.txt", "text/plain")],
 )
 def test_what_the_page_uses_of_others_is_served(relay: Relay, name: str, content_type: str) -> None:
-    """With its licence, from the folder below, whose list nobody gets."""
+    """Third-party files are served with their licence, and without a directory listing."""
     code, headers, body = get(f"{relay.url}/assets/vendor/{name}")
     assert (code, body) == (200, (DASHBOARD / "vendor" / name).read_bytes())
     assert content_type in headers.get_content_type()
@@ -118,7 +118,7 @@ def test_what_the_page_uses_of_others_is_served(relay: Relay, name: str, content
 
 @pytest.mark.parametrize("path", ["/", "/health", "/ws", "/assets/app.js", "/nowhere", "/assets/nowhere.js"])
 def test_every_answer_carries_the_security_headers(relay: Relay, path: str) -> None:
-    """Also errors: whatever is served can be made to do nothing but what the page does."""
+    """Every response, including errors, has the security headers."""
     _, headers, _ = get(relay.url + path)
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -147,7 +147,7 @@ def test_every_answer_carries_the_security_headers(relay: Relay, path: str) -> N
     ],
 )
 def test_nothing_else_is_served(relay: Relay, target: str) -> None:
-    """No way out of the folder of the page, and no listing of it."""
+    """No path leads out of the dashboard's folder, and there is no directory listing."""
     code, answer = raw_get(relay, target)
     assert code in (307, 400, 404, 405)
     assert b"[project]" not in answer
@@ -157,31 +157,31 @@ def test_nothing_else_is_served(relay: Relay, target: str) -> None:
 
 @pytest.mark.parametrize("path", ["/nowhere", "/metrics", "/statusz", "/docs", "/openapi.json"])
 def test_what_is_not_there_is_not_found(relay: Relay, path: str) -> None:
-    """The pages of the ops port are not on the main port."""
+    """Pages of the ops port are not found on the main port."""
     assert get(relay.url + path)[0] == 404
 
 
 def test_posting_is_not_allowed(relay: Relay) -> None:
-    """The relay takes nothing in over HTTP."""
+    """The relay accepts no data over HTTP."""
     for path in ("/", "/health", "/assets/app.js"):
         assert get(relay.url + path, b"x")[0] == 405
 
 
 def test_health_says_how_it_is(relay: Relay) -> None:
-    """For load balancers."""
+    """``/health`` reports the state to load balancers."""
     code, headers, body = get(relay.url + "/health")
     assert (code, headers.get_content_type()) == (200, "application/json")
     assert json.loads(body) == {"status": "ok", "upstream": "connected", "connections": 0}
 
 
 def test_probes_answer(relay: Relay) -> None:
-    """Liveness and readiness, in a word."""
+    """Liveness and readiness respond with a word."""
     assert get(relay.ops_url + "/livez")[::2] == (200, b"ok\n")
     assert get(relay.ops_url + "/readyz")[::2] == (200, b"ready\n")
 
 
 def test_the_status_tells_what_the_relay_holds(relay: Relay) -> None:
-    """For people and scripts that look into it."""
+    """``/statusz`` shows sessions, feeds and the event log."""
 
     async def check() -> None:
         async with follow(relay.ws_url, subjects="log.>", level="warn"):
@@ -201,7 +201,7 @@ def test_the_status_tells_what_the_relay_holds(relay: Relay) -> None:
 
 
 def metrics(relay: Relay, accept: str) -> dict[str, Metric]:
-    """Metrics by family, as a strict parser reads them."""
+    """Return metrics by family, parsed by a strict parser."""
     _, headers, body = get(relay.ops_url + "/metrics", Accept=accept)
     strict = headers.get_content_type() == "application/openmetrics-text"
     assert strict == ("openmetrics" in accept)
@@ -211,7 +211,7 @@ def metrics(relay: Relay, accept: str) -> dict[str, Metric]:
 
 @pytest.mark.parametrize("accept", ["text/plain", "*/*", OPENMETRICS])
 def test_metrics_have_their_names_and_types(relay: Relay, accept: str) -> None:
-    """In both formats."""
+    """Names and types are correct in both formats."""
     found = metrics(relay, accept)
     for name, kind in PROMISED.items():
         assert found[f"tickertape_{name}"].type == kind, name
@@ -224,7 +224,7 @@ def test_metrics_have_their_names_and_types(relay: Relay, accept: str) -> None:
 
 
 def test_metrics_count_what_happened(relay: Relay) -> None:
-    """One client was there for all of it."""
+    """The counters match what one client has received."""
     found = metrics(relay, "text/plain")
 
     def value(name: str, **labels: str) -> float:
@@ -251,7 +251,7 @@ def test_metrics_count_what_happened(relay: Relay) -> None:
 
 
 def test_no_label_names_a_client_or_a_subject(relay: Relay) -> None:
-    """Labels are few and known."""
+    """Labels have few, known values."""
     labels = {
         label
         for name, family in metrics(relay, "text/plain").items()
@@ -263,7 +263,7 @@ def test_no_label_names_a_client_or_a_subject(relay: Relay) -> None:
 
 
 def test_the_document_has_every_metric(relay: Relay) -> None:
-    """With its type, its label and its help."""
+    """The documentation lists every metric with its type, label and help."""
     text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()
     section = text.partition("## Metrics of the relay\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (?:`(\w+)`)? *\| (.+) \|$", section, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The dashboard's files as a browser, a cache and an old client get them."""
+"""The dashboard's files as a browser, a cache and an old client receive them."""
 
 import gzip
 import re
@@ -24,13 +24,13 @@ PAGES: Final = {
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A relay with its page."""
+    """Run a relay with its dashboard."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server, Relay(server.url) as running:
         yield running
 
 
 def get(url: str, **headers: str) -> tuple[int, Message, bytes]:
-    """Fetch a page; status, headers and body as it was sent."""
+    """Request a page; return status, headers and body as sent."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         with urlopen(Request(url, headers=named), timeout=PATIENCE) as answer:
@@ -43,7 +43,9 @@ def get(url: str, **headers: str) -> tuple[int, Message, bytes]:
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("accepted", ["gzip", "br, GZIP;q=0.5", "*"])
 def test_who_takes_gzip_gets_it(relay: Relay, path: str, accepted: str) -> None:
-    """The file comes packed, as it is on the disk, and a cache is told what decides that."""
+    """A client that accepts gzip receives the compressed file from disk, with a ``Vary`` header for
+    caches.
+    """
     code, headers, body = get(relay.url + path, accept_encoding=accepted)
     file = (DASHBOARD / PAGES[path]).read_bytes()
     assert (code, headers["content-encoding"], headers["vary"]) == (200, "gzip", "Accept-Encoding")
@@ -54,7 +56,7 @@ def test_who_takes_gzip_gets_it(relay: Relay, path: str, accepted: str) -> None:
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "*, gzip;q=0", "gzip;q=much"])
 def test_who_takes_no_gzip_gets_the_file(relay: Relay, path: str, accepted: str) -> None:
-    """As it is on the disk, under a tag of its own."""
+    """A client without gzip receives the plain file, with an ETag of its own."""
     _, packed, _ = get(relay.url + path, accept_encoding="gzip")
     code, headers, body = get(relay.url + path, accept_encoding=accepted)
     assert (code, headers["content-encoding"], headers["vary"]) == (200, None, "Accept-Encoding")
@@ -65,7 +67,7 @@ def test_who_takes_no_gzip_gets_the_file(relay: Relay, path: str, accepted: str)
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("accepted", ["gzip", "identity"])
 def test_what_the_browser_has_is_not_sent_again(relay: Relay, path: str, accepted: str) -> None:
-    """A request with the tag of what it has gets 304 and no body, still with the security headers."""
+    """A request with a matching ETag is 304 without a body, with the security headers."""
     _, first, _ = get(relay.url + path, accept_encoding=accepted)
     code, headers, body = get(relay.url + path, accept_encoding=accepted, if_none_match=first["etag"])
     assert (code, body, headers["etag"]) == (304, b"", first["etag"])
@@ -75,7 +77,9 @@ def test_what_the_browser_has_is_not_sent_again(relay: Relay, path: str, accepte
 
 @pytest.mark.parametrize("asked", ["bytes=0-10", "bytes=9-", "bytes=99999999-", "bytes=a-b", "lines=1-2", ""])
 def test_a_range_is_ignored(relay: Relay, asked: str) -> None:
-    """As RFC 9110, 14.2 has it of what is not understood; Starlette refused that with a line of text."""
+    """A Range header is ignored, as RFC 9110, 14.2 allows; Starlette would reject an invalid one as plain
+    text.
+    """
     for path, name in PAGES.items():
         code, headers, body = get(relay.url + path, range=asked)
         assert (code, headers["accept-ranges"]) == (200, "none")
@@ -83,7 +87,7 @@ def test_a_range_is_ignored(relay: Relay, asked: str) -> None:
 
 
 def test_all_that_the_page_names_is_there() -> None:
-    """Each script, sheet and picture that the page asks for is a file."""
+    """Every script, style sheet and image that the dashboard requests exists."""
     text = (DASHBOARD / "built" / "index.html").read_text()
     named = re.findall(r'(?:src|href)="/assets/([^"]+)"', text)
     assert len(named) >= 5

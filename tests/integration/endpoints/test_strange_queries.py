@@ -1,4 +1,4 @@
-"""Whatever a query says, a relay answers it and runs on: times at the ends of the calendar, any text."""
+"""A relay answers any query and keeps running: times at the ends of the calendar, any text."""
 
 import asyncio
 import socket
@@ -33,12 +33,12 @@ CURSORS: Final = (
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Anything that UTF-8 can say."""
+    """Generate any text that UTF-8 can encode."""
     return st.text(st.characters(codec="utf-8"), max_size=40)
 
 
 def times() -> st.SearchStrategy[str]:
-    """What looks like a time."""
+    """Generate texts that look like times."""
     return st.builds(
         "{:04d}-{:02d}-{:02d}{}{:02d}:{:02d}:{:02d}{}{}".format,
         st.sampled_from([0, 1, 1677, 1969, 1970, 2026, 2262, 2263, 9998, 9999]),
@@ -54,7 +54,7 @@ def times() -> st.SearchStrategy[str]:
 
 
 def values(epoch: str) -> dict[str, st.SearchStrategy[str]]:
-    """What each key may be given."""
+    """Generate values for each parameter."""
     numbers = st.integers(-(2**70), 2**70).map(str)
     sequences = st.integers(0, 2**65).map(lambda seq: f"{epoch}-{seq}")
     durations = st.builds(
@@ -74,7 +74,7 @@ def values(epoch: str) -> dict[str, st.SearchStrategy[str]]:
 
 
 def queries(epoch: str) -> st.SearchStrategy[str]:
-    """A query of one to three of them, now and then broken."""
+    """Generate queries with one to three parameters, occasionally malformed."""
     known = values(epoch)
     pair = st.sampled_from(sorted(known)).flatmap(lambda key: known[key].map(lambda value: (key, value)))
     whole = st.lists(pair, min_size=1, max_size=3, unique_by=lambda one: one[0]).map(urlencode)
@@ -86,7 +86,7 @@ def queries(epoch: str) -> st.SearchStrategy[str]:
 
 
 def ask_feed(relay: Relay, query: str) -> str:
-    """How a handshake ends: a status, or the type of the message that decides."""
+    """Return how a handshake ends: a status, or the type of the decisive message."""
     with socket.create_connection(relay.host_port, PATIENCE) as plug:
         head = f"GET /ws?{query} HTTP/1.1\r\nHost: {relay.host_port[0]}:{relay.host_port[1]}\r\n"
         head += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -107,7 +107,7 @@ def ask_feed(relay: Relay, query: str) -> str:
 
 
 def ask_history(relay: Relay, query: str) -> str:
-    """Status of a page of history; its body is JSON in any case."""
+    """Return the status of a page of history; its body must be JSON."""
     connection = HTTPConnection(*relay.host_port, timeout=PATIENCE)
     try:
         connection.request("GET", f"/events?{query}")
@@ -122,7 +122,7 @@ def ask_history(relay: Relay, query: str) -> str:
 
 
 def internal_errors(relay: Relay) -> float:
-    """Of sessions and requests, as the metrics have them."""
+    """Return the number of internal errors in sessions and requests."""
     with urlopen(f"{relay.ops_url}/metrics", timeout=PATIENCE) as metrics:
         lines = metrics.read().decode().splitlines()
     return sum(float(one.split()[-1]) for one in lines if one.startswith("tickertape_internal_errors_total{"))
@@ -130,7 +130,7 @@ def internal_errors(relay: Relay) -> float:
 
 @pytest.fixture(scope="module", params=["empty stream", "stream that was filled before"])
 def relay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """With nothing in its log; with a stream, it holds less than that."""
+    """Run a relay with an empty event log, or with one that is smaller than its stream."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         if "filled" in request.param:
             with Relay(server.url):
@@ -150,7 +150,9 @@ async def fill(url: str, count: int) -> None:
 
 @pytest.mark.parametrize("since", ENDS)
 def test_a_time_at_the_end_of_the_calendar(since: str, relay: Relay) -> None:
-    """It is a place to start from, or refused; those after the last event start at the head."""
+    """A time at the end of the calendar is accepted or rejected; one after the last event starts at the
+    head.
+    """
     query = urlencode({"since": since})
     feed, history = ask_feed(relay, query), ask_history(relay, query)
     assert (feed, history) in (("subscribed", "200"), ("400", "400"))
@@ -163,7 +165,7 @@ def test_a_time_at_the_end_of_the_calendar(since: str, relay: Relay) -> None:
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_query_is_answered(data: st.DataObject, relay: Relay) -> None:
-    """With a session, or with a refusal that has a code; never by an internal error."""
+    """Any query results in a session or in a rejection with a code, never in an internal error."""
     with urlopen(f"{relay.url}/events?limit=1", timeout=PATIENCE) as page:
         epoch = orjson.loads(page.read())["cursor"].partition("-")[0]
     query = data.draw(queries(epoch))
@@ -172,7 +174,7 @@ def test_any_query_is_answered(data: st.DataObject, relay: Relay) -> None:
 
 
 def test_times_while_the_memory_is_filled(tmp_path: Path) -> None:
-    """What only the stream can tell is asked for while the relay still reads the stream's tail."""
+    """Positions are requested from the stream while the relay still loads the stream's tail."""
 
     async def burst(url: str) -> None:
         async with jetstream(url) as js:
@@ -192,7 +194,9 @@ def test_times_while_the_memory_is_filled(tmp_path: Path) -> None:
 
 
 def test_an_event_of_the_year_1_has_no_age(tmp_path: Path) -> None:
-    """It travels, and is counted apart; the sum of the ages stays that of the others."""
+    """An event of the year 1 is delivered but counted separately, so that it does not distort the sum of
+    ages.
+    """
 
     async def part(relay: Relay) -> None:
         async with follow(relay.ws_url) as client, jetstream(relay.nats_url) as js:

@@ -1,4 +1,4 @@
-"""The package as its users install it, from a wheel, an sdist, an archive of the repository, and in place."""
+"""The package as users install it: from a wheel, an sdist, an archive of the repository, and in place."""
 
 import os
 import subprocess
@@ -44,13 +44,13 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of the repository, unpacked."""
+    """Unpack an archive of the repository."""
     return export(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
 def wheels(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A wheel from the tree, and one from an sdist of it."""
+    """Build a wheel from the tree, and one from its sdist."""
     folder = tmp_path_factory.mktemp("wheels")
     sdist = build_sdist(tree, folder / "sdist")
     return {"tree": build_wheel(tree, folder / "tree"), "sdist": build_wheel(sdist, folder / "again")}
@@ -63,7 +63,7 @@ def installed(
     tree: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Environment:
-    """An environment with the package and all that it can use."""
+    """Create an environment with the package and all its dependencies."""
     made = Environment(tmp_path_factory.mktemp("environment") / "venv")
     if request.param == "in place":
         made.install(tree, "-e")
@@ -74,7 +74,7 @@ def installed(
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    """A folder with packages of the names that our folders have."""
+    """Create a folder with packages that have the names of our folders."""
     for name in ("relay", "producers", "contracts"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"MINE = {name!r}\n")
@@ -83,7 +83,7 @@ def theirs(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program in a folder, with variables that say nothing of this tree."""
+    """Run a program in a folder, with an environment that does not refer to this tree."""
     return subprocess.run(
         [str(one) for one in arguments],
         cwd=cwd,
@@ -97,7 +97,7 @@ def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_wheel_has_what_is_tracked(wheels: dict[str, Path], tree: Path) -> None:
-    """Every module but the tests, under the one import package, and what the programs read."""
+    """A wheel contains every module except the tests, in the one import package, and all data files."""
     roots = {"tickertape": "", **dict.fromkeys(("relay", "producers", "contracts"), "tickertape/")}
     modules = {
         f"{prefix}{path.relative_to(tree)}"
@@ -120,7 +120,7 @@ def test_a_wheel_has_what_is_tracked(wheels: dict[str, Path], tree: Path) -> Non
 
 
 def test_an_sdist_has_all_of_the_tree(wheels: dict[str, Path]) -> None:
-    """The wheel that is built from it is the one that is built from the tree, byte for byte in each file."""
+    """A wheel built from the sdist equals the one built from the tree, file by file."""
 
     def files(wheel: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(wheel) as packed:
@@ -132,7 +132,7 @@ def test_an_sdist_has_all_of_the_tree(wheels: dict[str, Path]) -> None:
 def test_packages_of_the_same_names_are_their_owners(
     installed: Environment, theirs: Path, nats_server: NatsServer
 ) -> None:
-    """In a folder with packages relay, producers and contracts, the library and the command work."""
+    """The library and the command work in a folder with packages relay, producers and contracts."""
     streams = run(installed.command, "streams", "apply", "--nats-url", nats_server.url, cwd=theirs)
     assert streams.returncode == 0, streams.stderr
     told = run(installed.python, "theirs.py", nats_server.url, cwd=theirs)
@@ -143,7 +143,7 @@ def test_packages_of_the_same_names_are_their_owners(
 
 @pytest.mark.usefixtures("one_demo")
 def test_the_demo_runs(installed: Environment, tmp_path: Path) -> None:
-    """Everything that it starts is found, and it ends with 0."""
+    """The demo finds everything that it starts, and exits with 0."""
     told = run(installed.command, "demo", "--seconds", "6", "--data-dir", tmp_path, cwd=tmp_path)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "all processes stopped" in told.stdout
@@ -151,7 +151,7 @@ def test_the_demo_runs(installed: Environment, tmp_path: Path) -> None:
 
 
 def test_the_library_alone(wheels: dict[str, Path], theirs: Path) -> None:
-    """Without an extra the library works, and each command says which one it needs."""
+    """Without an extra the library works, and each command names the extra that it needs."""
     made = Environment(theirs / "venv", DEPENDENCIES)
     made.install(wheels["tree"])
     public = "from tickertape import Publisher, SyncPublisher, TickertapeHandler"
@@ -186,7 +186,7 @@ def test_the_library_alone(wheels: dict[str, Path], theirs: Path) -> None:
 def test_an_extra_is_all_that_its_command_needs(
     wheels: dict[str, Path], tmp_path: Path, extra: str, command: list[str], modules: str
 ) -> None:
-    """Its help is shown, and it comes as far as its own mistakes or its work."""
+    """An extra is sufficient for its command: help works, and so do its errors or its task."""
     made = Environment(tmp_path / "venv", [*DEPENDENCIES, *EXTRAS[extra]])
     made.install(wheels["tree"])
     (tmp_path / "lines.log").write_text("a line\n")
@@ -201,14 +201,14 @@ def test_an_extra_is_all_that_its_command_needs(
 
 @pytest.mark.parametrize("name", ["relay", "producers", "contracts"])
 def test_a_folder_of_ours_is_no_package_of_its_own(name: str) -> None:
-    """At the root of the tree its import says what it is called."""
+    """Importing a folder at the root by its own name fails with the name to import."""
     told = run(sys.executable, "-c", f"import {name}", cwd=ROOT)
     assert told.returncode == 1
     assert f"ImportError: this folder is imported as tickertape.{name}" in told.stderr
 
 
 def test_importing_costs_what_is_used() -> None:
-    """The package alone imports nothing; the publisher imports what the library declares, and no more."""
+    """Importing the package imports nothing else; the publisher imports only the library's dependencies."""
     code = (
         "import sys, tickertape; first = set(sys.modules); from tickertape import Publisher;"
         "print(sorted({one.partition('.')[0] for one in first} & {'nats', 'pydantic', 'orjson', 'asyncio'}),"

@@ -1,4 +1,4 @@
-"""A signal that comes while a supervisor still waits for its NATS."""
+"""A signal while a supervisor waits for its NATS server."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ mv {folder}/pid.new {folder}/pid
 exec sleep 600
 """
 
-# The relay looks for nats-server beside its Python first.
+# The relay first looks for nats-server beside its Python.
 RELAY = """\
 import runpy, sys
 sys.executable = {python!r}
@@ -25,7 +25,7 @@ runpy.run_module("tickertape", run_name="__main__")
 
 
 def test_a_signal_during_the_start(tmp_path: Path) -> None:
-    """SIGHUP changes nothing, SIGTERM ends it with 0, and its NATS is gone."""
+    """SIGHUP changes nothing; SIGTERM exits with 0 and stops the embedded NATS server."""
     server = tmp_path / "nats-server"
     server.write_text(NEVER_READY.format(folder=tmp_path))
     server.chmod(0o755)

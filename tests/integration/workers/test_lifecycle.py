@@ -1,4 +1,4 @@
-"""A supervisor and its workers begin and end together, whichever way."""
+"""A supervisor and its workers start and stop together."""
 
 import contextlib
 import signal
@@ -20,18 +20,18 @@ from tests.support.servers.nats_server import NatsServer, free_port
 
 @pytest.fixture(scope="module")
 def nats_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One server for the module."""
+    """Run one server for the module."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 def relays(nats: NatsServer | None, *options: str, **env: str) -> Relay:
-    """A relay with two workers."""
+    """Run a relay with two workers."""
     return Relay(nats.url if nats else None, "--workers", "2", *options, **env)
 
 
 def taken(url: str) -> bool:
-    """True while something listens at an address."""
+    """Return whether an address is listened on."""
     host, _, port = url.partition("://")[2].rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=PATIENCE):
         return True
@@ -39,7 +39,7 @@ def taken(url: str) -> bool:
 
 
 def test_a_drain_in_good_order(nats_of_all: NatsServer) -> None:
-    """SIGTERM: every client gets its ``bye``; exit code 0, no process, no port and no error is left."""
+    """On SIGTERM every client receives ``bye``, and no process, port or error is left."""
 
     async def check(relay: Relay) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ def test_a_drain_in_good_order(nats_of_all: NatsServer) -> None:
 
 
 def test_a_second_signal_ends_at_once(nats_of_all: NatsServer) -> None:
-    """Whoever presses Ctrl-C twice means it."""
+    """A second Ctrl-C ends the drain immediately."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url):
@@ -74,7 +74,9 @@ def test_a_second_signal_ends_at_once(nats_of_all: NatsServer) -> None:
 
 
 def test_nothing_is_left_behind_a_killed_supervisor(tmp_path: Path) -> None:
-    """Its workers end, and its NATS; clients are told. Another can start, and keeps NATS without a worker."""
+    """Workers and the embedded NATS exit when the supervisor is killed; clients are notified; a restart
+    works.
+    """
 
     async def still_there(relay: Relay) -> None:
         async with jetstream(relay.nats_url) as js, follow(relay.ws_url) as feed:
@@ -102,7 +104,7 @@ def test_nothing_is_left_behind_a_killed_supervisor(tmp_path: Path) -> None:
 
 
 def test_not_ready_without_nats() -> None:
-    """As a relay alone: it waits, listens and says so."""
+    """Without NATS it waits, listens and reports not ready, like a single relay."""
     relay = relays(None, "--nats-url", f"nats://127.0.0.1:{free_port()}")
     try:
         relay.start(ready=False)
@@ -114,7 +116,7 @@ def test_not_ready_without_nats() -> None:
 
 
 def told(*arguments: str, **env: str) -> str:
-    """Run a supervisor that cannot run; its one line."""
+    """Run a supervisor that cannot start; return its only line."""
     done = run_command("serve", "--workers", "2", "--ops-port", "0", *arguments, **env)
     assert done.returncode == 1, done.stderr
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line and " ERROR " not in line]
@@ -124,7 +126,7 @@ def told(*arguments: str, **env: str) -> str:
 
 
 def test_a_setting_that_no_relay_can_run_with(nats_of_all: NatsServer, tmp_path: Path) -> None:
-    """One line and exit code 1, as without workers; not a line for each, and again and again."""
+    """An invalid setting is one line with exit code 1, not a line per worker, repeatedly."""
     missing = str(tmp_path / "none.pem")
     said = told(
         "--port", "0", "--nats-url", nats_of_all.url,

@@ -1,4 +1,4 @@
-"""Limits of a relay with several workers are those of the whole, whoever gets which connection."""
+"""Limits of a relay with several workers apply to all of them together."""
 
 import asyncio
 import contextlib
@@ -22,21 +22,21 @@ ALL = 12
 OF_ADDRESS = 5
 RATE = 2.0
 AT_ONCE = 20
-"""Ten seconds' worth of it."""
+"""Burst of the address rate: ten seconds' worth."""
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One server for the module."""
+    """Run one server for the module."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer) -> Iterator[Relay]:
-    """Three workers; 127.0.0.1 alone has no limits of its own."""
+    """Run three workers; only 127.0.0.1 is exempt from limits."""
     limits = ("--max-connections", f"{ALL}", "--max-address-connections", f"{OF_ADDRESS}")
     env = {"TICKERTAPE_JWT_ALGORITHM": "HS256", "TICKERTAPE_JWT_KEY": SECRET}
     options = ("--auth", "jwt", *limits, "--address-rate", f"{RATE}")
@@ -45,10 +45,10 @@ def relay(nats: NatsServer) -> Iterator[Relay]:
 
 
 def answered(link: socket.socket) -> bool:
-    """Ask on a socket; True when it is answered as a guest's."""
+    """Send a request on a socket; return whether it is accepted."""
     link.sendall(HEALTH)
     data = b""
-    while not data.endswith(b"}"):  # of the body, which may come behind the head
+    while not data.endswith(b"}"):  # of the body, which may arrive after the head
         data += (piece := link.recv(4096))
         if not piece:
             return False
@@ -57,7 +57,7 @@ def answered(link: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def sockets(relay: Relay, count: int, source: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
-    """Open so many sockets; gives those who are guests, and all stay open for as long as the context."""
+    """Open a number of sockets and yield those that are accepted; all stay open within the context."""
     with contextlib.ExitStack() as stack:
         links = [
             stack.enter_context(
@@ -74,7 +74,7 @@ def nobody(relay: Relay) -> None:
 
 
 def test_connections_in_all(relay: Relay) -> None:
-    """Exactly as many as are allowed, over all workers; those of a worker that died count no more."""
+    """The connection limit is exact over all workers; connections of a dead worker no longer count."""
     nobody(relay)
     refused = number(relay, "rejected_total", limit="connections")
     with sockets(relay, 40) as inside:
@@ -92,7 +92,7 @@ def test_connections_in_all(relay: Relay) -> None:
 
 
 def test_connections_of_an_address(relay: Relay) -> None:
-    """Each address has its own number; three workers do not make it three times as many."""
+    """The limit of an address is not multiplied by the number of workers."""
     nobody(relay)
     with (
         sockets(relay, AT_ONCE // 2, "127.0.0.7") as some,
@@ -102,22 +102,22 @@ def test_connections_of_an_address(relay: Relay) -> None:
 
 
 def test_the_rate_of_an_address(relay: Relay) -> None:
-    """It is one for all workers: what is left is for whoever asks, not a part for each."""
+    """The rate of an address is shared by all workers, not divided among them."""
     nobody(relay)
     source, began = "127.0.0.9", time.monotonic()
     with sockets(relay, 1, source) as links:
-        # All on one socket, and so at one worker: it has more than its third.
+        # All requests are on one socket, and so at one worker: it may use more than its third.
         asked = sum(answered(links[0]) for _ in range(AT_ONCE - 4))
         assert asked == AT_ONCE - 4
         with sockets(relay, 12, source) as more:
-            # At whichever worker: there is nothing left but what came back meanwhile.
+            # At any worker, only what has been refilled meanwhile is left.
             back = RATE * (time.monotonic() - began)
             assert len(more) <= 2 + back
     assert number(relay, "rejected_total", limit="address_rate") >= 12 - 2 - back - 1
 
 
 def test_sessions_of_a_subject(relay: Relay) -> None:
-    """The token's own number is for all workers: one session means one."""
+    """A token for one session is valid for one session over all workers."""
     nobody(relay)
     token = forge.token("HS256", claims(sub="one", tickertape={"subjects": ["log.>"], "connections": 1}))
 
@@ -138,12 +138,12 @@ def test_sessions_of_a_subject(relay: Relay) -> None:
 
 
 def test_secrets_are_on_no_command_line(relay: Relay) -> None:
-    """Workers get theirs through a socket, wherever the supervisor had them from."""
+    """Workers receive secrets through a socket, wherever the supervisor got them from."""
     assert not any(SECRET in command_line(pid) for pid in pids(relay))
 
 
 def test_the_rate_of_connections(nats: NatsServer) -> None:
-    """What may come at once is for all workers together, as is what comes after."""
+    """Burst and rate of new connections apply to all workers together."""
     with Relay(nats.url, "--workers", "2", "--connection-rate", f"{RATE}") as relay:
         began = time.monotonic()
         with sockets(relay, 60) as inside:

@@ -1,4 +1,4 @@
-"""``tickertape serve --workers``: one relay to its clients, whatever happens to one of its processes."""
+"""``tickertape serve --workers``: clients see one relay, whatever happens to one of its processes."""
 
 import asyncio
 import contextlib
@@ -36,38 +36,38 @@ HOST = socket.gethostname()
 
 @pytest.fixture(scope="module")
 def nats_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One server for the module."""
+    """Run one server for the module."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def relay(nats_of_all: NatsServer) -> Iterator[Relay]:
-    """Two workers, on a port that the system chose."""
+    """Run two workers on a port that the system chose."""
     with Relay(nats_of_all.url, "--workers", "2", "--client-rate", "0") as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def _all_serve(relay: Relay) -> None:
-    """Begin with both workers, whatever the test before did to one of them."""
+    """Wait until both workers serve, whatever the previous test did to one of them."""
     eventually(lambda: all(slot["state"] == "ready" for slot in slots(relay)), "both workers serve")
 
 
 @contextlib.asynccontextmanager
 async def crowd(relay: Relay, count: int) -> AsyncIterator[list[FeedClient]]:
-    """So many clients, on both workers."""
+    """Connect a number of clients to both workers."""
     async with contextlib.AsyncExitStack() as stack:
         yield [await stack.enter_async_context(follow(relay.ws_url)) for _ in range(count)]
 
 
 def relay_of(client: FeedClient) -> str:
-    """Name of the relay that welcomed a client."""
+    """Return the name of the relay that welcomed a client."""
     return only(client.messages, Welcome)[0].relay
 
 
 def test_sessions_are_spread_and_numbers_add_up(relay: Relay) -> None:
-    """Both slots get some, every client every event, and ``/metrics`` is that of one relay."""
+    """Both slots get sessions, every client receives every event, and ``/metrics`` is that of one relay."""
 
     async def check() -> None:
         async with crowd(relay, 30) as clients, jetstream(relay.nats_url) as js:
@@ -89,7 +89,7 @@ def test_sessions_are_spread_and_numbers_add_up(relay: Relay) -> None:
             assert grown("events_delivered_total") == 30
             assert grown("delivery_delay_seconds_count") == 30
             assert grown("delivery_delay_seconds_bucket", le="+Inf") == 30
-            assert grown("events_received_total", kind="log") == 1  # each worker takes in the same
+            assert grown("events_received_total", kind="log") == 1  # each worker receives the same events
             told = await asyncio.to_thread(status, relay)
             assert told["sessions"]["open"] == 30
             each = {slot["status"]["relay"]: slot["status"]["sessions"]["open"] for slot in told["slots"]}
@@ -99,7 +99,7 @@ def test_sessions_are_spread_and_numbers_add_up(relay: Relay) -> None:
 
 
 class Returning:
-    """A client that comes back by its cursor whenever its connection ends; keeps what came, in order."""
+    """Client that reconnects with its cursor whenever its connection ends, and keeps events in order."""
 
     def __init__(self, relay: Relay) -> None:
         self.seqs: list[int] = []
@@ -107,7 +107,7 @@ class Returning:
         self._relay = relay
 
     async def follow(self, last: str) -> None:
-        """Read until an event with this message came."""
+        """Read until an event with this message arrives."""
         cursor: str | None = None
         while True:
             query: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
@@ -124,7 +124,7 @@ class Returning:
 
 
 async def publish_until(js: JetStreamContext, over: asyncio.Event, last: str) -> list[int]:
-    """Publish one line after the other, and a last one; their sequences."""
+    """Publish one line after the other, and a last one; return their sequences."""
     sent = []
     while not over.is_set():
         sent.append(await publish(js, line("one of many")))
@@ -133,7 +133,7 @@ async def publish_until(js: JetStreamContext, over: asyncio.Event, last: str) ->
 
 
 async def look(relay: Relay, until: list[asyncio.Task[None]]) -> list[Numbers]:
-    """Ask for all that never goes back, again and again, and once more when others are done."""
+    """Sample everything that must never decrease until told to stop, and once more."""
     seen = []
     while not all(task.done() for task in until):
         seen.append(await asyncio.to_thread(numbers, relay, accumulating=True))
@@ -142,7 +142,9 @@ async def look(relay: Relay, until: list[asyncio.Task[None]]) -> list[Numbers]:
 
 
 def test_a_killed_worker_costs_nothing(relay: Relay) -> None:
-    """Clients come back with nothing lost or repeated, the slot with its name; no counter goes back."""
+    """After a worker is killed, clients resume without loss or repetition, its slot keeps its name, and no
+    counter decreases.
+    """
 
     async def check() -> None:
         over, last = asyncio.Event(), "the very last"
@@ -173,7 +175,7 @@ def test_a_killed_worker_costs_nothing(relay: Relay) -> None:
 
 
 def test_ready_once_all_serve_and_while_one_does(relay: Relay) -> None:
-    """A load balancer goes on sending clients when one of the workers is away, and none when NATS is."""
+    """The relay is ready once all workers are, stays ready while one is, and is not ready without NATS."""
 
     async def deliver() -> None:
         async with jetstream(relay.nats_url) as js, follow(relay.ws_url) as client:
@@ -201,7 +203,7 @@ def test_ready_once_all_serve_and_while_one_does(relay: Relay) -> None:
 
 
 def test_a_hang_up_ends_nobody(relay: Relay) -> None:
-    """SIGHUP is passed on, for workers to read again what they can; the same processes go on."""
+    """SIGHUP is passed on to the workers, which reload and keep running."""
     before = pids(relay)
     relay.signal(signal.SIGHUP)
     assert pids(relay) == before
@@ -209,7 +211,7 @@ def test_a_hang_up_ends_nobody(relay: Relay) -> None:
 
 
 def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
-    """Another relay on the same port would get half of the clients; it is refused."""
+    """A second relay on the same port is rejected, since it would receive half of the clients."""
     port = relay.url.rpartition(":")[2]
     done = run_command(
         "serve", "--workers", "2", "--port", port, "--ops-port", "0", "--nats-url", relay.nats_url
@@ -220,12 +222,12 @@ def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
 
 
 def said(relay: Relay) -> list[str]:
-    """Lines about the second worker's ends."""
+    """Return the log lines about exits of the second worker."""
     return [text for text in relay.log if " ERROR " in text and "worker 1 was killed by SIGKILL" in text]
 
 
 def test_a_worker_that_dies_again_and_again_waits_longer(relay: Relay) -> None:
-    """Twice as long each time, with one line each; the other one serves meanwhile."""
+    """The restart delay doubles with each crash, with one log line each, while the other worker serves."""
     told = len(said(relay))
     pauses: list[float] = []
     for _ in range(3):

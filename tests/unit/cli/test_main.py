@@ -1,4 +1,4 @@
-"""The command line: the overview, and every mistake in one line."""
+"""The command line: the overview, and a one-line error for every mistake."""
 
 import re
 import shlex
@@ -22,13 +22,13 @@ ORIGINAL = dict(COMMANDS)
 
 @dataclass
 class Ran:
-    """What a command was run with, and what it does."""
+    """Record of a command's settings, and its result."""
 
     settings: list[ServeSettings] = field(default_factory=list)
     result: Any = 0
 
     async def work(self) -> int:
-        """The command itself, when it is a coroutine."""
+        """Run the command as a coroutine."""
         if isinstance(self.result, BaseException):
             raise self.result
         return int(self.result)
@@ -38,13 +38,13 @@ ran = Ran()
 
 
 def fake_run(settings: ServeSettings) -> Any:
-    """Stands for a command."""
+    """Replace a command."""
     ran.settings.append(settings)
     return ran.work()
 
 
 def fake_run_plain(settings: ServeSettings) -> None:
-    """Stands for a command that is no coroutine and returns nothing."""
+    """Replace a command that is not a coroutine and returns nothing."""
     ran.settings.append(settings)
 
 
@@ -66,7 +66,7 @@ def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("argument", ["-h", "--help"])
 def test_help_lists_all_commands(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for each, on standard output."""
+    """Help lists one line per command on standard output."""
     assert main([argument]) == 0
     out = capsys.readouterr().out
     for name in COMMANDS:
@@ -74,14 +74,14 @@ def test_help_lists_all_commands(argument: str, capsys: pytest.CaptureFixture[st
 
 
 def test_no_command_shows_the_overview_and_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    """A script that forgot it must not go on."""
+    """A missing command prints the overview and is an error, so that a script does not continue."""
     assert main([]) == 2
     assert "tickertape COMMAND" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argument", ["-V", "--version"])
 def test_the_version_is_told(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """And nothing else."""
+    """The version is printed alone."""
     assert main([argument]) == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
 
@@ -89,14 +89,14 @@ def test_the_version_is_told(argument: str, capsys: pytest.CaptureFixture[str]) 
 def test_arguments_come_from_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When none are given."""
+    """Arguments default to those of the process."""
     monkeypatch.setattr("sys.argv", ["tickertape", "--version"])
     assert main() == 0
     assert capsys.readouterr().out
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """With those that there are."""
+    """An unknown command is named in the error, with the known ones."""
     assert main(["srve"]) == 2
     err = capsys.readouterr().err
     assert "'srve'" in err
@@ -105,7 +105,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_options_reach_the_command() -> None:
-    """Flags in kebab case, with or without a value."""
+    """Options are in kebab case, with or without a value."""
     assert main(["serve", "--client-rate", "5", "--insecure", "--host=0.0.0.0", "--data-dir", "/tmp/x"]) == 0
     (settings,) = ran.settings
     assert (settings.client_rate, settings.insecure, settings.host) == (5.0, True, "0.0.0.0")
@@ -113,7 +113,7 @@ def test_options_reach_the_command() -> None:
 
 
 def test_the_environment_reaches_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flag wins over a variable."""
+    """An option takes precedence over an environment variable."""
     monkeypatch.setenv("TICKERTAPE_PORT", "1234")
     monkeypatch.setenv("TICKERTAPE_OPS_PORT", "1235")
     assert main(["serve", "--port", "99"]) == 0
@@ -133,7 +133,7 @@ def test_the_environment_reaches_the_command(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """On standard error, with exit code 2, and the command does not run."""
+    """A mistake is one line on standard error with exit code 2, and the command does not run."""
     assert main(["serve", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("tickertape serve: ")
@@ -144,19 +144,19 @@ def test_a_mistake_is_one_line(arguments: list[str], named: str, capsys: pytest.
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_the_commands_result_is_the_exit_code(code: int) -> None:
-    """As it returns it."""
+    """The command's result is the exit code."""
     ran.result = code
     assert main(["serve"]) == code
 
 
 def test_a_command_need_not_be_a_coroutine() -> None:
-    """Nothing returned is success."""
+    """A command that is not a coroutine and returns nothing succeeds."""
     assert main(["plain"]) == 0
     assert len(ran.settings) == 1
 
 
 def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and no traceback."""
+    """An OSError is one line with exit code 1, without a traceback."""
     ran.result = FileNotFoundError(2, "No such file", "/nowhere.creds")
     assert main(["serve"]) == 1
     err = capsys.readouterr().err
@@ -166,7 +166,7 @@ def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str])
 
 
 def test_an_interrupt_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    """The exit code is the shell's."""
+    """An interrupt has the shell's exit code."""
     ran.result = KeyboardInterrupt()
     assert main(["serve"]) == 130
     assert "Traceback" not in capsys.readouterr().err
@@ -177,7 +177,7 @@ def test_an_interrupt_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_describes_every_option(
     name: str, argument: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each has words for its value and for what it does, in a group, with examples at the end."""
+    """Every option has a metavar, a description and a group, and every command has examples."""
     command = ORIGINAL[name]
     model = cli._load(command.settings)
     monkeypatch.setitem(cli.COMMANDS, name, command)
@@ -194,7 +194,7 @@ def test_help_describes_every_option(
 
 
 def test_help_has_groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same for all commands, each only where it has options."""
+    """Groups are the same for all commands and appear only if they have options."""
     monkeypatch.setitem(cli.COMMANDS, "serve", ORIGINAL["serve"])
     main(["serve", "--help"])
     out = capsys.readouterr().out
@@ -206,7 +206,7 @@ def test_help_has_groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["schema", "asyncapi"]])
 def test_a_reader_that_goes_is_no_traceback(arguments: list[str]) -> None:
-    """As with ``| head``, however much was to come."""
+    """Closing the output early, as ``| head`` does, causes no traceback."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tickertape", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -219,7 +219,7 @@ def test_a_reader_that_goes_is_no_traceback(arguments: list[str]) -> None:
 
 
 def test_examples_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the model of their command, as a shell reads them."""
+    """Every example is valid for its command, parsed like a shell does."""
     monkeypatch.chdir(tmp_path)
     for name, command in ORIGINAL.items():
         for example in command.examples:
@@ -230,7 +230,7 @@ def test_examples_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_can_be_loaded(name: str) -> None:
-    """The table names what exists."""
+    """Every command in the table exists."""
     command = COMMANDS[name]
     for path in filter(None, (command.settings, command.run)):
         assert callable(cli._load(path))

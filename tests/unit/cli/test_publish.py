@@ -1,4 +1,4 @@
-"""What ``tickertape publish`` makes of a line, and what the publisher refuses."""
+"""How ``tickertape publish`` completes a line, and which lines it rejects."""
 
 import orjson
 import pytest
@@ -24,14 +24,14 @@ NOW = 1_750_000_000.0
     ],
 )
 def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
-    """A short event becomes a legal one."""
+    """Missing fields are derived from the subject."""
     place, payload = complete_event(subject, text.encode(), NOW)
     assert place == subject
     assert not isinstance(decode(place, payload), Rejection)
 
 
 def test_a_whole_event_travels_as_it_is() -> None:
-    """Nothing is rewritten where nothing is missing."""
+    """A complete event is published unchanged."""
     text = b'{ "event_type":"mine", "timestamp":"2025-06-24T10:30:45Z", "a":1.0 }'
     assert complete_event("log.x", text, NOW) == ("log.x", text)
 
@@ -45,7 +45,7 @@ def test_a_whole_event_travels_as_it_is() -> None:
     ],
 )
 def test_the_event_tells_its_subject(text: str, subject: str) -> None:
-    """Without a subject the body of a contract's event says it."""
+    """Without a subject, the subject is derived from the event."""
     place, payload = complete_event("-", text.encode(), NOW)
     assert place == subject
     assert not isinstance(decode(place, payload), Rejection)
@@ -62,7 +62,7 @@ def test_the_event_tells_its_subject(text: str, subject: str) -> None:
     ],
 )
 def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:
-    """The reason is one line for the one who has to mend it."""
+    """An invalid line is rejected with a one-line reason."""
     with pytest.raises(ValueError, match=says):
         complete_event("-", text.encode(), NOW)
 
@@ -71,20 +71,20 @@ def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:
     "subject", ["log.*.a", "log.>", "log..a", "", "orders.new", "checkpoint.a.b", "log.a b"]
 )
 def test_a_subject_that_no_stream_carries_is_refused(subject: str) -> None:
-    """An event that could never be acknowledged is refused at once."""
+    """A subject that no stream captures is rejected, since the event could never be acknowledged."""
     event = orjson.dumps({"event_type": "mine", "timestamp": "2025-06-24T10:30:45Z"})
     with pytest.raises(InvalidEvent, match="bad_subject"):
         validated(subject, event)
 
 
 def test_a_level_is_rewritten_before_it_travels() -> None:
-    """The stream holds the names of the contract."""
+    """A level is normalized to the contract's names before publishing."""
     _, event = complete_event("log.warn.a", b'{"level":"warning","message":"m"}', NOW)
     assert orjson.loads(validated("log.warn.a", event))["level"] == "WARN"
 
 
 def test_errors_say_what_to_do() -> None:
-    """A refusal names the subject, JetStream's words, the code, and the way on."""
+    """A rejection names the subject, JetStream's error and code, and a hint."""
     error = PublishRejected("log.info.a", 10071, "wrong last sequence: 3")
     assert str(error) == (
         "event for 'log.info.a' was not acknowledged: JetStream rejected it: wrong last sequence: 3 "

@@ -1,4 +1,4 @@
-"""``tickertape token``: what is minted is what a relay takes."""
+"""``tickertape token``: a relay accepts the tokens that it creates."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Ran:
-    """What one run printed, and its exit code."""
+    """Output and exit code of a run."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code = code
@@ -43,14 +43,14 @@ class Ran:
 
     @property
     def answer(self) -> dict[str, Any]:
-        """What ``inspect`` printed."""
+        """Output of ``inspect``."""
         found = json.loads(self.out)
         assert isinstance(found, dict)
         return found
 
 
 class Shell:
-    """Runs the command; standard input is what a test says."""
+    """Runner of the command with a given standard input."""
 
     def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._patch = patch
@@ -65,13 +65,13 @@ class Shell:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """Runs the command."""
+    """Return a runner of the command."""
     return Shell(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_whole_way(algorithm: Algorithm, run: Shell, tmp_path: Path) -> None:
-    """A key, a token, and a relay's half of the key takes it."""
+    """A token created with a generated key is accepted with the public key."""
     private, public = tmp_path / "private", tmp_path / "public"
     made = run("keygen", "--jwt-algorithm", algorithm, "--public-file", str(public))
     assert made.code == 0
@@ -130,7 +130,9 @@ def test_the_whole_way(algorithm: Algorithm, run: Shell, tmp_path: Path) -> None
 
 
 def test_the_least_that_is_needed(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Key, issuer and audience come from the variables; an hour is the default; exp is a whole number."""
+    """Key, issuer and audience come from the environment; the default lifetime is an hour; exp is an
+    integer.
+    """
     for name, value in (
         ("ALGORITHM", "HS256"),
         ("KEY", SECRET.decode()),
@@ -155,7 +157,7 @@ def test_the_least_that_is_needed(run: Shell, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_secret_file_of_the_relay_mints_too(run: Shell, tmp_path: Path) -> None:
-    """For HS256 it is the same."""
+    """For HS256 the relay's secret file creates tokens."""
     (tmp_path / "secret").write_bytes(SECRET + b"\n")
     options = ("--jwt-algorithm", "HS256", "--jwt-key-file", str(tmp_path / "secret"))
     minted = run("mint", "--subjects", "log.>", "--not-before", "2027-01-15T09:00:00Z", *options)
@@ -166,7 +168,7 @@ def test_a_secret_file_of_the_relay_mints_too(run: Shell, tmp_path: Path) -> Non
 
 
 def test_a_grant_is_never_taken_from_the_environment(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``TICKERTAPE_SUBJECTS`` is what a relay takes in, not what a token grants."""
+    """``TICKERTAPE_SUBJECTS`` configures the relay, and does not affect a grant."""
     for name, value in (("SUBJECTS", ">"), ("LEVEL", "INFO"), ("SUBJECT", "root"), ("EXPIRES", "300d")):
         monkeypatch.setenv(f"TICKERTAPE_{name}", value)
     options = ("--jwt-algorithm", "HS256", "--jwt-key", SECRET.decode())
@@ -199,7 +201,7 @@ def test_a_grant_is_never_taken_from_the_environment(run: Shell, monkeypatch: py
     ],
 )
 def test_mistakes_are_one_line(run: Shell, arguments: list[str], text: str) -> None:
-    """And the exit code of a mistake."""
+    """A mistake is one line with the exit code for usage errors."""
     ran = run(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert text in ran.err
@@ -207,7 +209,7 @@ def test_mistakes_are_one_line(run: Shell, arguments: list[str], text: str) -> N
 
 
 def test_keys_that_cannot_sign(run: Shell, tmp_path: Path) -> None:
-    """A public one, one with a password, one of another kind, rubbish, a short secret."""
+    """A public, encrypted, unsuitable or too short key cannot sign, and neither can garbage."""
     locked = private_key("ES256").private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
     )
@@ -237,7 +239,7 @@ def test_keys_that_cannot_sign(run: Shell, tmp_path: Path) -> None:
 
 
 def test_what_a_relay_would_refuse_is_not_minted(run: Shell) -> None:
-    """A grant out of bounds, a token too large."""
+    """A token that a relay would reject is not created: an invalid grant, or one that is too large."""
     options = ("--jwt-algorithm", "HS256", "--jwt-key", SECRET.decode())
     many = run("mint", "--subjects", ",".join(f"log.*.s{number}" for number in range(65)), *options)
     assert (many.code, many.out) == (1, "")
@@ -250,7 +252,7 @@ def test_what_a_relay_would_refuse_is_not_minted(run: Shell) -> None:
 
 
 def test_a_public_key_is_not_written_over(run: Shell, tmp_path: Path) -> None:
-    """Tokens of its other half would count no more."""
+    """An existing public key is not overwritten, since tokens of its private key would become invalid."""
     path = tmp_path / "public"
     path.write_text("precious")
     ran = run("keygen", "--jwt-algorithm", "EdDSA", "--public-file", str(path))
@@ -260,7 +262,7 @@ def test_a_public_key_is_not_written_over(run: Shell, tmp_path: Path) -> None:
 
 
 def test_inspecting_without_a_key_verifies_nothing(run: Shell) -> None:
-    """It shows the token all the same, and what would be needed."""
+    """Without a key the token is shown but not verified, and the output says what is needed."""
     seen = run("inspect", token())
     assert seen.code == 1
     assert seen.answer["verified"] is False
@@ -282,7 +284,7 @@ def test_inspecting_without_a_key_verifies_nothing(run: Shell) -> None:
     ],
 )
 def test_a_token_that_is_not_good_says_why(run: Shell, tmp_path: Path, given: str, result: str) -> None:
-    """With the reason that a relay counts it under."""
+    """An invalid token is reported with the reason under which a relay counts it."""
     (tmp_path / "revoked").write_text("7\n")
     options = ("--jwt-algorithm", "HS256", "--jwt-key", SECRET.decode())
     seen = run("inspect", given, "--jwt-revoked-file", str(tmp_path / "revoked"), *options)
@@ -309,7 +311,7 @@ def test_a_token_that_is_not_good_says_why(run: Shell, tmp_path: Path, given: st
     ],
 )
 def test_what_is_no_token(run: Shell, given: str, text: str) -> None:
-    """One line, and nothing of it."""
+    """Input that is no token is one line that does not repeat it."""
     ran = run("inspect", stdin=given)
     assert (ran.code, ran.out) == (1, "")
     assert text in ran.err
@@ -317,7 +319,7 @@ def test_what_is_no_token(run: Shell, given: str, text: str) -> None:
 
 
 def test_what_the_relay_would_verify_with_may_be_wrong(run: Shell, tmp_path: Path) -> None:
-    """A key, an address, a file of revocations: said in a line."""
+    """An invalid key, URL or revocation file is one line."""
     for arguments, text in (
         (("--jwt-key", "short"), "has 5 bytes"),
         (("--jwt-key", SECRET.decode(), "--jwt-revoked-file", str(tmp_path / "none")), "No such file"),

@@ -1,4 +1,4 @@
-"""What the check says of certificates, of the data folder, and of nats-server's program."""
+"""Findings about certificates, the data folder and the nats-server program."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ DAY = 86_400.0
 
 
 class Usage(NamedTuple):
-    """What ``shutil.disk_usage`` says."""
+    """Result of ``shutil.disk_usage``."""
 
     total: int
     used: int
@@ -27,14 +27,14 @@ class Usage(NamedTuple):
 
 
 def found(now: float | None = None, **values: Any) -> dict[str, Finding]:
-    """Findings by name; each name is one that programs know."""
+    """Return findings by name; each name is a documented one."""
     result = {one.name: one for one in check_files(RelaySettings(**values), now)}
     assert result.keys() <= NAMES
     return result
 
 
 def pair(folder: Path, *names: str, **times: Any) -> dict[str, Any]:
-    """A certificate and its key, for settings that need nothing else of the disk."""
+    """Write a certificate and its key, for settings that need no other file."""
     made = AUTHORITY.issue_cert(*names, **times)
     made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
     made.private_key_pem.write_to_path(folder / "key.pem")
@@ -46,7 +46,7 @@ def pair(folder: Path, *names: str, **times: Any) -> dict[str, Any]:
 
 
 def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
-    """An operator sees at once for whom it is and how long it lasts."""
+    """A valid certificate is reported with its names and expiry."""
     ends = datetime.now(UTC) + timedelta(days=90)
     one = found(**pair(tmp_path, "relay.example.com", "10.0.0.1", not_after=ends))["certificate"]
     assert one.state == "ok"
@@ -64,7 +64,7 @@ def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
     ],
 )
 def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str, text: str) -> None:
-    """Two weeks ahead, and afterwards; what to do comes with it."""
+    """An expiry is reported two weeks ahead, and afterwards, with a hint."""
     ends = datetime.now(UTC).replace(microsecond=0)
     settings = pair(tmp_path, "a.example.com", not_before=ends - timedelta(days=500), not_after=ends)
     one = found(ends.timestamp() - left * DAY, **settings)["certificate"]
@@ -73,14 +73,14 @@ def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str,
 
 
 def test_an_old_certificate_is_told_by_this_machines_clock(tmp_path: Path) -> None:
-    """Without a time given, now is now."""
+    """Without an explicit time, the clock of this machine is used."""
     past = datetime.now(UTC) - timedelta(days=1)
     settings = pair(tmp_path, "a.example.com", not_before=past - timedelta(days=9), not_after=past)
     assert "has expired" in found(**settings)["certificate"].text
 
 
 def test_a_certificate_of_tomorrow_points_at_the_clock(tmp_path: Path) -> None:
-    """It is seldom the certificate that is wrong then."""
+    """A certificate that is not valid yet usually means that the clock is wrong, and the hint says so."""
     begins = datetime.now(UTC) + timedelta(days=2)
     settings = pair(tmp_path, "a.example.com", not_before=begins, not_after=begins + timedelta(days=90))
     one = found(**settings)["certificate"]
@@ -88,7 +88,7 @@ def test_a_certificate_of_tomorrow_points_at_the_clock(tmp_path: Path) -> None:
 
 
 def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
-    """As the relay would refuse it at its start."""
+    """A key that does not match the certificate is reported, as the relay would reject it at startup."""
     settings = pair(tmp_path, "a.example.com")
     AUTHORITY.issue_cert("b.example.com").private_key_pem.write_to_path(tmp_path / "key.pem")
     one = found(**settings)["certificate"]
@@ -98,18 +98,18 @@ def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_is_not_there_is_told() -> None:
-    """With the options that name it."""
+    """A missing certificate is reported with the options that name it."""
     one = found(nats_url="nats://127.0.0.1:1", tls_cert=Path("/nowhere.pem"))["certificate"]
     assert str(one).startswith("error  cannot read certificate /nowhere.pem")
 
 
 def test_with_a_nats_elsewhere_no_folder_is_looked_at() -> None:
-    """A relay with ``--nats-url`` keeps nothing."""
+    """A relay with ``--nats-url`` stores nothing, so its data folder is not checked."""
     assert found(nats_url="nats://127.0.0.1:1") == {}
 
 
 def test_a_data_folder_need_not_be_there_yet(tmp_path: Path) -> None:
-    """The relay makes it; the check does not."""
+    """A missing data folder is fine: the relay creates it, and the check does not."""
     one = found(data_dir=tmp_path / "a" / "b")["data_dir"]
     assert one.state == "ok"
     assert "MiB free" in one.text
@@ -117,7 +117,7 @@ def test_a_data_folder_need_not_be_there_yet(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """Here a file stands in its way."""
+    """A data folder that cannot be created is reported; here a file is in its place."""
     (tmp_path / "file").write_text("x")
     one = found(data_dir=tmp_path / "file" / "data")["data_dir"]
     assert one.state == "error"
@@ -127,14 +127,14 @@ def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_data_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
-    """Before the relay fails with it."""
+    """A data folder without write permission is reported before the relay fails."""
     tmp_path.chmod(0o500)
     assert found(data_dir=tmp_path)["data_dir"].state == "error"
     tmp_path.chmod(0o700)
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the streams hold already needs no more room."""
+    """A full disk is reported; space that the streams already use is not needed again."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 100 * 2**20))
     one = found(data_dir=tmp_path)["data_dir"]
     assert one.state == "error"
@@ -147,7 +147,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/locks")
 def test_who_has_a_data_folder_is_told_without_trying_its_lock(tmp_path: Path) -> None:
-    """A relay that starts meanwhile must not find the lock taken by us."""
+    """The holder of a data folder is reported without locking it, since a relay may be starting."""
     assert lock_holder(tmp_path) is None
     with (tmp_path / "lock").open("w") as lock:
         assert lock_holder(tmp_path) is None
@@ -157,7 +157,7 @@ def test_who_has_a_data_folder_is_told_without_trying_its_lock(tmp_path: Path) -
 
 
 def test_the_program_of_its_own_nats_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found, and of which version; or that there is none, or none that runs here."""
+    """The nats-server program is executed to find its version; a missing or broken one is reported."""
     assert "nats-server: v" in found(data_dir=tmp_path)["nats_program"].text
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The health check of a container: which arguments take the short way, and what comes of each answer."""
+"""The health check of a container: which arguments use the fast path, and the result of each response."""
 
 import contextlib
 import socket
@@ -25,7 +25,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
-    """Who would be asked; the answer is 7."""
+    """Record which relay would be probed; the exit code is 7."""
     seen: list[tuple[str, int, bool]] = []
 
     def instead(host: str, port: int, *, ready: bool) -> int:
@@ -38,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
 
 @contextmanager
 def once(answer: bytes, *, hold: bool = False) -> Iterator[int]:
-    """A listener with one answer, which it may go on to hold open; its port."""
+    """Run a listener with one response, which it may keep open; yield its port."""
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -58,7 +58,7 @@ def once(answer: bytes, *, hold: bool = False) -> Iterator[int]:
 
 
 def test_the_defaults_are_the_relays() -> None:
-    """They are written twice, since reading the settings takes too long."""
+    """The defaults are those of the settings; they are repeated because importing the settings is slow."""
     fields = RelaySettings.model_fields
     assert (fields["ops_host"].default, fields["ops_port"].default) == (
         health_probe.OPS_HOST,
@@ -78,13 +78,13 @@ def test_the_defaults_are_the_relays() -> None:
 def test_the_short_way_reads_what_it_needs(
     asked: list[tuple[str, int, bool]], arguments: list[str], expected: tuple[str, int, bool]
 ) -> None:
-    """As the whole command line would."""
+    """The fast path reads options like the full command line."""
     assert fast_path(arguments) == 7
     assert asked == [expected]
 
 
 def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In whatever case; a flag wins."""
+    """Environment variables count in any case; an option takes precedence."""
     monkeypatch.setenv("TICKERTAPE_OPS_HOST", "10.0.0.1")
     monkeypatch.setenv("tickertape_ops_port", "5")
     fast_path(["--live"])
@@ -109,7 +109,7 @@ def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch:
     ],
 )
 def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments: list[str]) -> None:
-    """Nothing is done, so that mistakes get their line there."""
+    """Other arguments are left to the full command line, which reports mistakes."""
     assert fast_path(arguments) is None
     assert asked == []
 
@@ -130,7 +130,7 @@ def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments:
 def test_each_answer_is_a_code_and_at_most_a_line(
     answer: bytes, ready: bool, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only 200 is a yes."""
+    """Each response becomes an exit code and at most one line; only 200 is success."""
     with once(answer) as port:
         assert probe("127.0.0.1", port, ready=ready) == code
     out = capsys.readouterr().out
@@ -139,7 +139,7 @@ def test_each_answer_is_a_code_and_at_most_a_line(
 
 
 def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    """The line says where it looked, and what to look at."""
+    """If the port is closed, the line names the address and what to check."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert probe("0.0.0.0", port, ready=False) == 1
@@ -150,7 +150,7 @@ def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_free_port_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody knows which one it became."""
+    """Port 0 cannot be probed, because the port that the system chose is unknown."""
     assert probe("127.0.0.1", 0, ready=False) == 1
     assert "set --ops-port" in capsys.readouterr().out
 
@@ -158,7 +158,7 @@ def test_a_free_port_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None
 def test_one_that_hangs_is_given_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that answers and never ends: the deadline is for all of it."""
+    """The deadline covers the entire response, including one that never ends."""
     for answer in (b"", b"HTTP/1.1 200 OK\r\n\r\nok\n"):
         with once(answer, hold=True) as port, pytest.raises(TimeoutError):
             http_get("127.0.0.1", port, "/livez", timeout=0.1)
@@ -168,13 +168,15 @@ def test_one_that_hangs_is_given_up(
 
 
 def test_one_that_drips_is_given_up() -> None:
-    """A byte now and then would outlast a deadline that each read has for itself."""
+    """Single bytes do not extend the deadline, as they would with a timeout per read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def drip() -> None:
             link, _ = server.accept()
             with link, contextlib.suppress(OSError):
-                for _ in range(200):  # some seconds; whoever stays to its end is told that it is no HTTP
+                for _ in range(
+                    200
+                ):  # a few seconds; a client that waits for its end learns that it is no HTTP
                     link.sendall(b"x")
                     time.sleep(0.01)
 
@@ -186,7 +188,7 @@ def test_one_that_drips_is_given_up() -> None:
 
 
 def test_an_endless_answer_is_cut() -> None:
-    """Nothing unbounded is read from whoever has the port."""
+    """The size of a response is limited."""
     with once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * health_probe.MAX_RESPONSE_BYTES, hold=True) as port:
         status, body = http_get("127.0.0.1", port, "/", timeout=PATIENCE)
     assert status == 200
@@ -197,12 +199,12 @@ def test_an_endless_answer_is_cut() -> None:
     ("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.1", "10.0.0.1")]
 )
 def test_all_addresses_are_reached_on_loopback(host: str, reached: str) -> None:
-    """A container listens on all of them."""
+    """A relay that listens on all addresses, as in a container, is probed on loopback."""
     assert connect_host(host) == reached
 
 
 def test_the_short_way_imports_little() -> None:
-    """What takes long to import would be paid every few seconds in every container."""
+    """The fast path imports little, because every container runs it every few seconds."""
     code = (
         "import sys; from tickertape.cli.main import main; main(['check', '--live', '--ops-port', '0']);"
         "slow = {'pydantic', 'nats', 'asyncio', 'rich', 'uvicorn', 'orjson', 'logging', 'ssl'};"

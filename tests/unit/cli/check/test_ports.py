@@ -1,4 +1,4 @@
-"""What the check says of a port: free, with a relay of ours, with another program; and of descriptors."""
+"""Findings about ports (free, a relay, another program) and descriptors."""
 
 import os
 import resource
@@ -16,13 +16,13 @@ from tickertape.cli.check.ports import check_ports, program_on
 
 
 def found(**values: Any) -> dict[str, Finding]:
-    """Findings by name."""
+    """Return findings by name."""
     return {one.name: one for one in check_ports(RelaySettings(**values))}
 
 
 @contextmanager
 def answering(answer: Callable[[bytes], bytes]) -> Iterator[int]:
-    """A listener that answers each request, by its path; its port."""
+    """Run a listener that responds by path; yield its port."""
     server = socket.create_server(("127.0.0.1", 0), backlog=16)
 
     def serve() -> None:
@@ -46,12 +46,12 @@ def answering(answer: Callable[[bytes], bytes]) -> Iterator[int]:
 
 
 def page(status: int, body: bytes) -> bytes:
-    """An answer in HTTP."""
+    """Return an HTTP response."""
     return b"HTTP/1.1 %d x\r\nconnection: close\r\n\r\n%b" % (status, body)
 
 
 def test_free_ports_are_free() -> None:
-    """Also those that are left to the system."""
+    """Free ports are ok, including those that the system chooses."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     one = found(port=port, ops_port=0)
@@ -61,7 +61,7 @@ def test_free_ports_are_free() -> None:
 
 @pytest.mark.parametrize("ops_host", ["127.0.0.1", "0.0.0.0", "localhost"])
 def test_one_port_for_both_is_told(ops_host: str) -> None:
-    """It is free, but not twice."""
+    """The same port for both purposes is an error, although it is free."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     one = found(port=port, ops_port=port, ops_host=ops_host)
@@ -72,7 +72,7 @@ def test_one_port_for_both_is_told(ops_host: str) -> None:
 
 
 def test_a_port_of_another_program_is_told_with_its_name() -> None:
-    """Here it is this test, whose process may be looked at."""
+    """A port of another program is reported with the program's name; here it is this test."""
     with answering(lambda _: b"220 mail.example.com ESMTP\r\n") as port:
         one = found(port=port, ops_port=port)
     for name, option in (("main_port", "--port"), ("ops_port", "--ops-port")):
@@ -83,7 +83,7 @@ def test_a_port_of_another_program_is_told_with_its_name() -> None:
 
 
 def test_a_web_server_is_no_relay() -> None:
-    """Pages with the same paths are not enough on the main port, nor the same status on the ops port."""
+    """A web server with the same paths is not mistaken for a relay."""
     with answering(lambda _: page(200, b'{"status":"up"}')) as port:
         assert {one.state for name, one in found(port=port, ops_port=port).items() if "port" in name} == {
             "error"
@@ -97,7 +97,7 @@ def test_a_web_server_is_no_relay() -> None:
 def test_a_relay_on_the_ops_port_says_whether_it_is_ready(
     ready: tuple[int, bytes], state: str, said: str
 ) -> None:
-    """One that is not ready is to be looked at."""
+    """A relay on the ops port is reported with its readiness; not ready is a warning."""
     answers = {b"/livez": page(200, b"ok\n"), b"/readyz": page(*ready)}
     with answering(lambda path: answers[path]) as port:
         one = found(port=0, ops_port=port)["ops_port"]
@@ -106,7 +106,7 @@ def test_a_relay_on_the_ops_port_says_whether_it_is_ready(
 
 
 def test_an_answer_cannot_write_on_the_terminal() -> None:
-    """Who else has the port might send anything."""
+    """Control characters in the response of another program are escaped."""
     answers = {b"/livez": page(200, b"ok"), b"/readyz": page(503, b"\x1b[2Jgone\nmore")}
     with answering(lambda path: answers[path]) as port:
         text = found(port=0, ops_port=port)["ops_port"].text
@@ -114,14 +114,14 @@ def test_an_answer_cannot_write_on_the_terminal() -> None:
 
 
 def test_an_address_that_is_not_ours_is_told() -> None:
-    """Of the documentation's own network, which no machine has."""
+    """An address that this machine does not have is an error; here it is one reserved for documentation."""
     one = found(host="192.0.2.1", insecure=True)["main_port"]
     assert one.state == "error"
     assert "cannot listen on 192.0.2.1:8080" in one.text
 
 
 def test_nobody_listens_on_a_free_port() -> None:
-    """No name is told, and nothing else goes wrong."""
+    """A free port has no program name."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert f"pid {os.getpid()}" in program_on(port)
@@ -146,14 +146,14 @@ def test_nobody_listens_on_a_free_port() -> None:
 def test_descriptors_are_compared_with_connections(
     monkeypatch: pytest.MonkeyPatch, hard: int, connections: int, state: str, text: str
 ) -> None:
-    """The relay raises its limit to the hard one."""
+    """The hard descriptor limit, to which the relay raises its own, is compared with the connection limit."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, hard))
     one = found(port=0, ops_port=0, max_connections=connections)["descriptors"]
     assert (one.state, one.text) == (state, text)
 
 
 def test_what_is_no_host_name_is_found() -> None:
-    """Not raised."""
+    """An invalid host name is a finding, not an exception."""
     one = found(host="a..b", port=1, insecure=True, ops_host="b" * 64, ops_port=1)
     assert "not a host name" in one["main_port"].text
     assert "not a host name" in one["ops_port"].text

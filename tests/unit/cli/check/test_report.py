@@ -1,4 +1,4 @@
-"""How findings are shown: lines, one JSON object, and a page of 80 columns."""
+"""Output of findings: lines, one JSON object, and a page of 80 columns."""
 
 import io
 import json
@@ -28,7 +28,7 @@ FINE: Sections = {"NATS": [Finding.ok("nats", "it answers")]}
 
 
 def printed(sections: Sections, *, terminal: bool, encoding: str = "utf-8") -> str:
-    """What is written to a terminal of 80 columns, or to a pipe."""
+    """Return the output on a terminal of 80 columns, or in a pipe."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     print_report(sections, Console(file=file, width=80, force_terminal=terminal, color_system=None))
     file.flush()
@@ -37,13 +37,13 @@ def printed(sections: Sections, *, terminal: bool, encoding: str = "utf-8") -> s
 
 
 def page(sections: Sections, encoding: str = "utf-8") -> list[str]:
-    """The lines of the page, without colours."""
+    """Return the lines of the page, without colours."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", printed(sections, terminal=True, encoding=encoding))
     return [line.rstrip() for line in text.splitlines()]
 
 
 def test_a_pipe_gets_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long, without a code for colours."""
+    """A pipe gets one line per finding, of any length and without colours."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     lines = printed(SECTIONS, terminal=False).splitlines()
     assert [line[:7] for line in lines] == ["ok     ", "warn   ", "error  "]
@@ -53,7 +53,9 @@ def test_a_pipe_gets_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_terminal_gets_a_page_in_80_columns() -> None:
-    """Under headings; each state is a word; what goes on stands under what began; the sum is last."""
+    """A terminal gets headings, a word for each state, aligned continuation lines, and the totals at the
+    end.
+    """
     assert page(SECTIONS) == [
         "NATS",
         "✓ ok    NATS 2.15.1 answers",
@@ -71,14 +73,14 @@ def test_a_terminal_gets_a_page_in_80_columns() -> None:
 
 
 def test_colours_are_not_alone() -> None:
-    """They come beside the words, and only on a terminal."""
+    """Colours appear only on a terminal, and only in addition to the words."""
     text = printed(SECTIONS, terminal=True)
     for word in ("✓ ok", "• warn", "✗ error"):
         assert word in text
 
 
 def test_a_terminal_without_such_characters_gets_others() -> None:
-    """Nothing fails on a console of old."""
+    """A terminal without Unicode gets ASCII marks."""
     lines = page(SECTIONS, "ascii")
     assert lines[1] == "  ok    NATS 2.15.1 answers"
     assert lines[4:6] == ["- warn  the clock is 1 s behind", "        -> use NTP"]
@@ -86,17 +88,17 @@ def test_a_terminal_without_such_characters_gets_others() -> None:
 
 
 def test_a_page_without_errors_says_so() -> None:
-    """The last line is what one looks at."""
+    """The last line says that there are no errors."""
     assert page(FINE)[-1] == "No errors, 0 warnings, 1 ok"
 
 
 def test_what_is_found_is_no_markup() -> None:
-    """A path with brackets is shown as it is."""
+    """Square brackets in a path are not interpreted as markup."""
     assert page({"X": [Finding.ok("data_dir", "[red]/data[/red]")]})[1] == "✓ ok    [red]/data[/red]"
 
 
 def test_json_is_one_object_with_the_documented_shape() -> None:
-    """For programs."""
+    """JSON output is one object with the documented fields."""
     text = to_json(SECTIONS)
     assert "\n" not in text
     said = json.loads(text)
@@ -113,13 +115,13 @@ def test_json_is_one_object_with_the_documented_shape() -> None:
 
 
 def test_only_errors_count() -> None:
-    """A note may be meant."""
+    """Only errors make the check fail; warnings do not."""
     assert not passed(SECTIONS)
     assert passed({"X": [Finding.warn("clock", "x")]})
 
 
 def test_the_documented_names_are_the_names() -> None:
-    """Those of the docstring of the command are what programs may rely on."""
+    """The command's documentation lists exactly the names that programs may rely on."""
     from tickertape.cli.check import command as check
 
     listed = (check.__doc__ or "").partition("``nats``")[2].partition("The exit code")[0]
@@ -128,7 +130,9 @@ def test_the_documented_names_are_the_names() -> None:
 
 
 def test_an_error_becomes_a_finding_by_its_fields() -> None:
-    """No text is taken apart: a message may have semicolons of its own."""
+    """An error's message and hint are used as they are, and not parsed, since a message may contain
+    semicolons.
+    """
     one = Finding.from_error("nats", OperatorError("a; b", "do c; then d"))
     assert (one.state, one.text, one.hint) == ("error", "a; b", "do c; then d")
     assert str(one) == "error  a; b; do c; then d"

@@ -1,4 +1,4 @@
-"""What ``tickertape check`` says about settings: one line for each weakness, and none where there is none."""
+"""Findings about settings: one line per weakness, and none for secure settings."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def good(tmp_path: Path) -> dict[str, Any]:
-    """Settings about which there is nothing to say, on an address that others reach."""
+    """Return settings without any finding, on an address that others can reach."""
     files = {}
     for name in ("revoked", "password"):
         files[name] = tmp_path / name
@@ -48,7 +48,7 @@ def good(tmp_path: Path) -> dict[str, Any]:
 
 
 def certificate(folder: Path) -> dict[str, Path]:
-    """A certificate of a year, and its key."""
+    """Return a certificate that is valid for a year, and its key."""
     made = trustme.CA().issue_cert("relay.example.com")
     cert, key = folder / "cert.pem", folder / "key.pem"
     made.cert_chain_pems[0].write_to_path(cert)
@@ -58,14 +58,14 @@ def certificate(folder: Path) -> dict[str, Path]:
 
 
 def lines(**values: Any) -> list[str]:
-    """What is said about settings, each under a name that programs know."""
+    """Return the findings about settings as lines; each name is a documented one."""
     found = check_settings(RelaySettings(**values))
     assert {finding.name for finding in found} <= NAMES
     return [str(finding) for finding in found]
 
 
 def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
-    """A check that always has something to say is soon not read."""
+    """Secure settings have no findings; a check that always reports something is soon ignored."""
     assert lines(**good) == []
 
 
@@ -124,7 +124,7 @@ def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
     ],
 )
 def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any], said: str) -> None:
-    """What it is, and what to do; nothing else changes."""
+    """Each weakness adds exactly one line, with a hint."""
     found = lines(**{**good, **change})
     assert len(found) == 1, found
     assert found[0].startswith(said)
@@ -134,7 +134,7 @@ def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any]
 
 @pytest.mark.parametrize("option", ["tls_key", "nats_password_file"])
 def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str) -> None:
-    """Of every file that holds one."""
+    """Every file with a secret is reported if other users can read it."""
     good[option].chmod(0o644)
     (found,) = lines(**good)
     assert found.startswith(
@@ -143,12 +143,12 @@ def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str
 
 
 def test_a_list_that_others_can_write_is_told(good: dict[str, Any]) -> None:
-    """Whoever writes the revocations lets a thief stay."""
+    """A revocation list that other users can write is reported, since they could remove entries."""
     good["jwt_revoked_file"].chmod(0o666)
     (found,) = lines(**good)
     assert "is writable by other users" in found
 
 
 def test_a_loopback_relay_with_tokens_needs_no_certificate(good: dict[str, Any]) -> None:
-    """Nothing crosses a network."""
+    """A relay on loopback needs no certificate, because nothing crosses a network."""
     assert lines(**{**good, "host": "127.0.0.1", "tls_cert": None, "tls_key": None}) == []

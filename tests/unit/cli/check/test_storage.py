@@ -1,4 +1,4 @@
-"""What JetStream's answers say of the room that is left, and of copies."""
+"""Findings about free storage and replicas, from JetStream's responses."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NAMES = Names()
 
 
 def stream(name: str, most: int = GIB, has: int = 0, copies: int = 1, **more: Any) -> dict[str, Any]:
-    """JetStream's answer about a stream."""
+    """Return JetStream's response about a stream."""
     return {
         "config": {"name": name, "max_bytes": most, "num_replicas": copies},
         "state": {"bytes": has},
@@ -22,12 +22,12 @@ def stream(name: str, most: int = GIB, has: int = 0, copies: int = 1, **more: An
 
 
 def account(limit: int, used: int = 0) -> dict[str, Any]:
-    """JetStream's answer about an account."""
+    """Return JetStream's response about an account."""
     return {"limits": {"max_storage": limit}, "storage": used}
 
 
 def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
-    """A deployment in which this stream alone matters."""
+    """Return a deployment in which only this stream matters."""
     rest = {name: stream(name, 0) for name in ("LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")}
     return {"EVENTS": events, **rest}
 
@@ -59,7 +59,7 @@ def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
 def test_room_is_compared_with_what_the_streams_may_grow_to(
     limits: dict[str, Any], events: dict[str, Any] | None, state: str, text: str
 ) -> None:
-    """An account that is full refuses events, where a full stream drops its oldest."""
+    """Free storage is compared with how far the streams may grow: a full account rejects events."""
     one = check_storage(limits, only(events), NAMES)
     assert one.state == state
     assert text in one.text
@@ -67,7 +67,7 @@ def test_room_is_compared_with_what_the_streams_may_grow_to(
 
 
 def test_copies_that_are_behind_or_away_are_named() -> None:
-    """By stream and server."""
+    """Replicas that lag or are offline are named by stream and server."""
     cluster = {
         "replicas": [
             {"name": "n1", "current": True},
@@ -84,7 +84,7 @@ def test_copies_that_are_behind_or_away_are_named() -> None:
 
 
 def test_one_copy_in_a_cluster_is_noted() -> None:
-    """A single server has no more than one."""
+    """A single replica in a cluster is a warning; on a single server it is fine."""
     (one,) = check_replicas(only(stream("EVENTS")), clustered=True)
     assert one.state == "warn"
     assert check_replicas(only(stream("EVENTS")), clustered=False) == []
@@ -106,6 +106,6 @@ def test_one_copy_in_a_cluster_is_noted() -> None:
 def test_only_a_difference_that_the_way_does_not_explain_counts(
     ahead: float, within: float, state: str, text: str
 ) -> None:
-    """A slow network makes the measure worse, not the clock."""
+    """A clock difference counts only if it exceeds the measurement error of the network."""
     one = clock_finding(Skew(ahead, within))
     assert (one.state, text in one.text) == (state, True), one

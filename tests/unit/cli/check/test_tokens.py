@@ -1,4 +1,4 @@
-"""What the check says of keys, of somebody's token, and of a page."""
+"""Findings about keys, a token, and a page's origin."""
 
 import asyncio
 import threading
@@ -20,34 +20,34 @@ JWT: dict[str, Any] = {"auth": "jwt", "jwt_algorithm": "EdDSA", "jwt_key": publi
 
 
 def found(token_file: Path | None = None, **values: Any) -> dict[str, Finding]:
-    """Findings by name; each name is one that programs know."""
+    """Return findings by name; each name is a documented one."""
     result = {one.name: one for one in asyncio.run(check_tokens(RelaySettings(**values), token_file))}
     assert result.keys() <= NAMES
     return result
 
 
 def written(folder: Path, text: str) -> Path:
-    """A token's file."""
+    """Write a token file."""
     path = folder / "one.jwt"
     path.write_text(text)
     return path
 
 
 def lasting(**more: Any) -> dict[str, Any]:
-    """Claims of a token that is good now."""
+    """Return the claims of a valid token."""
     now = int(time.time())
     return claims(**{"iat": now, "nbf": now, "exp": now + 3600, **more})
 
 
 def test_without_tokens_nothing_is_said(tmp_path: Path) -> None:
-    """Unless somebody asks about one."""
+    """Without token authentication there is no finding, unless a token was given."""
     assert found() == {}
     one = found(written(tmp_path, "x"))["token"]
     assert (one.state, one.hint) == ("warn", "set --auth jwt to verify one")
 
 
 def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
-    """Whose it is, what it may see, how fast, and until when; the token itself is not shown."""
+    """A valid token is reported with its subject, grant, rate and expiry, and is not shown itself."""
     grant = {
         "subjects": ["gateway.>", "log.>"],
         "deny": ["log.*.payroll"],
@@ -79,7 +79,7 @@ def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
     ],
 )
 def test_a_token_that_is_not_good_says_why(tmp_path: Path, make: Any, why: str) -> None:
-    """In the words that its client gets, with what to do, and without the token."""
+    """An invalid token is reported with the reason that its client gets, a hint, and without the token."""
     text = make()
     one = found(written(tmp_path, text), **JWT)["token"]
     assert one.state == "error"
@@ -90,7 +90,7 @@ def test_a_token_that_is_not_good_says_why(tmp_path: Path, make: Any, why: str) 
 
 
 def test_a_token_file_that_is_not_there_is_told() -> None:
-    """With its path."""
+    """A missing token file is reported with its path."""
     one = found(Path("/nowhere.jwt"), **JWT)["token"]
     assert (
         str(one)
@@ -99,7 +99,7 @@ def test_a_token_file_that_is_not_there_is_told() -> None:
 
 
 def test_a_revoked_token_is_told(tmp_path: Path) -> None:
-    """The list of the relay counts here, too."""
+    """The relay's revocation list applies."""
     revoked = tmp_path / "revoked"
     revoked.write_text("sub:alice\n")
     file = written(tmp_path, token("EdDSA", lasting(sub="alice")))
@@ -126,7 +126,7 @@ def test_a_revoked_token_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> None:
-    """From where the settings say; an address is asked once."""
+    """Keys are read from the configured source; a URL is requested once."""
     one = found(**{**JWT, **change})["token_keys"]
     assert str(one).startswith(said)
     assert (one.hint != "") == (one.state == "error")
@@ -134,7 +134,7 @@ def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> 
 
 
 def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
-    """Once, and a token of theirs counts."""
+    """Keys are fetched from the URL once, and a token signed with them is valid."""
     body = orjson.dumps({"keys": [jwk("EdDSA", kid="1")]})
 
     class Issuer(BaseHTTPRequestHandler):
@@ -145,7 +145,7 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     asked: list[str] = []
     with HTTPServer(("127.0.0.1", 0), Issuer) as server:
@@ -163,7 +163,7 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
-    """One line for one mistake; a token that was given is not passed over in silence."""
+    """Invalid settings are reported once, elsewhere, and the given token is reported as not checked."""
     assert found(auth="jwt") == {}
     for change in ({"jwt_algorithm": None}, {"jwt_key": "no key"}):
         one = found(Path("/nowhere.jwt"), **{**JWT, **change})["token"]
@@ -171,7 +171,7 @@ def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
 
 
 def test_loading_fixed_keys_asks_nobody() -> None:
-    """There is nothing to fetch."""
+    """Fixed keys need no request."""
     asyncio.run(TokenService(RelaySettings(**JWT)).load())
 
 
@@ -203,7 +203,7 @@ def test_loading_fixed_keys_asks_nobody() -> None:
     ],
 )
 def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str, why: str) -> None:
-    """As the relay's own rule has it; the near miss is named."""
+    """The origin is checked with the relay's own rule, and a near match is named."""
     one = check_origin(RelaySettings(allowed_origins=allowed), page)
     assert one.state == state
     assert why in one.text
@@ -214,6 +214,6 @@ def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str
     "text", ["https://app.example.com/", "app.example.com", "null", "ftp://a.example.com", "*"]
 )
 def test_what_no_browser_sends_is_bad_usage(text: str) -> None:
-    """With the form that is right."""
+    """An origin that no browser sends is a usage error, with an example of a valid one."""
     with pytest.raises(ValueError, match="use the form https://app"):
         validate_origin(text)
