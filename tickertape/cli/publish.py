@@ -61,7 +61,7 @@ class _PendingAck:
     ack: AckFuture
 
 
-class _BadLine(ValueError):
+class _InvalidLine(ValueError):
     """Line that is not a valid event; its text states the reason."""
 
 
@@ -149,13 +149,13 @@ class _Command:
             return
         try:
             subject, payload = complete_event(self._settings.subject, line, time.time())
-            ticket = await self._publisher.submit(subject, payload)
-        except (_BadLine, SubjectError) as error:
+            ack = await self._publisher.submit(subject, payload)
+        except (_InvalidLine, SubjectError) as error:
             self._fail(number, str(error))
         except InvalidEvent as error:
             self._fail(number, str(error.rejection))
         else:
-            await self._pending.put(_PendingAck(number, subject, ticket))
+            await self._pending.put(_PendingAck(number, subject, ack))
 
     async def _print_acks(self) -> None:
         while (pending := await self._pending.get()) is not None:
@@ -187,13 +187,13 @@ def complete_event(subject: str, text: bytes, now: float) -> tuple[str, bytes]:
         ValueError: the text is not a JSON object, or the subject cannot be derived.
     """
     if len(text) > MAX_EVENT_BYTES:
-        raise _BadLine(f"event exceeds the maximum of {MAX_EVENT_BYTES} bytes")
+        raise _InvalidLine(f"event exceeds the maximum of {MAX_EVENT_BYTES} bytes")
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise _BadLine(f"bad_json: {error}") from None
+        raise _InvalidLine(f"bad_json: {error}") from None
     if not isinstance(body, dict):
-        raise _BadLine("not_an_object: an event must be a JSON object")
+        raise _InvalidLine("not_an_object: an event must be a JSON object")
     unchanged: bytes | None = text
     if isinstance(body.get("event"), dict) and isinstance(body.get("subject"), str):
         if subject == _STANDARD_INPUT:
@@ -224,8 +224,10 @@ def _subject_of(body: dict[str, Any]) -> str:
     model = MODELS.get(str(body.get("event_type")))
     if model is None:
         known = ", ".join(MODELS)
-        raise _BadLine(f"the subject cannot be derived: event_type is none of {known}; specify the subject")
+        raise _InvalidLine(
+            f"the subject cannot be derived: event_type is none of {known}; specify the subject"
+        )
     try:
         return model.model_validate(body).subject
     except ValidationError as error:
-        raise _BadLine(f"bad_field: {describe_first_error(error)}") from None
+        raise _InvalidLine(f"bad_field: {describe_first_error(error)}") from None

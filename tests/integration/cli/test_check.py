@@ -115,7 +115,7 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
         eventually(lambda: run("check", "--live", *ops).returncode == 0, "the relay lives")
         done = run("check", "--ready", *ops)
         assert done.returncode == 1
-        assert "reports: not ready" in done.stdout
+        assert "is not ready: not ready" in done.stdout
     finally:
         relay.close()
 
@@ -123,8 +123,8 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--live", "--ready"], "live and ready are different questions"),
-        (["--live", "gateways.yaml"], "file and live are different questions"),
+        (["--live", "--ready"], "live and ready exclude each other"),
+        (["--live", "gateways.yaml"], "file and live exclude each other"),
         (["--json", "--live"], "omit --json"),
         (["--live", "--ops-port", "x"], "--ops-port: "),
         (["--origin", "app.example.com"], "--origin: 'app.example.com' is not an origin"),

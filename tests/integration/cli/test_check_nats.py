@@ -111,7 +111,7 @@ def test_a_clock_that_is_wrong_is_told(nats_server: NatsServer, off: float, stat
     assert one.state == state, one
     assert way in one.text
     if off:
-        assert abs(abs(off) - float(one.text.partition("clock is ")[2].split()[0])) < 1.0
+        assert abs(abs(off) - float(one.text.partition("machine is ")[2].split()[0])) < 1.0
 
 
 def test_rejected_events_are_told(nats_server: NatsServer) -> None:

@@ -158,7 +158,7 @@ def test_jetstream_off_is_told(tmp_path: Path) -> None:
     """With what to start the server with."""
     with NatsServer(tmp_path, jetstream=False) as server:
         text = told(1, "--nats-url", server.url)
-        assert "no JetStream" in text or "not enabled" in text
+        assert "JetStream is not available" in text or "not enabled" in text
         assert "jetstream" in text.lower()
 
 

@@ -171,7 +171,7 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
             "rejected the credentials: Authorization Violation; check the user and password",
             *credentials,
         )
-        assert_refused(server, "requires credentials: Authorization Violation; give --nats-creds")
+        assert_refused(server, "requires credentials: Authorization Violation; set --nats-creds")
         url = server.url.replace("nats://", f"nats://app:{WRONG}@")
         for done in together(
             partial(published, url),
@@ -192,7 +192,7 @@ def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
         relay = Relay(server.url, *options)
         try:
             relay.start(ready=False)
-            relay.until_logged("rejected the credentials, retrying: Authorization Violation; check user")
+            relay.until_logged("rejected the credentials, retrying: Authorization Violation; check the user")
             assert "ready\n" not in relay.lines
             file.write_text(PASSWORD)
             relay.until_ready()
@@ -246,7 +246,7 @@ def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureF
             with pytest.raises(PublishError) as caught:
                 await publisher.publish(line("in vain"))
         assert "NATS at nats://" in str(caught.value)
-        assert "rejected the credentials: Authorization Violation; check user" in str(caught.value)
+        assert "rejected the credentials: Authorization Violation; check the user" in str(caught.value)
 
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         asyncio.run(check(server.url))

@@ -118,7 +118,7 @@ def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPu
         refused = command("streams", "rejected", "--replay", "1", "--nats-url", nats_server.url)
         assert refused.returncode == 1
         assert len(refused.stderr.splitlines()) == 1
-        assert "subject is illegal" in refused.stderr
+        assert "subject is invalid" in refused.stderr
 
 
 @pytest.mark.parametrize("workers", [None, "2"])
