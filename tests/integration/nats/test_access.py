@@ -1,4 +1,6 @@
-"""Every way to reach NATS, with a real server, and what is said when it is a wrong one; never a secret."""
+"""Every way to authenticate to a real NATS server, and the errors for wrong credentials, which show no
+secret.
+"""
 
 import asyncio
 import base64
@@ -39,7 +41,7 @@ Ended: TypeAlias = subprocess.CompletedProcess[str]
 
 
 class Authority:
-    """A certificate authority, its files in a folder."""
+    """A certificate authority, with its files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -49,7 +51,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(str(self.ca))
 
     def issue(self, name: str, *identities: str) -> tuple[Path, Path]:
-        """Files of a certificate and its key."""
+        """Issue a certificate; return its files."""
         issued = self._ca.issue_cert(*identities)
         cert, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
@@ -57,7 +59,7 @@ class Authority:
         return cert, key
 
     def tls(self, *more: str, host: str = "127.0.0.1") -> str:
-        """The ``tls`` block of a server."""
+        """Return the ``tls`` block of a server."""
         cert, key = self.issue("server", host)
         files = [f'cert_file: "{cert}"', f'key_file: "{key}"', f'ca_file: "{self.ca}"']
         return "tls { " + "\n".join([*files, *more]) + " }"
@@ -65,25 +67,25 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """The one that the server's certificate is from."""
+    """Create the authority of the server's certificate."""
     return Authority(tmp_path / "authority")
 
 
 @contextmanager
 def serving(folder: Path, *config: str) -> Iterator[NatsServer]:
-    """A server with more configuration."""
+    """Run a server with additional configuration."""
     with NatsServer(folder / "nats", config="\n".join(config)) as server:
         yield server
 
 
 def new_seed(kind: int = nkeys.PREFIX_BYTE_USER) -> tuple[str, str]:
-    """A seed and its public key."""
+    """Return a seed and its public key."""
     seed = nkeys.encode_seed(secrets.token_bytes(32), kind)
     return seed.decode(), bytes(nkeys.from_seed(bytearray(seed)).public_key).decode()
 
 
 def signed(seed: str, claims: dict[str, object]) -> str:
-    """A JWT as NATS has them: the issuer's nkey signs, and the id is a hash of the claims."""
+    """Return a JWT as NATS uses them: signed with the issuer's nkey, with a hash of the claims as id."""
     keys = nkeys.from_seed(bytearray(seed.encode()))
     claims = {"iat": 1_700_000_000, "iss": bytes(keys.public_key).decode(), "jti": "", **claims}
     claims["jti"] = (
@@ -99,20 +101,20 @@ def signed(seed: str, claims: dict[str, object]) -> str:
 
 
 def published(url: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """What comes of ``tickertape publish``."""
+    """Run ``tickertape publish``."""
     return run("publish", "log.info.x", EVENT, "--nats-url", url, "--deadline", "10", *options, **env)
 
 
 def together(
     *commands: Callable[[], subprocess.CompletedProcess[str]],
 ) -> list[subprocess.CompletedProcess[str]]:
-    """What comes of commands that are run side by side: those that are refused mostly wait."""
+    """Run commands in parallel, because rejected ones mostly wait."""
     with ThreadPoolExecutor(len(commands)) as pool:
         return [one.result() for one in [pool.submit(command) for command in commands]]
 
 
 def assert_taken(server: NatsServer, *options: str, **env: str) -> None:
-    """Streams are made and an event is published with these."""
+    """Check that streams are created and an event is published with these options."""
     made = run("streams", "apply", "--nats-url", server.url, *options, **env)
     assert (made.returncode, made.stderr) == (0, ""), made.stdout + made.stderr
     done = published(server.url, *options, **env)
@@ -120,7 +122,7 @@ def assert_taken(server: NatsServer, *options: str, **env: str) -> None:
 
 
 def assert_refused(server: NatsServer, expected: str, *options: str, **env: str) -> None:
-    """Every command that asks once says the same line, and ends with 1."""
+    """Check that every command that connects once prints the same line and exits with 1."""
     url = server.url
     for done in together(
         partial(published, url, *options, **env),
@@ -128,7 +130,7 @@ def assert_refused(server: NatsServer, expected: str, *options: str, **env: str)
         partial(run, "streams", "show", "--nats-url", url, *options, **env),
         partial(run, "ship", "--status", "--nats-url", url, *options, **env),
     ):
-        # What 'check' finds is on standard output, like all that it has to say.
+        # Findings of 'check' are on standard output, like all its results.
         said = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
         assert done.returncode == 1
         assert len(said) == 1, said
@@ -140,7 +142,9 @@ def assert_refused(server: NatsServer, expected: str, *options: str, **env: str)
 
 
 def test_user_and_password(tmp_path: Path) -> None:
-    """From the command line, the environment and a file; a rotated file counts at the next connection."""
+    """A password is accepted from an option, the environment and a file, which is read again for each
+    connection.
+    """
     users = 'authorization { user: app, password: "%s" }'
     file = tmp_path / "password"
     file.write_text(PASSWORD + "\n")
@@ -163,7 +167,7 @@ def test_user_and_password(tmp_path: Path) -> None:
 
 
 def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
-    """Commands end with 1; neither the wrong one nor the right one is in anything that they write."""
+    """Commands exit with 1 after one line, and no output contains the wrong or the correct password."""
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         credentials = ("--nats-user", "app", "--nats-password", WRONG)
         assert_refused(
@@ -184,7 +188,9 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
 
 
 def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
-    """It is not ready, says why once, and continues by itself when the password is corrected in its file."""
+    """A rejected relay is not ready, logs why once, and continues when the password in its file is
+    corrected.
+    """
     file = tmp_path / "password"
     file.write_text(WRONG)
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
@@ -205,7 +211,7 @@ def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
 
 
 def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
-    """NATS stops, then it is back with another password: both are said, each once."""
+    """An outage and the rejection after it are both logged, each once."""
     told: list[connection.ConnectFailure] = []
 
     async def check(server: NatsServer) -> None:
@@ -219,7 +225,7 @@ def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 while len(told) < 2:
                     await asyncio.sleep(0.02)
-                while server.log.count("authentication error") < 4:  # some more tries
+                while server.log.count("authentication error") < 4:  # a few more retries
                     await asyncio.sleep(0.02)
             await publisher.close(0.0)
 
@@ -232,7 +238,7 @@ def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
 
 
 def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """In the error of what it publishes, and in its log if it asked for no call; without the password."""
+    """A rejection is in the error of a publish, and logged if there is no callback, without the password."""
     access = Access(user="app", password=WRONG)
 
     def refusals() -> int:
@@ -263,7 +269,7 @@ def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_connection_that_is_revoked_is_tried_again(tmp_path: Path) -> None:
-    """A reload that takes the user away ends the connection; it is back once the user is."""
+    """A connection that ends because its user was removed is retried until the user is back."""
     right = f'authorization {{ user: app, password: "{PASSWORD}" }}'
     with serving(tmp_path, right) as server:
 
@@ -289,7 +295,7 @@ def test_a_connection_that_is_revoked_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_an_error_that_ends_the_connection_leads_to_another() -> None:
-    """Credentials that expire in the midst of a connection are no end: their file may hold new ones."""
+    """A connection whose credentials expire is retried, because their file may be updated."""
     welcome = b'INFO {"server_id":"x","version":"2.15.1","headers":true,"max_payload":1048576}\r\n'
     connections = 0
 
@@ -302,7 +308,7 @@ def test_an_error_that_ends_the_connection_leads_to_another() -> None:
             if text == b"PING\r\n":
                 writer.write(b"PONG\r\n")
                 if number == 1:
-                    await asyncio.sleep(0.05)  # until the client reads by itself
+                    await asyncio.sleep(0.05)  # until the client reads on its own
                     writer.write(b"-ERR 'User Authentication Expired'\r\n")
                     break
         writer.close()
@@ -332,7 +338,7 @@ def test_an_error_that_ends_the_connection_leads_to_another() -> None:
 
 
 def test_an_nkey(tmp_path: Path) -> None:
-    """The seed stays here; the server knows the public key. Another seed is refused."""
+    """An nkey seed authenticates without being sent, and another seed is rejected."""
     seed, public = new_seed()
     file, other = tmp_path / "seed.nk", tmp_path / "other.nk"
     file.write_text(f"{seed}\n")
@@ -345,7 +351,7 @@ def test_an_nkey(tmp_path: Path) -> None:
 
 
 def test_a_token(tmp_path: Path) -> None:
-    """Given itself, and from a file."""
+    """A token is accepted as an option and from a file."""
     file = tmp_path / "token"
     file.write_text(PASSWORD)
     with serving(tmp_path, f'authorization {{ token: "{PASSWORD}" }}') as server:
@@ -355,7 +361,7 @@ def test_a_token(tmp_path: Path) -> None:
 
 
 def test_a_creds_file(tmp_path: Path) -> None:
-    """An operator, an account and a user, as ``nsc`` makes them."""
+    """A creds file with operator, account and user, as ``nsc`` creates it, is accepted."""
     operator, operator_key = new_seed(nkeys.PREFIX_BYTE_OPERATOR)
     account, account_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
     user, user_key = new_seed()
@@ -394,7 +400,7 @@ def test_a_creds_file(tmp_path: Path) -> None:
 
 
 def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) -> None:
-    """With its CA file all is well, in every program; without it, or with another, nothing is sent."""
+    """Every program connects with the CA file; without it, or with another, nothing is sent."""
     other = Authority(tmp_path / "other")
     with serving(
         tmp_path, authority.tls(), f'authorization {{ user: app, password: "{PASSWORD}" }}'
@@ -419,7 +425,7 @@ def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) 
 
 
 def test_the_name_in_the_certificate_counts(tmp_path: Path, authority: Authority) -> None:
-    """A certificate of the right authority for another host is not trusted."""
+    """A certificate of the right authority for another host is rejected."""
     with serving(tmp_path, authority.tls(host="nats.example")) as server:
         assert_refused(
             server,
@@ -430,7 +436,9 @@ def test_the_name_in_the_certificate_counts(tmp_path: Path, authority: Authority
 
 
 def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
-    """A server that wants one takes ours, and refuses whoever has none, or one of another authority."""
+    """A server that requires client certificates accepts ours, and rejects none and one of another
+    authority.
+    """
     cert, key = authority.issue("client", "relay@tickertape")
     other_cert, other_key = Authority(tmp_path / "other").issue("client", "relay@tickertape")
     ca = ("--nats-ca", str(authority.ca))
@@ -449,7 +457,7 @@ def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
 def test_credentials_do_not_travel_in_the_clear(
     tmp_path: Path, authority: Authority, options: tuple[str, ...]
 ) -> None:
-    """A server without TLS, or who takes its place, does not get the password of whoever asked for TLS."""
+    """A server without TLS does not receive the password of a program that requires TLS."""
     listening: list[bytes] = []
 
     async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -478,7 +486,7 @@ def test_credentials_do_not_travel_in_the_clear(
 
 
 def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) -> None:
-    """A server that takes both gets TLS from whoever has its CA."""
+    """A server with optional TLS gets TLS from a program with a CA."""
     with serving(tmp_path, authority.tls(), "allow_non_tls: true") as server:
         assert_taken(server, "--nats-ca", str(authority.ca))
         told: list[bool] = []
@@ -492,7 +500,7 @@ def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) 
         assert told == [True]
 
 
-# --- what is given
+# --- options
 
 
 @pytest.mark.parametrize(
@@ -512,7 +520,7 @@ def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) 
 def test_contradictions_are_one_line(
     name: str, options: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two answers to one question are a usage error."""
+    """Contradicting options are a one-line usage error."""
     from tickertape.cli.main import main
 
     arguments = [text for option in options for text in (f"--nats-{option}", "s3cret")]
@@ -540,7 +548,7 @@ def test_contradictions_are_one_line(
 def test_a_file_that_cannot_be_used_is_named(
     tmp_path: Path, make: Callable[[Path], Access], line: str
 ) -> None:
-    """One line with its path, before anything is sent; what is in it is not shown."""
+    """An unusable file is reported by its path before anything is sent, without its contents."""
     path = tmp_path / "file"
     if "does not exist" not in line:
         path.write_text("s3cret text that is none of these")
@@ -551,7 +559,7 @@ def test_a_file_that_cannot_be_used_is_named(
 
 
 def test_nothing_shows_a_secret() -> None:
-    """Neither the settings, nor the access, nor a publisher, nor the error of an address."""
+    """Settings, access, publisher and URL errors never show a secret."""
     url = f"nats://app:{PASSWORD}@127.0.0.1:1"
     for text in (
         repr(NatsSettings(nats_url=url)),
@@ -572,7 +580,7 @@ def test_nothing_shows_a_secret() -> None:
 def test_an_address_that_is_none_does_not_show_its_password(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A password with a slash or a comma makes a broken address; half of it would be in the error's text."""
+    """A password with a slash or comma makes a URL invalid; the error does not show a part of it."""
     from tickertape.cli.main import main
 
     assert main(["check", "--nats-url", url]) == 2

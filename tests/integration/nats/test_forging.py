@@ -1,6 +1,6 @@
-"""What a producer can do that may publish, with headers that mean something to NATS, and its own user.
+"""Attacks by a producer with its own user: headers that have a meaning to NATS.
 
-Each attack is made beside an honest client, which gets the next honest event all the same.
+Each attack takes place beside an honest client, which must receive the next honest event.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ SOURCE = "EVENTS 1 gateway.status.> > gateway.status.ctp.a"
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """The deployment's server with its streams."""
+    """Run the deployment's server with its streams."""
     with deployed(tmp_path_factory.mktemp("deployed")) as found:
         found.apply()
         yield found
@@ -34,14 +34,14 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 @pytest.fixture(scope="module")
 def relay(nats: Deployed) -> Iterator[Relay]:
-    """A relay on it."""
+    """Run a relay on it."""
     with Relay(nats.url, *nats.options("relay")) as found:
         yield found
 
 
 @pytest.fixture
 def own_nats(tmp_path: Path) -> Iterator[Deployed]:
-    """A test's own server, with empty streams."""
+    """Run a separate server with empty streams."""
     with deployed(tmp_path) as found:
         found.apply()
         yield found
@@ -49,7 +49,7 @@ def own_nats(tmp_path: Path) -> Iterator[Deployed]:
 
 @pytest.fixture
 def own_relay(own_nats: Deployed) -> Iterator[Relay]:
-    """A relay on that, to be killed."""
+    """Run a relay on that server, to be killed."""
     with Relay(own_nats.url, *own_nats.options("relay")) as found:
         yield found
 
@@ -57,7 +57,7 @@ def own_relay(own_nats: Deployed) -> Iterator[Relay]:
 def attacked(
     nats: Deployed, relay: Relay, user: str, attack: Callable[[Client], Awaitable[None]]
 ) -> list[dict[str, Any]]:
-    """Attack between two honest events, which an honest client gets; the events that it got in all."""
+    """Attack between two honest events; return all events that an honest client received."""
 
     async def check() -> list[dict[str, Any]]:
         async with nats.client("monitor") as (honest, _), follow(relay.ws_url) as feed:
@@ -72,7 +72,7 @@ def attacked(
 
 
 async def state(nats: Deployed, stream: str) -> dict[str, Any]:
-    """What a stream holds, as the operator sees it."""
+    """Return the contents of a stream as the operator sees them."""
     async with nats.client("operator") as (client, _):
         there = await ask(client, f"$JS.API.STREAM.INFO.{stream}", {"subjects_filter": ">"})
         found: dict[str, Any] = there["state"]
@@ -98,7 +98,7 @@ async def state(nats: Deployed, stream: str) -> dict[str, Any]:
 def test_headers_that_the_stream_refuses(
     nats: Deployed, relay: Relay, user: str, headers: dict[str, str], code: int
 ) -> None:
-    """Nothing is erased, scheduled, or said to come from elsewhere."""
+    """Headers cannot erase or schedule messages, or forge their origin."""
 
     async def attack(client: Client) -> None:
         before = (await state(nats, "EVENTS"))["messages"]
@@ -122,7 +122,7 @@ def test_headers_that_the_stream_refuses(
     ids=str,
 )
 def test_headers_that_mean_nothing_here(nats: Deployed, relay: Relay, headers: dict[str, str]) -> None:
-    """Such an event is what it says on its subject, and no more."""
+    """An event with headers that have no meaning here is delivered as it is."""
 
     async def attack(client: Client) -> None:
         assert (await ask(client, "log.info.x", FORGED, **headers))["seq"]
@@ -145,7 +145,9 @@ def test_headers_that_mean_nothing_here(nats: Deployed, relay: Relay, headers: d
 def test_a_forged_control_message_is_an_event_like_others(
     nats: Deployed, relay: Relay, headers: dict[str, str]
 ) -> None:
-    """It neither stops nor misleads the relay's consumer, and is filed as rejected on its own subject."""
+    """A forged control message does not affect the relay's consumer, and is stored as rejected on its own
+    subject.
+    """
 
     async def attack(client: Client) -> None:
         before = (await state(nats, "REJECTED"))["messages"]
@@ -160,7 +162,7 @@ def test_a_forged_control_message_is_an_event_like_others(
 
 
 def test_an_event_that_its_maker_lets_expire(own_nats: Deployed, own_relay: Relay) -> None:
-    """Who is there gets it; a producer can shorten the life of its own event, and of no other."""
+    """A TTL shortens the life of the producer's own event only, and connected clients receive it."""
     nats, relay = own_nats, own_relay
 
     async def check() -> None:
@@ -182,7 +184,7 @@ def test_an_event_that_its_maker_lets_expire(own_nats: Deployed, own_relay: Rela
 
 
 async def snapshot(relay: Relay) -> dict[str, Any]:
-    """What a new client is shown, by subject."""
+    """Return the snapshot of a new client, by subject."""
 
     async def shown(feed: FeedClient) -> dict[str, Any]:
         return {item.subject: item.event for part in only(feed.messages, Snapshot) for item in part.events}
@@ -192,7 +194,7 @@ async def snapshot(relay: Relay) -> dict[str, Any]:
 
 
 def test_latest_says_what_was_said_on_the_subject_itself(own_nats: Deployed, own_relay: Relay) -> None:
-    """A snapshot cannot be forged from another subject, not with garbage and not with another's fields."""
+    """A snapshot cannot be forged through another subject, with garbage or with another gateway's fields."""
     nats, relay = own_nats, own_relay
 
     async def check() -> None:
@@ -202,7 +204,7 @@ def test_latest_says_what_was_said_on_the_subject_itself(own_nats: Deployed, own
         async with nats.client("publisher") as (client, _):
             await ask(client, health.subject, health.encode())
             for body in (status("a", Status.UNHEALTHY).encode(), b"garbage"):
-                # The fields of a gateway on a subject that this user may use, then nothing legal at all.
+                # First the fields of another gateway on a permitted subject, then an illegal payload.
                 await ask(client, "system.health.web", body)
             answer = await ask(client, "system.health.db", b"{}", Nats_Stream_Source=SOURCE)
             assert answer["error"]["err_code"] == 10227

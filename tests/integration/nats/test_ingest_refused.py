@@ -1,4 +1,4 @@
-"""The intake's consumer is gone and cannot be made again at once: it is tried until it can."""
+"""The ingest's consumer is lost and cannot be recreated immediately: creation is retried."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ from tickertape.nats.streams import StreamsError, provision
 def test_a_consumer_that_was_refused_is_tried_again(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cluster that cannot make the consumer the first time does not leave the relay deaf for good."""
+    """A cluster that cannot create the consumer at first does not leave the relay without events."""
     real = streams.request
     refusals = [StreamsError("JetStream did not reply", "wait", transient=True)]
     asked: list[str] = []
@@ -58,7 +58,7 @@ def test_a_consumer_that_was_refused_is_tried_again(
 def test_states_of_another_stream_are_loaded_though_the_first_try_fails(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EVENTS is made anew while LATEST cannot be read: its states are there as soon as it can."""
+    """States of a recreated EVENTS are loaded as soon as LATEST can be read."""
     real = stream_reader.read
     refusals = [StreamsError("JetStream did not reply", "wait", transient=True)]
 

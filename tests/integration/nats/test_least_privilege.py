@@ -1,4 +1,4 @@
-"""The deployment's NATS users: each program does all of its work with its own, and nothing else.
+"""The deployment's NATS users: each program can do all of its work with its own user, and nothing else.
 
 The permissions are those of ``deploy/nats`` itself.
 """
@@ -35,13 +35,13 @@ gateways:
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[Deployed]:
-    """The deployment's server, empty."""
+    """Run the deployment's server without streams."""
     with deployed(tmp_path) as found:
         yield found
 
 
 class Child:
-    """A program that goes on until it is told to end; what it says is in ``said``."""
+    """A program that runs until it is stopped; its output is in ``said``."""
 
     def __init__(self, path: Path, *arguments: str) -> None:
         self._path = path
@@ -52,26 +52,26 @@ class Child:
 
     @property
     def said(self) -> str:
-        """All of it so far."""
+        """Output so far."""
         return self._path.read_text()
 
     def until(self, text: str) -> None:
-        """Wait until it says something."""
+        """Wait until the output contains a text."""
         eventually(lambda: text in self.said, f"{text!r} is said")
 
     def reload(self) -> None:
-        """Let it read its file again (SIGHUP)."""
+        """Make the program reload its file (SIGHUP)."""
         self._process.send_signal(signal.SIGHUP)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it, and return its exit code."""
+        """Stop the program, and return its exit code."""
         self._process.send_signal(number)
         return self._process.wait(PATIENCE)
 
 
 @contextlib.contextmanager
 def program(path: Path, *arguments: str) -> Iterator[Child]:
-    """Start a program, and kill it at the end if it still runs."""
+    """Start a program, and kill it at the end if it is still running."""
     child = Child(path, *arguments)
     try:
         yield child
@@ -80,22 +80,24 @@ def program(path: Path, *arguments: str) -> Iterator[Child]:
 
 
 def statuses(feed: FeedClient, gateway: str) -> list[str]:
-    """What came of a gateway, in snapshots and live."""
+    """Return the statuses of a gateway received in snapshots and live."""
     items = [item for message in feed.messages for item in getattr(message, "events", ())]
     return [item.event["current_status"] for item in items if item.event.get("gateway_id") == gateway]
 
 
 def texts(feed: FeedClient) -> list[str]:
-    """Log lines that came."""
+    """Return the log lines received."""
     items = [item for message in feed.messages for item in getattr(message, "events", ())]
     return [item.event["message"] for item in items if item.event["event_type"] == "system_log"]
 
 
 def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) -> None:
-    """Streams, feed, monitor, shipper, publisher, a kill, a rejected event: and no permission is missed."""
+    """Streams, feed, monitor, shipper, publisher, a kill and a rejected event cause no permission
+    violation.
+    """
     nats.command_apply()
     log, config = tmp_path / "app.log", tmp_path / "gateways.yaml"
-    # Nothing accepts: each look of the monitor takes a place in the backlog.
+    # Connections are never accepted: each probe of the monitor takes one place in the backlog.
     gateway = socket.create_server(("127.0.0.1", 0), backlog=4096)
     port = gateway.getsockname()[1]
     config.write_text(GATEWAY.format(id="a", port=port))
@@ -144,7 +146,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
         async with follow(relay.ws_url) as feed:
             await in_thread("monitor", "monitor", "silence", "a", "--for", "5m", "--reason", "a test")
             await feed.until(lambda: len(statuses(feed, "a")) > 1)
-            # Another gateway in place of the first, whose switch is disarmed.
+            # Another gateway replaces the first, whose switch is disarmed.
             config.write_text(GATEWAY.format(id="b", port=port))
             monitor.reload()
             await feed.until(
@@ -157,7 +159,7 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
             await asyncio.to_thread(monitor.end, signal.SIGKILL)
             await feed.until(lambda: statuses(feed, "b")[-1] == "UNKNOWN")
             assert statuses(feed, "a")[-1] == "REMOVED"
-            # One that comes back reads what is silenced, and the newest statuses.
+            # A restarted monitor reads silences and the newest statuses.
             with program(tmp_path / "again.log", "monitor", *arguments) as again:
                 await feed.until(lambda: statuses(feed, "b")[-1] == "HEALTHY")
                 assert "violation" not in again.said
@@ -172,14 +174,14 @@ def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: 
 
 
 async def armed(client: Client) -> dict[str, int]:
-    """Subjects of the switches that are armed, or in the midst of being disarmed."""
+    """Return the subjects of switches that are armed or being disarmed."""
     answer = await ask(client, "$JS.API.STREAM.INFO.WATCHDOG", {"subjects_filter": "watchdog.armed.>"})
     found: dict[str, int] = answer["state"].get("subjects") or {}
     return found
 
 
 def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
-    """Without streams each says once what is missing, and works as soon as it is there."""
+    """Without streams each program logs once what is missing, and works as soon as it exists."""
     absent = (
         "stream WATCHDOG does not exist, and this NATS user may not create it; run 'tickertape streams apply'"
     )
@@ -227,7 +229,7 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
 
 
 def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
-    """Whoever listens where this user may not is told what to give, at once."""
+    """A program that subscribes outside of its inbox prefix is told immediately which option to set."""
     options = nats.options("operator")[:-2]
     done = run_command("streams", "show", "--nats-url", nats.url, *options)
     assert done.returncode == 1
@@ -235,7 +237,7 @@ def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
     assert "--nats-inbox-prefix" in done.stderr
 
 
-# --- what each may not do
+# --- what each user may not do
 
 _OF_STREAMS = [
     f"$JS.API.{verb}.{stream}"
@@ -332,7 +334,7 @@ LISTEN = [">", "log.>", "gateway.>", "checkpoint.>", "rejected.>", "watchdog.>",
 
 
 async def refused(said: list[str], what: str) -> None:
-    """Wait until the server says that something is not allowed, and nothing else."""
+    """Wait until the server reports a permission violation, and nothing else."""
     try:
         async with asyncio.timeout(PATIENCE):
             while not said:
@@ -345,7 +347,7 @@ async def refused(said: list[str], what: str) -> None:
 
 @pytest.mark.parametrize("user", PUBLISH)
 def test_what_a_user_is_refused(nats: Deployed, user: str) -> None:
-    """Each subject by itself, by the server's own word; and nothing has come of it."""
+    """Each forbidden subject is rejected by the server and has no effect."""
     nats.apply()
     inboxes = [f"_INBOX_{name}.>" for name in ("operator", "relay", "monitor", "web1", "publisher")]
 
@@ -379,7 +381,7 @@ def test_what_a_user_is_refused(nats: Deployed, user: str) -> None:
     ids=str,
 )
 def test_a_monitor_cannot_read_more_than_it_asks_for(nats: Deployed, config: dict[str, Any]) -> None:
-    """The filter in a request's subject, which is what it may use, is the consumer's filter."""
+    """The filter in the request's subject, which permissions limit, is the consumer's filter."""
     nats.apply()
 
     async def check() -> None:
@@ -393,7 +395,7 @@ def test_a_monitor_cannot_read_more_than_it_asks_for(nats: Deployed, config: dic
 
 
 def test_a_consumer_of_a_monitor_writes_nothing_elsewhere(nats: Deployed) -> None:
-    """A push consumer may name any subject to deliver to; nothing comes of it where no client listens."""
+    """A push consumer can name any delivery subject, but nothing is delivered where no client subscribes."""
     nats.apply()
 
     async def check() -> None:
@@ -424,7 +426,7 @@ def test_a_consumer_of_a_monitor_writes_nothing_elsewhere(nats: Deployed) -> Non
 
 
 def test_a_shipper_reads_its_own_checkpoints_alone(nats: Deployed) -> None:
-    """What a question asks for in its body does not widen what its subject names."""
+    """The body of a request cannot widen what its subject permits."""
     nats.apply()
 
     async def check() -> None:

@@ -1,4 +1,4 @@
-"""The NATS fixture that the other integration tests stand on."""
+"""The NATS fixture that the other integration tests use."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from tests.support.servers.nats_server import NatsServer, free_port
 
 
 def test_a_message_survives_stop_kill_and_restart(nats_server: NatsServer) -> None:
-    """Port and data are the same after every kind of end."""
+    """Port and data survive every kind of exit."""
     url = nats_server.url
 
     async def publish(number: int) -> int:
@@ -50,7 +50,7 @@ def test_a_paused_server_is_ended(nats_server: NatsServer) -> None:
 
 
 def test_nothing_runs_after_a_failing_test(tmp_path: Path) -> None:
-    """The context manager ends the server when its body raises."""
+    """The context manager stops the server when its body raises."""
     pid = 0
     with contextlib.suppress(ZeroDivisionError), NatsServer(tmp_path) as server:
         pid = server.pid
@@ -60,13 +60,13 @@ def test_nothing_runs_after_a_failing_test(tmp_path: Path) -> None:
 
 
 def test_a_bad_configuration_is_told(tmp_path: Path) -> None:
-    """The error of a server that does not start holds what the server said."""
+    """The error of a server that does not start contains its log."""
     with pytest.raises(RuntimeError, match="nonsense"):
         NatsServer(tmp_path, config="nonsense }").start()
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
-    """A given port that another process holds is an error, not another port."""
+    """A given port that another process uses is an error."""
     port = free_port()
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Small installations: sizes of streams, and what is said when what they reserve does not fit."""
+"""Small installations: stream sizes, and the errors when a reservation does not fit."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ SMALL: Final = "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,CHECKPOINTS=4MiB,REJECTED
 
 
 def server(folder: Path, limits: str = "") -> NatsServer:
-    """A server that has 64 MB for all streams; or an account that has what is said."""
+    """Run a server with 64 MB for all streams, or with an account with given limits."""
     if not limits:
         block = f'jetstream {{ store_dir: "{folder}/js", max_file_store: 64MB }}'
         return NatsServer(folder, jetstream=False, config=block)
@@ -31,7 +31,7 @@ def server(folder: Path, limits: str = "") -> NatsServer:
 
 
 def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
-    """Ask a server."""
+    """Send a request to a server."""
 
     async def part() -> None:
         client = await connection.connect_once(url, name="test")
@@ -64,7 +64,7 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
     ],
 )
 def test_what_does_not_fit_is_said_in_sizes(limits: str, said: str, tmp_path: Path) -> None:
-    """How much is asked, how much there is, and both options; by a relay and by ``streams apply``."""
+    """A relay and ``streams apply`` report the requested and the available size, and both options."""
     with server(tmp_path, limits) as nats:
         for command in (("serve", "--port", "0", "--ops-port", "0"), ("streams", "apply")):
             done = run(*command, "--nats-url", nats.url)
@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_said_in_sizes(limits: str, said: str, tmp_path: Pa
 
 
 def test_too_few_streams_are_said_too(tmp_path: Path) -> None:
-    """The account's number, and how many are needed."""
+    """An account's limit on the number of streams is reported with the number needed."""
 
     async def question(client: Client) -> None:
         with pytest.raises(StreamsError, match=r"limited to 2 streams, but 5 are needed .*raise max_streams"):
@@ -89,7 +89,7 @@ def test_too_few_streams_are_said_too(tmp_path: Path) -> None:
 
 
 def test_a_relay_runs_with_the_sizes_that_it_is_given(tmp_path: Path) -> None:
-    """On a server that has not enough for those of the contract; events flow."""
+    """With smaller sizes a relay runs on a server that cannot hold the contract's."""
 
     async def part(relay: Relay) -> None:
         async with follow(relay.ws_url) as client, jetstream(relay.nats_url) as js:
@@ -104,7 +104,7 @@ def test_a_relay_runs_with_the_sizes_that_it_is_given(tmp_path: Path) -> None:
 
 
 def test_its_own_nats_takes_the_sizes_too(tmp_path: Path) -> None:
-    """A relay without ``--nats-url``."""
+    """A relay with an embedded NATS server accepts the sizes as well."""
     options = ("--data-dir", str(tmp_path), "--nats-port", "0", "--streams-max-bytes", SMALL)
     with Relay(None, *options) as relay:
 
@@ -118,7 +118,7 @@ def test_its_own_nats_takes_the_sizes_too(tmp_path: Path) -> None:
 
 
 def test_only_apply_alters_a_size(nats_server: NatsServer) -> None:
-    """A program says what differs; ``apply`` alters what is named, and leaves the others."""
+    """A program reports different sizes; only ``apply`` changes those that are named."""
     url = nats_server.url
 
     async def found(client: Client) -> dict[str, int]:

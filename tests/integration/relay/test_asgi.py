@@ -1,4 +1,4 @@
-"""The feed within a real FastAPI or Starlette app under uvicorn: what its clients and its host see."""
+"""The feed in a real FastAPI or Starlette application under uvicorn, as its clients and its host see it."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ SERVER_LIMITS: Final = [Subprotocol("tickertape.v1")]
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServer, Host]]:
-    """One host for the tests that only look: an open feed, and one that asks for tokens."""
+    """Run one host for the read-only tests, with an open feed and one that requires tokens."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         mounts: dict[str, dict[str, Any]] = {
             "/feed": {"nats_url": server.url, "allowed_origins": ["https://app.example.com"]},
@@ -69,7 +69,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServe
 
 
 async def burst(nats_url: str, count: int, size: int = 0) -> None:
-    """Publish numbered lines as fast as they go."""
+    """Publish numbered lines as fast as possible."""
     async with connection(nats_url) as nc:
         for number in range(count):
             event = line(f"{number}{' ' * bool(size)}{'x' * size}")
@@ -80,7 +80,7 @@ async def burst(nats_url: str, count: int, size: int = 0) -> None:
 
 
 async def refused(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON of a handshake that is refused over HTTP."""
+    """Return status, headers and JSON of a handshake that is rejected over HTTP."""
     with pytest.raises(InvalidStatus) as caught:
         async with connect(url, proxy=None, ping_interval=None, **options):
             pass
@@ -90,7 +90,7 @@ async def refused(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:
 
 
 async def told_inside(url: str, **options: Any) -> list[tuple[str, Any]]:
-    """Types and codes of all that comes, the close code at the end."""
+    """Return types and codes of all messages, and the close code at the end."""
     found: list[tuple[str, Any]] = []
     async with asyncio.timeout(PATIENCE), connect(url, proxy=None, ping_interval=None, **options) as socket:
         try:
@@ -103,7 +103,7 @@ async def told_inside(url: str, **options: Any) -> list[tuple[str, Any]]:
 
 
 async def arrived(url: str, seq: int) -> None:
-    """Wait until a feed's snapshot goes as far as an event."""
+    """Wait until a feed's snapshot includes an event."""
     async with asyncio.timeout(PATIENCE):
         while True:
             async with follow(url) as feed:
@@ -114,7 +114,7 @@ async def arrived(url: str, seq: int) -> None:
 
 @pytest.mark.parametrize("kind", ["fastapi", "starlette"])
 def test_snapshot_then_live(nats_server: NatsServer, kind: str) -> None:
-    """As from a relay of its own: filter, level, and a new filter in mid-session."""
+    """A mounted feed has filters, levels and re-subscription within a session, like a relay."""
 
     async def check() -> None:
         async with jetstream(nats_server.url) as js:
@@ -145,7 +145,7 @@ def test_snapshot_then_live(nats_server: NatsServer, kind: str) -> None:
 
 
 def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> None:
-    """Delivered and dropped make up what was published."""
+    """Delivered and dropped events add up to those published."""
 
     async def check() -> None:
         async with follow(host.ws()) as feed:
@@ -165,7 +165,7 @@ def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> 
 
 
 def test_a_cursor_outlives_a_killed_host(nats_server: NatsServer) -> None:
-    """Whoever comes back gets what was published meanwhile, and nothing twice."""
+    """A client that resumes after the host was killed receives everything published meanwhile, once."""
 
     async def before() -> tuple[str, list[int]]:
         async with follow(host.ws(), mode="complete") as feed:
@@ -194,7 +194,7 @@ def test_a_cursor_outlives_a_killed_host(nats_server: NatsServer) -> None:
 
 
 def test_a_stalled_client_is_a_cursor_not_a_queue(nats_server: NatsServer) -> None:
-    """It delays nobody, costs no memory, and is told what it missed."""
+    """A stalled client delays no other, costs no memory, and is told how much it missed."""
     total, stalled_ones = 20_000, 5
 
     async def check() -> None:
@@ -210,7 +210,7 @@ def test_a_stalled_client_is_a_cursor_not_a_queue(nats_server: NatsServer) -> No
         stalled = [StalledClient((host.address, host.port), "/feed/ws") for _ in range(stalled_ones)]
         try:
             run(check())
-            # The log holds about 11 MB of these events; so would a queue for each stalled client.
+            # The event log holds about 11 MB of these events; a queue per stalled client would as well.
             assert host.resident_bytes - before < 60_000_000
             for client in stalled:
                 seqs, told = client.read(total)
@@ -225,7 +225,7 @@ def test_a_stalled_client_is_a_cursor_not_a_queue(nats_server: NatsServer) -> No
 
 
 def test_a_token_comes_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
-    """As a header, as a subprotocol, and as the first message."""
+    """A token is accepted as a header, as a subprotocol, and in the first message."""
     server, host = shared
     token = forge.token()
 
@@ -259,7 +259,7 @@ def test_a_token_comes_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
 
 
 def test_a_bad_token_is_refused_as_the_client_can_see_it(shared: tuple[NatsServer, Host]) -> None:
-    """A program sees the status, a browser the close code."""
+    """An invalid token is rejected with a status for programs, and with a close code for browsers."""
     _, host = shared
 
     async def check() -> None:
@@ -285,7 +285,7 @@ def test_a_bad_token_is_refused_as_the_client_can_see_it(shared: tuple[NatsServe
 
 
 def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> None:
-    """The host's own may connect, and those of the list; nobody else, whatever is offered."""
+    """Only the host's own pages and those of listed origins may connect, whatever token they offer."""
     _, host = shared
 
     async def check() -> None:
@@ -299,7 +299,7 @@ def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> No
                 url, proxy=None, ping_interval=None, additional_headers={"Origin": origin}
             ) as socket:
                 assert isinstance(await FeedClient(socket).read(), Welcome)
-        # A name that somebody pointed at this machine.
+        # A name that an attacker has pointed at this machine.
         rebound = f"ws://rebound.example.com:{host.port}/feed/ws"
         code, _, _ = await refused(rebound, host=host.address, port=host.port)
         assert code == 403
@@ -308,7 +308,7 @@ def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> No
 
 
 async def flooded(feed: FeedClient) -> Bye:
-    """Send pings in bursts until one of them came within a second, whatever the machine has to do besides."""
+    """Send bursts of pings until one burst arrives within a second, however busy the machine is."""
     while True:
         with contextlib.suppress(ConnectionClosed):
             for number in range(250):
@@ -322,7 +322,7 @@ async def flooded(feed: FeedClient) -> Bye:
 
 
 def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
-    """Queries, paths, subprotocols, sizes, binary messages, floods: each with its code."""
+    """Invalid queries, paths, subprotocols, sizes, binary messages and floods have a close code each."""
     _, host = shared
 
     async def check() -> None:
@@ -354,7 +354,7 @@ def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
 
 
 def test_pages_below_the_mount(shared: tuple[NatsServer, Host]) -> None:
-    """History, health, and a word for whoever forgets the upgrade."""
+    """History, health, and an error for a missing upgrade are served below the mount."""
     server, host = shared
 
     async def fill() -> int:
@@ -381,7 +381,7 @@ def test_pages_below_the_mount(shared: tuple[NatsServer, Host]) -> None:
 
 
 def test_two_feeds_do_not_hear_of_each_other(nats_server: NatsServer) -> None:
-    """Two mounts with a prefix each are two deployments."""
+    """Two mounts with different prefixes are two separate deployments."""
 
     async def check() -> None:
         async with (
@@ -408,7 +408,7 @@ def test_two_feeds_do_not_hear_of_each_other(nats_server: NatsServer) -> None:
 
 
 def test_a_shutdown_says_bye_and_leaves_nothing(nats_server: NatsServer) -> None:
-    """Every client hears when to come back; the host ends with no task, handler or connection of ours."""
+    """On shutdown every client receives ``bye`` with a delay, and no task, handler or connection is left."""
 
     async def leave() -> tuple[Bye, int]:
         async with follow(host.ws()) as feed:
@@ -438,7 +438,9 @@ def test_a_shutdown_says_bye_and_leaves_nothing(nats_server: NatsServer) -> None
 
 
 def test_a_host_without_the_lifespan_starts_the_feed_at_the_first_client(nats_server: NatsServer) -> None:
-    """It is said once, and even then a signal says ``bye``."""
+    """Without the lifespan the feed starts with its first client, logs that once, and still sends ``bye`` on
+    a signal.
+    """
 
     async def check() -> None:
         async with follow(host.ws()) as feed, follow(host.ws()):
@@ -456,7 +458,9 @@ def test_a_host_without_the_lifespan_starts_the_feed_at_the_first_client(nats_se
 
 
 def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
-    """It starts, serves and stops while NATS is away; clients hear of it, and nobody is disconnected."""
+    """The host starts, serves and stops while NATS is unreachable; clients are notified and stay
+    connected.
+    """
     with Host({"/feed": {"nats_url": f"nats://127.0.0.1:{free_port()}"}}) as host:
         assert host.get("/health")[1]["feeds"]["/feed"]["status"] == "unavailable"
         code, _, body = run(refused(host.ws()))
@@ -484,7 +488,7 @@ def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
 
 
 def test_a_feed_that_cannot_run_is_said_and_tried_again(tmp_path: Path) -> None:
-    """JetStream is off: the host goes on, and the feed is there once it is on."""
+    """Without JetStream the host keeps running, and the feed starts once JetStream is enabled."""
     with (
         NatsServer(tmp_path / "nats", jetstream=False) as server,
         Host({"/feed": {"nats_url": server.url}}) as host,
@@ -498,7 +502,7 @@ def test_a_feed_that_cannot_run_is_said_and_tried_again(tmp_path: Path) -> None:
 
 
 def test_an_open_feed_is_closed_to_others(nats_server: NatsServer) -> None:
-    """Without tokens it serves loopback addresses only, unless it is said that more is meant."""
+    """Without tokens the feed serves loopback addresses only, unless it is configured as insecure."""
     address = own_address()
     mounts: dict[str, dict[str, Any]] = {
         "/feed": {"nats_url": nats_server.url},
@@ -519,7 +523,7 @@ def test_an_open_feed_is_closed_to_others(nats_server: NatsServer) -> None:
 
 
 def own_address() -> str:
-    """An address of this machine that is none of the loopback."""
+    """Return an address of this machine other than loopback."""
     import socket
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -531,7 +535,7 @@ def own_address() -> str:
 
 
 def test_the_example_runs_as_it_stands(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The one in the module's first lines, with uvicorn from the command line."""
+    """The example in the module's docstring runs with uvicorn from the command line."""
     assert app.__doc__
     example = re.search(r"FastAPI::\n\n((?:    .*\n|\n)+)", app.__doc__)
     assert example is not None
@@ -573,7 +577,7 @@ def test_the_example_runs_as_it_stands(nats_server: NatsServer, tmp_path: Path) 
 
 
 def test_the_host_shows_the_metrics_of_its_feed(nats_server: NatsServer) -> None:
-    """Beside its own, under the names that a relay has."""
+    """The host can export the feed's metrics beside its own, under a relay's names."""
 
     def metrics(url: str) -> str:
         with urlopen(url, timeout=PATIENCE) as page:
@@ -610,7 +614,9 @@ def test_the_host_shows_the_metrics_of_its_feed(nats_server: NatsServer) -> None
 
 
 def test_metrics_of_a_feed_need_a_registry_of_their_own() -> None:
-    """A second feed has the same names; a feed that does not run has no numbers to tell."""
+    """A second feed needs its own registry, because names repeat; a feed that is not running exports
+    nothing.
+    """
     mine, others = CollectorRegistry(auto_describe=True), CollectorRegistry(auto_describe=True)
     first, second = tickertape_app(), tickertape_app()
     mine.register(first.collector)
@@ -623,7 +629,7 @@ def test_metrics_of_a_feed_need_a_registry_of_their_own() -> None:
 
 
 def test_settings_are_checked_where_they_are_given() -> None:
-    """Not at the first client."""
+    """Settings are validated on construction, not with the first client."""
     with pytest.raises(ValueError, match="nothing-of-ours"):
         tickertape_app("nothing-of-ours:4222")
     with pytest.raises(ConfigurationError, match="jwt_algorithm"):

@@ -1,4 +1,4 @@
-"""How a relay ends, as its clients, a load balancer and an operator see it."""
+"""How a relay shuts down, as its clients, a load balancer and an operator see it."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ LONG: Final = ("--drain", "600")
 
 
 def status_of(url: str) -> int:
-    """Status of a page; 0 when nobody listens."""
+    """Return the status of a page; 0 if the port is closed."""
     try:
         with urlopen(url, timeout=PATIENCE) as answer:
             return int(answer.status)
@@ -35,14 +35,14 @@ def status_of(url: str) -> int:
 
 
 def on_its_way_out(relay: Relay) -> None:
-    """Tell a relay to end, and wait until its probes say so."""
+    """Stop a relay, and wait until its probes report not ready."""
     assert status_of(f"{relay.ops_url}/readyz") == 200
     relay.signal(signal.SIGTERM)
     eventually(lambda: status_of(f"{relay.ops_url}/readyz") == 503, "the relay says that it is not ready")
 
 
 def test_whoever_comes_before_balancers_have_noticed_is_served(nats_server: NatsServer) -> None:
-    """Not ready is said first; until the notice is over a client is let in, and gets what happens."""
+    """During the drain delay the relay reports not ready, but accepts clients and delivers events."""
 
     async def check(relay: Relay) -> None:
         await asyncio.to_thread(on_its_way_out, relay)
@@ -61,7 +61,9 @@ def test_whoever_comes_before_balancers_have_noticed_is_served(nats_server: Nats
 
 
 def test_nobody_is_accepted_while_clients_are_let_go(nats_server: NatsServer) -> None:
-    """The port is closed, so that a balancer takes another relay; who is connected is told to retry."""
+    """During the drain the port is closed, so that balancers use another relay; connected clients are told to
+    retry.
+    """
 
     async def check(relay: Relay) -> None:
         early = socket.create_connection(relay.host_port)
@@ -92,7 +94,7 @@ def test_nobody_is_accepted_while_clients_are_let_go(nats_server: NatsServer) ->
 def test_clients_go_in_waves_and_come_back_at_an_even_rate(
     nats_server: NatsServer, drain: str, waves_ms: int
 ) -> None:
-    """However long the drain is: the waves, and by how much the last waits longer, are 5 s together."""
+    """Waves and reconnect delays together spread clients over at least 5 s, however short the drain is."""
 
     async def one(feed: FeedClient) -> int:
         assert await feed.closed() == 1001
@@ -111,12 +113,12 @@ def test_clients_go_in_waves_and_come_back_at_an_even_rate(
         assert relay.wait() == 0
     assert waits == [500 + (RETRY_SPREAD_MS - waves_ms) * turn // 20 for turn in range(20)]
     (took,) = re.findall(r"drained in ([0-9.]+) s", "".join(relay.log))
-    # The last of 16 waves begins after 15 sixteenths; less what the log rounds.
+    # The last of 16 waves starts after 15 sixteenths of the time, minus the rounding of the log.
     assert float(took) * 1000 >= waves_ms * 15 / 16 - 50
 
 
 def test_a_second_signal_tells_all_at_once(nats_server: NatsServer) -> None:
-    """Also those whose turn would have come in minutes; and the relay ends without waiting for them."""
+    """A second signal disconnects all remaining clients, and the relay exits without waiting for them."""
 
     async def check(relay: Relay) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -133,7 +135,7 @@ def test_a_second_signal_tells_all_at_once(nats_server: NatsServer) -> None:
 
 
 def test_a_ctrl_c_has_no_notice(nats_server: NatsServer) -> None:
-    """Nobody at a terminal waits for a load balancer."""
+    """A Ctrl-C skips the drain delay, since there is no load balancer to notice it."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:
@@ -146,7 +148,7 @@ def test_a_ctrl_c_has_no_notice(nats_server: NatsServer) -> None:
 
 
 def test_a_relay_that_was_never_ready_just_ends() -> None:
-    """No balancer sent anybody to it."""
+    """A relay that was never ready skips the drain delay, since no balancer sent clients to it."""
     relay = Relay(f"nats://127.0.0.1:{free_port()}", "--drain-delay", "600", *LONG)
     relay.start(ready=False)
     try:
@@ -157,7 +159,7 @@ def test_a_relay_that_was_never_ready_just_ends() -> None:
 
 
 def test_how_it_went_is_said(nats_server: NatsServer) -> None:
-    """One line each: not ready, how many are to leave, how many did and were cut, the end."""
+    """The log has a line each for not ready, the number of clients, how many disconnected, and the exit."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:

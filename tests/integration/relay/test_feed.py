@@ -1,4 +1,4 @@
-"""What a client sees of a real relay on a real NATS: events, filters, snapshots, slowness."""
+"""A real relay on a real NATS as a client sees it: events, filters, snapshots, slow clients."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ from tests.support.servers.nats_server import NatsServer
 
 
 def test_plain_json_from_nats_arrives(nats_server: NatsServer) -> None:
-    """What any NATS client publishes is on a page."""
+    """JSON that any NATS client publishes is delivered."""
 
     async def check(relay: Relay) -> None:
         async with connection(nats_server.url) as nc, follow(relay.ws_url, protocol=False) as feed:
@@ -42,7 +42,7 @@ def test_plain_json_from_nats_arrives(nats_server: NatsServer) -> None:
 
 
 def test_filter_and_level_by_query_and_by_subscribe(nats_server: NatsServer) -> None:
-    """Each client gets what it asked for; a new filter goes on from where the old one stood."""
+    """Each client receives what it subscribed to; a new filter continues from the position of the old one."""
 
     async def check(relay: Relay) -> None:
         async with (
@@ -72,7 +72,7 @@ def test_filter_and_level_by_query_and_by_subscribe(nats_server: NatsServer) -> 
 
 
 def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> None:
-    """The newest states come from NATS; what was removed stays away."""
+    """After a restart the newest states come from NATS; removed ones do not reappear."""
 
     async def fill() -> None:
         async with jetstream(nats_server.url) as js:
@@ -97,7 +97,7 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
             ("gateway.status.ctp.a", "HEALTHY"),
             ("system.health.relay", "HEALTHY"),
         ]
-        # An acknowledgement may be here before the relay has the event.
+        # An acknowledgement may arrive before the relay has the event.
         eventually(lambda: run(look(relay)) == expected, "the relay shows the newest states")
         assert relay.stop() == 0
         relay.start()
@@ -105,7 +105,7 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
 
 
 def test_what_the_relay_does_not_take_in_is_not_in_its_snapshot(nats_server: NatsServer) -> None:
-    """A state that would never change again is not shown as if it were true."""
+    """A state outside of the relay's subjects, which would never be updated, is not in the snapshot."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -127,7 +127,7 @@ def test_what_the_relay_does_not_take_in_is_not_in_its_snapshot(nats_server: Nat
 
 
 def test_snapshot_then_live_under_load(nats_server: NatsServer) -> None:
-    """Whoever comes while states change misses no change and sees none twice."""
+    """A client that connects while states change misses no change and sees none twice."""
     total = 300
 
     async def check(relay: Relay) -> None:
@@ -159,7 +159,7 @@ def test_snapshot_then_live_under_load(nats_server: NatsServer) -> None:
 
 
 def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> None:
-    """Delivered and dropped make up what was published; states all pass."""
+    """Delivered and dropped log events add up to those published; all states are delivered."""
 
     async def check(relay: Relay) -> None:
         async with connection(nats_server.url) as nc, follow(relay.ws_url) as feed:
@@ -191,7 +191,7 @@ def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> 
 
 
 def test_a_subject_prefix_is_never_seen_by_clients(nats_server: NatsServer) -> None:
-    """Two deployments on one NATS do not hear of each other."""
+    """Two deployments on one NATS with different prefixes are separate, and clients never see the prefix."""
 
     async def check(relay: Relay) -> None:
         async with (
@@ -225,7 +225,7 @@ def test_a_subject_prefix_is_never_seen_by_clients(nats_server: NatsServer) -> N
 
 
 def test_many_clients_get_the_same(nats_server: NatsServer) -> None:
-    """Everyone gets everything, in order."""
+    """Every client receives every event, in order."""
 
     async def check(relay: Relay) -> None:
         async def watch() -> list[str]:
@@ -250,7 +250,9 @@ def test_many_clients_get_the_same(nats_server: NatsServer) -> None:
 
 
 def stall(nats_server: NatsServer, relay: Relay, total: int) -> tuple[list[int], list[Gap]]:
-    """Let one client stall while another reads so many events; what the stalled one gets after that."""
+    """Stall one client while another reads a number of events; return what the stalled one receives
+    afterwards.
+    """
 
     async def check() -> None:
         async with follow(relay.ws_url) as feed, connection(nats_server.url) as nc:
@@ -273,12 +275,14 @@ def stall(nats_server: NatsServer, relay: Relay, total: int) -> tuple[list[int],
 
 
 def test_a_stalled_client_delays_nobody_and_is_told_what_it_missed(nats_server: NatsServer) -> None:
-    """The other gets everything; the stalled one gets the newest, and the number of the rest."""
+    """The other client receives everything; the stalled one receives the newest events and the number it
+    missed.
+    """
     total = 20_000
     with Relay(nats_server.url, "--client-rate", "0") as relay:
         before = relay.resident_bytes
         seqs, gaps = stall(nats_server, relay, total)
-        # The log itself holds about 11 MB of these events; a queue for the stalled client would double that.
+        # The event log holds about 11 MB of these events; a queue for the stalled client would double that.
         assert relay.resident_bytes - before < 60_000_000
         assert len(seqs) + sum(gap.dropped or 0 for gap in gaps) == total
         assert seqs == sorted(set(seqs))
@@ -287,7 +291,7 @@ def test_a_stalled_client_delays_nobody_and_is_told_what_it_missed(nats_server: 
 
 
 def test_a_stalled_client_that_falls_out_of_memory_is_told_so(nats_server: NatsServer) -> None:
-    """How much it missed cannot be known; what follows is whole."""
+    """A client that falls out of memory gets a gap of unknown size, and a complete sequence after it."""
     total = 10_000
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "500") as relay:
         seqs, gaps = stall(nats_server, relay, total)
@@ -297,7 +301,7 @@ def test_a_stalled_client_that_falls_out_of_memory_is_told_so(nats_server: NatsS
 
 
 def test_a_client_of_another_loop_needs_no_subprotocol(nats_server: NatsServer) -> None:
-    """A bare WebSocket with no message from the client is a working client."""
+    """A plain WebSocket without subprotocol and messages is a working client."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url, protocol=False, live=False) as feed:
@@ -315,7 +319,7 @@ def test_a_client_of_another_loop_needs_no_subprotocol(nats_server: NatsServer) 
 
 
 def test_an_unknown_event_type_travels(nats_server: NatsServer) -> None:
-    """Others may extend the contract, on any subject that the stream carries."""
+    """Unknown event types are delivered on any subject that the stream captures."""
 
     async def check(relay: Relay) -> None:
         nc = await nats.connect(nats_server.url)

@@ -1,4 +1,4 @@
-"""An exception in what is done for one session, in a real relay and a real host: only that session ends."""
+"""An exception while serving one session of a real relay or host ends only that session."""
 
 import sys
 from collections.abc import Iterator
@@ -34,11 +34,11 @@ OF_ONE_KIND: Final = {
     "relay": ("tickertape.relay.asgi.connection:",),
     "host": ("tickertape.relay.transport.websocket:",),
 }
-"""Places that a kind of program has not."""
+"""Prefixes of places that a kind of program does not have."""
 
 
 class Program:
-    """A relay, or a host with a feed, in which every place is broken for its own victim."""
+    """A relay, or a host with a feed, in which every place fails for its own victim."""
 
     def __init__(self, kind: str, nats_url: str) -> None:
         self.kind = kind
@@ -54,11 +54,11 @@ class Program:
 
     @property
     def feed(self) -> str:
-        """Address of its feed."""
+        """URL of its feed."""
         return self.process.ws_url if isinstance(self.process, Relay) else self.process.ws()
 
     def page(self, query: str, method: str = "GET") -> tuple[int, dict[str, str], dict[str, str]]:
-        """Status, headers and body of a page of history."""
+        """Return status, headers and body of a page of history."""
         process = self.process
         url = f"{process.url}/events" if isinstance(process, Relay) else process.url("/feed/events")
         try:
@@ -71,7 +71,7 @@ class Program:
 
 @pytest.fixture(scope="module", params=["relay", "host"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    """One of each for all tests; what it keeps in memory is less than what the stream holds."""
+    """Run one of each kind for all tests, with a stream that is larger than its memory."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         made = Program(request.param, server.url)
         with made.process:
@@ -83,14 +83,14 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 async def fill(url: str) -> None:
-    """Put more into the stream than a relay keeps in memory."""
+    """Publish more than a relay keeps in memory."""
     async with jetstream(url) as js:
         for number in range(60):
             await publish(js, line(f"{number}"))
 
 
 def query_of(place: str) -> dict[str, Any]:
-    """What the victim of a place asks for."""
+    """Return the query of the victim of a place."""
     query: dict[str, Any] = {"subjects": subject(place)}
     if place == READERS[0]:
         return {**query, "since": SINCE}
@@ -100,7 +100,7 @@ def query_of(place: str) -> dict[str, Any]:
 
 
 def test_the_victim_ends_and_its_neighbour_lives_on(program: Program) -> None:
-    """Wherever it is raised: 1011 for the victim, the next event for its neighbour, one report in the log."""
+    """At every place the victim gets 1011, its neighbour the next event, and the log one report."""
 
     async def part() -> int:
         count = 0
@@ -137,7 +137,7 @@ def test_the_victim_ends_and_its_neighbour_lives_on(program: Program) -> None:
 
 @pytest.mark.parametrize("place", HANDSHAKES)
 def test_a_handshake_is_answered(place: str, program: Program) -> None:
-    """Before there is a session, an internal error is 500 in the form of all refusals."""
+    """Before a session exists, an internal error is 500 in the format of all rejections."""
 
     async def part() -> None:
         async with follow(program.feed, subjects="log.info.neighbour") as neighbour:
@@ -155,7 +155,9 @@ def test_a_handshake_is_answered(place: str, program: Program) -> None:
 
 @pytest.mark.parametrize("place", PAGES)
 def test_a_page_of_history_is_refused_in_the_documented_form(place: str, program: Program) -> None:
-    """Never plain text: ``code`` and ``message``, wherever it is raised."""
+    """An internal error of the history endpoint is JSON with ``code`` and ``message``, wherever it is
+    raised.
+    """
     status, headers, body = program.page(f"subjects={subject(place)}")
     assert (status, body["code"], sorted(body)) == (500, "internal", ["code", "message"])
     assert headers["content-type"] == "application/json"
@@ -164,7 +166,7 @@ def test_a_page_of_history_is_refused_in_the_documented_form(place: str, program
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_other_methods_are_refused_in_that_form_too(method: str, program: Program) -> None:
-    """A host's server lets them through to the page."""
+    """Other methods are rejected as JSON, also by a host whose server passes them to the page."""
     status, headers, body = program.page("", method)
     assert (status, sorted(body)) == (405, ["code", "message"])
     assert headers.get("allow") or headers.get("Allow") or program.kind == "relay"

@@ -1,4 +1,4 @@
-"""The log of a real relay: one line for each thing that matters, and none for an event."""
+"""The log of a real relay: one line per important event, and none per delivered event."""
 
 import json
 from collections.abc import Iterator
@@ -16,27 +16,27 @@ from tickertape.cli.serve import BURST, RATE, ShippingLimit
 
 @pytest.fixture
 def relay(nats_server: NatsServer) -> Iterator[Relay]:
-    """A relay whose log is for programs, as it is by itself where no terminal is."""
+    """Run a relay with JSON logs, the default without a terminal."""
     with Relay(nats_server.url, TICKERTAPE_LOG_FORMAT="auto") as running:
         yield running
 
 
 def entries(relay: Relay) -> list[dict[str, Any]]:
-    """The log, read by a program: every line is an object with the same four fields."""
+    """Parse the log: every line is an object with the same four fields."""
     found = [json.loads(text) for text in list(relay.log)]
     assert all({"time", "level", "logger", "message"} <= entry.keys() for entry in found)
     return found
 
 
 def entry(relay: Relay, words: str) -> dict[str, Any]:
-    """The one entry whose message holds some words."""
+    """Return the only entry whose message contains a text."""
     relay.until_logged(words)
     (found,) = [one for one in entries(relay) if words in one["message"]]
     return found
 
 
 def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) -> None:
-    """Start, NATS, ready, a stranger, the end; clients and events leave no trace."""
+    """Startup, NATS, ready, a rejected client and exit are logged; clients and events are not."""
 
     async def live() -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url, mode="complete") as feed:
@@ -61,7 +61,7 @@ def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) ->
 
 
 def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: NatsServer) -> None:
-    """Away once, and then that events are followed again."""
+    """An outage of NATS is logged once, and its end with the duration."""
     nats_server.stop()
     assert entry(relay, "unreachable, retrying")["level"] == "WARNING"
     nats_server.start()
@@ -71,7 +71,7 @@ def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: N
 
 
 def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
-    """The id is what its client was told in ``welcome``."""
+    """A session that the relay closes is logged with the id that its client received in ``welcome``."""
 
     async def misbehave() -> str:
         async with follow(relay.ws_url) as feed:
@@ -86,7 +86,7 @@ def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
 
 
 def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
-    """Before a session there is an address, and a crowd of them is a few lines."""
+    """A rejected client is logged with its address, and many of them are summarized in a few lines."""
 
     async def come() -> None:
         for _ in range(20):
@@ -102,7 +102,8 @@ def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
         return sum(one.get("refused", {}).get("4409", 0) for one in entries(relay))
 
     run(come())
-    # Five lines a second are written out, and the rest is summed up; how many seconds it takes is open.
+    # Five lines are logged per window and the rest is summarized; the number of windows depends on the
+    # machine.
     eventually(lambda: len(told()) + summed_up() == 20, "all are told")
     found = told()
     assert len(found) >= 5
@@ -110,7 +111,7 @@ def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
 
 
 def test_a_log_that_is_shipped_does_not_feed_itself(nats_server: NatsServer) -> None:
-    """What a relay says of itself is in the stream once, goes to its clients, and makes no more lines."""
+    """A shipped log line is in the stream once, is delivered to clients, and causes no further lines."""
 
     async def shipped() -> list[dict[str, Any]]:
         async with jetstream(nats_server.url) as js:
@@ -146,7 +147,7 @@ def test_a_log_that_is_shipped_does_not_feed_itself(nats_server: NatsServer) -> 
 
 
 def test_shipping_is_bounded_whatever_happens() -> None:
-    """A burst, then a steady few; what was left out is counted."""
+    """After a burst a steady rate of lines is shipped, and the omitted ones are counted."""
     now = [0.0]
     allowance = ShippingLimit(lambda: now[0])
     assert [allowance.admit() for _ in range(BURST + 50)].count(0) == BURST
@@ -156,7 +157,7 @@ def test_shipping_is_bounded_whatever_happens() -> None:
 
 
 def test_what_cannot_be_shipped_is_only_said_here(nats_server: NatsServer) -> None:
-    """While NATS is away lines wait; the relay goes on, and says why once."""
+    """While NATS is unreachable, lines wait, the relay keeps running, and the reason is logged once."""
     with Relay(nats_server.url, "--log-ship", "relay", TICKERTAPE_LOG_FORMAT="json") as relay:
         nats_server.stop()
         entry(relay, "unreachable, retrying")

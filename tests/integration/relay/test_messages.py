@@ -1,4 +1,4 @@
-"""What a client may say: messages up to the promised size in every shape, and answers in their order."""
+"""Messages of a client: up to the promised size in every form, and replies in order."""
 
 import asyncio
 import json
@@ -22,19 +22,19 @@ KILOBYTE = 1024
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """One relay with its ordinary limits."""
+    """Run one relay with its default limits."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server, Relay(server.url) as running:
         yield running
 
 
 def ping(size: int) -> bytes:
-    """A message of exactly this size."""
+    """Return a message of exactly this size."""
     text = b'{"type":"ping","id":7'
     return text + b" " * (size - len(text) - 1) + b"}"
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """A client's frame with a mask of zeros."""
+    """Return a client's frame with a mask of zeros."""
     size = len(payload)
     if size < 126:
         head = bytes([first, 0x80 | size])
@@ -46,7 +46,7 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 def fragments(payload: bytes, size: int, first: int = 0x01) -> bytes:
-    """A message in fragments."""
+    """Return a message in fragments."""
     parts = [payload[at : at + size] for at in range(0, len(payload), size)]
     last = len(parts) - 1
     return b"".join(
@@ -55,7 +55,7 @@ def fragments(payload: bytes, size: int, first: int = 0x01) -> bytes:
 
 
 def squeezed(payload: bytes, level: int = 9) -> bytes:
-    """A message as permessage-deflate sends it."""
+    """Return a message compressed with permessage-deflate."""
     made = zlib.compressobj(level, zlib.DEFLATED, -15)
     return (made.compress(payload) + made.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
 
@@ -76,7 +76,7 @@ DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeo
 
 
 def said(relay: Relay, *frames: bytes, until: re.Pattern[bytes] | None = None) -> bytes:
-    """Send frames once the session has begun; what comes behind that, to a mark or to the end."""
+    """Send frames after the session has started; return what follows, up to a mark or the end."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(upgrade("/ws", DEFLATE))
         data = b""
@@ -88,7 +88,7 @@ def said(relay: Relay, *frames: bytes, until: re.Pattern[bytes] | None = None) -
             for one in frames:
                 link.sendall(one)
         except ConnectionError:
-            pass  # it was answered before its end
+            pass  # it was answered before the connection closed
         start = len(data)
         while until is None or not until.search(_plain(data[start:])):
             try:
@@ -102,7 +102,7 @@ def said(relay: Relay, *frames: bytes, until: re.Pattern[bytes] | None = None) -
 
 
 def _plain(data: bytes) -> bytes:
-    """The frames of a server, those that are compressed unpacked: their bytes one after another."""
+    """Return the payloads of a server's frames, decompressed and joined."""
     if data.startswith(b"HTTP/1.1 "):
         data = data.partition(b"\r\n\r\n")[2]
     found = b""
@@ -121,14 +121,14 @@ def _plain(data: bytes) -> bytes:
 
 
 def close_code(answer: bytes) -> int:
-    """Code of the close at the end."""
+    """Return the close code at the end."""
     return int.from_bytes(answer.rpartition(b"<8>")[2][:2])
 
 
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES - 1, 830_000, 32_768])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, size: int) -> None:
-    """1 MiB is 1 MiB: answered, and the session stays open."""
+    """A message of exactly 1 MiB is answered, and the session stays open."""
     answer = said(
         relay, SHAPES[shape](ping(size)), frame(0x89, b"still there"), until=re.compile(b"still there|<8>")
     )
@@ -140,14 +140,14 @@ def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, si
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES + 1, MAX_MESSAGE_BYTES + 1024, MAX_MESSAGE_BYTES + 1025])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_byte_more_is_too_large(relay: Relay, shape: str, size: int) -> None:
-    """1009, and nothing is answered."""
+    """A message of one byte more is closed with 1009 and not answered."""
     answer = said(relay, SHAPES[shape](ping(size)))
     assert PONG not in answer
     assert close_code(answer) == 1009
 
 
 def test_the_welcome_says_how_large_a_message_may_be(relay: Relay) -> None:
-    """And that is what an ordinary library can send."""
+    """``welcome`` states the maximum message size, which an ordinary library can send."""
 
     async def check() -> None:
         async with connect(relay.ws_url, proxy=None, ping_interval=None, compression=None) as link:
@@ -161,12 +161,12 @@ def test_the_welcome_says_how_large_a_message_may_be(relay: Relay) -> None:
 
 
 def numbered(number: int) -> bytes:
-    """A ping of the protocol's own, as a text message."""
+    """Return a protocol-level ping as a text message."""
     return frame(0x81, b'{"type":"ping","id":%d}' % number)
 
 
 def test_answers_come_in_the_order_of_what_they_answer(relay: Relay) -> None:
-    """Pongs between messages, and the close behind all of them, though all came in one read."""
+    """Pongs are sent between messages and the close after them, although all requests came in one read."""
     sent = [
         frame(0x89, b"one"), numbered(2), frame(0x89, b"three"), frame(0x89, b"four"), numbered(5),
         numbered(6), frame(0x8A, b"unasked"), frame(0x89, b"seven"), frame(0x88, b"\x03\xe8"),
@@ -180,7 +180,7 @@ def test_answers_come_in_the_order_of_what_they_answer(relay: Relay) -> None:
 
 
 def test_a_pong_between_fragments_does_not_wait(relay: Relay) -> None:
-    """The message is answered behind it."""
+    """A ping between fragments is answered before the message."""
     text = b'{"type":"ping","id":7}'
     data = frame(0x01, text[:5]) + frame(0x89, b"x") + frame(0x80, text[5:]) + frame(0x89, b"y")
     assert said(relay, data, until=re.compile(b"<a>y")) == b"<a>x<1>" + PONG + b"<a>y"
@@ -197,7 +197,9 @@ def test_a_pong_between_fragments_does_not_wait(relay: Relay) -> None:
     ],
 )
 def test_what_is_said_before_a_mistake_is_answered(relay: Relay, broken: bytes, code: int) -> None:
-    """What is said behind it is not, though all came in one read."""
+    """Messages before a protocol error are answered, and messages after it are not, although all came in one
+    read.
+    """
     answer = said(relay, numbered(1) + frame(0x89, b"x") + broken + numbered(2) + frame(0x89, b"y"))
     assert answer.startswith(b'<1>{"type":"pong","id":1}<a>x')
     assert close_code(answer) == code
@@ -206,12 +208,12 @@ def test_what_is_said_before_a_mistake_is_answered(relay: Relay, broken: bytes, 
 
 
 def test_a_client_may_go_in_the_middle_of_a_message(relay: Relay) -> None:
-    """Its close is answered as any other."""
+    """A close in the middle of a message is answered like any other."""
     assert close_code(said(relay, frame(0x01, b"half") + frame(0x88, b"\x03\xe8"))) == 1000
 
 
 def test_what_is_said_behind_a_close_is_not_read(relay: Relay) -> None:
-    """Also when it comes right behind the handshake."""
+    """Messages after a close are ignored, also right after the handshake."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(upgrade("/ws") + frame(0x88, b"\x03\xe8") + numbered(1))
         data = read_all(link)

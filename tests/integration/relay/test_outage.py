@@ -1,4 +1,4 @@
-"""NATS and the relay go away and come back: nothing is lost, nothing is repeated, nobody is disconnected."""
+"""Outages of NATS and the relay: no event is lost or repeated, and no client is disconnected."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from tests.support.servers.nats_server import NatsServer
 
 
 def answer(url: str) -> int:
-    """Status of a page."""
+    """Return the status of a page."""
     try:
         with urlopen(url, timeout=PATIENCE) as page:
             return int(page.status)
@@ -42,14 +42,14 @@ def answer(url: str) -> int:
 
 
 def memory_reaches_back_to(relay: Relay, seq: int) -> bool:
-    """True once the relay's memory holds all after a sequence."""
+    """Return whether the relay's memory holds everything after a sequence."""
     with urlopen(f"{relay.ops_url}/statusz", timeout=PATIENCE) as page:
         status = json.load(page)
     return parse_cursor(status["log"]["from"])[1] <= seq
 
 
 class Producer:
-    """Publishes numbered lines, each until it is acknowledged, through any outage."""
+    """Publisher of numbered lines that retries each until it is acknowledged, through any outage."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -76,7 +76,7 @@ class Producer:
 
 
 async def until_acknowledged(js: JetStreamContext, event: SystemLog) -> None:
-    """Publish to a server that may just be starting."""
+    """Publish to a server that may still be starting."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(NatsError, OSError):
@@ -86,14 +86,14 @@ async def until_acknowledged(js: JetStreamContext, event: SystemLog) -> None:
 
 
 async def in_thread(call: object) -> None:
-    """Do something slow beside the clients."""
+    """Run a slow function beside the clients."""
     assert callable(call)
     await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_nats_goes_and_comes_back(nats_server: NatsServer, how: str) -> None:
-    """Clients stay, are told, and get every acknowledged event exactly once, in order."""
+    """Clients stay connected, are notified, and receive every acknowledged event exactly once, in order."""
 
     async def check(relay: Relay) -> None:
         producer, over = Producer(nats_server.url), asyncio.Event()
@@ -125,7 +125,9 @@ def test_nats_goes_and_comes_back(nats_server: NatsServer, how: str) -> None:
 
 
 def test_a_silent_nats_is_noticed(nats_server: NatsServer) -> None:
-    """A server that keeps the connection and says nothing counts as away; then all goes on."""
+    """A server that keeps the connection open but is silent counts as unreachable, until it responds
+    again.
+    """
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:
@@ -151,7 +153,9 @@ def test_a_silent_nats_is_noticed(nats_server: NatsServer) -> None:
 
 
 def test_nats_away_at_the_start(nats_server: NatsServer) -> None:
-    """The relay waits, says so, is alive and not ready; it serves as soon as NATS is there."""
+    """A relay that starts without NATS is live but not ready, logs why, and serves as soon as NATS is
+    there.
+    """
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed, jetstream(nats_server.url) as js:
@@ -178,7 +182,7 @@ def test_nats_away_at_the_start(nats_server: NatsServer) -> None:
 
 
 def test_a_relay_that_waits_for_nats_can_be_stopped(nats_server: NatsServer) -> None:
-    """Ctrl-C ends it, with exit code 0."""
+    """Ctrl-C ends a relay that waits for NATS, with exit code 0."""
     nats_server.stop()
     relay = Relay(nats_server.url)
     try:
@@ -191,7 +195,7 @@ def test_a_relay_that_waits_for_nats_can_be_stopped(nats_server: NatsServer) -> 
 
 
 def test_cursors_are_good_after_a_restart_of_the_relay(nats_server: NatsServer) -> None:
-    """Its memory is filled from the stream; a client goes on, with all events since, each once."""
+    """A restarted relay fills its memory from the stream; a client resumes with every event once."""
 
     async def before(relay: Relay) -> tuple[str, list[int]]:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
@@ -231,7 +235,7 @@ def test_cursors_are_good_after_a_restart_of_the_relay(nats_server: NatsServer) 
 
 
 def test_a_cursor_is_good_at_every_relay(nats_server: NatsServer) -> None:
-    """Two relays on one stream give the same places."""
+    """Two relays on one stream have the same cursors."""
 
     async def check(one: Relay, other: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(one.ws_url) as feed:
@@ -248,7 +252,7 @@ def test_a_cursor_is_good_at_every_relay(nats_server: NatsServer) -> None:
 
 
 def test_a_stream_that_was_lost_is_told(nats_server: NatsServer) -> None:
-    """A stream that was deleted and made again is another one: ``reset``, a new snapshot, and on."""
+    """A stream that was deleted and recreated leads to ``reset`` and a new snapshot."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
@@ -275,7 +279,7 @@ def test_a_stream_that_was_lost_is_told(nats_server: NatsServer) -> None:
 
 
 def test_events_that_expired_while_nats_was_unheard_are_told(nats_server: NatsServer) -> None:
-    """The relay finds the stream's beginning beyond its own place, and says so."""
+    """Events that expired while NATS was unreachable are reported in a gap."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:

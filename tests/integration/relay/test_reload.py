@@ -1,4 +1,4 @@
-"""SIGHUP: what a running relay reads again from real files, and what it keeps when they cannot be used."""
+"""SIGHUP: what a running relay reloads from real files, and what it keeps if they are invalid."""
 
 import asyncio
 import signal
@@ -25,10 +25,10 @@ AUTHORITY: Final = trustme.CA()
 
 
 class Files:
-    """All that a relay can read again.
+    """All files that a relay can reload.
 
     Args:
-        folder: where they are.
+        folder: folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Files:
         self.issue()
 
     def issue(self) -> None:
-        """Write another certificate."""
+        """Write a new certificate."""
         leaf = AUTHORITY.issue_cert("127.0.0.1")
         leaf.private_key_pem.write_to_path(self.private)
         leaf.cert_chain_pems[0].write_to_path(self.certificate)
@@ -51,13 +51,13 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """Good ones."""
+    """Write valid files."""
     return Files(tmp_path)
 
 
 @pytest.fixture
 def relay(nats_server: NatsServer, files: Files) -> Iterator[Relay]:
-    """A relay with all of them but the certificate."""
+    """Run a relay with all of them except the certificate."""
     options = ["--auth", "jwt", "--jwt-algorithm", "ES256", "--jwt-key-file", str(files.key)]
     options += ["--jwt-revoked-file", str(files.revoked), "--log-level-file", str(files.level)]
     with Relay(nats_server.url, *options) as running:
@@ -65,12 +65,12 @@ def relay(nats_server: NatsServer, files: Files) -> Iterator[Relay]:
 
 
 def token(key: str, **more: object) -> str:
-    """A token that is signed with a key."""
+    """Return a token signed with a key."""
     return forge.token("ES256", claims(**more), name=key)
 
 
 def reload(relay: Relay) -> str:
-    """Ask a relay to read its files again; what it says."""
+    """Make a relay reload its files; return its log lines about that."""
     before = sum(" reload: " in text for text in relay.log)
     relay.signal(signal.SIGHUP)
 
@@ -83,14 +83,14 @@ def reload(relay: Relay) -> str:
 
 
 def let_in(relay: Relay, key: str) -> bool:
-    """Whether a token counts that is signed with a key."""
+    """Return whether a token signed with a key is accepted."""
 
     async def check() -> bool:
         try:
             async with follow(relay.ws_url, token=token(key), protocol=False):
                 return True
         except InvalidStatus as error:
-            if error.response.status_code not in (401, 503):  # 503: a key that may be there in a second
+            if error.response.status_code not in (401, 503):  # 503: the key may be available in a second
                 raise
             return False
 
@@ -98,7 +98,7 @@ def let_in(relay: Relay, key: str) -> bool:
 
 
 def test_another_key_counts(relay: Relay, files: Files) -> None:
-    """From then on the old one does not; sessions that are there go on."""
+    """A new key replaces the old one for new sessions; existing sessions continue."""
 
     async def check() -> None:
         async with follow(relay.ws_url, token=token("first")) as feed:
@@ -115,7 +115,7 @@ def test_another_key_counts(relay: Relay, files: Files) -> None:
 
 
 def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -> None:
-    """One line says why; what else was read counts."""
+    """An invalid key changes nothing and is logged with the reason; the other files take effect."""
     files.key.write_text("-----BEGIN PUBLIC KEY-----\nhalf of")
     files.revoked.write_text("sub:mallory\n")
     said = reload(relay)
@@ -129,7 +129,7 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
 
 
 def test_a_revocation_ends_its_session_at_once(relay: Relay, files: Files) -> None:
-    """And a list that is broken lets nobody back in."""
+    """A revocation ends its session immediately, and an invalid list changes nothing."""
 
     async def check() -> None:
         async with follow(relay.ws_url, token=token("first", sub="mallory")) as feed:
@@ -150,9 +150,9 @@ def test_a_revocation_ends_its_session_at_once(relay: Relay, files: Files) -> No
 
 
 def test_a_log_level_counts_from_then_on(relay: Relay, files: Files) -> None:
-    """What is below it is not said; a word that is none changes nothing."""
+    """The log level changes with its file; an unknown word changes nothing."""
     files.level.write_text("error")
-    files.key.write_bytes(b"")  # so that each reload says something at that level too
+    files.key.write_bytes(b"")  # so that each reload logs something at that level too
     assert reload(relay).endswith("log level error")
     assert not let_in(relay, "stranger")
     assert reload(relay).endswith("log level error")
@@ -167,7 +167,7 @@ def test_a_log_level_counts_from_then_on(relay: Relay, files: Files) -> None:
 
 
 def test_a_level_that_is_none_ends_the_start(nats_server: NatsServer, files: Files) -> None:
-    """With what to write."""
+    """An invalid level ends the startup with an error that lists the valid ones."""
     files.level.write_text("")
     relay = Relay(nats_server.url, "--log-level-file", str(files.level))
     with pytest.raises(RuntimeError, match="write one of debug"):
@@ -175,7 +175,7 @@ def test_a_level_that_is_none_ends_the_start(nats_server: NatsServer, files: Fil
 
 
 def test_a_key_set_is_fetched_at_once(nats_server: NatsServer) -> None:
-    """Not only when its time has come; while its address gives none, the keys from before count."""
+    """A JWKS is fetched immediately; while the URL fails, the previous keys stay in effect."""
     name: list[str] = ["first"]
 
     class Issuer(BaseHTTPRequestHandler):
@@ -209,7 +209,7 @@ def test_a_key_set_is_fetched_at_once(nats_server: NatsServer) -> None:
 
 
 def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) -> None:
-    """Not only when the relay looks by itself; a broken one leaves the former."""
+    """A new certificate is served immediately, and an invalid one leaves the previous one."""
 
     def serial(relay: Relay) -> object:
         context = ssl.create_default_context()
@@ -237,7 +237,7 @@ def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) 
 
 
 def test_a_relay_without_files_says_so(nats_server: NatsServer) -> None:
-    """And lives on."""
+    """A relay without reloadable files logs that and keeps running."""
     with Relay(nats_server.url) as relay:
         assert "no settings come from files" in reload(relay)
         assert relay.stop() == 0
