@@ -239,7 +239,7 @@ def tickertape_app(
         TypeError: both ``settings`` and another argument are given.
         KeysError: the key cannot be used.
     """
-    given: Mapping[str, Any] = {
+    arguments: Mapping[str, Any] = {
         "nats_url": nats_url,
         "subjects": _join(subjects),
         "subject_prefix": subject_prefix,
@@ -254,10 +254,10 @@ def tickertape_app(
         "jwt_audience": jwt_audience,
         "insecure": insecure,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    if settings is not None and given:
-        raise TypeError(f"both settings and {', '.join(given)} are given; pass everything in settings")
-    return TickertapeApp(RelaySettings(**given) if settings is None else settings)
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    if settings is not None and arguments:
+        raise TypeError(f"both settings and {', '.join(arguments)} are given; pass everything in settings")
+    return TickertapeApp(RelaySettings(**arguments) if settings is None else settings)
 
 
 def _join(values: str | Iterable[str] | None) -> str | None:

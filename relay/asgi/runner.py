@@ -181,6 +181,7 @@ class MountedRelay:
             components = self._build()
 
     async def _open(self, components: Components, loaded: asyncio.Event) -> None:
+        """Start accepting clients once the latest states are loaded."""
         await loaded.wait()
         if not self.stopping:
             components.connections.start_accepting()
@@ -188,6 +189,7 @@ class MountedRelay:
             log.info("the feed is ready")
 
     def _close_all(self, components: Components) -> None:
+        """Stop accepting clients, and close all sessions with ``bye``."""
         self._open_event.clear()
         components.connections.stop_accepting()
         components.connections.send_bye(list(components.hub.sessions))

@@ -117,37 +117,37 @@ class ExpectedClaims:
             raise TokenError("audience", "the token's aud does not contain TICKERTAPE_JWT_AUDIENCE")
 
 
-def decode_base64url(part: str, limit: int, what: str) -> bytes:
+def decode_base64url(part: str, limit: int, label: str) -> bytes:
     """Decode base64url without padding (RFC 7515, 2).
 
     Args:
         part: part of a token.
         limit: maximum number of decoded bytes.
-        what: description of the part, for the error.
+        label: name of the part for the error, such as "the token's header".
 
     Raises:
         TokenError: the part is not base64url, or is too large.
     """
     if len(part) > (limit * 4 + 2) // 3:
-        raise TokenError("malformed", f"{what} has more than {limit} bytes")
+        raise TokenError("malformed", f"{label} has more than {limit} bytes")
     try:
         return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
-        raise TokenError("malformed", f"{what} is not base64url") from None
+        raise TokenError("malformed", f"{label} is not base64url") from None
 
 
-def parse_json_object(text: bytes, what: str) -> dict[str, Any]:
+def parse_json_object(text: bytes, label: str) -> dict[str, Any]:
     """Parse a JSON object with unique keys, so that no two parsers can interpret it differently."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise TokenError("malformed", f"{what} is not valid JSON") from None
+        raise TokenError("malformed", f"{label} is not valid JSON") from None
     if not isinstance(value, dict):
-        raise TokenError("malformed", f"{what} is not a JSON object")
+        raise TokenError("malformed", f"{label} is not a JSON object")
     if is_deeper(text, MAX_DEPTH):
-        raise TokenError("malformed", f"{what} is nested more than {MAX_DEPTH} levels deep")
+        raise TokenError("malformed", f"{label} is nested more than {MAX_DEPTH} levels deep")
     if find_duplicate_key(text, value) is not None:
-        raise TokenError("malformed", f"{what} has a duplicate key")
+        raise TokenError("malformed", f"{label} has a duplicate key")
     return value
 
 

@@ -148,6 +148,7 @@ class Jwks:
         self._fetching = True
         try:
             document, max_age = await asyncio.to_thread(_get, self._opener, self._url)
+            # An unchanged document keeps its Keys object, and with it the verifier's cache of valid tokens.
             if document != self._document or self.keys is None:
                 self.keys = self._read(document)
                 self._document = document

@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. The last valid list stays in force until a newer one is loaded: a broken or missing file unrevokes no
+1. The last valid list stays in force until a newer one is loaded: a broken or missing file reinstates no
    token.
 2. A file that is modified in place is loaded once it stops changing; a replaced file is loaded immediately.
 """

@@ -56,7 +56,8 @@ class TokenSettings(BaseSettings):
         None, description="file that contains the key of --jwt-key"
     )
     jwt_jwks_url: Annotated[Annotated[str, AfterValidator(_checked_url)] | None, _EMPTY] = Field(
-        None, description="URL of the issuer's keys (JWKS), refreshed every 5 minutes or as its max-age says"
+        None,
+        description="URL of the issuer's keys (JWKS), refreshed after its max-age, or 5 minutes",
     )
     jwt_issuer: Annotated[str | None, _EMPTY] = Field(None, description="required iss of tokens")
     jwt_audience: Annotated[str | None, _EMPTY] = Field(

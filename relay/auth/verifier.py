@@ -116,6 +116,7 @@ class Verifier:
         if not _SHAPE.fullmatch(token):
             raise TokenError("malformed", "the token is not a JWT of three base64url parts separated by dots")
         keys = self._source.keys
+        # Sources replace the object when keys change, so comparing identities is enough.
         if keys is not self._cached_keys:
             self._cache.clear()
             self._cached_keys = keys
@@ -132,6 +133,7 @@ class Verifier:
         if self._revoked(grant):
             self._cache.pop(digest, None)
             raise TokenError("revoked", "the token is revoked; get a new one")
+        # Least recently used tokens are evicted first.
         self._cache[digest] = grant
         self._cache.move_to_end(digest)
         if len(self._cache) > CACHE_SIZE:
@@ -154,8 +156,8 @@ class Verifier:
 
         ``jku``, ``x5u``, ``jwk`` and ``x5c`` would let a token supply its own key, so they are never read.
         """
-        what = "the token's header"
-        header = parse_json_object(decode_base64url(token.partition(".")[0], MAX_HEADER, what), what)
+        label = "the token's header"
+        header = parse_json_object(decode_base64url(token.partition(".")[0], MAX_HEADER, label), label)
         alg = header.get("alg")
         if alg != self._algorithm:
             raise TokenError(

@@ -193,6 +193,7 @@ class History:
         for _ in range(MAX_CHUNKS):
             if page.position <= start or len(page.records) >= limit or page.bytes_left <= 0:
                 break
+            # A chunk that contains the event right before the position.
             log = await self._log_after(page.position - 1)
             if log.floor >= page.position:
                 page.add_gap(start, page.position)  # the stream no longer has older events

@@ -66,12 +66,12 @@ class HistoryEndpoint:
         self._in_flight[client_key] += 1
         try:
             page = await self._page(query, filter)
-            found = StreamedResponse(
+            response = StreamedResponse(
                 page,
                 media_type="application/json",
                 headers=cors_headers(self._connections.request_auth, headers),
             )
-            await found(scope, receive, send)
+            await response(scope, receive, send)
         except ProtocolError as error:
             await self._send_error(error, scope, receive, send)
         finally:

@@ -71,7 +71,7 @@ def _compressed_response(file: FileResponse, stat_result: os.stat_result) -> Res
 def _compress(path: str, modified: int, size: int) -> bytes:
     """Return the compressed file; ``modified`` and ``size`` identify its version in the cache."""
     with open(path, "rb") as file:
-        return gzip.compress(file.read(), mtime=0)
+        return gzip.compress(file.read(), mtime=0)  # mtime=0: every relay sends the same bytes
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from tickertape.relay.core.connection_limits import Limit
 
-log = logging.getLogger("tickertape.refused")
+log = logging.getLogger("tickertape.rejections")
 
 WINDOW: Final = 10.0
 """Seconds after which rejections are summarized and the count starts over."""

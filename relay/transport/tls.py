@@ -70,6 +70,7 @@ class Certificate:
     def _replace(self) -> None:
         # Loaded into a separate context first: a half-written pair must not affect the context in use.
         self._build_context()
+        # The live context is updated in place, since the acceptor holds a reference to it.
         self._load(self.context)
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:

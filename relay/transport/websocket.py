@@ -70,7 +70,7 @@ def _contained(
         try:
             method(connection, *args, **kwargs)
         except Exception as error:
-            connection.fault(error)
+            connection.fail(error)
 
     return guarded
 
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._conn.state is CONNECTING:
             return  # the handshake was rejected or failed
-        self._missed = 0
+        self._missed = 0  # any data shows that the client is alive
         if len(data) <= PARSE_CHUNK:
             self._parse(data)
             return
@@ -204,11 +204,12 @@ class Connection(asyncio.Protocol):
         if self.ping_slot >= 0:
             self._connections.discard(self)
             self.ping_slot = -1
+            # A close of the relay takes precedence; 1006 means that there was no closing handshake.
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
             self._connections.close_counts[code] += 1
-        # Both are part of reference cycles with the protocol. The garbage collector seldom runs here, so
-        # without this a flood of connections would hold tens of megabytes.
+        # The parser and the exceptions form reference cycles with the protocol. The garbage collector seldom
+        # runs here, so without this a flood of connections would hold tens of megabytes.
         self._conn.parser.close()
         self._conn.parser_exc = self._conn.handshake_exc = None
 
@@ -245,7 +246,7 @@ class Connection(asyncio.Protocol):
         if self._conn.state is OPEN:
             self._put(_PING)
 
-    def fault(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Close the connection after an internal error; without a session, answer as far as possible."""
         if self._session is not None:
             self._connections.hub.sessions.fail(self._session, error)
