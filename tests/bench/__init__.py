@@ -1,4 +1,4 @@
-"""The benchmark: this relay beside its peers in one run, on one machine.
+"""Benchmark that measures this relay and its peers in one run on one machine.
 
-Run it as ``make bench``, or ``python -m tests.bench``, from the root of the repository.
+Run it with ``make bench``, or with ``python -m tests.bench`` from the root of the repository.
 """

@@ -1,7 +1,7 @@
-"""``python -m tests.bench``: reads the options, runs the plan, prints what came out.
+"""Command line of the benchmark, ``python -m tests.bench``.
 
-Results go to standard output, progress to standard error. Status 0 when everything ran, whatever the figures;
-1 when something failed, 2 for a bad option, 130 after Ctrl-C. No child process outlives it.
+Results go to standard output, progress to standard error. The exit status is 0 if everything ran, whatever
+the figures; 1 if something failed; 2 for an invalid option; 130 after Ctrl-C. No child process outlives it.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from tests.bench.measures.plan import PEERS, SCENARIOS, Plan
 from tests.bench.scenarios import run
 
 _QUICK = Plan(
-    clients=50, most_clients=100, seconds=2, connections=1_000, backlog=20_000, attempts=1,
-    returning=500, old=100_000, growth=(10, 100, 1_000), gateways=100, lines=50_000, siege=5, stored=20_000,
-    starts=3,
+    clients=50, max_clients=100, seconds=2, connections=1_000, backlog=20_000, attempts=1,
+    reconnecting=500, replay_events=100_000, growth=(10, 100, 1_000), gateways=100, lines=50_000,
+    attack_seconds=5, stored=20_000, starts=3,
 )  # fmt: skip
 
 
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
 
 
@@ -50,28 +50,36 @@ def _rate(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
-        description="Measure this installation beside its peers, one after the other on this machine.",
+        description="Measure this relay and its peers, one after another, on this machine.",
     )
-    parser.add_argument("--quick", action="store_true", help="a short run that shows that everything works")
+    parser.add_argument(
+        "--quick", action="store_true", help="short run that only checks that everything works"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--only", action="append", choices=SCENARIOS, help="scenario to run; repeatable")
     parser.add_argument(
-        "--only", action="append", choices=SCENARIOS, help="run this scenario; may be given more than once"
+        "--target", dest="targets", action="append", choices=PEERS, help="target to measure; repeatable"
+    )
+    parser.add_argument("--clients", metavar="COUNT", type=_positive, help="clients in 'same' (default: 200)")
+    parser.add_argument(
+        "--max-clients",
+        metavar="COUNT",
+        type=_positive,
+        help="clients of the relay in 'max', 'stalled', 'filters' and 'deflate' (default: 1000)",
     )
     parser.add_argument(
-        "--who", action="append", choices=PEERS, help="run this target; may be given more than once"
+        "--rate",
+        metavar="EVENTS",
+        type=_rate,
+        help="events per second in these scenarios, 1 to 1000000 (default: 1000)",
     )
-    parser.add_argument("--clients", type=_positive, help="clients in 'same' (200)")
-    parser.add_argument(
-        "--most-clients", type=_positive, help="clients of our relay in 'most' and what varies it (1000)"
-    )
-    parser.add_argument("--rate", type=_rate, help="events per second in these (1000)")
-    parser.add_argument("--seconds", type=_seconds, help="length of each measurement (10)")
+    parser.add_argument("--seconds", type=_seconds, help="seconds per measurement, 0.5 to 600 (default: 10)")
     return parser
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    given = {name: getattr(options, name) for name in ("clients", "most_clients", "rate", "seconds")}
-    for name in ("only", "who"):
+    given = {name: getattr(options, name) for name in ("clients", "max_clients", "rate", "seconds")}
+    for name in ("only", "targets"):
         chosen = getattr(options, name)
         given[name] = tuple(chosen) if chosen else None
     return replace(
@@ -81,30 +89,30 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _terminate(number: int, _: object) -> None:
-    # Unwinds every ``with`` block, which ends the children.
+    # Unwinds every ``with`` block, which stops the children.
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; return the exit status."""
+    """Run the benchmark and return the exit status."""
     options = _parser().parse_args(argv)
     if sys.platform != "linux":
-        print("the bench reads /proc and uses epoll: run it on Linux", file=sys.stderr)
+        print("bench: requires Linux (/proc and epoll)", file=sys.stderr)
         return 1
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, _terminate)
     plan = _plan(options)
     began = time.monotonic()
-    progress = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
 
-    def say(line: str) -> None:
-        progress.print(f"{time.monotonic() - began:5.0f} s  {line}", markup=False, soft_wrap=True)
+    def progress(line: str) -> None:
+        console.print(f"{time.monotonic() - began:5.0f} s  {line}", markup=False, soft_wrap=True)
 
     try:
-        results = run(plan, say)
+        results = run(plan, progress)
     except KeyboardInterrupt:
-        say("stopped")
+        progress("interrupted")
         return 130
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -1,7 +1,8 @@
-"""One measurement: clients connect to a target, events are published, and windows of time are looked at.
+"""One measurement: connect clients to a target, publish events, and measure in windows of time.
 
-Order: connect everyone, begin to publish; then for each window: let a warm-up second pass, take the CPU at
-both ends of the window, read on for a second so that the window's last events count too.
+All clients connect before publishing begins. Then for each window: wait for a second of warm-up, read the CPU
+usage at both ends of the window, and continue reading for a second, so that the last events of the window
+count.
 """
 
 import contextlib
@@ -18,36 +19,37 @@ from tests.bench.load.publisher import GRACE_NS
 from tests.bench.measures.measure import cpu_seconds, machine_seconds
 from tests.bench.measures.targets import Target, metric
 
-_ANSWER_SECONDS: Final = 30.0
+_REPLY_SECONDS: Final = 30.0
 _WARM_UP_NS: Final = 1_000_000_000
 _LATENCIES: Final = ("p50", "p99", "max")
 _BUSY: Final = 0.9
-"""Share of its core above which the load generator is said to be the limit."""
+"""Share of its core above which the load generator is reported as a possible bottleneck."""
 
-_KEEPS_UP: Final = 0.95
-"""Share of the published events that go out within the window itself; batches are cut by its ends."""
+_SUSTAINED_SHARE: Final = 0.95
+"""Share of the published events that must be delivered within the window itself, whose ends split batches."""
 
-_CROWDED: Final = 0.25
-"""Cores used by programs that are not of the benchmark, above which a row is said to be disturbed."""
+_NOISY: Final = 0.25
+"""Cores used by other programs above which a row is reported as disturbed."""
 
-_AGREE: Final = 0.03
-"""Difference that two ways of counting the same thing may have, from where the window cuts them."""
+_TOLERANCE: Final = 0.03
+"""Tolerated relative difference between two counts of the same events, since the window splits batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a target is given.
+    """Load on a target.
 
     Attributes:
-        clients: connections.
-        rate: events published each second.
+        clients: number of connections.
+        rate: events published per second.
         seconds: length of the window.
         size: bytes of each event.
-        level: of the log events.
-        gateways: with any, a tenth of the events are states of so many gateways, one to a client.
+        level: level of the log events.
+        gateways: if positive, a tenth of the events are states of this many gateways, and each client
+        receives those of one.
         deflate: whether clients offer permessage-deflate.
-        stalling: clients that will be told to stall.
-        token: of all clients, where the target asks for one.
+        stalling: number of clients that can be told to stall.
+        token: token of all clients, if the target requires one.
         exact: whether every client reads every message.
     """
 
@@ -64,33 +66,34 @@ class Load:
 
     @property
     def sampled(self) -> int:
-        """Clients that read every message: one in fifty, at least two, at most fifty, all of a few."""
+        """Number of clients that read every message: 2 %, between 2 and 50; all if there are at most 10."""
         return self.clients if self.exact or self.clients <= 10 else min(50, max(2, self.clients // 50))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came out.
+    """Result of one measurement.
 
     Attributes:
-        who: the target.
-        clients: connections.
-        rate: events published each second in the window; for ``plain``, events replayed.
-        deliveries: events delivered each second, over all clients.
-        cores: cores that the target used.
-        fraction: share of the window's events that the sampled clients have received; NaN where unknown.
-        p50: latency from the publisher's send to the client's read, in milliseconds; p99, max likewise.
-        mb: megabytes received each second, over all clients.
-        frames: WebSocket frames each second, over all clients.
-        rss_mb: the target's resident memory at the window's end, in MB.
-        load_cores: cores that the load generator used.
-        other_cores: cores that programs used that are not of the benchmark.
-        closed: clients that lost their connection.
-        lost: events of the window that sampled clients did not get, told or not.
-        notes: what casts doubt on the row.
+        target: name of the target.
+        clients: number of connections.
+        rate: events published per second in the window; for ``plain``, events replayed.
+        deliveries: events delivered per second, over all clients.
+        cores: cores used by the target.
+        fraction: share of the window's events that the sampled clients received; NaN if unknown.
+        p50: latency from the publisher's send to the client's read, in milliseconds; likewise ``p99`` and
+        ``max``.
+        mb: megabytes received per second, over all clients.
+        frames: WebSocket frames per second, over all clients.
+        rss_mb: resident memory of the target at the end of the window, in MB.
+        load_cores: cores used by the load generator.
+        other_cores: cores used by programs that are not part of the benchmark.
+        closed: number of clients that lost their connection.
+        lost: events of the window that sampled clients did not receive, reported by a gap or not.
+        notes: reasons to doubt the row.
     """
 
-    who: str
+    target: str
     clients: int
     rate: float
     deliveries: float
@@ -110,13 +113,13 @@ class Row:
 
     @property
     def per_core(self) -> float:
-        """Deliveries for each second of the target's CPU."""
+        """Deliveries per second of the target's CPU."""
         return self.deliveries / self.cores if self.cores else 0.0
 
     @property
     def sustained(self) -> bool:
-        """True when (nearly) everything was delivered within a second, and no backlog was growing."""
-        keeps_up = self.deliveries >= _KEEPS_UP * self.rate * self.clients
+        """Whether 99 % of the events were delivered within a second and no backlog was growing."""
+        keeps_up = self.deliveries >= _SUSTAINED_SHARE * self.rate * self.clients
         return self.fraction >= 0.99 and self.p99 < 1000 and keeps_up
 
 
@@ -124,7 +127,7 @@ class Row:
 def connected(
     target: Target, clients: int, sampled: int = 0, record: Path | None = None, **more: Any
 ) -> Iterator[Child]:
-    """A load generator whose clients are all connected."""
+    """Run a load generator whose clients are all connected."""
     spec: dict[str, Any] = {
         "port": target.port,
         "path": target.path,
@@ -135,23 +138,23 @@ def connected(
         **more,
     }
     with module("the load generator", "loadgen", **spec) as generator:
-        generator.hear(_ANSWER_SECONDS + 30 + clients / 500)
+        generator.receive(_REPLY_SECONDS + 30 + clients / 500)
         yield generator
 
 
 def sleep_until(moment_ns: int) -> None:
-    """Wait for a moment of the monotonic clock."""
+    """Sleep until a time of the monotonic clock, in nanoseconds."""
     time.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
 
 
 class Stage:
-    """A target with its clients and its publisher, ready for one window after the other.
+    """Target with its clients and its publisher, ready for successive windows.
 
     Args:
-        target: started and ready.
-        load: how much it is given.
-        generator: the clients.
-        publisher: None for a target that publishes by itself.
+        target: running target.
+        load: load on the target.
+        generator: process of the clients.
+        publisher: process of the publisher; None if the target generates its own events.
     """
 
     def __init__(self, target: Target, load: Load, generator: Child, publisher: Child | None) -> None:
@@ -161,68 +164,68 @@ class Stage:
         self._publisher = publisher
 
     def stall(self) -> None:
-        """Have the clients stall that were meant to."""
-        self._generator.say(stall=True)
-        self._generator.hear(_ANSWER_SECONDS)
+        """Stall the clients that were chosen to stall."""
+        self._generator.send(stall=True)
+        self._generator.receive(_REPLY_SECONDS)
 
     def window(self, seconds: float | None = None) -> Row:
-        """Measure for the load's seconds, or so many."""
+        """Measure one window of the load's length or of ``seconds``."""
         load = self._load if seconds is None else replace(self._load, seconds=seconds)
         target, generator, publisher = self.target, self._generator, self._publisher
-        told_before = metric(target, "tickertape_events_delivered_total") if target.ops_port else 0.0
-        asked_before = time.monotonic()
+        delivered_before = metric(target, "tickertape_events_delivered_total") if target.ops_port else 0.0
+        counted_at = time.monotonic()
         start = time.monotonic_ns() + _WARM_UP_NS
         end = start + int(load.seconds * 1e9)
-        generator.say(start=start, end=end)
+        generator.send(start=start, end=end)
         if publisher:
-            publisher.say(start=start, end=end)
+            publisher.send(start=start, end=end)
 
         sleep_until(start)
         began, cpu, load_cpu = time.monotonic(), target.process.cpu, generator.cpu
-        others = _others()
+        others = _other_cpu_seconds()
         sleep_until(end)
-        took = time.monotonic() - began
-        cores = (target.process.cpu - cpu) / took
-        load_cores = (generator.cpu - load_cpu) / took
-        other_cores = (_others() - others) / took
+        elapsed = time.monotonic() - began
+        cores = (target.process.cpu - cpu) / elapsed
+        load_cores = (generator.cpu - load_cpu) / elapsed
+        other_cores = (_other_cpu_seconds() - others) / elapsed
         rss = target.process.rss
         target.process.check()
-        told_rate = 0.0
+        reported_rate = 0.0
         if target.ops_port:
-            told = metric(target, "tickertape_events_delivered_total") - told_before
-            told_rate = told / (time.monotonic() - asked_before)
+            delivered = metric(target, "tickertape_events_delivered_total") - delivered_before
+            reported_rate = delivered / (time.monotonic() - counted_at)
 
         sleep_until(end + GRACE_NS)
-        got = generator.hear(_ANSWER_SECONDS)
-        sent = publisher.hear(_ANSWER_SECONDS) if publisher else None
-        return _row(target, load, got, sent, (cores, load_cores, other_cores), rss, told_rate)
+        got = generator.receive(_REPLY_SECONDS)
+        sent = publisher.receive(_REPLY_SECONDS) if publisher else None
+        return _row(target, load, got, sent, (cores, load_cores, other_cores), rss, reported_rate)
 
 
 @contextlib.contextmanager
 def staged(target: Target, load: Load, record: Path | None = None) -> Iterator[Stage]:
-    """Connect the clients and begin to publish.
+    """Connect the clients and start publishing.
 
     Args:
-        target: started and ready.
-        load: how much.
-        record: where to keep the frames of one client.
+        target: running target.
+        load: load on the target.
+        record: file for the frames of one client.
     """
     with contextlib.ExitStack() as stack:
         more = {"deflate": load.deflate, "stalling": load.stalling, "token": load.token}
         publisher: Child | None = None
         if target.nats_port:
-            # The first states of gateways are there before the clients are, as in life.
+            # The gateways' first states are published before clients connect, as in production.
             publisher = stack.enter_context(publishing(target.nats_port, load))
         generator = stack.enter_context(connected(target, load.clients, load.sampled, record, **more))
-        (publisher or target.process).say(go=True)
+        (publisher or target.process).send(go=True)
         yield Stage(target, load, generator, publisher)
 
 
 @contextlib.contextmanager
 def publishing(nats_port: int, load: Load) -> Iterator[Child]:
-    """A publisher that sends a load's events evenly once it is told to go."""
+    """Run a publisher that sends a load's events evenly once it is told to start."""
     spec = {
-        "way": "paced",
+        "mode": "paced",
         "nats_port": nats_port,
         "rate": load.rate,
         "size": load.size,
@@ -230,18 +233,20 @@ def publishing(nats_port: int, load: Load) -> Iterator[Child]:
         "gateways": load.gateways,
     }
     with module("the publisher", "publisher", **spec) as publisher:
-        publisher.hear(_ANSWER_SECONDS)
+        publisher.receive(_REPLY_SECONDS)
         yield publisher
 
 
 def measure(target: Target, load: Load, record: Path | None = None) -> Row:
-    """Run one load against a target, in one window."""
+    """Measure a target under one load, in one window."""
     with staged(target, load, record) as stage:
         return stage.window()
 
 
-def _others() -> float:
-    """CPU seconds used by what is not the benchmark; only its change within a window means anything."""
+def _other_cpu_seconds() -> float:
+    """Return the CPU seconds used outside of the benchmark; only differences within a window are
+    meaningful.
+    """
     return machine_seconds() - cpu_seconds(os.getpid())
 
 
@@ -252,10 +257,10 @@ def _row(
     sent: dict[str, Any] | None,
     used: tuple[float, float, float],
     rss: int,
-    told_rate: float,
+    reported_rate: float,
 ) -> Row:
     cores, load_cores, other_cores = used
-    # JSON has no NaN: latencies are null when no event of the window arrived in time.
+    # JSON has no NaN: latencies are null if no event of the window arrived in time.
     p50, p99, largest = (got[name] if sent and got[name] is not None else math.nan for name in _LATENCIES)
     deliveries = got["deliveries"] / got["seconds"]
     each = sent["published"] + sent["states"] / max(1, load.gateways) if sent else 0.0
@@ -263,27 +268,27 @@ def _row(
     fraction = got["in_window"] / expected if expected else math.nan
     notes = []
     if load_cores > _BUSY:
-        notes.append(f"the load generator used {load_cores:.0%} of a core: it may be the limit")
-    if other_cores > _CROWDED:
-        notes.append(f"other programs used {other_cores:.1f} cores: run it again on a quiet machine")
+        notes.append(f"the load generator used {load_cores:.0%} of a core and may be the bottleneck")
+    if other_cores > _NOISY:
+        notes.append(f"other programs used {other_cores:.1f} cores; run again on an idle machine")
     if got["closed"]:
-        notes.append(f"{got['closed']} clients were disconnected")
+        notes.append(f"{got['closed']} clients lost their connection")
     if load.deflate and not got["compressed"]:
-        notes.append("nothing came compressed")
+        notes.append("no message was compressed")
     if got["lost"]:
-        notes.append(f"{got['lost']} events told as dropped to the sample")
+        notes.append(f"{got['lost']} events reported as dropped to the sampled clients")
     if sent and fraction < 0.99:
         notes.append(f"only {fraction:.1%} of the events arrived within a second of the end")
-    elif got["uneven"] > _AGREE + 2 * load.clients / max(1, got["frames"]):
-        # One frame more or less at either end of the window is the cut, not a fault.
-        notes.append(f"a client got {got['uneven']:.0%} more or less than the sample")
+    elif got["deviation"] > _TOLERANCE + 2 * load.clients / max(1, got["frames"]):
+        # One frame more or less at either end of the window is due to the window, not to a fault.
+        notes.append(f"a client's bytes differ by {got['deviation']:.0%} from those of the sampled clients")
     if sent and sent["latest_ms"] > 100:
         notes.append(f"the publisher was up to {sent['latest_ms']:.0f} ms late")
-    # The relay's own count spans a little more than the window, so rates are compared, not counts.
-    if told_rate and deliveries and abs(told_rate / deliveries - 1) > 2 * _AGREE:
-        notes.append(f"the relay's metrics say {told_rate:,.0f} deliveries/s")
+    # The relay's counter covers slightly more than the window, so rates are compared instead of counts.
+    if reported_rate and deliveries and abs(reported_rate / deliveries - 1) > 2 * _TOLERANCE:
+        notes.append(f"the relay's metrics report {reported_rate:,.0f} deliveries/s")
     return Row(
-        who=target.who,
+        target=target.name,
         clients=load.clients,
         rate=each / load.seconds if sent else deliveries / load.clients,
         deliveries=deliveries,

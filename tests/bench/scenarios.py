@@ -1,13 +1,12 @@
-"""The scenarios: what is run, in which order, against whom.
+"""Scenarios and their order.
 
-same    the same load for all: our relay, nats-server's WebSocket, the naive relay, bare sending.
-most    ours at a thousand clients, each peer at the most clients that it sustains.
-idle    latency of our relay with next to nothing to do.
-memory  what an idle connection costs our relay.
-intake  how many events our relay takes in from JetStream on one core, beside bare nats-py.
+same    the same load for every target: our relay, nats-server's WebSocket, the naive relay, and plain
+sending. max     our relay with a thousand clients, each peer with as many clients as it sustains. idle
+latency of our relay under almost no load. memory  memory of our relay per idle connection. ingest  events
+that our relay ingests from JetStream on one core, compared to plain nats-py.
 
-Those of ``variants``, ``returns``, ``monitoring``, ``shipping``, ``sdk``, ``tokens``, ``strangers`` and
-``starting`` come after these.
+The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``shipping``, ``sdk``, ``tokens``,
+``attackers`` and ``starting`` follow.
 """
 
 import math
@@ -19,159 +18,163 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.bench import monitoring, returns, sdk, shipping, starting, strangers, tokens
+from tests.bench import attackers, monitoring, reconnects, sdk, shipping, starting, tokens
 from tests.bench.load.children import BenchError, Child, module
 from tests.bench.measures import targets, variants
-from tests.bench.measures.plan import Intake, Memory, Plan, Results
-from tests.bench.measures.search import most_sustained
+from tests.bench.measures.plan import Ingest, Memory, Plan, Results
+from tests.bench.measures.search import max_sustained
 from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN, Target, metric
 from tests.bench.run import Load, Row, measure
 
-_TRIES: Final = {NATS: (targets.nats_websocket, 200), NAIVE: (targets.naive, 50)}
-"""How each searched peer is started, and the clients of its first try."""
+_SEARCHES: Final = {NATS: (targets.nats_websocket, 200), NAIVE: (targets.naive, 50)}
+"""How each searched peer is started, and its number of clients in the first attempt."""
 
-_TRY_SECONDS: Final = 3.0
+_SEARCH_SECONDS: Final = 3.0
 _STEPS_DOWN: Final = 3
 _BACKLOG_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.25
 
 
-def run(plan: Plan, say: Callable[[str], None]) -> Results:
-    """Run a plan.
+def run(plan: Plan, progress: Callable[[str], None]) -> Results:
+    """Run a plan and return its results.
 
     Args:
-        plan: what to run.
-        say: called with one line of progress at a time.
+        plan: scenarios, targets and sizes.
+        progress: called with each line of progress.
     """
     results = Results()
     with tempfile.TemporaryDirectory(prefix="tickertape-bench-") as folder:
         recording = Path(folder, "frames")
         if "same" in plan.only:
-            _same(plan, say, results.same, recording)
-        if "most" in plan.only:
-            _most(plan, say, results.most, recording)
-    if OURS in plan.who:
+            _same(plan, progress, results.same, recording)
+        if "max" in plan.only:
+            _max_load(plan, progress, results.max_load, recording)
+    if OURS in plan.targets:
         if "idle" in plan.only:
-            results.idle = _told(say, "idle", targets.ours(), Load(10, 100, plan.seconds))
+            results.idle = _run_load(progress, "idle", targets.ours(), Load(10, 100, plan.seconds))
         if "memory" in plan.only:
-            results.memory = _memory(plan, say)
-    if "intake" in plan.only:
-        _intake(plan, say, results.intake)
-    if OURS in plan.who:
+            results.memory = _memory(plan, progress)
+    if "ingest" in plan.only:
+        _ingest(plan, progress, results.ingest)
+    if OURS in plan.targets:
         if "stalled" in plan.only:
-            results.stalled_clients = variants.stalled(plan, say, results.stalled)
+            results.stalled_clients = variants.stalled(plan, progress, results.stalled)
         if "filters" in plan.only:
-            variants.filters(plan, say, results.filters)
-        if "comeback" in plan.only:
-            results.comeback = returns.comeback(plan, say)
+            variants.filters(plan, progress, results.filters)
+        if "reconnect" in plan.only:
+            results.reconnect = reconnects.reconnect(plan, progress)
     if "replay" in plan.only:
-        returns.replay(plan, say, results.replay)
-    if OURS in plan.who:
+        reconnects.replay(plan, progress, results.replay)
+    if OURS in plan.targets:
         if "deflate" in plan.only:
-            variants.deflate(plan, say, results.deflate, results.deflate_memory)
+            variants.deflate(plan, progress, results.deflate, results.deflate_memory)
         if "growth" in plan.only:
-            variants.growth(plan, say, results.growth)
+            variants.growth(plan, progress, results.growth)
         if "monitor" in plan.only:
-            results.monitoring = monitoring.monitor(plan.gateways, 2 * plan.seconds, say)
+            results.monitoring = monitoring.monitor(plan.gateways, 2 * plan.seconds, progress)
         if "ship" in plan.only:
-            results.shipping = shipping.ship(plan.lines, say)
+            results.shipping = shipping.ship(plan.lines, progress)
         if "sdk" in plan.only:
-            results.sdk = sdk.sdk(plan.seconds, say)
+            results.sdk = sdk.sdk(plan.seconds, progress)
         if "tokens" in plan.only:
-            tokens.tokens(say, results.tokens)
-        if "strangers" in plan.only:
-            strangers.strangers(plan.strangers, plan.siege, plan.seconds, say, results.strangers)
+            tokens.tokens(progress, results.tokens)
+        if "attackers" in plan.only:
+            attackers.attackers(
+                plan.attack_rate, plan.attack_seconds, plan.seconds, progress, results.attackers
+            )
         if "start" in plan.only:
-            results.starting = starting.start(plan.stored, plan.starts, say)
+            results.starting = starting.start(plan.stored, plan.starts, progress)
     return results
 
 
-def _told(
-    say: Callable[[str], None],
+def _run_load(
+    progress: Callable[[str], None],
     scenario: str,
     start: AbstractContextManager[Target],
     load: Load,
     record: Path | None = None,
 ) -> Row:
-    """Start a target, measure it, and tell the progress."""
+    """Start a target, measure it, and report progress."""
     with start as target:
-        what = f"{scenario}: {target.who}, {load.clients} clients x {load.rate:,.0f} events/s"
-        say(f"{what}, {load.seconds:g} s ...")
+        what = f"{scenario}: {target.name}, {load.clients} clients x {load.rate:,.0f} events/s"
+        progress(f"{what}, {load.seconds:g} s ...")
         row = measure(target, load, record)
     latency = "" if math.isnan(row.p99) else f", p99 {row.p99:.1f} ms"
-    say(f"{what}: {row.deliveries:,.0f} deliveries/s on {row.cores:.2f} cores{latency}")
+    progress(f"{what}: {row.deliveries:,.0f} deliveries/s on {row.cores:.2f} cores{latency}")
     return row
 
 
-def _replay(
-    plan: Plan, say: Callable[[str], None], scenario: str, rows: list[Row], recording: Path, load: Load
+def _plain(
+    plan: Plan, progress: Callable[[str], None], scenario: str, rows: list[Row], recording: Path, load: Load
 ) -> None:
-    """Bare sending of what our relay has just sent, if it was asked for and there is a recording."""
-    if PLAIN not in plan.who:
+    """Measure plain sending of the frames that our relay has just sent, if requested and recorded."""
+    if PLAIN not in plan.targets:
         return
-    if OURS not in plan.who:
-        say(f"{scenario}: {PLAIN} left out; it sends again what {OURS} has sent, which was not run")
+    if OURS not in plan.targets:
+        progress(f"{scenario}: {PLAIN} skipped: it resends what {OURS} sent, which was not run")
         return
     target = targets.plain(recording, int(load.seconds * 1e9), load.clients)
-    rows.append(_told(say, scenario, target, load))
+    rows.append(_run_load(progress, scenario, target, load))
 
 
-def _same(plan: Plan, say: Callable[[str], None], rows: list[Row], recording: Path) -> None:
+def _same(plan: Plan, progress: Callable[[str], None], rows: list[Row], recording: Path) -> None:
     load = Load(plan.clients, plan.rate, plan.seconds)
-    if OURS in plan.who:
-        rows.append(_told(say, "same", targets.ours(), load, recording))
-    if NATS in plan.who:
-        rows.append(_told(say, "same", targets.nats_websocket(), load))
-    if NAIVE in plan.who:
-        rows.append(_told(say, "same", targets.naive(), load))
-    _replay(plan, say, "same", rows, recording, load)
+    if OURS in plan.targets:
+        rows.append(_run_load(progress, "same", targets.ours(), load, recording))
+    if NATS in plan.targets:
+        rows.append(_run_load(progress, "same", targets.nats_websocket(), load))
+    if NAIVE in plan.targets:
+        rows.append(_run_load(progress, "same", targets.naive(), load))
+    _plain(plan, progress, "same", rows, recording, load)
 
 
-def _most(plan: Plan, say: Callable[[str], None], rows: list[Row], recording: Path) -> None:
-    load = Load(plan.most_clients, plan.rate, plan.seconds)
-    if OURS in plan.who:
-        rows.append(_told(say, "most", targets.ours(), load, recording))
-    for who, (start, first) in _TRIES.items():
-        if who not in plan.who:
+def _max_load(plan: Plan, progress: Callable[[str], None], rows: list[Row], recording: Path) -> None:
+    load = Load(plan.max_clients, plan.rate, plan.seconds)
+    if OURS in plan.targets:
+        rows.append(_run_load(progress, "max", targets.ours(), load, recording))
+    for peer, (start, first) in _SEARCHES.items():
+        if peer not in plan.targets:
             continue
 
         def attempt(
             clients: int, start: Callable[[], AbstractContextManager[Target]] = start
         ) -> tuple[bool, Row]:
-            seconds = min(_TRY_SECONDS, plan.seconds)
-            row = _told(say, "most (search)", start(), Load(clients, plan.rate, seconds))
+            seconds = min(_SEARCH_SECONDS, plan.seconds)
+            row = _run_load(progress, "max (search)", start(), Load(clients, plan.rate, seconds))
             return row.sustained, row
 
-        found = most_sustained(attempt, first, attempts=plan.attempts)
+        found = max_sustained(attempt, first, attempts=plan.attempts)
         if found is None:
-            say(f"most: {who} sustained nothing that was tried")
+            progress(f"max: {peer} did not sustain any number of clients tried")
             continue
         clients, row = found
-        if plan.seconds > _TRY_SECONDS:
-            row = _told(say, "most", start(), Load(clients, plan.rate, plan.seconds))
+        if plan.seconds > _SEARCH_SECONDS:
+            row = _run_load(progress, "max", start(), Load(clients, plan.rate, plan.seconds))
             for _ in range(_STEPS_DOWN):
                 if row.sustained:
                     break
-                # What holds for three seconds need not hold for ten.
+                # A load that is sustained for three seconds may not be for ten.
                 clients = max(1, clients * 3 // 4)
-                row = _told(say, "most", start(), Load(clients, plan.rate, plan.seconds))
+                row = _run_load(progress, "max", start(), Load(clients, plan.rate, plan.seconds))
         rows.append(row)
-    _replay(plan, say, "most", rows, recording, load)
+    _plain(plan, progress, "max", rows, recording, load)
 
 
-def _memory(plan: Plan, say: Callable[[str], None]) -> Memory:
-    say(f"memory: {OURS}, {plan.connections:,} idle connections ...")
+def _memory(plan: Plan, progress: Callable[[str], None]) -> Memory:
+    progress(f"memory: {OURS}, {plan.connections:,} idle connections ...")
     result = variants.idle_memory(plan.connections)
-    say(f"memory: {OURS}, {result.each / 1024:.1f} KB for each of {plan.connections:,} idle connections")
+    progress(
+        f"memory: {OURS}, {result.each / 1024:.1f} KB per idle connection ({plan.connections:,} connections)"
+    )
     return result
 
 
-def _intake(plan: Plan, say: Callable[[str], None], rows: list[Intake]) -> None:
-    if OURS in plan.who:
+def _ingest(plan: Plan, progress: Callable[[str], None], rows: list[Ingest]) -> None:
+    if OURS in plan.targets:
         with targets.ours() as target:
             name = "tickertape_events_received_total"
             for msg_ids in (False, True):
-                say(f"intake: {OURS}, {plan.backlog:,} events{_headers(msg_ids)} ...")
+                progress(f"ingest: {OURS}, {plan.backlog:,} events{_headers(msg_ids)} ...")
                 rows.append(
                     _drain(
                         OURS,
@@ -182,51 +185,53 @@ def _intake(plan: Plan, say: Callable[[str], None], rows: list[Intake]) -> None:
                         lambda: int(metric(target, name)),
                     )
                 )
-                _say_intake(say, rows[-1])
+                _report_ingest(progress, rows[-1])
     with (
         targets.nats_server(jetstream=True) as (_, port),
-        module("nats-py", "peers", who="consume", nats_port=port) as child,
+        module("nats-py", "peers", peer="consume", nats_port=port) as child,
     ):
-        child.hear(30)
+        child.receive(30)
 
         def count() -> int:
-            child.say(count=True)
-            return int(child.hear(30)["received"])
+            child.send(count=True)
+            return int(child.receive(30)["received"])
 
         for msg_ids in (False, True):
-            say(f"intake: bare nats-py, {plan.backlog:,} events{_headers(msg_ids)} ...")
-            rows.append(_drain("bare nats-py", child, port, plan, msg_ids, count))
-            _say_intake(say, rows[-1])
+            progress(f"ingest: plain nats-py, {plan.backlog:,} events{_headers(msg_ids)} ...")
+            rows.append(_drain("plain nats-py", child, port, plan, msg_ids, count))
+            _report_ingest(progress, rows[-1])
 
 
 def _drain(
-    who: str, process: Child, nats_port: int, plan: Plan, msg_ids: bool, count: Callable[[], int]
-) -> Intake:
-    """Make a backlog while a consumer is stopped, let it go on, and take its CPU until it has everything."""
-    wanted = count() + plan.backlog
-    spec = {"way": "backlog", "nats_port": nats_port, "count": plan.backlog, "size": 300, "msg_ids": msg_ids}
+    peer: str, process: Child, nats_port: int, plan: Plan, msg_ids: bool, count: Callable[[], int]
+) -> Ingest:
+    """Build up a backlog while the consumer is stopped, resume it, and measure its CPU until it has all
+    events.
+    """
+    expected = count() + plan.backlog
+    spec = {"mode": "backlog", "nats_port": nats_port, "count": plan.backlog, "size": 300, "msg_ids": msg_ids}
     with module("the publisher", "publisher", **spec) as publisher:
-        publisher.hear(30)
+        publisher.receive(30)
         process.signal(signal.SIGSTOP)
         try:
-            publisher.say(go=True)
-            publisher.hear(_BACKLOG_SECONDS)
+            publisher.send(go=True)
+            publisher.receive(_BACKLOG_SECONDS)
             cpu, began = process.cpu, time.monotonic()
         finally:
             process.signal(signal.SIGCONT)
-    while (reached := count()) < wanted:
+    while (reached := count()) < expected:
         process.check()
         if time.monotonic() - began > _BACKLOG_SECONDS:
             raise BenchError(
-                f"{who} took in only {plan.backlog - wanted + reached:,} of {plan.backlog:,} events"
+                f"{peer} ingested only {plan.backlog - expected + reached:,} of {plan.backlog:,} events"
             )
         time.sleep(_POLL_SECONDS)
-    return Intake(who, msg_ids, plan.backlog, process.cpu - cpu, time.monotonic() - began)
+    return Ingest(peer, msg_ids, plan.backlog, process.cpu - cpu, time.monotonic() - began)
 
 
 def _headers(msg_ids: bool) -> str:
     return " with Nats-Msg-Id" if msg_ids else ""
 
 
-def _say_intake(say: Callable[[str], None], row: Intake) -> None:
-    say(f"intake: {row.who}{_headers(row.msg_ids)}: {row.per_core:,.0f} events per core-second")
+def _report_ingest(progress: Callable[[str], None], row: Ingest) -> None:
+    progress(f"ingest: {row.target}{_headers(row.msg_ids)}: {row.per_core:,.0f} events per core-second")

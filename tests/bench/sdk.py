@@ -1,7 +1,7 @@
-"""The scenario of the SDK: how many events a program publishes, and what a line of its log costs it.
+"""Scenario ``sdk``: rate at which a program publishes, and cost of its logging calls.
 
-sdk       one publisher at full speed, each event checked and acknowledged by a real stream; then calls of
-          logging through the handler, one by one, and what they take from the program.
+One publisher runs at full speed; each event is validated and acknowledged by a real stream. Then logging
+calls through the handler are timed one by one.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ BATCH: Final = 200
 LINES: Final = 20_000
 _WARM: Final = 2_000
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sdk:
-    """What publishing and logging cost.
+    """Cost of publishing and logging.
 
     Attributes:
         rate: acknowledged events per second.
-        cores: CPU of this process meanwhile.
+        cores: cores used by this process while publishing.
         per_core: acknowledged events per second of CPU.
         emit_us: median microseconds of a logging call with the handler.
-        emit_p99_us: the same of the slowest in a hundred.
+        emit_p99_us: 99th percentile of the same.
     """
 
     rate: float
@@ -47,26 +47,26 @@ class Sdk:
     emit_p99_us: float
 
 
-def sdk(seconds: float, say: Say) -> Sdk:
-    """Measure it.
+def sdk(seconds: float, progress: Progress) -> Sdk:
+    """Measure the SDK.
 
     Args:
         seconds: length of the window.
-        say: gets lines of progress.
+        progress: called with each line of progress.
     """
-    say(f"sdk: events of {SIZE} bytes, one publisher ...")
+    progress(f"sdk: events of {SIZE} bytes, one publisher ...")
     with targets.nats_server(jetstream=True) as (_, nats_port):
         targets.make_streams(nats_port)
         url = f"nats://127.0.0.1:{nats_port}"
         rate, cores = asyncio.run(_publish(url, seconds))
         median, slow = _log(url)
-    found = Sdk(rate, cores, rate / cores, median, slow)
-    say(
-        f"sdk: {found.rate:,.0f} acknowledged events/s with {found.cores:.2f} cores,"
-        f" {found.per_core:,.0f} per core; a log line takes {found.emit_us:.0f} us,"
-        f" one in a hundred {found.emit_p99_us:.0f} us"
+    result = Sdk(rate, cores, rate / cores, median, slow)
+    progress(
+        f"sdk: {result.rate:,.0f} acknowledged events/s with {result.cores:.2f} cores,"
+        f" {result.per_core:,.0f} per core; a logging call takes {result.emit_us:.0f} us,"
+        f" p99 {result.emit_p99_us:.0f} us"
     )
-    return found
+    return result
 
 
 def _event() -> SystemLog:
@@ -75,7 +75,7 @@ def _event() -> SystemLog:
 
 
 async def _publish(url: str, seconds: float) -> tuple[float, float]:
-    """Acknowledged events per second, and cores of this process."""
+    """Return the acknowledged events per second and the cores used by this process."""
     event = _event()
     subject, payload = event.subject, event.encode()
     async with Publisher(url, name="bench") as publisher:
@@ -88,13 +88,13 @@ async def _publish(url: str, seconds: float) -> tuple[float, float]:
             for _ in range(BATCH):
                 await publisher.submit(subject, payload)
             number += BATCH
-        await publisher.flush()  # raises when one was not acknowledged
-        took = time.perf_counter() - began
-        return number / took, (time.process_time() - cpu) / took
+        await publisher.flush()  # raises if an event was not acknowledged
+        elapsed = time.perf_counter() - began
+        return number / elapsed, (time.process_time() - cpu) / elapsed
 
 
 def _log(url: str) -> tuple[float, float]:
-    """Median and 99th percentile of a logging call in microseconds."""
+    """Return the median and the 99th percentile of a logging call, in microseconds."""
     handler = TickertapeHandler(url, source="bench", capacity=2 * LINES, flush_timeout=60.0)
     log = logging.getLogger("bench.sdk")
     log.setLevel(logging.INFO)
@@ -108,7 +108,7 @@ def _log(url: str) -> tuple[float, float]:
             costs.append(time.perf_counter_ns() - began)
         handler.flush()
         if handler.dropped:
-            raise BenchError(f"the handler dropped {handler.dropped} lines; is the machine overloaded?")
+            raise BenchError(f"the handler dropped {handler.dropped} records; is the machine overloaded?")
     finally:
         log.removeHandler(handler)
         handler.close()

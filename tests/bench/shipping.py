@@ -1,7 +1,8 @@
-"""The scenario of the log shipper: to the stream, without it, away from it, and with nothing to do.
+"""Scenario ``ship``: throughput and cost of the log shipper.
 
-ship      a file of 200-byte lines shipped exactly once to a real server; reading and parsing them alone,
-          for plain, JSON and logfmt lines; memory while NATS is away with 10 GB unread; 500 idle files.
+A file of 200-byte lines is shipped exactly once to a real server. Reading and parsing are also measured
+alone, for plain, JSON and logfmt lines; memory while NATS is unreachable and 10 GB are unread; and CPU with
+500 idle files.
 """
 
 import asyncio
@@ -28,29 +29,29 @@ from tests.bench.measures import targets
 LINE_BYTES: Final = 200
 IDLE_FILES: Final = 500
 UNREAD_BYTES: Final = 10 * 1000**3
-PUBLISHED: Final = "Vector 77 MiB/s, Filebeat 8 MiB/s"
-"""Of vector-test-harness, from a file to a TCP socket: nothing acknowledges there."""
+PEERS_PUBLISHED: Final = "Vector 77 MiB/s, Filebeat 8 MiB/s"
+"""From vector-test-harness, which ships from a file to a TCP socket without acknowledgements."""
 
 _IDLE_SECONDS: Final = 15.0
-_AWAY_SECONDS: Final = 8.0
+_OUTAGE_SECONDS: Final = 8.0
 _PATIENCE: Final = 180.0
 _POLL: Final = 0.05
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Shipping:
-    """What shipping gave and cost.
+    """Throughput and cost of shipping.
 
     Attributes:
-        lines: that were shipped end to end.
-        seconds: that this took, from the first line in the stream to the last.
-        cores: CPU of the shipper meanwhile.
-        wrong: lines that were lost, repeated or out of order.
-        parsed: lines per second of one core, without NATS, by format.
-        away_rss: resident bytes while NATS is away and much is unread.
-        idle_cores: CPU with ``IDLE_FILES`` files and nothing to do.
+        lines: number of lines shipped end to end.
+        seconds: seconds from the first line in the stream to the last.
+        cores: cores used by the shipper meanwhile.
+        wrong: number of lines lost, repeated or out of order.
+        parsed: lines per second on one core, without NATS, by format.
+        outage_rss: resident bytes while NATS is unreachable and 10 GB are unread.
+        idle_cores: cores used with ``IDLE_FILES`` files that do not change.
     """
 
     lines: int
@@ -58,39 +59,42 @@ class Shipping:
     cores: float
     wrong: int
     parsed: dict[str, float]
-    away_rss: int
+    outage_rss: int
     idle_cores: float
 
     @property
     def per_core(self) -> float:
-        """Lines per second of CPU of the shipper."""
+        """Lines per second of the shipper's CPU."""
         return self.lines / (self.seconds * self.cores)
 
 
-def ship(lines: int, say: Say) -> Shipping:
-    """Measure it.
+def ship(lines: int, progress: Progress) -> Shipping:
+    """Measure the shipper.
 
     Args:
-        lines: to ship end to end.
-        say: gets lines of progress.
+        lines: number of lines to ship end to end.
+        progress: called with each line of progress.
     """
     with tempfile.TemporaryDirectory(prefix="tickertape-bench-") as name:
         folder = Path(name)
         parsed = {kind: _parse(folder, kind, lines // 2) for kind in ("plain", "json", "logfmt")}
         rates = ", ".join(f"{rate:,.0f} {kind}" for kind, rate in parsed.items())
-        say(f"ship: read, parse and redact alone: {rates} lines/s on one core")
+        progress(f"ship: read, parse and redact only: {rates} lines/s on one core")
         seconds, cores, wrong = _ship(folder, lines)
-        say(f"ship: {lines / seconds:,.0f} lines/s exactly once with {cores:.2f} cores, {wrong} wrong")
-        say(f"ship: peers, as published in 2019, at least once, on other machines: {PUBLISHED}")
-        away_rss = _away(folder)
-        say(f"ship: {away_rss / 1e6:.0f} MB while NATS is away and {UNREAD_BYTES / 1e9:.0f} GB are unread")
+        progress(f"ship: {lines / seconds:,.0f} lines/s exactly once with {cores:.2f} cores, {wrong} wrong")
+        progress(f"ship: peers, published in 2019, at least once, on other machines: {PEERS_PUBLISHED}")
+        outage_rss = _outage(folder)
+        progress(
+            f"ship: {outage_rss / 1e6:.0f} MB while NATS is unreachable"
+            f" and {UNREAD_BYTES / 1e9:.0f} GB are unread"
+        )
         idle_cores = _idle(folder)
-        say(f"ship: {IDLE_FILES} idle files take {idle_cores:.2%} of a core")
-    return Shipping(lines, seconds, cores, wrong, parsed, away_rss, idle_cores)
+        progress(f"ship: {IDLE_FILES} idle files use {idle_cores:.2%} of a core")
+    return Shipping(lines, seconds, cores, wrong, parsed, outage_rss, idle_cores)
 
 
-def _texts(kind: str, count: int) -> Iterator[str]:
-    """Lines of 200 bytes with their breaks."""
+def _log_lines(kind: str, count: int) -> Iterator[str]:
+    """Yield lines of 200 bytes, including line breaks."""
     for number in range(count):
         clock = f"2026-01-01T{number // 3_600_000 % 24:02}:00:{number // 1_000 % 60:02}.{number % 1_000:03}Z"
         match kind:
@@ -110,9 +114,9 @@ def _write(path: Path, texts: Iterator[str]) -> None:
 
 
 def _parse(folder: Path, kind: str, count: int) -> float:
-    """Lines per second of one core from file to payload, without NATS."""
+    """Return the lines per second that one core processes from file to payload, without NATS."""
     path = folder / f"{kind}.parse"
-    _write(path, _texts(kind, count))
+    _write(path, _log_lines(kind, count))
     throttle = Throttle(ThrottleSettings(), str(path), "bench")
     parser = Parser(ParseSettings(), "bench", ParserCounts())
     stream = FileStream(str(path), None, lambda: parser, throttle, "bench")
@@ -122,12 +126,12 @@ def _parse(folder: Path, kind: str, count: int) -> float:
     while (batch := stream.next_batch(time.time(), finish=True)) is not None and batch.events:
         found += len(batch.events)
         stream.mark_shipped(batch, 1)
-    took = time.process_time() - began
+    elapsed = time.process_time() - began
     stream.close()
     path.unlink()
     if found != count:
-        raise BenchError(f"{found} events of {count} {kind} lines")
-    return count / took
+        raise BenchError(f"parsed {found} events from {count} {kind} lines")
+    return count / elapsed
 
 
 def _program(folder: Path, pattern: str, nats_port: int) -> list[str]:
@@ -138,39 +142,41 @@ def _program(folder: Path, pattern: str, nats_port: int) -> list[str]:
 
 
 def _ship(folder: Path, lines: int) -> tuple[float, float, int]:
-    """Seconds, cores of the shipper, and lines that are not right."""
+    """Ship a file; return seconds, cores used by the shipper, and number of wrong lines."""
     path = folder / "app.log"
-    _write(path, _texts("plain", lines))
+    _write(path, _log_lines("plain", lines))
     with targets.nats_server(jetstream=True) as (_, nats_port):
         targets.make_streams(nats_port)
         with running("the shipper", _program(folder, "app.log", nats_port)) as process:
-            began, cpu, already = _until(process, nats_port, 1)
+            began, cpu, initial = _until(process, nats_port, 1)
             ended, cpu_after, _ = _until(process, nats_port, lines)
             seconds, cores = ended - began, (cpu_after - cpu) / (ended - began)
         wrong = asyncio.run(_check(nats_port, lines))
     path.unlink()
-    share = (lines - already) / lines  # what was there at the first look is not of this window
+    share = (lines - initial) / lines  # lines stored before the first poll are not part of this window
     return seconds / share, cores, wrong
 
 
 def _until(process: Child, nats_port: int, count: int) -> tuple[float, float, int]:
-    """Moment and CPU at which so many lines are in the stream, and how many those are."""
+    """Wait until ``count`` lines are in the stream; return the time, the shipper's CPU, and the number
+    stored.
+    """
 
     async def wait() -> int:
         client = await nats.connect(f"nats://127.0.0.1:{nats_port}")
         try:
             while True:
                 info = await client.jetstream().stream_info("EVENTS", subjects_filter="log.>")
-                there = sum((info.state.subjects or {}).values())
-                if there >= count:
-                    return there
+                stored = sum((info.state.subjects or {}).values())
+                if stored >= count:
+                    return stored
                 process.check()
                 await asyncio.sleep(_POLL)
         finally:
             await client.close()
 
-    there = asyncio.run(asyncio.wait_for(wait(), _PATIENCE))
-    return time.monotonic(), process.cpu, there
+    stored = asyncio.run(asyncio.wait_for(wait(), _PATIENCE))
+    return time.monotonic(), process.cpu, stored
 
 
 async def _check(nats_port: int, lines: int) -> int:
@@ -186,17 +192,17 @@ async def _check(nats_port: int, lines: int) -> int:
         await client.close()
 
 
-def _away(folder: Path) -> int:
-    """Resident bytes of a shipper that has begun and then has no server."""
+def _outage(folder: Path) -> int:
+    """Return the resident bytes of a shipper that has lost its server."""
     path = folder / "huge.log"
-    _write(path, _texts("plain", 100_000))
-    os.truncate(path, UNREAD_BYTES)  # sparse: what follows reads as zeros, and takes no room
+    _write(path, _log_lines("plain", 100_000))
+    os.truncate(path, UNREAD_BYTES)  # sparse: the rest reads as zeros and uses no disk space
     with targets.nats_server(jetstream=True) as (server, nats_port):
         targets.make_streams(nats_port)
         with running("the shipper", _program(folder, "huge.log", nats_port)) as process:
             _until(process, nats_port, 1)
             server.stop()
-            time.sleep(_AWAY_SECONDS)
+            time.sleep(_OUTAGE_SECONDS)
             process.check()
             rss = process.rss
     path.unlink()
@@ -204,11 +210,11 @@ def _away(folder: Path) -> int:
 
 
 def _idle(folder: Path) -> float:
-    """Cores of a shipper with many files in which nothing happens."""
-    many = folder / "many"
-    many.mkdir()
+    """Return the cores used by a shipper with many files that do not change."""
+    idle = folder / "many"
+    idle.mkdir()
     for number in range(IDLE_FILES):
-        (many / f"{number}.log").write_text(f"2026-01-01T00:00:00Z INFO file {number}\n")
+        (idle / f"{number}.log").write_text(f"2026-01-01T00:00:00Z INFO file {number}\n")
     with targets.nats_server(jetstream=True) as (_, nats_port):
         targets.make_streams(nats_port)
         with running("the shipper", _program(folder, "many/*.log", nats_port)) as process:

@@ -1,6 +1,6 @@
-"""The scenario of the start: how long until a relay serves, with NATS up and a stream that is not empty.
+"""Scenario ``start``: seconds until a relay is ready, with NATS running and events in the stream.
 
-start     our relay, started again and again, from its exec until ``/readyz`` says 200.
+Our relay is started repeatedly; each start is timed from its exec until ``/readyz`` returns 200.
 """
 
 import time
@@ -17,43 +17,43 @@ _FILL_SECONDS: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """How long starts took.
+    """Duration of starts.
 
     Attributes:
-        events: in the stream.
-        seconds: of each start.
+        events: number of events in the stream.
+        seconds: duration of each start.
     """
 
     events: int
     seconds: tuple[float, ...]
 
     @property
-    def middle(self) -> float:
-        """Median of the seconds."""
+    def median_seconds(self) -> float:
+        """Median duration of a start."""
         return median(self.seconds)
 
 
-def start(events: int, starts: int, say: Callable[[str], None]) -> Starting:
-    """Measure it.
+def start(events: int, starts: int, progress: Callable[[str], None]) -> Starting:
+    """Measure starts.
 
     Args:
-        events: that the stream holds.
-        starts: how many.
-        say: gets lines of progress.
+        events: number of events in the stream.
+        starts: number of starts.
+        progress: called with each line of progress.
     """
-    say(f"start: {starts} starts with {events:,} events in the stream ...")
+    progress(f"start: {starts} starts with {events:,} events in the stream ...")
     seconds = []
     with targets.nats_server(jetstream=True) as (_, nats_port):
         targets.make_streams(nats_port)
-        spec = {"way": "backlog", "nats_port": nats_port, "count": events, "size": 300, "msg_ids": False}
+        spec = {"mode": "backlog", "nats_port": nats_port, "count": events, "size": 300, "msg_ids": False}
         with module("the publisher", "publisher", **spec) as publisher:
-            publisher.hear(30)
-            publisher.say(go=True)
-            publisher.hear(_FILL_SECONDS)
+            publisher.receive(30)
+            publisher.send(go=True)
+            publisher.receive(_FILL_SECONDS)
         for _ in range(starts):
             began = time.monotonic()
             with targets.relay(nats_port):
                 seconds.append(time.monotonic() - began)
-    found = Starting(events, tuple(seconds))
-    say(f"start: ready after {found.middle:.2f} s, at most {max(seconds):.2f} s")
-    return found
+    result = Starting(events, tuple(seconds))
+    progress(f"start: ready after {result.median_seconds:.2f} s, at most {max(seconds):.2f} s")
+    return result

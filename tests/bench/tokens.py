@@ -1,4 +1,4 @@
-"""The scenario of tokens: what verifying one costs, for each algorithm, anew and from memory."""
+"""Scenario ``tokens``: cost of verifying a token, for each algorithm, uncached and cached."""
 
 import time
 from collections.abc import Callable
@@ -13,39 +13,39 @@ from tickertape.relay.auth.verifier import TokenError, Verifier
 
 TOKENS: Final = 500
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCost:
-    """Median microseconds of CPU for one token of an algorithm.
+    """Median microseconds to verify one token of an algorithm.
 
     Attributes:
-        algorithm: that it is signed with.
-        fresh: never seen before.
-        known: remembered from before.
-        forged: signed with another key.
+        algorithm: algorithm that signs the tokens.
+        fresh: token not seen before.
+        cached: token verified before.
+        forged: token signed with another key.
     """
 
     algorithm: str
     fresh: float
-    known: float
+    cached: float
     forged: float
 
 
-def tokens(say: Say, rows: list[TokenCost]) -> None:
-    """Measure it; ``rows`` get one for each algorithm."""
+def tokens(progress: Progress, rows: list[TokenCost]) -> None:
+    """Measure every algorithm; append one row each."""
     for algorithm in get_args(Algorithm):
         row = cost(algorithm)
         rows.append(row)
-        say(
-            f"tokens: {algorithm}: {row.fresh:.0f} us for a new one, {row.known:.0f} us for a known one,"
-            f" {row.forged:.0f} us for a forged one"
+        progress(
+            f"tokens: {algorithm}: {row.fresh:.0f} us new, {row.cached:.0f} us cached,"
+            f" {row.forged:.0f} us forged"
         )
 
 
 def cost(algorithm: Algorithm, count: int = TOKENS) -> TokenCost:
-    """Measure one algorithm with so many tokens."""
+    """Measure one algorithm with ``count`` tokens."""
     private, public = generate_key(algorithm)
     signing = read_signing_key(algorithm, private.removesuffix(b"\n"), "the benchmark")
     other = read_signing_key(algorithm, generate_key(algorithm)[0], "the benchmark")
@@ -57,16 +57,16 @@ def cost(algorithm: Algorithm, count: int = TOKENS) -> TokenCost:
         {"sub": f"user-{number}", "jti": f"{number}", "exp": ends, "tickertape": grant}
         for number in range(count)
     ]
-    good = [mint(algorithm, signing, each) for each in claims]
-    forged = [mint(algorithm, other, each) for each in claims]
+    good = [mint(algorithm, signing, claim) for claim in claims]
+    forged = [mint(algorithm, other, claim) for claim in claims]
     return TokenCost(
         algorithm, _median(verifier, good), _median(verifier, good), _median(verifier, forged, good=False)
     )
 
 
-def _median(verifier: Verifier, some: list[str], *, good: bool = True) -> float:
+def _median(verifier: Verifier, batch: list[str], *, good: bool = True) -> float:
     costs = []
-    for token in some:
+    for token in batch:
         began = time.perf_counter_ns()
         try:
             verifier.verify(token)

@@ -15,9 +15,9 @@ from typing import Any, Final
 import orjson
 from tickertape.contracts.cursors import parse_cursor
 
-from tests.bench.load.children import report, told
+from tests.bench.load.children import receive_order, report
 from tests.bench.load.websocket import CLOSE, PING, PONG, MessageReader, client_frame, upgrade_request
-from tests.bench.measures.sequence import Sequence
+from tests.bench.measures.sequence import SequenceChecker
 from tests.support.patience import PATIENCE
 
 CONNECTING: Final = 50
@@ -81,7 +81,7 @@ class Client:
     """
 
     def __init__(self, port: int) -> None:
-        self.check: Sequence | None = None
+        self.check: SequenceChecker | None = None
         self.tries: list[float] = []
         self.outages: list[float] = []
         self.refused = 0
@@ -124,16 +124,16 @@ class Client:
             self._cursor = message[begin : message.index(b'"', begin)].decode()
         if message.startswith((b'{"type":"events"', b'{"type":"gap"')):
             assert self.check is not None
-            self.check.take(message)
+            self.check.check(message)
         elif message.startswith(b'{"type":"subscribed"'):
             self.subscribed.set()
             if self.check is None:
-                self.check = Sequence(parse_cursor(self._cursor).sequence, fully=True)
+                self.check = SequenceChecker(parse_cursor(self._cursor).sequence, fully=True)
             else:
                 self.outages.append(time.monotonic() - self._left)
         elif message.startswith(b'{"type":"bye"'):
-            told = orjson.loads(message)
-            self._retry_after = (told["retry_after_ms"] or 1000) / 1000
+            bye = orjson.loads(message)
+            self._retry_after = (bye["retry_after_ms"] or 1000) / 1000
 
 
 def largest_share(times: list[float], clients: int) -> float:
@@ -163,7 +163,7 @@ async def main(port: int, count: int) -> None:
             await asyncio.gather(*map(begin, clients))
         before = sum(len(client.tries) for client in clients)
         report(connected=count, tries=before)
-        order = await asyncio.to_thread(told)
+        order = await asyncio.to_thread(receive_order)
         last: int = 0 if order is None else order["last"]
 
         def behind() -> int:
@@ -186,7 +186,7 @@ def account(clients: list[Client], behind: int) -> dict[str, Any]:
         "behind": behind,
         "lost": sum(check.lost for check in checks),
         "repeated": sum(check.repeated for check in checks),
-        "gaps": sum(check.told for check in checks),
+        "gaps": sum(check.gaps for check in checks),
         "fewest_events": min((check.events for check in checks), default=0),
         "returns": len(times),
         "refused": sum(client.refused for client in clients),

@@ -138,10 +138,10 @@ def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServ
         balancer(first, second, tmp_path) as front,
         running("clients", clients_command(front.port)) as clients,
     ):
-        assert clients.hear(SETTLE) == {"connected": CLIENTS, "tries": 0}
+        assert clients.receive(SETTLE) == {"connected": CLIENTS, "tries": 0}
         last = asyncio.run(asyncio.wait_for(load(nats_server.url, front, [first, second]), SETTLE))
-        clients.say(last=last)
-        found = clients.hear(SETTLE)
+        clients.send(last=last)
+        found = clients.receive(SETTLE)
         print(f"\n{CLIENTS} clients, {last} events: {orjson.dumps(found).decode()}")
         assert {name: found[name] for name in ("behind", "lost", "repeated", "gaps")} == {
             "behind": 0, "lost": 0, "repeated": 0, "gaps": 0,

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from tests.bench.load.stranger_kinds import kinds
+from tests.bench.load.attack_kinds import kinds
 from tests.fuzz.__main__ import cases, inside, outside
 from tests.fuzz.cases import FULL, NOW, PLAIN, ROOM, SECRET, Case, case
 from tests.fuzz.inside import FoundError, Inside, illegal, upgrade_lines
@@ -50,7 +50,7 @@ def test_a_broken_frame_behind_a_flood_ends_the_connection() -> None:
 def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
     """Closed connections are freed by reference counting; garbage collection is rare in a relay."""
     some = [
-        Case(0, tuple(filter(None, (kind.first, kind.again))), stays=False)
+        Case(0, tuple(filter(None, (kind.first, kind.repeat))), stays=False)
         for kind in kinds(SECRET, NOW)
         if not kind.slow
     ]

@@ -1,10 +1,11 @@
-"""Child processes of the benchmark: started, talked to in lines of JSON, and always ended.
+"""Child processes of the benchmark, which exchange lines of JSON with it.
 
 Invariants:
 
-1. A child dies with the benchmark, also when that is killed: the kernel then sends SIGKILL.
-2. A terminal's Ctrl-C reaches the benchmark alone, since children have sessions of their own; it ends them.
-3. What a child writes on stderr is kept, and its end is shown when the child fails.
+1. A child dies with the benchmark, even if that is killed: the kernel then sends it SIGKILL.
+2. Ctrl-C in a terminal reaches only the benchmark, because children have sessions of their own; the benchmark
+   then stops them.
+3. The stderr of a child is kept; if the child fails, its last line is shown.
 """
 
 import contextlib
@@ -31,11 +32,11 @@ _STOP_SECONDS: Final = 5.0
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on; the text is one line for the one who runs it."""
+    """Failure that ends the benchmark; the text is one line for the user."""
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nobody listens on now."""
+    """Return a TCP port of the loopback address on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -43,17 +44,17 @@ def free_port() -> int:
 
 
 class Child:
-    """One child process.
+    """Child process.
 
     Args:
-        name: for messages.
-        argv: program and arguments; the program is an absolute path.
+        name: name for messages.
+        argv: program, as an absolute path, and its arguments.
     """
 
     def __init__(self, name: str, argv: list[str]) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
-        self._held = b""
+        self._buffer = b""
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [sys.executable, "-c", _LAUNCHER, *argv],
@@ -68,29 +69,29 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Process ID."""
         return self._process.pid
 
     @property
     def cpu(self) -> float:
-        """CPU seconds used so far, children included."""
+        """CPU seconds used so far, including those of its children."""
         return cpu_seconds(self.pid)
 
     @property
     def rss(self) -> int:
-        """Resident bytes now, children included."""
+        """Resident bytes now, including those of its children."""
         return rss_bytes(self.pid)
 
     def check(self) -> None:
-        """Raise BenchError when the process has ended."""
+        """Raise BenchError if the process has ended."""
         code = self._process.poll()
         if code is not None:
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines()
-            said = lines[-1] if lines else "nothing on stderr"
-            raise BenchError(f"{self.name} ended with status {code}: {said}")
+            detail = lines[-1] if lines else "no output on stderr"
+            raise BenchError(f"{self.name} ended with status {code}: {detail}")
 
-    def say(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         """Send one line of JSON to the child."""
         assert self._process.stdin is not None
         try:
@@ -99,36 +100,38 @@ class Child:
             self._process.wait(_STOP_SECONDS)
             self.check()
 
-    def hear(self, timeout: float) -> dict[str, Any]:
+    def receive(self, timeout: float) -> dict[str, Any]:
         """Wait for one line of JSON from the child.
 
         Raises:
-            BenchError: the child ended, or said nothing in time.
+            BenchError: the child ended or did not reply in time.
         """
         assert self._process.stdout is not None
         deadline = time.monotonic() + timeout
-        while b"\n" not in self._held:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                raise BenchError(f"{self.name} said nothing for {timeout:.0f} s; is the machine overloaded?")
+        while b"\n" not in self._buffer:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not select.select([self._process.stdout], [], [], remaining)[0]:
+                raise BenchError(
+                    f"{self.name} did not reply within {timeout:.0f} s; is the machine overloaded?"
+                )
             data = os.read(self._process.stdout.fileno(), 1 << 20)
             if not data:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(_STOP_SECONDS)
                 self.check()
                 raise BenchError(f"{self.name} closed its output")
-            self._held += data
-        line, _, self._held = self._held.partition(b"\n")
-        answer = orjson.loads(line)
-        assert isinstance(answer, dict)
-        return answer
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message = orjson.loads(line)
+        assert isinstance(message, dict)
+        return message
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """End the process: politely, then not."""
+        """Terminate the process, or kill it if it does not end within a few seconds."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -146,7 +149,7 @@ class Child:
 
 @contextlib.contextmanager
 def running(name: str, argv: list[str]) -> Iterator[Child]:
-    """A child for the length of a ``with`` block."""
+    """Run a child process for the duration of a ``with`` block."""
     child = Child(name, argv)
     try:
         yield child
@@ -155,19 +158,21 @@ def running(name: str, argv: list[str]) -> Iterator[Child]:
 
 
 def module(name: str, part: str, **spec: Any) -> contextlib.AbstractContextManager[Child]:
-    """A child that runs a module of this package, given its specification as JSON."""
+    """Run a module of ``tests.bench.load`` as a child, with its specification as JSON."""
     return running(name, [sys.executable, "-m", f"tests.bench.load.{part}", orjson.dumps(spec).decode()])
 
 
 def report(**message: Any) -> None:
-    """Say one line of JSON to the parent; for use in a child."""
+    """Send one line of JSON to the parent. For use in a child."""
     sys.stdout.buffer.write(orjson.dumps(message) + b"\n")
     sys.stdout.buffer.flush()
 
 
-def told() -> dict[str, Any] | None:
-    """Next line of JSON from the parent; None when it is gone or done. Waits. For use in a child."""
-    # Unbuffered, so that select() on the descriptor tells the truth about what is left.
+def receive_order() -> dict[str, Any] | None:
+    """Wait for the next line of JSON from the parent; return None if it is done or has ended. For use in a
+    child.
+    """
+    # Unbuffered, so that select() on the descriptor reports every unread line.
     line = bytearray()
     while (byte := os.read(0, 1)) not in (b"", b"\n"):
         line += byte

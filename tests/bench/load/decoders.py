@@ -1,7 +1,7 @@
-"""What a sampled client received, read to the events in it: when each was sent, and how many were told lost.
+"""Decoders of the messages of a sampled client: send time of each event, and number of dropped events.
 
-Every event of the benchmark carries ``metadata.sent`` (nanoseconds of the monotonic clock, which processes
-on one Linux machine share).
+Every event of the benchmark carries ``metadata.sent``: nanoseconds of the monotonic clock, which all
+processes of a Linux machine share.
 """
 
 from typing import Final, Protocol
@@ -15,27 +15,28 @@ NATS_PONG: Final = b"PONG\r\n"
 
 
 class DecodeError(Exception):
-    """A peer sent what its protocol does not allow."""
+    """Violation of a peer's protocol."""
 
 
 class Decoder(Protocol):
-    """Finds the events in the messages of one client.
+    """Decoder of the messages of one client.
 
     Attributes:
-        lost: events that the relay said would not come.
-        reply: what has to be answered at once, in the peer's protocol; taken and cleared by the caller.
+        lost: events that the relay reported as dropped.
+        reply: bytes that must be sent back immediately, in the peer's protocol; the caller sends and clears
+        them.
     """
 
     lost: int
     reply: bytes
 
     def sent_times(self, message: bytes) -> list[int]:
-        """When each event in a message was sent, in its order."""
+        """Return the send time of each event in a message, in order."""
         ...
 
 
 class TextDecoder:
-    """JSON in text frames: our relay's ``events``, or one bare event in each frame."""
+    """Decoder of JSON in text frames: the relay's ``events`` messages, or one bare event per frame."""
 
     def __init__(self) -> None:
         self.lost = 0
@@ -51,12 +52,14 @@ class TextDecoder:
         if kind == "gap":
             self.lost += body["dropped"] or 0
         elif kind in ("error", "bye"):
-            raise DecodeError(f"the relay says {message[:300].decode(errors='replace')}")
+            raise DecodeError(f"the relay sent {message[:300].decode(errors='replace')}")
         return []
 
 
 class NatsDecoder:
-    """The NATS protocol, as nats-server speaks it in binary frames; a message may end anywhere in it."""
+    """Decoder of the NATS protocol in binary frames of nats-server; a message may end anywhere in the
+    protocol.
+    """
 
     def __init__(self) -> None:
         self.lost = 0
@@ -65,22 +68,22 @@ class NatsDecoder:
 
     def sent_times(self, message: bytes) -> list[int]:
         data = self._buffer + message if self._buffer else message
-        place = 0
+        offset = 0
         times: list[int] = []
-        while (end := data.find(b"\r\n", place)) >= 0:
-            line = data[place:end]
+        while (end := data.find(b"\r\n", offset)) >= 0:
+            line = data[offset:end]
             if line.startswith(b"MSG "):
                 body = end + 2
                 size = int(line.rpartition(b" ")[2])
                 if len(data) < body + size + 2:
                     break
                 times.append(orjson.loads(data[body : body + size])["metadata"]["sent"])
-                place = body + size + 2
+                offset = body + size + 2
                 continue
             if line == b"PING":
                 self.reply += NATS_PONG
             elif line.startswith(b"-ERR"):
-                raise DecodeError(f"nats-server says {line.decode(errors='replace')}")
-            place = end + 2
-        self._buffer = data[place:]
+                raise DecodeError(f"nats-server sent {line.decode(errors='replace')}")
+            offset = end + 2
+        self._buffer = data[offset:]
         return times

@@ -1,6 +1,6 @@
-"""The gateways that the monitor is measured with: a TCP and an HTTP server in a child of their own.
+"""Gateways for measuring the monitor: a TCP and an HTTP server in a child process.
 
-Counts what is asked of it in slices of time, so that the parent sees how evenly the looks are spread.
+The server counts connections in slices of time, so that the parent sees how evenly the probes are spread.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ import uvloop
 from tests.bench.load.children import report
 
 SLICE = 0.5
-_ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"status":"UP"}'
+_RESPONSE = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n{"status":"UP"}'
 
 
 class Gateway(asyncio.Protocol):
-    """One connection: answers whatever is asked, and counts itself."""
+    """Connection that answers any request and counts itself."""
 
     def __init__(self, slices: Counter[int]) -> None:
         slices[int(time.monotonic() / SLICE)] += 1
@@ -29,12 +29,12 @@ class Gateway(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._transport.write(_ANSWER)
+        self._transport.write(_RESPONSE)
         self._transport.close()
 
 
 async def serve(spec: dict[str, Any]) -> None:
-    """Serve on the ports that are given; answer each line of the parent with the counts since the last."""
+    """Serve on the given ports; answer each line of the parent with the counts since the previous line."""
     loop = asyncio.get_running_loop()
     slices: Counter[int] = Counter()
     for port in spec["ports"]:
@@ -43,9 +43,9 @@ async def serve(spec: dict[str, Any]) -> None:
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while await lines.readline():
-        # The first and the last slice are not whole.
-        whole = sorted(slices)[1:-1]
-        report(slices=[slices[number] for number in whole])
+        # The first and the last slice are incomplete.
+        complete = sorted(slices)[1:-1]
+        report(slices=[slices[number] for number in complete])
         slices.clear()
 
 

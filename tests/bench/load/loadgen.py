@@ -1,11 +1,11 @@
-"""The load generator: many clients in one process that must not be the bottleneck.
+"""Load generator: many clients in one process, cheap enough not to be the bottleneck.
 
-Raw sockets, one epoll, one buffer for all. A few sampled clients read every message and take the latency of
-every event; the others only step from frame header to frame header. What the others were delivered follows
-from their bytes, since all clients are sent the same events: deliveries = payload bytes x (events / payload
-bytes) of the sample. Whether each of them got as much as the sample did is checked and told.
+It uses raw sockets, one epoll, and one buffer for all clients. A few sampled clients read every message and
+record the latency of every event; the others only skip from frame header to frame header. Since all clients
+are sent the same events, the deliveries to the others follow from their bytes: deliveries = payload bytes x
+(events / payload bytes) of the sampled clients. Deviations between clients are reported.
 
-Some of those that are not sampled may be told to stall: they stay connected and never read again.
+Some of the clients that are not sampled can be told to stall: they stay connected and never read again.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from tests.bench.load.children import report, told
+from tests.bench.load.children import receive_order, report
 from tests.bench.load.decoders import NATS_CONNECT, DecodeError, Decoder, NatsDecoder, TextDecoder
 from tests.bench.load.publisher import GRACE_NS
 from tests.bench.load.websocket import (
@@ -39,29 +39,32 @@ from tests.bench.load.websocket import (
 from tests.bench.measures.measure import Histogram
 
 RECORD: Final = struct.Struct("<QII")
-"""Head of a recorded frame: nanoseconds since the window's start, bytes of the frame, events in it."""
+"""Header of a recorded frame: nanoseconds since the window's start, size of the frame in bytes, number of
+events.
+"""
 
 _CONNECT_SECONDS: Final = 30.0
 _BUFFER: Final = 1 << 20
 _STALLED_BUFFER: Final = 4_096
 _STALLED_SEGMENT: Final = 1_448
-"""Segment size of a client that will stall, as over Ethernet: with the loopback's own, the kernel would take
-megabytes for each before its server noticed anything."""
+"""Maximum segment size, in bytes, of a client that will stall, as on Ethernet. With the loopback's own
+segment size, the kernel would buffer megabytes per client before the server noticed anything.
+"""
 
 _READY: Final = {"tickertape": b'"subscribed"', "nats": b"PONG\r\n", "text": b"", "raw": b""}
-"""What a client has received when it is connected, by protocol."""
+"""Bytes that show that a client is ready, by protocol."""
 
 
 class LoadError(Exception):
-    """The clients could not be run; the text is for the one who runs the benchmark."""
+    """Failure to run the clients; the text is for the user."""
 
 
 class LateError(LoadError):
-    """Not all clients were served in time."""
+    """Timeout before all clients were ready."""
 
 
 class Client:
-    """One connection, first in its handshake, then counting."""
+    """Connection that performs its handshake and then counts or decodes what it receives."""
 
     __slots__ = ("bytes", "closed", "decoder", "early", "reader", "ready", "socket", "upgraded")
 
@@ -71,28 +74,28 @@ class Client:
         self.reader: FrameCounter | MessageReader = MessageReader() if decoder else FrameCounter()
         self.bytes = 0
         self.early = b""
-        """What came in before the client was ready."""
+        """Bytes received before the client was ready."""
         self.upgraded = False
         self.ready = False
         self.closed = False
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """Send one frame; small, so that a socket that cannot take it is broken."""
+        """Send one frame; it is small enough that a socket without space for it must be broken."""
         with contextlib.suppress(ConnectionError):
             self.socket.send(client_frame(opcode, payload))
 
 
-class Load:
-    """All clients.
+class LoadGenerator:
+    """All clients of one target.
 
     Args:
-        spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: a file for what the
-            first client is sent, or None. Optional: ``deflate``, ``token``, and ``stalling``: how many will
-            be told to stall. ``{n}`` in the path becomes the client's number.
+        spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: file for the frames
+        of the first client, or None. Optional: ``deflate``, ``token``, and ``stalling``: number of clients
+        that can be told to stall. ``{n}`` in the path is replaced by the client's number.
     """
 
     handshakes = 64
-    """How many are connecting at a time."""
+    """Maximum number of concurrent handshakes."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
@@ -112,10 +115,11 @@ class Load:
         self._recording: list[bytes] = []
 
     def connect(self) -> None:
-        """Connect all clients, a few at a time, and wait until each is served."""
+        """Connect all clients, a few at a time, and wait until each is ready."""
         total: int = self._spec["clients"]
         sampled: int = self._spec["sampled"]
-        # Spread, since a server goes through its connections in order: early ones must not speak for all.
+        # Sampled clients are spread out: a server goes through its connections in order, and early ones are
+        # not typical.
         every = max(1, total // max(1, sampled))
         deadline = time.monotonic() + _CONNECT_SECONDS + total / 500
         while self._ready < total:
@@ -126,7 +130,7 @@ class Load:
             if self._closed:
                 raise LoadError(f"the server closed a connection after {self._ready} of {total}")
             if time.monotonic() > deadline:
-                raise LateError(f"only {self._ready} of {total} clients were served in time")
+                raise LateError(f"only {self._ready} of {total} clients were ready in time")
 
     def _new_decoder(self) -> Decoder:
         return NatsDecoder() if self._protocol == "nats" else TextDecoder()
@@ -144,7 +148,7 @@ class Load:
         if stalling:
             self._stalling.append(client)
         self._all.append(client)
-        self._opened(client, number)
+        self._on_opened(client, number)
         self._clients[connection.fileno()] = client
         self._poll.register(connection.fileno(), select.EPOLLIN)
         if self._protocol == "raw":
@@ -156,22 +160,22 @@ class Load:
             token = self._spec.get("token", "")
             connection.send(upgrade_request("127.0.0.1", port, path, extension, token))
 
-    def _opened(self, client: Client, number: int) -> None:
-        """For subclasses: a client was made."""
+    def _on_opened(self, client: Client, number: int) -> None:
+        """Handle a new client; a hook for subclasses."""
 
     def _path(self, number: int) -> str:
         path: str = self._spec["path"]
         return path.replace("{n}", str(number))
 
     def _stall(self) -> None:
-        """Stop reading from those that are to stall, and leave them next to no room in the kernel."""
+        """Stop reading from the stalling clients and minimize their receive buffers in the kernel."""
         for client in self._stalling:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_BUFFER)
             self._poll.unregister(client.socket.fileno())
             self._stalled.add(client)
 
     def _serve(self, timeout: float) -> bool:
-        """Read what there is; True when the parent has something to say."""
+        """Read from all readable sockets; return whether the parent has sent an order."""
         order = False
         for descriptor, _ in self._poll.poll(timeout):
             client = self._clients.get(descriptor)
@@ -187,24 +191,24 @@ class Load:
             if size:
                 client.bytes += size
                 if client.ready:
-                    self._take(client, self._buffer[:size])
+                    self._process(client, self._buffer[:size])
                 else:
-                    self._shake(client, bytes(self._buffer[:size]))
+                    self._handshake(client, bytes(self._buffer[:size]))
             else:
                 client.closed = True
                 self._closed += 1
                 self._poll.unregister(descriptor)
         return order
 
-    def _shake(self, client: Client, data: bytes) -> None:
+    def _handshake(self, client: Client, data: bytes) -> None:
         client.early += data
         if not client.upgraded:
             head, mark, rest = client.early.partition(b"\r\n\r\n")
             if not mark:
                 return
             if b" 101 " not in head.split(b"\r\n", 1)[0]:
-                said = (head.split(b"\r\n", 1)[0] + b": " + rest)[:300].decode(errors="replace")
-                raise LoadError(f"the upgrade was refused: {said}")
+                detail = (head.split(b"\r\n", 1)[0] + b": " + rest)[:300].decode(errors="replace")
+                raise LoadError(f"the upgrade was rejected: {detail}")
             client.upgraded = True
             client.early = rest
             if self._protocol == "nats":
@@ -214,18 +218,18 @@ class Load:
             self._ready += 1
             early, client.early = client.early, b""
             if early:
-                self._take(client, memoryview(early))
+                self._process(client, memoryview(early))
 
-    def _take(self, client: Client, data: memoryview) -> None:
+    def _process(self, client: Client, data: memoryview) -> None:
         decoder = client.decoder
         if decoder is None:
             for opcode, payload in client.reader.feed(data):
-                self._answer(client, opcode, payload)
+                self._handle_control(client, opcode, payload)
             return
         now = time.monotonic_ns()
         for opcode, payload in client.reader.feed(data):
             if opcode & 0x8:
-                self._answer(client, opcode, payload)
+                self._handle_control(client, opcode, payload)
                 continue
             times = decoder.sent_times(payload)
             self._decoded += len(times)
@@ -241,15 +245,15 @@ class Load:
                 frame = header(opcode, len(payload), masked=False) + payload
                 self._recording.append(RECORD.pack(now - start, len(frame), len(times)) + frame)
 
-    def _answer(self, client: Client, opcode: int, payload: bytes) -> None:
+    def _handle_control(self, client: Client, opcode: int, payload: bytes) -> None:
         if opcode == PING:
             client.send(PONG, payload)
         elif opcode == CLOSE:
             reason = payload[2:].decode(errors="replace")
-            raise LoadError(f"the server closed a client: {int.from_bytes(payload[:2])} {reason}")
+            raise LoadError(f"the server closed a client with {int.from_bytes(payload[:2])} {reason}")
 
     def run(self) -> None:
-        """Serve, and report after each window that the parent names, until the parent is done."""
+        """Serve, and report after each window that the parent requests, until the parent is done."""
         self._poll.register(0, select.EPOLLIN)
         before: list[tuple[int, int, int]] = []
         after: list[tuple[int, int, int]] = []
@@ -269,7 +273,7 @@ class Load:
                 before, after = [], []
                 self._window = (0, 0)
             if self._serve(0.005):
-                order = told()
+                order = receive_order()
                 if order is None:
                     return
                 if order.get("stall"):
@@ -280,10 +284,12 @@ class Load:
                     self._latencies, self._in_window = Histogram(), 0
 
     def _counts(self) -> list[tuple[int, int, int]]:
-        return [(one.bytes, one.reader.payload_bytes, one.reader.frames) for one in self._reading()]
+        return [
+            (client.bytes, client.reader.payload_bytes, client.reader.frames) for client in self._reading()
+        ]
 
     def _reading(self) -> list[Client]:
-        return [one for one in self._all if one not in self._stalled]
+        return [client for client in self._all if client not in self._stalled]
 
     def _report(
         self,
@@ -294,8 +300,8 @@ class Load:
     ) -> None:
         reading = self._reading()
         deltas = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in zip(before, after, strict=True)]
-        sample = [delta[1] for delta, one in zip(deltas, reading, strict=True) if one.decoder]
-        others = [delta[1] for delta, one in zip(deltas, reading, strict=True) if not one.decoder]
+        sample = [delta[1] for delta, client in zip(deltas, reading, strict=True) if client.decoder]
+        others = [delta[1] for delta, client in zip(deltas, reading, strict=True) if not client.decoder]
         payload = sum(sample)
         each = payload / len(sample)
         report(
@@ -305,12 +311,12 @@ class Load:
             bytes=sum(delta[0] for delta in deltas),
             sampled=len(sample),
             in_window=self._in_window,
-            lost=sum(one.decoder.lost for one in self._all if one.decoder),
+            lost=sum(client.decoder.lost for client in self._all if client.decoder),
             compressed=any(
-                one.reader.compressed for one in self._all if isinstance(one.reader, MessageReader)
+                client.reader.compressed for client in self._all if isinstance(client.reader, MessageReader)
             ),
             closed=self._closed,
-            uneven=max((abs(other / each - 1) for other in others), default=0.0) if each else 0.0,
+            deviation=max((abs(other / each - 1) for other in others), default=0.0) if each else 0.0,
             p50=self._latencies.percentile(50),
             p99=self._latencies.percentile(99),
             max=self._latencies.max_ms,
@@ -321,7 +327,7 @@ def main() -> None:
     """Run as a child of the benchmark."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    load = Load(orjson.loads(sys.argv[1]))
+    load = LoadGenerator(orjson.loads(sys.argv[1]))
     try:
         load.connect()
         report(connected=True)

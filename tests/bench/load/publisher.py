@@ -1,9 +1,9 @@
-"""The publisher: a child process that speaks NATS by hand, so that it costs little and is on time.
+"""Publisher process with its own minimal NATS client, so that it costs little and is on time.
 
-Two ways: ``paced`` sends events evenly, each with its send time, and tells how many fell into each window
-that it is given; ``backlog`` sends a number of them as fast as the stream stores them. A JetStream server
-drops what it cannot buffer from a publisher that does not wait, so a backlog asks for an acknowledgement now
-and then and stays within a window of them.
+It has two modes. ``paced`` sends events evenly, each with its send time, and reports the number of events in
+each window that the parent requests. ``backlog`` sends a number of events as fast as the stream stores them.
+JetStream drops messages that it cannot buffer from a publisher that does not wait, so a backlog requests an
+acknowledgement for every slice of events and limits the number of unacknowledged slices.
 """
 
 import select
@@ -16,16 +16,18 @@ from typing import Final
 import orjson
 from tickertape.contracts.events import format_time
 
-from tests.bench.load.children import report, told
+from tests.bench.load.children import receive_order, report
 from tests.bench.load.decoders import NATS_CONNECT, NATS_PONG
 from tests.bench.measures.text import lines
 
 SUBJECT: Final = "log.info.bench"
 STATE_EVERY: Final = 10
-"""With gateways, one event in so many is the state of one of them, in turn."""
+"""With gateways, every tenth event is the state of one of them, in rotation."""
 
 GRACE_NS: Final = 1_000_000_000
-"""How long after the window events still go out and are still read, so that the end is like the middle."""
+"""Nanoseconds for which publishing and reading continue after a window, so that its end resembles its
+middle.
+"""
 
 _TICK: Final = 0.001
 _SLICE: Final = 250
@@ -33,12 +35,12 @@ _WINDOW: Final = 4
 
 
 class Events:
-    """Makes valid events of one size.
+    """Generator of valid events of one size.
 
     Args:
-        size: bytes of each ``system_log``; the message is filled up to it.
-        level: of the log events.
-        gateways: with any, every tenth event is a ``gateway_status_change`` of one of so many.
+        size: bytes of each ``system_log``; the message is padded to it.
+        level: level of the log events.
+        gateways: if positive, every tenth event is a ``gateway_status_change`` of one of this many gateways.
     """
 
     def __init__(self, size: int, level: str = "INFO", gateways: int = 0) -> None:
@@ -51,26 +53,26 @@ class Events:
         self._time = b""
 
     def is_state(self, number: int) -> bool:
-        """Tell whether an event is the state of a gateway, which a client may get or not."""
+        """Return whether an event is the state of a gateway, which only some clients receive."""
         return self._gateways > 0 and number % STATE_EVERY == 0
 
     def subject(self, number: int) -> bytes:
-        """Where an event belongs."""
+        """Return the subject of an event."""
         if self.is_state(number):
             return b"gateway.status.bench.g%d" % (number // STATE_EVERY % self._gateways)
         return self._subject
 
     def states(self) -> Iterator[tuple[bytes, bytes]]:
-        """The first state of each gateway, with its subject."""
+        """Yield subject and payload of the first state of each gateway."""
         for number in range(0, self._gateways * STATE_EVERY, STATE_EVERY):
             yield self.subject(number), self.make(number, time.monotonic_ns())
 
     def make(self, number: int, sent_ns: int) -> bytes:
-        """One event.
+        """Return one event, encoded.
 
         Args:
-            number: place in the run, in ``metadata.n``.
-            sent_ns: ``metadata.sent``.
+            number: position in the run, for ``metadata.n``.
+            sent_ns: send time, for ``metadata.sent``.
         """
         seconds = time.time()
         if seconds - self._made > 0.001:
@@ -91,12 +93,12 @@ class Events:
         return body + text[: max(0, self._size - len(body) - 2)] + b'"}'
 
 
-class LinkError(Exception):
-    """nats-server refuses to go on; the text says why."""
+class PublisherError(Exception):
+    """Error reported by nats-server, or a closed connection."""
 
 
-class Link:
-    """A connection to nats-server that only publishes."""
+class PublisherConnection:
+    """Connection to nats-server that only publishes."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -109,7 +111,7 @@ class Link:
             self.read()
 
     def fileno(self) -> int:
-        """For select()."""
+        """Return the descriptor, for ``select()``."""
         return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
@@ -117,14 +119,14 @@ class Link:
         self._socket.sendall(data)
 
     def read(self) -> None:
-        """Read once, waiting; answers pings, counts acknowledgements.
+        """Wait for data and process it: answer pings, count acknowledgements.
 
         Raises:
-            LinkError: the server went away or refuses something.
+            PublisherError: the server closed the connection or rejected an event.
         """
         data = self._socket.recv(65_536)
         if not data:
-            raise LinkError("nats-server closed the publisher's connection")
+            raise PublisherError("nats-server closed the publisher's connection")
         self._buffer += data
         while b"\r\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\r\n")
@@ -134,16 +136,16 @@ class Link:
                 self._ready = True
             elif line.startswith(b'{"'):
                 if b'"error"' in line:
-                    raise LinkError(f"the stream refused an event: {line[:200].decode()}")
+                    raise PublisherError(f"the stream rejected an event: {line[:200].decode()}")
                 self.acknowledged += 1
             elif line.startswith(b"-ERR"):
-                raise LinkError(f"nats-server says {line.decode()}")
+                raise PublisherError(f"nats-server sent {line.decode()}")
 
 
 def message(
     payload: bytes, *, subject: bytes = SUBJECT.encode(), reply: bool = False, msg_id: str = ""
 ) -> bytes:
-    """Protocol text that publishes one event."""
+    """Return the protocol text that publishes one event."""
     to = b"_bench.ack " if reply else b""
     if not msg_id:
         return b"PUB %b %b%d\r\n%b\r\n" % (subject, to, len(payload), payload)
@@ -153,8 +155,8 @@ def message(
     )  # fmt: skip
 
 
-class Count:
-    """How many events went out in a window."""
+class WindowCount:
+    """Number of events sent in a window."""
 
     def __init__(self, start: int, end: int) -> None:
         self.start = start
@@ -164,13 +166,13 @@ class Count:
         self.latest_ns = 0
 
 
-def paced(link: Link, rate: float, events: Events) -> None:
-    """Publish evenly until the parent is done; a second after a window's end report what fell into it.
+def paced(connection: PublisherConnection, rate: float, events: Events) -> None:
+    """Publish evenly until the parent is done; report on each window a second after its end.
 
-    A report names ``published``, the events of the window that every client gets, and ``states``, those that
-    one client gets.
+    A report contains ``published``, the number of events in the window that every client receives, and
+    ``states``, the number of those that only one client receives.
     """
-    window: Count | None = None
+    window: WindowCount | None = None
     number = 0
     begin = time.monotonic_ns()
     step_ns = 1e9 / rate
@@ -180,17 +182,17 @@ def paced(link: Link, rate: float, events: Events) -> None:
             window = None
         due_ns = begin + int(number * step_ns)
         wait = max((due_ns - time.monotonic_ns()) / 1e9, _TICK if rate > 1 / _TICK else 0.0)
-        readable = select.select([0, link.fileno()], [], [], wait)[0]
-        if link.fileno() in readable:
-            link.read()
+        readable = select.select([0, connection.fileno()], [], [], wait)[0]
+        if connection.fileno() in readable:
+            connection.read()
         if 0 in readable:
-            order = told()
+            order = receive_order()
             if order is None:
                 return
             if order.get("stop"):
                 report(published=number)
                 return
-            window = Count(order["start"], order["end"])
+            window = WindowCount(order["start"], order["end"])
         now = time.monotonic_ns()
         batch = []
         while begin + int(number * step_ns) <= now:
@@ -204,18 +206,18 @@ def paced(link: Link, rate: float, events: Events) -> None:
             batch.append(message(events.make(number, sent), subject=events.subject(number)))
             number += 1
         if batch:
-            link.send(b"".join(batch))
+            connection.send(b"".join(batch))
 
 
-def backlog(link: Link, count: int, size: int, *, msg_ids: bool) -> None:
-    """Publish ``count`` events as fast as the stream stores them; then report."""
+def backlog(connection: PublisherConnection, count: int, size: int, *, msg_ids: bool) -> None:
+    """Publish ``count`` events as fast as the stream stores them, then report."""
     events = Events(size)
     run = time.time_ns()
     began = time.monotonic()
     slices = 0
     for start in range(0, count, _SLICE):
         end = min(start + _SLICE, count)
-        link.send(
+        connection.send(
             b"".join(
                 message(
                     events.make(number, time.monotonic_ns()),
@@ -226,10 +228,10 @@ def backlog(link: Link, count: int, size: int, *, msg_ids: bool) -> None:
             )
         )
         slices += 1
-        while slices - link.acknowledged >= _WINDOW:
-            link.read()
-    while link.acknowledged < slices:
-        link.read()
+        while slices - connection.acknowledged >= _WINDOW:
+            connection.read()
+    while connection.acknowledged < slices:
+        connection.read()
     report(published=count, seconds=time.monotonic() - began)
 
 
@@ -237,18 +239,18 @@ def main() -> None:
     """Run as a child of the benchmark."""
     spec = orjson.loads(sys.argv[1])
     try:
-        link = Link(spec["nats_port"])
+        connection = PublisherConnection(spec["nats_port"])
         events = Events(spec["size"], spec.get("level", "INFO"), spec.get("gateways", 0))
-        # Every subject is known before anything is measured: what meeting a new one costs is paid once.
-        link.send(b"".join(message(payload, subject=subject) for subject, payload in events.states()))
+        # Publish once to every subject first, so that the one-time cost of a new subject is not measured.
+        connection.send(b"".join(message(payload, subject=subject) for subject, payload in events.states()))
         report(ready=True)
-        if told() is None:
+        if receive_order() is None:
             return
-        if spec["way"] == "paced":
-            paced(link, spec["rate"], events)
+        if spec["mode"] == "paced":
+            paced(connection, spec["rate"], events)
         else:
-            backlog(link, spec["count"], spec["size"], msg_ids=spec["msg_ids"])
-    except (LinkError, OSError) as error:
+            backlog(connection, spec["count"], spec["size"], msg_ids=spec["msg_ids"])
+    except (PublisherError, OSError) as error:
         sys.exit(str(error))
 
 

@@ -1,10 +1,10 @@
-"""The client's side of WebSocket, as far as a load generator needs it, without sockets.
+"""Client side of WebSocket without I/O, reduced to the needs of a load generator.
 
 Invariants:
 
-1. Input may be cut at any byte; a frame counts once, when its header (counter) or its end (reader) is there.
-2. ``FrameCounter`` never looks at the payload of a data frame: that is what makes a thousand clients cheap.
-3. Servers do not mask. Frames are compressed only when the handshake offered it, each for itself.
+1. Input may be split at any byte. A frame counts once: the counter counts its header, the reader its end.
+2. ``FrameCounter`` never reads the payload of a data frame, which is why a thousand clients are cheap.
+3. Servers do not mask. Messages are compressed only if the handshake offered it, without context takeover.
 """
 
 import base64
@@ -19,13 +19,13 @@ PING: Final = 0x9
 PONG: Final = 0xA
 _CONTINUATION: Final = 0x0
 _COMPRESSED: Final = 0x40  # RSV1
-_TAIL: Final = b"\x00\x00\xff\xff"  # what RFC 7692 takes off the end of a message
+_TAIL: Final = b"\x00\x00\xff\xff"  # RFC 7692 removes it from the end of a message
 
 DEFLATE: Final = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
 
 
 def upgrade_request(host: str, port: int, path: str, extension: str = "", token: str = "") -> bytes:
-    """The request that opens a WebSocket, with at most one extension, and one token."""
+    """Return the request that opens a WebSocket, with at most one extension and one token."""
     key = base64.b64encode(os.urandom(16)).decode()
     offer = f"Sec-WebSocket-Extensions: {extension}\r\n" if extension else ""
     bearer = f"Authorization: Bearer {token}\r\n" if token else ""
@@ -35,13 +35,13 @@ def upgrade_request(host: str, port: int, path: str, extension: str = "", token:
     ).encode()
 
 
-def inflated(payload: bytes) -> bytes:
-    """A message as it was before permessage-deflate, when no context is kept."""
+def inflate(payload: bytes) -> bytes:
+    """Decompress a permessage-deflate message sent without context takeover."""
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + _TAIL)
 
 
 def header(opcode: int, size: int, *, masked: bool) -> bytes:
-    """Header of a final frame, with the mask key 0 where there is a mask."""
+    """Return the header of a final frame; a masked frame uses the mask key 0."""
     bit = 0x80 if masked else 0
     if size < 126:
         head = bytes((0x80 | opcode, bit | size))
@@ -53,98 +53,100 @@ def header(opcode: int, size: int, *, masked: bool) -> bytes:
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """A frame from client to server; masked with the key 0, which leaves the payload as it is."""
+    """Return a frame from client to server, masked with the key 0, which leaves the payload unchanged."""
     return header(opcode, len(payload), masked=True) + payload
 
 
-def _size_at(data: bytes | memoryview, place: int, end: int) -> tuple[int, int]:
-    """Length of the header at ``place`` and of its payload; (0, 0) when the header is not all there."""
-    if end - place < 2:
+def _frame_size(data: bytes | memoryview, offset: int, end: int) -> tuple[int, int]:
+    """Return the sizes of the header at ``offset`` and of its payload, or (0, 0) if the header is
+    incomplete.
+    """
+    if end - offset < 2:
         return 0, 0
-    size = data[place + 1] & 0x7F
+    size = data[offset + 1] & 0x7F
     if size < 126:
         return 2, size
     length = 4 if size == 126 else 10
-    if end - place < length:
+    if end - offset < length:
         return 0, 0
-    return length, int.from_bytes(data[place + 2 : place + length])
+    return length, int.from_bytes(data[offset + 2 : offset + length])
 
 
 class FrameCounter:
-    """Counts data frames and the bytes of their payloads, skipping over them."""
+    """Counter of data frames and their payload bytes that skips the payloads."""
 
-    __slots__ = ("_held", "_skip", "frames", "payload_bytes")
+    __slots__ = ("_buffer", "_skip", "frames", "payload_bytes")
 
     def __init__(self) -> None:
         self.frames = 0
         self.payload_bytes = 0
         self._skip = 0
-        self._held = b""
+        self._buffer = b""
 
     def feed(self, data: memoryview) -> list[tuple[int, bytes]]:
-        """Take what the socket gave; return control frames as (opcode, payload)."""
+        """Process data from the socket and return the control frames as (opcode, payload)."""
         source: memoryview | bytes = data
-        place = self._skip
+        offset = self._skip
         end = len(data)
-        if place >= end:
-            self._skip = place - end
+        if offset >= end:
+            self._skip = offset - end
             return []
-        if self._held:
-            source = self._held + data
-            self._held = b""
+        if self._buffer:
+            source = self._buffer + data
+            self._buffer = b""
             end = len(source)
         control: list[tuple[int, bytes]] = []
-        while place < end:
-            length, size = _size_at(source, place, end)
-            opcode = source[place] & 0x0F
-            if not length or (opcode & 0x8 and place + length + size > end):
-                self._held = bytes(source[place:end])
-                place = end
+        while offset < end:
+            length, size = _frame_size(source, offset, end)
+            opcode = source[offset] & 0x0F
+            if not length or (opcode & 0x8 and offset + length + size > end):
+                self._buffer = bytes(source[offset:end])
+                offset = end
                 break
             if opcode & 0x8:
-                control.append((opcode, bytes(source[place + length : place + length + size])))
+                control.append((opcode, bytes(source[offset + length : offset + length + size])))
             else:
                 self.frames += 1
                 self.payload_bytes += size
-            place += length + size
-        self._skip = place - end
+            offset += length + size
+        self._skip = offset - end
         return control
 
 
 class MessageReader:
-    """Collects whole messages; fragments are joined, and what is compressed is inflated.
+    """Reader of complete messages; joins fragments and decompresses.
 
     Attributes:
-        frames: data frames.
-        compressed: messages of them that were compressed.
-        payload_bytes: of data frames, as they came.
+        frames: number of data frames.
+        compressed: number of messages that were compressed.
+        payload_bytes: bytes of the data frames' payloads, as received.
     """
 
-    __slots__ = ("_first", "_fragments", "_held", "compressed", "frames", "payload_bytes")
+    __slots__ = ("_buffer", "_first", "_fragments", "compressed", "frames", "payload_bytes")
 
     def __init__(self) -> None:
         self.frames = 0
         self.compressed = 0
         self.payload_bytes = 0
-        self._held = b""
+        self._buffer = b""
         self._fragments = b""
         self._first = 0
 
     def feed(self, data: memoryview) -> list[tuple[int, bytes]]:
-        """Take what the socket gave; return messages and control frames as (opcode, payload)."""
-        # What came whole is copied once, out of the caller's buffer; this is where the time would go.
-        source = memoryview(self._held + data) if self._held else data
-        place = 0
+        """Process data from the socket and return messages and control frames as (opcode, payload)."""
+        # A complete payload is copied only once, out of the caller's buffer; copying would dominate the cost.
+        source = memoryview(self._buffer + data) if self._buffer else data
+        offset = 0
         end = len(source)
         messages: list[tuple[int, bytes]] = []
         while True:
-            length, size = _size_at(source, place, end)
-            if not length or place + length + size > end:
+            length, size = _frame_size(source, offset, end)
+            if not length or offset + length + size > end:
                 break
-            first = source[place]
+            first = source[offset]
             opcode = first & 0x0F
-            payload = bytes(source[place + length : place + length + size])
-            place += length + size
+            payload = bytes(source[offset + length : offset + length + size])
+            offset += length + size
             if opcode & 0x8:
                 messages.append((opcode, payload))
                 continue
@@ -154,13 +156,13 @@ class MessageReader:
                 self._first = first
                 self._fragments = b""
             if first & 0x80:
-                whole = self._fragments + payload if self._fragments else payload
+                message = self._fragments + payload if self._fragments else payload
                 if self._first & _COMPRESSED:
                     self.compressed += 1
-                    whole = inflated(whole)
-                messages.append((self._first & 0x0F, whole))
+                    message = inflate(message)
+                messages.append((self._first & 0x0F, message))
                 self._fragments = b""
             else:
                 self._fragments += payload
-        self._held = bytes(source[place:])
+        self._buffer = bytes(source[offset:])
         return messages

@@ -1,9 +1,9 @@
-"""What is measured of a process (CPU, memory), and a histogram for latencies.
+"""CPU and memory of processes, and a histogram for latencies.
 
 Invariants of the histogram:
 
-1. Buckets are linear up to 128 us and then 64 per power of two, so a value is known to within 1.6 %.
-2. A percentile is the upper end of its bucket and never above the largest value: it does not flatter.
+1. Buckets are linear up to 128 us, then 64 per power of two, so a value is known to within 1.6 %.
+2. A percentile is the upper end of its bucket, capped at the largest value: it never underestimates.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ _LINEAR: Final = 128
 _HALF: Final = _LINEAR // 2
 _BITS: Final = 7
 _OWN_DESCRIPTORS: Final = 200
-"""How many a process keeps for other things than its clients; a few more than the relay needs."""
+"""Descriptors that a process needs for purposes other than clients; slightly more than the relay uses."""
 
 
 def bucket_of(microseconds: int) -> int:
-    """Index of the bucket that a value falls into; a negative value counts as 0."""
+    """Return the index of the bucket of a value; a negative value counts as 0."""
     if microseconds < _LINEAR:
         return max(microseconds, 0)
     shift = microseconds.bit_length() - _BITS
@@ -32,7 +32,7 @@ def bucket_of(microseconds: int) -> int:
 
 
 def bucket_end(index: int) -> int:
-    """Largest value, in microseconds, of a bucket."""
+    """Return the largest value of a bucket, in microseconds."""
     if index < _LINEAR:
         return index
     shift = index // _HALF - 1
@@ -45,9 +45,9 @@ class Histogram:
     """Latencies in log-linear buckets.
 
     Attributes:
-        counts: values per bucket; only buckets that have any.
-        total: values recorded.
-        largest: in microseconds, exact.
+        counts: number of values per bucket; empty buckets are omitted.
+        total: number of values.
+        largest: largest value in microseconds, exact.
     """
 
     counts: dict[int, int] = field(default_factory=dict)
@@ -63,70 +63,78 @@ class Histogram:
             self.largest = microseconds
 
     def percentile(self, percent: float) -> float:
-        """Value, in milliseconds, that this share of the recorded values does not exceed; NaN when empty."""
+        """Return the value, in milliseconds, that this percentage of the values does not exceed; NaN if
+        empty.
+        """
         if not self.total:
             return math.nan
-        wanted = max(1, math.ceil(self.total * percent / 100))
+        rank = max(1, math.ceil(self.total * percent / 100))
         seen = 0
         for index in sorted(self.counts):
             seen += self.counts[index]
-            if seen >= wanted:
+            if seen >= rank:
                 return min(bucket_end(index), self.largest) / 1000
         return self.largest / 1000
 
     @property
     def max_ms(self) -> float:
-        """Largest value in milliseconds; NaN when empty."""
+        """Largest value in milliseconds; NaN if empty."""
         return self.largest / 1000 if self.total else math.nan
 
 
-def _tree(pid: int) -> list[int]:
-    """A process and what descends from it, as far as it is alive."""
+def _process_tree(pid: int) -> list[int]:
+    """Return a process and its descendants, as far as they are alive."""
     found = [pid]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
+    for process in found:
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 found.extend(int(child) for child in task.read_text().split())
     return found
 
 
 def parse_stat(text: str) -> int:
-    """User plus system time, in ticks, of a line of ``/proc/<pid>/stat``."""
-    # The second field is the program's name in parentheses and may itself hold any of them.
+    """Return user plus system time, in ticks, from a line of ``/proc/<pid>/stat``."""
+    # The second field is the program's name in parentheses, which may itself contain spaces and parentheses.
     fields = text.rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process and its children have used; a process that has ended counts as 0."""
+    """Return the CPU seconds that a process and its descendants have used; a process that has ended counts as
+    0.
+    """
     ticks = 0
-    for one in _tree(pid):
+    for process in _process_tree(pid):
         with contextlib.suppress(OSError):
-            ticks += parse_stat(Path(f"/proc/{one}/stat").read_text())
+            ticks += parse_stat(Path(f"/proc/{process}/stat").read_text())
     return ticks / _TICKS
 
 
 def parse_machine(text: str) -> int:
-    """Ticks that the machine was busy, of the first line of ``/proc/stat``: neither idle, nor stolen."""
+    """Return the busy ticks of the machine, neither idle nor stolen, from the first line of
+    ``/proc/stat``.
+    """
     user, nice, system, _, _, irq, softirq = (int(field) for field in text.split(maxsplit=8)[1:8])
     return user + nice + system + irq + softirq
 
 
 def machine_seconds() -> float:
-    """CPU time that everything on this machine has used."""
+    """Return the CPU seconds used by all programs on this machine."""
     return parse_machine(Path("/proc/stat").read_text()) / _TICKS
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process and its children."""
+    """Return the resident bytes of a process and its descendants."""
     pages = 0
-    for one in _tree(pid):
+    for process in _process_tree(pid):
         with contextlib.suppress(OSError):
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * _PAGE
 
 
 def descriptors() -> int:
-    """How many clients one process may have here: the hard limit on descriptors, without its own."""
+    """Return the number of clients that one process can have: the hard limit on descriptors minus a
+    reserve.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return 1 << 20 if hard == resource.RLIM_INFINITY else max(1, hard - _OWN_DESCRIPTORS)

@@ -1,76 +1,78 @@
-"""What is to be run, and what came out of it."""
+"""Plan and results of a run of the benchmark."""
 
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.bench.attackers import Attack
 from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN
 from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
 from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
 from tests.bench.starting import Starting
-from tests.bench.strangers import Siege
 from tests.bench.tokens import TokenCost
 
 SCENARIOS: Final = (
-    "same", "most", "idle", "memory", "intake",
-    "stalled", "filters", "comeback", "replay", "deflate", "growth", "monitor", "ship", "sdk",
-    "tokens", "strangers", "start",
+    "same", "max", "idle", "memory", "ingest",
+    "stalled", "filters", "reconnect", "replay", "deflate", "growth", "monitor", "ship", "sdk",
+    "tokens", "attackers", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run.
+    """Scenarios, targets and sizes of a run.
 
     Attributes:
-        only: scenarios.
-        who: targets.
+        only: scenarios to run.
+        targets: targets to measure.
         clients: connections in ``same``.
-        most_clients: connections of our relay in ``most``, ``stalled``, ``filters`` and ``deflate``.
-        rate: events each second in these.
+        max_clients: connections to our relay in ``max``, ``stalled``, ``filters`` and ``deflate``.
+        rate: events per second in these scenarios.
         seconds: length of a window.
-        connections: idle connections in ``memory``; at most so many in ``deflate``.
-        backlog: events in ``intake``.
-        attempts: tries of the search in ``most``.
-        returning: clients in ``comeback``.
-        old: events in ``replay``.
-        growth: connections in ``growth``, one row each.
-        gateways: in ``monitor``.
-        lines: in ``ship``.
-        siege: seconds of each attack in ``strangers``; ``strangers`` of them come a second.
-        stored: events in the stream in ``start``, which starts the relay ``starts`` times.
+        connections: idle connections in ``memory``; maximum in ``deflate``.
+        backlog: events in ``ingest``.
+        attempts: maximum number of attempts of the search in ``max``.
+        reconnecting: clients in ``reconnect``.
+        replay_events: events in ``replay``.
+        growth: numbers of connections in ``growth``, one row each.
+        gateways: gateways in ``monitor``.
+        lines: lines in ``ship``.
+        attack_seconds: seconds of each attack in ``attackers``.
+        attack_rate: attackers per second in ``attackers``.
+        stored: events in the stream in ``start``.
+        starts: number of starts in ``start``.
     """
 
     only: tuple[str, ...] = SCENARIOS
-    who: tuple[str, ...] = PEERS
+    targets: tuple[str, ...] = PEERS
     clients: int = 200
-    most_clients: int = 1_000
+    max_clients: int = 1_000
     rate: float = 1_000
     seconds: float = 10
     connections: int = 5_000
     backlog: int = 200_000
     attempts: int = 7
-    returning: int = 10_000
-    old: int = 1_000_000
+    reconnecting: int = 10_000
+    replay_events: int = 1_000_000
     growth: tuple[int, ...] = (10, 100, 1_000, 10_000)
     gateways: int = 1_000
     lines: int = 300_000
-    siege: float = 30
-    strangers: float = 2_000
+    attack_seconds: float = 30
+    attack_rate: float = 2_000
     stored: int = 100_000
     starts: int = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What idle connections cost our relay.
+    """Memory of our relay with idle connections.
 
     Attributes:
-        connections: how many came on top of the first.
-        before: resident bytes with the first hundred connected.
-        after: resident bytes with all.
+        connections: number of connections in addition to the first hundred.
+        before: resident bytes with the first hundred connections.
+        after: resident bytes with all connections.
     """
 
     connections: int
@@ -79,23 +81,23 @@ class Memory:
 
     @property
     def each(self) -> float:
-        """Bytes for each connection."""
+        """Bytes per connection."""
         return (self.after - self.before) / self.connections
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """What taking in a backlog cost.
+class Ingest:
+    """Cost of ingesting a backlog.
 
     Attributes:
-        who: the target.
+        target: name of the target.
         msg_ids: whether the events had ``Nats-Msg-Id`` headers.
-        events: how many.
+        events: number of events.
         cpu: CPU seconds used.
-        seconds: time it took.
+        seconds: elapsed time in seconds.
     """
 
-    who: str
+    target: str
     msg_ids: bool
     events: int
     cpu: float
@@ -103,30 +105,30 @@ class Intake:
 
     @property
     def per_core(self) -> float:
-        """Events for each second of CPU."""
+        """Events per second of CPU."""
         return self.events / self.cpu if self.cpu else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Comeback:
-    """What became of clients that all came back at once.
+class Reconnect:
+    """Result of many clients that reconnected simultaneously.
 
     Attributes:
-        clients: how many connected.
-        asked: how many were to; more than ``clients`` where the limit on descriptors is lower.
-        connected: seconds until all were served; None when they never were.
-        live: seconds until all were sent what was younger than a second; None when they never were.
-        events: events checked, over all clients.
-        lost: events that a client did not get.
-        repeated: events that came again, or out of order.
-        gaps: times that the relay said that it left something out.
-        behind: clients that did not reach the last event.
+        clients: number of clients that connected.
+        requested: planned number of clients; more than ``clients`` if the limit on descriptors is lower.
+        connected: seconds until all were ready; None if they never were.
+        live: seconds until all had received an event younger than a second; None if they never did.
+        events: number of events checked, over all clients.
+        lost: number of events that a client did not receive.
+        repeated: number of events received again or out of order.
+        gaps: number of ``gap`` messages.
+        behind: number of clients that did not receive the last event.
         cpu: CPU seconds of our relay until all were live.
-        load_cores: cores that the clients used.
+        load_cores: cores used by the clients.
     """
 
     clients: int
-    asked: int
+    requested: int
     connected: float | None
     live: float | None
     events: int
@@ -138,25 +140,25 @@ class Comeback:
     load_cores: float
 
     @property
-    def whole(self) -> bool:
-        """True when every client got every event once, in order."""
+    def exactly_once(self) -> bool:
+        """Whether every client received every event once, in order."""
         return not (self.lost or self.repeated or self.gaps or self.behind)
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What reading old events from the stream took.
+    """Cost of reading old events from the stream.
 
     Attributes:
-        who: the target.
-        events: how many came.
-        seconds: time from the request to the last.
+        target: name of the target.
+        events: number of events received.
+        seconds: seconds from the request to the last event.
         cpu: CPU seconds of the target.
-        lost: events that did not come.
-        repeated: events that came again, or out of order.
+        lost: number of events not received.
+        repeated: number of events received again or out of order.
     """
 
-    who: str
+    target: str
     events: int
     seconds: float
     cpu: float
@@ -165,36 +167,36 @@ class Replay:
 
     @property
     def rate(self) -> float:
-        """Events each second."""
+        """Events per second."""
         return self.events / self.seconds if self.seconds else 0.0
 
     @property
     def cores(self) -> float:
-        """Cores that the target used."""
+        """Cores used by the target."""
         return self.cpu / self.seconds if self.seconds else 0.0
 
 
 @dataclass(slots=True)
 class Results:
-    """What came out; empty or None where a scenario was not run.
+    """Results of a run; empty or None for scenarios that were not run.
 
     Attributes:
-        stalled: the row with all reading, and the row with some stalled.
-        stalled_clients: how many did.
-        filters: one filter for all, then one for each.
-        deflate: without, then with.
-        deflate_memory: idle connections without, then with.
+        stalled: row with all clients reading, and row with some stalled.
+        stalled_clients: number of stalled clients.
+        filters: row with one shared filter, and row with one filter per client.
+        deflate: row without deflate, and row with it.
+        deflate_memory: idle connections without deflate, and with it.
     """
 
     same: list[Row] = field(default_factory=list)
-    most: list[Row] = field(default_factory=list)
+    max_load: list[Row] = field(default_factory=list)
     idle: Row | None = None
     memory: Memory | None = None
-    intake: list[Intake] = field(default_factory=list)
+    ingest: list[Ingest] = field(default_factory=list)
     stalled: list[Row] = field(default_factory=list)
     stalled_clients: int = 0
     filters: list[Row] = field(default_factory=list)
-    comeback: Comeback | None = None
+    reconnect: Reconnect | None = None
     replay: list[Replay] = field(default_factory=list)
     deflate: list[Row] = field(default_factory=list)
     deflate_memory: list[Memory] = field(default_factory=list)
@@ -203,5 +205,5 @@ class Results:
     shipping: Shipping | None = None
     sdk: Sdk | None = None
     tokens: list[TokenCost] = field(default_factory=list)
-    strangers: list[Siege] = field(default_factory=list)
+    attackers: list[Attack] = field(default_factory=list)
     starting: Starting | None = None

@@ -1,4 +1,4 @@
-"""How results are shown: tables for people, JSON for machines."""
+"""Output of the results: tables for users, JSON for programs."""
 
 import math
 import os
@@ -15,17 +15,17 @@ from tests.bench.measures.targets import OURS
 from tests.bench.run import Row
 
 COLUMNS = (
-    "who", "clients", "events/s in", "deliveries/s", "cores", "per core-second", "p50 ms", "p99 ms", "max ms",
-    "MB/s", "RSS MB", "ratio to ours",
+    "target", "clients", "events/s in", "deliveries/s", "cores", "per core-second",
+    "p50 ms", "p99 ms", "max ms", "MB/s", "RSS MB", "ratio to ours",
 )  # fmt: skip
 _WIDTH = 150
 
 
 def cells(row: Row, ours: Row | None) -> list[str]:
-    """One line of the table, in the order of ``COLUMNS``."""
+    """Return the cells of a row in the order of ``COLUMNS``."""
     share = ratio(row, ours)
     return [
-        row.who,
+        row.target,
         f"{row.clients:,}",
         f"{row.rate:,.0f}",
         f"{row.deliveries:,.0f}",
@@ -47,15 +47,15 @@ def _milliseconds(value: float) -> str:
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """What casts doubt on rows, each with the row's name."""
-    return [f"{row.who}, {row.clients:,} clients: {note}" for row in rows for note in row.notes]
+    """Return the notes of all rows, each prefixed with its row's name."""
+    return [f"{row.target}, {row.clients:,} clients: {note}" for row in rows for note in row.notes]
 
 
 def table(title: str, rows: list[Row]) -> Table:
-    """The rows of one scenario."""
+    """Return the table of one scenario."""
     result = Table(title=title, title_justify="left", title_style="bold")
     for column in COLUMNS:
-        result.add_column(column, justify="left" if column == "who" else "right", no_wrap=True)
+        result.add_column(column, justify="left" if column == "target" else "right", no_wrap=True)
     ours = row_of(rows, OURS)
     for row in rows:
         result.add_row(*cells(row, ours), style="bold" if row is ours else "")
@@ -63,30 +63,28 @@ def table(title: str, rows: list[Row]) -> Table:
 
 
 def show(console: Console, plan: Plan, results: Results, *, quick: bool) -> None:
-    """Print everything."""
+    """Print the tables, the notes and the figures."""
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)
     for title, rows in (
-        (f"The same load for all, {plan.seconds:g} s, events of 300 bytes", results.same),
-        (f"Each at the most that it sustains ({OURS}: {plan.most_clients:,} clients)", results.most),
-        ("Next to nothing to do", [results.idle] if results.idle else []),
-        ("Clients that never read", results.stalled),
-        ("As many filters as clients", results.filters),
+        (f"Same load for every target, {plan.seconds:g} s, events of 300 bytes", results.same),
+        (f"Each target at its maximum load ({OURS}: {plan.max_clients:,} clients)", results.max_load),
+        ("Almost idle", [results.idle] if results.idle else []),
+        ("Clients that stop reading", results.stalled),
+        ("One filter per client", results.filters),
         ("permessage-deflate", results.deflate),
-        ("How cost grows", results.growth),
+        ("Cost by number of clients", results.growth),
     ):
         if rows:
             console.print(table(title, rows))
             for note in notes(rows):
                 console.print(f"  ! {note}", markup=False)
-    for siege in results.strangers:
-        console.print(
-            f"Strangers from {siege.sources} addresses, {siege.attempted:,} of them; what they met:"
-        )
-        for end, count in siege.ends.items():
-            console.print(f"  {end:<12} {count:>7,}", markup=False)
+    for attack in results.attackers:
+        console.print(f"{attack.attempted:,} attackers from {attack.sources} source addresses, by outcome:")
+        for end, count in attack.ends.items():
+            console.print(f"  {end:<20} {count:>7,}", markup=False)
     block = Table(title="Figures", title_justify="left", title_style="bold")
-    for column in ("what", "to reach", "measured", ""):
+    for column in ("figure", "target", "measured", ""):
         block.add_column(column)
     colours = {"ok": "green", "short": "red"}
     for figure in figures(results):
@@ -94,11 +92,11 @@ def show(console: Console, plan: Plan, results: Results, *, quick: bool) -> None
         block.add_row(figure.name, figure.target, figure.measured, verdict)
     console.print(block)
     if quick:
-        console.print("A quick run shows that everything works; its figures are too short to go by.")
+        console.print("A quick run only shows that everything works; it is too short for reliable figures.")
 
 
 def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
-    """Everything, for machines; what is not known is null."""
+    """Return all results for JSON; unknown values are None."""
     return {
         "machine": {
             "cores": os.cpu_count(),
@@ -108,14 +106,14 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "quick": quick,
         "plan": asdict(plan),
         "same": _rows(results.same),
-        "most": _rows(results.most),
+        "max": _rows(results.max_load),
         "idle": _rows([results.idle])[0] if results.idle else None,
         "memory": {**asdict(results.memory), "each": results.memory.each} if results.memory else None,
-        "intake": [{**asdict(row), "per_core": row.per_core} for row in results.intake],
+        "ingest": [{**asdict(row), "per_core": row.per_core} for row in results.ingest],
         "stalled": _rows(results.stalled),
         "stalled_clients": results.stalled_clients,
         "filters": _rows(results.filters),
-        "comeback": asdict(results.comeback) if results.comeback else None,
+        "reconnect": asdict(results.reconnect) if results.reconnect else None,
         "replay": [{**asdict(row), "rate": row.rate, "cores": row.cores} for row in results.replay],
         "deflate": _rows(results.deflate),
         "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
@@ -126,15 +124,15 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         ),
         "sdk": asdict(results.sdk) if results.sdk else None,
         "tokens": [asdict(row) for row in results.tokens],
-        "strangers": [
+        "attackers": [
             {
                 **asdict(row),
                 "rate": row.rate,
-                "let_in": row.let_in,
-                "each_us": row.each_us,
+                "admitted": row.admitted,
+                "cpu_us": row.cpu_us,
                 "growth": row.growth,
             }
-            for row in results.strangers
+            for row in results.attackers
         ],
         "start": asdict(results.starting) if results.starting else None,
         "figures": [asdict(figure) for figure in figures(results)],

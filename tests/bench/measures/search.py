@@ -1,4 +1,4 @@
-"""How much does it sustain? A short search by doubling, halving and bisecting."""
+"""Search for the largest sustained number by doubling, halving and bisecting."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -6,19 +6,19 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def most_sustained(
+def max_sustained(
     attempt: Callable[[int], tuple[bool, Result]], start: int, *, attempts: int = 7, cap: int = 4_000
 ) -> tuple[int, Result] | None:
     """Find the largest number that is sustained, to within a quarter.
 
     Args:
-        attempt: tries a number; returns whether it was sustained, and what came out.
-        start: the first number to try.
-        attempts: bound on the tries.
-        cap: no number above is tried.
+        attempt: tries a number; returns whether it was sustained, and the result.
+        start: first number to try.
+        attempts: maximum number of attempts.
+        cap: largest number to try.
 
     Returns:
-        The number and what came out for it; None when not even the least that was tried is sustained.
+        The number and its result, or None if no number was sustained.
     """
     best: tuple[int, Result] | None = None
     failed: int | None = None

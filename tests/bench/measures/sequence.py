@@ -1,9 +1,9 @@
-"""Did a client of mode ``complete`` get every event, once, in order? Checked cheaply, frame by frame.
+"""Cheap check that a client in mode ``complete`` received every event once, in order.
 
-Needs a filter that takes everything in the stream, so that what is due is a run of sequence numbers without
-holes. Each frame is looked at for its first and last number and how many it holds, which is a few searches
-for a constant; a client that is checked fully has each of its numbers read. Many clients get the very same
-bytes, and comparing them with what was looked at before is cheaper than looking again.
+The client's filter must match all events of the stream, so that the expected sequences are contiguous. Of
+each message, only the first and the last sequence and the number of events are read, with a few substring
+searches; a client that is checked fully has each of its sequences read. Many clients receive identical bytes,
+and comparing them with a message that was already read is cheaper than reading them again.
 """
 
 import re
@@ -15,11 +15,11 @@ _SENT: Final = b'"sent":'
 _EVENTS: Final = b'{"type":"events"'
 _GAP: Final = b'{"type":"gap"'
 
-_REMEMBERED: Final = 256
+_CACHE_SIZE: Final = 256
 
 
-class _Facts(NamedTuple):
-    """What a message holds: first and last sequence, how many, and when the last event was sent."""
+class _Summary(NamedTuple):
+    """Summary of a message: first and last sequence, number of events, and send time of the last event."""
 
     message: bytes
     first: int
@@ -28,82 +28,82 @@ class _Facts(NamedTuple):
     sent: int
 
 
-_known: dict[tuple[int, int], _Facts] = {}
-"""Messages that were looked at, by their first sequence and length."""
+_cache: dict[tuple[int, int], _Summary] = {}
+"""Cached summaries by first sequence and length of their messages."""
 
 
-class Sequence:
-    """What one client got.
+class SequenceChecker:
+    """Record of the sequences that one client received.
 
     Attributes:
-        next: the sequence that is due.
-        events: how many came.
-        lost: events that were passed over, whether a gap told so or not.
-        repeated: events that came again, or out of order.
-        told: gaps.
+        next: next expected sequence.
+        events: number of events received.
+        lost: number of events skipped, with or without a gap message.
+        repeated: number of events received again or out of order.
+        gaps: number of gap messages.
     """
 
-    __slots__ = ("_fully", "events", "lost", "next", "repeated", "told")
+    __slots__ = ("_fully", "events", "gaps", "lost", "next", "repeated")
 
     def __init__(self, after: int, *, fully: bool = False) -> None:
         self.next = after + 1
         self.events = 0
         self.lost = 0
         self.repeated = 0
-        self.told = 0
+        self.gaps = 0
         self._fully = fully
 
-    def take(self, message: bytes) -> int:
+    def check(self, message: bytes) -> int:
         """Check one message.
 
         Returns:
-            when its last event was sent, in nanoseconds; 0 when it holds no events.
+            The send time of its last event in nanoseconds; 0 if it contains no events.
         """
         if not message.startswith(_EVENTS):
-            self.told += message.startswith(_GAP)
+            self.gaps += message.startswith(_GAP)
             return 0
-        facts = _facts(message)
-        if not facts.events:
+        summary = _summarize(message)
+        if not summary.events:
             return 0
         if self._fully:
             for found in _EACH.findall(message):
-                self._note(int(found), int(found), 1)
+                self._count(int(found), int(found), 1)
         else:
-            self._note(facts.first, facts.last, facts.events)
-        self.events += facts.events
-        return facts.sent
+            self._count(summary.first, summary.last, summary.events)
+        self.events += summary.events
+        return summary.sent
 
-    def _note(self, first: int, last: int, count: int) -> None:
+    def _count(self, first: int, last: int, count: int) -> None:
         if first > self.next:
             self.lost += first - self.next
         elif first < self.next:
             self.repeated += min(count, self.next - first)
-        odd = last - first + 1 - count
-        if odd > 0:
-            self.lost += odd
-        elif odd < 0:
-            self.repeated -= odd
+        missing = last - first + 1 - count
+        if missing > 0:
+            self.lost += missing
+        elif missing < 0:
+            self.repeated -= missing
         self.next = max(self.next, last + 1)
 
 
-def _facts(message: bytes) -> _Facts:
+def _summarize(message: bytes) -> _Summary:
     first = _number(message, message.find(_SEQ))
     key = (first, len(message))
-    known = _known.get(key)
-    if known is not None and known.message == message:
-        return known
-    if len(_known) >= _REMEMBERED:
-        del _known[next(iter(_known))]
+    cached = _cache.get(key)
+    if cached is not None and cached.message == message:
+        return cached
+    if len(_cache) >= _CACHE_SIZE:
+        del _cache[next(iter(_cache))]
     last = _number(message, message.rfind(_SEQ))
     sent = _number(message, message.rfind(_SENT), len(_SENT))
-    _known[key] = facts = _Facts(message, first, last, message.count(_SEQ), sent)
-    return facts
+    _cache[key] = summary = _Summary(message, first, last, message.count(_SEQ), sent)
+    return summary
 
 
-def _number(data: bytes, place: int, skip: int = len(_SEQ)) -> int:
-    if place < 0:
+def _number(data: bytes, position: int, skip: int = len(_SEQ)) -> int:
+    if position < 0:
         return 0
-    end = begin = place + skip
+    end = begin = position + skip
     while data[end : end + 1].isdigit():
         end += 1
     return int(data[begin:end])

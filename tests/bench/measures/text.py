@@ -1,8 +1,8 @@
-"""Believable log text, so that what is compressed in the benchmark compresses as logs do.
+"""Realistic log text that compresses as real logs do.
 
-Neither random bytes, which would not shrink at all, nor padding, which would vanish. A line is what a program
-that trades writes: a logger's name, a sentence, values. Ids count up, sessions and hosts come back, prices
-move a little, durations vary; all of it is the same in every run.
+Random bytes would not compress at all, and padding would compress to nothing. A line resembles the output of
+a trading program: a logger's name, a sentence, and values. IDs increase, sessions and hosts recur, prices
+move slightly, durations vary; everything is the same in every run.
 """
 
 import random
@@ -10,7 +10,9 @@ from functools import cache
 from typing import Final
 
 _LINES: Final = 4_093
-"""How many differ: more than a compressor looks back, and prime, so that they fall in with no other cycle."""
+"""Number of distinct lines: more than fit in a compressor's window, and prime, so that no other cycle
+coincides.
+"""
 
 _TEMPLATES: Final = (
     "[{logger}] order {order} accepted: account={account} symbol={symbol} side={side} volume={lots}"
@@ -68,13 +70,13 @@ def _line(chance: random.Random, number: int) -> str:
 
 
 @cache
-def lines(least: int) -> tuple[bytes, ...]:
-    """Texts of at least ``least`` bytes each, to be cut where they are long enough."""
+def lines(minimum: int) -> tuple[bytes, ...]:
+    """Return texts of at least ``minimum`` bytes each, for the caller to truncate."""
     chance = random.Random(20_250_624)
     found = []
     for number in range(_LINES):
         text = _line(chance, number)
-        while len(text) < least:
+        while len(text) < minimum:
             text += "; " + _line(chance, number)
         found.append(text.encode())
     return tuple(found)

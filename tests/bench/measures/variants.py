@@ -1,9 +1,9 @@
-"""Scenarios that change one thing about the fan-out, beside the same without it.
+"""Scenarios that change one aspect of the fan-out, each measured without and with the change.
 
-stalled   some of the clients stop reading: what the others notice of it, and what the relay keeps for them.
-filters   as many different filters as clients, beside one filter for all, at the same deliveries.
-deflate   permessage-deflate: bytes, CPU, and memory of idle connections.
-growth    ten clients, a hundred, a thousand, ten thousand: how cost grows.
+stalled   some clients stop reading: effect on the other clients, and memory that the relay keeps for each.
+filters   one filter per client, compared to one shared filter, with the same number of deliveries. deflate
+permessage-deflate: bytes, CPU, and memory of idle connections. growth    cost with 10, 100, 1 000 and 10 000
+clients.
 """
 
 import contextlib
@@ -23,86 +23,97 @@ STALLED_SHARE: Final = 0.1
 _WARM_CONNECTIONS: Final = 100
 _SETTLE_SECONDS: Final = 2.0
 _FILL_SECONDS: Final = 3.0
-"""Time until the buffers of clients that stalled are full."""
+"""Seconds until the buffers of stalled clients are full."""
 
 _LONGEST: Final = 8.0
-"""Seconds of a window here: less than it takes until a client that does not answer pings is cut off."""
+"""Maximum seconds of a window: less than the timeout for a client that does not answer pings."""
 
 _GROWTH_RATE: Final = 100
 _GROWTH_SECONDS: Final = 5.0
 _IDLE: Final = "/ws?subjects=log.info.nothing"
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-def _told(say: Say, scenario: str, row: Row) -> Row:
-    say(
-        f"{scenario}: {row.who}, {row.clients:,} clients: {row.deliveries:,.0f} deliveries/s"
+def _report_row(progress: Progress, scenario: str, row: Row) -> Row:
+    progress(
+        f"{scenario}: {row.target}, {row.clients:,} clients: {row.deliveries:,.0f} deliveries/s"
         f" on {row.cores:.2f} cores, p99 {row.p99:.1f} ms"
     )
     return row
 
 
-def stalled(plan: Plan, say: Say, rows: list[Row]) -> int:
-    """Measure with all clients reading, then with the same of which some have stalled.
+def stalled(plan: Plan, progress: Progress, rows: list[Row]) -> int:
+    """Measure with all clients reading, then with some of them stalled.
 
     Returns:
-        how many stalled.
+        The number of stalled clients.
     """
-    count = max(1, int(plan.most_clients * STALLED_SHARE))
-    load = Load(plan.most_clients, plan.rate, min(plan.seconds, _LONGEST), stalling=count)
-    say(f"stalled: {OURS}, {load.clients:,} clients x {load.rate:,.0f} events/s, then {count} never read ...")
-    # A small log is full soon, and then no longer what makes the relay grow.
+    count = max(1, int(plan.max_clients * STALLED_SHARE))
+    load = Load(plan.max_clients, plan.rate, min(plan.seconds, _LONGEST), stalling=count)
+    progress(f"stalled: {OURS}, {load.clients:,} clients x {load.rate:,.0f} events/s, {count} stalled ...")
+    # A small event log fills up early, so that it does not contribute to the relay's growth.
     with targets.ours(targets.LIVE, "--log-size", "1000") as target, staged(target, load) as stage:
-        rows.append(_told(say, "stalled", replace(stage.window(), who="all read")))
+        rows.append(_report_row(progress, "stalled", replace(stage.window(), target="all reading")))
         stage.stall()
         time.sleep(_FILL_SECONDS)
         row = stage.window()
-        rows.append(_told(say, "stalled", replace(row, who=f"{count} stalled", clients=row.clients - count)))
+        rows.append(
+            _report_row(
+                progress, "stalled", replace(row, target=f"{count} stalled", clients=row.clients - count)
+            )
+        )
     return count
 
 
-def filters(plan: Plan, say: Say, rows: list[Row]) -> None:
-    """Measure one filter for all, then one for each; every client gets the same number of events."""
-    clients = plan.most_clients
-    # A tenth of what is published are states, of which a client gets one in as many as there are gateways.
+def filters(plan: Plan, progress: Progress, rows: list[Row]) -> None:
+    """Measure one shared filter, then one filter per client; each client receives the same number of
+    events.
+    """
+    clients = plan.max_clients
+    # A tenth of the events are states. With as many gateways as clients, each client receives the states of
+    # one.
     load = Load(clients, plan.rate, min(plan.seconds, _LONGEST), level="ERROR", gateways=clients)
-    for who, gateway in (("one filter", "0"), (f"{clients:,} filters", "{n}")):
-        say(f"filters: {OURS}, {clients:,} clients, {who} ...")
+    for label, gateway in (("one filter", "0"), (f"{clients:,} filters", "{n}")):
+        progress(f"filters: {OURS}, {clients:,} clients, {label} ...")
         path = f"/ws?subjects=gateway.status.bench.g{gateway},log.error.%3E"
         with targets.ours(path) as target:
-            rows.append(_told(say, "filters", replace(measure(target, load), who=who)))
+            rows.append(_report_row(progress, "filters", replace(measure(target, load), target=label)))
 
 
-def deflate(plan: Plan, say: Say, rows: list[Row], memory: list[Memory]) -> None:
+def deflate(plan: Plan, progress: Progress, rows: list[Row], memory: list[Memory]) -> None:
     """Measure without permessage-deflate, then with it."""
-    load = Load(plan.most_clients, plan.rate, min(plan.seconds, _LONGEST))
-    for who, on in (("plain", False), ("deflate", True)):
-        say(f"deflate: {OURS}, {load.clients:,} clients, {who} ...")
+    load = Load(plan.max_clients, plan.rate, min(plan.seconds, _LONGEST))
+    for label, on in (("plain", False), ("deflate", True)):
+        progress(f"deflate: {OURS}, {load.clients:,} clients, {label} ...")
         with targets.ours() as target:
             row = measure(target, replace(load, deflate=on))
-        rows.append(_told(say, "deflate", replace(row, who=who)))
-    for who, on in (("plain", False), ("deflate", True)):
+        rows.append(_report_row(progress, "deflate", replace(row, target=label)))
+    for label, on in (("plain", False), ("deflate", True)):
         memory.append(idle_memory(min(plan.connections, 3_000), deflate=on))
-        say(f"deflate: {OURS}, {who}, {memory[-1].each / 1024:.1f} KB for each idle connection")
+        progress(f"deflate: {OURS}, {label}, {memory[-1].each / 1024:.1f} KB per idle connection")
 
 
-def growth(plan: Plan, say: Say, rows: list[Row]) -> None:
-    """Measure more and more clients at the same rate."""
-    for wanted in plan.growth:
-        clients = min(wanted, descriptors())
-        if clients < wanted:
-            say(f"growth: only {clients:,} of {wanted:,} clients: the limit on descriptors is lower")
+def growth(plan: Plan, progress: Progress, rows: list[Row]) -> None:
+    """Measure increasing numbers of clients at the same rate."""
+    for requested in plan.growth:
+        clients = min(requested, descriptors())
+        if clients < requested:
+            progress(f"growth: only {clients:,} of {requested:,} clients fit the limit on file descriptors")
         load = Load(clients, _GROWTH_RATE, min(plan.seconds, _GROWTH_SECONDS))
-        say(f"growth: {OURS}, {clients:,} clients x {load.rate:,.0f} events/s ...")
+        progress(f"growth: {OURS}, {clients:,} clients x {load.rate:,.0f} events/s ...")
         with targets.ours() as target:
-            rows.append(_told(say, "growth", replace(measure(target, load), who=f"{clients:,} at 100/s")))
+            rows.append(
+                _report_row(
+                    progress, "growth", replace(measure(target, load), target=f"{clients:,} at 100/s")
+                )
+            )
 
 
 def idle_memory(connections: int, *, deflate: bool = False) -> Memory:
-    """What idle connections cost our relay."""
+    """Measure the memory that idle connections use in our relay."""
     with targets.ours(_IDLE) as target, contextlib.ExitStack() as stack:
-        # The first connections pay for what is imported, compiled and cached once.
+        # The first connections pay the one-time cost of imports, compilation and caches.
         stack.enter_context(connected(target, _WARM_CONNECTIONS, deflate=deflate))
         time.sleep(_SETTLE_SECONDS)
         before = target.process.rss

@@ -22,5 +22,5 @@ def test_a_short_run_measures_something() -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert {one["who"] for one in found["same"]} >= {"tickertape", "nats-server", "naive"}
+    assert {row["target"] for row in found["same"]} >= {"tickertape", "nats-server", "naive"}
     assert found["start"]

@@ -8,55 +8,55 @@ import orjson
 import pytest
 from rich.console import Console
 
+from tests.bench.attackers import Attack
 from tests.bench.measures.figures import figures, ratio
-from tests.bench.measures.plan import Comeback, Intake, Memory, Plan, Replay, Results
+from tests.bench.measures.plan import Ingest, Memory, Plan, Reconnect, Replay, Results
 from tests.bench.measures.report import COLUMNS, as_json, cells, notes, show
-from tests.bench.measures.search import most_sustained
+from tests.bench.measures.search import max_sustained
 from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN, sum_of
 from tests.bench.monitoring import Monitoring
 from tests.bench.run import Load, Row
 from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
 from tests.bench.starting import Starting
-from tests.bench.strangers import Siege
 from tests.bench.tokens import TokenCost
 
 _ROW = Row(
-    who=OURS, clients=200, rate=1_000, deliveries=200_000, cores=0.5, fraction=1.0, p50=5.0, p99=10.0,
+    target=OURS, clients=200, rate=1_000, deliveries=200_000, cores=0.5, fraction=1.0, p50=5.0, p99=10.0,
     max=12.5, mb=70.0, frames=9_000, rss_mb=60.0, load_cores=0.4,
 )  # fmt: skip
-_NATS = replace(_ROW, who=NATS, cores=1.25, p99=9.0)
-_MOST = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
-_PLAIN = replace(_MOST, who=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
-_COMEBACK = Comeback(10_000, 10_000, 9.0, 11.5, 20_000_000, 0, 0, 0, 0, 9.5, 0.8)
+_NATS = replace(_ROW, target=NATS, cores=1.25, p99=9.0)
+_MAX = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
+_PLAIN = replace(_MAX, target=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
+_RECONNECT = Reconnect(10_000, 10_000, 9.0, 11.5, 20_000_000, 0, 0, 0, 0, 9.5, 0.8)
 _MONITORING = Monitoring(1_000, 20.0, 0.11, 70_000_000, 4_000, 0.0, 1.2, (1.5, 2.0))
 _PARSED = {"plain": 200_000.0, "json": 90_000.0, "logfmt": 60_000.0}
 _SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01)
 _SDK = Sdk(25_000.0, 0.7, 35_000.0, 20.0, 80.0)
 _TOKENS = [TokenCost("HS256", 60.0, 5.0, 50.0), TokenCost("EdDSA", 150.0, 5.0, 160.0)]
-_SIEGE = Siege(
+_ATTACK = Attack(
     64, 2_000.0, 60_000, 30.0, {"token: 401": 30_000, "flood: 429": 30_000}, 0, 0, 5.0, 20.0, 0.3, 0.6,
     60_000_000, 75_000_000, 70_000_000, 0.3,
 )  # fmt: skip
 _RESULTS = Results(
-    same=[_ROW, _NATS, replace(_ROW, who=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
-    most=[_MOST, _PLAIN],
+    same=[_ROW, _NATS, replace(_ROW, target=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
+    max_load=[_MAX, _PLAIN],
     idle=replace(_ROW, clients=10, p50=0.6, p99=1.3),
     memory=Memory(5_000, 60_000_000, 60_000_000 + 5_000 * 5_120),
-    intake=[Intake(OURS, False, 200_000, 4.0, 4.1), Intake(OURS, True, 200_000, 10.0, 10.1)],
-    stalled=[replace(_MOST, rss_mb=60.0), replace(_MOST, clients=900, p99=66.0, rss_mb=66.0)],
+    ingest=[Ingest(OURS, False, 200_000, 4.0, 4.1), Ingest(OURS, True, 200_000, 10.0, 10.1)],
+    stalled=[replace(_MAX, rss_mb=60.0), replace(_MAX, clients=900, p99=66.0, rss_mb=66.0)],
     stalled_clients=100,
-    filters=[_MOST, replace(_MOST, cores=1.0)],
-    comeback=_COMEBACK,
-    replay=[Replay(OURS, 1_000_000, 30.0, 29.0), Replay("bare nats-py", 1_000_000, 12.0, 11.0)],
-    deflate=[replace(_MOST, mb=350.0), replace(_MOST, mb=50.0, cores=0.6)],
+    filters=[_MAX, replace(_MAX, cores=1.0)],
+    reconnect=_RECONNECT,
+    replay=[Replay(OURS, 1_000_000, 30.0, 29.0), Replay("plain nats-py", 1_000_000, 12.0, 11.0)],
+    deflate=[replace(_MAX, mb=350.0), replace(_MAX, mb=50.0, cores=0.6)],
     deflate_memory=[Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 5_500_000)],
-    growth=[_ROW, _MOST],
+    growth=[_ROW, _MAX],
     monitoring=_MONITORING,
     shipping=_SHIPPING,
     sdk=_SDK,
     tokens=_TOKENS,
-    strangers=[_SIEGE, replace(_SIEGE, sources=1)],
+    attackers=[_ATTACK, replace(_ATTACK, sources=1)],
     starting=Starting(100_000, (0.6, 0.7, 0.9)),
 )
 
@@ -80,61 +80,61 @@ def test_figures_are_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "change"),
+    ("index", "change"),
     [
-        (0, {"most": [replace(_MOST, cores=0.51)]}),
-        (1, {"most": [replace(_MOST, p99=100.0)]}),
-        (1, {"most": [replace(_MOST, fraction=0.98)]}),
-        (2, {"most": [_MOST, replace(_PLAIN, cores=0.44)]}),
+        (0, {"max_load": [replace(_MAX, cores=0.51)]}),
+        (1, {"max_load": [replace(_MAX, p99=100.0)]}),
+        (1, {"max_load": [replace(_MAX, fraction=0.98)]}),
+        (2, {"max_load": [_MAX, replace(_PLAIN, cores=0.44)]}),
         (3, {"same": [replace(_ROW, p99=12.0), _NATS]}),
         (4, {"same": [replace(_ROW, cores=0.63), _NATS]}),
         (5, {"idle": replace(_ROW, p50=1.1)}),
         (6, {"idle": replace(_ROW, p50=0.5, p99=3.1)}),
         (7, {"memory": Memory(1_000, 0, 6_200_000)}),
-        (8, {"intake": [Intake(OURS, False, 39_000, 1.0, 1.0)]}),
-        (10, {"stalled": [_MOST, replace(_MOST, p99=73.0)]}),
-        (11, {"stalled": [_MOST, replace(_MOST, rss_mb=67.0)]}),
-        (12, {"filters": [_MOST, replace(_MOST, cores=1.01)]}),
-        (13, {"comeback": replace(_COMEBACK, live=12.1)}),
-        (13, {"comeback": replace(_COMEBACK, live=None, connected=None)}),
-        (14, {"comeback": replace(_COMEBACK, lost=1)}),
-        (14, {"comeback": replace(_COMEBACK, repeated=1)}),
-        (14, {"comeback": replace(_COMEBACK, gaps=1)}),
-        (14, {"comeback": replace(_COMEBACK, behind=1)}),
+        (8, {"ingest": [Ingest(OURS, False, 39_000, 1.0, 1.0)]}),
+        (10, {"stalled": [_MAX, replace(_MAX, p99=73.0)]}),
+        (11, {"stalled": [_MAX, replace(_MAX, rss_mb=67.0)]}),
+        (12, {"filters": [_MAX, replace(_MAX, cores=1.01)]}),
+        (13, {"reconnect": replace(_RECONNECT, live=12.1)}),
+        (13, {"reconnect": replace(_RECONNECT, live=None, connected=None)}),
+        (14, {"reconnect": replace(_RECONNECT, lost=1)}),
+        (14, {"reconnect": replace(_RECONNECT, repeated=1)}),
+        (14, {"reconnect": replace(_RECONNECT, gaps=1)}),
+        (14, {"reconnect": replace(_RECONNECT, behind=1)}),
         (15, {"replay": [Replay(OURS, 29_000, 1.0, 1.0)]}),
         (16, {"replay": [Replay(OURS, 40_000, 1.0, 1.0, lost=1)]}),
         (16, {"replay": [Replay(OURS, 40_000, 1.0, 1.0, repeated=1)]}),
-        (17, {"deflate": [_MOST, replace(_MOST, mb=12.0)]}),
-        (18, {"deflate": [_MOST, replace(_MOST, mb=10.0, cores=0.66)]}),
+        (17, {"deflate": [_MAX, replace(_MAX, mb=12.0)]}),
+        (18, {"deflate": [_MAX, replace(_MAX, mb=10.0, cores=0.66)]}),
         (19, {"deflate_memory": [Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 6_100_000)]}),
         (20, {"monitoring": replace(_MONITORING, cores=0.26)}),
         (21, {"monitoring": replace(_MONITORING, rss=121_000_000)}),
         (22, {"monitoring": replace(_MONITORING, late=0.02)}),
-        (23, {"monitoring": replace(_MONITORING, uneven=1.6)}),
-        (24, {"monitoring": replace(_MONITORING, deaths=(1.0, 2.6))}),
+        (23, {"monitoring": replace(_MONITORING, burst_ratio=1.6)}),
+        (24, {"monitoring": replace(_MONITORING, detections=(1.0, 2.6))}),
         (25, {"shipping": replace(_SHIPPING, seconds=13.4)}),
         (26, {"shipping": replace(_SHIPPING, wrong=1)}),
         (27, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "plain": 99_000.0})}),
         (28, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "json": 49_000.0})}),
         (29, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "logfmt": 49_000.0})}),
-        (30, {"shipping": replace(_SHIPPING, away_rss=101_000_000)}),
+        (30, {"shipping": replace(_SHIPPING, outage_rss=101_000_000)}),
         (31, {"shipping": replace(_SHIPPING, idle_cores=0.021)}),
         (32, {"sdk": replace(_SDK, rate=19_999.0)}),
         (33, {"sdk": replace(_SDK, emit_us=50.0)}),
         (34, {"tokens": [replace(_TOKENS[0], fresh=201.0)]}),
-        (35, {"strangers": [replace(_SIEGE, attempted=56_000)]}),
-        (35, {"strangers": [replace(_SIEGE, ends={"token: let in": 1})]}),
-        (36, {"strangers": [replace(_SIEGE, closed=1)]}),
-        (36, {"strangers": [replace(_SIEGE, lost=1)]}),
-        (37, {"strangers": [replace(_SIEGE, beside_p99=25.1)]}),
-        (38, {"strangers": [replace(_SIEGE, rss_most=80_100_000)]}),
-        (42, {"strangers": [replace(_SIEGE, sources=1, rss_after=80_100_000)]}),
+        (35, {"attackers": [replace(_ATTACK, attempted=56_000)]}),
+        (35, {"attackers": [replace(_ATTACK, ends={"token: admitted": 1})]}),
+        (36, {"attackers": [replace(_ATTACK, closed=1)]}),
+        (36, {"attackers": [replace(_ATTACK, lost=1)]}),
+        (37, {"attackers": [replace(_ATTACK, attack_p99=25.1)]}),
+        (38, {"attackers": [replace(_ATTACK, rss_peak=80_100_000)]}),
+        (42, {"attackers": [replace(_ATTACK, sources=1, rss_after=80_100_000)]}),
         (43, {"starting": Starting(100_000, (1.0, 2.1, 2.2))}),
     ],
 )
-def test_figure_that_is_not_reached_is_short(place: int, change: dict[str, object]) -> None:
+def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
     """A figure on the wrong side of its target is short."""
-    assert _verdicts(replace(_RESULTS, **change))[place] == "short"  # type: ignore[arg-type]
+    assert _verdicts(replace(_RESULTS, **change))[index] == "short"  # type: ignore[arg-type]
 
 
 def test_what_was_not_run_is_not_judged() -> None:
@@ -145,8 +145,8 @@ def test_what_was_not_run_is_not_judged() -> None:
 
 def test_row_has_a_cell_for_each_column() -> None:
     """A row shows the measured values, and a dash for those that cannot be measured."""
-    shown = dict(zip(COLUMNS, cells(_PLAIN, _MOST), strict=True))
-    assert shown["who"] == PLAIN
+    shown = dict(zip(COLUMNS, cells(_PLAIN, _MAX), strict=True))
+    assert shown["target"] == PLAIN
     assert shown["deliveries/s"] == "1,000,000"
     assert shown["per core-second"] == "2,083,333"
     assert shown["p99 ms"] == "-"
@@ -177,7 +177,7 @@ def test_tables_show_rows_notes_and_figures() -> None:
         "short",
         "5.0 KB",
         "A quick run",
-        "How cost grows",
+        "Cost by number of clients",
         "11.5 s (connected after 9.0 s)",
     ):
         assert word in text
@@ -187,10 +187,10 @@ def test_tables_show_rows_notes_and_figures() -> None:
 def test_json_has_null_for_what_is_unknown() -> None:
     """JSON has null where the table has a dash, and includes the ratios."""
     shown = orjson.loads(orjson.dumps(as_json(Plan(), _RESULTS, quick=False)))
-    assert shown["most"][1]["p99"] is None
+    assert shown["max"][1]["p99"] is None
     assert shown["same"][1]["ratio"] == pytest.approx(0.4)
     assert shown["memory"]["each"] == 5_120
-    assert shown["intake"][0]["per_core"] == 50_000
+    assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
     assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 34
@@ -208,7 +208,7 @@ def test_sample_is_one_in_fifty(clients: int, sampled: int) -> None:
 @pytest.mark.parametrize("limit", [1, 3, 49, 50, 85, 170, 1_000, 3_999])
 def test_search_finds_the_most(limit: int) -> None:
     """The search ends within a quarter below the sustainable maximum, and never above it."""
-    found = most_sustained(lambda number: (number <= limit, number), 50, attempts=20)
+    found = max_sustained(lambda number: (number <= limit, number), 50, attempts=20)
     assert found is not None
     assert found[0] == found[1] <= limit <= found[0] * 1.25 + 1
 
@@ -221,10 +221,10 @@ def test_search_stops() -> None:
         tried.append(number)
         return number <= 0, None
 
-    assert most_sustained(attempt, 8) is None
+    assert max_sustained(attempt, 8) is None
     assert tried == [8, 4, 2, 1]
-    assert most_sustained(lambda number: (True, None), 100, cap=700, attempts=20) == (700, None)
-    assert most_sustained(lambda number: (True, None), 100, attempts=1) == (100, None)
+    assert max_sustained(lambda number: (True, None), 100, cap=700, attempts=20) == (700, None)
+    assert max_sustained(lambda number: (True, None), 100, attempts=1) == (100, None)
 
 
 def test_metric_is_summed_over_its_labels() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench.measures.measure import descriptors
-from tests.bench.measures.sequence import Sequence
+from tests.bench.measures.sequence import SequenceChecker
 
 
 def _frame(*sequences: int) -> bytes:
@@ -21,11 +21,11 @@ def _frame(*sequences: int) -> bytes:
     return orjson.dumps({"type": "events", "events": events, "cursor": "a-9"})
 
 
-def _taken(after: int, frames: list[list[int]], *, fully: bool) -> Sequence:
-    check = Sequence(after, fully=fully)
+def _checked(after: int, frames: list[list[int]], *, fully: bool) -> SequenceChecker:
+    checker = SequenceChecker(after, fully=fully)
     for frame in frames:
-        check.take(_frame(*frame))
-    return check
+        checker.check(_frame(*frame))
+    return checker
 
 
 @pytest.mark.parametrize("fully", [False, True])
@@ -39,8 +39,8 @@ def test_whole_run_is_whole(fully: bool, after: int, sizes: list[int]) -> None:
     for size in sizes:
         frames.append(list(range(next_one, next_one + size)))
         next_one += size
-    check = _taken(after, frames, fully=fully)
-    assert (check.next, check.events, check.lost, check.repeated) == (next_one, sum(sizes), 0, 0)
+    checker = _checked(after, frames, fully=fully)
+    assert (checker.next, checker.events, checker.lost, checker.repeated) == (next_one, sum(sizes), 0, 0)
 
 
 @pytest.mark.parametrize("fully", [False, True])
@@ -60,23 +60,23 @@ def test_what_is_missing_or_comes_again_is_counted(
     fully: bool, frames: list[list[int]], lost: int, repeated: int
 ) -> None:
     """A missing number counts as lost and an earlier one as repeated, within a frame and between two."""
-    check = _taken(0, frames, fully=fully)
-    assert (check.lost, check.repeated) == (lost, repeated)
+    checker = _checked(0, frames, fully=fully)
+    assert (checker.lost, checker.repeated) == (lost, repeated)
 
 
 def test_only_reading_each_number_finds_an_exchange() -> None:
     """The complete check detects two swapped events within a frame."""
-    assert _taken(0, [[1, 3, 2, 4]], fully=True).repeated == 1
-    assert _taken(0, [[1, 3, 2, 4]], fully=False).repeated == 0
+    assert _checked(0, [[1, 3, 2, 4]], fully=True).repeated == 1
+    assert _checked(0, [[1, 3, 2, 4]], fully=False).repeated == 0
 
 
 def test_time_of_the_last_event_is_returned() -> None:
     """A batch yields the send time of its last event; other messages yield none, and gaps are counted."""
-    check = Sequence(0)
-    assert check.take(_frame(1, 2, 3)) == 30
-    assert check.take(b'{"type":"heartbeat","cursor":"a-3"}') == 0
-    assert check.take(b'{"type":"gap","from":"a-3","to":"a-5","dropped":2}') == 0
-    assert check.told == 1
+    checker = SequenceChecker(0)
+    assert checker.check(_frame(1, 2, 3)) == 30
+    assert checker.check(b'{"type":"heartbeat","cursor":"a-3"}') == 0
+    assert checker.check(b'{"type":"gap","from":"a-3","to":"a-5","dropped":2}') == 0
+    assert checker.gaps == 1
 
 
 def test_machine_has_room_for_clients() -> None:

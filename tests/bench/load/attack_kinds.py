@@ -1,7 +1,7 @@
-"""The strangers: what each of them sends to a relay that never asked for them.
+"""Kinds of attackers and the bytes that each of them sends.
 
-Four sorts, evenly mixed: bad tokens on every way in, half handshakes, bytes that come slowly, and floods. The
-list is built once; a load generator only takes from it, in turn.
+There are four categories, evenly mixed: invalid tokens by every way of authenticating, partial handshakes,
+slow bytes, and floods. The list is built once; a load generator cycles through it.
 """
 
 import random
@@ -13,44 +13,45 @@ from tickertape.relay.auth.signing import generate_key, mint
 from tests.bench.load.websocket import PING, TEXT, client_frame
 
 BURST: Final = 500
-"""Pings of a flood that go out at once; a client may send 200 frames in a second."""
+"""Pings that a flood sends in one burst; the relay allows a client 200 frames per second."""
 
 _DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way to be a nuisance.
+    """One kind of attacker.
 
     Attributes:
-        sort: ``token``, ``half``, ``slow`` or ``flood``.
-        name: of the way.
-        first: sent as soon as the connection is there; nothing for one that says nothing.
-        again: sent behind each answer that does not send the stranger away.
-        slow: whether ``first`` goes out a byte at a time.
+        category: ``token``, ``half``, ``slow`` or ``flood``.
+        name: name of the kind.
+        first: bytes sent as soon as the connection is established; empty for an attacker that sends nothing.
+        repeat: bytes sent after each response that does not reject the attacker.
+        slow: whether ``first`` is sent one byte at a time.
     """
 
-    sort: str
+    category: str
     name: str
     first: bytes
-    again: bytes = b""
+    repeat: bytes = b""
     slow: bool = False
 
 
 def kinds(secret: bytes, now: float) -> list[Kind]:
-    """All strangers, one after the other as they are to come: each sort as often as the others.
+    """Return all kinds in the order in which attackers cycle through them; every category is equally
+    frequent.
 
     Args:
-        secret: that the relay verifies HS256 tokens with.
-        now: UNIX seconds.
+        secret: secret with which the relay verifies HS256 tokens.
+        now: UNIX time in seconds.
     """
-    sorts = [_tokens(secret, now), _halves(), _slow(), _floods()]
-    turns = max(map(len, sorts))
-    return [sort[turn % len(sort)] for turn in range(turns) for sort in sorts]
+    categories = [_tokens(secret, now), _halves(), _slow(), _floods()]
+    turns = max(map(len, categories))
+    return [category[turn % len(category)] for turn in range(turns) for category in categories]
 
 
 def honest_token(secret: bytes, now: float) -> str:
-    """A token that lets its client see everything for a day."""
+    """Return a token that permits all subjects for a day."""
     return mint("HS256", secret, _claims(now + _DAY))
 
 
@@ -84,16 +85,16 @@ def _tokens(secret: bytes, now: float) -> list[Kind]:
         "garbage": "x.y.z",
     }
     found = []
-    for what, token in bad.items():
+    for fault, token in bad.items():
         message = client_frame(TEXT, b'{"type":"auth","token":"%b"}' % token.encode())
         found += [
-            Kind("token", f"{what}, header", _upgrade(f"Authorization: Bearer {token}")),
+            Kind("token", f"{fault}, header", _upgrade(f"Authorization: Bearer {token}")),
             Kind(
                 "token",
-                f"{what}, subprotocol",
+                f"{fault}, subprotocol",
                 _upgrade(f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{token}"),
             ),
-            Kind("token", f"{what}, auth", _upgrade(), message),
+            Kind("token", f"{fault}, auth", _upgrade(), message),
         ]
     return found
 
@@ -101,14 +102,14 @@ def _tokens(secret: bytes, now: float) -> list[Kind]:
 def _halves() -> list[Kind]:
     head = _upgrade()
     return [
-        Kind("half", "says nothing", b""),
-        Kind("half", "half a head", head[: len(head) // 2]),
-        Kind("half", "never shows a token", head),
+        Kind("half", "sends nothing", b""),
+        Kind("half", "partial request head", head[: len(head) // 2]),
+        Kind("half", "no token", head),
     ]
 
 
 def _slow() -> list[Kind]:
-    return [Kind("slow", "a byte now and then", _upgrade(), slow=True)]
+    return [Kind("slow", "one byte at a time", _upgrade(), slow=True)]
 
 
 def _floods() -> list[Kind]:
@@ -124,5 +125,5 @@ def _floods() -> list[Kind]:
             "body",
             b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 65_536,
         ),
-        Kind("flood", "no HTTP", noise),
+        Kind("flood", "not HTTP", noise),
     ]
