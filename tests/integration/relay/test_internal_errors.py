@@ -113,7 +113,7 @@ def test_the_victim_ends_and_its_neighbour_lives_on(program: Program) -> None:
                     continue
                 count += 1
                 async with follow(program.feed, live=False, **query_of(place)) as victim:
-                    if place.endswith(("._parse", "._take")):
+                    if place.endswith(("._parse", "._handle_message")):
                         await victim.say(type="ping", id=1)
                     await publish(js, line("for the victim", "CRITICAL", subject(place).rpartition(".")[2]))
                     assert await victim.closed() == 1011, place
