@@ -91,7 +91,7 @@ def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> N
                 workers,
             )
             assert told.returncode == 1
-            assert f"127.0.0.1:{port} is in use" in one_line(told.stderr)
+            assert f"127.0.0.1:{port} is already in use" in one_line(told.stderr)
 
 
 @pytest.mark.parametrize("which", ["main", "ops"])

@@ -217,7 +217,7 @@ def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
         "serve", "--workers", "2", "--port", port, "--ops-port", "0", "--nats-url", relay.nats_url
     )
     assert done.returncode == 1
-    assert f"127.0.0.1:{port} is in use" in done.stderr
+    assert f"127.0.0.1:{port} is already in use" in done.stderr
     eventually(lambda: ready(relay), "it is ready")
 
 
